@@ -1,0 +1,114 @@
+//! [`Bytes`]: a shared, immutable range of a mapped file, a vector or embedded data. Slicing copies nothing.
+//! The only place where the engine maps files.
+
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+enum Owner {
+    Vec(Vec<u8>),
+    Static(&'static [u8]),
+    #[cfg(not(target_arch = "wasm32"))]
+    Map(memmap2::Mmap),
+}
+
+impl Owner {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Owner::Vec(v) => v,
+            Owner::Static(s) => s,
+            #[cfg(not(target_arch = "wasm32"))]
+            Owner::Map(m) => m,
+        }
+    }
+}
+
+/// A shared range of bytes. Cloning and slicing are cheap; alignment is 1.
+#[derive(Clone)]
+pub struct Bytes {
+    owner: Arc<Owner>,
+    range: Range<usize>,
+}
+
+impl Bytes {
+    /// Maps a whole file for reading. Pages are read when they are touched.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be opened or mapped.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn map(path: &std::path::Path) -> Result<Bytes> {
+        let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
+        let file = std::fs::File::open(path).map_err(io("open"))?;
+        let meta = file.metadata().map_err(io("open"))?;
+        if !meta.is_file() {
+            let kind = if meta.is_dir() { "a directory" } else { "not a regular file" };
+            return Err(Error::format(format!("{} is {kind}: give the path of a model file", path.display())));
+        }
+        if meta.len() == 0 {
+            return Ok(Bytes::from(Vec::new()));
+        }
+        #[allow(unsafe_code, reason = "mapping a file is the point of this function")]
+        // SAFETY: the map is read-only. If another process truncates the file while it is mapped, reads fault (SIGBUS)
+        // on every engine that maps models; `read` below is the way without.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io("map"))?;
+        Ok(Bytes { range: 0..map.len(), owner: Arc::new(Owner::Map(map)) })
+    }
+
+    /// Reads a whole file into memory: the `--no-mmap` way.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read.
+    pub fn read(path: &std::path::Path) -> Result<Bytes> {
+        let bytes =
+            std::fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
+        Ok(Bytes::from(bytes))
+    }
+
+    /// Bytes that live as long as the program, such as an embedded model.
+    pub fn from_static(bytes: &'static [u8]) -> Bytes {
+        Bytes { range: 0..bytes.len(), owner: Arc::new(Owner::Static(bytes)) }
+    }
+
+    /// A part of this range, sharing the owner. `None` where it does not lie inside.
+    pub fn slice(&self, range: Range<usize>) -> Option<Bytes> {
+        if range.start > range.end || range.end > self.len() {
+            return None;
+        }
+        let start = self.range.start + range.start;
+        Some(Bytes { owner: Arc::clone(&self.owner), range: start..start + (range.end - range.start) })
+    }
+
+    /// Whether the bytes are a mapped file (pages come from the file, not from anonymous memory).
+    pub fn is_mapped(&self) -> bool {
+        #[cfg(not(target_arch = "wasm32"))]
+        return matches!(*self.owner, Owner::Map(_));
+        #[cfg(target_arch = "wasm32")]
+        false
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Bytes {
+        Bytes { range: 0..bytes.len(), owner: Arc::new(Owner::Vec(bytes)) }
+    }
+}
+
+impl Default for Bytes {
+    fn default() -> Bytes {
+        Bytes::from_static(&[])
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.owner.as_slice()[self.range.clone()]
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bytes({} bytes)", self.len())
+    }
+}

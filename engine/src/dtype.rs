@@ -1,0 +1,120 @@
+//! The element and block types that tensors are stored in: one table of names, ids and sizes.
+//! How a block decodes is in `quant`, not here.
+
+use crate::error::{Error, Result};
+
+macro_rules! dtypes {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $len:literal, $bytes:literal;)*) => {
+        /// A storage type of a tensor. Ids are those of the GGUF format (ggml.h, `enum ggml_type`).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[allow(non_camel_case_types, reason = "the field writes Q4_K, and so do the files")]
+        #[repr(u32)]
+        pub enum DType { $($(#[$doc])* $name = $id,)* }
+
+        impl DType {
+            /// Every type this version can read, in the order of their ids.
+            pub const ALL: &'static [DType] = &[$(DType::$name),*];
+
+            /// The name as files and people write it, for example `Q4_K`.
+            pub const fn name(self) -> &'static str {
+                match self { $(DType::$name => stringify!($name),)* }
+            }
+
+            /// Elements in one block (1 for plain types).
+            pub const fn block_len(self) -> usize {
+                match self { $(DType::$name => $len,)* }
+            }
+
+            /// Bytes of one block.
+            pub const fn block_bytes(self) -> usize {
+                match self { $(DType::$name => $bytes,)* }
+            }
+        }
+    };
+}
+
+dtypes! {
+    /// IEEE 754 single precision.
+    F32 = 0, 1, 4;
+    /// IEEE 754 half precision.
+    F16 = 1, 1, 2;
+    /// 4 bits, one f16 scale for 32.
+    Q4_0 = 2, 32, 18;
+    /// 4 bits, f16 scale and minimum for 32.
+    Q4_1 = 3, 32, 20;
+    /// 5 bits, one f16 scale for 32.
+    Q5_0 = 6, 32, 22;
+    /// 5 bits, f16 scale and minimum for 32.
+    Q5_1 = 7, 32, 24;
+    /// 8 bits, one f16 scale for 32.
+    Q8_0 = 8, 32, 34;
+    /// 2 bits, 4-bit scales and minima for 16 each, in super-blocks of 256.
+    Q2_K = 10, 256, 84;
+    /// 3 bits, 6-bit scales for 16 each, in super-blocks of 256.
+    Q3_K = 11, 256, 110;
+    /// 4 bits, 6-bit scales and minima for 32 each, in super-blocks of 256.
+    Q4_K = 12, 256, 144;
+    /// 5 bits, 6-bit scales and minima for 32 each, in super-blocks of 256.
+    Q5_K = 13, 256, 176;
+    /// 6 bits, 8-bit scales for 16 each, in super-blocks of 256.
+    Q6_K = 14, 256, 210;
+    /// The upper half of an f32.
+    BF16 = 30, 1, 2;
+}
+
+impl DType {
+    /// The type with this GGUF id.
+    ///
+    /// # Errors
+    /// Names the id, and the type where it is one that exists but is removed or not yet supported.
+    pub fn from_id(id: u32) -> Result<DType> {
+        if let Some(dtype) = DType::ALL.iter().find(|d| **d as u32 == id) {
+            return Ok(*dtype);
+        }
+        let later = [
+            (9, "Q8_1"),
+            (15, "Q8_K"),
+            (16, "IQ2_XXS"),
+            (17, "IQ2_XS"),
+            (18, "IQ3_XXS"),
+            (19, "IQ1_S"),
+            (20, "IQ4_NL"),
+            (21, "IQ3_S"),
+            (22, "IQ2_S"),
+            (23, "IQ4_XS"),
+            (24, "I8"),
+            (25, "I16"),
+            (26, "I32"),
+            (27, "I64"),
+            (28, "F64"),
+            (29, "IQ1_M"),
+            (34, "TQ1_0"),
+            (35, "TQ2_0"),
+            (39, "MXFP4"),
+            (40, "NVFP4"),
+            (41, "Q1_0"),
+            (42, "Q2_0"),
+        ];
+        Err(match (later.iter().find(|(i, _)| *i == id), id) {
+            (Some((_, name)), _) => Error::unsupported(format!("tensor type {name} (id {id}) is not supported yet")),
+            (None, 4 | 5 | 31..=33 | 36..=38) => {
+                Error::unsupported(format!("tensor type id {id} was removed from GGUF: convert the model anew"))
+            }
+            (None, _) => Error::unsupported(format!("tensor type id {id} is unknown to this version")),
+        })
+    }
+
+    /// Bytes that `len` elements take, or `None` where `len` is no whole number of blocks or the size overflows.
+    pub const fn bytes_for(self, len: usize) -> Option<usize> {
+        if !len.is_multiple_of(self.block_len()) {
+            return None;
+        }
+        (len / self.block_len()).checked_mul(self.block_bytes())
+    }
+}
+
+impl std::fmt::Display for DType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,2 @@
+//! The `ir` command.
+fn main() {}
