@@ -3,4 +3,6 @@
 pub mod bytes;
 pub mod dtype;
 pub mod error;
+pub mod file;
 pub mod meta;
+pub mod quant;
