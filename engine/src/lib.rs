@@ -3,5 +3,7 @@
 pub mod bytes;
 pub mod dtype;
 pub mod error;
+pub mod file;
 pub mod meta;
 pub mod plan;
+pub mod quant;

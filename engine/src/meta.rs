@@ -162,6 +162,16 @@ fn take_value(kind: Kind, bytes: &[u8]) -> Option<(Value<'_>, usize)> {
     Some((Value { kind, bytes: &bytes[..n] }, n))
 }
 
+/// A name from a file as an error message shows it: quoted, control characters escaped, at most 64 characters.
+pub(crate) fn shown(name: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&name[..name.len().min(256)]);
+    let mut text: String = start.chars().take(64).collect();
+    if text.len() < start.len() || name.len() > 256 {
+        text.push('…');
+    }
+    format!("{text:?}")
+}
+
 /// Why a header could not be read from the bytes at hand.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -210,13 +220,26 @@ fn value_len(kind: Kind, bytes: &[u8], depth: usize) -> Result<usize, Stop> {
     Ok(at)
 }
 
+/// Where one key and its value lie: `u64 length + key + u32 kind + value`. Kept at 24 bytes, below twice the 13 that the
+/// shortest pair takes in a file, so that a hostile file cannot make the list grow beyond four times its own size.
 #[derive(Debug, Clone)]
 struct Entry {
-    /// Where the key's text lies in the metadata's bytes.
-    key: std::ops::Range<usize>,
+    /// Where the key's length field lies.
+    start: usize,
+    key_len: u16,
     kind: Kind,
-    /// Where the encoded value lies.
-    value: std::ops::Range<usize>,
+    value_len: usize,
+}
+
+impl Entry {
+    fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.start + 8..][..self.key_len.into()]
+    }
+
+    fn value<'a>(&self, bytes: &'a [u8]) -> Value<'a> {
+        let start = self.start + 8 + usize::from(self.key_len) + 4;
+        Value { kind: self.kind, bytes: &bytes[start..][..self.value_len] }
+    }
 }
 
 /// A file's metadata. Where a file repeats a key, the first counts.
@@ -232,27 +255,29 @@ impl Meta {
         // A pair takes at least 13 bytes (8 + 4 + 1), so a count that cannot fit allocates no more than the file could.
         let fits = (bytes.len().saturating_sub(start) / 13) as u64;
         let mut entries = Vec::with_capacity(count.min(fits).min(4096) as usize);
+        let data: &[u8] = bytes;
         let mut at = start;
         for _ in 0..count {
+            let rest = data.get(at..).unwrap_or_default();
             let after = |stop, at: usize| match stop {
                 Stop::More(n) => Stop::More(n.saturating_add(at as u64)),
                 bad => bad,
             };
-            let key_len = value_len(Kind::Str, &bytes[at..], 0).map_err(|s| after(s, at))?;
-            let key = at + 8..at + key_len;
-            if key_len > 8 + 65_535 {
-                return Err(Stop::Bad(format!("the key at byte {at} is longer than 65,535 bytes")));
-            }
-            at += key_len;
-            let id = bytes[at..].first_chunk().ok_or(Stop::More(at as u64 + 4))?;
-            let id = u32::from_le_bytes(*id);
-            let name = || String::from_utf8_lossy(&bytes[key.clone()]).into_owned();
+            let key_len = match rest.first_chunk() {
+                Some(field) => u16::try_from(u64::from_le_bytes(*field)),
+                None => return Err(Stop::More(at as u64 + 8)),
+            };
+            let key_len =
+                key_len.map_err(|_| Stop::Bad(format!("the metadata key at byte {at} is longer than 65,535 bytes")))?;
+            let value_at = 8 + usize::from(key_len) + 4;
+            let Some(head) = rest.get(..value_at) else { return Err(Stop::More((at + value_at) as u64)) };
+            let (key, id) = head[8..].split_at(key_len.into());
+            let id = u32::from_le_bytes(le(id));
             let kind = Kind::from_id(id)
-                .ok_or_else(|| Stop::Bad(format!("metadata key {:?} has unknown type {id}", name())))?;
-            at += 4;
-            let len = value_len(kind, &bytes[at..], 0).map_err(|s| after(s, at))?;
-            entries.push(Entry { key, kind, value: at..at + len });
-            at += len;
+                .ok_or_else(|| Stop::Bad(format!("metadata key {} has the unknown type {id}", shown(key))))?;
+            let value_len = value_len(kind, &rest[value_at..], 0).map_err(|s| after(s, at + value_at))?;
+            entries.push(Entry { start: at, key_len, kind, value_len });
+            at += value_at + value_len;
         }
         Ok((Meta { bytes: bytes.clone(), entries }, at))
     }
@@ -269,16 +294,13 @@ impl Meta {
 
     /// Keys and values in the file's order. Keys that are not UTF-8 appear with replacement characters.
     pub fn iter(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, Value<'_>)> {
-        self.entries.iter().map(|e| {
-            let key = String::from_utf8_lossy(&self.bytes[e.key.clone()]);
-            (key, Value { kind: e.kind, bytes: &self.bytes[e.value.clone()] })
-        })
+        self.entries.iter().map(|e| (String::from_utf8_lossy(e.key(&self.bytes)), e.value(&self.bytes)))
     }
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Value<'_>> {
-        let entry = self.entries.iter().find(|e| self.bytes[e.key.clone()] == *key.as_bytes())?;
-        Some(Value { kind: entry.kind, bytes: &self.bytes[entry.value.clone()] })
+        let entry = self.entries.iter().find(|e| e.key(&self.bytes) == key.as_bytes())?;
+        Some(entry.value(&self.bytes))
     }
 
     /// The architecture's name (`general.architecture`), which prefixes its keys.
@@ -346,7 +368,7 @@ fn missing(key: &str) -> Error {
 }
 
 /// Writes metadata in GGUF's encoding, for the file writer and for tests.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MetaBuilder {
     bytes: Vec<u8>,
     count: u64,
@@ -367,6 +389,20 @@ impl MetaBuilder {
     /// Adds a `u32`.
     pub fn u32(mut self, key: &str, value: u32) -> Self {
         self.key(key, Kind::U32);
+        self.bytes.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Adds a `u16`.
+    pub fn u16(mut self, key: &str, value: u16) -> Self {
+        self.key(key, Kind::U16);
+        self.bytes.extend(value.to_le_bytes());
+        self
+    }
+
+    /// Adds an `i32`.
+    pub fn i32(mut self, key: &str, value: i32) -> Self {
+        self.key(key, Kind::I32);
         self.bytes.extend(value.to_le_bytes());
         self
     }
