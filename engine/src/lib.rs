@@ -4,3 +4,4 @@ pub mod bytes;
 pub mod dtype;
 pub mod error;
 pub mod meta;
+pub mod text;
