@@ -7,3 +7,4 @@ pub mod file;
 pub mod meta;
 pub mod plan;
 pub mod quant;
+pub mod text;
