@@ -1,6 +1,7 @@
 //! `ir-engine`: reads a GGUF model, records it as a plan of ops, and runs many requests over it.
 
 pub mod bytes;
+pub mod cpu;
 pub mod dtype;
 pub mod error;
 pub mod file;

@@ -1,0 +1,5 @@
+//! The CPU device.
+
+pub mod linear;
+pub mod pool;
+pub mod simd;

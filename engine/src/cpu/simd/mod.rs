@@ -1,0 +1,141 @@
+//! The hot inner loops: one [`Table`] of plain function pointers per instruction set, chosen at run time. The scalar
+//! table is complete and is the definition; the others replace what they improve and are held to it by the exam.
+//! How the loops are spread over rows, columns and threads is in `cpu::linear` and the kernels, not here.
+
+pub mod q8;
+mod scalar;
+mod unpack;
+
+#[cfg(test)]
+mod exam;
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use q8::{BLOCK, Q8Row, Q8RowMut};
+
+/// Positions of one KV page.
+pub const PAGE: usize = 16;
+
+/// Blocks of activations whose largest magnitude is below this quantise to zeros: its inverse times 127 would overflow.
+pub const MIN_QUANTISED: f32 = 1e-35;
+
+pub(crate) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+
+/// The kernels of one instruction set. Every entry checks the lengths it is given and panics where they disagree (a
+/// caller's bug: sizes from files are checked when a model is opened).
+///
+/// Each result depends only on its own rows, not on how many are computed together.
+pub struct Table {
+    /// The name that [`by_name`] knows.
+    pub name: &'static str,
+    /// Dot products by weight type, in the order of [`DType::ALL`]; read through [`Table::of`].
+    pub(crate) types: [TypeKernels; DType::ALL.len()],
+    /// Quantises one row of activations (`k` floats) into a row of [`q8::Q8`]. The same bits on every table.
+    pub quantise: fn(x: &[f32], out: Q8RowMut<'_>),
+    /// `sum x[i] * y[i]`.
+    pub dot: fn(x: &[f32], y: &[f32]) -> f32,
+    /// `sum x[i]`.
+    pub sum: fn(x: &[f32]) -> f32,
+    /// `sum x[i]^2`.
+    pub sum_squares: fn(x: &[f32]) -> f32,
+    /// The largest element, NaN passed over; -inf for none.
+    pub max: fn(x: &[f32]) -> f32,
+    /// `out[i] = x[i] * scale * w[i]`.
+    pub scale_mul: fn(x: &[f32], scale: f32, w: &[f32], out: &mut [f32]),
+    /// `x[i] = exp(x[i] - max)`; gives their sum.
+    pub exp_sum: fn(x: &mut [f32], max: f32) -> f32,
+    /// `y[i] += a * x[i]`.
+    pub axpy: fn(y: &mut [f32], a: f32, x: &[f32]),
+    /// `y[i] += x[i]`.
+    pub add: fn(y: &mut [f32], x: &[f32]),
+    /// `y[i] *= a`.
+    pub scale: fn(y: &mut [f32], a: f32),
+    /// Floats to little-endian F16 bytes, rounded to nearest even.
+    pub to_f16: fn(x: &[f32], out: &mut [u8]),
+    /// Little-endian F16 bytes to floats.
+    pub from_f16: fn(x: &[u8], out: &mut [f32]),
+    /// `out[i] = silu(gate[i]) * up[i]`.
+    pub silu_mul: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
+    /// `out[i] = gelu(gate[i]) * up[i]`, gelu in its tanh form.
+    pub gelu_mul: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
+    /// Scores of query rows against one KV page: `out[r][p] = q[r] . page[p]` for `p < positions`.
+    /// `q`: n x `head_dim`; `page`: \[16\]\[`head_dim`\] of F32 or F16; `out`: n x `positions`.
+    pub attend_scores: fn(dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]),
+    /// Weighted values of one KV page: `acc[r] += sum over p < positions of weights[r][p] * page[p]`.
+    /// `weights`: n x `positions`; `page`: \[16\]\[`head_dim`\] of F32 or F16; `acc`: n x `head_dim`.
+    pub attend_values:
+        fn(dtype: DType, weights: &[f32], page: &[u8], head_dim: usize, positions: usize, acc: &mut [f32]),
+}
+
+/// The dot products of one weight type: one weight row with a few activation rows, the weights read once.
+#[derive(Clone, Copy)]
+pub(crate) struct TypeKernels {
+    /// With float activations.
+    pub(crate) dots_f32: fn(w: &[u8], x: &[&[f32]], out: &mut [f32]),
+    /// With quantised activations; quantised types only.
+    pub(crate) dots_q8: fn(w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
+}
+
+impl Table {
+    /// The kernels of a weight type.
+    pub(crate) fn of(&self, dtype: DType) -> &TypeKernels {
+        &self.types[index(dtype)]
+    }
+
+    /// The dot product of one weight row (`w`, whole blocks of `dtype`) with float activations.
+    pub fn dot_row(&self, dtype: DType, w: &[u8], x: &[f32]) -> f32 {
+        let mut out = [0.0];
+        (self.of(dtype).dots_f32)(w, &[x], &mut out);
+        out[0]
+    }
+}
+
+/// The place of a type in [`DType::ALL`].
+const fn index(dtype: DType) -> usize {
+    let mut i = 0;
+    while i < DType::ALL.len() {
+        if DType::ALL[i] as u32 == dtype as u32 {
+            return i;
+        }
+        i += 1;
+    }
+    unreachable!()
+}
+
+/// The tables that this machine can run, slowest first; the first is scalar.
+pub fn available() -> Vec<&'static Table> {
+    vec![&scalar::TABLE]
+}
+
+/// The best table for this machine.
+pub fn detect() -> &'static Table {
+    available().last().copied().unwrap_or(&scalar::TABLE)
+}
+
+/// The table with this name, or the best one for `auto`.
+///
+/// # Errors
+/// Where this machine has no table of that name; the message lists those it has.
+pub fn by_name(name: &str) -> Result<&'static Table> {
+    if name == "auto" {
+        return Ok(detect());
+    }
+    let tables = available();
+    tables.iter().find(|t| t.name == name).copied().ok_or_else(|| {
+        let names: Vec<&str> = tables.iter().map(|t| t.name).collect();
+        Error::unsupported(format!("no instruction set \"{name}\" on this machine: use auto or {}", names.join(", ")))
+    })
+}
+
+fn check_q8(x: &[f32], out: &Q8RowMut<'_>) {
+    let n = out.quants.len();
+    assert!(x.len().is_multiple_of(BLOCK) && x.len() <= n && n.is_multiple_of(q8::PAD));
+    assert!(out.scales.len() == n / BLOCK && out.sums.len() == n / BLOCK && out.sums16.len() == n / 16);
+}
+
+fn check_page(dtype: DType, page: &[u8], head_dim: usize, positions: usize, wide: usize, narrow: usize) {
+    assert!(matches!(dtype, DType::F32 | DType::F16), "KV pages are F32 or F16");
+    assert!(head_dim > 0 && (1..=PAGE).contains(&positions));
+    assert!(page.len() >= positions * head_dim * dtype.block_bytes(), "a page too short");
+    assert!(wide.is_multiple_of(head_dim) && wide / head_dim * positions == narrow, "rows disagree");
+}

@@ -1,0 +1,264 @@
+//! The scalar table: complete, and the definition that every other table is held to. Plain safe Rust.
+//!
+//! A result depends only on its own weight row and activation row, never on how many rows are computed together, so
+//! batches and chunks give the same bits.
+
+use half::{bf16, f16};
+
+use super::q8::{BLOCK, Q8Row, Q8RowMut};
+use super::unpack::{Groups, group_len, half_at, unpack};
+use super::{Table, TypeKernels};
+use crate::dtype::DType;
+
+/// Partial sums of the float dot: lane `k % 8`, added up from lane 0 at the end.
+const LANES: usize = 8;
+
+pub(crate) static TABLE: Table = Table {
+    name: "scalar",
+    types: types(),
+    quantise,
+    dot,
+    sum,
+    sum_squares,
+    max,
+    scale_mul,
+    exp_sum,
+    axpy,
+    add,
+    scale,
+    to_f16,
+    from_f16,
+    silu_mul,
+    gelu_mul,
+    attend_scores,
+    attend_values,
+};
+
+macro_rules! kernels {
+    ($name:ident) => {
+        TypeKernels {
+            dots_f32: |w, x, out| dots_f32(DType::$name, w, x, out),
+            dots_q8: |w, x, out| dots_q8(DType::$name, w, x, out),
+        }
+    };
+}
+
+const fn types() -> [TypeKernels; DType::ALL.len()] {
+    [
+        kernels!(F32),
+        kernels!(F16),
+        kernels!(Q4_0),
+        kernels!(Q4_1),
+        kernels!(Q5_0),
+        kernels!(Q5_1),
+        kernels!(Q8_0),
+        kernels!(Q2_K),
+        kernels!(Q3_K),
+        kernels!(Q4_K),
+        kernels!(Q5_K),
+        kernels!(Q6_K),
+        kernels!(BF16),
+    ]
+}
+
+/// Decodes one block into its floats: the truth that the integer forms are compared with.
+pub(crate) fn decode(dtype: DType, block: &[u8], groups: &mut Groups, out: &mut [f32]) {
+    match (dtype, group_len(dtype)) {
+        (_, Some(len)) => {
+            unpack(dtype, block, groups);
+            for (i, v) in out.iter_mut().enumerate() {
+                *v = groups.scales[i / len] * f32::from(groups.quants[i]) - groups.mins[i / len];
+            }
+        }
+        (DType::F32, _) => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
+        (DType::BF16, _) => out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
+        _ => out[0] = half_at(block, 0),
+    }
+}
+
+fn dots_f32(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]) {
+    let (len, bytes) = (dtype.block_len(), dtype.block_bytes());
+    let mut groups = Groups::new();
+    let mut values = [0.0; 256];
+    assert_eq!(x.len(), out.len(), "one result for each activation row");
+    for (x, out) in x.iter().zip(out) {
+        assert_eq!(dtype.bytes_for(x.len()), Some(w.len()), "weight and activation rows of different lengths");
+        let mut lanes = [0.0; LANES];
+        for (b, block) in w.chunks_exact(bytes).enumerate() {
+            decode(dtype, block, &mut groups, &mut values[..len]);
+            for (i, v) in values[..len].iter().enumerate() {
+                let k = b * len + i;
+                lanes[k % LANES] += v * x[k];
+            }
+        }
+        *out = lanes.iter().sum();
+    }
+}
+
+fn dots_q8(dtype: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]) {
+    let Some(group) = group_len(dtype) else { unreachable!("plain types meet float activations only") };
+    let (len, bytes) = (dtype.block_len(), dtype.block_bytes());
+    assert_eq!(x.len(), out.len(), "one result for each activation row");
+    let mut groups = Groups::new();
+    out.fill(0.0);
+    for (b, block) in w.chunks_exact(bytes).enumerate() {
+        unpack(dtype, block, &mut groups);
+        for (x, out) in x.iter().zip(&mut *out) {
+            assert_eq!(dtype.bytes_for(x.k), Some(w.len()), "weight and activation rows of different lengths");
+            let quants = &x.quants[b * len..(b + 1) * len];
+            for (g, (wq, xq)) in groups.quants[..len].chunks(group).zip(quants.chunks(group)).enumerate() {
+                let scale = x.scales[(b * len + g * group) / BLOCK];
+                let dot: i32 = wq.iter().zip(xq).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
+                let sum: i32 = xq.iter().map(|x| i32::from(*x)).sum();
+                *out += (groups.scales[g] * scale) * dot as f32 - groups.mins[g] * (scale * sum as f32);
+            }
+        }
+    }
+}
+
+/// `scale = max|x| / 127`, `quant = x * (127 / max|x|)` rounded half to even. Blocks whose maximum is too small to
+/// invert become zeros; blocks with an infinity or a NaN get a NaN scale, so that it reaches the result.
+fn quantise(x: &[f32], out: Q8RowMut<'_>) {
+    super::check_q8(x, &out);
+    for (b, x) in x.chunks_exact(BLOCK).enumerate() {
+        let max = f32::from_bits(x.iter().map(|v| v.to_bits() & 0x7fff_ffff).max().unwrap_or(0));
+        let quants = &mut out.quants[b * BLOCK..][..BLOCK];
+        let inverse = if max >= super::MIN_QUANTISED { 127.0 / max } else { 0.0 };
+        out.scales[b] = if !max.is_finite() {
+            f32::NAN
+        } else if inverse == 0.0 {
+            0.0
+        } else {
+            max / 127.0
+        };
+        for (q, v) in quants.iter_mut().zip(x) {
+            *q = if max.is_finite() { (v * inverse).round_ties_even() as i8 } else { 0 };
+        }
+        let sum = |half: &[i8]| half.iter().map(|q| i32::from(*q)).sum::<i32>();
+        let (low, high) = (sum(&quants[..16]), sum(&quants[16..]));
+        (out.sums16[b * 2], out.sums16[b * 2 + 1], out.sums[b]) = (low, high, low + high);
+    }
+}
+
+fn dot(x: &[f32], y: &[f32]) -> f32 {
+    assert_eq!(x.len(), y.len());
+    let mut lanes = [0.0; LANES];
+    for (k, (x, y)) in x.iter().zip(y).enumerate() {
+        lanes[k % LANES] += x * y;
+    }
+    lanes.iter().sum()
+}
+
+fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for (k, x) in x.iter().enumerate() {
+        lanes[k % LANES] += x;
+    }
+    lanes.iter().sum()
+}
+
+fn sum_squares(x: &[f32]) -> f32 {
+    dot(x, x)
+}
+
+fn max(x: &[f32]) -> f32 {
+    x.iter().fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
+}
+
+fn scale_mul(x: &[f32], scale: f32, w: &[f32], out: &mut [f32]) {
+    assert!(x.len() == out.len() && w.len() == out.len());
+    for ((out, x), w) in out.iter_mut().zip(x).zip(w) {
+        *out = x * scale * w;
+    }
+}
+
+fn exp_sum(x: &mut [f32], max: f32) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for (k, x) in x.iter_mut().enumerate() {
+        *x = (*x - max).exp();
+        lanes[k % LANES] += *x;
+    }
+    lanes.iter().sum()
+}
+
+fn axpy(y: &mut [f32], a: f32, x: &[f32]) {
+    assert_eq!(x.len(), y.len());
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += a * x;
+    }
+}
+
+fn add(y: &mut [f32], x: &[f32]) {
+    assert_eq!(x.len(), y.len());
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += x;
+    }
+}
+
+fn scale(y: &mut [f32], a: f32) {
+    for y in y {
+        *y *= a;
+    }
+}
+
+fn to_f16(x: &[f32], out: &mut [u8]) {
+    assert_eq!(x.len() * 2, out.len());
+    for (x, out) in x.iter().zip(out.chunks_exact_mut(2)) {
+        out.copy_from_slice(&f16::from_f32(*x).to_le_bytes());
+    }
+}
+
+fn from_f16(x: &[u8], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len() * 2);
+    for (x, out) in x.chunks_exact(2).zip(out) {
+        *out = half_at(x, 0);
+    }
+}
+
+fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    assert!(gate.len() == out.len() && up.len() == out.len());
+    for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
+        *out = g / (1.0 + (-g).exp()) * u;
+    }
+}
+
+/// The tanh form: `0.5 g (1 + tanh(sqrt(2/pi) (g + 0.044715 g^3)))`.
+fn gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    assert!(gate.len() == out.len() && up.len() == out.len());
+    for ((out, g), u) in out.iter_mut().zip(gate).zip(up) {
+        let t = super::SQRT_2_OVER_PI * (g + 0.044_715 * g * g * g);
+        *out = 0.5 * g * (1.0 + t.tanh()) * u;
+    }
+}
+
+/// Element `i` of a page of F32 or F16.
+fn kv_at(dtype: DType, page: &[u8], i: usize) -> f32 {
+    match dtype {
+        DType::F32 => f32::from_le_bytes([page[i * 4], page[i * 4 + 1], page[i * 4 + 2], page[i * 4 + 3]]),
+        _ => half_at(page, i * 2),
+    }
+}
+
+fn attend_scores(dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]) {
+    super::check_page(dtype, page, head_dim, positions, q.len(), out.len());
+    for (q, out) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(positions)) {
+        for (p, out) in out.iter_mut().enumerate() {
+            let mut lanes = [0.0; LANES];
+            for (d, q) in q.iter().enumerate() {
+                lanes[d % LANES] += q * kv_at(dtype, page, p * head_dim + d);
+            }
+            *out = lanes.iter().sum();
+        }
+    }
+}
+
+fn attend_values(dtype: DType, weights: &[f32], page: &[u8], head_dim: usize, positions: usize, acc: &mut [f32]) {
+    super::check_page(dtype, page, head_dim, positions, acc.len(), weights.len());
+    for (acc, weights) in acc.chunks_exact_mut(head_dim).zip(weights.chunks_exact(positions)) {
+        for (p, weight) in weights.iter().enumerate() {
+            for (d, acc) in acc.iter_mut().enumerate() {
+                *acc += weight * kv_at(dtype, page, p * head_dim + d);
+            }
+        }
+    }
+}
