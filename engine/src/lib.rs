@@ -8,4 +8,5 @@ pub mod file;
 pub mod meta;
 pub mod plan;
 pub mod quant;
+pub mod run;
 pub mod text;
