@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ir_engine::bytes::Bytes;
 use ir_engine::dtype::DType;
 use ir_engine::error::Result;
-use ir_engine::file::{GgufWriter, ModelFile, PushReader};
+use ir_engine::file::{GgufWriter, ModelFile, Placement, PushReader};
 use ir_engine::meta::MetaBuilder;
 
 fn meta() -> MetaBuilder {
@@ -130,12 +130,16 @@ fn a_feed_repeats_but_never_skips() {
     let bytes = to_vec(&writer(meta()));
     let mut reader = PushReader::new(bytes.len() as u64);
     let mut n = 0;
+    let mut count = |piece: Placement<'_>| {
+        n += piece.bytes.len();
+        Ok(())
+    };
     let half = bytes.len() / 2;
-    reader.feed(0, &bytes[..half], &mut |p| Ok(n += p.bytes.len())).unwrap();
+    reader.feed(0, &bytes[..half], &mut count).unwrap();
     assert_eq!(reader.position(), half as u64);
     assert_eq!(reader.table().unwrap().tensors().len(), SHAPES.len());
     reader.feed(0, &bytes[..half], &mut |_| panic!("these bytes were handed on before")).unwrap();
-    reader.feed(10, &bytes[10..half + 10], &mut |p| Ok(n += p.bytes.len())).unwrap();
+    reader.feed(10, &bytes[10..half + 10], &mut count).unwrap();
     let error = reader.feed(half as u64 + 11, &bytes[half + 11..], &mut |_| Ok(())).unwrap_err();
     assert!(error.to_string().contains("are due"), "{error}");
     assert!(reader.feed(half as u64 + 10, &bytes[half + 10..], &mut |_| Ok(())).is_err());

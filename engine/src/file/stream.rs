@@ -21,8 +21,8 @@ pub struct Placement<'a> {
 /// Takes the placements of one [`PushReader::feed`], in the order of the file.
 pub type Sink<'a> = dyn FnMut(Placement<'_>) -> Result<()> + 'a;
 
-/// The first attempt to read the header waits for its fixed part.
-const FIRST_TRY: u64 = 24;
+/// The first attempt to read the header waits for enough to say what a file is that is no GGUF.
+const FIRST_TRY: u64 = super::magic::LOOK as u64;
 /// The largest header that is held. The largest vocabularies take some tens of megabytes.
 const MAX_HEADER: u64 = 512 << 20;
 
