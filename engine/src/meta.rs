@@ -201,7 +201,7 @@ fn value_len(kind: Kind, bytes: &[u8], depth: usize) -> Result<usize, Stop> {
     if kind == Kind::Str {
         return within(usize::try_from(count_at(0)?).ok().and_then(|n| n.checked_add(8)));
     }
-    let id = u32::from_le_bytes(*bytes.first_chunk().ok_or(Stop::More(12))?);
+    let id = u32::from_le_bytes(*bytes.first_chunk().ok_or(Stop::More(4))?);
     let element = Kind::from_id(id).ok_or_else(|| Stop::Bad(format!("array element type {id} is unknown")))?;
     let count = usize::try_from(count_at(4)?).map_err(|_| Stop::Bad("an array's length overflows".into()))?;
     if let Some(size) = element.size() {
