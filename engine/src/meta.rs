@@ -361,6 +361,15 @@ impl Meta {
     pub fn array(&self, key: &str) -> Result<Array<'_>> {
         self.opt_array(key)?.ok_or_else(|| missing(key))
     }
+
+    /// The encoded elements of an array that must be present, as a shared range of the file's bytes: for owners that
+    /// outlive the borrow.
+    pub(crate) fn array_bytes(&self, key: &str) -> Result<Bytes> {
+        let entry = self.entries.iter().find(|e| e.key(&self.bytes) == key.as_bytes());
+        let entry = entry.filter(|e| e.kind == Kind::Array).ok_or_else(|| missing(key))?;
+        let start = entry.start + 8 + usize::from(entry.key_len) + 4;
+        self.bytes.slice(start + 12..start + entry.value_len).ok_or_else(|| missing(key))
+    }
 }
 
 fn missing(key: &str) -> Error {
