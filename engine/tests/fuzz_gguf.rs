@@ -4,113 +4,26 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it covered")]
 
+#[path = "fuzz/check.rs"]
+mod check;
 #[path = "fuzz/mutate.rs"]
 mod mutate;
+#[path = "fuzz/random.rs"]
+mod random;
 #[path = "fuzz/watch.rs"]
 mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ir_engine::bytes::Bytes;
-use ir_engine::error::Result;
-use ir_engine::file::{ModelFile, PushReader, Table};
-use ir_engine::meta::{Kind, Value};
-use mutate::{Random, mutate, seeds};
+use check::check;
+use mutate::{mutate, seeds};
+use random::Random;
 
 /// Mutated files in a plain run of the test.
 const ITERATIONS: u64 = 1_000_000;
 
 #[global_allocator]
 static ALLOCATOR: watch::Watch = watch::Watch;
-
-/// Reads all that the library can say about a file. What it returns only has to exist.
-fn exercise(bytes: &Bytes) -> Result<ModelFile> {
-    let file = ModelFile::from_bytes(bytes.clone())?;
-    let mut sum = 0;
-    for (key, value) in file.meta().iter() {
-        sum += key.len() as u64 + read(value);
-    }
-    let meta = file.meta();
-    for key in ["general.architecture", "general.alignment", "k.u16", "tokenizer.ggml.tokens", "none"] {
-        sum += meta.u32(key).map_or(0, u64::from) + meta.str(key).map_or(0, |s| s.len() as u64);
-        sum += meta.array(key).map_or(0, |a| a.len() as u64) + u64::from(meta.opt_bool(key).is_ok());
-    }
-    for tensor in file.tensors() {
-        let data = file.bytes(tensor)?;
-        assert_eq!(data.len() as u64, tensor.byte_len());
-        assert_eq!(file.tensor(tensor.name()).map(|t| t.name()), Some(tensor.name()));
-        sum += u64::from(data.first().copied().unwrap_or(0)) + u64::from(data.last().copied().unwrap_or(0));
-        sum += tensor.n_elements() + tensor.dtype().map_or(0, |d| d as u64) + tensor.dims().len() as u64;
-    }
-    std::hint::black_box(sum);
-    Ok(file)
-}
-
-/// Touches a value as every getter sees it.
-fn read(value: Value<'_>) -> u64 {
-    let plain = value.as_u64().is_some() as u64 + value.as_i64().is_some() as u64 + value.as_f64().is_some() as u64;
-    let text = value.as_bytes().map_or(0, |b| b.len() as u64) + value.as_str().map_or(0, |s| s.len() as u64);
-    let Some(array) = value.as_array() else { return plain + text + u64::from(value.as_bool() == Some(true)) };
-    let n: u64 =
-        array.iter().map(|v| if v.kind() == Kind::Array { read(v) } else { v.as_u64().unwrap_or(1) & 1 }).sum();
-    assert_eq!(array.iter().count(), array.len(), "an array holds what it says");
-    n
-}
-
-/// The file in pieces of random sizes; its tensors' bytes are compared with `whole`'s.
-fn push(bytes: &Bytes, whole: Option<&ModelFile>, random: &mut Random) -> Result<Table> {
-    let total = bytes.len() as u64;
-    let mut reader = PushReader::new(total);
-    let mut placed = 0;
-    let mut at = 0;
-    let scale = 1 + random.below(bytes.len());
-    while at < bytes.len() {
-        let end = bytes.len().min(at + 1 + random.below(scale));
-        reader.feed(at as u64, &bytes[at..end], &mut |piece| {
-            if let Some(file) = whole {
-                let tensor = &file.tensors()[piece.tensor];
-                let from = (tensor.offset() + piece.offset) as usize;
-                assert_eq!(piece.bytes, &bytes[from..from + piece.bytes.len()]);
-            }
-            placed += piece.bytes.len() as u64;
-            Ok(())
-        })?;
-        at = end;
-    }
-    let table = reader.finish()?;
-    assert_eq!(placed, table.tensors().iter().map(|t| t.byte_len()).sum::<u64>(), "every byte of a tensor arrives");
-    Ok(table)
-}
-
-/// One mutated file: returns whether it opened.
-fn check(bytes: Vec<u8>, random: &mut Random) -> bool {
-    let limit = 4 * bytes.len() + (64 << 10);
-    let bytes = Bytes::from(bytes);
-    watch::reset();
-    let whole = exercise(&bytes);
-    let pushed = push(&bytes, whole.as_ref().ok(), random);
-    let largest = watch::largest();
-    assert!(largest <= limit, "an allocation of {largest} bytes for a file of {}", bytes.len());
-    match (whole, pushed) {
-        (Ok(file), Ok(table)) => {
-            assert_eq!(file.tensors(), table.tensors());
-            assert_eq!(file.meta().len(), table.meta().len());
-            true
-        }
-        (Err(whole), Err(pushed)) => {
-            let whole = whole.to_string();
-            assert!(whole.len() < 600 && !whole.contains('\n'), "{whole}");
-            assert_eq!(whole, pushed.to_string());
-            false
-        }
-        // A part of a split set does not open alone, but can be pushed.
-        (Err(whole), Ok(_)) => {
-            assert!(whole.to_string().contains("split"), "only whole: {whole}");
-            false
-        }
-        (Ok(_), Err(pushed)) => panic!("only in pieces: {pushed}"),
-    }
-}
 
 /// Names the file that a panic is about.
 struct Named(u64);
@@ -159,4 +72,43 @@ fn mutated_files_open_or_are_refused() {
         n < 1000 || (n / 20..n - n / 20).contains(&opened),
         "the mutations are too tame or too wild: {opened} of {n}"
     );
+}
+
+/// A version 3 header of these counts, then these bytes.
+fn raw(n_tensors: u64, n_pairs: u64, rest: &[u8]) -> Vec<u8> {
+    let counts = [n_tensors.to_le_bytes(), n_pairs.to_le_bytes()].concat();
+    [b"GGUF\x03\0\0\0", &counts[..], rest].concat()
+}
+
+/// Files of a megabyte or more that pack as many entries as the format allows: what is kept of each must not be more
+/// than four times what it takes in the file.
+#[test]
+fn dense_files_stay_within_the_limit() {
+    let n = 200_001u64;
+    let pair = [&[0; 8][..], &[0; 4], &[7]].concat();
+    let tensor = |i: u64| {
+        let name = [(i & 127) as u8, (i >> 7 & 127) as u8, (i >> 14) as u8];
+        let type_id = 77u32.to_le_bytes();
+        [&3u64.to_le_bytes()[..], &name, &0u32.to_le_bytes(), &type_id, &(32 * i).to_le_bytes()].concat()
+    };
+    let tensors: Vec<u8> = (0..n).flat_map(tensor).collect();
+    let end = (24 + tensors.len()).next_multiple_of(32) + 32 * n as usize;
+    let key = [&1u64.to_le_bytes()[..], b"k", &9u32.to_le_bytes()].concat();
+    let strings = [&key[..], &8u32.to_le_bytes(), &n.to_le_bytes(), &vec![0; 8 * n as usize]].concat();
+    let empty_arrays = [&key[..], &9u32.to_le_bytes(), &n.to_le_bytes(), &vec![0; 12 * n as usize]].concat();
+    let mut with_data = raw(n, 0, &tensors);
+    with_data.resize(end, 0);
+    let cases = [
+        (raw(0, n, &pair.repeat(n as usize)), true),
+        (raw(0, n + 1, &pair.repeat(n as usize)), false),
+        (raw(0, 1, &strings), true),
+        (raw(0, 1, &empty_arrays), true),
+        (with_data, true),
+        (raw(n, 0, &tensors), false),
+        (raw(n, 0, &tensors[..tensors.len() - 1]), false),
+        (raw(1 << 24, 0, &tensors), false),
+    ];
+    for (i, (bytes, opens)) in cases.into_iter().enumerate() {
+        assert_eq!(check(bytes, &mut Random::new(1)), opens, "case {i}");
+    }
 }

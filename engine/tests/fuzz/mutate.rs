@@ -7,37 +7,14 @@ use ir_engine::dtype::DType;
 use ir_engine::file::GgufWriter;
 use ir_engine::meta::{MetaBuilder, Value};
 
+use super::random::Random;
+
 /// A well-formed file and the places of its telling fields.
 pub(crate) struct Seed {
     pub(crate) bytes: Vec<u8>,
     fields: Vec<Range<usize>>,
     /// Where the tensor table ends.
     header_len: usize,
-}
-
-/// SplitMix64: small, seedable, good enough here.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let x = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ x >> 31
-    }
-
-    /// Below `n`; 0 where `n` is 0.
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    fn of<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len())]
-    }
 }
 
 /// The files that mutations start from.
@@ -172,16 +149,20 @@ fn value(bytes: &[u8], kind: u32, at: usize, fields: &mut Vec<Range<usize>>) -> 
     }
 }
 
+fn one_of<'a, T>(items: &'a [T], random: &mut Random) -> &'a T {
+    &items[random.below(items.len())]
+}
+
 /// A seed with one to four things wrong.
 pub(crate) fn mutate(seeds: &[Seed], random: &mut Random) -> Vec<u8> {
-    let seed = random.of(seeds);
+    let seed = one_of(seeds, random);
     let mut bytes = seed.bytes.clone();
     for _ in 0..1 + random.below(4) {
         match random.below(10) {
             0..=4 => set_field(&mut bytes, seed, random),
             5 | 6 => set_byte(&mut bytes, seed, random),
             7 => resize(&mut bytes, seed, random),
-            8 => splice(&mut bytes, random.of(seeds), random),
+            8 => splice(&mut bytes, one_of(seeds, random), random),
             _ => move_within(&mut bytes, seed, random),
         }
     }
@@ -190,7 +171,7 @@ pub(crate) fn mutate(seeds: &[Seed], random: &mut Random) -> Vec<u8> {
 
 /// A telling field gets a telling value.
 fn set_field(bytes: &mut [u8], seed: &Seed, random: &mut Random) {
-    let field = random.of(&seed.fields).clone();
+    let field = one_of(&seed.fields, random).clone();
     let Some(old) = bytes.get(field.clone()) else { return };
     let mut wide = [0; 8];
     wide[..old.len()].copy_from_slice(old);
@@ -205,7 +186,7 @@ fn set_field(bytes: &mut [u8], seed: &Seed, random: &mut Random) {
         4 => u64::MAX >> random.below(64),
         5 => (1u64 << random.below(64)).wrapping_sub(random.below(3) as u64),
         6 => random.below(48) as u64,
-        _ => *random.of(&telling),
+        _ => *one_of(&telling, random),
     };
     let n = field.len();
     bytes[field].copy_from_slice(&value.to_le_bytes()[..n]);
