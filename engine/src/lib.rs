@@ -2,10 +2,12 @@
 
 pub mod bytes;
 pub mod cpu;
+pub mod device;
 pub mod dtype;
 pub mod error;
 pub mod file;
 pub mod meta;
+pub mod model;
 pub mod plan;
 pub mod quant;
 pub mod run;

@@ -5,6 +5,7 @@
 
 mod inputs;
 mod op;
+mod options;
 mod recorder;
 mod show;
 mod slots;
@@ -14,6 +15,7 @@ mod weight;
 
 pub use inputs::{Inputs, PAGE};
 pub use op::{Act, NormKind, Op, OpKind, RopeStyle, RopeTable, View};
+pub use options::{KvKind, RunnerOptions};
 pub use recorder::Recorder;
 pub use weight::{Segment, Weight, WeightId};
 
