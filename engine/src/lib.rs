@@ -10,4 +10,5 @@ pub mod meta;
 pub mod model;
 pub mod plan;
 pub mod quant;
+pub mod run;
 pub mod text;
