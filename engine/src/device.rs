@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::cpu::{Cpu, CpuRunner};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, Plan};
+use crate::plan::{Inputs, Plan, Slot};
 pub use crate::plan::{KvKind, RunnerOptions};
 
 /// A device that plans can be prepared for. Cloning shares it.
@@ -58,6 +58,38 @@ impl Runner {
                 inputs.check(runner.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
                 Ok(Readback(Output { logits: runner.run(inputs), n_vocab: runner.plan().n_vocab() }))
             }
+        }
+    }
+
+    /// Computes some of the plan's ops on what its slots hold: for examining ops one by one.
+    ///
+    /// # Errors
+    /// Where the inputs contradict themselves or the limits, or the device failed.
+    pub fn run_ops(&mut self, ops: std::ops::Range<usize>, inputs: &Inputs) -> Result<()> {
+        match self {
+            Runner::Cpu(runner) => runner.run_ops(ops, inputs),
+        }
+        Ok(())
+    }
+
+    /// Overwrites a slot: `rows x cols` as the inputs say.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub fn set_slot(&mut self, slot: Slot, inputs: &Inputs, data: &[f32]) -> Result<()> {
+        match self {
+            Runner::Cpu(runner) => runner.set_slot(slot, inputs, data),
+        }
+        Ok(())
+    }
+
+    /// What a slot holds: `rows x cols` as the inputs say.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub fn slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<Vec<f32>> {
+        match self {
+            Runner::Cpu(runner) => Ok(runner.slot(slot, inputs).to_vec()),
         }
     }
 

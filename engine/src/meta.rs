@@ -201,7 +201,7 @@ fn value_len(kind: Kind, bytes: &[u8], depth: usize) -> Result<usize, Stop> {
     if kind == Kind::Str {
         return within(usize::try_from(count_at(0)?).ok().and_then(|n| n.checked_add(8)));
     }
-    let id = u32::from_le_bytes(*bytes.first_chunk().ok_or(Stop::More(12))?);
+    let id = u32::from_le_bytes(*bytes.first_chunk().ok_or(Stop::More(4))?);
     let element = Kind::from_id(id).ok_or_else(|| Stop::Bad(format!("array element type {id} is unknown")))?;
     let count = usize::try_from(count_at(4)?).map_err(|_| Stop::Bad("an array's length overflows".into()))?;
     if let Some(size) = element.size() {
@@ -360,6 +360,15 @@ impl Meta {
     /// An array that must be present.
     pub fn array(&self, key: &str) -> Result<Array<'_>> {
         self.opt_array(key)?.ok_or_else(|| missing(key))
+    }
+
+    /// The encoded elements of an array that must be present, as a shared range of the file's bytes: for owners that
+    /// outlive the borrow.
+    pub(crate) fn array_bytes(&self, key: &str) -> Result<Bytes> {
+        let entry = self.entries.iter().find(|e| e.key(&self.bytes) == key.as_bytes());
+        let entry = entry.filter(|e| e.kind == Kind::Array).ok_or_else(|| missing(key))?;
+        let start = entry.start + 8 + usize::from(entry.key_len) + 4;
+        self.bytes.slice(start + 12..start + entry.value_len).ok_or_else(|| missing(key))
     }
 }
 

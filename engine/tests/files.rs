@@ -4,7 +4,9 @@
 
 use std::path::{Path, PathBuf};
 
+use ir_engine::dtype::DType;
 use ir_engine::file::ModelFile;
+use ir_engine::quant;
 
 /// The folder of shared reference data, where there is one.
 fn shared() -> Option<PathBuf> {
@@ -51,4 +53,32 @@ fn every_shared_file_opens() {
         n_tensors += file.tensors().len();
     }
     assert!(paths.len() >= 30 && n_tensors > 500, "{} files, {n_tensors} tensors", paths.len());
+}
+
+/// Encoding the F32 file's weights gives the blocks of the files that llama.cpp's tools wrote, byte for byte.
+#[test]
+fn encoders_agree_with_llama_cpp() {
+    let Some(folder) = shared() else { return };
+    let open = |name| {
+        let path = folder.join(format!("models/babyllama-1M/babyllama-tok361-{name}.gguf"));
+        ModelFile::open(&path).unwrap()
+    };
+    let source = open("F32");
+    for name in ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"] {
+        let file = open(name);
+        let mut n_blocks = 0;
+        for tensor in file.tensors().iter().filter(|t| t.dtype().unwrap().name() == name) {
+            let original = source.tensor(tensor.name()).unwrap();
+            let mut values = vec![0.0; original.n_elements() as usize];
+            quant::decode(DType::F32, &source.bytes(original).unwrap(), &mut values).unwrap();
+            let mut encoded = Vec::new();
+            quant::encode(tensor.dtype().unwrap(), &values, &mut encoded).unwrap();
+            let (expected, block) = (file.bytes(tensor).unwrap(), tensor.dtype().unwrap().block_bytes());
+            for (i, (encoded, expected)) in encoded.chunks(block).zip(expected.chunks(block)).enumerate() {
+                assert_eq!(encoded, expected, "{name}: {} block {i}", tensor.name());
+                n_blocks += 1;
+            }
+        }
+        assert!(n_blocks > 10_000, "{name}: {n_blocks} blocks show little");
+    }
 }

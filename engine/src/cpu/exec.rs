@@ -56,15 +56,29 @@ impl CpuRunner {
 
     /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
     pub fn run(&mut self, inputs: &Inputs) -> Vec<f32> {
+        self.run_ops(0..self.plan.ops.len(), inputs);
+        self.read(self.plan.logits, inputs).to_vec()
+    }
+
+    /// Computes these ops alone, on what the slots hold.
+    pub fn run_ops(&mut self, ops: std::ops::Range<usize>, inputs: &Inputs) {
         let plan = Arc::clone(&self.plan);
         for (angles, table) in self.angles.iter_mut().zip(&plan.ropes) {
             angles.fill(table, &inputs.positions);
         }
-        for entry in &plan.ops {
+        for entry in &plan.ops[ops] {
             self.op(&plan, &entry.op, inputs);
         }
-        let n = inputs.outputs.len() * plan.n_vocab();
-        self.buffers[plan.slot(plan.logits).buffer][..n].to_vec()
+    }
+
+    /// Overwrites a slot's rows in this step.
+    pub fn set_slot(&mut self, slot: Slot, inputs: &Inputs, data: &[f32]) {
+        self.write(slot, inputs, |_, out| out.copy_from_slice(data));
+    }
+
+    /// What a slot holds in this step: `rows x cols`.
+    pub fn slot(&self, slot: Slot, inputs: &Inputs) -> &[f32] {
+        self.read(slot, inputs)
     }
 
     /// What the runner has room for.

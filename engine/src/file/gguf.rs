@@ -87,7 +87,8 @@ fn version(bytes: &[u8]) -> Result<u32, Stop> {
     }
 }
 
-fn alignment(meta: &Meta) -> Result<u64, Stop> {
+/// The alignment of tensor data that the metadata asks for.
+pub(super) fn alignment(meta: &Meta) -> Result<u64, Stop> {
     let given = meta.opt_u32("general.alignment").map_err(|e| bad(e.to_string()))?;
     match given.map_or(DEFAULT_ALIGNMENT, u64::from) {
         a if a.is_power_of_two() && a <= MAX_ALIGNMENT => Ok(a),

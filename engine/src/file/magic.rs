@@ -1,7 +1,11 @@
 //! Says what a file is that is no GGUF: the mistakes people make, each with the way out.
 
+/// No more of a file is looked at.
+pub(super) const LOOK: usize = 512;
+
 /// One sentence on a file that starts with these bytes and not with `GGUF`.
 pub(super) fn not_gguf(start: &[u8]) -> String {
+    let start = &start[..start.len().min(LOOK)];
     let want = "give the path of a .gguf file";
     let known: &[(&[u8], &str)] = &[
         (
@@ -49,10 +53,9 @@ fn is_safetensors(start: &[u8]) -> bool {
 }
 
 fn is_text(start: &[u8]) -> bool {
-    let start = &start[..start.len().min(512)];
     let text = match std::str::from_utf8(start) {
         Ok(text) => text,
-        // The cut at 512 may lie inside a character.
+        // The cut at `LOOK` may lie inside a character.
         Err(e) if e.error_len().is_none() => std::str::from_utf8(&start[..e.valid_up_to()]).unwrap_or_default(),
         Err(_) => return false,
     };

@@ -5,11 +5,17 @@
 mod gguf;
 mod magic;
 mod split;
+mod stream;
+mod table;
 mod tensor;
+mod write;
 
 use std::path::Path;
 
+pub use stream::{Placement, PushReader, Sink};
+pub use table::Table;
 pub use tensor::Tensor;
+pub use write::GgufWriter;
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -18,11 +24,7 @@ use crate::meta::{Meta, shown};
 /// A model file, or a split set of them, opened for reading.
 #[derive(Debug)]
 pub struct ModelFile {
-    version: u32,
-    meta: Meta,
-    tensors: Vec<Tensor>,
-    /// Indices into `tensors`, sorted by name.
-    by_name: Vec<u32>,
+    table: Table,
     parts: Vec<Bytes>,
 }
 
@@ -60,25 +62,24 @@ impl ModelFile {
         split::join(parts)
     }
 
-    /// The metadata (of a split set: of its first part).
-    pub fn meta(&self) -> &Meta {
-        &self.meta
+    /// The header: metadata and tensor table.
+    pub fn table(&self) -> &Table {
+        &self.table
     }
 
-    /// The GGUF version: 2 or 3.
-    pub fn version(&self) -> u32 {
-        self.version
+    /// The metadata (of a split set: of its first part).
+    pub fn meta(&self) -> &Meta {
+        self.table.meta()
     }
 
     /// The tensor table in the file's order. Empty for a vocabulary-only file.
     pub fn tensors(&self) -> &[Tensor] {
-        &self.tensors
+        self.table.tensors()
     }
 
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
-        let at = self.by_name.binary_search_by(|i| self.tensors[*i as usize].name().cmp(name)).ok()?;
-        Some(&self.tensors[self.by_name[at] as usize])
+        self.table.tensor(name)
     }
 
     /// The bytes of one of this file's tensors, shared with the file.

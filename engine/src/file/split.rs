@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use super::ModelFile;
 use super::gguf::{self, Header};
+use super::table::Table;
 use super::tensor::Tensor;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
-use crate::meta::{Meta, shown};
+use crate::meta::Meta;
 
 /// Opens the file, and where it is a part of a split set, the set.
 pub(super) fn open(path: &Path, load: fn(&Path) -> Result<Bytes>) -> Result<ModelFile> {
@@ -147,20 +148,5 @@ fn assemble(parts: Vec<(Header, Bytes)>) -> Result<ModelFile> {
             "the split model should hold {expected} tensors, but its parts hold {n_tensors}: download them again"
         )));
     }
-    let by_name = by_name(&tensors)?;
-    Ok(ModelFile { version, meta, tensors, by_name, parts: all_bytes })
-}
-
-/// Tensor indices sorted by name.
-///
-/// # Errors
-/// Where two tensors share a name.
-fn by_name(tensors: &[Tensor]) -> Result<Vec<u32>> {
-    let name = |i: &u32| tensors[*i as usize].name();
-    let mut order: Vec<u32> = (0..tensors.len() as u32).collect();
-    order.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-    match order.windows(2).find(|w| name(&w[0]) == name(&w[1])) {
-        Some(twice) => Err(Error::format(format!("two tensors are named {}", shown(name(&twice[0]).as_bytes())))),
-        None => Ok(order),
-    }
+    Ok(ModelFile { table: Table::new(version, meta, tensors)?, parts: all_bytes })
 }

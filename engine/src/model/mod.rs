@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::Meta;
 use crate::plan::Plan;
+use crate::text::Tokenizer;
 use crate::text::chat::ChatTemplate;
 
 /// How to open a model.
@@ -34,6 +35,7 @@ pub struct Model {
     file: ModelFile,
     spec: ModelSpec,
     plan: Arc<Plan>,
+    tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
 }
 
@@ -67,8 +69,9 @@ impl Model {
         }
         let spec = families::spec(&file)?;
         let plan = Arc::new(forward::record(&spec, &file)?);
-        let template = ChatTemplate::from_meta(file.meta(), &|_| true)?;
-        Ok(Model { file, spec, plan, template })
+        let tokenizer = Tokenizer::from_meta(file.meta(), options.tokenizer_pre.as_deref())?;
+        let template = ChatTemplate::from_meta(file.meta(), &|text| tokenizer.id_of(text).is_some())?;
+        Ok(Model { file, spec, plan, tokenizer, template })
     }
 
     /// The file's metadata.
@@ -89,6 +92,11 @@ impl Model {
     /// The recorded computation.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.plan
+    }
+
+    /// Text to token ids and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
     }
 
     /// The chat template; `None` where the file has none and no known turn tokens.

@@ -104,6 +104,11 @@ impl Recorder {
         Ok(View { slot, start, cols })
     }
 
+    /// A slot that no op fills: whoever runs the plan writes it first. For single ops under examination.
+    pub fn input(&mut self, rows: Rows, cols: usize) -> Slot {
+        self.slot(rows, cols)
+    }
+
     /// `[Tokens, width]` from the token table.
     pub fn embed(&mut self, table: WeightId) -> Result<Slot> {
         let out = self.slot(Rows::Tokens, self.weights[table.0 as usize].cols);

@@ -1,6 +1,8 @@
 //! What several tests need: the golden fixtures and error measures.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
 
+pub mod exam;
+
 use std::path::{Path, PathBuf};
 
 use ir_engine::model::{Model, ModelOptions};
