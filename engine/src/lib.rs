@@ -1,5 +1,6 @@
 //! `ir-engine`: reads a GGUF model, records it as a plan of ops, and runs many requests over it.
 
+pub mod builtin;
 pub mod bytes;
 pub mod cpu;
 pub mod device;
