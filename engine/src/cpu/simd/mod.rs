@@ -137,16 +137,11 @@ pub fn available() -> Vec<&'static Table> {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f")
-            && has!("avx512bw")
-            && has!("avx512vl")
-            && has!("avx512dq")
-            && has!("avx512vnni")
-            && has!("avx2")
-            && has!("fma")
-            && has!("f16c")
-        {
-            tables.push(&avx512::TABLE);
+        if has!("avx2") && has!("fma") && has!("f16c") {
+            tables.push(&avx2::TABLE);
+            if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
+                tables.push(&avx512::TABLE);
+            }
         }
     }
     tables
