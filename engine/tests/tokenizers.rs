@@ -2,6 +2,8 @@
 
 #![allow(clippy::print_stderr, reason = "tests say what they skip and measure")]
 
+use std::time::Instant;
+
 mod common;
 
 use common::{data, shared};
@@ -110,5 +112,49 @@ fn golden_ir_tiny() {
         assert_eq!(tokenizer.decode(&prompt_ids, true), prompt);
         let reply = ids(&chat["reply_ids"]);
         assert!(tokenizer.is_eog(*reply.last().unwrap()));
+    }
+}
+
+/// Megabytes per second of encoding, the best of three.
+fn speed(tokenizer: &Tokenizer, text: &str) -> f64 {
+    let run = || {
+        let start = Instant::now();
+        std::hint::black_box(tokenizer.encode(text, false, true));
+        text.len() as f64 / 1e6 / start.elapsed().as_secs_f64()
+    };
+    (0..3).map(|_| run()).fold(0.0, f64::max)
+}
+
+/// The floor is far below what is measured on an idle machine (README has the numbers), because tests share the machine.
+#[test]
+fn fast_on_english_and_near_linear_on_noise() {
+    let Some(design) = shared("DESIGN.md") else { return };
+    let english = std::fs::read_to_string(design).unwrap().repeat(80);
+    let noise: [(&str, String); 10] = [
+        ("a", "a".repeat(1 << 20)),
+        ("space", " ".repeat(1 << 20)),
+        ("newline", "\n".repeat(1 << 20)),
+        ("digit", "7".repeat(1 << 20)),
+        ("mark", "\u{301}".repeat(1 << 19)),
+        ("aA1", "aA1 ".repeat(1 << 18)),
+        ("han", "我".repeat(349_525)),
+        ("<|", "<|".repeat(1 << 19)),
+        ("A中", "A中".repeat(1 << 18)),
+        ("apostrophe", "'".repeat(1 << 20)),
+    ];
+    for name in VOCABULARIES {
+        let Some(path) = shared(&format!("tokenizers/ggml-vocab-{name}.gguf")) else { return };
+        let start = Instant::now();
+        let tokenizer = read(&path);
+        let load = start.elapsed().as_secs_f64() * 1e3;
+        let rate = speed(&tokenizer, &english);
+        let mut line = format!("{name}: load {load:.0} ms, English {rate:.1} MB/s, seconds per MB of noise:");
+        for (what, text) in &noise {
+            let seconds = 1.0 / speed(&tokenizer, text);
+            line += &format!(" {what} {seconds:.2}");
+            assert!(seconds < 5.0, "{line}");
+        }
+        eprintln!("{line}");
+        assert!(rate > 1.0, "{line}");
     }
 }
