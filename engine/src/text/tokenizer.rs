@@ -12,6 +12,9 @@ use super::wordpiece::WordPiece;
 use crate::error::{Error, Result};
 use crate::meta::Meta;
 
+/// Symbols count bytes in 32 bits (and a space may become three): a longer text is cut here, wherever that is.
+const LONGEST: usize = 1 << 30;
+
 /// A model's tokenizer. Immutable and shareable; holds the file's bytes of its vocabulary, not a copy.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -112,7 +115,9 @@ impl Tokenizer {
         out
     }
 
+    /// Appends the ids of a text without special tokens.
     fn plain(&self, text: &str, after_special: bool, out: &mut Vec<u32>) {
+        let (text, rest) = text.split_at(text.floor_char_boundary(LONGEST));
         if text.is_empty() {
             return;
         }
@@ -121,6 +126,7 @@ impl Tokenizer {
             Rules::Bpe(bpe) => bpe.encode(&self.vocab, text, out),
             Rules::WordPiece(pieces) => pieces.encode(&self.vocab, text, out),
         }
+        self.plain(rest, false, out);
     }
 
     /// The text of ids, with control tokens written out where `special`. Bytes that are no UTF-8 become U+FFFD.
