@@ -117,47 +117,49 @@ fn golden_ir_tiny() {
     }
 }
 
-/// Megabytes per second of encoding, the best of three.
-fn speed(tokenizer: &Tokenizer, text: &str) -> f64 {
-    let run = || {
+/// Megabytes per second of encoding, the best of some runs.
+fn speed(tokenizer: &Tokenizer, text: &str, runs: usize) -> f64 {
+    let run = |_| {
         let start = Instant::now();
         std::hint::black_box(tokenizer.encode(text, false, true));
         text.len() as f64 / 1e6 / start.elapsed().as_secs_f64()
     };
-    (0..3).map(|_| run()).fold(0.0, f64::max)
+    (0..runs).map(run).fold(0.0, f64::max)
 }
 
-/// The floor is far below what is measured on an idle machine (README has the numbers), because tests share the machine.
+/// The limits are several times what an idle machine needs, because tests share theirs; the printed numbers are the point.
 #[test]
 fn fast_on_english_and_near_linear_on_noise() {
+    const FLOOR_MB_PER_SECOND: f64 = 1.0;
+    const LIMIT_SECONDS_PER_MB: f64 = 5.0;
     let Some(design) = shared("DESIGN.md") else { return };
     let english = std::fs::read_to_string(design).unwrap().repeat(80);
-    let noise: [(&str, String); 10] = [
+    let noise: [(&str, String); 9] = [
         ("a", "a".repeat(1 << 20)),
         ("space", " ".repeat(1 << 20)),
         ("newline", "\n".repeat(1 << 20)),
         ("digit", "7".repeat(1 << 20)),
         ("mark", "\u{301}".repeat(1 << 19)),
         ("aA1", "aA1 ".repeat(1 << 18)),
-        ("han", "我".repeat(349_525)),
         ("<|", "<|".repeat(1 << 19)),
         ("A中", "A中".repeat(1 << 18)),
-        ("apostrophe", "'".repeat(1 << 20)),
+        ("'", "'".repeat(1 << 20)),
     ];
-    for name in VOCABULARIES {
+    for name in ["bert-bge", "deepseek-llm", "gemma-4", "llama-bpe", "llama-spm", "qwen2"] {
         let Some(path) = shared(&format!("tokenizers/ggml-vocab-{name}.gguf")) else { return };
+        let file = ModelFile::open(&path).unwrap();
         let start = Instant::now();
-        let tokenizer = read(&path);
+        let tokenizer = Tokenizer::from_meta(file.meta(), None).unwrap();
         let load = start.elapsed().as_secs_f64() * 1e3;
-        let rate = speed(&tokenizer, &english);
-        let mut line = format!("{name}: load {load:.0} ms, English {rate:.1} MB/s, seconds per MB of noise:");
+        let rate = speed(&tokenizer, &english, 3);
+        let mut line = format!("{name}: opens in {load:.0} ms, English {rate:.1} MB/s, seconds per MB of noise:");
         for (what, text) in &noise {
-            let seconds = 1.0 / speed(&tokenizer, text);
+            let seconds = 1.0 / speed(&tokenizer, text, 1);
             line += &format!(" {what} {seconds:.2}");
-            assert!(seconds < 5.0, "{line}");
+            assert!(seconds < LIMIT_SECONDS_PER_MB, "{line}");
         }
         eprintln!("{line}");
-        assert!(rate > 1.0, "{line}");
+        assert!(rate > FLOOR_MB_PER_SECOND, "{line}");
     }
 }
 
@@ -334,8 +336,8 @@ fn special_tokens_and_ends() {
 fn streams_whole_characters() {
     let tokenizer = byte_level("gpt-2");
     let mut decoder = Decoder::new(false);
-    let id = |byte: u8| tokenizer.encode(&char::from(byte % 128).to_string(), false, false)[0].max(byte.into());
-    let mut push = |bytes: &[u8]| bytes.iter().map(|b| decoder.push(&tokenizer, id(*b))).collect::<Vec<_>>();
+    // The fixture's first 256 tokens are the bytes.
+    let mut push = |bytes: &[u8]| bytes.iter().map(|b| decoder.push(&tokenizer, (*b).into())).collect::<Vec<_>>();
     assert_eq!(push("é😀".as_bytes()), ["", "é", "", "", "", "😀"]);
     // A character that breaks off is replaced when the next byte shows it; a lone continuation at once.
     assert_eq!(push(&[0xF0, 0x9F, b'a', 0x80, 0xFF]), ["", "", "\u{fffd}a", "\u{fffd}", "\u{fffd}"]);

@@ -137,9 +137,10 @@ impl Finder {
     pub(super) fn of(vocab: &Vocab, kinds: Kinds, except: Option<Kinds>) -> Finder {
         let wanted = |id: &u32| {
             let of = vocab.kinds(*id);
-            let text = vocab.text(*id);
-            let valid = !text.is_empty() && text.len() <= LONGEST && std::str::from_utf8(text).is_ok();
-            of.any(kinds) && !except.is_some_and(|e| of.any(e)) && valid
+            of.any(kinds) && !except.is_some_and(|e| of.any(e)) && {
+                let text = vocab.text(*id);
+                !text.is_empty() && text.len() <= LONGEST && std::str::from_utf8(text).is_ok()
+            }
         };
         let mut ids: Vec<u32> = (0..vocab.len()).filter(wanted).collect();
         ids.sort_by(|a, b| vocab.text(*a).cmp(vocab.text(*b)));

@@ -61,22 +61,22 @@ impl Tokenizer {
     /// [`Error::Unsupported`] for tokenizers and pre-tokenizers that are not known, [`Error::Format`] for damaged ones.
     pub fn from_meta(meta: &Meta, pre: Option<&str>) -> Result<Tokenizer> {
         let model = meta.str("tokenizer.ggml.model")?.to_owned();
+        if !["llama", "gpt2", "gemma4", "bert"].contains(&model.as_str()) {
+            let model: String = model.chars().take(64).collect();
+            return Err(Error::unsupported(format!(
+                "the tokenizer {model:?} is not supported: only llama, gpt2, gemma4 and bert are"
+            )));
+        }
         let mut vocab = Vocab::read(meta)?;
         let roles = Roles::read(meta, &mut vocab, &model)?;
         let pre = pre.or(meta.opt_str("tokenizer.ggml.pre")?).map(str::to_owned);
         let rules = match model.as_str() {
             "llama" => Rules::Spm(Spm::read(meta, &vocab, roles.unknown)?),
             "bert" => Rules::WordPiece(WordPiece::read(meta, &vocab, roles.unknown)?),
-            "gpt2" => {
+            "gemma4" => Rules::Bpe(Bpe::read(meta, &vocab, &pre::GEMMA4, false)?),
+            _ => {
                 let rules = pre::by_name(pre.as_deref().unwrap_or("default"))?;
                 Rules::Bpe(Bpe::read(meta, &vocab, rules, true)?)
-            }
-            "gemma4" => Rules::Bpe(Bpe::read(meta, &vocab, &pre::GEMMA4, false)?),
-            other => {
-                let other: String = other.chars().take(64).collect();
-                return Err(Error::unsupported(format!(
-                    "the tokenizer {other:?} is not supported: only llama, gpt2, gemma4 and bert are"
-                )));
             }
         };
         let adds = Adds::read(meta, &rules)?;
@@ -117,7 +117,8 @@ impl Tokenizer {
 
     /// Appends the ids of a text without special tokens.
     fn plain(&self, text: &str, after_special: bool, out: &mut Vec<u32>) {
-        let (text, rest) = text.split_at(text.floor_char_boundary(LONGEST));
+        let cut = (0..=text.len().min(LONGEST)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let (text, rest) = text.split_at(cut);
         if text.is_empty() {
             return;
         }
