@@ -41,7 +41,8 @@ impl Summary {
         let mut types: BTreeMap<String, (u64, u64, u64)> = BTreeMap::new();
         for tensor in file.tensors() {
             let entry = types.entry(type_name(tensor)).or_default();
-            *entry = (entry.0 + 1, entry.1.saturating_add(tensor.n_elements()), entry.2.saturating_add(tensor.byte_len()));
+            *entry =
+                (entry.0 + 1, entry.1.saturating_add(tensor.n_elements()), entry.2.saturating_add(tensor.byte_len()));
         }
         let most = types.iter().max_by_key(|(_, (_, _, bytes))| *bytes).map(|(name, _)| name.clone());
         Summary {
@@ -142,7 +143,8 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
             lines.push(("vocabulary", grouped(model.plan().n_vocab() as u64)));
             lines.push(("context", format!("{} tokens", grouped(spec.n_context as u64))));
             let whole = human_bytes((2 * n).saturating_mul(spec.n_context as u64));
-            lines.push(("KV cache", format!("{} bytes per token (f16); {whole} for the whole context", grouped(2 * n))));
+            lines
+                .push(("KV cache", format!("{} bytes per token (f16); {whole} for the whole context", grouped(2 * n))));
             lines.push(("chat", chat(model)));
         }
         Err(e) => lines.push(("runs", format!("no: {}", term::one_line(&e.to_string())))),

@@ -1,18 +1,17 @@
 //! The `ir` command: parses the command line, calls the command, turns its failure into an exit code.
 
 mod args;
-
+mod bench;
 mod completions;
 mod compute;
 mod failure;
 mod info;
 mod list;
 mod logits;
-
 mod models;
 mod npy;
-
-
+mod perplexity;
+mod synthetic;
 mod term;
 mod tokenize;
 
@@ -23,12 +22,14 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Run(_) => Err(failure::Failure::usage("not built yet")),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Completions(args) => completions::completions(&args),
-        _ => Err(failure::Failure::usage("not built yet")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
