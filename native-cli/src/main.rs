@@ -8,10 +8,14 @@ mod failure;
 mod info;
 mod list;
 mod logits;
+mod memory;
 mod models;
 mod npy;
 mod perplexity;
+mod repl;
+mod run;
 mod synthetic;
+mod talk;
 mod term;
 mod tokenize;
 
@@ -22,7 +26,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(_) => Err(failure::Failure::usage("not built yet")),
+        Command::Run(args) => run::run(&args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
