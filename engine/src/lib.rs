@@ -11,4 +11,5 @@ pub mod meta;
 pub mod model;
 pub mod plan;
 pub mod quant;
+pub mod run;
 pub mod text;

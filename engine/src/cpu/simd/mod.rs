@@ -1,9 +1,19 @@
 //! The hot inner loops: one [`Table`] of plain function pointers per instruction set, chosen at run time. The scalar
 //! table is complete and is the definition; the others replace what they improve and are held to it by the exam.
 //! How the loops are spread over rows, columns and threads is in `cpu::linear` and the kernels, not here.
+#![allow(unsafe_code, reason = "SIMD intrinsics, and kernels over them that read blocks at any alignment")]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dots;
+mod floats;
+mod formats;
+mod lanes;
 pub mod q8;
 mod scalar;
+mod table;
 mod unpack;
 
 #[cfg(test)]
@@ -104,7 +114,23 @@ const fn index(dtype: DType) -> usize {
 
 /// The tables that this machine can run, slowest first; the first is scalar.
 pub fn available() -> Vec<&'static Table> {
-    vec![&scalar::TABLE]
+    let mut tables: Vec<&'static Table> = vec![&scalar::TABLE];
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        if has!("avx512f")
+            && has!("avx512bw")
+            && has!("avx512vl")
+            && has!("avx512dq")
+            && has!("avx512vnni")
+            && has!("avx2")
+            && has!("fma")
+            && has!("f16c")
+        {
+            tables.push(&avx512::TABLE);
+        }
+    }
+    tables
 }
 
 /// The best table for this machine.

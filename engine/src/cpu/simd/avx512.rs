@@ -1,0 +1,166 @@
+//! AVX-512 (F, BW, VL, DQ) with VNNI: 16 lanes. Machines without VNNI use AVX2.
+
+use std::arch::x86_64::*;
+
+use super::lanes::{Lanes, lanes};
+use super::table::table;
+
+table!(Avx512, "avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+/// Word indices that gather the F16 at byte `AT` of blocks `4 * quad` to `4 * quad + 3` out of the 128 bytes at `base(quad)`.
+const fn gather_index<const STRIDE: usize, const AT: usize>(quad: usize) -> [u16; 32] {
+    let mut index = [0; 32];
+    let mut j = 0;
+    while j < 4 {
+        let block = quad * 4 + j;
+        index[block] = ((block * STRIDE + AT - gather_base::<STRIDE>(quad)) / 2) as u16;
+        j += 1;
+    }
+    index
+}
+
+/// Where the 128 bytes for four blocks start: at the first of them, but not beyond the end of the 16 blocks.
+const fn gather_base<const STRIDE: usize>(quad: usize) -> usize {
+    let (start, last) = (quad * 4 * STRIDE, 16 * STRIDE - 128);
+    if start < last { start } else { last }
+}
+
+#[inline(always)]
+unsafe fn gather<const STRIDE: usize, const AT: usize>(p: *const u8, quad: usize) -> __m512i {
+    // SAFETY: the 128 bytes from `base` lie inside the 16 blocks.
+    unsafe {
+        let index = [
+            const { gather_index::<STRIDE, AT>(0) },
+            const { gather_index::<STRIDE, AT>(1) },
+            const { gather_index::<STRIDE, AT>(2) },
+            const { gather_index::<STRIDE, AT>(3) },
+        ];
+        let base = p.add(gather_base::<STRIDE>(quad));
+        let index = _mm512_loadu_si512(index[quad].as_ptr().cast());
+        let (a, b) = (_mm512_loadu_si512(base.cast()), _mm512_loadu_si512(base.add(64).cast()));
+        _mm512_maskz_permutex2var_epi16(0xf << (quad * 4), a, index, b)
+    }
+}
+
+#[inline(always)]
+unsafe fn add_pairs32(a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: no memory is touched; the instruction set is there by the contract of `Lanes`.
+    unsafe { _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)) }
+}
+
+#[inline(always)]
+unsafe fn add_pairs64(a: __m512i, b: __m512i) -> __m512i {
+    // SAFETY: no memory is touched; the instruction set is there by the contract of `Lanes`.
+    unsafe { _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)) }
+}
+
+impl Lanes for Avx512 {
+    type F = __m512;
+    type I = __m512i;
+    type Q = __m512i;
+    const LANES: usize = 16;
+    const ROWS_Q: usize = 8;
+    const ROWS_F: usize = 8;
+    const WIDE_OFFSET: i32 = 128;
+
+    lanes! {
+        splat(v: f32) -> __m512 = _mm512_set1_ps(v);
+        two(a: f32, b: f32) -> __m512 = _mm512_insertf32x8::<1>(_mm512_set1_ps(a), _mm256_set1_ps(b));
+        load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
+        store(p: *mut f32, v: __m512) = _mm512_storeu_ps(p, v);
+        load_f16(p: *const u8) -> __m512 = _mm512_cvtph_ps(_mm256_loadu_si256(p.cast()));
+        store_f16(p: *mut u8, v: __m512) = _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
+        load_bf16(p: *const u8) -> __m512 =
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()))));
+        load_twice(p: *const f32) -> __m512 = _mm512_permutexvar_ps(
+            _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7),
+            _mm512_castps256_ps512(_mm256_loadu_ps(p)));
+        from_u8(p: *const u8) -> __m512 = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast())));
+        from_i8(p: *const u8) -> __m512 = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())));
+        <const STRIDE: usize, const AT: usize> halves(p: *const u8) -> __m512 = {
+            let low = _mm512_or_si512(gather::<STRIDE, AT>(p, 0), gather::<STRIDE, AT>(p, 1));
+            let high = _mm512_or_si512(gather::<STRIDE, AT>(p, 2), gather::<STRIDE, AT>(p, 3));
+            _mm512_cvtph_ps(_mm512_castsi512_si256(_mm512_or_si512(low, high)))
+        };
+        add(a: __m512, b: __m512) -> __m512 = _mm512_add_ps(a, b);
+        sub(a: __m512, b: __m512) -> __m512 = _mm512_sub_ps(a, b);
+        mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
+        div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
+        fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        min_nan(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
+        max_nan(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
+        round(a: __m512) -> __m512 = _mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(a);
+        exp2_int(n: __m512) -> __m512 = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(
+            _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127))));
+        zero_below(v: __m512, limit: __m512, r: __m512) -> __m512 =
+            _mm512_maskz_mov_ps(!_mm512_cmp_ps_mask::<_CMP_LT_OQ>(v, limit), r);
+        sum(v: __m512) -> f32 = {
+            let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            super::avx2::sum256(v)
+        };
+        max_lane(v: __m512) -> f32 = _mm512_reduce_max_ps(v);
+        abs_max_bits(v: __m512, max: __m512i) -> __m512i = _mm512_max_epu32(
+            _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fff_ffff)), max);
+        max_bits(v: __m512i) -> u32 = _mm512_reduce_max_epu32(v);
+        store_i8(p: *mut i8, v: __m512) = _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)));
+
+        int(v: i32) -> __m512i = _mm512_set1_epi32(v);
+        int_load(p: *const i32) -> __m512i = _mm512_loadu_si512(p.cast());
+        int_sub(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
+        <const BITS: u32> int_shl(a: __m512i) -> __m512i = _mm512_slli_epi32::<BITS>(a);
+        to_f(v: __m512i) -> __m512 = _mm512_cvtepi32_ps(v);
+        sum_groups32(v: [__m512i; 8]) -> __m512i = {
+            let a = add_pairs64(add_pairs32(v[0], v[1]), add_pairs32(v[2], v[3]));
+            let b = add_pairs64(add_pairs32(v[4], v[5]), add_pairs32(v[6], v[7]));
+            let sum = _mm512_add_epi32(_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b));
+            _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15), sum)
+        };
+        sum_groups16(v: [__m512i; 4]) -> __m512i = _mm512_permutexvar_epi32(
+            _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+            add_pairs64(add_pairs32(v[0], v[1]), add_pairs32(v[2], v[3])));
+
+        bytes(p: *const u8) -> __m512i = _mm512_loadu_si512(p.cast());
+        bytes4(p: *const u8) -> __m512i = _mm512_set1_epi32(p.cast::<i32>().read_unaligned());
+        bytes_store(p: *mut u8, v: __m512i) = _mm512_storeu_si512(p.cast(), v);
+        or(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
+        <const BITS: u32> shl(a: __m512i) -> __m512i = _mm512_slli_epi16::<BITS>(a);
+        dp(acc: __m512i, w: __m512i, x: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, w, x);
+        dp_wide(acc: __m512i, w: __m512i, x: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, w, x);
+        wide(w: __m512i) -> __m512i = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+        nibbles16(p: *const u8, stride: usize, i: usize) -> __m512i = {
+            let a = _mm_loadu_si128(p.add(2 * i * stride).cast());
+            let b = _mm_loadu_si128(p.add((2 * i + 1) * stride).cast());
+            let both = _mm512_mask_broadcast_i32x4(_mm512_broadcast_i32x4(a), 0xff00, b);
+            let shifted = _mm512_srlv_epi64(both, _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4));
+            _mm512_and_si512(shifted, _mm512_set1_epi8(15))
+        };
+        bytes32(p: *const u8, stride: usize, i: usize) -> __m512i = {
+            let a = _mm256_loadu_si256(p.add(2 * i * stride).cast());
+            let b = _mm256_loadu_si256(p.add((2 * i + 1) * stride).cast());
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
+        };
+        bits32(p: *const u8, stride: usize, i: usize) -> __m512i = {
+            let a = p.add(2 * i * stride).cast::<u32>().read_unaligned();
+            let b = p.add((2 * i + 1) * stride).cast::<u32>().read_unaligned();
+            _mm512_maskz_set1_epi8(u64::from(a) | u64::from(b) << 32, 16)
+        };
+        <const BITS: u32> planes32(p: *const u8, i: usize) -> __m512i = {
+            let planes = 8 / BITS as usize;
+            let (chunk, plane) = (2 * i / planes, 2 * i % planes);
+            let both = _mm512_broadcast_i64x4(_mm256_loadu_si256(p.add(chunk * 32).cast()));
+            let (low, high) = (plane as i64 * i64::from(BITS), (plane as i64 + 1) * i64::from(BITS));
+            let shifted = _mm512_srlv_epi64(both, _mm512_setr_epi64(low, low, low, low, high, high, high, high));
+            _mm512_and_si512(shifted, _mm512_set1_epi8((1 << BITS) - 1))
+        };
+        nibbles64(p: *const u8, i: usize) -> __m512i = {
+            let both = _mm512_loadu_si512(p.add(i / 2 * 64).cast());
+            let shifted = if i % 2 == 0 { both } else { _mm512_srli_epi16::<4>(both) };
+            _mm512_and_si512(shifted, _mm512_set1_epi8(15))
+        };
+        prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+}

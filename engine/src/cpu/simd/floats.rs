@@ -1,0 +1,425 @@
+//! Float kernels written over `lanes`: reductions, elementwise loops, exponentials, the quantising of activations, and
+//! attention over KV pages. Each is held to its scalar namesake.
+
+use super::dots::{F16, F32, Plain};
+use super::lanes::Lanes;
+use super::q8::{BLOCK, Q8RowMut};
+use super::{MIN_QUANTISED, SQRT_2_OVER_PI, check_page, check_q8};
+use crate::dtype::DType;
+
+/// Calls `$body` with `$at` and `$n` for every vector of `0..$len`: whole ones with `LANES`, the last with the rest.
+macro_rules! for_vectors {
+    ($len:expr, |$at:ident, $n:ident| $whole:expr, $part:expr) => {
+        let len = $len;
+        let mut $at = 0;
+        while $at + S::LANES <= len {
+            $whole;
+            $at += S::LANES;
+        }
+        if $at < len {
+            let $n = len - $at;
+            $part;
+        }
+    };
+}
+
+/// Loads or stores a vector of which `n` elements exist; `n == LANES` is the fast case.
+#[inline(always)]
+unsafe fn get<S: Lanes>(p: *const f32, n: usize) -> S::F {
+    // SAFETY: `n` floats are readable.
+    unsafe { if n == S::LANES { S::load(p) } else { S::load_part(p, n) } }
+}
+
+#[inline(always)]
+unsafe fn put<S: Lanes>(p: *mut f32, v: S::F, n: usize) {
+    // SAFETY: `n` floats are writable.
+    unsafe { if n == S::LANES { S::store(p, v) } else { S::store_part(p, v, n) } }
+}
+
+/// `f(at, n)` for each vector of `0..len`.
+#[inline(always)]
+fn each<S: Lanes>(len: usize, mut f: impl FnMut(usize, usize)) {
+    for_vectors!(len, |at, n| f(at, S::LANES), f(at, n));
+}
+
+/// # Safety
+/// This and all kernels below need the instruction set `S`; lengths are checked.
+#[inline(always)]
+pub(crate) unsafe fn dot<S: Lanes>(x: &[f32], y: &[f32]) -> f32 {
+    assert_eq!(x.len(), y.len());
+    let (px, py, step) = (x.as_ptr(), y.as_ptr(), 4 * S::LANES);
+    // SAFETY: indices stay below the common length.
+    unsafe {
+        let mut acc = [S::zero(); 4];
+        let whole = x.len() / step * step;
+        for at in (0..whole).step_by(step) {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                let at = at + i * S::LANES;
+                *acc = S::fma(S::load(px.add(at)), S::load(py.add(at)), *acc);
+            }
+        }
+        each::<S>(x.len() - whole, |at, n| {
+            acc[0] = S::fma(get::<S>(px.add(whole + at), n), get::<S>(py.add(whole + at), n), acc[0]);
+        });
+        S::sum(S::add(S::add(acc[0], acc[1]), S::add(acc[2], acc[3])))
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn sum<S: Lanes>(x: &[f32]) -> f32 {
+    // SAFETY: indices stay below the length.
+    unsafe {
+        let mut acc = S::zero();
+        each::<S>(x.len(), |at, n| acc = S::add(acc, get::<S>(x.as_ptr().add(at), n)));
+        S::sum(acc)
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn sum_squares<S: Lanes>(x: &[f32]) -> f32 {
+    // SAFETY: as `dot`.
+    unsafe { dot::<S>(x, x) }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn max<S: Lanes>(x: &[f32]) -> f32 {
+    // SAFETY: indices stay below the length; a last partial vector is filled up with -inf.
+    unsafe {
+        let mut acc = S::splat(f32::NEG_INFINITY);
+        for_vectors!(x.len(), |at, n| acc = S::max(S::load(x.as_ptr().add(at)), acc), {
+            let mut tail = [f32::NEG_INFINITY; 16];
+            tail[..n].copy_from_slice(&x[at..]);
+            acc = S::max(S::load(tail.as_ptr()), acc);
+        });
+        S::max_lane(acc)
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn scale_mul<S: Lanes>(x: &[f32], scale: f32, w: &[f32], out: &mut [f32]) {
+    assert!(x.len() == out.len() && w.len() == out.len());
+    // SAFETY: indices stay below the common length.
+    unsafe {
+        each::<S>(x.len(), |at, n| {
+            let v = S::mul(get::<S>(x.as_ptr().add(at), n), S::splat(scale));
+            put::<S>(out.as_mut_ptr().add(at), S::mul(v, get::<S>(w.as_ptr().add(at), n)), n);
+        });
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn axpy<S: Lanes>(y: &mut [f32], a: f32, x: &[f32]) {
+    assert_eq!(x.len(), y.len());
+    let p = y.as_mut_ptr();
+    // SAFETY: indices stay below the common length.
+    unsafe {
+        each::<S>(x.len(), |at, n| {
+            let v = S::fma(S::splat(a), get::<S>(x.as_ptr().add(at), n), get::<S>(p.add(at), n));
+            put::<S>(p.add(at), v, n);
+        });
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn add<S: Lanes>(y: &mut [f32], x: &[f32]) {
+    assert_eq!(x.len(), y.len());
+    let p = y.as_mut_ptr();
+    // SAFETY: indices stay below the common length.
+    unsafe {
+        each::<S>(x.len(), |at, n| {
+            put::<S>(p.add(at), S::add(get::<S>(p.add(at), n), get::<S>(x.as_ptr().add(at), n)), n);
+        });
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn scale<S: Lanes>(y: &mut [f32], a: f32) {
+    let (p, len) = (y.as_mut_ptr(), y.len());
+    // SAFETY: indices stay below the length.
+    unsafe {
+        each::<S>(len, |at, n| put::<S>(p.add(at), S::mul(get::<S>(p.add(at), n), S::splat(a)), n));
+    }
+}
+
+/// `e^v`: `2^n * e^r` with `|r| <= ln 2 / 2` and a polynomial of degree 6 (relative error below 2e-7). Zero below
+/// -87.3, the largest power that fits above 88.3 instead of infinity; NaN stays.
+#[inline(always)]
+unsafe fn exp<S: Lanes>(v: S::F) -> S::F {
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    const TERMS: [f32; 6] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0];
+    const LEAST: f32 = -87.336_54;
+    // SAFETY: no memory is touched.
+    unsafe {
+        let clamped = S::max_nan(S::splat(LEAST), S::min_nan(S::splat(88.02), v));
+        let n = S::round(S::mul(clamped, S::splat(std::f32::consts::LOG2_E)));
+        let r = S::fma(n, S::splat(-LN2_HIGH), clamped);
+        let r = S::fma(n, S::splat(-LN2_LOW), r);
+        let mut p = S::splat(TERMS[0]);
+        for term in &TERMS[1..] {
+            p = S::fma(p, r, S::splat(*term));
+        }
+        let p = S::fma(p, r, S::splat(1.0));
+        S::zero_below(v, S::splat(LEAST), S::mul(p, S::exp2_int(n)))
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn exp_sum<S: Lanes>(x: &mut [f32], max: f32) -> f32 {
+    let (p, len) = (x.as_mut_ptr(), x.len());
+    // SAFETY: indices stay below the length.
+    unsafe {
+        let mut acc = S::zero();
+        for_vectors!(
+            len,
+            |at, n| {
+                let v = exp::<S>(S::sub(S::load(p.add(at)), S::splat(max)));
+                S::store(p.add(at), v);
+                acc = S::add(acc, v);
+            },
+            {
+                let v = exp::<S>(S::sub(S::load_part(p.add(at), n), S::splat(max)));
+                S::store_part(p.add(at), v, n);
+                acc = S::add(acc, S::load_part(p.add(at), n));
+            }
+        );
+        S::sum(acc)
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn to_f16<S: Lanes>(x: &[f32], out: &mut [u8]) {
+    assert_eq!(x.len() * 2, out.len());
+    let p = out.as_mut_ptr();
+    // SAFETY: indices stay below the common length; a partial vector goes through a buffer of a whole one.
+    unsafe {
+        for_vectors!(x.len(), |at, n| S::store_f16(p.add(at * 2), S::load(x.as_ptr().add(at))), {
+            let mut tail = [0_u8; 32];
+            S::store_f16(tail.as_mut_ptr(), S::load_part(x.as_ptr().add(at), n));
+            out[at * 2..].copy_from_slice(&tail[..n * 2]);
+        });
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn from_f16<S: Lanes>(x: &[u8], out: &mut [f32]) {
+    assert_eq!(x.len(), out.len() * 2);
+    let p = out.as_mut_ptr();
+    // SAFETY: indices stay below the common length; a partial vector goes through a buffer of a whole one.
+    unsafe {
+        for_vectors!(out.len(), |at, n| S::store(p.add(at), S::load_f16(x.as_ptr().add(at * 2))), {
+            let mut tail = [0_u8; 32];
+            tail[..n * 2].copy_from_slice(&x[at * 2..]);
+            S::store_part(p.add(at), S::load_f16(tail.as_ptr()), n);
+        });
+    }
+}
+
+/// `g / (1 + e^-t) * u` with `t` made of `g`.
+#[inline(always)]
+unsafe fn gated<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32], t: impl Fn(S::F) -> S::F) {
+    assert!(gate.len() == out.len() && up.len() == out.len());
+    // SAFETY: indices stay below the common length.
+    unsafe {
+        each::<S>(gate.len(), |at, n| {
+            let g = get::<S>(gate.as_ptr().add(at), n);
+            let e = exp::<S>(S::sub(S::zero(), t(g)));
+            let v = S::div(g, S::add(S::splat(1.0), e));
+            put::<S>(out.as_mut_ptr().add(at), S::mul(v, get::<S>(up.as_ptr().add(at), n)), n);
+        });
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn silu_mul<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    // SAFETY: as `gated`.
+    unsafe { gated::<S>(gate, up, out, |g| g) }
+}
+
+/// `0.5 (1 + tanh t) = 1 / (1 + e^-2t)`.
+#[inline(always)]
+pub(crate) unsafe fn gelu_mul<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+    // SAFETY: as `gated`; the closure touches no memory.
+    unsafe {
+        gated::<S>(gate, up, out, |g| {
+            let cubic = S::fma(S::mul(g, g), S::splat(0.044_715), S::splat(1.0));
+            S::mul(S::mul(g, cubic), S::splat(2.0 * SQRT_2_OVER_PI))
+        });
+    }
+}
+
+/// The same bits as the scalar form: the maximum is exact, one division, one product, one rounding.
+#[inline(always)]
+pub(crate) unsafe fn quantise<S: Lanes>(x: &[f32], out: Q8RowMut<'_>) {
+    check_q8(x, &out);
+    for (b, x) in x.chunks_exact(BLOCK).enumerate() {
+        let quants = &mut out.quants[b * BLOCK..][..BLOCK];
+        // SAFETY: a block has 32 elements, a multiple of `LANES`, on both sides.
+        unsafe {
+            let mut bits = S::int(0);
+            each::<S>(BLOCK, |at, _| bits = S::abs_max_bits(S::load(x.as_ptr().add(at)), bits));
+            let max = f32::from_bits(S::max_bits(bits));
+            out.scales[b] = if !max.is_finite() {
+                f32::NAN
+            } else if max < MIN_QUANTISED {
+                0.0
+            } else {
+                max / 127.0
+            };
+            if max.is_finite() && max >= MIN_QUANTISED {
+                let inverse = S::splat(127.0 / max);
+                let p = quants.as_mut_ptr();
+                each::<S>(BLOCK, |at, _| S::store_i8(p.add(at), S::mul(S::load(x.as_ptr().add(at)), inverse)));
+            } else {
+                quants.fill(0);
+            }
+        }
+        let sum = |half: &[i8]| half.iter().map(|q| i32::from(*q)).sum::<i32>();
+        let (low, high) = (sum(&quants[..16]), sum(&quants[16..]));
+        (out.sums16[b * 2], out.sums16[b * 2 + 1], out.sums[b]) = (low, high, low + high);
+    }
+}
+
+/// Query rows and positions that share loads.
+const TOGETHER: usize = 4;
+
+#[inline(always)]
+pub(crate) unsafe fn attend_scores<S: Lanes>(
+    dtype: DType,
+    q: &[f32],
+    page: &[u8],
+    head_dim: usize,
+    positions: usize,
+    out: &mut [f32],
+) {
+    check_page(dtype, page, head_dim, positions, q.len(), out.len());
+    // SAFETY: the lengths were checked.
+    unsafe {
+        if dtype == DType::F32 {
+            scores::<S, F32>(q, page, head_dim, positions, out);
+        } else {
+            scores::<S, F16>(q, page, head_dim, positions, out);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn scores<S: Lanes, T: Plain>(q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]) {
+    for (q, out) in q.chunks(TOGETHER * head_dim).zip(out.chunks_mut(TOGETHER * positions)) {
+        let rows = q.len() / head_dim;
+        for first in (0..positions).step_by(TOGETHER) {
+            let n = TOGETHER.min(positions - first);
+            let mut acc = [[0.0; TOGETHER]; TOGETHER];
+            // SAFETY: `rows` query rows and `n` positions from `first` exist; a last partial vector goes through
+            // buffers of a whole one. Rows and positions beyond repeat the last one and are dropped.
+            unsafe {
+                let qs: [_; TOGETHER] = std::array::from_fn(|r| q.as_ptr().add(r.min(rows - 1) * head_dim));
+                let ks: [_; TOGETHER] =
+                    std::array::from_fn(|p| page.as_ptr().add((first + p.min(n - 1)) * head_dim * T::BYTES));
+                if rows > 1 {
+                    block::<S, T, TOGETHER>(&qs, &ks, head_dim, &mut acc);
+                } else {
+                    block::<S, T, 1>(&qs, &ks, head_dim, &mut acc);
+                }
+            }
+            for (r, acc) in acc[..rows].iter().enumerate() {
+                out[r * positions + first..][..n].copy_from_slice(&acc[..n]);
+            }
+        }
+    }
+}
+
+/// Dot products of `R` query rows with four positions.
+#[inline(always)]
+unsafe fn block<S: Lanes, T: Plain, const R: usize>(
+    q: &[*const f32; TOGETHER],
+    k: &[*const u8; TOGETHER],
+    head_dim: usize,
+    out: &mut [[f32; TOGETHER]; TOGETHER],
+) {
+    // SAFETY: `head_dim` elements are readable behind each pointer.
+    unsafe {
+        let mut acc = [[S::zero(); TOGETHER]; R];
+        let whole = head_dim / S::LANES * S::LANES;
+        for at in (0..whole).step_by(S::LANES) {
+            let k = k.map(|k| T::load::<S>(k.add(at * T::BYTES)));
+            for (acc, q) in acc.iter_mut().zip(q) {
+                let q = S::load(q.add(at));
+                for (acc, k) in acc.iter_mut().zip(k) {
+                    *acc = S::fma(q, k, *acc);
+                }
+            }
+        }
+        if whole < head_dim {
+            let n = head_dim - whole;
+            let k = k.map(|k| load_part::<S, T>(k.add(whole * T::BYTES), n));
+            for (acc, q) in acc.iter_mut().zip(q) {
+                let q = S::load_part(q.add(whole), n);
+                for (acc, k) in acc.iter_mut().zip(k) {
+                    *acc = S::fma(q, k, *acc);
+                }
+            }
+        }
+        for (out, acc) in out.iter_mut().zip(acc) {
+            *out = acc.map(|acc| S::sum(acc));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn load_part<S: Lanes, T: Plain>(p: *const u8, n: usize) -> S::F {
+    let mut buffer = [0_u8; 16 * 4];
+    // SAFETY: `n < LANES` elements are readable; the buffer holds a whole vector.
+    unsafe {
+        std::ptr::copy_nonoverlapping(p, buffer.as_mut_ptr(), n * T::BYTES);
+        T::load::<S>(buffer.as_ptr())
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn attend_values<S: Lanes>(
+    dtype: DType,
+    weights: &[f32],
+    page: &[u8],
+    head_dim: usize,
+    positions: usize,
+    acc: &mut [f32],
+) {
+    check_page(dtype, page, head_dim, positions, acc.len(), weights.len());
+    // SAFETY: the lengths were checked.
+    unsafe {
+        if dtype == DType::F32 {
+            values::<S, F32>(weights, page, head_dim, positions, acc);
+        } else {
+            values::<S, F16>(weights, page, head_dim, positions, acc);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn values<S: Lanes, T: Plain>(weights: &[f32], page: &[u8], head_dim: usize, positions: usize, acc: &mut [f32]) {
+    for (acc, weights) in acc.chunks_mut(TOGETHER * head_dim).zip(weights.chunks(TOGETHER * positions)) {
+        let rows = acc.len() / head_dim;
+        let acc = acc.as_mut_ptr();
+        each::<S>(head_dim, |at, n| {
+            // SAFETY: `rows` rows of `head_dim` accumulators and of `positions` weights exist, and `positions` rows of
+            // `head_dim` values; `at + n <= head_dim`.
+            unsafe {
+                let mut sums = [S::zero(); TOGETHER];
+                for (r, sum) in sums[..rows].iter_mut().enumerate() {
+                    *sum = get::<S>(acc.add(r * head_dim + at), n);
+                }
+                for p in 0..positions {
+                    let v = page.as_ptr().add((p * head_dim + at) * T::BYTES);
+                    let v = if n == S::LANES { T::load::<S>(v) } else { load_part::<S, T>(v, n) };
+                    for (r, sum) in sums[..rows].iter_mut().enumerate() {
+                        *sum = S::fma(S::splat(*weights.as_ptr().add(r * positions + p)), v, *sum);
+                    }
+                }
+                for (r, sum) in sums[..rows].iter().enumerate() {
+                    put::<S>(acc.add(r * head_dim + at), *sum, n);
+                }
+            }
+        });
+    }
+}
