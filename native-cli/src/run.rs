@@ -45,7 +45,8 @@ fn eprint_newline() {
 fn prompt(args: &RunArgs) -> Result<String> {
     let piped = if std::io::stdin().is_terminal() { String::new() } else { tokenize::read_text(None)? };
     let piped = piped.trim_end_matches(['\n', '\r']);
-    let parts: Vec<&str> = [args.prompt.as_deref().unwrap_or(""), piped].into_iter().filter(|p| !p.is_empty()).collect();
+    let parts: Vec<&str> =
+        [args.prompt.as_deref().unwrap_or(""), piped].into_iter().filter(|p| !p.is_empty()).collect();
     if parts.is_empty() {
         let name = args.model.as_deref().unwrap_or(builtin::NAME);
         return Err(Failure::usage(format!("the prompt is empty: ask as in `ir run {name} \"Who are you?\"`")));

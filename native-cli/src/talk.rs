@@ -14,9 +14,9 @@ use crate::args::{RunArgs, SamplingArgs, Think};
 use crate::compute;
 use crate::failure::{Failure, Result};
 use crate::info::{Summary, human_bytes, human_count};
+use crate::memory;
 use crate::models::Place;
 use crate::term::{self, Out, Style};
-use crate::memory;
 
 /// Memory that the cache may take where no context is asked for.
 const KV_BUDGET: u64 = 2 << 30;
@@ -158,7 +158,8 @@ impl Talk {
             }
             if !piece.answer.is_empty() {
                 if thinking {
-                    self.out.styled(Style::Dim, if ends_line { "...done thinking.\n" } else { "\n...done thinking.\n" })?;
+                    self.out
+                        .styled(Style::Dim, if ends_line { "...done thinking.\n" } else { "\n...done thinking.\n" })?;
                     self.out.text("\n")?;
                     thinking = false;
                 }
@@ -176,7 +177,8 @@ impl Talk {
     /// Says why an answer was cut short, and the counts where they are wanted.
     fn report(&self) {
         let Some((reason, usage)) = self.session.usage() else { return };
-        let cut = *reason == Finish::Length && self.session.options.max_tokens.is_none_or(|n| usage.completion_tokens < n);
+        let cut =
+            *reason == Finish::Length && self.session.options.max_tokens.is_none_or(|n| usage.completion_tokens < n);
         if cut {
             let context = self.session.engine().context();
             term::remark(&format!(
@@ -191,12 +193,15 @@ impl Talk {
 
 /// The counts, times and rates of an answer.
 fn counts(reason: Finish, usage: &Usage, load: Duration) -> String {
-    let rate = |n: usize, seconds: f64| if seconds > 0.0 { format!("{:.2} tokens/s", n as f64 / seconds) } else { "-".into() };
+    let rate =
+        |n: usize, seconds: f64| if seconds > 0.0 { format!("{:.2} tokens/s", n as f64 / seconds) } else { "-".into() };
     let computed = usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens);
     // The first token comes with the prompt's last row.
     let followed = usage.completion_tokens.saturating_sub(1);
     let memory = match (memory::peak(), memory::mapped()) {
-        (Some(peak), Some(mapped)) => format!("{} at most, {} of it mapped files", human_bytes(peak), human_bytes(mapped)),
+        (Some(peak), Some(mapped)) => {
+            format!("{} at most, {} of it mapped files", human_bytes(peak), human_bytes(mapped))
+        }
         (Some(peak), None) => format!("{} at most", human_bytes(peak)),
         _ => "not known on this system".into(),
     };
