@@ -1,5 +1,5 @@
 //! What goes into the engine and what comes out, as plain data: [`Request`], [`Sampling`], [`Event`], [`Usage`].
-//! The same for a command line, a server and a web page. Text and chat templates belong to [`super::Chat`].
+//! The same for a command line, a server and a web page. Text and chat templates belong to [`super::Session`].
 
 use crate::error::{Error, Result};
 use crate::meta::Meta;

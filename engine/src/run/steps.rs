@@ -109,7 +109,7 @@ impl Steps {
         self.streams.is_empty() && self.events.is_empty()
     }
 
-    /// Schedules a step; `None` when no sequence needs one.
+    /// Schedules a step; `None` when no sequence needs one. A step that was never finished is scheduled again.
     pub(crate) fn begin(&mut self, now: f64) -> Option<&Inputs> {
         self.parts = self.scheduler.schedule(&mut self.inputs);
         for part in &self.parts {
@@ -136,11 +136,6 @@ impl Steps {
             }
         }
         Ok(self.take_events())
-    }
-
-    /// Drops the step under way: it failed, and its rows are scheduled again.
-    pub(crate) fn abandon(&mut self) {
-        self.parts.clear();
     }
 
     /// Forgets what the device held: every sequence is computed again from its tokens.
