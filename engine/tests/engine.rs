@@ -22,7 +22,7 @@ const N_TOP: usize = 5;
 type Step = (u32, Vec<(u32, u32)>);
 
 fn device(simd: &str, activations: Activations) -> Device {
-    let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
+    let options = CpuOptions { threads: Some(1), simd: Some(simd.into()), activations };
     Device::Cpu(Arc::new(Cpu::new(&options).unwrap()))
 }
 

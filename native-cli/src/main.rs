@@ -12,7 +12,10 @@ mod memory;
 mod models;
 mod npy;
 mod perplexity;
+mod repl;
+mod run;
 mod synthetic;
+mod talk;
 mod term;
 mod tokenize;
 
@@ -23,7 +26,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(&args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),

@@ -9,8 +9,7 @@ use crate::failure::{Failure, Result};
 
 /// Whether a character acts on a terminal instead of being shown: controls, and overrides of the writing direction.
 fn acts(c: char) -> bool {
-    (c.is_control() && !matches!(c, '\n' | '\t'))
-        || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    (c.is_control() && !matches!(c, '\n' | '\t')) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The text with characters that would act on a terminal written out, as in `\x1b`.
