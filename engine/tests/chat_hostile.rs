@@ -1,5 +1,12 @@
 //! Hostile chat templates: each ends in an error sentence, soon, on a small stack and in bounded memory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test panics and says what it saw"
+)]
+
 use std::time::{Duration, Instant};
 
 use ir_engine::text::chat::{ChatTemplate, Message, RenderInput};
@@ -217,4 +224,122 @@ fn hostile_templates_end_in_an_error() {
         Some(peak) => assert!(peak < MAX_MEMORY, "{} MiB at the peak", peak >> 20),
         None => eprintln!("skipped: peak memory is only known on Linux"),
     }
+}
+
+/// Pieces of templates, in any order: most do not parse, none may panic or take long.
+#[test]
+fn scrambled_templates_do_no_harm() {
+    const PIECES: [&str; 64] = [
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{%-",
+        "-%}",
+        "{#",
+        "#}",
+        "if ",
+        "else ",
+        "elif ",
+        "endif",
+        "for ",
+        "in ",
+        "endfor",
+        "set ",
+        "endset",
+        "macro ",
+        "endmacro",
+        "call ",
+        "m",
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        ",",
+        ".",
+        "|",
+        "~",
+        "+",
+        "-",
+        "*",
+        "**",
+        "//",
+        "%",
+        "=",
+        "==",
+        "<",
+        "not ",
+        "and ",
+        "is ",
+        "defined ",
+        "string ",
+        "messages",
+        "x",
+        "ns",
+        "loop",
+        "namespace(a=x)",
+        "raise_exception('r')",
+        "tojson",
+        "join(',')",
+        "map('upper')",
+        "split()",
+        "[::-1]",
+        "[0]",
+        "'a'",
+        "\"\\n\"",
+        "1",
+        "2.5",
+        "none ",
+        "\n",
+    ];
+    // Whole tags, so that a good part parses.
+    const TAGS: [&str; 16] = [
+        "{% for x in messages %}",
+        "{% endfor %}",
+        "{% if x %}",
+        "{% endif %}",
+        "{% else %}",
+        "{% set ns = namespace(a=1) %}",
+        "{% set ns.a = ns.a + 1 %}",
+        "{{ ns.a }}",
+        "{% macro m(x, y=2) %}",
+        "{% endmacro %}",
+        "{{ m(1) }}",
+        "{{ x|tojson }}",
+        "{% set x = [x, ns] %}",
+        "{{ x.role }}",
+        "{% break %}",
+        "{{ loop.index }}",
+    ];
+    let messages = [Message::new("user", "hello"), Message::new("assistant", "hi")];
+    let mut seed = 1u64;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) as usize % below
+    };
+    let (mut parsed, mut rendered) = (0, 0);
+    for round in 0..20_000 {
+        let mut source = String::new();
+        for _ in 0..random(24) + 1 {
+            let (tag, piece) = (TAGS[random(TAGS.len())], PIECES[random(PIECES.len())]);
+            match round % 4 {
+                0 => source += piece,
+                1 => source += tag,
+                2 => source += if random(8) > 0 { tag } else { piece },
+                _ => {
+                    let words = (0..random(6)).map(|_| PIECES[20 + random(PIECES.len() - 20)]);
+                    source += &format!("{{{{ {} }}}}", words.collect::<String>());
+                }
+            }
+        }
+        let Ok(template) = ChatTemplate::new(&source, None) else { continue };
+        parsed += 1;
+        rendered +=
+            usize::from(template.render(&RenderInput { messages: &messages, ..RenderInput::default() }).is_ok());
+    }
+    println!("of 20000 scrambled templates {parsed} parsed and {rendered} rendered");
+    assert!(parsed > 1000 && rendered > 500, "{parsed} parsed, {rendered} rendered: the pieces say too little");
 }
