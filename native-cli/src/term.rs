@@ -47,11 +47,6 @@ pub(crate) fn width() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0).max(40))
 }
 
-/// Whether standard input is a person typing.
-pub(crate) fn stdin_is_terminal() -> bool {
-    std::io::stdin().is_terminal()
-}
-
 fn may_paint() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
 }
@@ -91,11 +86,6 @@ impl Out {
         let stdout = std::io::stdout();
         let terminal = stdout.is_terminal();
         Out { stdout, terminal, paint: terminal && may_paint() }
-    }
-
-    /// Whether someone reads along.
-    pub(crate) fn is_terminal(&self) -> bool {
-        self.terminal
     }
 
     /// Writes a text, escaped on a terminal, and sends it on its way.

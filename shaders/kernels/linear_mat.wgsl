@@ -14,6 +14,7 @@
 struct Params {
     rows_at: u32,
     n: u32,
+    w_row: u32,
     units: u32,
     cols: u32,
     out_start: u32,
@@ -23,7 +24,6 @@ struct Params {
     plane1: u32,
     plane2: u32,
     plane3: u32,
-    eps: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -111,9 +111,9 @@ fn main(
     let ty = lid / 8u;
 #ifdef GLU
     let n = min(n0 + lid % 32u, p.n - 1u);
-    let w_row = select(n, p.pair + n, lid >= 32u) * p.units;
+    let w_row = (p.w_row + select(n, p.pair + n, lid >= 32u)) * p.units;
 #else
-    let w_row = min(n0 + lid, p.n - 1u) * p.units;
+    let w_row = (p.w_row + min(n0 + lid, p.n - 1u)) * p.units;
 #endif
 
     var l0 = vec4(0.0); var l1 = vec4(0.0); var l2 = vec4(0.0); var l3 = vec4(0.0);

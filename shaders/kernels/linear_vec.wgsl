@@ -1,5 +1,5 @@
 // linear for few rows: out = x * w^T. Four columns of the result per workgroup, K split over its invocations, ROWS rows of
-// x at once (blocks of them along z).
+// x at once.
 //
 // NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums.
 // GLU: columns n and pair + n of the product are gate and up; their gated product is what is stored.
@@ -16,12 +16,13 @@
 
 struct Params {
     rows_at: u32,    // which word of the step holds the row count
-    n: u32,          // columns of the result that this segment gives
+    n: u32,          // columns of the result that this dispatch gives
+    w_row: u32,      // row of w that gives the first of them
     units: u32,      // of 32 columns of x
     cols: u32,       // of x
     out_start: u32,  // first column of out, and of the bias
     out_stride: u32, // columns of out
-    pair: u32,       // with GLU: from a gate to its up, in this segment
+    pair: u32,       // with GLU: from a gate's row of w to its up's
     bias_pair: u32,  // the same in the bias
     plane1: u32,
     plane2: u32,
@@ -124,16 +125,19 @@ fn main(
 #endif
 ) {
     let rows = step[p.rows_at];
-    let first = wid.z * ROWS;
+    let id = flat_id(wid, n_wg);
 #ifdef GLU
-    let n = flat_id(wid, n_wg) * 2u;
+    let blocks = (p.n + 1u) / 2u;
+    let n = id % blocks * 2u;
     let n1 = min(n + 1u, p.n - 1u);
-    let r = vec4(n, n1, p.pair + n, p.pair + n1) * p.units;
+    let r = (vec4(n, n1, p.pair + n, p.pair + n1) + p.w_row) * p.units;
 #else
-    let n = flat_id(wid, n_wg) * 4u;
-    let r = min(vec4(n, n + 1u, n + 2u, n + 3u), vec4(p.n - 1u)) * p.units;
+    let blocks = (p.n + 3u) / 4u;
+    let n = id % blocks * 4u;
+    let r = (min(vec4(n, n + 1u, n + 2u, n + 3u), vec4(p.n - 1u)) + p.w_row) * p.units;
 #endif
-    if (n >= p.n || first >= rows) { return; }
+    let first = id / blocks * ROWS;
+    if (first >= rows) { return; }
     var sums: array<vec4<f32>, ROWS>;
 #ifdef NORM
     var squares: array<f32, ROWS>;

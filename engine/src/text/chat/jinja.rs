@@ -54,7 +54,8 @@ pub(super) struct Raised(pub(super) String);
 
 fn raise_exception(message: Value) -> Result<Value, Error> {
     let mut text = String::new();
-    display(&mut text, &message, 4096)?;
+    display(&mut text, &message, MAX_TEXT)?;
+    let text = text.chars().take(1000).collect();
     Err(invalid("the template refused").with_source(Raised(text)))
 }
 

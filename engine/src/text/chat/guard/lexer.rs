@@ -200,15 +200,19 @@ impl Lexer<'_> {
     fn token(&mut self) -> Result<Token, Fault> {
         let rest = self.rest;
         let Some(first) = rest.chars().next() else { return self.fault("a tag is not closed") };
-        if first == '_' || first.is_alphabetic() {
-            let end = rest.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(rest.len());
+        if first == '_' || first.is_ascii_alphabetic() {
+            let end = rest.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
             self.skip(end);
             return Ok(Token::Name(rest[..end].to_owned()));
         }
         if first.is_ascii_digit() {
             let end = number_len(rest.as_bytes());
+            let text = rest[..end.min(64)].replace('_', "");
+            if end > 64 || (text.parse::<i128>().is_err() && text.parse::<f64>().is_err()) {
+                return self.fault("a number is too long");
+            }
             self.skip(end);
-            return Ok(Token::Number(rest[..end].replace('_', "")));
+            return Ok(Token::Number(text));
         }
         if first == '\'' || first == '"' {
             let Some((value, end)) = string(rest, first) else { return self.fault("a string is not closed") };

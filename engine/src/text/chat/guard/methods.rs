@@ -30,6 +30,13 @@ pub(super) fn install(env: &mut Environment<'static>) {
             Ok::<_, Error>(if missing { default.unwrap_or_else(|| Value::from("")) } else { value })
         });
     }
+    for name in ["length", "count"] {
+        env.add_filter(name, |value: &Value| match (value.is_undefined(), value.len()) {
+            (true, _) => Ok(0),
+            (_, Some(n)) => Ok(n),
+            (_, None) => Err(invalid(format!("a value that is {} has no length", value.kind()))),
+        });
+    }
     env.add_filter("int", |value: &Value, default: Option<Value>| {
         to_number(value, default, |x| Value::from(x.trunc() as i64), |t| t.parse::<i64>().ok().map(Value::from))
     });

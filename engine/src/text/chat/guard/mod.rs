@@ -4,7 +4,9 @@
 
 mod lexer;
 mod methods;
+mod operand;
 mod ops;
+mod parser;
 mod rewrite;
 
 use crate::error::{Error, Result};

@@ -12,7 +12,7 @@ pub(in super::super) const MAX_TEXT: usize = 16 << 20;
 /// Bytes that one rendering may copy and compare, all in all.
 const BUDGET: usize = 256 << 20;
 
-/// What an element of a list or a map costs.
+/// What it costs to copy an element of a list or a map, or to look at it.
 const ELEMENT: usize = 32;
 
 /// Filters that do not look into their input's elements.
@@ -66,7 +66,7 @@ fn walk(state: &mut State, value: &Value, depth: usize, pure: bool) -> Result<()
     if depth > MAX_DEPTH {
         return Err(invalid(format!("a value nests more than {MAX_DEPTH} deep")));
     }
-    spend(state, 1 + value.as_str().map_or(0, str::len))?;
+    spend(state, ELEMENT + value.as_str().map_or(0, str::len))?;
     match value.kind() {
         ValueKind::Seq | ValueKind::Iterable => {
             for item in value.try_iter()? {
@@ -295,11 +295,13 @@ fn slice(state: &mut State, value: &Value, start: &Value, stop: &Value, step: &V
     if step == 0 {
         return Err(invalid("a slice's step cannot be 0"));
     }
-    spend(state, shallow(value))?;
     if let Some(text) = value.as_str() {
+        // Five times for the letters as an array.
+        spend(state, text.len().saturating_mul(5))?;
         let chars: Vec<char> = text.chars().collect();
         return Ok(Value::from(indices(chars.len(), start, stop, step).map(|i| chars[i]).collect::<String>()));
     }
+    spend(state, shallow(value))?;
     if !is_list(value) {
         return Err(invalid(format!("a value that is {} cannot be sliced", value.kind())));
     }
