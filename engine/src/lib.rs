@@ -1,4 +1,22 @@
 //! `ir-engine`: reads a GGUF model, records it as a plan of ops, and runs many requests over it.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use ir_engine::{builtin, cpu::Cpu, device::Device, model::Model, run::*, text::chat::Message};
+//!
+//! let model = Arc::new(Model::from_bytes(builtin::bytes(), &Default::default())?); // or Model::open(path, ..)
+//! let device = Device::Cpu(Arc::new(Cpu::new(&Default::default())?));
+//! let engine = Engine::new(model, &device, &EngineOptions::default())?;
+//! let mut session = Session::new(engine, Box::new(|| 0.0)); // the host's clock, in seconds
+//! session.say(Message::new("user", "Hello!"));
+//! session.start()?;
+//! let mut answer = String::new();
+//! while let Some(piece) = wait(session.next())? {
+//!     answer += &piece.answer;
+//! }
+//! assert!(!answer.is_empty());
+//! # Ok::<(), ir_engine::error::Error>(())
+//! ```
 
 pub mod builtin;
 pub mod bytes;

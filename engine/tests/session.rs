@@ -1,5 +1,7 @@
 //! Sessions with the built-in model: turns, the cache between them, stopping, saving and bringing back.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use ir_engine::cpu::{Cpu, CpuOptions};

@@ -1,4 +1,5 @@
 //! Tests of the engine loop that need no model.
+#![allow(clippy::print_stdout, reason = "tests say what they covered and measured")]
 
 mod sampler;
 mod traces;
