@@ -35,16 +35,14 @@ impl Bytes {
     /// Maps a whole file for reading. Pages are read when they are touched.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be opened or mapped.
+    /// [`Error::Io`] where the file cannot be opened or mapped, [`Error::Format`] where the path is a directory or the
+    /// like.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn map(path: &std::path::Path) -> Result<Bytes> {
+        regular(path)?;
         let io = |action| move |source| Error::Io { action, path: path.to_owned(), source };
         let file = std::fs::File::open(path).map_err(io("open"))?;
         let meta = file.metadata().map_err(io("open"))?;
-        if !meta.is_file() {
-            let kind = if meta.is_dir() { "a directory" } else { "not a regular file" };
-            return Err(Error::format(format!("{} is {kind}: give the path of a model file", path.display())));
-        }
         if meta.len() == 0 {
             return Ok(Bytes::from(Vec::new()));
         }
@@ -58,8 +56,9 @@ impl Bytes {
     /// Reads a whole file into memory: the `--no-mmap` way.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read.
+    /// As [`map`](Bytes::map).
     pub fn read(path: &std::path::Path) -> Result<Bytes> {
+        regular(path)?;
         let bytes =
             std::fs::read(path).map_err(|source| Error::Io { action: "read", path: path.to_owned(), source })?;
         Ok(Bytes::from(bytes))
@@ -79,6 +78,15 @@ impl Bytes {
         Some(Bytes { owner: Arc::clone(&self.owner), range: start..start + (range.end - range.start) })
     }
 
+    /// The bytes as a vector: the one they were made from where nobody else shares it, or a copy.
+    pub fn into_vec(self) -> Vec<u8> {
+        match Arc::try_unwrap(self.owner) {
+            Ok(Owner::Vec(v)) if self.range == (0..v.len()) => v,
+            Ok(owner) => owner.as_slice()[self.range].to_vec(),
+            Err(shared) => shared.as_slice()[self.range].to_vec(),
+        }
+    }
+
     /// Whether the bytes are a mapped file (pages come from the file, not from anonymous memory).
     pub fn is_mapped(&self) -> bool {
         #[cfg(not(target_arch = "wasm32"))]
@@ -86,6 +94,17 @@ impl Bytes {
         #[cfg(target_arch = "wasm32")]
         false
     }
+}
+
+/// Refuses what is no file: opening a pipe would block, and reading a device might never end.
+fn regular(path: &std::path::Path) -> Result<()> {
+    let io = |source| Error::Io { action: "open", path: path.to_owned(), source };
+    let meta = std::fs::metadata(path).map_err(io)?;
+    if meta.is_file() {
+        return Ok(());
+    }
+    let kind = if meta.is_dir() { "a directory" } else { "not a regular file" };
+    Err(Error::format(format!("{} is {kind}: give the path of a .gguf file", path.display())))
 }
 
 impl From<Vec<u8>> for Bytes {

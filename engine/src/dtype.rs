@@ -104,6 +104,15 @@ impl DType {
         })
     }
 
+    /// As [`bytes_for`](DType::bytes_for), for lengths in files, which may be beyond this machine's `usize`.
+    pub fn file_bytes_for(self, len: u64) -> Option<u64> {
+        let block = self.block_len() as u64;
+        if !len.is_multiple_of(block) {
+            return None;
+        }
+        (len / block).checked_mul(self.block_bytes() as u64)
+    }
+
     /// Bytes that `len` elements take, or `None` where `len` is no whole number of blocks or the size overflows.
     pub const fn bytes_for(self, len: usize) -> Option<usize> {
         if !len.is_multiple_of(self.block_len()) {

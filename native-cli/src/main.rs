@@ -1,2 +1,45 @@
-//! The `ir` command.
-fn main() {}
+//! The `ir` command: parses the command line, calls the command, turns its failure into an exit code.
+
+mod args;
+mod bench;
+mod completions;
+mod compute;
+mod failure;
+mod info;
+mod list;
+mod logits;
+mod memory;
+mod models;
+mod npy;
+mod perplexity;
+mod repl;
+mod run;
+mod synthetic;
+mod talk;
+mod term;
+mod tokenize;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::List(args) => list::list(&args),
+        Command::Info(args) => info::info(&args),
+        Command::Tokenize(args) => tokenize::tokenize(&args),
+        Command::Logits(args) => logits::logits(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Perplexity(args) => perplexity::perplexity(&args),
+        Command::Completions(args) => completions::completions(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            term::complain(&failure);
+            ExitCode::from(failure.code())
+        }
+    }
+}

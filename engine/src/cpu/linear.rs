@@ -21,11 +21,12 @@ pub struct Segment<'a> {
 }
 
 /// What quantised weights are multiplied with. Plain weights always meet floats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Activations {
     /// Activations as they are.
     F32,
     /// Activations in 8 bits with a scale for each 32.
+    #[default]
     Quantised,
 }
 

@@ -1,0 +1,188 @@
+//! Walks a plan over buffers in memory. Each op's work is in `kernels`.
+
+use std::sync::Arc;
+
+use super::Cpu;
+use super::kernels::attend::{self, Attend};
+use super::kernels::kv_write::{self, Columns, KvLayer};
+use super::kernels::rope::{self, Angles};
+use super::kernels::{add, embed, glu, norm, take_rows};
+use super::linear::{self, Segment};
+use crate::error::{Error, Result};
+use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot, View, Weight, WeightId};
+
+/// A plan on the processor: activation buffers, the cache, and the small weights decoded. Matrices are read in place.
+#[derive(Debug)]
+pub struct CpuRunner {
+    cpu: Arc<Cpu>,
+    plan: Arc<Plan>,
+    options: RunnerOptions,
+    buffers: Vec<Vec<f32>>,
+    vectors: Vec<Vec<f32>>,
+    kv: Vec<KvLayer>,
+    angles: Vec<Angles>,
+    scratch: linear::Scratch,
+    n_token_ids: usize,
+}
+
+impl CpuRunner {
+    /// Reserves buffers and cache. The system gives most of the memory only when it is used.
+    ///
+    /// # Errors
+    /// Where a size overflows, or a vector of the model cannot be decoded.
+    pub fn new(cpu: Arc<Cpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<CpuRunner> {
+        let rows = |rows| match rows {
+            Rows::Tokens => options.max_tokens,
+            Rows::Outputs => options.max_outputs,
+        };
+        let too_big = || Error::limit("the model's buffers or cache exceed the address space");
+        let mut buffers = Vec::new();
+        for buffer in &plan.buffers {
+            let n = buffer.cols.checked_mul(rows(buffer.rows)).filter(|n| *n < isize::MAX as usize / 4);
+            buffers.push(vec![0.0; n.ok_or_else(too_big)?]);
+        }
+        let page = plan.kv_elements_per_token() * crate::plan::PAGE * options.kv.bytes();
+        page.checked_mul(options.n_pages).filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
+        let kv = plan.kv.iter().map(|shape| KvLayer::new(options.kv, *shape, options.n_pages)).collect();
+        let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
+        let embed = plan.ops.iter().find_map(|e| match e.op {
+            Op::Embed { table, .. } => Some(plan.weight(table).rows()),
+            _ => None,
+        });
+        let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
+        let (scratch, n_token_ids) = (linear::Scratch::default(), embed.unwrap_or(0));
+        Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, angles, scratch, n_token_ids })
+    }
+
+    /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
+    pub fn run(&mut self, inputs: &Inputs) -> Vec<f32> {
+        self.run_ops(0..self.plan.ops.len(), inputs);
+        self.read(self.plan.logits, inputs).to_vec()
+    }
+
+    /// Computes these ops alone, on what the slots hold.
+    pub fn run_ops(&mut self, ops: std::ops::Range<usize>, inputs: &Inputs) {
+        let plan = Arc::clone(&self.plan);
+        for (angles, table) in self.angles.iter_mut().zip(&plan.ropes) {
+            angles.fill(table, &inputs.positions);
+        }
+        for entry in &plan.ops[ops] {
+            self.op(&plan, &entry.op, inputs);
+        }
+    }
+
+    /// Overwrites a slot's rows in this step.
+    pub fn set_slot(&mut self, slot: Slot, inputs: &Inputs, data: &[f32]) {
+        self.write(slot, inputs, |_, out| out.copy_from_slice(data));
+    }
+
+    /// What a slot holds in this step: `rows x cols`.
+    pub fn slot(&self, slot: Slot, inputs: &Inputs) -> &[f32] {
+        self.read(slot, inputs)
+    }
+
+    /// What the runner has room for.
+    pub fn options(&self) -> RunnerOptions {
+        self.options
+    }
+
+    /// The plan that runs.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Rows of the token table.
+    pub fn n_token_ids(&self) -> usize {
+        self.n_token_ids
+    }
+
+    /// Elements that a slot has in this step.
+    fn len(&self, slot: Slot, inputs: &Inputs) -> usize {
+        let info = self.plan.slot(slot);
+        let rows = match info.rows {
+            Rows::Tokens => inputs.n_rows(),
+            Rows::Outputs => inputs.outputs.len(),
+        };
+        rows * info.cols
+    }
+
+    fn read(&self, slot: Slot, inputs: &Inputs) -> &[f32] {
+        &self.buffers[self.plan.slot(slot).buffer][..self.len(slot, inputs)]
+    }
+
+    fn columns(&self, view: View, inputs: &Inputs) -> Columns<'_> {
+        Columns { data: self.read(view.slot, inputs), width: self.plan.slot(view.slot).cols, view }
+    }
+
+    /// Runs `f` with the written slot's data taken out of its buffer, so that the others can be read meanwhile.
+    fn write(&mut self, slot: Slot, inputs: &Inputs, f: impl FnOnce(&mut Self, &mut [f32])) {
+        let (buffer, len) = (self.plan.slot(slot).buffer, self.len(slot, inputs));
+        let mut data = std::mem::take(&mut self.buffers[buffer]);
+        f(self, &mut data[..len]);
+        self.buffers[buffer] = data;
+    }
+
+    fn op(&mut self, plan: &Plan, op: &Op, inputs: &Inputs) {
+        let cpu = Arc::clone(&self.cpu);
+        let (t, pool) = (cpu.table, &*cpu.pool);
+        let cols = |slot: Slot| plan.slot(slot).cols;
+        match *op {
+            Op::Embed { table, out } => {
+                self.write(out, inputs, |_, out| embed::embed(pool, plan.weight(table), &inputs.tokens, out));
+            }
+            Op::Norm { x, weight, eps, out, .. } => self.write(out, inputs, |me, out| {
+                norm::norm(t, pool, me.columns(x, inputs), me.vector(weight), eps, out);
+            }),
+            Op::Linear { x, weight, bias, out } => self.write(out, inputs, |me, out| {
+                let mut scratch = std::mem::take(&mut me.scratch);
+                let (weight, bias, x) = (plan.weight(weight), bias.map(|b| me.vector(b)), me.read(x, inputs));
+                let segments: Vec<_> = weight.segments.iter().map(segment).collect();
+                linear::linear(t, pool, &mut scratch, &segments, weight.cols, x, cpu.activations, bias, out);
+                me.scratch = scratch;
+            }),
+            Op::Rope { x, head_dim, rope } => self.write(x.slot, inputs, |me, data| {
+                let style = plan.ropes[rope].style;
+                rope::rope(pool, data, cols(x.slot), x, head_dim, style, &me.angles[rope]);
+            }),
+            Op::KvWrite { k, v, layer } => {
+                let mut kv = std::mem::take(&mut self.kv);
+                kv_write::kv_write(t, inputs, self.columns(k, inputs), self.columns(v, inputs), &mut kv[layer]);
+                self.kv = kv;
+            }
+            Op::Attend { q, layer, n_heads, scale, window, out } => self.write(out, inputs, |me, out| {
+                let op = Attend { n_heads, scale, window };
+                attend::attend(t, pool, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
+            }),
+            Op::Glu { x, act, out } => self.write(out, inputs, |me, data| {
+                glu::glu(t, pool, me.read(x, inputs), act, cols(out), data);
+            }),
+            Op::Add { x, y } => self.write(x, inputs, |me, data| add::add(t, pool, data, me.read(y, inputs))),
+            Op::TakeRows { x, out } => self.write(out, inputs, |me, data| {
+                take_rows::take_rows(me.read(x, inputs), cols(x), &inputs.outputs, data);
+            }),
+        }
+    }
+
+    fn vector(&self, id: WeightId) -> &[f32] {
+        &self.vectors[id.0 as usize]
+    }
+}
+
+/// A vector's elements as f32; nothing for matrices.
+fn vector(weight: &Weight) -> Result<Vec<f32>> {
+    if weight.cols > 1 {
+        return Ok(Vec::new());
+    }
+    let mut out = vec![0.0; weight.rows()];
+    let mut rest = &mut out[..];
+    for segment in &weight.segments {
+        let (part, tail) = rest.split_at_mut(segment.rows);
+        crate::quant::decode(segment.dtype, &segment.bytes, part)?;
+        rest = tail;
+    }
+    Ok(out)
+}
+
+fn segment(s: &crate::plan::Segment) -> Segment<'_> {
+    Segment { dtype: s.dtype, rows: s.rows, bytes: &s.bytes }
+}

@@ -1,0 +1,14 @@
+//! `add`: element by element, in place.
+
+use crate::cpu::pool::Pool;
+use crate::cpu::simd::Table;
+
+/// Elements one task takes: enough to outweigh handing it out.
+const CHUNK: usize = 16 * 1024;
+
+/// `x += y`.
+pub fn add(t: &Table, pool: &Pool, x: &mut [f32], y: &[f32]) {
+    pool.chunks_mut(x, CHUNK, |i, x| {
+        (t.add)(x, &y[i * CHUNK..i * CHUNK + x.len()]);
+    });
+}

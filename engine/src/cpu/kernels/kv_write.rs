@@ -1,0 +1,83 @@
+//! `kv_write`: keys and values into their sequences' pages; the cache's layout.
+
+use crate::cpu::simd::Table;
+use crate::dtype::DType;
+use crate::plan::{Inputs, KvKind, KvShape, PAGE, View};
+
+/// The cache of one layer. Keys: `[page][kv head][PAGE positions][k_dim]`; values likewise with `v_dim`.
+#[derive(Debug)]
+pub struct KvLayer {
+    kind: KvKind,
+    shape: KvShape,
+    k: Vec<u8>,
+    v: Vec<u8>,
+}
+
+impl KvLayer {
+    /// Room for `n_pages`. The system gives the memory when a page is first written.
+    pub fn new(kind: KvKind, shape: KvShape, n_pages: usize) -> KvLayer {
+        let bytes = |dim: usize| n_pages * shape.n_kv_heads * PAGE * dim * kind.bytes();
+        KvLayer { kind, shape, k: vec![0; bytes(shape.k_dim)], v: vec![0; bytes(shape.v_dim)] }
+    }
+
+    /// The layer's shape.
+    pub fn shape(&self) -> KvShape {
+        self.shape
+    }
+
+    /// How elements are stored.
+    pub fn dtype(&self) -> DType {
+        match self.kind {
+            KvKind::F16 => DType::F16,
+            KvKind::F32 => DType::F32,
+        }
+    }
+
+    /// One head's keys in a page: `[PAGE][k_dim]`.
+    pub fn keys(&self, page: u32, head: usize) -> &[u8] {
+        let len = PAGE * self.shape.k_dim * self.kind.bytes();
+        &self.k[(page as usize * self.shape.n_kv_heads + head) * len..][..len]
+    }
+
+    /// One head's values in a page: `[PAGE][v_dim]`.
+    pub fn values(&self, page: u32, head: usize) -> &[u8] {
+        let len = PAGE * self.shape.v_dim * self.kind.bytes();
+        &self.v[(page as usize * self.shape.n_kv_heads + head) * len..][..len]
+    }
+}
+
+/// Stores the columns `k` of `k_slot` and `v` of `v_slot` (rows of `k_cols` and `v_cols`) for every row of the step.
+pub fn kv_write(t: &Table, inputs: &Inputs, k: Columns<'_>, v: Columns<'_>, layer: &mut KvLayer) {
+    let (kind, shape) = (layer.kind, layer.shape);
+    for (r, (position, seq)) in inputs.positions.iter().zip(&inputs.seqs).enumerate() {
+        let (page, place) = (inputs.tables[*seq as usize][*position as usize / PAGE], *position as usize % PAGE);
+        for (from, dim, to) in [(&k, shape.k_dim, &mut layer.k), (&v, shape.v_dim, &mut layer.v)] {
+            for (head, x) in from.row(r).chunks_exact(dim).enumerate() {
+                let start = ((page as usize * shape.n_kv_heads + head) * PAGE + place) * dim * kind.bytes();
+                let out = &mut to[start..start + dim * kind.bytes()];
+                match kind {
+                    KvKind::F16 => (t.to_f16)(x, out),
+                    KvKind::F32 => out.copy_from_slice(bytemuck::cast_slice(x)),
+                }
+            }
+        }
+    }
+}
+
+/// Columns of a slot's data.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    /// The slot's rows.
+    pub data: &'a [f32],
+    /// Columns of a whole row.
+    pub width: usize,
+    /// The columns meant.
+    pub view: View,
+}
+
+impl<'a> Columns<'a> {
+    /// The columns of row `r`.
+    pub fn row(&self, r: usize) -> &'a [f32] {
+        &self.data[r * self.width + self.view.start..][..self.view.cols]
+    }
+}

@@ -1,0 +1,220 @@
+//! [`Device`]: where plans run. Above this line nobody knows which device it is.
+
+use std::sync::Arc;
+
+use crate::cpu::{Cpu, CpuRunner};
+use crate::error::{Error, Result};
+#[cfg(feature = "gpu")]
+use crate::gpu::{Gpu, GpuReadback, GpuRunner};
+use crate::plan::{Inputs, Plan, Slot};
+pub use crate::plan::{KvKind, RunnerOptions};
+
+/// A device that plans can be prepared for. Cloning shares it.
+#[derive(Debug, Clone)]
+pub enum Device {
+    /// This machine's processor.
+    Cpu(Arc<Cpu>),
+    /// A graphics processor.
+    #[cfg(feature = "gpu")]
+    Gpu(Arc<Gpu>),
+}
+
+impl Device {
+    /// The device's name for people.
+    pub fn name(&self) -> String {
+        match self {
+            Device::Cpu(cpu) => cpu.name(),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.name(),
+        }
+    }
+
+    /// Makes a plan ready to run: buffers and cache pages are reserved, weights are taken up where the device needs it.
+    ///
+    /// # Errors
+    /// Where memory does not suffice or the plan asks for what the device cannot do.
+    pub fn prepare(&self, plan: Arc<Plan>, options: RunnerOptions) -> Result<Runner> {
+        match self {
+            Device::Cpu(cpu) => Ok(Runner::Cpu(CpuRunner::new(Arc::clone(cpu), plan, options)?)),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Ok(Runner::Gpu(gpu.prepare(plan, options)?)),
+        }
+    }
+}
+
+/// A plan on a device, with its cache.
+#[derive(Debug)]
+pub enum Runner {
+    /// On the processor.
+    Cpu(CpuRunner),
+    /// On a GPU.
+    #[cfg(feature = "gpu")]
+    Gpu(GpuRunner),
+}
+
+impl Runner {
+    /// Starts a step. The CPU computes it at once; other devices may still be at work when this returns.
+    ///
+    /// # Errors
+    /// Where the inputs contradict themselves or the limits, or the device failed.
+    pub fn submit(&mut self, inputs: &Inputs) -> Result<Readback> {
+        let options = self.options();
+        if inputs.n_rows() == 0 || inputs.n_rows() > options.max_tokens || inputs.outputs.len() > options.max_outputs {
+            let (rows, outputs) = (inputs.n_rows(), inputs.outputs.len());
+            return Err(Error::shape(format!(
+                "a step of {rows} rows and {outputs} outputs exceeds the runner's limits"
+            )));
+        }
+        inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
+        let n_vocab = self.plan().n_vocab();
+        match self {
+            Runner::Cpu(runner) => Ok(Readback::Done(Output { logits: runner.run(inputs), n_vocab })),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => Ok(Readback::Gpu { logits: runner.submit(inputs)?, n_vocab }),
+        }
+    }
+
+    /// Computes some of the plan's ops on what its slots hold: for examining ops one by one.
+    ///
+    /// # Errors
+    /// Where the inputs contradict themselves or the limits, or the device failed.
+    pub fn run_ops(&mut self, ops: std::ops::Range<usize>, inputs: &Inputs) -> Result<()> {
+        match self {
+            Runner::Cpu(runner) => runner.run_ops(ops, inputs),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.run_ops(ops, inputs)?,
+        }
+        Ok(())
+    }
+
+    /// Overwrites a slot: `rows x cols` as the inputs say.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub fn set_slot(&mut self, slot: Slot, inputs: &Inputs, data: &[f32]) -> Result<()> {
+        match self {
+            Runner::Cpu(runner) => runner.set_slot(slot, inputs, data),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.set_slot(slot, inputs, data)?,
+        }
+        Ok(())
+    }
+
+    /// What a slot holds: `rows x cols` as the inputs say. Waits for the device: not for a page.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<Vec<f32>> {
+        match self {
+            Runner::Cpu(runner) => Ok(runner.slot(slot, inputs).to_vec()),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.slot(slot, inputs)?.wait(),
+        }
+    }
+
+    /// What the runner has room for.
+    pub fn options(&self) -> RunnerOptions {
+        match self {
+            Runner::Cpu(runner) => runner.options(),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.options(),
+        }
+    }
+
+    /// The plan that runs.
+    pub fn plan(&self) -> &Arc<Plan> {
+        match self {
+            Runner::Cpu(runner) => runner.plan(),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.plan(),
+        }
+    }
+
+    /// Rows of the token table.
+    fn n_token_ids(&self) -> usize {
+        match self {
+            Runner::Cpu(runner) => runner.n_token_ids(),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.n_token_ids(),
+        }
+    }
+}
+
+/// A step's results on their way back.
+#[derive(Debug)]
+pub enum Readback {
+    /// They are there.
+    Done(Output),
+    /// They are being copied from a GPU.
+    #[cfg(feature = "gpu")]
+    Gpu {
+        /// The logits.
+        logits: GpuReadback,
+        /// Columns of a row.
+        n_vocab: usize,
+    },
+}
+
+impl Readback {
+    /// The results where they are there already; the readback itself where not.
+    ///
+    /// # Errors
+    /// Where the device failed in the meantime.
+    pub fn ready(self) -> Result<Result<Output, Readback>> {
+        match self {
+            Readback::Done(output) => Ok(Ok(output)),
+            #[cfg(feature = "gpu")]
+            Readback::Gpu { logits, n_vocab } => Ok(match logits.ready()? {
+                Ok(logits) => Ok(Output { logits, n_vocab }),
+                Err(logits) => Err(Readback::Gpu { logits, n_vocab }),
+            }),
+        }
+    }
+
+    /// The results, waited for by blocking: not for a page.
+    ///
+    /// # Errors
+    /// Where the device failed in the meantime.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(self) -> Result<Output> {
+        match self {
+            Readback::Done(output) => Ok(output),
+            #[cfg(feature = "gpu")]
+            Readback::Gpu { logits, n_vocab } => Ok(Output { logits: logits.wait()?, n_vocab }),
+        }
+    }
+
+    /// The results, waited for. Natively the first poll waits for the device.
+    ///
+    /// # Errors
+    /// Where the device failed in the meantime.
+    pub async fn read(self) -> Result<Output> {
+        match self {
+            Readback::Done(output) => Ok(output),
+            #[cfg(feature = "gpu")]
+            Readback::Gpu { logits, n_vocab } => Ok(Output { logits: logits.await?, n_vocab }),
+        }
+    }
+}
+
+/// What a step gives back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// `[outputs, n_vocab]`.
+    pub logits: Vec<f32>,
+    /// Columns of a row.
+    pub n_vocab: usize,
+}
+
+impl Output {
+    /// The logits of the `i`-th wanted row.
+    pub fn row(&self, i: usize) -> &[f32] {
+        &self.logits[i * self.n_vocab..(i + 1) * self.n_vocab]
+    }
+}
+
+/// Memory that the cache of a plan takes for `n_pages` pages, in bytes.
+pub fn kv_bytes(plan: &Plan, kind: KvKind, n_pages: usize) -> u64 {
+    (plan.kv_elements_per_token() * kind.bytes() * crate::plan::PAGE) as u64 * n_pages as u64
+}

@@ -1,0 +1,108 @@
+//! Model files: bytes to metadata, names and shapes. Weights stay as they are in the file; nothing is decoded here.
+//! [`ModelFile`] reads whole files and split sets, [`PushReader`] reads a file that arrives in pieces, [`GgufWriter`]
+//! writes. What a type's blocks mean is in `quant`.
+
+mod gguf;
+mod magic;
+mod split;
+mod stream;
+mod table;
+mod tensor;
+mod write;
+
+use std::path::Path;
+
+pub use stream::{Placement, PushReader, Sink};
+pub use table::Table;
+pub use tensor::Tensor;
+pub use write::GgufWriter;
+
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::meta::{Meta, shown};
+
+/// A model file, or a split set of them, opened for reading.
+#[derive(Debug)]
+pub struct ModelFile {
+    table: Table,
+    parts: Vec<Bytes>,
+}
+
+impl ModelFile {
+    /// Maps a GGUF file; of a split set, any part may be given, and the others must lie beside it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read, [`Error::Format`] where it is no GGUF, is damaged or is cut short.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: &Path) -> Result<ModelFile> {
+        split::open(path, Bytes::map)
+    }
+
+    /// As [`open`](ModelFile::open), but reads the file into memory instead of mapping it.
+    ///
+    /// # Errors
+    /// As [`open`](ModelFile::open).
+    pub fn read(path: &Path) -> Result<ModelFile> {
+        split::open(path, Bytes::read)
+    }
+
+    /// Reads a model from the bytes of one whole file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where they are no whole GGUF file.
+    pub fn from_bytes(bytes: Bytes) -> Result<ModelFile> {
+        ModelFile::from_parts(vec![bytes])
+    }
+
+    /// Reads a model from the bytes of every part of a split set, in order. One part is a plain file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where they are no whole GGUF files or do not belong together.
+    pub fn from_parts(parts: Vec<Bytes>) -> Result<ModelFile> {
+        split::join(parts)
+    }
+
+    /// The header: metadata and tensor table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The metadata (of a split set: of its first part).
+    pub fn meta(&self) -> &Meta {
+        self.table.meta()
+    }
+
+    /// The tensor table in the file's order. Empty for a vocabulary-only file.
+    pub fn tensors(&self) -> &[Tensor] {
+        self.table.tensors()
+    }
+
+    /// The tensor of this name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.table.tensor(name)
+    }
+
+    /// The bytes of one of this file's tensors, shared with the file.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where the tensor is another file's and lies outside this one.
+    pub fn bytes(&self, tensor: &Tensor) -> Result<Bytes> {
+        let range = || {
+            let start = usize::try_from(tensor.offset()).ok()?;
+            let end = start.checked_add(usize::try_from(tensor.byte_len()).ok()?)?;
+            self.parts.get(tensor.part())?.slice(start..end)
+        };
+        let name = || shown(tensor.name().as_bytes());
+        range().ok_or_else(|| Error::format(format!("tensor {} does not lie inside this file", name())))
+    }
+
+    /// The files' bytes: one for a plain file, or one for each part of a split set.
+    pub fn parts(&self) -> &[Bytes] {
+        &self.parts
+    }
+
+    /// Bytes of all parts together.
+    pub fn byte_len(&self) -> u64 {
+        self.parts.iter().map(|p| p.len() as u64).sum()
+    }
+}

@@ -1,0 +1,127 @@
+//! A spec from the keys that all decoder-only GGUF files share. What a family adds is in `families`.
+
+use super::rope;
+use super::spec::{Attn, Ffn, Heads, Layer, ModelSpec};
+use crate::error::{Error, Result};
+use crate::file::ModelFile;
+use crate::meta::shown;
+use crate::plan::{Act, RopeStyle};
+
+/// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
+const MAX_LAYERS: u32 = 4096;
+const MAX_COLS: u32 = 1 << 20;
+
+/// The keys of one architecture.
+pub(super) struct Keys<'a> {
+    pub file: &'a ModelFile,
+    pub arch: &'a str,
+}
+
+impl Keys<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.arch)
+    }
+
+    fn opt_u32(&self, name: &str) -> Result<Option<u32>> {
+        self.file.meta().opt_u32(&self.key(name))
+    }
+
+    fn opt_f32(&self, name: &str) -> Result<Option<f32>> {
+        self.file.meta().opt_f32(&self.key(name))
+    }
+
+    fn opt_str(&self, name: &str) -> Result<Option<&str>> {
+        self.file.meta().opt_str(&self.key(name))
+    }
+
+    /// A count between 1 and `max`.
+    fn count(&self, name: &str, max: u32) -> Result<usize> {
+        let key = self.key(name);
+        let n = self.file.meta().u32(&key)?;
+        self.in_range(&key, n, max)
+    }
+
+    fn in_range(&self, key: &str, n: u32, max: u32) -> Result<usize> {
+        if n == 0 || n > max {
+            return Err(Error::format(format!("metadata key {key:?} is {n}, but should be between 1 and {max}")));
+        }
+        Ok(n as usize)
+    }
+
+    /// A count for this layer: one number for all, or an array with one per layer.
+    fn per_layer(&self, name: &str, layer: usize, absent: Option<usize>) -> Result<usize> {
+        let key = self.key(name);
+        let Some(value) = self.file.meta().get(&key) else {
+            return absent.ok_or_else(|| Error::format(format!("metadata key {key:?} is missing")));
+        };
+        let number = match value.as_array() {
+            Some(array) => array.iter().nth(layer).and_then(|v| v.as_u64()),
+            None => value.as_u64(),
+        };
+        let n = number.and_then(|n| u32::try_from(n).ok());
+        let n = n.ok_or_else(|| Error::format(format!("metadata key {key:?} has no count for layer {layer}")))?;
+        self.in_range(&key, n, MAX_COLS)
+    }
+}
+
+/// A dense decoder: RMS norms, grouped heads, SwiGLU. Norms on heads are read off the tensors that are present.
+pub(super) fn dense(keys: &Keys, style: RopeStyle) -> Result<ModelSpec> {
+    let n_layers = keys.count("block_count", MAX_LAYERS)?;
+    let width = keys.count("embedding_length", MAX_COLS)?;
+    let layers = (0..n_layers).map(|i| dense_layer(keys, style, i, width)).collect::<Result<_>>()?;
+    Ok(ModelSpec {
+        family: keys.arch.to_owned(),
+        width,
+        n_context: keys.count("context_length", u32::MAX >> 1)?,
+        norm_eps: keys.file.meta().f32(&keys.key("attention.layer_norm_rms_epsilon"))?,
+        layers,
+    })
+}
+
+fn dense_layer(keys: &Keys, style: RopeStyle, i: usize, width: usize) -> Result<Layer> {
+    let n_heads = keys.per_layer("attention.head_count", i, None)?;
+    let n_kv_heads = keys.per_layer("attention.head_count_kv", i, Some(n_heads))?;
+    if !n_heads.is_multiple_of(n_kv_heads) {
+        return Err(Error::shape(format!("layer {i}: {n_heads} query heads do not divide over {n_kv_heads}")));
+    }
+    let head_dim = keys.per_layer("attention.key_length", i, Some(width / n_heads))?;
+    let v_dim = keys.per_layer("attention.value_length", i, Some(width / n_heads))?;
+    let too_many = [head_dim, v_dim].iter().any(|d| *d == 0 || d.saturating_mul(n_heads) > MAX_COLS as usize);
+    if too_many {
+        return Err(Error::shape(format!("layer {i}: {n_heads} heads of {head_dim} and {v_dim} are out of range")));
+    }
+    let window = keys.opt_u32("attention.sliding_window")?.filter(|w| *w > 0);
+    let heads = Heads {
+        n_heads,
+        n_kv_heads,
+        head_dim,
+        v_dim,
+        scale: 1.0 / (head_dim as f32).sqrt(),
+        rope: rope_table(keys, style, head_dim)?,
+        qk_norm: keys.file.tensor(&format!("blk.{i}.attn_q_norm.weight")).is_some(),
+        window,
+    };
+    let hidden = keys.per_layer("feed_forward_length", i, None)?;
+    Ok(Layer { attn: Attn::Heads(heads), ffn: Ffn::Dense { hidden, act: Act::Silu } })
+}
+
+fn rope_table(keys: &Keys, style: RopeStyle, head_dim: usize) -> Result<crate::plan::RopeTable> {
+    let dims = keys.opt_u32("rope.dimension_count")?.map_or(head_dim, |n| n as usize);
+    if dims == 0 || dims > head_dim || !dims.is_multiple_of(2) {
+        return Err(Error::shape(format!("rope turns {dims} elements of heads of {head_dim}")));
+    }
+    let scaling = match keys.opt_str("rope.scaling.type")?.unwrap_or("none") {
+        "none" => rope::Scaling::None,
+        "linear" => rope::Scaling::Linear(keys.opt_f32("rope.scaling.factor")?.unwrap_or(1.0)),
+        other => {
+            let other = shown(other.as_bytes());
+            return Err(Error::unsupported(format!("rope scaling {other} is not supported yet")));
+        }
+    };
+    let factors = match keys.file.tensor("rope_freqs.weight") {
+        Some(tensor) => Some(super::weights::vector(keys.file, tensor, dims / 2)?),
+        None => None,
+    };
+    let base = keys.opt_f32("rope.freq_base")?.unwrap_or(10_000.0);
+    rope::table(style, dims, base, scaling, factors.as_deref())
+}

@@ -1,0 +1,106 @@
+//! From a file to a model: family, spec, weights, recorded plan, tokenizer and chat template. No device.
+
+mod common;
+mod families;
+mod forward;
+mod rope;
+mod spec;
+mod weights;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use spec::{Attn, Ffn, Heads, Layer, ModelSpec};
+
+use crate::bytes::Bytes;
+use crate::error::{Error, Result};
+use crate::file::ModelFile;
+use crate::meta::Meta;
+use crate::plan::Plan;
+use crate::text::Tokenizer;
+use crate::text::chat::ChatTemplate;
+
+/// How to open a model.
+#[derive(Debug, Clone, Default)]
+pub struct ModelOptions {
+    /// Read the file into memory instead of mapping it.
+    pub no_mmap: bool,
+    /// Overrides the pre-tokenizer that the file names.
+    pub tokenizer_pre: Option<String>,
+}
+
+/// An opened model: everything but a device. Weights stay in the file's bytes.
+#[derive(Debug)]
+pub struct Model {
+    file: ModelFile,
+    spec: ModelSpec,
+    plan: Arc<Plan>,
+    tokenizer: Tokenizer,
+    template: Option<ChatTemplate>,
+}
+
+impl Model {
+    /// Opens a model file. Nothing is decoded and the weights are not read yet.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, is damaged, or holds what this version does not support.
+    pub fn open(path: &Path, options: &ModelOptions) -> Result<Model> {
+        let file = if options.no_mmap { ModelFile::read(path)? } else { ModelFile::open(path)? };
+        Model::from_file(file, options)
+    }
+
+    /// A model in memory, for example an embedded one.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_bytes(bytes: Bytes, options: &ModelOptions) -> Result<Model> {
+        Model::from_file(ModelFile::from_bytes(bytes)?, options)
+    }
+
+    /// A model whose file is open already.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn from_file(file: ModelFile, options: &ModelOptions) -> Result<Model> {
+        if file.tensors().is_empty() {
+            return Err(Error::unsupported(
+                "this file holds a vocabulary and no weights: it can be tokenized with, not run",
+            ));
+        }
+        let spec = families::spec(&file)?;
+        let plan = Arc::new(forward::record(&spec, &file)?);
+        let tokenizer = Tokenizer::from_meta(file.meta(), options.tokenizer_pre.as_deref())?;
+        let template = ChatTemplate::from_meta(file.meta(), &|text| tokenizer.id_of(text).is_some())?;
+        Ok(Model { file, spec, plan, tokenizer, template })
+    }
+
+    /// The file's metadata.
+    pub fn meta(&self) -> &Meta {
+        self.file.meta()
+    }
+
+    /// The file: tensors, sizes, parts.
+    pub fn file(&self) -> &ModelFile {
+        &self.file
+    }
+
+    /// What kind of model it is.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// The recorded computation.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Text to token ids and back.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template; `None` where the file has none and no known turn tokens.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+}

@@ -1,0 +1,67 @@
+//! [`ModelSpec`]: a transformer as a value. Plain data, nothing computes here.
+
+use crate::plan::{Act, RopeTable};
+
+/// Everything that tells one model of the known parts from another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSpec {
+    /// The architecture's name in the file.
+    pub family: String,
+    /// Columns of the residual stream.
+    pub width: usize,
+    /// Positions the model was made for.
+    pub n_context: usize,
+    /// Added under the root of every norm.
+    pub norm_eps: f32,
+    /// The layers in order.
+    pub layers: Vec<Layer>,
+}
+
+/// One layer: attention, then feed-forward, each behind a norm and added to the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// How rows see one another.
+    pub attn: Attn,
+    /// What each row does by itself.
+    pub ffn: Ffn,
+}
+
+/// Kinds of attention.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attn {
+    /// Query heads over fewer or as many key-value heads (Ainslie et al. 2023).
+    Heads(Heads),
+}
+
+/// Grouped-head attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heads {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key-value heads.
+    pub n_kv_heads: usize,
+    /// Elements of a query or key head.
+    pub head_dim: usize,
+    /// Elements of a value head.
+    pub v_dim: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// How positions turn queries and keys.
+    pub rope: RopeTable,
+    /// A norm on each query and key head, by the weights that the file holds.
+    pub qk_norm: bool,
+    /// Positions a row sees, itself included.
+    pub window: Option<u32>,
+}
+
+/// Kinds of feed-forward part.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ffn {
+    /// `down(act(gate(x)) * up(x))`.
+    Dense {
+        /// Columns between.
+        hidden: usize,
+        /// On the gate.
+        act: Act,
+    },
+}

@@ -1,0 +1,121 @@
+//! The neck: a model's computation as a flat list of ops over slots and weights. No device, no model family, no file.
+//!
+//! A plan is recorded once per model. Row counts are symbolic ([`Rows`]), so the same plan serves prefill, decode and
+//! mixed batches. Devices walk [`Plan::ops`]; nothing below this module knows what a model is.
+
+mod inputs;
+mod op;
+mod options;
+mod recorder;
+mod show;
+mod slots;
+#[cfg(test)]
+mod tests;
+mod weight;
+
+pub use inputs::{Inputs, PAGE};
+pub use op::{Act, NormKind, Op, OpKind, RopeStyle, RopeTable, View};
+pub use options::{KvKind, RunnerOptions};
+pub use recorder::Recorder;
+pub use weight::{Segment, Weight, WeightId};
+
+/// How many rows a slot has in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// Every token of the step.
+    Tokens,
+    /// The rows whose logits are wanted.
+    Outputs,
+}
+
+/// An activation: `rows x cols` of f32, row-major. Several slots may live in one buffer, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+/// A slot's shape and the buffer it lives in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotInfo {
+    /// Symbolic row count.
+    pub rows: Rows,
+    /// Columns.
+    pub cols: usize,
+    /// Index into [`Plan::buffers`].
+    pub buffer: usize,
+}
+
+/// A physical buffer: large enough for the widest slot that ever lives in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BufferInfo {
+    /// Symbolic row count.
+    pub rows: Rows,
+    /// Columns of the widest slot.
+    pub cols: usize,
+}
+
+/// What one layer keeps per token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KvShape {
+    /// Heads of K and of V.
+    pub n_kv_heads: usize,
+    /// Elements of one K head.
+    pub k_dim: usize,
+    /// Elements of one V head.
+    pub v_dim: usize,
+}
+
+/// One op in its place.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The op.
+    pub op: Op,
+    /// Ops of one fusion group are neighbours and share this number; a device may run a group as one kernel.
+    pub group: usize,
+    /// Which part of the model asked for it, for example `blk.3.attn`.
+    pub scope: String,
+}
+
+/// A recorded model.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The ops in order.
+    pub ops: Vec<Entry>,
+    /// Every slot, by [`Slot`].
+    pub slots: Vec<SlotInfo>,
+    /// The physical buffers.
+    pub buffers: Vec<BufferInfo>,
+    /// Every weight, by [`WeightId`].
+    pub weights: Vec<Weight>,
+    /// Rotation tables, by the index that [`Op::Rope`] carries.
+    pub ropes: Vec<RopeTable>,
+    /// Cache shapes, one per layer that keeps keys and values.
+    pub kv: Vec<KvShape>,
+    /// `[Outputs, vocabulary]`: what a step gives back.
+    pub logits: Slot,
+}
+
+impl Plan {
+    /// Shape and buffer of a slot.
+    pub fn slot(&self, slot: Slot) -> &SlotInfo {
+        &self.slots[slot.0 as usize]
+    }
+
+    /// A weight.
+    pub fn weight(&self, id: WeightId) -> &Weight {
+        &self.weights[id.0 as usize]
+    }
+
+    /// Columns of the logits.
+    pub fn n_vocab(&self) -> usize {
+        self.slot(self.logits).cols
+    }
+
+    /// Elements of K and V that one token occupies over all layers.
+    pub fn kv_elements_per_token(&self) -> usize {
+        self.kv.iter().map(|kv| kv.n_kv_heads * (kv.k_dim + kv.v_dim)).sum()
+    }
+
+    /// Bytes of all weights as they are in the file.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.iter().flat_map(|w| &w.segments).map(|s| s.n_bytes()).sum()
+    }
+}

@@ -1,0 +1,34 @@
+//! What a runner of a plan is to have room for.
+
+/// How the cache stores keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvKind {
+    /// Half precision: half the memory, and what other engines do.
+    #[default]
+    F16,
+    /// Single precision, for comparing engines.
+    F32,
+}
+
+impl KvKind {
+    /// Bytes of one element.
+    pub fn bytes(self) -> usize {
+        match self {
+            KvKind::F16 => 2,
+            KvKind::F32 => 4,
+        }
+    }
+}
+
+/// What a runner must have room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunnerOptions {
+    /// Rows of one step at most.
+    pub max_tokens: usize,
+    /// Rows whose logits one step can give.
+    pub max_outputs: usize,
+    /// How the cache stores its elements.
+    pub kv: KvKind,
+    /// Pages in the cache.
+    pub n_pages: usize,
+}

@@ -1,0 +1,56 @@
+//! Q5_0: 32 elements of 5 bits around 16, one f16 scale. `block_q5_0`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::half::{f16, to_f16};
+use super::q4_0::extreme;
+use super::{Block, Encode};
+use crate::dtype::DType;
+
+/// 32 elements `d * (q - 16)`: the low four bits of `q` lie as in Q4_0, the fifth of element `i` is bit `i` of `qh`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[allow(non_camel_case_types, reason = "the field writes Q5_0, and so do the files")]
+#[repr(C)]
+pub struct Q5_0 {
+    /// f16 scale.
+    pub d: [u8; 2],
+    /// The fifth bits, a little-endian `u32`.
+    pub qh: [u8; 4],
+    /// The low four bits, two elements in a byte.
+    pub qs: [u8; 16],
+}
+
+impl Block<32> for Q5_0 {
+    const DTYPE: DType = DType::Q5_0;
+
+    fn decode(&self, out: &mut [f32; 32]) {
+        let d = f16(self.d);
+        for (out, q) in out.iter_mut().zip(join(&self.qs, self.qh)) {
+            *out = f32::from(q as i8 - 16) * d;
+        }
+    }
+}
+
+impl Encode<32> for Q5_0 {
+    fn encode(values: &[f32; 32]) -> Self {
+        let d = extreme(values) / -16.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let (qs, qh) = part(values.map(|x| ((x * inverse + 16.5) as i8).min(31) as u8));
+        Q5_0 { d: to_f16(d), qh, qs }
+    }
+}
+
+/// The five-bit elements of their low nibbles and high bits.
+pub(super) fn join(qs: &[u8; 16], qh: [u8; 4]) -> [u8; 32] {
+    let high = u32::from_le_bytes(qh);
+    std::array::from_fn(|i| {
+        let low = if i < 16 { qs[i] & 15 } else { qs[i - 16] >> 4 };
+        low | ((high >> i & 1) as u8) << 4
+    })
+}
+
+/// The low nibbles and high bits of five-bit elements.
+pub(super) fn part(q: [u8; 32]) -> ([u8; 16], [u8; 4]) {
+    let high = q.iter().rev().fold(0u32, |high, q| high << 1 | u32::from(q >> 4));
+    (std::array::from_fn(|i| q[i] & 15 | (q[i + 16] & 15) << 4), high.to_le_bytes())
+}

@@ -1,0 +1,45 @@
+//! Q5_1: 32 elements of 5 bits, f16 scale and minimum. `block_q5_1`.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::half::{f16, to_f16};
+use super::q4_1::range;
+use super::q5_0::{join, part};
+use super::{Block, Encode};
+use crate::dtype::DType;
+
+/// 32 elements `d * q + m`, the bits of `q` as in Q5_0.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[allow(non_camel_case_types, reason = "the field writes Q5_1, and so do the files")]
+#[repr(C)]
+pub struct Q5_1 {
+    /// f16 scale.
+    pub d: [u8; 2],
+    /// f16 minimum.
+    pub m: [u8; 2],
+    /// The fifth bits, a little-endian `u32`.
+    pub qh: [u8; 4],
+    /// The low four bits, two elements in a byte.
+    pub qs: [u8; 16],
+}
+
+impl Block<32> for Q5_1 {
+    const DTYPE: DType = DType::Q5_1;
+
+    fn decode(&self, out: &mut [f32; 32]) {
+        let (d, m) = (f16(self.d), f16(self.m));
+        for (out, q) in out.iter_mut().zip(join(&self.qs, self.qh)) {
+            *out = f32::from(q) * d + m;
+        }
+    }
+}
+
+impl Encode<32> for Q5_1 {
+    fn encode(values: &[f32; 32]) -> Self {
+        let (min, max) = range(values);
+        let d = (max - min) / 31.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        let (qs, qh) = part(values.map(|x| (((x - min) * inverse + 0.5) as u8).min(31)));
+        Q5_1 { d: to_f16(d), m: to_f16(min), qh, qs }
+    }
+}

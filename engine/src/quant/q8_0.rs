@@ -1,0 +1,39 @@
+//! Q8_0: 32 elements of 8 bits, one f16 scale. `block_q8_0`. Also the form that activations are rounded to.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::half::{f16, to_f16};
+use super::{Block, Encode};
+use crate::dtype::DType;
+
+/// 32 elements `d * qs[i]`.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[allow(non_camel_case_types, reason = "the field writes Q8_0, and so do the files")]
+#[repr(C)]
+pub struct Q8_0 {
+    /// f16 scale.
+    pub d: [u8; 2],
+    /// One element in a byte, -127 to 127 (-128 occurs in no encoder's output, but decodes).
+    pub qs: [i8; 32],
+}
+
+impl Block<32> for Q8_0 {
+    const DTYPE: DType = DType::Q8_0;
+
+    fn decode(&self, out: &mut [f32; 32]) {
+        let d = f16(self.d);
+        for (out, q) in out.iter_mut().zip(self.qs) {
+            *out = f32::from(q) * d;
+        }
+    }
+}
+
+impl Encode<32> for Q8_0 {
+    /// `d` is the largest magnitude over 127; elements are divided by the unrounded `d` and rounded half away from zero.
+    fn encode(values: &[f32; 32]) -> Self {
+        let largest = values.iter().fold(0.0f32, |max, x| max.max(x.abs()));
+        let d = largest / 127.0;
+        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+        Q8_0 { d: to_f16(d), qs: values.map(|x| (x * inverse).round() as i8) }
+    }
+}

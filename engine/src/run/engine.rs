@@ -1,0 +1,267 @@
+//! [`Engine`]: a model on a device with a scheduler before it. `begin`, `finish`, and the step between them.
+
+use std::sync::Arc;
+
+use super::request::{Event, Request, SeqId};
+use super::scheduler::Limits;
+use super::steps::{Steps, Vocabulary};
+use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::plan::{Op, PAGE};
+
+/// What an engine may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineOptions {
+    /// Tokens of one sequence at most, prompt and answer. `None`: the model's own length, or as much of it as the
+    /// cache can hold.
+    pub context: Option<usize>,
+    /// Bytes that the cache may grow to. Memory is taken when pages are first used.
+    pub kv_budget: u64,
+    /// How the cache stores its elements.
+    pub kv: KvKind,
+    /// Sequences that are computed together; more wait in the queue.
+    pub max_sequences: usize,
+    /// Rows of a step at most, of all sequences together.
+    pub max_rows: usize,
+    /// Prompt rows of one sequence in a step at most.
+    pub chunk: usize,
+    /// Whether a prompt's start that was computed before is used again.
+    pub reuse: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            context: None,
+            kv_budget: 2 << 30,
+            kv: KvKind::F16,
+            max_sequences: 16,
+            max_rows: 512,
+            chunk: 512,
+            reuse: true,
+        }
+    }
+}
+
+/// Counts for people and dashboards.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Sequences in the queue.
+    pub waiting: usize,
+    /// Sequences that run.
+    pub running: usize,
+    /// Pages of the cache.
+    pub pages: usize,
+    /// Pages that no sequence holds; they may still hold prefixes.
+    pub free_pages: usize,
+    /// Times a sequence gave its pages to an older one and had to be computed again.
+    pub preemptions: u64,
+}
+
+/// Runs requests over one model. One owner drives it:
+///
+/// ```text
+/// while let Some(readback) = engine.begin(now)? {
+///     for event in engine.finish(readback.read().await?, now)? { ... }
+/// }
+/// ```
+///
+/// `now` is the host's clock in seconds from any start; the engine has none of its own.
+pub struct Engine {
+    model: Arc<Model>,
+    runner: Runner,
+    steps: Steps,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("context", &self.context()).field("stats", &self.stats()).finish()
+    }
+}
+
+impl Engine {
+    /// Prepares a model on a device.
+    ///
+    /// # Errors
+    /// A context that the budget cannot hold, a budget below one page, or what the device says.
+    pub fn new(model: Arc<Model>, device: &Device, options: &EngineOptions) -> Result<Engine> {
+        let plan = model.plan();
+        let n_ids = plan.ops.iter().find_map(|e| match e.op {
+            Op::Embed { table, .. } => Some(plan.weight(table).rows()),
+            _ => None,
+        });
+        if n_ids.is_some_and(|n| n < plan.n_vocab()) {
+            return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
+        }
+        let limits = limits(model.spec().n_context, options);
+        let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?;
+        let runner_options =
+            RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages };
+        let runner = device.prepare(Arc::clone(plan), runner_options)?;
+        let steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages);
+        Ok(Engine { model, runner, steps })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Tokens of one sequence at most, prompt and answer.
+    pub fn context(&self) -> usize {
+        self.steps.scheduler().limits().context
+    }
+
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// Values out of range, or a prompt that leaves no room for an answer in the context.
+    pub fn add(&mut self, request: Request, now: f64) -> Result<SeqId> {
+        self.steps.add(request, now)
+    }
+
+    /// Ends a sequence: its `Done` comes with the next events. Says whether it was there.
+    pub fn cancel(&mut self, id: SeqId, now: f64) -> bool {
+        self.steps.cancel(id, now)
+    }
+
+    /// Nothing is left to compute or to report.
+    pub fn is_idle(&self) -> bool {
+        self.steps.is_idle()
+    }
+
+    /// Starts a step; `None` when no sequence needs one. A step that is never finished, or fails, is scheduled again.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
+        match self.steps.begin(now) {
+            Some(inputs) => self.runner.submit(inputs).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes a step's results: chooses tokens and says what happened.
+    ///
+    /// # Errors
+    /// Where the results do not belong to the step.
+    pub fn finish(&mut self, output: Output, now: f64) -> Result<Vec<Event>> {
+        self.steps.finish(&output.logits, now)
+    }
+
+    /// One step, waiting for its results: what happened, empty when nothing is left to do. `clock` gives seconds.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub async fn step(&mut self, clock: &dyn Fn() -> f64) -> Result<Vec<Event>> {
+        match self.begin(clock())? {
+            Some(readback) => {
+                let output = readback.read().await?;
+                self.finish(output, clock())
+            }
+            None => Ok(self.steps.take_events()),
+        }
+    }
+
+    /// Events that wait for no step: of cancelled sequences.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.steps.take_events()
+    }
+
+    /// Forgets everything in the cache; running sequences are computed again from their tokens and go on as before.
+    pub fn forget(&mut self) {
+        self.steps.forget();
+    }
+
+    /// Counts for people and dashboards.
+    pub fn stats(&self) -> Stats {
+        let scheduler = self.steps.scheduler();
+        let (pages, free_pages) = scheduler.n_pages();
+        Stats {
+            waiting: scheduler.n_waiting(),
+            running: scheduler.n_running(),
+            pages,
+            free_pages,
+            preemptions: scheduler.n_preempted(),
+        }
+    }
+}
+
+/// Waits for a future on this thread by polling it: for programs without an executor. A device that computes at once
+/// is ready at the first poll.
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+        std::hint::spin_loop();
+    }
+}
+
+fn limits(n_context: usize, options: &EngineOptions) -> Limits {
+    let seqs = options.max_sequences.clamp(1, 1024);
+    let rows = options.max_rows.clamp(1, 1 << 16);
+    Limits {
+        rows,
+        chunk: options.chunk,
+        seqs: seqs.min(rows),
+        context: options.context.unwrap_or(n_context).min(u32::MAX as usize),
+        reuse: options.reuse,
+    }
+}
+
+/// Pages in the cache: enough for every sequence's whole context and one more for what is kept, if the budget allows.
+fn n_pages(page_bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<usize> {
+    let affordable = options.kv_budget / page_bytes.max(1);
+    let per_sequence = limits.context.div_ceil(PAGE) as u64;
+    if let Some(context) = options.context
+        && per_sequence > affordable
+    {
+        let (need, budget) = ((per_sequence * page_bytes).div_ceil(1 << 20), options.kv_budget >> 20);
+        return Err(Error::limit(format!(
+            "a context of {context} tokens needs {need} MiB of cache and the budget is {budget} MiB: \
+             ask for a shorter context or allow more"
+        )));
+    }
+    let n = affordable.min(per_sequence * (limits.seqs as u64 + 1)).min(1 << 30) as usize;
+    if n == 0 || limits.context < 2 {
+        return Err(Error::limit("the cache must hold two tokens at least: raise its budget or the context"));
+    }
+    Ok(n)
+}
+
+/// A model's vocabulary as the engine needs it.
+struct ModelVocabulary {
+    model: Arc<Model>,
+    /// Control tokens that are written out all the same: the tags around reasoning.
+    visible: [Option<u32>; 2],
+}
+
+impl ModelVocabulary {
+    fn new(model: Arc<Model>) -> Self {
+        let tags = model.template().and_then(|t| t.think_tags());
+        let id = |text: Option<&str>| text.and_then(|text| model.tokenizer().id_of(text));
+        let visible = [id(tags.map(|t| t.open)), id(tags.map(|t| t.close))];
+        Self { model, visible }
+    }
+}
+
+impl Vocabulary for ModelVocabulary {
+    fn n_vocab(&self) -> usize {
+        self.model.plan().n_vocab()
+    }
+
+    fn is_end(&self, id: u32) -> bool {
+        self.model.tokenizer().is_eog(id)
+    }
+
+    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
+        let tokenizer = self.model.tokenizer();
+        if special || !tokenizer.is_control(id) || self.visible.contains(&Some(id)) {
+            out.extend_from_slice(&tokenizer.token_bytes(id));
+        }
+    }
+}

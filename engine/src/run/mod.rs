@@ -1,0 +1,20 @@
+//! The engine loop: requests in, events out. Schedules rows, keeps the KV pages' books, chooses tokens.
+//! Nothing here computes: a step's rows go to a device as [`crate::plan::Inputs`] and come back as logits.
+
+mod engine;
+mod pages;
+mod random;
+mod request;
+mod sampler;
+mod scheduler;
+mod select;
+mod session;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use engine::{Engine, EngineOptions, Stats, wait};
+pub use request::{Event, Finish, Logprob, Logprobs, Request, Sampling, SeqId, Usage};
+pub use sampler::{Sampler, logprobs};
+pub use session::{Clock, Session, SessionOptions, prompt_ids};

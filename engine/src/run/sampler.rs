@@ -1,0 +1,213 @@
+//! [`Sampler`]: one row of logits in, one token out, and the log-probabilities of a row.
+//!
+//! The order is llama.cpp's: logit bias, penalties (repeat, then frequency and presence), top-k, typical, top-p, min-p,
+//! temperature, pick. Each filter works on the softmax of what the one before it left, before temperature, and keeps at
+//! least one token. Among equal logits the lower id comes first, everywhere.
+//!
+//! The pick is the largest `logit / temperature + gumbel(seed, position, id)`: a draw from the softmax in which a
+//! token's noise depends on nothing but the seed, its position and its id. So it does not matter who else was a
+//! candidate, and a device that knows the candidates comes to the same token.
+
+use std::cmp::Ordering;
+
+use super::random::{Draw, GUMBEL_MAX};
+use super::request::Sampling;
+use super::select::{by_logit, largest, sort_until};
+use crate::error::{Error, Result};
+
+/// A token and its logit.
+pub(crate) type Candidate = (f32, u32);
+
+/// Chooses tokens as a [`Sampling`] says. Holds nothing but memory to work in: the result of [`Sampler::sample`] is a
+/// function of its arguments.
+#[derive(Debug)]
+pub struct Sampler {
+    sampling: Sampling,
+    /// The row after bias and penalties, where there are any.
+    adjusted: Vec<f32>,
+    candidates: Vec<Candidate>,
+    window: Vec<u32>,
+}
+
+impl Sampler {
+    /// A sampler. The host has checked the values ([`Sampling::check`]).
+    pub fn new(sampling: Sampling) -> Self {
+        Self { sampling, adjusted: Vec::new(), candidates: Vec::new(), window: Vec::new() }
+    }
+
+    /// Chooses the token that follows `tokens` (prompt and answer so far) from its row of logits, `[n_vocab]`.
+    ///
+    /// # Errors
+    /// A logit that is NaN or infinite upwards, or a row in which every token is banned.
+    pub fn sample(&mut self, row: &[f32], tokens: &[u32]) -> Result<u32> {
+        let mut adjusted = std::mem::take(&mut self.adjusted);
+        let changed = self.adjust(row, tokens, &mut adjusted);
+        let picked = self.choose(if changed { &adjusted } else { row }, tokens.len() as u32);
+        self.adjusted = adjusted;
+        picked
+    }
+
+    /// Writes the row with bias and penalties to `out`; says whether there were any.
+    fn adjust(&mut self, row: &[f32], tokens: &[u32], out: &mut Vec<f32>) -> bool {
+        let s = &self.sampling;
+        let penalties = s.repeat_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
+        let penalties = penalties && s.repeat_last_n > 0;
+        if !penalties && s.logit_bias.is_empty() {
+            return false;
+        }
+        out.clear();
+        out.extend_from_slice(row);
+        for (id, bias) in &s.logit_bias {
+            if let Some(logit) = out.get_mut(*id as usize) {
+                *logit += bias;
+            }
+        }
+        if penalties {
+            self.window.clear();
+            self.window.extend_from_slice(&tokens[tokens.len() - tokens.len().min(s.repeat_last_n)..]);
+            self.window.sort_unstable();
+            for run in self.window.chunk_by(|a, b| a == b) {
+                if let Some(logit) = out.get_mut(run[0] as usize) {
+                    *logit = if *logit <= 0.0 { *logit * s.repeat_penalty } else { *logit / s.repeat_penalty };
+                    *logit -= run.len() as f32 * s.frequency_penalty + s.presence_penalty;
+                }
+            }
+        }
+        true
+    }
+
+    fn choose(&mut self, row: &[f32], position: u32) -> Result<u32> {
+        let s = &self.sampling;
+        let best = maximum(row)?;
+        if s.temperature == 0.0 || s.top_k == 1 {
+            return Ok(best.1);
+        }
+        let (filters_mass, top_k) = (s.typical_p < 1.0 || s.top_p < 1.0, s.top_k > 0 && s.top_k < row.len());
+        if !top_k && !filters_mass {
+            let least = best.0 + s.min_p.ln();
+            return Ok(self.pick(candidates(row).filter(|c| c.0 >= least), best, position));
+        }
+        let mut kept = std::mem::take(&mut self.candidates);
+        kept.clear();
+        if top_k {
+            largest(row, s.top_k, &mut kept);
+            kept.retain(|c| c.0 > f32::NEG_INFINITY);
+        } else {
+            kept.extend(candidates(row));
+        }
+        if s.typical_p < 1.0 {
+            typical(&mut kept, s.typical_p);
+        }
+        if s.top_p < 1.0 {
+            top_p(&mut kept, s.top_p);
+        }
+        // Typical sampling may have dropped the most likely token of the row.
+        let best = kept.iter().copied().min_by(by_logit).unwrap_or(best);
+        let least = best.0 + s.min_p.ln();
+        let picked = self.pick(kept.iter().copied().filter(|c| c.0 >= least), best, position);
+        self.candidates = kept;
+        Ok(picked)
+    }
+
+    /// Draws among candidates, of which `best` has the largest logit.
+    fn pick(&self, candidates: impl Iterator<Item = Candidate>, best: Candidate, position: u32) -> u32 {
+        let (draw, scale) = (Draw::new(self.sampling.seed, position), 1.0 / self.sampling.temperature);
+        // Relative to the best, so that a tiny temperature yields 0 and negative infinities instead of NaN.
+        let score = |c: Candidate| {
+            let distance = c.0 - best.0;
+            (if distance == 0.0 { 0.0 } else { distance * scale }) + draw.gumbel(c.1)
+        };
+        let mut top = (score(best), best.1);
+        for c in candidates {
+            // Most are ruled out by what noise could give at most, or by a cheap bound on what it gives here.
+            let distance = (c.0 - best.0) * scale;
+            if distance + GUMBEL_MAX < top.0 || distance + draw.bound(c.1) < top.0 {
+                continue;
+            }
+            let score = score(c);
+            if score > top.0 || (score == top.0 && c.1 < top.1) {
+                top = (score, c.1);
+            }
+        }
+        top.1
+    }
+}
+
+/// Every token that is not banned.
+fn candidates(row: &[f32]) -> impl Iterator<Item = Candidate> {
+    let all = row.iter().enumerate().map(|(id, logit)| (*logit, id as u32));
+    all.filter(|c| c.0 > f32::NEG_INFINITY)
+}
+
+/// The largest logit, the lowest id among equals.
+fn maximum(row: &[f32]) -> Result<Candidate> {
+    // Sixteen lanes side by side, which the compiler turns into vectors.
+    let (chunks, rest) = row.as_chunks::<16>();
+    let (mut lanes, mut bad) = ([f32::NEG_INFINITY; 16], [false; 16]);
+    for chunk in chunks {
+        for i in 0..16 {
+            lanes[i] = if chunk[i] > lanes[i] { chunk[i] } else { lanes[i] };
+            bad[i] |= !matches!(chunk[i].partial_cmp(&f32::INFINITY), Some(Ordering::Less));
+        }
+    }
+    let max = lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+    if bad.contains(&true) || rest.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
+        let at = row.iter().position(|x| x.is_nan() || *x == f32::INFINITY).unwrap_or(0);
+        return Err(Error::Device(format!(
+            "the logit of token {at} is {}: the model's weights or the device that computed it are damaged",
+            row[at]
+        )));
+    }
+    if max == f32::NEG_INFINITY {
+        return Err(Error::request("every token is banned: remove some of the logit biases"));
+    }
+    let id = row.iter().position(|x| *x == max).unwrap_or(0);
+    Ok((max, id as u32))
+}
+
+/// Unnormalised probabilities relative to the largest logit, and their sum.
+fn weights(candidates: &[Candidate]) -> (f32, f64) {
+    let max = candidates.iter().fold(f32::NEG_INFINITY, |m, c| m.max(c.0));
+    (max, candidates.iter().map(|c| f64::from((c.0 - max).exp())).sum())
+}
+
+/// Keeps the most likely candidates that together reach `p`, most likely first.
+fn top_p(candidates: &mut Vec<Candidate>, p: f32) {
+    let (max, sum) = weights(candidates);
+    let (mut mass, target) = (0.0, f64::from(p) * sum);
+    // Candidates below an n-th of what may be left out are left out, even all together: half of that allows for rounding.
+    let floor = max + (0.5 * (sum - target) / candidates.len() as f64).ln() as f32;
+    candidates.retain(|c| c.0 >= floor);
+    sort_until(candidates, by_logit, |c| {
+        mass += f64::from((c.0 - max).exp());
+        mass >= target
+    });
+}
+
+/// Keeps the candidates whose surprise is closest to the distribution's entropy and that together exceed `p`.
+fn typical(candidates: &mut Vec<Candidate>, p: f32) {
+    let (max, sum) = weights(candidates);
+    let log_sum = sum.ln() as f32;
+    let surprise = |c: &Candidate| log_sum - (c.0 - max);
+    let entropy: f64 = candidates.iter().map(|c| f64::from((c.0 - max).exp()) / sum * f64::from(surprise(c))).sum();
+    let shift = |c: &Candidate| (surprise(c) - entropy as f32).abs();
+    let order = |a: &Candidate, b: &Candidate| {
+        shift(a).partial_cmp(&shift(b)).unwrap_or(Ordering::Equal).then_with(|| by_logit(a, b))
+    };
+    let (mut mass, target) = (0.0, f64::from(p) * sum);
+    sort_until(candidates, order, |c| {
+        mass += f64::from((c.0 - max).exp());
+        mass > target
+    });
+}
+
+/// Log-probability of `chosen` and of the `n` most likely tokens, as `(id, logprob)`: of the raw row's softmax.
+pub fn logprobs(row: &[f32], chosen: u32, n: usize) -> ((u32, f32), Vec<(u32, f32)>) {
+    let max = row.iter().fold(f32::NEG_INFINITY, |m, x| m.max(*x));
+    let sum: f64 = row.iter().map(|x| f64::from((x - max).exp())).sum();
+    let of = |logit: f32| (f64::from(logit - max) - sum.ln()) as f32;
+    let mut top = Vec::new();
+    largest(row, n, &mut top);
+    let chosen_logit = row.get(chosen as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    ((chosen, of(chosen_logit)), top.iter().map(|c| (c.1, of(c.0))).collect())
+}

@@ -1,0 +1,329 @@
+//! [`Scheduler`]: which rows the next step computes and in which pages their keys and values lie.
+//! Pure list work: no device, no clock, no sampling, no text.
+//!
+//! Rules. First come, first served: an older sequence never waits for a page or a place that a younger one has. A step
+//! takes one row of every sequence that decodes, then prompt rows in chunks, older sequences first, then admits from
+//! the queue. When pages run out the youngest running sequence goes back to the queue and is computed again later.
+//! The oldest sequence always advances, because it may take every page and a sequence that needs more than the whole
+//! pool is refused when it is added; so everything finishes.
+
+use std::collections::VecDeque;
+
+use super::pages::{Content, PageId, Pages};
+use super::request::SeqId;
+use crate::error::{Error, Result};
+use crate::plan::{Inputs, PAGE};
+
+/// What a step and a sequence may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Rows of a step.
+    pub rows: usize,
+    /// Rows of one sequence in a step.
+    pub chunk: usize,
+    /// Sequences that run at once; at most the rows and the outputs of a step.
+    pub seqs: usize,
+    /// Tokens of one sequence, prompt and answer.
+    pub context: usize,
+    /// Whether full pages are found again by later sequences.
+    pub reuse: bool,
+}
+
+/// A sequence's share of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// The sequence.
+    pub id: SeqId,
+    /// Rows computed for it.
+    pub rows: usize,
+    /// Which row of the step's logits is its own; `None` while its prompt is not through.
+    pub output: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Seq {
+    id: SeqId,
+    /// Prompt and answer so far.
+    tokens: Vec<u32>,
+    /// Tokens whose keys and values lie in the pages.
+    n_computed: usize,
+    /// Rows in the step that is being made.
+    n_scheduled: usize,
+    /// Its pages in order.
+    pages: Vec<PageId>,
+    /// Full pages that are registered, and what the last of them holds.
+    n_registered: usize,
+    content: Content,
+    /// Prompt tokens that were found in pages when it was first admitted.
+    n_cached: Option<usize>,
+}
+
+impl Seq {
+    /// Tokens that remain to be computed.
+    fn pending(&self) -> usize {
+        self.tokens.len() - self.n_computed
+    }
+
+    /// Pages it lacks to compute all its tokens.
+    fn lacking(&self) -> usize {
+        self.tokens.len().div_ceil(PAGE).saturating_sub(self.pages.len())
+    }
+
+    fn page_tokens(&self, page: usize) -> Option<&[u32; PAGE]> {
+        self.tokens.get(page * PAGE..)?.first_chunk()
+    }
+}
+
+/// Queue, running sequences and pages. Ids ascend with arrival, and both lists are kept in that order.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    limits: Limits,
+    pages: Pages,
+    waiting: VecDeque<Seq>,
+    running: Vec<Seq>,
+    n_preempted: u64,
+}
+
+impl Scheduler {
+    /// An empty scheduler over `n_pages` pages. The context is cut to what the pool can hold, and the number of
+    /// running sequences to the rows of a step.
+    pub(crate) fn new(mut limits: Limits, n_pages: usize) -> Self {
+        limits.rows = limits.rows.max(1);
+        limits.chunk = limits.chunk.clamp(1, limits.rows);
+        limits.seqs = limits.seqs.clamp(1, limits.rows);
+        limits.context = limits.context.min(n_pages.saturating_mul(PAGE));
+        Self { limits, pages: Pages::new(n_pages), waiting: VecDeque::new(), running: Vec::new(), n_preempted: 0 }
+    }
+
+    /// The limits in force.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Queues a sequence. Its id must be above all earlier ones.
+    ///
+    /// # Errors
+    /// An empty prompt, or one that leaves no room for an answer in the context.
+    pub(crate) fn add(&mut self, id: SeqId, tokens: Vec<u32>) -> Result<()> {
+        let (n, context) = (tokens.len(), self.limits.context);
+        if n == 0 {
+            return Err(Error::request("the prompt is empty: give at least one token"));
+        }
+        if n >= context {
+            return Err(Error::limit(format!(
+                "the prompt has {n} tokens and the context holds {context}, the answer included: \
+                 shorten the prompt or raise the context"
+            )));
+        }
+        self.waiting.push_back(Seq {
+            id,
+            tokens,
+            n_computed: 0,
+            n_scheduled: 0,
+            pages: Vec::new(),
+            n_registered: 0,
+            content: Content::ROOT,
+            n_cached: None,
+        });
+        Ok(())
+    }
+
+    /// Removes a sequence and gives its pages back. Says whether it was there.
+    pub(crate) fn remove(&mut self, id: SeqId) -> bool {
+        if let Ok(at) = self.running.binary_search_by_key(&id, |s| s.id) {
+            let seq = self.running.remove(at);
+            self.release(&seq.pages);
+            return true;
+        }
+        let at = self.waiting.binary_search_by_key(&id, |s| s.id);
+        at.is_ok_and(|at| self.waiting.remove(at).is_some())
+    }
+
+    /// Chooses the next step's rows and writes them to `inputs`; empty when there is nothing to do. Nothing counts as
+    /// computed before [`Scheduler::commit`], so a step that failed is simply scheduled again.
+    pub(crate) fn schedule(&mut self, inputs: &mut Inputs) -> Vec<Part> {
+        let n_preempted = self.n_preempted;
+        self.running.iter_mut().for_each(|s| s.n_scheduled = 0);
+        let mut rows = self.limits.rows;
+        for decode in [true, false] {
+            let mut at = 0;
+            while at < self.running.len() {
+                if (self.running[at].pending() == 1) == decode {
+                    self.place(at, &mut rows);
+                }
+                at += 1;
+            }
+        }
+        // After a preemption nobody is let in: the pages are wanted by those who run.
+        while n_preempted == self.n_preempted && rows > 0 && self.running.len() < self.limits.seqs {
+            if !self.admit() {
+                break;
+            }
+            self.place(self.running.len() - 1, &mut rows);
+        }
+        self.fill(inputs)
+    }
+
+    /// Gives the running sequence at `at` rows of this step and the pages they need, if need be from younger ones.
+    fn place(&mut self, at: usize, rows: &mut usize) {
+        let seq = &self.running[at];
+        let (n_computed, want) = (seq.n_computed, seq.pending().min(self.limits.chunk).min(*rows));
+        let n_pages = (n_computed + want).div_ceil(PAGE);
+        while self.running[at].pages.len() < n_pages {
+            match self.pages.alloc() {
+                Some(page) => self.running[at].pages.push(page),
+                None if at + 1 < self.running.len() => self.preempt_youngest(rows),
+                None => break,
+            }
+        }
+        let seq = &mut self.running[at];
+        seq.n_scheduled = want.min(seq.pages.len() * PAGE - n_computed);
+        *rows -= seq.n_scheduled;
+        // Nobody younger is left to give way, so this one does.
+        if seq.n_scheduled == 0 && want > 0 && at > 0 {
+            self.preempt_youngest(rows);
+        }
+    }
+
+    /// Sends the youngest running sequence back to the queue; its rows of this step are free again.
+    fn preempt_youngest(&mut self, rows: &mut usize) {
+        if let Some(seq) = self.running.pop() {
+            *rows += seq.n_scheduled;
+            self.n_preempted += 1;
+            self.requeue(seq);
+        }
+    }
+
+    fn requeue(&mut self, mut seq: Seq) {
+        self.release(&seq.pages);
+        seq.pages.clear();
+        (seq.n_computed, seq.n_scheduled, seq.n_registered, seq.content) = (0, 0, 0, Content::ROOT);
+        let at = self.waiting.partition_point(|s| s.id < seq.id);
+        self.waiting.insert(at, seq);
+    }
+
+    /// Tail first, so that the start of a prefix is the last to be reused.
+    fn release(&mut self, pages: &[PageId]) {
+        pages.iter().rev().for_each(|page| self.pages.release(*page));
+    }
+
+    /// Moves the head of the queue to the running ones, with the pages of its prefix that are still there. It is let in
+    /// when the free pages suffice for every prompt that is under way, or when nobody else runs.
+    fn admit(&mut self) -> bool {
+        let Some(mut seq) = self.waiting.pop_front() else { return false };
+        // The last token is always computed, or there would be no logits.
+        let reusable = if self.limits.reuse { (seq.tokens.len() - 1) / PAGE } else { 0 };
+        while seq.pages.len() < reusable {
+            let Some(tokens) = seq.page_tokens(seq.pages.len()) else { break };
+            let Some((page, content)) = self.pages.find(seq.content, tokens) else { break };
+            seq.pages.push(page);
+            seq.content = content;
+        }
+        let wanted: usize = seq.lacking() + self.running.iter().map(Seq::lacking).sum::<usize>();
+        if wanted > self.pages.n_free() && !self.running.is_empty() {
+            self.requeue(seq);
+            return false;
+        }
+        seq.n_registered = seq.pages.len();
+        seq.n_computed = seq.pages.len() * PAGE;
+        seq.n_cached.get_or_insert(seq.n_computed);
+        self.running.push(seq);
+        true
+    }
+
+    fn fill(&self, inputs: &mut Inputs) -> Vec<Part> {
+        inputs.clear();
+        let mut parts = Vec::new();
+        for seq in self.running.iter().filter(|s| s.n_scheduled > 0) {
+            let table = inputs.tables.len() as u32;
+            let end = seq.n_computed + seq.n_scheduled;
+            let mut last = 0;
+            for position in seq.n_computed..end {
+                last = inputs.push(seq.tokens[position], position as u32, table);
+            }
+            inputs.tables.push(seq.pages.clone());
+            let output = (end == seq.tokens.len()).then(|| {
+                inputs.outputs.push(last);
+                inputs.outputs.len() - 1
+            });
+            parts.push(Part { id: seq.id, rows: seq.n_scheduled, output });
+        }
+        parts
+    }
+
+    /// Records that a step was computed. Sequences removed since are passed over.
+    pub(crate) fn commit(&mut self, parts: &[Part]) {
+        for part in parts {
+            let Ok(at) = self.running.binary_search_by_key(&part.id, |s| s.id) else { continue };
+            let seq = &mut self.running[at];
+            seq.n_computed += part.rows;
+            seq.n_scheduled = 0;
+            while self.limits.reuse && (seq.n_registered + 1) * PAGE <= seq.n_computed {
+                let Some(tokens) = seq.page_tokens(seq.n_registered) else { break };
+                seq.content = self.pages.register(seq.pages[seq.n_registered], seq.content, tokens);
+                seq.n_registered += 1;
+            }
+        }
+    }
+
+    /// Appends a token to a running sequence whose tokens are all computed.
+    pub(crate) fn push(&mut self, id: SeqId, token: u32) {
+        if let Ok(at) = self.running.binary_search_by_key(&id, |s| s.id) {
+            self.running[at].tokens.push(token);
+        }
+    }
+
+    /// A running sequence's tokens, prompt and answer so far.
+    pub(crate) fn tokens(&self, id: SeqId) -> Option<&[u32]> {
+        let at = self.running.binary_search_by_key(&id, |s| s.id).ok()?;
+        Some(&self.running[at].tokens)
+    }
+
+    /// Prompt tokens that were found in pages when the sequence was admitted.
+    pub(crate) fn n_cached(&self, id: SeqId) -> usize {
+        let at = self.running.binary_search_by_key(&id, |s| s.id);
+        at.ok().and_then(|at| self.running[at].n_cached).unwrap_or(0)
+    }
+
+    /// Sends every running sequence back to the queue and forgets what all pages held: the device lost them.
+    pub(crate) fn forget(&mut self) {
+        while let Some(seq) = self.running.pop() {
+            self.requeue(seq);
+        }
+        self.pages.forget();
+    }
+
+    /// Sequences in the queue.
+    pub(crate) fn n_waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Sequences that run.
+    pub(crate) fn n_running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Times a sequence went back to the queue because pages ran out.
+    pub(crate) fn n_preempted(&self) -> u64 {
+        self.n_preempted
+    }
+
+    /// Pages in the pool, and those nobody holds.
+    pub(crate) fn n_pages(&self) -> (usize, usize) {
+        (self.pages.n_pages(), self.pages.n_free())
+    }
+
+    /// Checks every invariant; for tests.
+    #[cfg(test)]
+    pub(crate) fn check(&self) {
+        self.pages.check(self.running.iter().map(|s| s.pages.as_slice()));
+        assert!(self.running.is_sorted_by_key(|s| s.id) && self.waiting.iter().is_sorted_by_key(|s| s.id));
+        if let (Some(youngest), Some(head)) = (self.running.last(), self.waiting.front()) {
+            assert!(youngest.id < head.id, "a younger sequence runs while an older one waits");
+        }
+        assert!(self.running.len() <= self.limits.seqs);
+        for seq in &self.running {
+            assert!(seq.n_computed + seq.n_scheduled <= seq.pages.len() * PAGE && seq.n_computed <= seq.tokens.len());
+        }
+    }
+}

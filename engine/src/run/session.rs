@@ -1,0 +1,318 @@
+//! [`Session`]: one conversation over an engine of its own, for a person at a terminal or a small program.
+//! A turn computes only what the turns before have not: the engine finds the common start in its cache.
+
+use serde::{Deserialize, Serialize};
+
+use super::engine::Engine;
+use super::request::{Event, Finish, Request, Sampling, SeqId, Usage};
+use crate::error::{Error, Result};
+use crate::text::Tokenizer;
+use crate::text::chat::{Message, Now, RenderInput, Split, ThinkSplitter};
+
+/// A host's clock: seconds from any start.
+pub type Clock = Box<dyn Fn() -> f64 + Send>;
+
+/// How a session's answers are made; may change between turns.
+#[derive(Debug, Clone, Default)]
+pub struct SessionOptions {
+    /// How each token is chosen.
+    pub sampling: Sampling,
+    /// Tokens of an answer at most; `None` means until the context is full.
+    pub max_tokens: Option<usize>,
+    /// An answer ends before the first of these.
+    pub stop: Vec<String>,
+    /// Asks the template for reasoning, or for none; `None` leaves its default.
+    pub think: Option<bool>,
+    /// The date for templates that write one.
+    pub now: Now,
+}
+
+/// A conversation: either chat messages, laid out by the model's template, or plain text that is continued.
+pub struct Session {
+    engine: Engine,
+    clock: Clock,
+    /// How answers are made.
+    pub options: SessionOptions,
+    /// The chat so far; empty where text is continued.
+    messages: Vec<Message>,
+    /// The conversation as the model saw it.
+    tokens: Vec<u32>,
+    answer: Option<Answer>,
+    usage: Option<(Finish, Usage)>,
+}
+
+/// An answer under way.
+struct Answer {
+    id: SeqId,
+    splitter: Option<ThinkSplitter>,
+    message: Message,
+}
+
+/// What a session can be brought back from. Keys and values are not kept: they are computed again.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    format: String,
+    version: u32,
+    vocabulary: String,
+    messages: Vec<Message>,
+    tokens: Vec<u32>,
+}
+
+const FORMAT: &str = "ir-session";
+const VERSION: u32 = 1;
+
+impl Session {
+    /// An empty conversation. The sampling starts as the model's file recommends.
+    pub fn new(engine: Engine, clock: Clock) -> Session {
+        let sampling = Sampling::from_meta(engine.model().meta());
+        let options = SessionOptions { sampling, ..SessionOptions::default() };
+        Session { engine, clock, options, messages: Vec::new(), tokens: Vec::new(), answer: None, usage: None }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The chat so far.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The conversation's tokens as the model saw them.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Why the last answer ended and what it took.
+    pub fn usage(&self) -> Option<&(Finish, Usage)> {
+        self.usage.as_ref()
+    }
+
+    /// Whether the model has a chat template; without one, text can only be continued with [`Session::extend`].
+    pub fn can_chat(&self) -> bool {
+        self.engine.model().template().is_some()
+    }
+
+    /// Appends plain text, to be continued as it stands.
+    pub fn extend(&mut self, text: &str) {
+        let tokenizer = self.engine.model().tokenizer();
+        let ids =
+            if self.tokens.is_empty() { prompt_ids(tokenizer, text) } else { tokenizer.encode(text, false, true) };
+        self.tokens.extend(ids);
+    }
+
+    /// Appends a message.
+    pub fn say(&mut self, message: Message) {
+        self.messages.push(message);
+    }
+
+    /// Takes the last message back, for example when it did not fit.
+    pub fn unsay(&mut self) -> Option<Message> {
+        self.messages.pop()
+    }
+
+    /// Starts an answer to the conversation. [`Session::next`] gives its pieces.
+    ///
+    /// # Errors
+    /// A template that refuses the messages, or a conversation that is empty or too long for the context.
+    pub fn start(&mut self) -> Result<()> {
+        self.stop();
+        let mut splitter = None;
+        if !self.messages.is_empty() {
+            let (tokens, split) = self.render()?;
+            (self.tokens, splitter) = (tokens, split);
+        }
+        let SessionOptions { sampling, max_tokens, stop, .. } = self.options.clone();
+        let request = Request { prompt: self.tokens.clone(), max_tokens, sampling, stop, ..Request::default() };
+        let id = self.engine.add(request, (self.clock)())?;
+        let message = Message::new("assistant", "");
+        (self.answer, self.usage) = (Some(Answer { id, splitter, message }), None);
+        Ok(())
+    }
+
+    /// The chat as tokens, and what parts reasoning from answer.
+    fn render(&self) -> Result<(Vec<u32>, Option<ThinkSplitter>)> {
+        let model = self.engine.model();
+        let Some(template) = model.template() else {
+            return Err(Error::unsupported("this model has no chat template: give it text to continue instead"));
+        };
+        let tokenizer = model.tokenizer();
+        let text_of = |id: Option<u32>| id.map(|id| tokenizer.piece(id).into_owned()).unwrap_or_default();
+        let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
+        let input = RenderInput {
+            messages: &self.messages,
+            add_generation_prompt: true,
+            bos: &bos,
+            eos: &eos,
+            think: self.options.think,
+            now: self.options.now,
+            ..RenderInput::default()
+        };
+        let rendered = template.render(&input)?;
+        let splitter = template.think_tags().map(|tags| ThinkSplitter::new(tags, rendered.thinking));
+        Ok((prompt_ids(tokenizer, &rendered.text), splitter))
+    }
+
+    /// The next piece of the answer, reasoning and answer apart; `None` when it has ended.
+    ///
+    /// # Errors
+    /// Where the device or the sequence failed; the answer has ended then.
+    pub async fn next(&mut self) -> Result<Option<Split>> {
+        loop {
+            let Some(id) = self.answer.as_ref().map(|a| a.id) else { return Ok(None) };
+            let mut out = Split::default();
+            let mut ended = None;
+            let events = match self.engine.step(&*self.clock).await {
+                Ok(events) => events,
+                Err(error) => {
+                    self.stop();
+                    return Err(error);
+                }
+            };
+            for event in events.into_iter().filter(|e| e.seq() == id) {
+                match event {
+                    Event::Token { id, text, .. } => {
+                        if !self.engine.model().tokenizer().is_eog(id) {
+                            self.tokens.push(id);
+                        }
+                        if let Some(answer) = &mut self.answer {
+                            answer.take(&text, &mut out);
+                        }
+                    }
+                    Event::Done { reason, usage, .. } => ended = Some(Ok((reason, usage))),
+                    Event::Error { error, .. } => ended = Some(Err(error)),
+                }
+            }
+            if let Some(end) = ended {
+                let last = self.close();
+                out.thinking.push_str(&last.thinking);
+                out.answer.push_str(&last.answer);
+                self.usage = Some(end?);
+            }
+            if out != Split::default() {
+                return Ok(Some(out));
+            }
+        }
+    }
+
+    /// Stops the answer under way; what there is of it stays in the conversation.
+    pub fn stop(&mut self) {
+        let Some(answer) = &self.answer else { return };
+        self.engine.cancel(answer.id, (self.clock)());
+        for event in self.engine.take_events() {
+            if let Event::Done { reason, usage, .. } = event {
+                self.usage = Some((reason, usage));
+            }
+        }
+        self.close();
+    }
+
+    /// Ends the answer: a chat keeps it as a message.
+    fn close(&mut self) -> Split {
+        let mut last = Split::default();
+        if let Some(mut answer) = self.answer.take() {
+            answer.flush(&mut last);
+            if !self.messages.is_empty() {
+                self.messages.push(answer.message);
+            }
+        }
+        last
+    }
+
+    /// Forgets the conversation; the options stay.
+    pub fn reset(&mut self) {
+        self.stop();
+        self.messages.clear();
+        self.tokens.clear();
+        self.usage = None;
+    }
+
+    /// The conversation as bytes (JSON): messages and tokens, without keys and values.
+    ///
+    /// # Errors
+    /// Never in practice: what is saved is plain data.
+    pub fn save(&self) -> Result<Vec<u8>> {
+        let saved = Saved {
+            format: FORMAT.into(),
+            version: VERSION,
+            vocabulary: fingerprint(self.engine.model().tokenizer()),
+            messages: self.messages.clone(),
+            tokens: self.tokens.clone(),
+        };
+        serde_json::to_vec(&saved).map_err(|e| Error::format(format!("the session cannot be written: {e}")))
+    }
+
+    /// Replaces the conversation by a saved one. What was there stays where this fails.
+    ///
+    /// # Errors
+    /// Bytes that are no session, of another version, or of a model with another vocabulary.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let saved: Saved =
+            serde_json::from_slice(bytes).map_err(|e| Error::format(format!("this is no saved session: {e}")))?;
+        if saved.format != FORMAT || saved.version != VERSION {
+            return Err(Error::unsupported(format!(
+                "the session is {:?} version {}, and this program reads {FORMAT} version {VERSION}",
+                saved.format, saved.version
+            )));
+        }
+        let tokenizer = self.engine.model().tokenizer();
+        if saved.vocabulary != fingerprint(tokenizer) {
+            return Err(Error::request("the session was saved with a model of another vocabulary: open that model"));
+        }
+        let n_vocab = self.engine.model().plan().n_vocab();
+        if let Some(id) = saved.tokens.iter().find(|id| **id as usize >= n_vocab) {
+            return Err(Error::format(format!("the session holds token id {id} of a vocabulary of {n_vocab}")));
+        }
+        self.reset();
+        (self.messages, self.tokens) = (saved.messages, saved.tokens);
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn take(&mut self, text: &str, out: &mut Split) {
+        let split = match &mut self.splitter {
+            Some(splitter) => splitter.push(text),
+            None => Split { answer: text.to_owned(), ..Split::default() },
+        };
+        self.append(split, out);
+    }
+
+    fn flush(&mut self, out: &mut Split) {
+        if let Some(splitter) = &mut self.splitter {
+            let split = splitter.finish();
+            self.append(split, out);
+        }
+    }
+
+    fn append(&mut self, split: Split, out: &mut Split) {
+        if !split.thinking.is_empty() {
+            self.message.reasoning_content.get_or_insert_default().push_str(&split.thinking);
+        }
+        self.message.content.get_or_insert_default().push_str(&split.answer);
+        out.thinking.push_str(&split.thinking);
+        out.answer.push_str(&split.answer);
+    }
+}
+
+/// The ids of a prompt: special tokens parsed, one BOS where the model wants one, whether or not the text has it, and
+/// never an EOS, since the text goes on.
+pub fn prompt_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+    let mut ids = tokenizer.encode(text, false, true);
+    if tokenizer.add_bos() && ids.first().copied() != tokenizer.bos() {
+        ids.splice(0..0, tokenizer.bos());
+    }
+    ids
+}
+
+/// Tells vocabularies apart: FNV-1a over the tokens.
+fn fingerprint(tokenizer: &Tokenizer) -> String {
+    let mut hash = 0xCBF2_9CE4_8422_2325u64;
+    for id in 0..tokenizer.n_vocab() {
+        for byte in tokenizer.piece(id).bytes().chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+    }
+    format!("{hash:016x}")
+}

@@ -1,0 +1,221 @@
+//! [`Steps`]: the engine without its device. Requests in, a step's `Inputs` out; that step's logits in, events out.
+//! Plain functions over plain data, so tests drive them with invented logits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::request::{Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
+use super::sampler::{Sampler, logprobs};
+use super::scheduler::{Limits, Part, Scheduler};
+use super::text::TextStream;
+use crate::error::{Error, Result};
+use crate::plan::Inputs;
+
+/// What the engine needs to know of a vocabulary.
+pub(crate) trait Vocabulary: Send + Sync {
+    /// Tokens in it: the width of a row of logits.
+    fn n_vocab(&self) -> usize;
+    /// Whether generation ends with this token.
+    fn is_end(&self, id: u32) -> bool;
+    /// Appends what a token stands for; control tokens only where `special` asks for them.
+    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>);
+}
+
+/// A sequence's side of the work: the scheduler has its tokens and pages.
+struct Stream {
+    sampler: Sampler,
+    text: TextStream,
+    /// Tokens it may still generate.
+    remaining: usize,
+    ignore_eos: bool,
+    show_special: bool,
+    n_logprobs: Option<usize>,
+    usage: Usage,
+    added: f64,
+    started: Option<f64>,
+    first: Option<f64>,
+}
+
+/// Scheduler and streams, one owner, one step at a time.
+pub(crate) struct Steps {
+    scheduler: Scheduler,
+    vocabulary: Arc<dyn Vocabulary>,
+    streams: HashMap<SeqId, Stream>,
+    next_id: u64,
+    inputs: Inputs,
+    /// The step that is under way.
+    parts: Vec<Part>,
+    /// Events of sequences that ended between steps.
+    events: Vec<Event>,
+    piece: Vec<u8>,
+}
+
+impl Steps {
+    pub(crate) fn new(vocabulary: Arc<dyn Vocabulary>, limits: Limits, n_pages: usize) -> Self {
+        Self {
+            scheduler: Scheduler::new(limits, n_pages),
+            vocabulary,
+            streams: HashMap::new(),
+            next_id: 0,
+            inputs: Inputs::default(),
+            parts: Vec::new(),
+            events: Vec::new(),
+            piece: Vec::new(),
+        }
+    }
+
+    pub(crate) fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
+    /// Queues a request.
+    ///
+    /// # Errors
+    /// Values out of range, or a prompt that does not fit the context.
+    pub(crate) fn add(&mut self, request: Request, now: f64) -> Result<SeqId> {
+        request.check(self.vocabulary.n_vocab())?;
+        let id = SeqId(self.next_id);
+        let n_prompt = request.prompt.len();
+        self.scheduler.add(id, request.prompt)?;
+        self.next_id += 1;
+        let room = self.scheduler.limits().context - n_prompt;
+        let stream = Stream {
+            sampler: Sampler::new(request.sampling),
+            text: TextStream::new(request.stop),
+            remaining: request.max_tokens.map_or(room, |n| n.min(room)),
+            ignore_eos: request.ignore_eos,
+            show_special: request.show_special,
+            n_logprobs: request.logprobs,
+            usage: Usage { prompt_tokens: n_prompt, ..Usage::default() },
+            added: now,
+            started: None,
+            first: None,
+        };
+        self.streams.insert(id, stream);
+        Ok(id)
+    }
+
+    /// Ends a sequence; its `Done` comes with the next events. Says whether it was there.
+    pub(crate) fn cancel(&mut self, id: SeqId, now: f64) -> bool {
+        let there = self.streams.contains_key(&id);
+        if there {
+            self.end(id, Finish::Cancelled, now);
+        }
+        there
+    }
+
+    /// No sequence is left and no event waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.streams.is_empty() && self.events.is_empty()
+    }
+
+    /// Schedules a step; `None` when no sequence needs one. A step that was never finished is scheduled again.
+    pub(crate) fn begin(&mut self, now: f64) -> Option<&Inputs> {
+        self.parts = self.scheduler.schedule(&mut self.inputs);
+        for part in &self.parts {
+            if let Some(stream) = self.streams.get_mut(&part.id) {
+                stream.started.get_or_insert(now);
+            }
+        }
+        (!self.parts.is_empty()).then_some(&self.inputs)
+    }
+
+    /// Takes the step's logits (`[n_outputs, n_vocab]`), chooses tokens and says what happened. An error leaves the step
+    /// undone, to be scheduled again.
+    pub(crate) fn finish(&mut self, logits: &[f32], now: f64) -> Result<Vec<Event>> {
+        let parts = std::mem::take(&mut self.parts);
+        let n_vocab = self.vocabulary.n_vocab();
+        let n_outputs = parts.iter().filter(|p| p.output.is_some()).count();
+        if logits.len() != n_outputs * n_vocab {
+            return Err(Error::Shape(format!("a step gave {} logits, not {n_outputs} x {n_vocab}", logits.len())));
+        }
+        self.scheduler.commit(&parts);
+        for part in &parts {
+            if let Some(row) = part.output {
+                self.advance(part.id, &logits[row * n_vocab..][..n_vocab], now);
+            }
+        }
+        Ok(self.take_events())
+    }
+
+    /// Forgets what the device held: every sequence is computed again from its tokens.
+    pub(crate) fn forget(&mut self) {
+        self.parts.clear();
+        self.scheduler.forget();
+    }
+
+    /// Events that wait for no step.
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// The oldest sequence of the step under way; for tests.
+    #[cfg(test)]
+    pub(crate) fn first_part(&self) -> Option<SeqId> {
+        self.parts.first().map(|p| p.id)
+    }
+
+    /// Chooses a sequence's next token from its row.
+    fn advance(&mut self, id: SeqId, row: &[f32], now: f64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(tokens) = self.scheduler.tokens(id) else { return };
+        stream.usage.cached_tokens = self.scheduler.n_cached(id);
+        stream.first.get_or_insert(now);
+        if stream.remaining == 0 {
+            return self.end(id, Finish::Length, now);
+        }
+        let token = match stream.sampler.sample(row, tokens) {
+            Ok(token) => token,
+            Err(error) => return self.fail(id, error),
+        };
+        stream.usage.completion_tokens += 1;
+        stream.remaining -= 1;
+        let logprobs = stream.n_logprobs.map(|n| Box::new(describe(&*self.vocabulary, row, token, n)));
+        self.piece.clear();
+        let ends = !stream.ignore_eos && self.vocabulary.is_end(token);
+        if !ends || stream.show_special {
+            self.vocabulary.piece(token, stream.show_special, &mut self.piece);
+        }
+        let (mut text, stopped) = stream.text.push(&self.piece);
+        let reason = match (ends || stopped, stream.remaining) {
+            (true, _) => Some(Finish::Stop),
+            (false, 0) => Some(Finish::Length),
+            _ => None,
+        };
+        if reason.is_some() && !stopped {
+            text.push_str(&stream.text.flush());
+        }
+        self.events.push(Event::Token { seq: id, id: token, text, logprobs });
+        match reason {
+            Some(reason) => self.end(id, reason, now),
+            None => self.scheduler.push(id, token),
+        }
+    }
+
+    fn end(&mut self, id: SeqId, reason: Finish, now: f64) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        self.scheduler.remove(id);
+        let mut usage = stream.usage;
+        let (started, first) = (stream.started.unwrap_or(now), stream.first.unwrap_or(now));
+        usage.queued = started - stream.added;
+        usage.prompt = first - started;
+        usage.generation = now - first;
+        self.events.push(Event::Done { seq: id, reason, usage });
+    }
+
+    fn fail(&mut self, id: SeqId, error: Error) {
+        self.streams.remove(&id);
+        self.scheduler.remove(id);
+        self.events.push(Event::Error { seq: id, error });
+    }
+}
+
+fn describe(vocabulary: &dyn Vocabulary, row: &[f32], token: u32, n: usize) -> Logprobs {
+    let (chosen, top) = logprobs(row, token, n);
+    let entry = |(id, logprob): (u32, f32)| {
+        let mut bytes = Vec::new();
+        vocabulary.piece(id, true, &mut bytes);
+        Logprob { id, logprob, bytes }
+    };
+    Logprobs { chosen: entry(chosen), top: top.into_iter().map(entry).collect() }
+}

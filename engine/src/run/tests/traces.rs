@@ -1,0 +1,357 @@
+//! Random traces of the scheduler and the engine loop over a fake device that stores what a real one would.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Lcg;
+use crate::plan::{Inputs, PAGE};
+use crate::run::pages::PageId;
+use crate::run::scheduler::Limits;
+use crate::run::steps::{Steps, Vocabulary};
+use crate::run::{Event, Finish, Request, Sampler, Sampling, SeqId, Usage};
+
+const N_VOCAB: usize = 24;
+const END: u32 = 0;
+
+/// Token 0 ends; token 1 is silent; the others are letters, two of them halves of one character.
+pub(crate) struct Letters;
+
+impl Vocabulary for Letters {
+    fn n_vocab(&self) -> usize {
+        N_VOCAB
+    }
+
+    fn is_end(&self, id: u32) -> bool {
+        id == END
+    }
+
+    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
+        match id {
+            0 | 1 if special => out.extend_from_slice(b"<>"),
+            0 | 1 => {}
+            2 => out.push(0xC3),
+            3 => out.push(0xA9),
+            id => out.push(b'a' + (id % 3) as u8),
+        }
+    }
+}
+
+fn mix(a: u64, b: u64) -> u64 {
+    let x = (a ^ b.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x ^ (x >> 29)
+}
+
+/// The logits that follow a prefix, given what the cache says about it.
+fn logits(state: u64) -> Vec<f32> {
+    let logit = |id: usize| (mix(state, id as u64) >> 40) as f32 / (1 << 22) as f32 - if id == 0 { 2.0 } else { 0.0 };
+    (0..N_VOCAB).map(logit).collect()
+}
+
+/// The state after each token, and what attention over all of them gives.
+fn prefix_states(tokens: &[u32]) -> u64 {
+    let (mut chain, mut sum) = (0, 0);
+    for (position, token) in tokens.iter().enumerate() {
+        chain = mix(chain, u64::from(*token) + 1);
+        sum = mix(sum, chain ^ position as u64);
+    }
+    sum
+}
+
+/// Pages that hold, per place, the position and a state that depends on the whole prefix, as deep layers' keys do.
+struct FakeDevice {
+    places: Vec<Option<(u32, u64)>>,
+}
+
+impl FakeDevice {
+    fn new(n_pages: usize) -> Self {
+        Self { places: vec![None; n_pages * PAGE] }
+    }
+
+    fn place(table: &[PageId], position: u32) -> usize {
+        table[position as usize / PAGE] as usize * PAGE + position as usize % PAGE
+    }
+
+    fn read(&self, table: &[PageId], position: u32) -> u64 {
+        let (stored, chain) = self.places[Self::place(table, position)].expect("reads a place that nobody wrote");
+        assert_eq!(stored, position, "a page holds another position");
+        chain
+    }
+
+    fn step(&mut self, inputs: &Inputs) -> Vec<f32> {
+        for row in 0..inputs.n_rows() {
+            let (position, table) = (inputs.positions[row], &inputs.tables[inputs.seqs[row] as usize]);
+            let before = if position == 0 { 0 } else { self.read(table, position - 1) };
+            let chain = mix(before, u64::from(inputs.tokens[row]) + 1);
+            self.places[Self::place(table, position)] = Some((position, chain));
+        }
+        let attend = |row: &u32| {
+            let table = &inputs.tables[inputs.seqs[*row as usize] as usize];
+            let all = 0..=inputs.positions[*row as usize];
+            logits(all.fold(0, |sum, position| mix(sum, self.read(table, position) ^ u64::from(position))))
+        };
+        inputs.outputs.iter().flat_map(attend).collect()
+    }
+}
+
+/// What a request gives: tokens, text and reason.
+type Answer = (Vec<u32>, String, Option<Finish>);
+
+/// The same by the plain rule, one sequence on its own, no pages.
+fn alone(request: &Request, context: usize) -> Answer {
+    let mut tokens = request.prompt.clone();
+    let mut bytes = Vec::new();
+    let mut sampler = Sampler::new(request.sampling.clone());
+    let max = request.max_tokens.unwrap_or(usize::MAX);
+    let done = |tokens: &[u32], bytes: &[u8], reason| {
+        (tokens[request.prompt.len()..].to_vec(), String::from_utf8_lossy(bytes).into_owned(), Some(reason))
+    };
+    loop {
+        if tokens.len() - request.prompt.len() >= max || tokens.len() >= context {
+            return done(&tokens, &bytes, Finish::Length);
+        }
+        let token = sampler.sample(&logits(prefix_states(&tokens)), &tokens).unwrap();
+        tokens.push(token);
+        let ends = token == END && !request.ignore_eos;
+        if !ends || request.show_special {
+            Letters.piece(token, request.show_special, &mut bytes);
+        }
+        let stop = |s: &String| bytes.windows(s.len()).position(|w| w == s.as_bytes());
+        if let Some(at) = request.stop.iter().filter_map(stop).min() {
+            return done(&tokens, &bytes[..at], Finish::Stop);
+        }
+        if ends {
+            return done(&tokens, &bytes, Finish::Stop);
+        }
+    }
+}
+
+fn random_request(rng: &mut Lcg, context: usize) -> Request {
+    // Few roots, so that prefixes are shared, forks happen inside pages, and whole prompts repeat.
+    let root = rng.below(3);
+    let longest = [8, 40, 100][rng.below(3)].min(context - 1);
+    let len = 1 + rng.below(longest);
+    let fork = rng.below(len + 1);
+    let mut prompt: Vec<u32> = (0..len).map(|i| (4 + (i * 7 + root) % (N_VOCAB - 4)) as u32).collect();
+    if rng.below(2) == 0 {
+        prompt[fork..].iter_mut().for_each(|t| *t = rng.below(N_VOCAB) as u32);
+    }
+    let sampling = match rng.below(3) {
+        0 => Sampling::greedy(),
+        1 => Sampling { seed: rng.below(4) as u64, repeat_penalty: 1.2, ..Sampling::default() },
+        _ => Sampling { seed: rng.below(1000) as u64, top_k: 0, top_p: 1.0, min_p: 0.0, ..Sampling::default() },
+    };
+    Request {
+        prompt,
+        max_tokens: [None, Some(0), Some(1), Some(rng.below(80))][rng.below(4)],
+        sampling,
+        stop: (0..[0, 0, 0, 1, 2][rng.below(5)]).map(|_| ["ab", "c", "éa", "aba"][rng.below(4)].to_string()).collect(),
+        ignore_eos: rng.below(5) > 0,
+        show_special: rng.below(4) == 0,
+        logprobs: (rng.below(8) == 0).then_some(2),
+    }
+}
+
+#[derive(Default)]
+struct Totals {
+    n_requests: usize,
+    n_tokens: usize,
+    n_preempted: u64,
+    n_cached: usize,
+    n_cancelled: usize,
+    n_batched: usize,
+}
+
+/// One random trace: limits, arrivals, cancellations, failed steps and a lost device, all from the seed.
+struct Trace {
+    rng: Lcg,
+    steps: Steps,
+    device: FakeDevice,
+    limits: Limits,
+    requests: BTreeMap<SeqId, Request>,
+    answers: BTreeMap<SeqId, Answer>,
+}
+
+impl Trace {
+    fn new(seed: u64) -> Self {
+        let mut rng = Lcg(seed);
+        let most = [4, 10, 40][rng.below(3)];
+        let n_pages = 1 + rng.below(most);
+        let limits = Limits {
+            rows: 1 + rng.below(40),
+            chunk: 1 + rng.below(40),
+            seqs: 1 + rng.below(9),
+            context: 2 + rng.below(200),
+            reuse: rng.below(4) > 0,
+        };
+        let steps = Steps::new(Arc::new(Letters), limits, n_pages);
+        let limits = *steps.scheduler().limits();
+        Self {
+            rng,
+            steps,
+            device: FakeDevice::new(n_pages),
+            limits,
+            requests: BTreeMap::new(),
+            answers: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self) {
+        let request = random_request(&mut self.rng, self.limits.context);
+        let id = self.steps.add(request.clone(), 0.0).unwrap();
+        self.requests.insert(id, request);
+        self.answers.insert(id, Answer::default());
+    }
+
+    fn unfinished(&self) -> impl Iterator<Item = SeqId> {
+        self.answers.iter().filter(|a| a.1.2.is_none()).map(|a| *a.0)
+    }
+
+    fn check_step(&self, inputs: &Inputs) {
+        let Limits { rows, chunk, seqs, context, .. } = self.limits;
+        inputs.check(N_VOCAB, self.device.places.len() / PAGE).unwrap();
+        assert!(inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() <= seqs);
+        assert!(inputs.outputs.is_sorted() && inputs.positions.iter().all(|p| (*p as usize) < context));
+        for seq in 0..inputs.tables.len() as u32 {
+            let mine: Vec<u32> =
+                (0..inputs.n_rows()).filter(|r| inputs.seqs[*r] == seq).map(|r| inputs.positions[r]).collect();
+            assert!(!mine.is_empty() && mine.len() <= chunk, "a sequence has {} rows", mine.len());
+            assert!(mine.windows(2).all(|w| w[1] == w[0] + 1), "positions are not contiguous");
+        }
+    }
+
+    fn step(&mut self, totals: &mut Totals) {
+        let oldest = self.unfinished().next();
+        let inputs = self.steps.begin(0.0).cloned();
+        self.steps.scheduler().check();
+        let Some(inputs) = inputs else {
+            assert_eq!(oldest, None, "nothing is scheduled though a sequence waits");
+            return;
+        };
+        self.check_step(&inputs);
+        totals.n_batched += usize::from(inputs.tables.len() > 1);
+        let first = inputs.tables.first().map(Vec::len);
+        assert!(first.is_some() && self.steps.first_part() == oldest, "the oldest sequence does not advance");
+        let events = match self.rng.below(40) {
+            // The step failed.
+            0 => Vec::new(),
+            1 => {
+                self.steps.forget();
+                self.device.places.fill(None);
+                Vec::new()
+            }
+            _ => {
+                let logits = self.device.step(&inputs);
+                self.steps.finish(&logits, 0.0).unwrap()
+            }
+        };
+        self.steps.scheduler().check();
+        self.take(events, totals);
+    }
+
+    fn take(&mut self, events: Vec<Event>, totals: &mut Totals) {
+        for event in events {
+            let answer = self.answers.get_mut(&event.seq()).unwrap();
+            assert_eq!(answer.2, None, "an event after the end");
+            match event {
+                Event::Token { id, text, logprobs, seq } => {
+                    answer.0.push(id);
+                    answer.1.push_str(&text);
+                    assert_eq!(logprobs.is_some(), self.requests[&seq].logprobs.is_some());
+                }
+                Event::Done { reason, usage, seq } => {
+                    answer.2 = Some(reason);
+                    let Usage { prompt_tokens, cached_tokens, completion_tokens, .. } = usage;
+                    assert_eq!((prompt_tokens, completion_tokens), (self.requests[&seq].prompt.len(), answer.0.len()));
+                    assert!(cached_tokens < prompt_tokens.max(1) && cached_tokens % PAGE == 0);
+                    totals.n_cached += cached_tokens;
+                }
+                Event::Error { error, .. } => panic!("{error}"),
+            }
+        }
+    }
+
+    fn run(mut self, totals: &mut Totals) {
+        let mut to_come = 1 + self.rng.below(14);
+        while to_come > 0 || self.unfinished().next().is_some() {
+            while to_come > 0 && self.rng.below(3) > 0 {
+                self.add();
+                to_come -= 1;
+            }
+            if self.rng.below(100) == 0 {
+                let live: Vec<SeqId> = self.unfinished().collect();
+                if let Some(id) = live.get(self.rng.below(live.len())) {
+                    assert!(self.steps.cancel(*id, 0.0) && !self.steps.cancel(*id, 0.0));
+                    let events = self.steps.take_events();
+                    self.take(events, totals);
+                }
+            }
+            self.step(totals);
+        }
+        assert!(self.steps.is_idle());
+        let (n_pages, n_free) = self.steps.scheduler().n_pages();
+        assert_eq!(n_pages, n_free, "pages leaked");
+        totals.n_preempted += self.steps.scheduler().n_preempted();
+        for (id, (tokens, text, reason)) in &self.answers {
+            let expected = alone(&self.requests[id], self.limits.context);
+            totals.n_requests += 1;
+            totals.n_tokens += tokens.len();
+            if *reason == Some(Finish::Cancelled) {
+                totals.n_cancelled += 1;
+                assert!(expected.0.starts_with(tokens) && expected.1.starts_with(text.as_str()));
+            } else {
+                assert_eq!((tokens, text, reason), (&expected.0, &expected.1, &expected.2), "{:?}", self.requests[id]);
+            }
+        }
+    }
+}
+
+/// Batch equals single, chunked equals whole, preempted equals undisturbed, reused equals fresh: every answer of every
+/// trace is what the request gives alone, and every step keeps the scheduler's promises.
+#[test]
+fn every_answer_of_every_trace_is_what_the_request_gives_alone() {
+    let mut totals = Totals::default();
+    for seed in 0..6000 {
+        Trace::new(seed).run(&mut totals);
+    }
+    let Totals { n_requests, n_tokens, n_preempted, n_cached, n_cancelled, n_batched } = totals;
+    println!(
+        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps"
+    );
+    assert!(
+        n_requests > 30_000 && n_preempted > 2_000 && n_cached > 30_000 && n_cancelled > 2_000 && n_batched > 50_000
+    );
+}
+
+#[test]
+fn what_cannot_fit_is_refused_in_a_sentence() {
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true };
+    let mut steps = Steps::new(Arc::new(Letters), limits, 2);
+    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0.0).unwrap_err().to_string();
+    let prompt = |n: usize| Request { prompt: vec![5; n], ..Request::default() };
+    assert!(refused(&mut steps, prompt(32)).contains("the prompt has 32 tokens and the context holds 32"));
+    assert!(refused(&mut steps, prompt(0)).contains("empty"));
+    assert!(refused(&mut steps, Request { prompt: vec![24], ..prompt(0) }).contains("token id 24"));
+    assert!(refused(&mut steps, Request { stop: vec![String::new()], ..prompt(1) }).contains("stop"));
+    assert!(refused(&mut steps, Request { logprobs: Some(1 << 40), ..prompt(1) }).contains("log-prob"));
+    assert!(steps.is_idle() && steps.begin(0.0).is_none());
+    assert!(steps.add(prompt(31), 0.0).is_ok());
+}
+
+#[test]
+fn a_damaged_row_ends_its_own_sequence_only() {
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
+    let mut steps = Steps::new(Arc::new(Letters), limits, 8);
+    let request = Request { prompt: vec![5, 6], max_tokens: Some(1), ..Request::default() };
+    let (a, b) = (steps.add(request.clone(), 0.0).unwrap(), steps.add(request, 0.0).unwrap());
+    steps.begin(1.0).unwrap();
+    let mut rows = [logits(1), logits(1)].concat();
+    rows[3] = f32::NAN;
+    assert!(steps.finish(&rows[1..], 2.0).is_err(), "a row too short");
+    steps.begin(1.5).unwrap();
+    let events = steps.finish(&rows, 2.0).unwrap();
+    assert!(matches!(&events[0], Event::Error { seq, .. } if *seq == a));
+    assert!(matches!(&events[1], Event::Token { seq, .. } if *seq == b));
+    let Event::Done { usage, reason: Finish::Length, .. } = &events[2] else { panic!("{events:?}") };
+    assert_eq!((usage.queued, usage.prompt, usage.generation), (1.0, 1.0, 0.0));
+    assert!(steps.is_idle());
+}

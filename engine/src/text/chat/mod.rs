@@ -1,0 +1,233 @@
+//! Chat templates: [`ChatTemplate`] turns [`Message`]s into the prompt that a model was trained on.
+//! Jinja runs in minijinja; files are hostile, so steps, memory and output are limited. Tokens are no matter here.
+
+mod date;
+mod fallback;
+mod guard;
+mod jinja;
+mod json;
+mod message;
+mod think;
+
+use minijinja::{Environment, Value};
+use serde_json::{Map, Value as Json};
+
+use crate::error::{Error, Result};
+use crate::meta::Meta;
+
+pub use date::Now;
+pub use message::{Message, ToolCall};
+pub use think::{Split, ThinkSplitter, ThinkTags};
+
+/// Where a template comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The model file, or what the caller gave.
+    File,
+    /// The file has none: the family with this name uses the same turn tokens.
+    Family(&'static str),
+}
+
+/// What a prompt is made of.
+#[derive(Debug, Clone, Default)]
+pub struct RenderInput<'a> {
+    /// The chat so far.
+    pub messages: &'a [Message],
+    /// Tool definitions in OpenAI's form (`{"type": "function", "function": {...}}`).
+    pub tools: &'a [Json],
+    /// Whether to end with the opening of an assistant turn.
+    pub add_generation_prompt: bool,
+    /// The text of the vocabulary's begin-of-sequence token; empty where it has none.
+    pub bos: &'a str,
+    /// The text of its end-of-sequence token.
+    pub eos: &'a str,
+    /// Asks for reasoning, or for none; `None` leaves the template's own default.
+    pub think: Option<bool>,
+    /// More variables for the template. They take precedence over those above.
+    pub kwargs: Option<&'a Map<String, Json>>,
+    /// The clock, for templates that write a date.
+    pub now: Now,
+}
+
+/// A prompt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text to tokenize, with special tokens parsed and none added where it begins with the BOS text.
+    pub text: String,
+    /// Whether it ends inside the reasoning: the model's first words are thinking.
+    pub thinking: bool,
+}
+
+/// A compiled chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    env: Environment<'static>,
+    source: Source,
+    /// Whether there is a variant for chats with tools.
+    tool_use: bool,
+    tags: Option<ThinkTags>,
+}
+
+impl ChatTemplate {
+    /// The template of a model file, or that of its family by its turn tokens; `None` where there is neither, and
+    /// text can only be continued. `has_token` says whether the vocabulary holds a token of this text.
+    ///
+    /// # Errors
+    /// Where the file's template does not parse, or is too long.
+    pub fn from_meta(meta: &Meta, has_token: &dyn Fn(&str) -> bool) -> Result<Option<ChatTemplate>> {
+        let Some(main) = meta.opt_str("tokenizer.chat_template")? else {
+            let Some((name, template)) = fallback::find(has_token) else { return Ok(None) };
+            return Ok(Some(ChatTemplate { source: Source::Family(name), ..ChatTemplate::new(template, None)? }));
+        };
+        let tool_use = meta.opt_str("tokenizer.chat_template.tool_use")?;
+        ChatTemplate::new(main, tool_use).map(Some)
+    }
+
+    /// Compiles a template, and the variant that chats with tools use where there is one.
+    ///
+    /// # Errors
+    /// Where one does not parse, or is too long.
+    pub fn new(main: &str, tool_use: Option<&str>) -> Result<ChatTemplate> {
+        let mut env = jinja::environment();
+        for (name, text) in [Some(("main", main)), tool_use.map(|t| ("tools", t))].into_iter().flatten() {
+            env.add_template_owned(name, guard::compile(text)?).map_err(|e| sentence(&e))?;
+        }
+        let tags = ThinkTags::of_template(main).or_else(|| ThinkTags::of_template(tool_use?));
+        Ok(ChatTemplate { env, source: Source::File, tool_use: tool_use.is_some(), tags })
+    }
+
+    /// Where the template comes from.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// The tags around the model's reasoning, where the template names any.
+    pub fn think_tags(&self) -> Option<ThinkTags> {
+        self.tags
+    }
+
+    /// Whether the model is known to reason before it answers.
+    pub fn thinks(&self) -> bool {
+        self.tags.is_some() || self.can_switch_thinking()
+    }
+
+    /// Whether the template listens to [`RenderInput::think`] (found by rendering both).
+    pub fn can_switch_thinking(&self) -> bool {
+        let messages = [Message::new("user", "hello")];
+        let base = RenderInput { messages: &messages, add_generation_prompt: true, ..RenderInput::default() };
+        let [on, off] = [true, false].map(|t| self.render(&RenderInput { think: Some(t), ..base.clone() }));
+        matches!((on, off), (Ok(on), Ok(off)) if on != off)
+    }
+
+    /// Whether a system message finds its way into the prompt (found by rendering one).
+    pub fn supports_system(&self) -> bool {
+        let messages = [Message::new("system", "PROBE-7c1"), Message::new("user", "hello")];
+        self.probe(&RenderInput { messages: &messages, ..RenderInput::default() })
+    }
+
+    /// Whether tool definitions find their way into the prompt (found by rendering one).
+    pub fn supports_tools(&self) -> bool {
+        let messages = [Message::new("user", "hello")];
+        let parameters = serde_json::json!({"type": "object", "properties": {}, "required": []});
+        let function = serde_json::json!({"name": "PROBE-7c1", "description": "x", "parameters": parameters});
+        let tools = [serde_json::json!({"type": "function", "function": function})];
+        self.probe(&RenderInput { messages: &messages, tools: &tools, ..RenderInput::default() })
+    }
+
+    fn probe(&self, input: &RenderInput) -> bool {
+        self.render(&RenderInput { add_generation_prompt: true, ..input.clone() })
+            .is_ok_and(|rendered| rendered.text.contains("PROBE-7c1"))
+    }
+
+    /// The prompt of a chat.
+    ///
+    /// # Errors
+    /// [`Error::Template`] with the template's own sentence where it refuses the chat (`raise_exception`), or with
+    /// what went wrong, a limit included.
+    pub fn render(&self, input: &RenderInput) -> Result<Rendered> {
+        let name = if self.tool_use && !input.tools.is_empty() { "tools" } else { "main" };
+        let text = match self.render_as(name, input, false) {
+            Ok(text) => text,
+            Err(first) => {
+                // Some templates cannot take arguments as objects or a missing content.
+                let plainable = input.messages.iter().any(|m| m.content.is_none() || !m.tool_calls.is_empty());
+                let again = if plainable { self.render_as(name, input, true).ok() } else { None };
+                again.ok_or(first)?
+            }
+        };
+        let thinking = self.tags.is_some_and(|t| t.open_at_end(&text));
+        Ok(Rendered { text, thinking })
+    }
+
+    fn render_as(&self, name: &str, input: &RenderInput, plain: bool) -> Result<String> {
+        let variables = variables(input, plain).map_err(|e| sentence(&e))?;
+        let mut out = Limited(Vec::new());
+        let template = self.env.get_template(name).map_err(|e| sentence(&e))?;
+        template.render_captured_to(variables, &mut out).map_err(|e| sentence(&e))?;
+        String::from_utf8(out.0).map_err(|_| Error::Template("the prompt is no UTF-8".into()))
+    }
+}
+
+/// A writer that refuses to grow beyond the output limit.
+struct Limited(Vec<u8>);
+
+impl std::io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > guard::MAX_TEXT {
+            return Err(std::io::Error::other(format!("the prompt is longer than {} bytes", guard::MAX_TEXT)));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A template's variables.
+fn variables(input: &RenderInput, plain: bool) -> std::result::Result<Value, minijinja::Error> {
+    let messages = input.messages.iter().map(|m| json::value(&m.to_template(plain))).collect::<Result<Vec<_>, _>>()?;
+    let tools = match input.tools {
+        [] => Value::from(()),
+        tools => Value::from(tools.iter().map(json::value).collect::<Result<Vec<_>, _>>()?),
+    };
+    let mut all = vec![
+        ("messages", Value::from(messages)),
+        ("tools", tools),
+        ("documents", Value::from(())),
+        ("add_generation_prompt", Value::from(input.add_generation_prompt)),
+        ("bos_token", Value::from(input.bos)),
+        ("eos_token", Value::from(input.eos)),
+        (jinja::CLOCK, Value::from_object(jinja::Clock(input.now))),
+    ];
+    if let Some(think) = input.think {
+        all.extend([("enable_thinking", Value::from(think)), ("thinking", Value::from(think))]);
+    }
+    for (name, value) in input.kwargs.into_iter().flatten() {
+        all.push((name, json::value(value)?));
+    }
+    Ok(Value::from_pairs(all))
+}
+
+/// The engine's error as one sentence: the template's own where it raised one.
+fn sentence(error: &minijinja::Error) -> Error {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(raised) = inner.downcast_ref::<jinja::Raised>() {
+            return Error::Template(raised.0.clone());
+        }
+        if let Some(limit) = inner.downcast_ref::<std::io::Error>() {
+            return Error::Template(limit.to_string());
+        }
+        source = inner.source();
+    }
+    let what = match error.kind() {
+        minijinja::ErrorKind::OutOfFuel => "it takes too many steps".to_owned(),
+        kind => error.detail().map_or_else(|| kind.to_string(), str::to_owned),
+    };
+    Error::Template(match error.line() {
+        Some(line) => format!("{what} (line {line})"),
+        None => what,
+    })
+}

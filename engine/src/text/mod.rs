@@ -1,0 +1,19 @@
+//! Text: what turns words into ids and a prompt, and a model's output back into words. No tensors, no devices.
+//! Tokenizers are read from a model file's metadata; chat templates lay out messages. Sampling is in `run`.
+
+mod bpe;
+mod category;
+mod category_table;
+pub mod chat;
+mod decode;
+mod merge;
+mod pre;
+mod special;
+mod split;
+mod spm;
+pub mod tokenizer;
+mod vocab;
+mod wordpiece;
+
+pub use decode::Decoder;
+pub use tokenizer::Tokenizer;

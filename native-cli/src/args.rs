@@ -1,0 +1,438 @@
+//! The command line as data: every command and flag with the text that `--help` shows. A list; nothing happens here.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// Runs language models from GGUF files on this machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ir",
+    version,
+    about,
+    long_about = "Runs language models from GGUF files on this machine: nothing is sent anywhere.\n\n\
+        MODEL is a GGUF file, a name that `ir list` shows, or ir-tiny, a toy model that is built in.",
+    after_help = "See `ir help COMMAND` for everything a command can do.",
+    after_long_help = MANUAL,
+    arg_required_else_help = true,
+    disable_help_subcommand = false,
+    infer_long_args = false
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const MANUAL: &str = "\
+Examples:
+  ir run ir-tiny \"Tell me a story about a fox and a drum\"
+  ir run model.gguf                          chat in the terminal
+  git diff | ir run model.gguf \"Write a commit message for this:\"
+  ir info model.gguf --tensors
+  ir bench model.gguf
+
+Exit codes:
+  0    done
+  1    it failed, and standard error says why
+  2    the command line is wrong, or no model of that name is known
+  130  stopped by Ctrl-C
+
+Environment:
+  IR_MODELS  the folder of models, as --models
+  NO_COLOR   write no colours
+
+See `ir help COMMAND` for everything a command can do.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask a model, or chat with it in the terminal
+    #[command(after_long_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// List the models that are known by name
+    #[command(after_long_help = LIST_HELP)]
+    List(ListArgs),
+    /// Show what a model file holds
+    #[command(after_long_help = INFO_EXAMPLES)]
+    Info(InfoArgs),
+    /// Show how a model cuts a text into tokens
+    #[command(after_long_help = TOKENIZE_EXAMPLES)]
+    Tokenize(TokenizeArgs),
+    /// Compute raw logits of a prompt, to compare engines
+    #[command(after_long_help = LOGITS_EXAMPLES)]
+    Logits(LogitsArgs),
+    /// Measure the speed of prompts and of generation
+    #[command(after_long_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
+    /// Measure how well a model predicts a text
+    #[command(after_long_help = PERPLEXITY_EXAMPLES)]
+    Perplexity(PerplexityArgs),
+    /// Print a script that completes commands in a shell
+    #[command(after_long_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  ir run                                     chat with the built-in toy model
+  ir run ir-tiny \"Who are you?\"              one question
+  ir run model.gguf                          chat with a model
+  cat notes.txt | ir run model.gguf \"Summarise this:\"
+  ir run model.gguf --raw -n 40 \"Once upon a time\"
+  ir run model.gguf --temp 0 --seed 1 \"...\"  the same answer every time
+
+A single argument is always MODEL. The prompt is the argument and what is piped in, joined by a blank line. With no
+prompt and a terminal, a chat begins: /help there lists what can be typed.";
+
+const LIST_HELP: &str = "\
+The models are the .gguf files below the models folder: --models, else IR_MODELS, else `ir/models` in the user's data
+folder (the command prints where that is).";
+
+const INFO_EXAMPLES: &str = "\
+Examples:
+  ir info model.gguf
+  ir info model.gguf --tensors
+  ir info model.gguf --plan                  the recorded computation
+  ir info model.gguf --json | jq .parameters";
+
+const TOKENIZE_EXAMPLES: &str = "\
+Examples:
+  ir tokenize model.gguf \"Hello world\"
+  ir tokenize model.gguf -f book.txt --json
+  echo -n Hello | ir tokenize model.gguf";
+
+const LOGITS_EXAMPLES: &str = "\
+Examples:
+  ir logits model.gguf \"Hello\" -n 16
+  ir logits model.gguf --ids 1,15043,3186 -o logits.npy
+  ir logits model.gguf \"Hello\" --simd scalar --activations f32 --kv-type f32
+
+Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets float32
+logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, and BOS is
+put before it where the model wants one.";
+
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  ir bench model.gguf
+  ir bench model.gguf -p 128,512 -n 0 -t 1,2,4
+  ir bench --synthetic 1b-q4_0               no file needed: random weights of that shape
+
+Tests: ppN computes a prompt of N tokens, tgN generates N tokens one by one. Each is run once to warm up and then -r
+times; the table shows tokens per second, mean and standard deviation.
+
+Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1), followed by a type:
+f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k.";
+
+const PERPLEXITY_EXAMPLES: &str = "\
+Examples:
+  ir perplexity model.gguf -f wiki.test.raw
+  ir perplexity model.gguf -f book.txt --ctx 1024
+
+The method is llama-perplexity's: windows of --ctx tokens, each beginning with BOS where the model wants one, of which
+the second half is counted.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  ir completions bash > ~/.local/share/bash-completion/completions/ir
+  ir completions zsh > ~/.zfunc/_ir
+  ir completions fish > ~/.config/fish/completions/ir.fish
+  ir completions powershell >> $PROFILE";
+
+/// Where models are found and how their files are read.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct FileArgs {
+    /// Folder of models known by name [default: IR_MODELS, else ir/models in your data folder]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) models: Option<PathBuf>,
+    /// Read the file into memory instead of mapping it
+    #[arg(long)]
+    pub(crate) no_mmap: bool,
+    /// Pre-tokenizer to use instead of the one that the file names
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tokenizer_pre: Option<String>,
+}
+
+/// What computes, and how.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DeviceArgs {
+    /// What computes
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
+    pub(crate) device: DeviceChoice,
+    /// Instruction set: auto, scalar, or one by its name (avx2, avx512, neon)
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub(crate) simd: String,
+    /// What weights are multiplied with: `quantised` is fast, `f32` is exact
+    #[arg(long, value_enum, default_value_t = ActivationsChoice::Quantised, value_name = "KIND")]
+    pub(crate) activations: ActivationsChoice,
+    /// How keys and values are kept
+    #[arg(long, value_enum, default_value_t = KvChoice::F16, value_name = "TYPE")]
+    pub(crate) kv_type: KvChoice,
+}
+
+/// A number of threads.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ThreadArgs {
+    /// Threads to compute with [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// A device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceChoice {
+    /// This machine's processor
+    Cpu,
+}
+
+/// What quantised weights are multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ActivationsChoice {
+    /// Single precision
+    F32,
+    /// 8-bit blocks, where the weights are quantised too
+    #[value(alias = "quantized")]
+    Quantised,
+}
+
+/// How keys and values are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KvChoice {
+    /// Half precision
+    F16,
+    /// Single precision: twice the memory
+    F32,
+}
+
+/// `ir run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny [default: ir-tiny]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: Option<String>,
+    /// What to ask
+    pub(crate) prompt: Option<String>,
+    /// Instructions that come before the chat
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Continue the prompt as it is, without the chat template
+    #[arg(long)]
+    pub(crate) raw: bool,
+    /// Reasoning before the answer: ask for it, ask for none, or have it and not show it [default: the model's own]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) think: Option<Think>,
+    /// Tokens to generate at most [default: until the context is full]
+    #[arg(short = 'n', long = "n-predict", value_name = "N")]
+    pub(crate) n: Option<usize>,
+    /// Tokens of context, prompt and answer together [default: the model's own, as far as memory allows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) ctx: Option<u32>,
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+    /// Print counts, times, rates and memory to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
+/// How tokens are chosen. Defaults are the file's own (`general.sampling.*`), else those named here.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// Temperature: 0 always takes the likeliest token [default: 0.8]
+    #[arg(long, value_name = "T")]
+    pub(crate) temp: Option<f32>,
+    /// Keep the K likeliest tokens; 0 keeps all [default: 40]
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<usize>,
+    /// Keep the likeliest tokens that together reach this probability; 1 keeps all [default: 0.95]
+    #[arg(long, value_name = "P")]
+    pub(crate) top_p: Option<f32>,
+    /// Keep tokens at least this share as likely as the likeliest; 0 keeps all [default: 0.05]
+    #[arg(long, value_name = "P")]
+    pub(crate) min_p: Option<f32>,
+    /// Make tokens of the last 64 less likely; 1 is off [default: 1]
+    #[arg(long, value_name = "X")]
+    pub(crate) repeat_penalty: Option<f32>,
+    /// Seed of the random numbers [default: a new one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// What to do with reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Think {
+    /// Ask for reasoning and show it
+    On,
+    /// Ask for none
+    Off,
+    /// Let the model reason and show the answer only
+    Hide,
+}
+
+/// `ir list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Folder of models known by name [default: IR_MODELS, else ir/models in your data folder]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) models: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `ir info`.
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// List every tensor with its shape, type, size and place
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// Print the recorded computation
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir tokenize`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenizeArgs {
+    /// A GGUF file (one with a vocabulary only will do), a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The text [default: standard input]
+    #[arg(conflicts_with = "text_file")]
+    pub(crate) text: Option<String>,
+    /// Read the text from a file; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: Option<PathBuf>,
+    /// Print {"ids": [...]}
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Put no BOS or EOS around the text
+    #[arg(long)]
+    pub(crate) no_bos: bool,
+    /// Take the text of special tokens as plain text
+    #[arg(long)]
+    pub(crate) no_special: bool,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir logits`.
+#[derive(Debug, Args)]
+pub(crate) struct LogitsArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The prompt [default: standard input]
+    #[arg(conflicts_with = "ids")]
+    pub(crate) prompt: Option<String>,
+    /// Token ids instead of a prompt
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', num_args = 1..)]
+    pub(crate) ids: Option<Vec<u32>>,
+    /// Tokens to generate greedily
+    #[arg(short, value_name = "N", default_value_t = 0)]
+    pub(crate) n: usize,
+    /// Write the logits to this file in NumPy's format
+    #[arg(short, long, value_name = "FILE.npy", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "synthetic")]
+    pub(crate) model: Option<String>,
+    /// Make random weights of this SHAPE-TYPE instead, such as 1b-q4_0
+    #[arg(long, value_name = "SHAPE-TYPE", conflicts_with = "model")]
+    pub(crate) synthetic: Option<String>,
+    /// Prompt lengths; 0 is none
+    #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',', default_value = "512")]
+    pub(crate) n_prompt: Vec<u32>,
+    /// Tokens to generate; 0 is none
+    #[arg(short = 'n', long, value_name = "N,...", value_delimiter = ',', default_value = "128")]
+    pub(crate) n_gen: Vec<u32>,
+    /// Numbers of threads [default: one per core]
+    #[arg(short, long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Vec<u16>,
+    /// Rows of a step at most
+    #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "512",
+        value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    pub(crate) batch: Vec<u32>,
+    /// Repetitions
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repetitions: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir perplexity`.
+#[derive(Debug, Args)]
+pub(crate) struct PerplexityArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The text; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: PathBuf,
+    /// Tokens of a window
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=1 << 20))]
+    pub(crate) ctx: u32,
+    /// Windows to compute at most
+    #[arg(long, value_name = "N")]
+    pub(crate) chunks: Option<usize>,
+    /// Print JSON at the end instead of running figures
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+/// A shell that completions are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// GNU bash
+    Bash,
+    /// The Z shell
+    Zsh,
+    /// fish
+    Fish,
+    /// PowerShell
+    Powershell,
+}

@@ -1,0 +1,237 @@
+//! `ir bench`: the speed of prompts and of generation, measured as llama-bench does.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use ir_engine::device::Device;
+use ir_engine::model::Model;
+use serde_json::{Value as Json, json};
+
+use crate::args::BenchArgs;
+use crate::compute::{self, Sequence};
+use crate::failure::{Failure, Result};
+use crate::info::{Summary, human_bytes, human_count};
+use crate::term::{self, Out};
+use crate::{models, synthetic};
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Test {
+    /// A prompt of this many tokens.
+    Prompt(u32),
+    /// This many tokens generated one by one.
+    Generate(u32),
+}
+
+impl Test {
+    fn name(self) -> String {
+        match self {
+            Test::Prompt(n) => format!("pp{n}"),
+            Test::Generate(n) => format!("tg{n}"),
+        }
+    }
+
+    fn n_tokens(self) -> u32 {
+        match self {
+            Test::Prompt(n) | Test::Generate(n) => n,
+        }
+    }
+}
+
+/// Tokens per second over the repetitions.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Rate {
+    /// Of seconds that `n_tokens` took.
+    fn new(n_tokens: u32, seconds: &[f64]) -> Rate {
+        let rates: Vec<f64> = seconds.iter().map(|s| f64::from(n_tokens) / s.max(1e-9)).collect();
+        let n = rates.len().max(1) as f64;
+        let mean = rates.iter().sum::<f64>() / n;
+        let squares: f64 = rates.iter().map(|r| (r - mean).powi(2)).sum();
+        Rate { mean, deviation: if rates.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 } }
+    }
+}
+
+/// A measured line.
+struct Measured {
+    test: Test,
+    device: String,
+    threads: Option<u16>,
+    batch: u32,
+    rate: Rate,
+    seconds: Vec<f64>,
+}
+
+/// Measures every combination of the lists and prints a table.
+pub(crate) fn bench(args: &BenchArgs) -> Result {
+    let started = Instant::now();
+    let (name, model) = match (&args.synthetic, &args.model) {
+        (Some(name), _) => (format!("synthetic {name}"), synthetic::model(name)?),
+        (None, Some(name)) => {
+            let place = models::find(name, &args.file)?;
+            (place.name(), place.open(&args.file)?)
+        }
+        (None, None) => return Err(Failure::usage("give a MODEL or --synthetic SHAPE-TYPE")),
+    };
+    if args.synthetic.is_some() {
+        term::remark(&format!("{name}: random weights made in {:.1} s", started.elapsed().as_secs_f64()));
+    }
+    let tests = tests(args, &model)?;
+    let mut out = Out::new();
+    let header = Header::new(&name, &model);
+    if !args.json {
+        out.line(header.table_head())?;
+    }
+    let mut lines = Vec::new();
+    let threads: Vec<Option<u16>> =
+        if args.threads.is_empty() { vec![None] } else { args.threads.iter().copied().map(Some).collect() };
+    for threads in threads {
+        let device = compute::device(&args.device, threads)?;
+        for batch in &args.batch {
+            for test in &tests {
+                let measured = measure(args, &model, &device, threads, *batch, *test)?;
+                if args.json {
+                    lines.push(header.json(&measured));
+                } else {
+                    out.line(header.row(&measured))?;
+                }
+            }
+        }
+    }
+    if args.json {
+        out.line(serde_json::to_string_pretty(&Json::from(lines)).unwrap_or_default())?;
+    }
+    Ok(())
+}
+
+fn tests(args: &BenchArgs, model: &Model) -> Result<Vec<Test>> {
+    let prompts = args.n_prompt.iter().filter(|n| **n > 0).map(|n| Test::Prompt(*n));
+    let generations = args.n_gen.iter().filter(|n| **n > 0).map(|n| Test::Generate(*n));
+    let tests: Vec<Test> = prompts.chain(generations).collect();
+    let limit = model.spec().n_context;
+    if let Some(test) = tests.iter().find(|t| t.n_tokens() as usize > limit) {
+        return Err(Failure::usage(format!("{} is longer than the model's context of {limit} tokens", test.name())));
+    }
+    if tests.is_empty() {
+        return Err(Failure::usage("nothing to measure: give -p or -n a number above 0"));
+    }
+    Ok(tests)
+}
+
+fn measure(
+    args: &BenchArgs,
+    model: &Model,
+    device: &Device,
+    threads: Option<u16>,
+    batch: u32,
+    test: Test,
+) -> Result<Measured> {
+    let kv = compute::kv_kind(args.device.kv_type);
+    let mut sequence = Sequence::new(device, model.plan(), kv, test.n_tokens() as usize, batch as usize)?;
+    let n_vocab = model.plan().n_vocab() as u32;
+    let tokens: Vec<u32> = (0..test.n_tokens()).map(|i| i.wrapping_mul(2_654_435_761) % n_vocab).collect();
+    let mut seconds = Vec::new();
+    for i in 0..=args.repetitions {
+        let started = Instant::now();
+        sequence.reset();
+        match test {
+            Test::Prompt(_) => {
+                let n_last = (tokens.len() - 1) % batch as usize + 1;
+                let (before, last) = tokens.split_at(tokens.len() - n_last);
+                sequence.skip(before)?;
+                sequence.step(last, 1)?;
+            }
+            Test::Generate(_) => tokens.iter().try_for_each(|token| sequence.step(&[*token], 1).map(|_| ()))?,
+        }
+        // The first run warms up caches, clocks and page tables.
+        if i > 0 {
+            seconds.push(started.elapsed().as_secs_f64());
+        }
+    }
+    let rate = Rate::new(test.n_tokens(), &seconds);
+    Ok(Measured { test, device: device.name(), threads, batch, rate, seconds })
+}
+
+/// What is the same on every line.
+struct Header {
+    name: String,
+    summary: Summary,
+}
+
+impl Header {
+    fn new(name: &str, model: &Model) -> Header {
+        Header { name: name.to_owned(), summary: Summary::new(model.file()) }
+    }
+
+    fn name_width(&self) -> usize {
+        self.name.chars().count().clamp(5, 40)
+    }
+
+    fn table_head(&self) -> String {
+        let wide = self.name_width();
+        let mut text = format!(
+            "| {:wide$} | {:>9} | {:>7} | {:28} | {:>5} | {:>6} | {:>20} |\n",
+            "model", "size", "params", "device", "batch", "test", "tokens/s"
+        );
+        let _ = write!(
+            text,
+            "|{:-<w$}|{:->11}|{:->9}|{:-<30}|{:->7}|{:->8}|{:->22}|",
+            "",
+            ":",
+            ":",
+            "",
+            ":",
+            ":",
+            ":",
+            w = wide + 2
+        );
+        text
+    }
+
+    fn row(&self, m: &Measured) -> String {
+        let (wide, name) = (self.name_width(), term::cut(&term::one_line(&self.name), self.name_width()));
+        let (size, count) = (human_bytes(self.summary.bytes), human_count(self.summary.parameters));
+        let rate = format!("{:.2} ± {:.2}", m.rate.mean, m.rate.deviation);
+        format!(
+            "| {name:wide$} | {size:>9} | {count:>7} | {:28} | {:>5} | {:>6} | {rate:>20} |",
+            m.device,
+            m.batch,
+            m.test.name()
+        )
+    }
+
+    fn json(&self, m: &Measured) -> Json {
+        json!({
+            "model": self.name,
+            "architecture": self.summary.arch,
+            "bytes": self.summary.bytes,
+            "parameters": self.summary.parameters,
+            "type": self.summary.type_name,
+            "device": m.device,
+            "threads": m.threads,
+            "batch": m.batch,
+            "test": m.test.name(),
+            "n_tokens": m.test.n_tokens(),
+            "tokens_per_second": m.rate.mean,
+            "deviation": m.rate.deviation,
+            "seconds": m.seconds,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rate;
+
+    #[test]
+    fn mean_and_deviation_are_of_rates() {
+        let rate = Rate::new(100, &[1.0, 0.5]);
+        assert_eq!(rate.mean, 150.0);
+        assert!((rate.deviation - 5000f64.sqrt()).abs() < 1e-9);
+        assert_eq!(Rate::new(100, &[2.0]).deviation, 0.0);
+    }
+}

@@ -1,0 +1,109 @@
+//! From device flags to a device, and token ids to logits on it, one sequence at a time. For the commands that look at
+//! raw logits; talking goes through the engine.
+
+use std::sync::Arc;
+
+use ir_engine::cpu::{Activations, Cpu, CpuOptions};
+use ir_engine::device::{Device, KvKind, Output, Runner, RunnerOptions};
+use ir_engine::plan::{Inputs, PAGE, Plan};
+
+use crate::args::{ActivationsChoice, DeviceArgs, DeviceChoice, KvChoice};
+use crate::failure::{Failure, Result};
+
+/// Rows of a step whose logits are wanted, at most.
+pub(crate) const MAX_OUTPUTS: usize = 64;
+
+/// Rows of a step, at most, where nothing else is asked.
+pub(crate) const MAX_TOKENS: usize = 512;
+
+/// The device that the flags ask for.
+pub(crate) fn device(args: &DeviceArgs, threads: Option<u16>) -> Result<Device> {
+    let DeviceChoice::Cpu = args.device;
+    let activations = match args.activations {
+        ActivationsChoice::F32 => Activations::F32,
+        ActivationsChoice::Quantised => Activations::Quantised,
+    };
+    let options = CpuOptions { threads: threads.map(usize::from), simd: Some(args.simd.clone()), activations };
+    Ok(Device::Cpu(Arc::new(Cpu::new(&options).map_err(|e| Failure::usage(e.to_string()))?)))
+}
+
+/// How the cache stores its elements.
+pub(crate) fn kv_kind(choice: KvChoice) -> KvKind {
+    match choice {
+        KvChoice::F16 => KvKind::F16,
+        KvChoice::F32 => KvKind::F32,
+    }
+}
+
+/// One sequence on a device.
+pub(crate) struct Sequence {
+    runner: Runner,
+    inputs: Inputs,
+    n_past: usize,
+}
+
+impl Sequence {
+    /// A sequence with room for `n_context` tokens, in steps of at most `max_tokens` rows.
+    pub(crate) fn new(
+        device: &Device,
+        plan: &Arc<Plan>,
+        kv: KvKind,
+        n_context: usize,
+        max_tokens: usize,
+    ) -> Result<Sequence> {
+        let n_pages = n_context.div_ceil(PAGE);
+        let max_tokens = max_tokens.min(n_pages * PAGE).max(1);
+        let options = RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages };
+        let runner = device.prepare(Arc::clone(plan), options)?;
+        let inputs = Inputs { tables: vec![(0..n_pages as u32).collect()], ..Inputs::default() };
+        Ok(Sequence { runner, inputs, n_past: 0 })
+    }
+
+    /// Forgets all tokens.
+    pub(crate) fn reset(&mut self) {
+        self.n_past = 0;
+    }
+
+    /// Appends tokens, at most as many as a step has rows; gives the logits of the last `n_outputs` of them.
+    pub(crate) fn step(&mut self, tokens: &[u32], n_outputs: usize) -> Result<Output> {
+        let inputs = &mut self.inputs;
+        inputs.tokens.clear();
+        inputs.positions.clear();
+        inputs.seqs.clear();
+        for (i, token) in tokens.iter().enumerate() {
+            inputs.push(*token, (self.n_past + i) as u32, 0);
+        }
+        inputs.outputs = (tokens.len() - n_outputs.min(tokens.len())..tokens.len()).map(|i| i as u32).collect();
+        let readback = self.runner.submit(inputs)?;
+        self.n_past += tokens.len();
+        match readback.ready()? {
+            Ok(output) => Ok(output),
+            Err(_) => Err(Failure::run("the device did not finish its step: use --device cpu")),
+        }
+    }
+
+    /// Appends tokens of which no logits are wanted.
+    pub(crate) fn skip(&mut self, tokens: &[u32]) -> Result {
+        let max_tokens = self.runner.options().max_tokens;
+        for chunk in tokens.chunks(max_tokens) {
+            self.step(chunk, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Appends tokens and hands every one's row of logits to `row`, in order.
+    pub(crate) fn rows(&mut self, tokens: &[u32], row: &mut dyn FnMut(&[f32]) -> Result) -> Result {
+        let options = self.runner.options();
+        for chunk in tokens.chunks(options.max_outputs.min(options.max_tokens)) {
+            let output = self.step(chunk, chunk.len())?;
+            (0..chunk.len()).try_for_each(|i| row(output.row(i)))?;
+        }
+        Ok(())
+    }
+}
+
+/// The token with the largest logit, the first of equals.
+pub(crate) fn argmax(row: &[f32]) -> u32 {
+    let larger = |best: (usize, f32), (i, x): (usize, &f32)| if *x > best.1 { (i, *x) } else { best };
+    row.iter().enumerate().fold((0, f32::NEG_INFINITY), larger).0 as u32
+}

@@ -1,0 +1,74 @@
+//! `ir logits`: raw logits of a prompt and the greedy continuation, for comparing engines.
+
+use ir_engine::model::Model;
+
+use crate::args::LogitsArgs;
+use crate::compute::{self, Sequence};
+use crate::failure::{Failure, Result};
+use crate::models;
+use crate::npy::NpyWriter;
+use crate::term::Out;
+
+/// Computes the prompt, writes its logits, generates, and prints the ids.
+pub(crate) fn logits(args: &LogitsArgs) -> Result {
+    let model = models::find(&args.model, &args.file)?.open(&args.file)?;
+    let ids = ids(args, &model)?;
+    let device = compute::device(&args.device, args.threads.threads)?;
+    let kv = compute::kv_kind(args.device.kv_type);
+    let n_context = context(&model, ids.len(), args.n)?;
+    let n_vocab = model.plan().n_vocab();
+    let mut sequence = Sequence::new(&device, model.plan(), kv, n_context, compute::MAX_TOKENS)?;
+    let mut greedy = Vec::with_capacity(args.n.min(n_context));
+    let mut next = 0;
+    if let Some(path) = &args.output {
+        let failed = |e: std::io::Error| Failure::run(format!("cannot write {}: {e}", path.display()));
+        let mut file = NpyWriter::create(path, ids.len(), n_vocab).map_err(failed)?;
+        sequence.rows(&ids, &mut |row| {
+            next = compute::argmax(row);
+            file.row(row).map_err(failed)
+        })?;
+        file.finish().map_err(failed)?;
+    } else if args.n > 0 {
+        let (last, before) = (&ids[ids.len() - 1..], &ids[..ids.len() - 1]);
+        sequence.skip(before)?;
+        next = compute::argmax(sequence.step(last, 1)?.row(0));
+    }
+    for i in 0..args.n {
+        greedy.push(next);
+        if i + 1 < args.n {
+            next = compute::argmax(sequence.step(&[next], 1)?.row(0));
+        }
+    }
+    Out::new().line(serde_json::json!({ "ids": ids, "greedy": greedy }).to_string())
+}
+
+/// The prompt's ids: given ones, or those of the text with special tokens parsed and BOS as the model says.
+fn ids(args: &LogitsArgs, model: &Model) -> Result<Vec<u32>> {
+    if let Some(ids) = &args.ids {
+        let n_vocab = model.plan().n_vocab();
+        return match ids.iter().find(|id| **id as usize >= n_vocab) {
+            Some(id) => Err(Failure::usage(format!("--ids: {id} is outside the model's vocabulary of {n_vocab}"))),
+            None => Ok(ids.clone()),
+        };
+    }
+    let text = match &args.prompt {
+        Some(text) => text.clone(),
+        None => crate::tokenize::read_text(None)?,
+    };
+    let ids = model.tokenizer().encode(&text, true, true);
+    if ids.is_empty() {
+        return Err(Failure::usage("the prompt is empty, and the model puts nothing before it: give a text or --ids"));
+    }
+    Ok(ids)
+}
+
+/// Tokens in all, where they fit the model.
+fn context(model: &Model, n_prompt: usize, n: usize) -> Result<usize> {
+    let limit = model.spec().n_context;
+    match n_prompt.checked_add(n).filter(|total| *total <= limit) {
+        Some(total) => Ok(total),
+        None => Err(Failure::run(format!(
+            "{n_prompt} tokens of prompt and {n} generated exceed the model's context of {limit}: shorten them"
+        ))),
+    }
+}

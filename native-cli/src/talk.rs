@@ -1,0 +1,248 @@
+//! [`Talk`]: a model loaded for answering, and the streaming of its answers to standard output. What one question and a
+//! chat have in common.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ir_engine::device::kv_bytes;
+use ir_engine::plan::PAGE;
+use ir_engine::run::{Engine, EngineOptions, Finish, Sampling, Session, Usage, wait};
+use ir_engine::text::chat::{Message, Now};
+
+use crate::args::{RunArgs, SamplingArgs, Think};
+use crate::compute;
+use crate::failure::{Failure, Result};
+use crate::info::{Summary, human_bytes, human_count};
+use crate::memory;
+use crate::models::Place;
+use crate::term::{self, Out, Style};
+
+/// Memory that the cache may take where no context is asked for.
+const KV_BUDGET: u64 = 2 << 30;
+
+/// A loaded model and its conversation.
+pub(crate) struct Talk {
+    pub(crate) session: Session,
+    pub(crate) out: Out,
+    /// What to do with reasoning; `None` leaves it to the model and shows it.
+    pub(crate) think: Option<Think>,
+    /// Whether a seed was given; otherwise every answer gets a new one.
+    pub(crate) fixed_seed: bool,
+    /// Whether text is continued without a template.
+    pub(crate) raw: bool,
+    /// The system prompt.
+    pub(crate) system: Option<String>,
+    verbose: bool,
+    load: Duration,
+    about: String,
+}
+
+impl Talk {
+    /// Opens the model and prepares it on the device.
+    pub(crate) fn new(place: &Place, args: &RunArgs) -> Result<Talk> {
+        let started = Instant::now();
+        let model = Arc::new(place.open(&args.file)?);
+        let device = compute::device(&args.device, args.threads.threads)?;
+        let options = engine_options(args, &model);
+        let engine = Engine::new(Arc::clone(&model), &device, &options)?;
+        let (summary, context) = (Summary::new(model.file()), engine.context());
+        let load = started.elapsed();
+        let mut session = Session::new(engine, Box::new(move || started.elapsed().as_secs_f64()));
+        set_sampling(&mut session.options.sampling, &args.sampling);
+        session.options.sampling.check(model.plan().n_vocab()).map_err(|e| Failure::usage(e.to_string()))?;
+        session.options.max_tokens = args.n;
+        let raw = args.raw || !session.can_chat();
+        if raw && args.system.is_some() {
+            return Err(Failure::usage("this model has no chat template and so no place for --system: leave it out"));
+        }
+        let (name, parameters, bytes) = (place.name(), human_count(summary.parameters), human_bytes(summary.bytes));
+        let kind = &summary.type_name;
+        let about = format!(
+            "model:     {name}, {parameters} parameters, {bytes}, {kind}\n\
+             device:    {}\n\
+             context:   {context} tokens, cache {} per token",
+            device.name(),
+            human_bytes(kv_bytes(model.plan(), options.kv, 1) / PAGE as u64)
+        );
+        if args.ctx.is_some_and(|n| n as usize > model.spec().n_context) {
+            let own = model.spec().n_context;
+            term::remark(&format!("This model was made for {own} tokens of context; beyond that it may ramble."));
+        }
+        let mut talk = Talk {
+            session,
+            out: Out::new(),
+            think: None,
+            fixed_seed: args.sampling.seed.is_some(),
+            raw,
+            system: args.system.clone(),
+            verbose: args.verbose,
+            load,
+            about,
+        };
+        talk.set_think(args.think);
+        Ok(talk)
+    }
+
+    /// Whether a template lays the conversation out.
+    pub(crate) fn can_chat(&self) -> bool {
+        !self.raw
+    }
+
+    /// Chooses what to do with reasoning, and says where the model cannot follow.
+    pub(crate) fn set_think(&mut self, think: Option<Think>) {
+        self.think = think;
+        self.session.options.think = match think {
+            None => None,
+            Some(Think::Off) => Some(false),
+            Some(Think::On | Think::Hide) => Some(true),
+        };
+        let template = self.session.engine().model().template();
+        let asked = matches!(think, Some(Think::On | Think::Off));
+        if asked && !template.is_some_and(|t| t.can_switch_thinking()) {
+            term::remark("This model's template has no switch for reasoning: --think changes nothing.");
+        }
+    }
+
+    /// Asks, and streams the answer to standard output. On Ctrl-C (counted by `stop`) the answer ends where it is.
+    pub(crate) fn ask(&mut self, text: &str, stop: &AtomicUsize) -> Result {
+        if !self.fixed_seed {
+            self.session.options.sampling.seed = random_seed();
+        }
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.session.options.now = Now { unix_seconds: unix as i64, utc_offset: 0 };
+        if self.raw {
+            self.session.extend(text);
+            self.session.start()?;
+        } else {
+            self.say(text);
+            if let Err(error) = self.session.start() {
+                self.session.unsay();
+                return Err(error.into());
+            }
+        }
+        let streamed = self.stream(stop);
+        if streamed.is_err() {
+            self.session.stop();
+        }
+        streamed?;
+        self.report();
+        Ok(())
+    }
+
+    /// Adds the user's message, and the system prompt before the first one: as its own message, or within the user's
+    /// where the template has no place for it.
+    fn say(&mut self, text: &str) {
+        let system = self.system.as_deref().filter(|s| !s.is_empty() && self.session.messages().is_empty());
+        let template = self.session.engine().model().template();
+        match system {
+            Some(system) if template.is_some_and(|t| t.supports_system()) => {
+                self.session.say(Message::new("system", system));
+                self.session.say(Message::new("user", text));
+            }
+            Some(system) => self.session.say(Message::new("user", format!("{system}\n\n{text}"))),
+            None => self.session.say(Message::new("user", text)),
+        }
+    }
+
+    fn stream(&mut self, stop: &AtomicUsize) -> Result {
+        let (mut thinking, mut ends_line) = (false, true);
+        while let Some(piece) = wait(self.session.next())? {
+            if !piece.thinking.is_empty() && self.think != Some(Think::Hide) {
+                if !thinking {
+                    self.out.styled(Style::Dim, "Thinking...\n")?;
+                    thinking = true;
+                }
+                self.out.styled(Style::Dim, &piece.thinking)?;
+                ends_line = piece.thinking.ends_with('\n');
+            }
+            if !piece.answer.is_empty() {
+                if thinking {
+                    self.out
+                        .styled(Style::Dim, if ends_line { "...done thinking.\n" } else { "\n...done thinking.\n" })?;
+                    self.out.text("\n")?;
+                    thinking = false;
+                }
+                self.out.text(&piece.answer)?;
+                ends_line = piece.answer.ends_with('\n');
+            }
+            if stop.load(Ordering::Relaxed) > 0 {
+                self.session.stop();
+                break;
+            }
+        }
+        if ends_line { Ok(()) } else { self.out.text("\n") }
+    }
+
+    /// Says why an answer was cut short, and the counts where they are wanted.
+    fn report(&self) {
+        let Some((reason, usage)) = self.session.usage() else { return };
+        let cut =
+            *reason == Finish::Length && self.session.options.max_tokens.is_none_or(|n| usage.completion_tokens < n);
+        if cut {
+            let context = self.session.engine().context();
+            term::remark(&format!(
+                "The context of {context} tokens is full, and the answer ends here: --ctx asks for a longer one."
+            ));
+        }
+        if self.verbose {
+            term::remark(&format!("\n{}\n{}", self.about, counts(*reason, usage, self.load)));
+        }
+    }
+}
+
+/// The counts, times and rates of an answer.
+fn counts(reason: Finish, usage: &Usage, load: Duration) -> String {
+    let rate =
+        |n: usize, seconds: f64| if seconds > 0.0 { format!("{:.2} tokens/s", n as f64 / seconds) } else { "-".into() };
+    let computed = usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens);
+    // The first token comes with the prompt's last row.
+    let followed = usage.completion_tokens.saturating_sub(1);
+    let memory = match (memory::peak(), memory::mapped()) {
+        (Some(peak), Some(mapped)) => {
+            format!("{} at most, {} of it mapped files", human_bytes(peak), human_bytes(mapped))
+        }
+        (Some(peak), None) => format!("{} at most", human_bytes(peak)),
+        _ => "not known on this system".into(),
+    };
+    format!(
+        "load:      {:.1} ms\n\
+         prompt:    {} tokens ({} from cache) in {:.3} s, {}\n\
+         generated: {} tokens in {:.3} s, {}, ended by {}\n\
+         memory:    {memory}",
+        load.as_secs_f64() * 1e3,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        usage.prompt,
+        rate(computed, usage.prompt),
+        usage.completion_tokens,
+        usage.generation,
+        rate(followed, usage.generation),
+        reason.name(),
+    )
+}
+
+fn engine_options(args: &RunArgs, model: &ir_engine::model::Model) -> EngineOptions {
+    let kv = compute::kv_kind(args.device.kv_type);
+    let context = args.ctx.map(|n| n as usize);
+    // A context that is asked for is granted; the system gives the memory when it is used.
+    let page = kv_bytes(model.plan(), kv, 1);
+    let wanted = context.map_or(0, |n| page.saturating_mul(n.div_ceil(PAGE) as u64));
+    EngineOptions { context, kv_budget: KV_BUDGET.max(wanted), kv, max_sequences: 1, ..EngineOptions::default() }
+}
+
+/// Puts the flags that are given in place of the file's recommendations.
+fn set_sampling(sampling: &mut Sampling, args: &SamplingArgs) {
+    sampling.temperature = args.temp.unwrap_or(sampling.temperature);
+    sampling.top_k = args.top_k.unwrap_or(sampling.top_k);
+    sampling.top_p = args.top_p.unwrap_or(sampling.top_p);
+    sampling.min_p = args.min_p.unwrap_or(sampling.min_p);
+    sampling.repeat_penalty = args.repeat_penalty.unwrap_or(sampling.repeat_penalty);
+    sampling.seed = args.seed.unwrap_or(sampling.seed);
+}
+
+/// A number that nobody could guess: the standard library keys its hash tables with the system's randomness.
+pub(crate) fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
