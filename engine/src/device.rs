@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::cpu::{Cpu, CpuRunner};
 use crate::error::{Error, Result};
+#[cfg(feature = "gpu")]
+use crate::gpu::{Gpu, GpuReadback, GpuRunner};
 use crate::plan::{Inputs, Plan, Slot};
 pub use crate::plan::{KvKind, RunnerOptions};
 
@@ -12,6 +14,9 @@ pub use crate::plan::{KvKind, RunnerOptions};
 pub enum Device {
     /// This machine's processor.
     Cpu(Arc<Cpu>),
+    /// A graphics processor.
+    #[cfg(feature = "gpu")]
+    Gpu(Arc<Gpu>),
 }
 
 impl Device {
@@ -19,6 +24,8 @@ impl Device {
     pub fn name(&self) -> String {
         match self {
             Device::Cpu(cpu) => cpu.name(),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.name(),
         }
     }
 
@@ -29,6 +36,8 @@ impl Device {
     pub fn prepare(&self, plan: Arc<Plan>, options: RunnerOptions) -> Result<Runner> {
         match self {
             Device::Cpu(cpu) => Ok(Runner::Cpu(CpuRunner::new(Arc::clone(cpu), plan, options)?)),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Ok(Runner::Gpu(gpu.prepare(plan, options)?)),
         }
     }
 }
@@ -38,6 +47,9 @@ impl Device {
 pub enum Runner {
     /// On the processor.
     Cpu(CpuRunner),
+    /// On a GPU.
+    #[cfg(feature = "gpu")]
+    Gpu(GpuRunner),
 }
 
 impl Runner {
@@ -53,11 +65,12 @@ impl Runner {
                 "a step of {rows} rows and {outputs} outputs exceeds the runner's limits"
             )));
         }
+        inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
+        let n_vocab = self.plan().n_vocab();
         match self {
-            Runner::Cpu(runner) => {
-                inputs.check(runner.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
-                Ok(Readback(Output { logits: runner.run(inputs), n_vocab: runner.plan().n_vocab() }))
-            }
+            Runner::Cpu(runner) => Ok(Readback::Done(Output { logits: runner.run(inputs), n_vocab })),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => Ok(Readback::Gpu { logits: runner.submit(inputs)?, n_vocab }),
         }
     }
 
@@ -68,6 +81,8 @@ impl Runner {
     pub fn run_ops(&mut self, ops: std::ops::Range<usize>, inputs: &Inputs) -> Result<()> {
         match self {
             Runner::Cpu(runner) => runner.run_ops(ops, inputs),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.run_ops(ops, inputs)?,
         }
         Ok(())
     }
@@ -79,17 +94,22 @@ impl Runner {
     pub fn set_slot(&mut self, slot: Slot, inputs: &Inputs, data: &[f32]) -> Result<()> {
         match self {
             Runner::Cpu(runner) => runner.set_slot(slot, inputs, data),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.set_slot(slot, inputs, data)?,
         }
         Ok(())
     }
 
-    /// What a slot holds: `rows x cols` as the inputs say.
+    /// What a slot holds: `rows x cols` as the inputs say. Waits for the device: not for a page.
     ///
     /// # Errors
     /// Where the device failed.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<Vec<f32>> {
         match self {
             Runner::Cpu(runner) => Ok(runner.slot(slot, inputs).to_vec()),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.slot(slot, inputs)?.wait(),
         }
     }
 
@@ -97,6 +117,8 @@ impl Runner {
     pub fn options(&self) -> RunnerOptions {
         match self {
             Runner::Cpu(runner) => runner.options(),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.options(),
         }
     }
 
@@ -104,13 +126,35 @@ impl Runner {
     pub fn plan(&self) -> &Arc<Plan> {
         match self {
             Runner::Cpu(runner) => runner.plan(),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.plan(),
+        }
+    }
+
+    /// Rows of the token table.
+    fn n_token_ids(&self) -> usize {
+        match self {
+            Runner::Cpu(runner) => runner.n_token_ids(),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.n_token_ids(),
         }
     }
 }
 
 /// A step's results on their way back.
 #[derive(Debug)]
-pub struct Readback(Output);
+pub enum Readback {
+    /// They are there.
+    Done(Output),
+    /// They are being copied from a GPU.
+    #[cfg(feature = "gpu")]
+    Gpu {
+        /// The logits.
+        logits: GpuReadback,
+        /// Columns of a row.
+        n_vocab: usize,
+    },
+}
 
 impl Readback {
     /// The results where they are there already; the readback itself where not.
@@ -118,15 +162,39 @@ impl Readback {
     /// # Errors
     /// Where the device failed in the meantime.
     pub fn ready(self) -> Result<Result<Output, Readback>> {
-        Ok(Ok(self.0))
+        match self {
+            Readback::Done(output) => Ok(Ok(output)),
+            #[cfg(feature = "gpu")]
+            Readback::Gpu { logits, n_vocab } => Ok(match logits.ready()? {
+                Ok(logits) => Ok(Output { logits, n_vocab }),
+                Err(logits) => Err(Readback::Gpu { logits, n_vocab }),
+            }),
+        }
     }
 
-    /// Waits for the results.
+    /// The results, waited for by blocking: not for a page.
+    ///
+    /// # Errors
+    /// Where the device failed in the meantime.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(self) -> Result<Output> {
+        match self {
+            Readback::Done(output) => Ok(output),
+            #[cfg(feature = "gpu")]
+            Readback::Gpu { logits, n_vocab } => Ok(Output { logits: logits.wait()?, n_vocab }),
+        }
+    }
+
+    /// The results, waited for. Natively the first poll waits for the device.
     ///
     /// # Errors
     /// Where the device failed in the meantime.
     pub async fn read(self) -> Result<Output> {
-        Ok(self.0)
+        match self {
+            Readback::Done(output) => Ok(output),
+            #[cfg(feature = "gpu")]
+            Readback::Gpu { logits, n_vocab } => Ok(Output { logits: logits.await?, n_vocab }),
+        }
     }
 }
 

@@ -7,6 +7,8 @@ pub mod device;
 pub mod dtype;
 pub mod error;
 pub mod file;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod meta;
 pub mod model;
 pub mod plan;

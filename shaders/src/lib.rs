@@ -1,3 +1,130 @@
-//! The WGSL kernels of `ir` and the composer that puts them together.
+//! `ir-shaders`: the WGSL kernels of `ir` in real files, and the composer that puts them together.
 //!
-//! Nothing is here yet: the GPU executor is the next step. The crate stands so that the layout is settled.
+//! No device, no engine: text in, text out. Every listed permutation is validated and translated to SPIR-V, MSL and HLSL
+//! by an ordinary test (`tests/validate.rs`). The rules of the files:
+//!
+//! - One kernel per file in `kernels/`, shared code in `lib/` by `#import name`, each at most once.
+//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, a block type, or a fusion (`NORM`, `GLU`, `ADD`, `BIAS`).
+//! - Numbers are `const` lines put before the text: `WG` and the like from the caller, [`STEP`] always.
+//! - Binding 0 is the uniform `p: Params` (fields of four bytes), binding 1 the step's inputs. The engine finds bindings
+//!   and parameters by their names in [`Composed`]; no second list of them exists.
+//! - A row count is never a constant: kernels read it from the step and check their edges.
+
+mod compose;
+mod permutations;
+
+pub use compose::{Access, Binding};
+pub use permutations::{Permutation, WEIGHT_TYPES, permutations};
+
+/// Why a kernel could not be composed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(pub String);
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Whose compiler reads the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Target {
+    /// naga, in wgpu natively: refuses `enable subgroups;`.
+    #[default]
+    Naga,
+    /// Tint, in Chrome and Dawn: demands it.
+    Tint,
+}
+
+/// A kernel ready for a compiler, entry point `main`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// The text.
+    pub wgsl: String,
+    /// What it binds in group 0, by number.
+    pub bindings: Vec<Binding>,
+    /// The fields of its parameters in order, four bytes each.
+    pub params: Vec<String>,
+}
+
+/// Words of the header of a step's inputs, and marks in them: `(name in WGSL, word)`. Places are counted in words.
+pub const STEP: &[(&str, u32)] = &[
+    ("STEP_N_TOKENS", 0),
+    ("STEP_N_OUTPUTS", 1),
+    // Rows that attend_vec takes, splits of each one's positions, and positions per split (a multiple of its WG).
+    ("STEP_N_SINGLES", 2),
+    ("STEP_N_SPLITS", 3),
+    ("STEP_CHUNK", 4),
+    // Tiles of rows that attend_tile takes.
+    ("STEP_N_TILES", 5),
+    ("STEP_N_PENALTIES", 6),
+    ("STEP_MINUS_INFINITY", 7),
+    // Where lists begin: per token its id and position and where its page list begins; per output its row...
+    ("STEP_TOKENS", 8),
+    ("STEP_POSITIONS", 9),
+    ("STEP_TABLES", 10),
+    ("STEP_OUTPUTS", 11),
+    // ... rows of attend_vec; (first row, rows, first position, page list) of each tile of attend_tile ...
+    ("STEP_SINGLES", 12),
+    ("STEP_TILES", 13),
+    // ... (row, token, factor, summand); per output where its mask begins, or 0; per output (seed, seed, temperature).
+    ("STEP_PENALTIES", 14),
+    ("STEP_MASKS", 15),
+    ("STEP_SEEDS", 16),
+    ("STEP_HEADER", 32),
+    // Set in a token id that is the index of an output of the step before.
+    ("STEP_PICKED_BIT", 0x8000_0000),
+];
+
+/// The word that `name` stands for in [`STEP`]. Usable in constants; an unknown name fails to compile there.
+///
+/// # Panics
+/// Where the name is unknown.
+pub const fn step_word(name: &str) -> u32 {
+    let mut i = 0;
+    while i < STEP.len() {
+        if equal(STEP[i].0.as_bytes(), name.as_bytes()) {
+            return STEP[i].1;
+        }
+        i += 1;
+    }
+    panic!("no word of a step has this name")
+}
+
+const fn equal(a: &[u8], b: &[u8]) -> bool {
+    let mut i = 0;
+    while i < a.len() && i < b.len() && a[i] == b[i] {
+        i += 1;
+    }
+    i == a.len() && i == b.len()
+}
+
+macro_rules! files {
+    ($folder:literal: $($name:literal)*) => { &[$(($name, include_str!(concat!("../", $folder, "/", $name, ".wgsl")))),*] };
+}
+
+/// Every kernel: its name and its source.
+pub const KERNELS: &[(&str, &str)] = files!("kernels":
+    "add" "attend_merge" "attend_tile" "attend_vec" "embed" "glu" "kv_write" "linear_mat" "linear_vec" "mask" "norm"
+    "penalise" "pick" "quantise" "rope" "rope_kv" "take_rows" "top_k");
+
+const LIBRARY: &[(&str, &str)] = files!("lib":
+    "act" "dequant" "dequant_bf16" "dequant_f16" "dequant_f32" "dequant_q2_k" "dequant_q3_k" "dequant_q4_0"
+    "dequant_q4_1" "dequant_q4_k" "dequant_q5_0" "dequant_q5_1" "dequant_q5_k" "dequant_q6_k" "dequant_q8_0" "grid" "kv"
+    "random" "reduce" "rows" "step" "trig" "unit_half" "unit_plain" "unit_quant" "vecs");
+
+fn find(list: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
+    list.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)
+}
+
+/// Puts a kernel together for `target`, with these features and numbers.
+///
+/// # Errors
+/// Where no kernel has that name, or its text breaks the rules of the composer.
+pub fn compose(kernel: &str, features: &[&str], consts: &[(&str, u32)], target: Target) -> Result<Composed, Error> {
+    let source = find(KERNELS, kernel).ok_or_else(|| Error(format!("no kernel is named {kernel:?}")))?;
+    compose::compose(source, &|name| find(LIBRARY, name), features, consts, target)
+        .map_err(|error| Error(format!("kernel {kernel}: {error}")))
+}

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::pool::{Columns, Pool};
 use super::simd::q8::{Q8, Q8Row};
-use super::simd::{Table, TypeKernels};
+use super::simd::tile::{PanelMut, Panels, Weights};
+use super::simd::{Table, TileKernels, TypeKernels};
 use crate::dtype::DType;
 
 /// Weight rows of one type; row `i` makes one output column.
@@ -33,6 +34,8 @@ pub enum Activations {
 #[derive(Debug, Default)]
 pub struct Scratch {
     q8: Q8,
+    /// Activations laid out for the tiles of each weight type in use.
+    panels: Vec<Panels>,
 }
 
 /// Activation rows given together to one pass over a weight row.
@@ -72,13 +75,23 @@ pub fn linear(
     }
     let floats: Vec<&[f32]> = x.chunks_exact(k).collect();
     let quants: Vec<Q8Row<'_>> = (0..q8.rows()).map(|r| q8.row(r)).collect();
-    pool.columns(out, n, pool.threads() * PARTS_PER_THREAD, 1, |range, mut view| {
-        for (segment, rows, at) in pieces(segments, range.clone()) {
-            let few = Few { segment, kernels: table.of(segment.dtype), rows, at };
-            if mode == Activations::Quantised && quantised(segment.dtype) {
-                few.run(&quants, few.kernels.dots_q8, &mut view);
+    let tiles: Vec<Option<TileKernels>> =
+        segments.iter().map(|s| table.of(s.dtype).tile.filter(|_| tiled(s.dtype, rows, mode))).collect();
+    pack(pool, &tiles, &floats, &quants, &mut scratch.panels);
+    let panels = &scratch.panels;
+    let step = tiles.iter().flatten().map(|t| t.lanes).max().unwrap_or(1);
+    pool.columns(out, n, pool.threads() * PARTS_PER_THREAD, step, |range, mut view| {
+        let mut tile = Weights::default();
+        for (s, rows, at) in pieces(segments, range.clone()) {
+            let segment = &segments[s];
+            let piece = Piece { segment, kernels: table.of(segment.dtype), rows, at };
+            let panels = tiles[s].and_then(|t| Some((t, panels.iter().find(|p| p.layout == t.layout)?)));
+            if let Some((kernels, panels)) = panels {
+                piece.many(&kernels, panels, &mut tile, &mut view);
+            } else if mode == Activations::Quantised && quantised(segment.dtype) {
+                piece.few(&quants, piece.kernels.dots_q8, &mut view);
             } else {
-                few.run(&floats, few.kernels.dots_f32, &mut view);
+                piece.few(&floats, piece.kernels.dots_f32, &mut view);
             }
         }
         if let Some(bias) = bias {
@@ -107,34 +120,60 @@ fn quantise(table: &Table, pool: &Pool, x: &[f32], k: usize, q8: &mut Q8) {
     });
 }
 
-/// The segments that make the columns of `range`: each with its own rows and the place of the first in the range.
-fn pieces<'a>(
-    segments: &'a [Segment<'a>],
-    range: Range<usize>,
-) -> impl Iterator<Item = (&'a Segment<'a>, Range<usize>, usize)> {
-    segments
-        .iter()
-        .scan(0, |end, s| {
-            let start = *end;
-            *end += s.rows;
-            Some((s, start..*end))
-        })
-        .filter_map(move |(s, columns)| {
-            let (from, to) = (range.start.max(columns.start), range.end.min(columns.end));
-            (from < to).then(|| (s, from - columns.start..to - columns.start, from - range.start))
-        })
+/// From this many activation rows on, unpacking a tile of weights pays.
+const MANY: usize = 8;
+
+/// Whether a segment takes the many-rows form.
+fn tiled(dtype: DType, rows: usize, mode: Activations) -> bool {
+    rows >= MANY && (mode == Activations::Quantised || !quantised(dtype))
 }
 
-/// The few-rows form: one pass over each weight row for up to [`FEW`] activation rows.
-struct Few<'a> {
+/// Lays out the activations for each kind of tile in use, in parallel.
+fn pack(pool: &Pool, tiles: &[Option<TileKernels>], floats: &[&[f32]], quants: &[Q8Row<'_>], all: &mut Vec<Panels>) {
+    let mut kinds: Vec<&TileKernels> = tiles.iter().flatten().collect();
+    kinds.sort_by_key(|t| t.layout);
+    kinds.dedup_by_key(|t| t.layout);
+    all.resize_with(kinds.len(), Panels::default);
+    for (t, panels) in kinds.into_iter().zip(all) {
+        let k = floats[0].len();
+        let mut parts: Vec<PanelMut<'_>> = panels.resize(floats.len(), k, t.layout, t.rows).collect();
+        pool.chunks_mut(&mut parts, 1, |i, part| {
+            let range = i * t.rows..((i + 1) * t.rows).min(floats.len());
+            if t.layout.0 == 1 {
+                part[0].pack_f32(&floats[range], t.lanes);
+            } else {
+                part[0].pack_q8(&quants[range], t.lanes);
+            }
+        });
+    }
+}
+
+/// The segments that make the columns of `range`: the index of each, its own rows, and the place of the first in the
+/// range.
+fn pieces(segments: &[Segment<'_>], range: Range<usize>) -> Vec<(usize, Range<usize>, usize)> {
+    let (mut found, mut start) = (Vec::new(), 0);
+    for (i, s) in segments.iter().enumerate() {
+        let (from, to) = (range.start.max(start), range.end.min(start + s.rows));
+        if from < to {
+            found.push((i, from - start..to - start, from - range.start));
+        }
+        start += s.rows;
+    }
+    found
+}
+
+/// Rows of a segment that one part computes.
+struct Piece<'a> {
     segment: &'a Segment<'a>,
     kernels: &'a TypeKernels,
     rows: Range<usize>,
+    /// The place of the first row in the part's columns.
     at: usize,
 }
 
-impl Few<'_> {
-    fn run<X>(&self, x: &[X], dots: fn(&[u8], &[X], &mut [f32]), view: &mut Columns<'_, f32>) {
+impl Piece<'_> {
+    /// The few-rows form: one pass over each weight row for up to [`FEW`] activation rows.
+    fn few<X>(&self, x: &[X], dots: fn(&[u8], &[X], &mut [f32]), view: &mut Columns<'_, f32>) {
         let row_bytes = self.segment.bytes.len() / self.segment.rows;
         for (i, row) in self.rows.clone().enumerate() {
             let w = &self.segment.bytes[row * row_bytes..(row + 1) * row_bytes];
@@ -143,6 +182,89 @@ impl Few<'_> {
                 dots(w, x, &mut out[..x.len()]);
                 for (r, v) in out[..x.len()].iter().enumerate() {
                     view.row_mut(chunk * FEW + r)[self.at + i] = *v;
+                }
+            }
+        }
+    }
+
+    /// The many-rows form: a tile of weight rows, unpacked once, against every panel.
+    fn many(&self, t: &TileKernels, x: &Panels, tile: &mut Weights, view: &mut Columns<'_, f32>) {
+        let row_bytes = self.segment.bytes.len() / self.segment.rows;
+        let mut out = [0.0; 16 * 16];
+        let out = &mut out[..t.rows * t.lanes];
+        for first in self.rows.clone().step_by(t.lanes) {
+            let n = t.lanes.min(self.rows.end - first);
+            (t.unpack)(&self.segment.bytes[first * row_bytes..(first + n) * row_bytes], row_bytes, tile);
+            let at = self.at + first - self.rows.start;
+            for panel in 0..view.rows().div_ceil(t.rows) {
+                (t.multiply)(tile, x, panel, out);
+                for r in 0..t.rows.min(view.rows() - panel * t.rows) {
+                    view.row_mut(panel * t.rows + r)[at..at + n].copy_from_slice(&out[r * t.lanes..][..n]);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::simd::{available, exam::Random};
+
+    /// Every table gives the same bits for a row alone, among few, and among many, with any number of threads.
+    #[test]
+    fn batches_and_threads_change_no_bit() {
+        let mut random = Random(21);
+        let mut scratch = Scratch::default();
+        for table in available() {
+            for (i, dtype) in DType::ALL.iter().enumerate() {
+                let k = [256, 512, 768, 1280][i % 4];
+                let other = [DType::F16, DType::Q6_K, DType::Q4_0][i % 3];
+                let w = [random.weights(*dtype, 37 * k, 0.1), random.weights(other, 21 * k, 0.1)];
+                let segments = [
+                    Segment { dtype: *dtype, rows: 37, bytes: &w[0] },
+                    Segment { dtype: other, rows: 21, bytes: &w[1] },
+                ];
+                let (rows, n) = (21, 58);
+                let (x, bias) = (random.floats(rows * k), random.floats(n));
+                let mut run = |threads, x: &[f32]| {
+                    let mut out = vec![f32::NAN; x.len() / k * n];
+                    let (pool, mode) = (Pool::new(threads), Activations::Quantised);
+                    linear(table, &pool, &mut scratch, &segments, k, x, mode, Some(&bias), &mut out);
+                    out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+                };
+                let single: Vec<u32> = x.chunks_exact(k).flat_map(|x| run(1, x)).collect();
+                assert!(single.iter().all(|v| f32::from_bits(*v).is_finite()));
+                assert_eq!(run(1, &x), single, "{} {dtype} all rows", table.name);
+                assert_eq!(run(3, &x), single, "{} {dtype} three threads", table.name);
+                let chunked: Vec<u32> = x.chunks(5 * k).flat_map(|x| run(2, x)).collect();
+                assert_eq!(chunked, single, "{} {dtype} chunks of 5", table.name);
+            }
+        }
+    }
+
+    /// Plain types of any width, against the definition computed here.
+    #[test]
+    fn plain_types_of_any_width() {
+        let mut random = Random(22);
+        let mut scratch = Scratch::default();
+        let pool = Pool::new(2);
+        for table in available() {
+            for k in [1, 5, 31, 33, 70] {
+                for rows in [1, 3, 9, 40] {
+                    let n = 19;
+                    let w = random.weights(DType::F32, n * k, 1.0);
+                    let x = random.floats(rows * k);
+                    let mut out = vec![f32::NAN; rows * n];
+                    let segments = [Segment { dtype: DType::F32, rows: n, bytes: &w }];
+                    linear(table, &pool, &mut scratch, &segments, k, &x, Activations::F32, None, &mut out);
+                    let w: Vec<f64> =
+                        w.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
+                    for (i, got) in out.iter().enumerate() {
+                        let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+                        let exact: f64 = x.iter().zip(w).map(|(x, w)| f64::from(*x) * w).sum();
+                        assert!((f64::from(*got) - exact).abs() < 1e-5, "{} k={k} rows={rows}", table.name);
+                    }
                 }
             }
         }

@@ -4,6 +4,7 @@ use super::rope;
 use super::spec::{Attn, Ffn, Heads, Layer, ModelSpec};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
+use crate::meta::shown;
 use crate::plan::{Act, RopeStyle};
 
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
@@ -112,7 +113,10 @@ fn rope_table(keys: &Keys, style: RopeStyle, head_dim: usize) -> Result<crate::p
     let scaling = match keys.opt_str("rope.scaling.type")?.unwrap_or("none") {
         "none" => rope::Scaling::None,
         "linear" => rope::Scaling::Linear(keys.opt_f32("rope.scaling.factor")?.unwrap_or(1.0)),
-        other => return Err(Error::unsupported(format!("rope scaling {other:?} is not supported yet"))),
+        other => {
+            let other = shown(other.as_bytes());
+            return Err(Error::unsupported(format!("rope scaling {other} is not supported yet")));
+        }
     };
     let factors = match keys.file.tensor("rope_freqs.weight") {
         Some(tensor) => Some(super::weights::vector(keys.file, tensor, dims / 2)?),

@@ -31,16 +31,29 @@ impl Draw {
     /// Adding it to `logit / temperature` and taking the largest draws from the softmax. Small `u` decide, and there a
     /// short series keeps all their digits, where `1 - u` in f32 would not.
     pub(crate) fn gumbel(self, token: u32) -> f32 {
-        let u = (self.bits(token) as f32 + 0.5) * (1.0 / 4_294_967_296.0);
-        let e = if u < 1.0 / 64.0 {
-            u * (1.0 + u * (0.5 + u * (1.0 / 3.0 + u * (0.25 + u * 0.2))))
-        } else if u < 1.0 {
-            -(1.0 - u).ln()
-        } else {
-            GUMBEL_MAX
-        };
-        -e.ln()
+        gumbel(self.bits(token))
     }
+
+    /// What [`Draw::gumbel`] does not exceed, without a logarithm: `e` is at least `u`, and `u` at least
+    /// `2^-(leading zeros + 1)`.
+    pub(crate) fn bound(self, token: u32) -> f32 {
+        (self.bits(token).leading_zeros() + 1) as f32 * BOUND_STEP
+    }
+}
+
+/// `ln 2`, with room for rounding.
+const BOUND_STEP: f32 = 0.693_2;
+
+fn gumbel(bits: u32) -> f32 {
+    let u = (bits as f32 + 0.5) * (1.0 / 4_294_967_296.0);
+    let e = if u < 1.0 / 64.0 {
+        u * (1.0 + u * (0.5 + u * (1.0 / 3.0 + u * (0.25 + u * 0.2))))
+    } else if u < 1.0 {
+        -(1.0 - u).ln()
+    } else {
+        GUMBEL_MAX
+    };
+    -e.ln()
 }
 
 /// No value of [`gumbel`] lies above this (`33 ln 2` is 22.87).
@@ -102,10 +115,11 @@ mod tests {
     }
 
     #[test]
-    fn bits_at_both_ends_are_finite() {
-        // What `gumbel` computes for bits 0 and 2^32 - 1, where the logarithms are steepest.
-        let least = -((0.5f32) / 4_294_967_296.0).ln();
-        assert!(least < GUMBEL_MAX && least > GUMBEL_MAX - 1.0);
-        assert!((u32::MAX as f32 + 0.5) * (1.0 / 4_294_967_296.0) >= 1.0, "rounds up to one, hence the third case");
+    fn the_bound_holds_and_both_ends_are_finite() {
+        let all = (0..32).flat_map(|k| [1u32 << k, (1u32 << k) - 1, (1u32 << k) + 1, u32::MAX - (1 << k), u32::MAX]);
+        for bits in all.chain((0..100_000).map(mix)) {
+            let (noise, bound) = (gumbel(bits), (bits.leading_zeros() + 1) as f32 * BOUND_STEP);
+            assert!(noise.is_finite() && noise <= bound && noise <= GUMBEL_MAX, "{bits}: {noise} above {bound}");
+        }
     }
 }

@@ -119,8 +119,9 @@ impl Sampler {
         };
         let mut top = (score(best), best.1);
         for c in candidates {
-            // No noise could lift it above what is there.
-            if (c.0 - best.0) * scale + GUMBEL_MAX < top.0 {
+            // Most are ruled out by what noise could give at most, or by a cheap bound on what it gives here.
+            let distance = (c.0 - best.0) * scale;
+            if distance + GUMBEL_MAX < top.0 || distance + draw.bound(c.1) < top.0 {
                 continue;
             }
             let score = score(c);
@@ -174,6 +175,9 @@ fn weights(candidates: &[Candidate]) -> (f32, f64) {
 fn top_p(candidates: &mut Vec<Candidate>, p: f32) {
     let (max, sum) = weights(candidates);
     let (mut mass, target) = (0.0, f64::from(p) * sum);
+    // Candidates below an n-th of what may be left out are left out, even all together: half of that allows for rounding.
+    let floor = max + (0.5 * (sum - target) / candidates.len() as f64).ln() as f32;
+    candidates.retain(|c| c.0 >= floor);
     sort_until(candidates, by_logit, |c| {
         mass += f64::from((c.0 - max).exp());
         mass >= target

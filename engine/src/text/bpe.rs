@@ -4,85 +4,109 @@
 use super::merge::{Merger, NONE, Pairs};
 use super::pre::Pre;
 use super::split::split;
-use super::vocab::{Kinds, MAX_PROBES, Vocab, fold, strings};
+use super::vocab::{Kinds, MAX_PROBES, Strings, Vocab, fold, hash};
 use crate::error::{Error, Result};
 use crate::meta::Meta;
 
-/// The merges by the ids of their two sides, and the ids of single bytes.
+/// The merges, kept in the file's own bytes, and the ids of single bytes.
 #[derive(Debug)]
 pub(super) struct Bpe {
     pub(super) pre: &'static Pre,
     /// Whether tokens spell bytes as GPT-2's stand-ins; if not, as UTF-8 with `▁` for a space and `<0x..>` for bytes.
     pub(super) byte_level: bool,
-    /// Open addressing by both sides. An empty slot's left side is [`NONE`].
-    merges: Vec<Merge>,
+    merges: Merges,
     /// The token of each byte, or [`NONE`].
     bytes: Box<[u32; 256]>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Merge {
-    left: u32,
-    right: u32,
-    rank: u32,
-    joined: u32,
+/// Merges by rank: texts of the form `left right`.
+#[derive(Debug)]
+struct Merges {
+    texts: Strings,
+    /// The token that each merge makes, or [`NONE`].
+    joined: Vec<u32>,
+    /// Open addressing by the hashes of both sides: rank + 1 and the mixed hash's upper half. Of equal pairs, the one
+    /// of lower rank comes first. Sides are compared as texts when a pair is looked up, which makes opening a file fast.
+    table: Vec<(u32, u32)>,
 }
 
-impl Pairs for Bpe {
+/// Merges with the tokens they are about.
+struct Ranked<'a> {
+    merges: &'a Merges,
+    vocab: &'a Vocab,
+}
+
+impl Pairs for Ranked<'_> {
     #[inline]
     fn pair(&self, _: &[u8], left: u32, right: u32) -> Option<(u32, u32)> {
         if left == NONE || right == NONE {
             return None;
         }
-        let mask = self.merges.len() - 1;
-        let mut slot = slot(left, right) & mask;
+        let Merges { texts, joined, table } = self.merges;
+        let key = mix(self.vocab.hash(left), self.vocab.hash(right));
+        let (mask, tag) = (table.len() - 1, (key >> 32) as u32);
+        let mut slot = key as usize & mask;
         loop {
-            let merge = &self.merges[slot];
-            if merge.left == left && merge.right == right {
-                return Some((merge.rank, merge.joined));
-            }
-            if merge.left == NONE {
-                return None;
+            match table[slot] {
+                (0, _) => return None,
+                (next, t) if t == tag => {
+                    let (left, right) = (self.vocab.text(left), self.vocab.text(right));
+                    let rest = texts.get(next - 1).strip_prefix(left).and_then(|rest| rest.strip_prefix(b" "));
+                    if rest == Some(right) {
+                        return Some((next - 1, joined[next as usize - 1]));
+                    }
+                }
+                _ => {}
             }
             slot = (slot + 1) & mask;
         }
     }
 }
 
-fn slot(left: u32, right: u32) -> usize {
-    fold(u64::from(left) << 32 | u64::from(right)) as usize
+/// The hash of a pair from its sides' hashes.
+fn mix(left: u64, right: u64) -> u64 {
+    fold(left ^ right.rotate_left(29))
 }
 
-impl Bpe {
-    /// Reads `tokenizer.ggml.merges`. A merge whose sides or result are no tokens is left out.
-    pub(super) fn read(meta: &Meta, vocab: &Vocab, pre: &'static Pre, byte_level: bool) -> Result<Bpe> {
-        let (starts, texts, _) = strings(meta, "tokenizer.ggml.merges")?;
-        let empty = Merge { left: NONE, right: NONE, rank: 0, joined: 0 };
-        let mut merges = vec![empty; (2 * starts.len()).next_power_of_two()];
-        let mask = merges.len() - 1;
-        let mut joined = Vec::new();
-        for (rank, bounds) in starts.windows(2).enumerate() {
-            let text = &texts[bounds[0] as usize..bounds[1] as usize - 8];
+impl Merges {
+    /// Reads `tokenizer.ggml.merges`. A merge whose result is no token is left out.
+    fn read(meta: &Meta, vocab: &Vocab) -> Result<Merges> {
+        let texts = Strings::read(meta, "tokenizer.ggml.merges")?;
+        let mut table = vec![(0, 0); (2 * texts.len() as usize).next_power_of_two()];
+        let mask = table.len() - 1;
+        let mut all_joined = vec![NONE; texts.len() as usize];
+        let (mut scratch, mut last) = (Vec::new(), 0);
+        for rank in 0..texts.len() {
+            let text = texts.get(rank);
             let Some(space) = text.iter().skip(1).position(|b| *b == b' ').map(|n| n + 1) else { continue };
             let (left, right) = (&text[..space], &text[space + 1..]);
-            joined.clear();
-            joined.extend_from_slice(left);
-            joined.extend_from_slice(right);
-            let ids = (vocab.id(left), vocab.id(right), vocab.id(&joined));
-            let (Some(left), Some(right), Some(joined)) = ids else { continue };
-            let mut at = slot(left, right) & mask;
-            let mut probes = 0;
-            while merges[at].left != NONE && (merges[at].left, merges[at].right) != (left, right) {
-                at = (at + 1) & mask;
+            scratch.clear();
+            scratch.extend_from_slice(left);
+            scratch.extend_from_slice(right);
+            // Merges mostly make their tokens in the order of ids.
+            let near = [last, last + 1].into_iter().find(|id| vocab.text(*id) == scratch);
+            let Some(joined) = near.or_else(|| vocab.id(&scratch)) else { continue };
+            last = joined;
+            all_joined[rank as usize] = joined;
+            let key = mix(hash(left), hash(right));
+            let (mut slot, mut probes) = (key as usize & mask, 0);
+            while table[slot].0 != 0 {
+                slot = (slot + 1) & mask;
                 probes += 1;
                 if probes > MAX_PROBES {
                     return Err(Error::format("the merges are made to collide: the file is not to be trusted"));
                 }
             }
-            if merges[at].left == NONE {
-                merges[at] = Merge { left, right, rank: rank as u32, joined };
-            }
+            table[slot] = (rank + 1, (key >> 32) as u32);
         }
+        Ok(Merges { texts, joined: all_joined, table })
+    }
+}
+
+impl Bpe {
+    /// Reads `tokenizer.ggml.merges` and looks up the tokens of single bytes.
+    pub(super) fn read(meta: &Meta, vocab: &Vocab, pre: &'static Pre, byte_level: bool) -> Result<Bpe> {
+        let merges = Merges::read(meta, vocab)?;
         let mut bytes = Box::new([NONE; 256]);
         for (byte, id) in bytes.iter_mut().enumerate() {
             let name = if byte_level { byte_char(byte as u8).to_string() } else { format!("<0x{byte:02X}>") };
@@ -123,7 +147,7 @@ impl Bpe {
         for (at, byte) in piece.bytes().enumerate() {
             merger.push(at, self.bytes[usize::from(byte)]);
         }
-        merger.run(piece.as_bytes(), self);
+        merger.run(piece.as_bytes(), &Ranked { merges: &self.merges, vocab });
         // A byte without a token has no way to be written.
         out.extend(merger.symbols.iter().map(|s| s.id).filter(|id| *id != NONE));
     }
@@ -133,7 +157,7 @@ impl Bpe {
         for (at, c) in line.char_indices() {
             merger.push(at, vocab.id(&line.as_bytes()[at..at + c.len_utf8()]).unwrap_or(NONE));
         }
-        merger.run(line.as_bytes(), self);
+        merger.run(line.as_bytes(), &Ranked { merges: &self.merges, vocab });
         for (i, symbol) in merger.symbols.iter().enumerate() {
             if symbol.id != NONE {
                 out.push(symbol.id);

@@ -35,7 +35,7 @@ const END_OF_TURN: [&str; 11] = [
 ];
 
 /// Texts that end a generation in whatever model they occur.
-const END_OF_GENERATION: [&str; 23] = [
+const END_OF_GENERATION: [&str; 21] = [
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
@@ -45,7 +45,6 @@ const END_OF_GENERATION: [&str; 23] = [
     "<|calls|>",
     "<end_of_turn>",
     "<|endoftext|>",
-    "</s>",
     "<|eom_id|>",
     "<EOT>",
     "_<EOT>",
@@ -58,7 +57,6 @@ const END_OF_GENERATION: [&str; 23] = [
     "<|tool_response>",
     "<｜end▁of▁sentence｜>",
     "[e~[",
-    "<|eom_id|>",
 ];
 
 /// Fill-in-the-middle tokens that a continuation ends at: padding, the next repository, the next file.
@@ -87,19 +85,22 @@ impl Roles {
             padding: key("padding")?,
             eog: Vec::new(),
         };
-        let mut control = |texts: &[&str]| {
+        let control = |vocab: &mut Vocab, texts: &[&str]| {
             let id = texts.iter().find_map(|t| vocab.id(t.as_bytes()))?;
             vocab.set_kinds(id, vocab.kinds(id).or(Kinds::CONTROL));
             Some(id)
         };
-        roles.eot = roles.eot.or_else(|| control(&END_OF_TURN));
-        roles.eom = roles.eom.or_else(|| control(&["<|eom_id|>"]));
+        roles.eot = roles.eot.or_else(|| control(vocab, &END_OF_TURN));
+        roles.eom = roles.eom.or_else(|| control(vocab, &["<|eom_id|>"]));
         let fills = [("fim_pad", &FILL_PADDING[..]), ("fim_rep", &FILL_REPOSITORY), ("fim_sep", &FILL_FILE)];
         for (name, texts) in fills {
-            let id = key(name)?.or_else(|| control(texts));
+            let id = key(name)?.or_else(|| control(vocab, texts));
             roles.eog.extend(id);
         }
-        roles.eog.extend(END_OF_GENERATION.iter().filter_map(|t| control(&[t])));
+        roles.eog.extend(END_OF_GENERATION.iter().filter_map(|t| control(vocab, &[t])));
+        // Where it is an ordinary token (Qwen's, gemma4's), `</s>` is a piece of HTML.
+        let closing = vocab.id(b"</s>").filter(|id| !vocab.kinds(*id).any(Kinds::NORMAL));
+        roles.eog.extend(closing.and_then(|_| control(vocab, &["</s>"])));
         roles.eog.extend([roles.eos, roles.eot, roles.eom].into_iter().flatten());
         let shown = ALWAYS_SHOWN.iter().filter_map(|t| vocab.id(t.as_bytes())).collect::<Vec<_>>();
         shown.iter().for_each(|id| vocab.set_kinds(*id, Kinds::USER));
@@ -109,19 +110,13 @@ impl Roles {
         Ok(roles)
     }
 
-    /// Two families use a well-known end within their turns: Harmony and Solar `<|end|>`, gemma4 `</s>`.
+    /// Harmony and Solar use `<|end|>`, which elsewhere ends a turn, within theirs.
     fn except(&mut self, vocab: &mut Vocab) {
         let has = |text: &str| vocab.id(text.as_bytes()).is_some_and(|id| self.eog.contains(&id));
-        let call = has("<|call|>") || has("<|calls|>");
-        let drops = [
-            ("<|end|>", Kinds::USER, call && (has("<|return|>") || has("<|flush|>"))),
-            ("</s>", Kinds::NORMAL, has("<|tool_response>") || has("<|plamo:eos|>")),
-        ];
-        for (text, kinds, _) in drops.into_iter().filter(|d| d.2) {
-            if let Some(id) = vocab.id(text.as_bytes()) {
-                self.eog.retain(|e| *e != id);
-                vocab.set_kinds(id, kinds);
-            }
+        let within = (has("<|call|>") || has("<|calls|>")) && (has("<|return|>") || has("<|flush|>"));
+        if let Some(id) = vocab.id(b"<|end|>").filter(|_| within) {
+            self.eog.retain(|e| *e != id);
+            vocab.set_kinds(id, Kinds::USER);
         }
     }
 }
@@ -142,9 +137,10 @@ impl Finder {
     pub(super) fn of(vocab: &Vocab, kinds: Kinds, except: Option<Kinds>) -> Finder {
         let wanted = |id: &u32| {
             let of = vocab.kinds(*id);
-            let text = vocab.text(*id);
-            let valid = !text.is_empty() && text.len() <= LONGEST && std::str::from_utf8(text).is_ok();
-            of.any(kinds) && !except.is_some_and(|e| of.any(e)) && valid
+            of.any(kinds) && !except.is_some_and(|e| of.any(e)) && {
+                let text = vocab.text(*id);
+                !text.is_empty() && text.len() <= LONGEST && std::str::from_utf8(text).is_ok()
+            }
         };
         let mut ids: Vec<u32> = (0..vocab.len()).filter(wanted).collect();
         ids.sort_by(|a, b| vocab.text(*a).cmp(vocab.text(*b)));

@@ -12,6 +12,9 @@ use super::wordpiece::WordPiece;
 use crate::error::{Error, Result};
 use crate::meta::Meta;
 
+/// Symbols count bytes in 32 bits (and a space may become three): a longer text is cut here, wherever that is.
+const LONGEST: usize = 1 << 30;
+
 /// A model's tokenizer. Immutable and shareable; holds the file's bytes of its vocabulary, not a copy.
 #[derive(Debug)]
 pub struct Tokenizer {
@@ -58,22 +61,22 @@ impl Tokenizer {
     /// [`Error::Unsupported`] for tokenizers and pre-tokenizers that are not known, [`Error::Format`] for damaged ones.
     pub fn from_meta(meta: &Meta, pre: Option<&str>) -> Result<Tokenizer> {
         let model = meta.str("tokenizer.ggml.model")?.to_owned();
+        if !["llama", "gpt2", "gemma4", "bert"].contains(&model.as_str()) {
+            let model: String = model.chars().take(64).collect();
+            return Err(Error::unsupported(format!(
+                "the tokenizer {model:?} is not supported: only llama, gpt2, gemma4 and bert are"
+            )));
+        }
         let mut vocab = Vocab::read(meta)?;
         let roles = Roles::read(meta, &mut vocab, &model)?;
         let pre = pre.or(meta.opt_str("tokenizer.ggml.pre")?).map(str::to_owned);
         let rules = match model.as_str() {
             "llama" => Rules::Spm(Spm::read(meta, &vocab, roles.unknown)?),
             "bert" => Rules::WordPiece(WordPiece::read(meta, &vocab, roles.unknown)?),
-            "gpt2" => {
+            "gemma4" => Rules::Bpe(Bpe::read(meta, &vocab, &pre::GEMMA4, false)?),
+            _ => {
                 let rules = pre::by_name(pre.as_deref().unwrap_or("default"))?;
                 Rules::Bpe(Bpe::read(meta, &vocab, rules, true)?)
-            }
-            "gemma4" => Rules::Bpe(Bpe::read(meta, &vocab, &pre::GEMMA4, false)?),
-            other => {
-                let other: String = other.chars().take(64).collect();
-                return Err(Error::unsupported(format!(
-                    "the tokenizer {other:?} is not supported: only llama, gpt2, gemma4 and bert are"
-                )));
             }
         };
         let adds = Adds::read(meta, &rules)?;
@@ -112,7 +115,10 @@ impl Tokenizer {
         out
     }
 
+    /// Appends the ids of a text without special tokens.
     fn plain(&self, text: &str, after_special: bool, out: &mut Vec<u32>) {
+        let cut = (0..=text.len().min(LONGEST)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        let (text, rest) = text.split_at(cut);
         if text.is_empty() {
             return;
         }
@@ -121,6 +127,7 @@ impl Tokenizer {
             Rules::Bpe(bpe) => bpe.encode(&self.vocab, text, out),
             Rules::WordPiece(pieces) => pieces.encode(&self.vocab, text, out),
         }
+        self.plain(rest, false, out);
     }
 
     /// The text of ids, with control tokens written out where `special`. Bytes that are no UTF-8 become U+FFFD.

@@ -43,24 +43,75 @@ impl Kinds {
 /// A table may put this many keys behind one another before it is refused: a well-mixed one stays below a hundred.
 pub(super) const MAX_PROBES: usize = 1024;
 
+/// An array of texts, kept in the file's own bytes.
+#[derive(Debug)]
+pub(super) struct Strings {
+    /// The array's elements as they are in the file: `u64` length and text, again and again.
+    bytes: Bytes,
+    /// Where each text starts in `bytes`; and the end of the last plus the 8 bytes that a length would take.
+    starts: Vec<u32>,
+    longest: usize,
+}
+
+impl Strings {
+    /// The array of this key.
+    pub(super) fn read(meta: &Meta, key: &str) -> Result<Strings> {
+        let array = meta.array(key)?;
+        if array.kind() != Kind::Str {
+            return Err(Error::format(format!("{key} should be an array of strings, but holds {:?}", array.kind())));
+        }
+        let bytes = meta.array_bytes(key)?;
+        if bytes.len() > u32::MAX as usize - 16 {
+            return Err(Error::format(format!("{key} is larger than 4 GiB: the file is damaged")));
+        }
+        let data: &[u8] = &bytes;
+        let mut starts = Vec::with_capacity(array.len().min(data.len() / 8) + 1);
+        let (mut at, mut longest) = (0, 0);
+        for _ in 0..array.len() {
+            let len = data.get(at..).and_then(|b| b.first_chunk()).map(|b| u64::from_le_bytes(*b));
+            let end = len.and_then(|n| usize::try_from(n).ok()).and_then(|n| n.checked_add(at + 8));
+            let Some(end) = end.filter(|end| *end <= data.len()) else {
+                return Err(Error::format(format!("{key} ends inside a string: the file is damaged")));
+            };
+            starts.push(at as u32 + 8);
+            longest = longest.max(end - at - 8);
+            at = end;
+        }
+        starts.push(at as u32 + 8);
+        Ok(Strings { bytes, starts, longest })
+    }
+
+    /// Number of texts.
+    pub(super) fn len(&self) -> u32 {
+        (self.starts.len() - 1) as u32
+    }
+
+    /// A text; empty where there is none of this index.
+    #[inline]
+    pub(super) fn get(&self, index: u32) -> &[u8] {
+        let index = index as usize;
+        match (self.starts.get(index), self.starts.get(index + 1)) {
+            (Some(start), Some(next)) => &self.bytes[*start as usize..*next as usize - 8],
+            _ => &[],
+        }
+    }
+}
+
 /// The tokens of a model.
 #[derive(Debug)]
 pub(super) struct Vocab {
-    /// The array's elements as they are in the file: `u64` length and text, again and again.
-    bytes: Bytes,
-    /// Where each text starts in `bytes`, and one past the last text (plus the 8 bytes a length would take).
-    starts: Vec<u32>,
+    texts: Strings,
     kinds: Vec<Kinds>,
+    hashes: Vec<u64>,
     /// Open addressing by the text's hash: id + 1 and the hash's upper half. Holds no empty text; of equal texts the first.
     table: Vec<(u32, u32)>,
-    longest: usize,
 }
 
 impl Vocab {
     /// Reads `tokenizer.ggml.tokens` and `.token_type`.
     pub(super) fn read(meta: &Meta) -> Result<Vocab> {
-        let (starts, bytes, longest) = strings(meta, "tokenizer.ggml.tokens")?;
-        let n = starts.len() - 1;
+        let texts = Strings::read(meta, "tokenizer.ggml.tokens")?;
+        let n = texts.len() as usize;
         let kinds = match meta.opt_array("tokenizer.ggml.token_type")? {
             None => vec![Kinds::NORMAL; n],
             Some(types) if types.len() < n => {
@@ -71,7 +122,8 @@ impl Vocab {
             }
             Some(types) => types.iter().take(n).map(|t| Kinds::from_type(t.as_i64().unwrap_or(0))).collect(),
         };
-        let mut vocab = Vocab { bytes, starts, kinds, table: vec![(0, 0); (2 * n).next_power_of_two()], longest };
+        let hashes = (0..texts.len()).map(|id| hash(texts.get(id))).collect();
+        let mut vocab = Vocab { texts, kinds, hashes, table: vec![(0, 0); (2 * n).next_power_of_two()] };
         vocab.fill()?;
         Ok(vocab)
     }
@@ -84,7 +136,7 @@ impl Vocab {
             if text.is_empty() {
                 continue;
             }
-            let hash = hash(text);
+            let hash = self.hash(id);
             let (mut slot, tag) = (hash as usize & mask, (hash >> 32) as u32);
             let mut probes = 0;
             while table[slot].0 != 0 && !(table[slot].1 == tag && self.text(table[slot].0 - 1) == text) {
@@ -104,21 +156,24 @@ impl Vocab {
 
     /// Number of tokens.
     pub(super) fn len(&self) -> u32 {
-        (self.starts.len() - 1) as u32
+        self.texts.len()
     }
 
     /// The longest text in bytes.
     pub(super) fn longest(&self) -> usize {
-        self.longest
+        self.texts.longest
     }
 
     /// A token's text as the file has it; empty for ids out of range.
+    #[inline]
     pub(super) fn text(&self, id: u32) -> &[u8] {
-        let id = id as usize;
-        match (self.starts.get(id), self.starts.get(id + 1)) {
-            (Some(start), Some(next)) => &self.bytes[*start as usize..*next as usize - 8],
-            _ => &[],
-        }
+        self.texts.get(id)
+    }
+
+    /// The hash of a token's text.
+    #[inline]
+    pub(super) fn hash(&self, id: u32) -> u64 {
+        self.hashes.get(id as usize).copied().unwrap_or(0)
     }
 
     /// A token's kinds; normal for ids out of range.
@@ -147,34 +202,8 @@ impl Vocab {
     }
 }
 
-/// Where the texts of an array of strings start (each behind its 8 bytes of length; and the end plus 8), their bytes,
-/// and the longest text's length.
-pub(super) fn strings(meta: &Meta, key: &str) -> Result<(Vec<u32>, Bytes, usize)> {
-    let array = meta.array(key)?;
-    let bytes = meta.array_bytes(key)?;
-    if array.kind() != Kind::Str {
-        return Err(Error::format(format!("{key} should be an array of strings, but holds {:?}", array.kind())));
-    }
-    if bytes.len() > u32::MAX as usize - 16 {
-        return Err(Error::format(format!("{key} is larger than 4 GiB: the file is damaged")));
-    }
-    let mut starts = Vec::with_capacity(array.len().min(bytes.len() / 8) + 1);
-    let (mut at, mut longest) = (0, 0);
-    for _ in 0..array.len() {
-        let len = bytes.get(at..).and_then(|b| b.first_chunk()).map(|b| u64::from_le_bytes(*b));
-        let end = len.and_then(|n| usize::try_from(n).ok()).and_then(|n| n.checked_add(at + 8));
-        let Some(end) = end.filter(|end| *end <= bytes.len()) else {
-            return Err(Error::format(format!("{key} ends inside a string: the file is damaged")));
-        };
-        starts.push(at as u32 + 8);
-        longest = longest.max(end - at - 8);
-        at = end;
-    }
-    starts.push(at as u32 + 8);
-    Ok((starts, bytes, longest))
-}
-
 /// A fast hash of bytes, eight at a time by folded multiplication. Not against an adversary: tables bound their probes.
+#[inline]
 pub(super) fn hash(bytes: &[u8]) -> u64 {
     let mut state = 0x9E37_79B9_7F4A_7C15 ^ bytes.len() as u64;
     let mut chunks = bytes.chunks_exact(8);
@@ -188,6 +217,7 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
 }
 
 /// Mixes 64 bits: the two halves of a 128-bit product, xored.
+#[inline]
 pub(super) fn fold(word: u64) -> u64 {
     let product = u128::from(word) * 0xE703_7ED1_A0B4_28DB;
     (product as u64) ^ (product >> 64) as u64

@@ -103,7 +103,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Walks a well-formed file and notes its fields.
-fn seed(bytes: Vec<u8>) -> Seed {
+pub(crate) fn seed(bytes: Vec<u8>) -> Seed {
     let mut fields = vec![4..8, 8..16, 16..24];
     let mut at = 24;
     for _ in 0..u64_at(&bytes, 16) {

@@ -126,6 +126,32 @@ impl Lanes for Avx512 {
         bytes(p: *const u8) -> __m512i = _mm512_loadu_si512(p.cast());
         bytes4(p: *const u8) -> __m512i = _mm512_set1_epi32(p.cast::<i32>().read_unaligned());
         bytes_store(p: *mut u8, v: __m512i) = _mm512_storeu_si512(p.cast(), v);
+        as_bytes(v: __m512) -> __m512i = _mm512_castps_si512(v);
+        transpose(v: &mut [__m512i; 16]) = {
+            let mut t = *v;
+            for i in 0..8 {
+                t[2 * i] = _mm512_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+                t[2 * i + 1] = _mm512_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+            }
+            // In each 128-bit part: v[4q + c] has column c (of the part's four) of rows 4q to 4q + 3.
+            for q in 0..4 {
+                v[4 * q] = _mm512_unpacklo_epi64(t[4 * q], t[4 * q + 2]);
+                v[4 * q + 1] = _mm512_unpackhi_epi64(t[4 * q], t[4 * q + 2]);
+                v[4 * q + 2] = _mm512_unpacklo_epi64(t[4 * q + 1], t[4 * q + 3]);
+                v[4 * q + 3] = _mm512_unpackhi_epi64(t[4 * q + 1], t[4 * q + 3]);
+            }
+            for c in 0..4 {
+                let a = _mm512_shuffle_i32x4::<0b10_00_10_00>(v[c], v[4 + c]);
+                let b = _mm512_shuffle_i32x4::<0b11_01_11_01>(v[c], v[4 + c]);
+                let d = _mm512_shuffle_i32x4::<0b10_00_10_00>(v[8 + c], v[12 + c]);
+                let e = _mm512_shuffle_i32x4::<0b11_01_11_01>(v[8 + c], v[12 + c]);
+                t[c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(a, d);
+                t[8 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(a, d);
+                t[4 + c] = _mm512_shuffle_i32x4::<0b10_00_10_00>(b, e);
+                t[12 + c] = _mm512_shuffle_i32x4::<0b11_01_11_01>(b, e);
+            }
+            *v = t;
+        };
         or(a: __m512i, b: __m512i) -> __m512i = _mm512_or_si512(a, b);
         <const BITS: u32> shl(a: __m512i) -> __m512i = _mm512_slli_epi16::<BITS>(a);
         dp(acc: __m512i, w: __m512i, x: __m512i) -> __m512i = _mm512_dpbusd_epi32(acc, w, x);

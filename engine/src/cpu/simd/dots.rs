@@ -124,6 +124,19 @@ pub(crate) trait Plain {
     /// # Safety
     /// `LANES` elements are readable at `p`; the instruction set is there.
     unsafe fn load<S: Lanes>(p: *const u8) -> S::F;
+    /// The first `n` elements, then zeros.
+    ///
+    /// # Safety
+    /// `n < LANES` elements are readable at `p`; the instruction set is there.
+    #[inline(always)]
+    unsafe fn load_part<S: Lanes>(p: *const u8, n: usize) -> S::F {
+        let mut buffer = [0_u8; 16 * 4];
+        // SAFETY: `n < LANES` elements are readable; the buffer holds a whole vector.
+        unsafe {
+            std::ptr::copy_nonoverlapping(p, buffer.as_mut_ptr(), n * Self::BYTES);
+            Self::load::<S>(buffer.as_ptr())
+        }
+    }
 }
 
 macro_rules! plain {

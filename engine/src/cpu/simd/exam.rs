@@ -6,7 +6,7 @@ use super::{Table, available, scalar};
 use crate::dtype::DType;
 
 /// A small generator with a fixed seed (xorshift64*), so that a failure can be seen again.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -21,12 +21,12 @@ impl Random {
         (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
     }
 
-    fn floats(&mut self, n: usize) -> Vec<f32> {
+    pub(crate) fn floats(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.float()).collect()
     }
 
     /// Random blocks: any quants, block scales (F16 fields) of magnitude `scale` times -1 to 1.
-    fn weights(&mut self, dtype: DType, n: usize, scale: f32) -> Vec<u8> {
+    pub(crate) fn weights(&mut self, dtype: DType, n: usize, scale: f32) -> Vec<u8> {
         let bytes = dtype.bytes_for(n).unwrap();
         let mut out: Vec<u8> = (0..bytes).map(|_| self.next() as u8).collect();
         let fields: &[usize] = match dtype {
@@ -191,7 +191,7 @@ fn dots_equal_scalar() {
                     let x: Vec<Vec<f32>> = (0..rows).map(|_| random.floats(k)).collect();
                     let x: Vec<&[f32]> = x.iter().map(Vec::as_slice).collect();
                     let (mut got, mut expected) = (vec![0.0; rows], vec![0.0; rows]);
-                    let mut check = |form: &str, got: &[f32], expected: &[f32]| {
+                    let check = |form: &str, got: &[f32], expected: &[f32]| {
                         for r in 0..rows {
                             let bound = SUM_ORDER * magnitude(*dtype, w, x[r]);
                             let (g, e) = (got[r], expected[r]);

@@ -352,7 +352,7 @@ unsafe fn block<S: Lanes, T: Plain, const R: usize>(
         }
         if whole < head_dim {
             let n = head_dim - whole;
-            let k = k.map(|k| load_part::<S, T>(k.add(whole * T::BYTES), n));
+            let k = k.map(|k| T::load_part::<S>(k.add(whole * T::BYTES), n));
             for (acc, q) in acc.iter_mut().zip(q) {
                 let q = S::load_part(q.add(whole), n);
                 for (acc, k) in acc.iter_mut().zip(k) {
@@ -363,16 +363,6 @@ unsafe fn block<S: Lanes, T: Plain, const R: usize>(
         for (out, acc) in out.iter_mut().zip(acc) {
             *out = acc.map(|acc| S::sum(acc));
         }
-    }
-}
-
-#[inline(always)]
-unsafe fn load_part<S: Lanes, T: Plain>(p: *const u8, n: usize) -> S::F {
-    let mut buffer = [0_u8; 16 * 4];
-    // SAFETY: `n < LANES` elements are readable; the buffer holds a whole vector.
-    unsafe {
-        std::ptr::copy_nonoverlapping(p, buffer.as_mut_ptr(), n * T::BYTES);
-        T::load::<S>(buffer.as_ptr())
     }
 }
 
@@ -411,7 +401,7 @@ unsafe fn values<S: Lanes, T: Plain>(weights: &[f32], page: &[u8], head_dim: usi
                 }
                 for p in 0..positions {
                     let v = page.as_ptr().add((p * head_dim + at) * T::BYTES);
-                    let v = if n == S::LANES { T::load::<S>(v) } else { load_part::<S, T>(v, n) };
+                    let v = if n == S::LANES { T::load::<S>(v) } else { T::load_part::<S>(v, n) };
                     for (r, sum) in sums[..rows].iter_mut().enumerate() {
                         *sum = S::fma(S::splat(*weights.as_ptr().add(r * positions + p)), v, *sum);
                     }

@@ -79,6 +79,10 @@ pub(crate) trait Lanes: Copy {
     /// Four bytes in every lane.
     unsafe fn bytes4(p: *const u8) -> Self::Q;
     unsafe fn bytes_store(p: *mut u8, v: Self::Q);
+    /// The bits of floats.
+    unsafe fn as_bytes(v: Self::F) -> Self::Q;
+    /// Transposes the first `LANES` vectors as a matrix of four-byte elements.
+    unsafe fn transpose(v: &mut [Self::Q; 16]);
     unsafe fn or(a: Self::Q, b: Self::Q) -> Self::Q;
     /// Each byte shifted; no bit may leave its byte.
     unsafe fn shl<const BITS: u32>(a: Self::Q) -> Self::Q;

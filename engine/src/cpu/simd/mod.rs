@@ -14,10 +14,11 @@ mod lanes;
 pub mod q8;
 mod scalar;
 mod table;
+pub(crate) mod tile;
 mod unpack;
 
 #[cfg(test)]
-mod exam;
+pub(crate) mod exam;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -84,6 +85,24 @@ pub(crate) struct TypeKernels {
     pub(crate) dots_f32: fn(w: &[u8], x: &[&[f32]], out: &mut [f32]),
     /// With quantised activations; quantised types only.
     pub(crate) dots_q8: fn(w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
+    /// The form for many rows, where there is one: of quantised types with quantised activations, of plain types with
+    /// floats.
+    pub(crate) tile: Option<TileKernels>,
+}
+
+/// The many-rows form of a weight type. Each result has the same bits as from the dots.
+#[derive(Clone, Copy)]
+pub(crate) struct TileKernels {
+    /// Weight rows of a tile: the lanes of a vector.
+    pub(crate) lanes: usize,
+    /// Activation rows of a panel.
+    pub(crate) rows: usize,
+    /// The layout of the panels: group length (1 for floats) and offset.
+    pub(crate) layout: (usize, i32),
+    /// Unpacks up to `lanes` weight rows of so many bytes.
+    pub(crate) unpack: fn(w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+    /// Multiplies the tile with a panel; `out[row * lanes + column]`.
+    pub(crate) multiply: fn(tile: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
 }
 
 impl Table {
@@ -118,16 +137,11 @@ pub fn available() -> Vec<&'static Table> {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
-        if has!("avx512f")
-            && has!("avx512bw")
-            && has!("avx512vl")
-            && has!("avx512dq")
-            && has!("avx512vnni")
-            && has!("avx2")
-            && has!("fma")
-            && has!("f16c")
-        {
-            tables.push(&avx512::TABLE);
+        if has!("avx2") && has!("fma") && has!("f16c") {
+            tables.push(&avx2::TABLE);
+            if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
+                tables.push(&avx512::TABLE);
+            }
         }
     }
     tables

@@ -39,6 +39,7 @@ macro_rules! kernels {
         TypeKernels {
             dots_f32: |w, x, out| dots_f32(DType::$name, w, x, out),
             dots_q8: |w, x, out| dots_q8(DType::$name, w, x, out),
+            tile: None,
         }
     };
 }

@@ -25,6 +25,15 @@ macro_rules! blocks {
         $crate::cpu::simd::TypeKernels {
             dots_q8: entry!($features, (w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
                 dots::dots_q8::<$lanes, formats::$format>),
+            tile: Some($crate::cpu::simd::TileKernels {
+                lanes: <$lanes as Lanes>::LANES,
+                rows: <$lanes as Lanes>::ROWS_Q,
+                layout: (<formats::$format as formats::Format>::GROUP, formats::offset::<$lanes, formats::$format>()),
+                unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+                    tile::unpack_q8::<$lanes, formats::$format>),
+                multiply: entry!($features, (w: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
+                    tile::multiply_q8::<$lanes, formats::$format, { <$lanes as Lanes>::ROWS_Q }>),
+            }),
             ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$format)]
         }
     };
@@ -37,6 +46,15 @@ macro_rules! plain {
         $crate::cpu::simd::TypeKernels {
             dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 dots::dots_plain::<$lanes, dots::$format>),
+            tile: Some($crate::cpu::simd::TileKernels {
+                lanes: <$lanes as Lanes>::LANES,
+                rows: <$lanes as Lanes>::ROWS_F,
+                layout: (1, 0),
+                unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+                    tile::unpack_plain::<$lanes, dots::$format>),
+                multiply: entry!($features, (w: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
+                    tile::multiply_f32::<$lanes, { <$lanes as Lanes>::ROWS_F }>),
+            }),
             ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$format)]
         }
     };
@@ -48,7 +66,7 @@ macro_rules! table {
     ($lanes:ty, $name:literal, $features:literal) => {
         use $crate::cpu::simd::q8::{Q8Row, Q8RowMut};
         use $crate::cpu::simd::table::{blocks, entry, plain};
-        use $crate::cpu::simd::{Table, dots, floats, formats, scalar};
+        use $crate::cpu::simd::{Table, dots, floats, formats, scalar, tile};
         use $crate::dtype::DType;
 
         /// The table of this instruction set. Only `available` may hand it out.

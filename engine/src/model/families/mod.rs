@@ -4,6 +4,7 @@ use super::common::{self, Keys};
 use super::spec::ModelSpec;
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
+use crate::meta::shown;
 use crate::plan::RopeStyle;
 
 type Family = fn(&Keys) -> Result<ModelSpec>;
@@ -20,7 +21,8 @@ pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
         let known: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
         let known = known.join(", ");
-        return Err(Error::unsupported(format!("architecture {arch:?} is not supported yet (known: {known})")));
+        let arch = shown(arch.as_bytes());
+        return Err(Error::unsupported(format!("architecture {arch} is not supported yet (known: {known})")));
     };
     family(&Keys { file, arch })
 }

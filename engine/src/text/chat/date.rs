@@ -165,7 +165,7 @@ fn put(out: &mut String, code: char, f: &Fields, now: Now) {
             let (day, month) = (&day_name[..3], &month_name[..3]);
             write!(out, "{day} {month} {:2} {:02}:{:02}:{:02} {}", f.day, f.hour, f.minute, f.second, f.year)
         }
-        'n' => write!(out, "\n"),
+        'n' => writeln!(out),
         't' => write!(out, "\t"),
         '%' => write!(out, "%"),
         other => write!(out, "%{other}"),

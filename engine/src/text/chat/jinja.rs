@@ -4,13 +4,14 @@ use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 
 use super::date::{Now, strftime};
+use super::guard::{MAX_TEXT, install, spend_text};
 use super::json::{Style, display};
-
-/// A rendered prompt is at most this long.
-pub(super) const MAX_OUTPUT: usize = 16 << 20;
 
 /// Steps that a rendering may take: a long chat with many tools takes some ten thousands.
 const FUEL: u64 = 5_000_000;
+
+/// Scopes that may be open at once; a macro call takes four. Their stack must fit a small thread's.
+const MAX_FRAMES: usize = 160;
 
 /// The name under which a render passes its clock, out of a template's reach.
 pub(super) const CLOCK: &str = "ir_clock";
@@ -23,17 +24,19 @@ pub(super) fn environment() -> Environment<'static> {
     env.set_syntax(syntax);
     env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
-    env.set_recursion_limit(100);
+    env.set_recursion_limit(MAX_FRAMES);
     env.set_fuel(Some(FUEL));
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    env.set_formatter(|out, _, value| {
+    env.set_formatter(|out, state, value| {
         if let Some(text) = value.as_str() {
+            spend_text(state, text.len())?;
             return out.write_str(text).map_err(Error::from);
         }
         let mut text = String::new();
-        display(&mut text, value, MAX_OUTPUT)?;
+        display(&mut text, value, MAX_TEXT)?;
+        spend_text(state, text.len())?;
         out.write_str(&text).map_err(Error::from)
     });
+    install(&mut env);
     env.add_function("raise_exception", raise_exception);
     env.add_function("strftime_now", strftime_now);
     env.add_filter("tojson", tojson);
@@ -51,7 +54,8 @@ pub(super) struct Raised(pub(super) String);
 
 fn raise_exception(message: Value) -> Result<Value, Error> {
     let mut text = String::new();
-    display(&mut text, &message, 4096)?;
+    display(&mut text, &message, MAX_TEXT)?;
+    let text = text.chars().take(1000).collect();
     Err(invalid("the template refused").with_source(Raised(text)))
 }
 
@@ -83,7 +87,7 @@ fn tojson(value: Value, args: Rest<Value>, options: Kwargs) -> Result<String, Er
         indent: indent.map(|v| v.as_usize().ok_or_else(|| invalid("indent must be a number"))).transpose()?,
         ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
         sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-        limit: MAX_OUTPUT,
+        limit: MAX_TEXT,
         ..Style::default()
     };
     if let Some(pair) = separators {

@@ -3,6 +3,7 @@
 
 mod date;
 mod fallback;
+mod guard;
 mod jinja;
 mod json;
 mod message;
@@ -17,9 +18,6 @@ use crate::meta::Meta;
 pub use date::Now;
 pub use message::{Message, ToolCall};
 pub use think::{Split, ThinkSplitter, ThinkTags};
-
-/// A template's source may be this long, in bytes. Those of the hub reach some 20 KB.
-const MAX_SOURCE: usize = 1 << 20;
 
 /// Where a template comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +66,6 @@ pub struct ChatTemplate {
     /// Whether there is a variant for chats with tools.
     tool_use: bool,
     tags: Option<ThinkTags>,
-    switches: bool,
 }
 
 impl ChatTemplate {
@@ -93,15 +90,10 @@ impl ChatTemplate {
     pub fn new(main: &str, tool_use: Option<&str>) -> Result<ChatTemplate> {
         let mut env = jinja::environment();
         for (name, text) in [Some(("main", main)), tool_use.map(|t| ("tools", t))].into_iter().flatten() {
-            if text.len() > MAX_SOURCE {
-                return Err(Error::limit(format!("the chat template is longer than {MAX_SOURCE} bytes")));
-            }
-            env.add_template_owned(name, text.to_owned()).map_err(|e| sentence(&e))?;
+            env.add_template_owned(name, guard::compile(text)?).map_err(|e| sentence(&e))?;
         }
-        let names = |word: &str| main.contains(word) || tool_use.is_some_and(|t| t.contains(word));
         let tags = ThinkTags::of_template(main).or_else(|| ThinkTags::of_template(tool_use?));
-        let switches = names("enable_thinking");
-        Ok(ChatTemplate { env, source: Source::File, tool_use: tool_use.is_some(), tags, switches })
+        Ok(ChatTemplate { env, source: Source::File, tool_use: tool_use.is_some(), tags })
     }
 
     /// Where the template comes from.
@@ -116,12 +108,15 @@ impl ChatTemplate {
 
     /// Whether the model is known to reason before it answers.
     pub fn thinks(&self) -> bool {
-        self.tags.is_some() || self.switches
+        self.tags.is_some() || self.can_switch_thinking()
     }
 
-    /// Whether the template listens to [`RenderInput::think`].
+    /// Whether the template listens to [`RenderInput::think`] (found by rendering both).
     pub fn can_switch_thinking(&self) -> bool {
-        self.switches
+        let messages = [Message::new("user", "hello")];
+        let base = RenderInput { messages: &messages, add_generation_prompt: true, ..RenderInput::default() };
+        let [on, off] = [true, false].map(|t| self.render(&RenderInput { think: Some(t), ..base.clone() }));
+        matches!((on, off), (Ok(on), Ok(off)) if on != off)
     }
 
     /// Whether a system message finds its way into the prompt (found by rendering one).
@@ -178,8 +173,8 @@ struct Limited(Vec<u8>);
 
 impl std::io::Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > jinja::MAX_OUTPUT {
-            return Err(std::io::Error::other(format!("the prompt is longer than {} bytes", jinja::MAX_OUTPUT)));
+        if self.0.len() + bytes.len() > guard::MAX_TEXT {
+            return Err(std::io::Error::other(format!("the prompt is longer than {} bytes", guard::MAX_TEXT)));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -221,6 +216,9 @@ fn sentence(error: &minijinja::Error) -> Error {
     while let Some(inner) = source {
         if let Some(raised) = inner.downcast_ref::<jinja::Raised>() {
             return Error::Template(raised.0.clone());
+        }
+        if let Some(limit) = inner.downcast_ref::<std::io::Error>() {
+            return Error::Template(limit.to_string());
         }
         source = inner.source();
     }

@@ -1,0 +1,389 @@
+//! The many-rows form of Linear: `LANES` weight rows are unpacked into a tile once and multiplied with every panel of
+//! activation rows, lanes being output columns. Written over `lanes`.
+//!
+//! Groups are visited lane by lane (all groups `g` with `g % LANES == lane`), lanes in the order in which a tree adds
+//! them, so that every sum is formed exactly as in `dots` and has the same bits.
+
+use super::dots::Plain;
+use super::formats::{Format, offset, unit};
+use super::lanes::Lanes;
+use super::q8::{BLOCK, Q8Row};
+
+/// Weight rows of a tile, and rows of a panel, at most.
+pub(crate) const MOST: usize = 16;
+/// Bytes of the longest unit: 16 blocks of Q8_0.
+const UNIT_BYTES: usize = 16 * 34;
+
+/// A tile of weight rows, used again from tile to tile.
+#[derive(Debug, Default)]
+pub(crate) struct Weights {
+    /// Quants: position, four elements, column, element.
+    quants: Vec<u8>,
+    /// Scales (or, for plain types, elements): position, column.
+    scales: Vec<f32>,
+    /// Minima: position, column.
+    mins: Vec<f32>,
+}
+
+/// Activation rows in panels, in the order that the tile kernel reads them.
+#[derive(Debug, Default)]
+pub(crate) struct Panels {
+    /// Which layout this is: group length (1 for floats) and offset.
+    pub(crate) layout: (usize, i32),
+    rows: usize,
+    /// Positions of a panel.
+    n: usize,
+    /// Position, row, element.
+    quants: Vec<i8>,
+    /// Scales (or elements): position, row.
+    scales: Vec<f32>,
+    /// `-offset * sum`: position, row.
+    offsets: Vec<i32>,
+    /// `scale * sum`: position, row.
+    sums: Vec<f32>,
+}
+
+/// The lane that comes at `rank` when a tree over `lanes` lanes is walked from left to right.
+const fn lane_at(rank: usize, lanes: usize) -> usize {
+    rank.reverse_bits() >> (usize::BITS - lanes.trailing_zeros())
+}
+
+/// How many of `n` groups fall on `lane`.
+const fn in_lane(n: usize, lane: usize, lanes: usize) -> usize {
+    (n + lanes - 1 - lane) / lanes
+}
+
+/// The first position of each lane.
+fn starts(n: usize, lanes: usize) -> [usize; 32] {
+    let (mut starts, mut at) = ([0; 32], 0);
+    for rank in 0..lanes {
+        starts[lane_at(rank, lanes)] = at;
+        at += in_lane(n, lane_at(rank, lanes), lanes);
+    }
+    starts
+}
+
+/// One panel, to be filled.
+pub(crate) struct PanelMut<'a> {
+    rows: usize,
+    n: usize,
+    layout: (usize, i32),
+    quants: &'a mut [i8],
+    scales: &'a mut [f32],
+    offsets: &'a mut [i32],
+    sums: &'a mut [f32],
+}
+
+impl Panels {
+    /// Makes room for `total` rows of `k` columns in panels of `rows`, and gives the panels to be filled.
+    pub(crate) fn resize(
+        &mut self,
+        total: usize,
+        k: usize,
+        layout: (usize, i32),
+        rows: usize,
+    ) -> impl Iterator<Item = PanelMut<'_>> {
+        let (group, _) = layout;
+        let n = k / group;
+        let (len, size) = (total.div_ceil(rows) * rows * n, rows * n);
+        (self.layout, self.rows, self.n) = (layout, rows, n);
+        let quants = if group == 1 { 0 } else { len };
+        self.quants.resize(quants * group, 0);
+        self.scales.resize(len, 0.0);
+        self.offsets.resize(quants, 0);
+        self.sums.resize(quants, 0.0);
+        let mut rest = (&mut self.quants[..], &mut self.offsets[..], &mut self.sums[..]);
+        self.scales.chunks_exact_mut(size).map(move |scales| {
+            let take = if group == 1 { 0 } else { size };
+            PanelMut {
+                rows,
+                n,
+                layout,
+                scales,
+                quants: rest.0.split_off_mut(..take * group).unwrap_or_default(),
+                offsets: rest.1.split_off_mut(..take).unwrap_or_default(),
+                sums: rest.2.split_off_mut(..take).unwrap_or_default(),
+            }
+        })
+    }
+}
+
+impl PanelMut<'_> {
+    /// Lays out quantised rows for vectors of `lanes`.
+    pub(crate) fn pack_q8(&mut self, x: &[Q8Row<'_>], lanes: usize) {
+        let (group, offset) = self.layout;
+        let starts = starts(self.n, lanes);
+        for (i, x) in x.iter().enumerate() {
+            let sums = if group == BLOCK { x.sums } else { x.sums16 };
+            for (g, (quants, sum)) in x.quants.chunks_exact(group).zip(sums).take(self.n).enumerate() {
+                let at = (starts[g % lanes] + g / lanes) * self.rows + i;
+                self.quants[at * group..][..group].copy_from_slice(quants);
+                self.scales[at] = x.scales[g * group / BLOCK];
+                self.offsets[at] = -offset * sum;
+                self.sums[at] = self.scales[at] * *sum as f32;
+            }
+        }
+    }
+
+    /// Lays out float rows; the tile's lanes are `2 * lanes` elements apart.
+    pub(crate) fn pack_f32(&mut self, x: &[&[f32]], lanes: usize) {
+        let starts = starts(self.n, 2 * lanes);
+        for (i, x) in x.iter().enumerate() {
+            for (step, x) in x.chunks(2 * lanes).enumerate() {
+                for (v, start) in x.iter().zip(starts) {
+                    self.scales[(start + step) * self.rows + i] = *v;
+                }
+            }
+        }
+    }
+}
+
+/// Row pointers of a tile; rows that are missing repeat the last one.
+#[inline(always)]
+fn row_pointers(w: &[u8], row_bytes: usize, lanes: usize) -> [*const u8; MOST] {
+    assert!(row_bytes > 0 && w.len().is_multiple_of(row_bytes) && (1..=lanes).contains(&(w.len() / row_bytes)));
+    let last = w.len() / row_bytes - 1;
+    std::array::from_fn(|r| w[r.min(last) * row_bytes..].as_ptr())
+}
+
+/// Fills the tile with the rows in `w`, at most `LANES` rows of `row_bytes`.
+///
+/// # Safety
+/// Needs the instruction set `S`.
+#[inline(always)]
+pub(crate) unsafe fn unpack_q8<S: Lanes, T: Format>(w: &[u8], row_bytes: usize, tile: &mut Weights) {
+    let pointers = row_pointers(w, row_bytes, S::LANES);
+    assert!(row_bytes.is_multiple_of(T::BYTES));
+    let k = row_bytes / T::BYTES * T::LEN;
+    let n = k / T::GROUP;
+    tile.quants.resize(n * T::GROUP * S::LANES, 0);
+    tile.scales.resize(n * S::LANES, 0.0);
+    tile.mins.resize(if T::MINS { n * S::LANES } else { 0 }, 0.0);
+    let unit_bytes = unit::<S, T>() / T::LEN * T::BYTES;
+    let starts = starts(n, S::LANES);
+    // SAFETY: whole units lie in each row; the rest is copied into zeroed units.
+    unsafe {
+        for u in 0..row_bytes / unit_bytes {
+            unpack_unit::<S, T>(&pointers.map(|p| p.wrapping_add(u * unit_bytes)), u, n, &starts, tile);
+        }
+        let rest = row_bytes % unit_bytes;
+        if rest > 0 {
+            let mut padded = [[0_u8; UNIT_BYTES]; MOST];
+            for (padded, p) in padded.iter_mut().zip(pointers).take(S::LANES) {
+                std::ptr::copy_nonoverlapping(p.add(row_bytes - rest), padded.as_mut_ptr(), rest);
+            }
+            let pointers = std::array::from_fn(|r| padded[r].as_ptr());
+            unpack_unit::<S, T>(&pointers, row_bytes / unit_bytes, n, &starts, tile);
+        }
+    }
+}
+
+/// Unpacks unit `u` of all rows into the positions of its groups; groups from `n` on are padding and left out.
+#[inline(always)]
+unsafe fn unpack_unit<S: Lanes, T: Format>(
+    rows: &[*const u8; MOST],
+    u: usize,
+    n: usize,
+    starts: &[usize; 32],
+    tile: &mut Weights,
+) {
+    let (vectors, subs) = (T::GROUP / 4, unit::<S, T>() / (S::LANES * T::GROUP));
+    // SAFETY: a unit is readable behind each of the first `LANES` row pointers; every store is to a position of a
+    // group below `n`, for which `unpack_q8` made room.
+    unsafe {
+        for sub in 0..subs {
+            // Lane `g` of this vector of groups is at position `starts[g] + step`.
+            let step = u * subs + sub;
+            let exists = |lane: usize| step * S::LANES + lane < n;
+            let mut scales = [S::bytes(rows[0]); MOST];
+            let mut mins = scales;
+            for r in 0..S::LANES {
+                let (scale, min) = T::scales::<S>(rows[r], sub);
+                (scales[r], mins[r]) = (S::as_bytes(scale), S::as_bytes(min));
+            }
+            S::transpose(&mut scales);
+            if T::MINS {
+                S::transpose(&mut mins);
+            }
+            for lane in (0..S::LANES).filter(|l| exists(*l)) {
+                let at = (starts[lane] + step) * S::LANES;
+                S::bytes_store(tile.scales.as_mut_ptr().add(at).cast(), scales[lane]);
+                if T::MINS {
+                    S::bytes_store(tile.mins.as_mut_ptr().add(at).cast(), mins[lane]);
+                }
+            }
+            for i in 0..vectors {
+                let mut quants = scales;
+                for r in 0..S::LANES {
+                    quants[r] = T::quants::<S>(rows[r], sub * vectors + i);
+                }
+                S::transpose(&mut quants);
+                for d in 0..S::LANES {
+                    let element = (i * S::LANES + d) * 4;
+                    let (lane, within) = (element / T::GROUP, element % T::GROUP);
+                    if exists(lane) {
+                        let at = ((starts[lane] + step) * T::GROUP + within) * S::LANES;
+                        S::bytes_store(tile.quants.as_mut_ptr().add(at), quants[d]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Multiplies the tile with panel `panel`: `out[row * LANES + column]` for `ROWS` rows.
+///
+/// # Safety
+/// Needs the instruction set `S`.
+#[inline(always)]
+pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
+    tile: &Weights,
+    x: &Panels,
+    panel: usize,
+    out: &mut [f32],
+) {
+    let (n, first) = (x.n, panel * x.n * ROWS);
+    assert!(x.rows == ROWS && x.layout == (T::GROUP, offset::<S, T>()) && out.len() == ROWS * S::LANES);
+    assert!(first + n * ROWS <= x.scales.len() && x.quants.len() == x.scales.len() * T::GROUP);
+    assert!(x.offsets.len() == x.scales.len() && x.sums.len() == x.scales.len());
+    assert!(tile.scales.len() == n * S::LANES && tile.quants.len() == n * S::LANES * T::GROUP);
+    assert!(tile.mins.len() == if T::MINS { n * S::LANES } else { 0 });
+    // SAFETY: positions stay below `n`, for which both sides have room.
+    unsafe {
+        let mut w = (tile.quants.as_ptr(), tile.scales.as_ptr(), tile.mins.as_ptr());
+        let mut x = (
+            x.quants.as_ptr().add(first * T::GROUP),
+            x.scales.as_ptr().add(first),
+            x.offsets.as_ptr().add(first),
+            x.sums.as_ptr().add(first),
+        );
+        let mut tree = Tree::<S, ROWS>::new();
+        for rank in 0..S::LANES {
+            let mut acc = [S::zero(); ROWS];
+            for _ in 0..in_lane(n, lane_at(rank, S::LANES), S::LANES) {
+                let mut dots = [S::int(0); ROWS];
+                if offset::<S, T>() != 0 {
+                    for (r, dot) in dots.iter_mut().enumerate() {
+                        *dot = S::int(*x.2.add(r));
+                    }
+                }
+                for four in 0..T::GROUP / 4 {
+                    let w = S::bytes(w.0.add(four * 4 * S::LANES));
+                    for (r, dot) in dots.iter_mut().enumerate() {
+                        let x = S::bytes4(x.0.add(r * T::GROUP + four * 4).cast());
+                        *dot = if T::WIDE { S::dp_wide(*dot, w, x) } else { S::dp(*dot, w, x) };
+                    }
+                }
+                let scale = S::load(w.1);
+                for (r, (acc, dot)) in acc.iter_mut().zip(dots).enumerate() {
+                    *acc = S::fma(S::mul(scale, S::splat(*x.1.add(r))), S::to_f(dot), *acc);
+                }
+                if T::MINS {
+                    let min = S::sub(S::zero(), S::load(w.2));
+                    for (r, acc) in acc.iter_mut().enumerate() {
+                        *acc = S::fma(min, S::splat(*x.3.add(r)), *acc);
+                    }
+                    w.2 = w.2.add(S::LANES);
+                }
+                (w.0, w.1) = (w.0.add(T::GROUP * S::LANES), w.1.add(S::LANES));
+                x = (x.0.add(ROWS * T::GROUP), x.1.add(ROWS), x.2.add(ROWS), x.3.add(ROWS));
+            }
+            tree.push(rank, acc);
+        }
+        tree.finish(S::LANES, out);
+    }
+}
+
+/// Sums of lanes on their way to the root: level `l` holds the sum of `2^l` lanes, as the digits of a binary counter.
+struct Tree<S: Lanes, const ROWS: usize>([[S::F; ROWS]; 6]);
+
+impl<S: Lanes, const ROWS: usize> Tree<S, ROWS> {
+    #[inline(always)]
+    unsafe fn new() -> Self {
+        // SAFETY: no memory is touched.
+        Tree(unsafe { [[S::zero(); ROWS]; 6] })
+    }
+
+    #[inline(always)]
+    unsafe fn push(&mut self, rank: usize, mut acc: [S::F; ROWS]) {
+        let level = (!rank).trailing_zeros() as usize;
+        for left in &self.0[..level] {
+            for (acc, left) in acc.iter_mut().zip(left) {
+                // SAFETY: no memory is touched.
+                *acc = unsafe { S::add(*left, *acc) };
+            }
+        }
+        self.0[level] = acc;
+    }
+
+    #[inline(always)]
+    unsafe fn finish(&self, lanes: usize, out: &mut [f32]) {
+        let root = &self.0[lanes.trailing_zeros() as usize];
+        for (out, root) in out.chunks_exact_mut(S::LANES).zip(root) {
+            // SAFETY: a chunk holds a vector.
+            unsafe { S::store(out.as_mut_ptr(), *root) };
+        }
+    }
+}
+
+/// Fills the tile with the rows in `w`, at most `LANES` rows of `row_bytes`, as floats.
+///
+/// # Safety
+/// Needs the instruction set `S`.
+#[inline(always)]
+pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain>(w: &[u8], row_bytes: usize, tile: &mut Weights) {
+    let pointers = row_pointers(w, row_bytes, S::LANES);
+    let n = row_bytes / T::BYTES;
+    tile.scales.resize(n * S::LANES, 0.0);
+    let (starts, lanes) = (starts(n, 2 * S::LANES), 2 * S::LANES);
+    // SAFETY: whole vectors lie in each row, the rest is copied into zeroed buffers; elements from `n` on are left out.
+    unsafe {
+        for first in (0..n).step_by(S::LANES) {
+            let mut v = [S::as_bytes(S::zero()); MOST];
+            let have = (n - first).min(S::LANES);
+            for r in 0..S::LANES {
+                let p = pointers[r].add(first * T::BYTES);
+                v[r] = S::as_bytes(if have == S::LANES { T::load::<S>(p) } else { T::load_part::<S>(p, have) });
+            }
+            S::transpose(&mut v);
+            for (i, v) in v[..have].iter().enumerate() {
+                let k = first + i;
+                let at = (starts[k % lanes] + k / lanes) * S::LANES;
+                S::bytes_store(tile.scales.as_mut_ptr().add(at).cast(), *v);
+            }
+        }
+    }
+}
+
+/// Multiplies a float tile with panel `panel`: `out[row * LANES + column]` for `ROWS` rows.
+///
+/// # Safety
+/// Needs the instruction set `S`.
+#[inline(always)]
+pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize>(
+    tile: &Weights,
+    x: &Panels,
+    panel: usize,
+    out: &mut [f32],
+) {
+    let (n, first) = (x.n, panel * x.n * ROWS);
+    assert!(x.rows == ROWS && x.layout == (1, 0) && out.len() == ROWS * S::LANES);
+    assert!(first + n * ROWS <= x.scales.len() && tile.scales.len() == n * S::LANES);
+    // SAFETY: positions stay below `n`, for which both sides have room.
+    unsafe {
+        let (mut w, mut x) = (tile.scales.as_ptr(), x.scales.as_ptr().add(first));
+        let mut tree = Tree::<S, ROWS>::new();
+        for rank in 0..2 * S::LANES {
+            let mut acc = [S::zero(); ROWS];
+            for _ in 0..in_lane(n, lane_at(rank, 2 * S::LANES), 2 * S::LANES) {
+                let v = S::load(w);
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::fma(v, S::splat(*x.add(r)), *acc);
+                }
+                (w, x) = (w.add(S::LANES), x.add(ROWS));
+            }
+            tree.push(rank, acc);
+        }
+        tree.finish(2 * S::LANES, out);
+    }
+}

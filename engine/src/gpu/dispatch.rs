@@ -1,0 +1,143 @@
+//! A dispatch before it meets a device: kernel, resources, parameters, grid, all as plain data.
+
+use std::ops::RangeInclusive;
+
+use crate::plan::{Rows, WeightId};
+
+/// One way to compose a kernel; pipelines are found by it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub kernel: &'static str,
+    pub features: Vec<&'static str>,
+    pub consts: Vec<(&'static str, u32)>,
+}
+
+/// What a binding is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Resource {
+    /// A buffer of activations, by its index in the plan.
+    Buffer(usize),
+    /// A part of a matrix.
+    Part(WeightId, usize),
+    /// A vector as f32.
+    Vector(WeightId),
+    /// Two vectors, one after the other.
+    Vectors(WeightId, WeightId),
+    /// Frequencies of a rotation table.
+    Freqs(usize),
+    /// Pages of K, of a layer.
+    KPages(usize),
+    /// Pages of V.
+    VPages(usize),
+    /// What attend_vec leaves for attend_merge.
+    Splits,
+    /// Activations as bytes, and their scales.
+    Bytes,
+    Scales,
+    /// The tokens picked by the step before.
+    Picked,
+}
+
+/// What the size of a grid grows with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Count {
+    Rows(Rows),
+    /// Rows attended one by one, times the splits of their positions.
+    Singles,
+    /// Rows attended one by one where there is more than one split; none otherwise.
+    Merged,
+    /// Tiles of rows of one sequence.
+    Tiles,
+}
+
+/// Workgroups: `ceil(ceil(count / block) * times / per)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Grid {
+    pub count: Count,
+    pub block: usize,
+    pub times: usize,
+    pub per: usize,
+}
+
+/// What a step has of each [`Count`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub tokens: usize,
+    pub outputs: usize,
+    pub singles: usize,
+    pub splits: usize,
+    pub tiles: usize,
+}
+
+impl Counts {
+    pub(super) fn rows(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.tokens,
+            Rows::Outputs => self.outputs,
+        }
+    }
+
+    fn get(&self, count: Count) -> usize {
+        match count {
+            Count::Rows(rows) => self.rows(rows),
+            Count::Singles => self.singles * self.splits,
+            Count::Merged => {
+                if self.splits > 1 {
+                    self.singles
+                } else {
+                    0
+                }
+            }
+            Count::Tiles => self.tiles,
+        }
+    }
+}
+
+/// One launch of a kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Dispatch {
+    pub key: Key,
+    /// By the names in the kernel's text; `p` and `step` are implied.
+    pub bindings: Vec<(&'static str, Resource)>,
+    /// By the names in the kernel's text.
+    pub params: Vec<(&'static str, u32)>,
+    pub grid: Grid,
+    /// It runs where the step has so many of these rows.
+    pub when: (Rows, RangeInclusive<usize>),
+    /// Index of the first op it computes.
+    pub op: usize,
+}
+
+impl Dispatch {
+    /// Workgroups in a step; none where the dispatch is not wanted.
+    pub(super) fn workgroups(&self, counts: &Counts) -> usize {
+        if !self.when.1.contains(&counts.rows(self.when.0)) {
+            return 0;
+        }
+        let Grid { count, block, times, per } = self.grid;
+        (counts.get(count).div_ceil(block) * times).div_ceil(per)
+    }
+}
+
+/// The largest grid in one dimension that every device takes.
+const MAX_GRID: usize = 65_535;
+
+/// Two-dimensional where one dimension does not suffice; the kernels pass over what is too much.
+pub(super) fn grid(workgroups: usize) -> Option<[u32; 3]> {
+    let y = workgroups.div_ceil(MAX_GRID).max(1);
+    let x = workgroups.div_ceil(y);
+    (y <= MAX_GRID).then_some([x as u32, y as u32, 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_go_two_dimensional() {
+        for n in [1, 65_535, 65_536, 131_071, 20_000_000] {
+            let [x, y, _] = grid(n).unwrap().map(|v| v as usize);
+            assert!(x <= MAX_GRID && y <= MAX_GRID && x * y >= n && x * y < n + y, "{n}: {x} x {y}");
+        }
+    }
+}

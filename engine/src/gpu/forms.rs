@@ -1,0 +1,58 @@
+//! Which forms of the kernels run: what the adapter has, and what the caller forces. No device here.
+
+use crate::error::{Error, Result};
+
+/// Forms of kernels beyond the base form, which needs nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forms {
+    /// Tiles of halves in products of many rows; sums stay f32.
+    pub f16: bool,
+    /// Reductions by subgroup operations.
+    pub subgroups: bool,
+    /// Activations as blocks of signed bytes in products of few rows.
+    pub dot4: bool,
+    /// Neighbouring ops as one kernel.
+    pub fuse: bool,
+}
+
+impl Forms {
+    /// Nothing beyond WebGPU's defaults; ops are still fused.
+    pub const BASE: Forms = Forms { f16: false, subgroups: false, dot4: false, fuse: true };
+
+    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `unfused`.
+    ///
+    /// # Errors
+    /// Names a word that is no form.
+    pub fn parse(text: &str) -> Result<Forms> {
+        let mut forms = Forms::BASE;
+        for word in text.split('+') {
+            match word {
+                "base" => {}
+                "f16" => forms.f16 = true,
+                "subgroups" => forms.subgroups = true,
+                "dot4" => forms.dot4 = true,
+                "unfused" => forms.fuse = false,
+                _ => {
+                    return Err(Error::request(format!(
+                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, unfused, joined by +"
+                    )));
+                }
+            }
+        }
+        Ok(forms)
+    }
+}
+
+impl std::fmt::Display for Forms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("base")?;
+        for (on, name) in
+            [(self.f16, "f16"), (self.subgroups, "subgroups"), (self.dot4, "dot4"), (!self.fuse, "unfused")]
+        {
+            if on {
+                write!(f, "+{name}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! Kernels on the device: composed once, compiled at first use, found by their key.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use ir_shaders::{Access, Composed, Target};
+
+use super::dispatch::Key;
+use crate::error::{Error, Result};
+
+/// A kernel and what binding it takes.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    name: &'static str,
+    pub composed: Composed,
+    pub layout: wgpu::BindGroupLayout,
+    pipeline: OnceLock<wgpu::ComputePipeline>,
+}
+
+/// All kernels of a device.
+#[derive(Debug, Default)]
+pub(super) struct Kernels {
+    by_key: Mutex<HashMap<Key, Arc<Kernel>>>,
+}
+
+impl Kernels {
+    /// The kernel of this key; composed if it is new.
+    ///
+    /// # Errors
+    /// Where the text cannot be composed, which a test excludes for every listed permutation.
+    pub(super) fn get(&self, device: &wgpu::Device, key: &Key) -> Result<Arc<Kernel>> {
+        let mut all = self.by_key.lock().map_err(|_| Error::Device("a thread died while composing a kernel".into()))?;
+        if let Some(kernel) = all.get(key) {
+            return Ok(Arc::clone(kernel));
+        }
+        let target = if cfg!(target_arch = "wasm32") { Target::Tint } else { Target::Naga };
+        let composed = ir_shaders::compose(key.kernel, &key.features, &key.consts, target)
+            .map_err(|error| Error::Device(error.to_string()))?;
+        let entries: Vec<_> = composed.bindings.iter().map(|b| entry(b.index, b.access)).collect();
+        let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(key.kernel), entries: &entries };
+        let layout = device.create_bind_group_layout(&descriptor);
+        let kernel = Arc::new(Kernel { name: key.kernel, composed, layout, pipeline: OnceLock::new() });
+        all.insert(key.clone(), Arc::clone(&kernel));
+        Ok(kernel)
+    }
+}
+
+fn entry(binding: u32, access: Access) -> wgpu::BindGroupLayoutEntry {
+    let ty = match access {
+        Access::Uniform => wgpu::BufferBindingType::Uniform,
+        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+    };
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+        count: None,
+    }
+}
+
+impl Kernel {
+    /// The compiled kernel. A failure shows as the device's error.
+    pub(super) fn pipeline(&self, device: &wgpu::Device) -> &wgpu::ComputePipeline {
+        self.pipeline.get_or_init(|| {
+            let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(self.name),
+                source: wgpu::ShaderSource::Wgsl(self.composed.wgsl.as_str().into()),
+            });
+            let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(self.name),
+                bind_group_layouts: &[Some(&self.layout)],
+                immediate_size: 0,
+            });
+            let compilation_options = wgpu::PipelineCompilationOptions {
+                // The kernels write workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            };
+            device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(self.name),
+                layout: Some(&layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options,
+                cache: None,
+            })
+        })
+    }
+
+    /// The parameters as bytes, in the order of the kernel's `struct Params`.
+    ///
+    /// # Errors
+    /// Where one is missing: an error of this library.
+    pub(super) fn params(&self, values: &[(&'static str, u32)]) -> Result<Vec<u32>> {
+        let find = |name: &String| values.iter().find(|v| v.0 == name).map(|v| v.1);
+        let names = self.composed.params.iter();
+        names.map(|n| find(n).ok_or_else(|| Error::Device(format!("{}: no value for {n}", self.name)))).collect()
+    }
+}

@@ -1,0 +1,84 @@
+//! Lowering of attention: single rows split over their positions, and tiles of rows. No device here.
+
+use super::dispatch::{Count, Dispatch, Grid, Key, Resource};
+use super::lower::Lowering;
+use crate::error::Result;
+use crate::plan::{KvShape, Rows, Slot, View};
+
+/// Quads of workgroup memory for the query heads of a workgroup, and for a tile of K or V: 8 KiB.
+const QUADS: usize = 512;
+
+/// Dispatches of `attend`.
+#[allow(clippy::too_many_arguments, reason = "the op's own operands")]
+pub(super) fn attend(
+    lowering: &Lowering,
+    q: View,
+    layer: usize,
+    n_heads: usize,
+    scale: f32,
+    window: Option<u32>,
+    to: Slot,
+    out: &mut Vec<Dispatch>,
+) -> Result<()> {
+    let KvShape { n_kv_heads, k_dim, v_dim } = lowering.plan.kv[layer];
+    let (kq, vq) = (k_dim.div_ceil(4), v_dim.div_ceil(4));
+    if kq.max(vq) > 256 {
+        return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));
+    }
+    // Query heads of a workgroup: up to 8 of those that share a KV head, in equal blocks.
+    let per_kv = n_heads / n_kv_heads;
+    let blocks = per_kv.div_ceil((QUADS / kq).clamp(1, 8));
+    let group = per_kv.div_ceil(blocks);
+    let wg = vq.next_power_of_two().clamp(64, 256);
+    let buffer = |slot: Slot| Resource::Buffer(lowering.plan.slot(slot).buffer);
+    let when = (Rows::Tokens, 1..=usize::MAX);
+    let params = vec![
+        ("q_start", q.start as u32),
+        ("q_stride", lowering.plan.slot(q.slot).cols as u32),
+        ("k_dim", k_dim as u32),
+        ("v_dim", v_dim as u32),
+        ("n_heads", n_heads as u32),
+        ("n_kv_heads", n_kv_heads as u32),
+        ("n_blocks", blocks as u32),
+        ("window", window.unwrap_or(u32::MAX)),
+        ("scale", scale.to_bits()),
+    ];
+    let bindings = vec![
+        ("q", buffer(q.slot)),
+        ("k_pages", Resource::KPages(layer)),
+        ("v_pages", Resource::VPages(layer)),
+        ("out", buffer(to)),
+    ];
+    let quads = [("KQ", kq as u32), ("VQ", vq as u32)];
+    let consts = [&[("WG", wg as u32)][..], &quads, &[("GROUP", group as u32)]].concat();
+    out.push(Dispatch {
+        key: Key { kernel: "attend_vec", features: lowering.kv_features(), consts },
+        bindings: [&bindings[..], &[("parts", Resource::Splits)]].concat(),
+        params: params.clone(),
+        grid: Grid { count: Count::Singles, block: 1, times: n_kv_heads * blocks, per: 1 },
+        when: when.clone(),
+        op: 0,
+    });
+    out.push(Dispatch {
+        key: Key { kernel: "attend_merge", features: vec![], consts: vec![("WG", 64)] },
+        bindings: vec![("parts", Resource::Splits), ("out", buffer(to))],
+        params: vec![("n_heads", n_heads as u32), ("v_dim", v_dim as u32)],
+        grid: Grid { count: Count::Merged, block: 1, times: n_heads, per: 1 },
+        when: when.clone(),
+        op: 0,
+    });
+    let tile = (QUADS / kq.max(vq)).clamp(1, 16) as u32;
+    out.push(Dispatch {
+        key: Key {
+            kernel: "attend_tile",
+            features: lowering.kv_features(),
+            consts: [&quads[..], &[("KT", tile)]].concat(),
+        },
+        bindings,
+        params,
+        grid: Grid { count: Count::Tiles, block: 1, times: n_heads, per: 1 },
+        when,
+        op: 0,
+    });
+    Ok(())
+}

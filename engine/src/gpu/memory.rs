@@ -1,0 +1,293 @@
+//! What a runner holds on the device: weights in planes, activation buffers, cache pages, scratch. Sizes are added up
+//! before anything is allocated.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Gpu;
+use super::dispatch::Resource;
+use super::lower::FEW;
+use super::parts::{Part, split};
+use super::planes::{rearrange, units};
+use super::step;
+use crate::error::{Error, Result};
+use crate::plan::{Op, PAGE, Plan, Rows, RunnerOptions, Weight, WeightId};
+
+/// Bytes of weights that stand in host memory at once on their way to the device.
+const STAGING: usize = 8 << 20;
+
+/// The buffers of a runner, by what they are.
+#[derive(Debug)]
+pub(super) struct Memory {
+    buffers: BTreeMap<u64, wgpu::Buffer>,
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+/// A resource as a number, for looking it up.
+fn id(resource: Resource) -> u64 {
+    let (kind, a, b) = match resource {
+        Resource::Buffer(i) => (0, i, 0),
+        Resource::Part(w, i) => (1, w.0 as usize, i),
+        Resource::Vector(w) => (2, w.0 as usize, 0),
+        Resource::Vectors(w, v) => (3, w.0 as usize, v.0 as usize),
+        Resource::Freqs(i) => (4, i, 0),
+        Resource::KPages(i) => (5, i, 0),
+        Resource::VPages(i) => (6, i, 0),
+        Resource::Splits => (7, 0, 0),
+        Resource::Bytes => (8, 0, 0),
+        Resource::Scales => (9, 0, 0),
+        Resource::Picked => (10, 0, 0),
+    };
+    kind << 56 | (a as u64) << 28 | b as u64
+}
+
+/// The weights that are multiplied with or looked up in, and of those the ones whose halves are gate and up.
+fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
+    let (mut all, mut paired) = (BTreeSet::new(), BTreeSet::new());
+    for (i, entry) in plan.ops.iter().enumerate() {
+        match entry.op {
+            Op::Embed { table, .. } => _ = all.insert(table),
+            Op::Linear { weight, out, .. } => {
+                all.insert(weight);
+                let next = plan.ops.get(i + 1).map(|e| e.op);
+                if matches!(next, Some(Op::Glu { x, .. }) if x == out) {
+                    paired.insert(weight);
+                }
+            }
+            _ => {}
+        }
+    }
+    (all, paired)
+}
+
+/// The parts of every weight that is a matrix; none for vectors.
+pub(super) fn parts(plan: &Plan, max_bytes: u64) -> Vec<Vec<Part>> {
+    let (all, paired) = matrices(plan);
+    let of = |(i, weight): (usize, &Weight)| {
+        let id = WeightId(i as u32);
+        if all.contains(&id) { split(weight, paired.contains(&id), max_bytes) } else { Vec::new() }
+    };
+    plan.weights.iter().enumerate().map(of).collect()
+}
+
+/// Elements of K and of V that a page of a layer takes.
+fn page_elements(plan: &Plan, layer: usize) -> [usize; 2] {
+    let kv = plan.kv[layer];
+    [kv.k_dim, kv.v_dim].map(|dim| kv.n_kv_heads * PAGE * dim.next_multiple_of(4))
+}
+
+/// Every buffer that a plan needs, and its size in bytes.
+fn sizes(
+    plan: &Plan,
+    parts: &[Vec<Part>],
+    used: &BTreeSet<u64>,
+    options: &RunnerOptions,
+) -> Vec<(Resource, u64, String)> {
+    let mut all = Vec::new();
+    for (i, buffer) in plan.buffers.iter().enumerate() {
+        let rows = match buffer.rows {
+            Rows::Tokens => options.max_tokens,
+            Rows::Outputs => options.max_outputs,
+        };
+        all.push((Resource::Buffer(i), rows as u64 * buffer.cols as u64 * 4, "activations".to_owned()));
+    }
+    for (i, weight) in plan.weights.iter().enumerate() {
+        let w = WeightId(i as u32);
+        for (j, part) in parts[i].iter().enumerate() {
+            all.push((Resource::Part(w, j), part.layout.bytes, weight.name.clone()));
+        }
+        if weight.cols == 1 {
+            all.push((Resource::Vector(w), weight.rows() as u64 * 4, weight.name.clone()));
+        }
+    }
+    for (i, rope) in plan.ropes.iter().enumerate() {
+        all.push((Resource::Freqs(i), rope.inv_freq.len() as u64 * 4, "rope frequencies".into()));
+    }
+    let mut splits = 0;
+    for layer in 0..plan.kv.len() {
+        let bytes = |elements: usize| (elements * options.kv.bytes()) as u64 * options.n_pages as u64;
+        let [k, v] = page_elements(plan, layer).map(bytes);
+        all.push((Resource::KPages(layer), k, "the cache".into()));
+        all.push((Resource::VPages(layer), v, "the cache".into()));
+    }
+    let mut widest = 0;
+    for entry in &plan.ops {
+        match entry.op {
+            Op::Attend { n_heads, layer, .. } => {
+                splits = splits.max(n_heads * (1 + plan.kv[layer].v_dim.div_ceil(4)) * step::MAX_SPLITS * 16);
+            }
+            Op::Linear { x, .. } => widest = widest.max(units(plan.slot(x).cols)),
+            _ => {}
+        }
+    }
+    all.push((Resource::Splits, splits as u64, "attention".into()));
+    all.push((Resource::Bytes, (widest * FEW * 32) as u64, "activations".into()));
+    all.push((Resource::Scales, (widest * FEW * 16) as u64, "activations".into()));
+    all.push((Resource::Picked, options.max_outputs as u64 * 4, "picks".into()));
+    all.retain(|(resource, ..)| used.contains(&id(*resource)) || matches!(resource, Resource::Buffer(_)));
+    all
+}
+
+impl Memory {
+    /// Allocates what `used` names and uploads the weights.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] where it exceeds the budget or what one buffer can hold, with what would fit.
+    pub(super) fn new(
+        gpu: &Gpu,
+        plan: &Plan,
+        parts: &[Vec<Part>],
+        used: impl Iterator<Item = Resource>,
+        options: &RunnerOptions,
+    ) -> Result<Memory> {
+        let mut pairs = BTreeMap::new();
+        let mut ids = BTreeSet::new();
+        for resource in used {
+            ids.insert(id(resource));
+            if let Resource::Vectors(a, b) = resource {
+                pairs.insert(id(resource), (a, b));
+            }
+        }
+        let sizes = sizes(plan, parts, &ids, options);
+        let bytes = sizes.iter().map(|s| s.1).sum();
+        check(gpu, plan, &sizes, bytes, options)?;
+        let mut memory = Memory { buffers: BTreeMap::new(), bytes };
+        for (resource, size, name) in sizes {
+            memory.buffers.insert(id(resource), gpu.buffer(&name, size));
+        }
+        for (key, (a, b)) in pairs {
+            let values = [decode(plan.weight(a))?, decode(plan.weight(b))?].concat();
+            memory.buffers.insert(key, gpu.filled("norms", bytemuck::cast_slice(&values)));
+        }
+        memory.upload(gpu, plan, parts)?;
+        Ok(memory)
+    }
+
+    /// The buffer of a resource.
+    ///
+    /// # Errors
+    /// Where there is none: an error of this library.
+    pub(super) fn get(&self, resource: Resource) -> Result<&wgpu::Buffer> {
+        self.buffers.get(&id(resource)).ok_or_else(|| Error::Device(format!("{resource:?} was not allocated")))
+    }
+
+    fn upload(&self, gpu: &Gpu, plan: &Plan, parts: &[Vec<Part>]) -> Result<()> {
+        for (i, weight) in plan.weights.iter().enumerate() {
+            let w = WeightId(i as u32);
+            if let Some(buffer) = self.buffers.get(&id(Resource::Vector(w))) {
+                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&decode(weight)?));
+            }
+            for (j, part) in parts[i].iter().enumerate() {
+                if let Some(buffer) = self.buffers.get(&id(Resource::Part(w, j))) {
+                    upload_part(gpu, weight, part, buffer)?;
+                }
+            }
+        }
+        for (i, rope) in plan.ropes.iter().enumerate() {
+            if let Some(buffer) = self.buffers.get(&id(Resource::Freqs(i))) {
+                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&rope.inv_freq));
+            }
+        }
+        gpu.flush()
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+fn check(gpu: &Gpu, plan: &Plan, sizes: &[(Resource, u64, String)], bytes: u64, options: &RunnerOptions) -> Result<()> {
+    let most = gpu.max_binding();
+    for (resource, size, name) in sizes.iter().filter(|s| s.1 > most) {
+        return Err(Error::limit(match resource {
+            Resource::KPages(_) | Resource::VPages(_) => {
+                let pages = most / (size / options.n_pages.max(1) as u64).max(1);
+                format!("the GPU takes at most {pages} cache pages of {PAGE} tokens: ask for a shorter context")
+            }
+            _ => format!("{name} needs {}, more than the {} that the GPU binds at once", mib(*size), mib(most)),
+        }));
+    }
+    let Some(budget) = gpu.memory_budget().filter(|budget| bytes > *budget) else { return Ok(()) };
+    let cache: usize = (0..plan.kv.len()).map(|l| page_elements(plan, l).iter().sum::<usize>()).sum();
+    let page = (cache * options.kv.bytes()) as u64;
+    let fixed = bytes - page * options.n_pages as u64;
+    let what_fits = match budget.checked_sub(fixed) {
+        Some(rest) if rest >= page && page > 0 => {
+            format!("a context of {} tokens would fit", rest / page * PAGE as u64)
+        }
+        _ => "choose a smaller model or --device cpu".into(),
+    };
+    Err(Error::limit(format!("the model needs {} of the {} allowed: {what_fits}", mib(bytes), mib(budget))))
+}
+
+fn decode(weight: &Weight) -> Result<Vec<f32>> {
+    let mut out = vec![0.0; weight.rows()];
+    let mut rest = &mut out[..];
+    for segment in &weight.segments {
+        let (part, tail) = rest.split_at_mut(segment.rows);
+        if !segment.bytes.is_empty() {
+            crate::quant::decode(segment.dtype, &segment.bytes, part)?;
+        }
+        rest = tail;
+    }
+    Ok(out)
+}
+
+/// Rearranges a part's rows, some at a time, and writes them where they belong.
+fn upload_part(gpu: &Gpu, weight: &Weight, part: &Part, buffer: &wgpu::Buffer) -> Result<()> {
+    let row_units = units(weight.cols);
+    // Whole eights of rows, so that every plane's piece begins at a multiple of 4 bytes.
+    let row_bytes = part.dtype.bytes_for(weight.cols).unwrap_or(1).max(1);
+    let at_once = (STAGING / row_bytes).next_multiple_of(8);
+    let mut planes: [Vec<u8>; 4] = Default::default();
+    let mut written = 0; // rows of the part that are on the device
+    let mut held = 0;
+    for (index, range) in part.ranges.iter().enumerate() {
+        let mut done = 0;
+        while done < range.n {
+            let n = (range.n - done).min(at_once - held);
+            take_rows(weight, range.row + done, n, part.dtype, &mut planes)?;
+            (done, held) = (done + n, held + n);
+            let last = index + 1 == part.ranges.len() && done == range.n;
+            if held == at_once || last {
+                let first_unit = (written * row_units) as u64;
+                write_planes(gpu, part, first_unit, &mut planes, buffer);
+                gpu.flush()?;
+                (written, held) = (written + held, 0);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Rows `first..first + n` of a weight, rearranged. Rows that no file holds yet are left as zeros.
+fn take_rows(
+    weight: &Weight,
+    first: usize,
+    n: usize,
+    dtype: crate::dtype::DType,
+    planes: &mut [Vec<u8>; 4],
+) -> Result<()> {
+    let mut start = 0;
+    for segment in &weight.segments {
+        let (from, to) = (first.max(start), (first + n).min(start + segment.rows));
+        if from < to && !segment.bytes.is_empty() {
+            let bytes = (from - start) * segment.row_bytes..(to - start) * segment.row_bytes;
+            let rows = segment.bytes.get(bytes).ok_or_else(|| {
+                Error::format(format!("{} is shorter than its shape says: the file is damaged", segment.name))
+            })?;
+            rearrange(dtype, rows, weight.cols, planes);
+        }
+        start += segment.rows;
+    }
+    Ok(())
+}
+
+fn write_planes(gpu: &Gpu, part: &Part, first_unit: u64, planes: &mut [Vec<u8>; 4], buffer: &wgpu::Buffer) {
+    let before = super::planes::plane_sizes(part.dtype, first_unit);
+    for (i, plane) in planes.iter_mut().enumerate().filter(|(_, p)| !p.is_empty()) {
+        plane.resize(plane.len().next_multiple_of(4), 0);
+        gpu.queue().write_buffer(buffer, part.layout.starts[i] + before[i], plane);
+        plane.clear();
+    }
+}

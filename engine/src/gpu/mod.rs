@@ -1,0 +1,162 @@
+//! A GPU as a device, through wgpu: lowers a plan to dispatches of the kernels in `ir-shaders`, prepares them once and
+//! replays them every step. What each op computes is defined by `cpu/kernels`, not here.
+
+mod dispatch;
+mod forms;
+mod kernels;
+mod lower;
+mod lower_attend;
+mod memory;
+mod open;
+mod parts;
+mod planes;
+mod readback;
+mod runner;
+mod step;
+
+use std::sync::Arc;
+
+pub use forms::Forms;
+pub use open::{AdapterDescription, GpuOptions, adapters};
+pub use readback::GpuReadback;
+pub use runner::GpuRunner;
+
+use crate::error::{Error, Result};
+use kernels::Kernels;
+use open::Opened;
+
+/// An opened GPU.
+pub struct Gpu {
+    opened: Opened,
+    kernels: Kernels,
+    max_binding: u64,
+    memory: Option<u64>,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+impl Gpu {
+    /// Opens an adapter with the limits and features that it has.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where there is none, or it refuses.
+    pub async fn open(options: &GpuOptions) -> Result<Gpu> {
+        Ok(Gpu::new(open::open(options).await?, options))
+    }
+
+    /// The same where waiting is allowed.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open_now(options: &GpuOptions) -> Result<Gpu> {
+        readback::now(Gpu::open(options)).unwrap_or_else(|| Err(Error::Device("the GPU did not open at once".into())))
+    }
+
+    /// A device that computes nothing, for measuring what the host does.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn noop() -> Gpu {
+        Gpu::new(open::open_noop(), &GpuOptions::default())
+    }
+
+    fn new(opened: Opened, options: &GpuOptions) -> Gpu {
+        // Offsets are counted in 32 bits.
+        let most =
+            opened.limits.max_storage_buffer_binding_size.min(opened.limits.max_buffer_size).min(u32::MAX.into());
+        let max_binding = options.max_binding.unwrap_or(u64::MAX).min(most) / 16 * 16;
+        Gpu { opened, kernels: Kernels::default(), max_binding, memory: options.memory }
+    }
+
+    /// For example `NVIDIA H200 (vulkan, base+f16+subgroups)`.
+    pub fn name(&self) -> String {
+        let Opened { description, forms, .. } = &self.opened;
+        format!("{} ({}, {forms})", description.name, description.backend)
+    }
+
+    /// What is known of the adapter.
+    pub fn description(&self) -> &AdapterDescription {
+        &self.opened.description
+    }
+
+    /// The forms of kernels in use.
+    pub fn forms(&self) -> Forms {
+        self.opened.forms
+    }
+
+    /// Pretends that the device was lost, as a driver may report at any time: for tests of recovery.
+    pub fn lose(&self) {
+        self.opened.faults.lose("on request");
+    }
+
+    /// Bytes that one binding may have.
+    fn max_binding(&self) -> u64 {
+        self.max_binding
+    }
+
+    fn memory_budget(&self) -> Option<u64> {
+        self.memory
+    }
+
+    fn device(&self) -> &wgpu::Device {
+        &self.opened.device
+    }
+
+    fn queue(&self) -> &wgpu::Queue {
+        &self.opened.queue
+    }
+
+    /// An error where the device failed since it was opened.
+    fn check(&self) -> Result<()> {
+        self.opened.faults.check()
+    }
+
+    /// A storage buffer of zeros.
+    fn buffer(&self, label: &str, size: u64) -> wgpu::Buffer {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        self.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: size.max(16).next_multiple_of(16),
+            usage,
+            mapped_at_creation: false,
+        })
+    }
+
+    /// A storage buffer with these contents.
+    fn filled(&self, label: &str, bytes: &[u8]) -> wgpu::Buffer {
+        let buffer = self.buffer(label, bytes.len() as u64);
+        self.queue().write_buffer(&buffer, 0, bytes);
+        buffer
+    }
+
+    /// Sends what was written and waits for it where waiting is possible, so that staging memory is given back.
+    fn flush(&self) -> Result<()> {
+        let index = self.queue().submit([]);
+        self.wait(index)?;
+        self.check()
+    }
+
+    /// Waits for a submission where waiting is possible.
+    fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
+        self.device()
+            .poll(poll)
+            .map(|_| ())
+            .map_err(|error| Error::Device(format!("the GPU stopped answering: {error}")))
+    }
+
+    /// Makes a plan ready to run.
+    ///
+    /// # Errors
+    /// Where memory does not suffice or a shape is beyond the kernels.
+    pub fn prepare(
+        self: &Arc<Gpu>,
+        plan: Arc<crate::plan::Plan>,
+        options: crate::plan::RunnerOptions,
+    ) -> Result<GpuRunner> {
+        GpuRunner::new(Arc::clone(self), plan, options)
+    }
+}

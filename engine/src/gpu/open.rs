@@ -1,0 +1,222 @@
+//! Finding an adapter and opening it as a device, with what it has and not what the defaults are.
+
+use std::sync::{Arc, Mutex};
+
+use super::Forms;
+use crate::error::{Error, Result};
+
+/// How a GPU is to be opened.
+#[derive(Debug, Clone, Default)]
+pub struct GpuOptions {
+    /// Which of [`adapters`], counted from 0; the best where `None`.
+    pub adapter: Option<usize>,
+    /// Forces forms of the kernels; what the adapter has where `None`.
+    pub forms: Option<Forms>,
+    /// Bytes that one binding may have at most, below the adapter's own limit: for tests of split tensors.
+    pub max_binding: Option<u64>,
+    /// Bytes of device memory that a runner may take; no limit where `None`.
+    pub memory: Option<u64>,
+    /// Only WebGPU's default limits and features, as a page may have them.
+    pub default_limits: bool,
+}
+
+/// What is known of an adapter before it is opened.
+#[derive(Debug, Clone)]
+pub struct AdapterDescription {
+    /// The hardware's name.
+    pub name: String,
+    /// `vulkan`, `metal`, `dx12` or `browser webgpu`.
+    pub backend: String,
+    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
+    pub kind: &'static str,
+    /// The driver, as it names itself.
+    pub driver: String,
+    /// Forms of the kernels that it can run.
+    pub forms: Forms,
+    /// Bytes that one binding may have.
+    pub max_binding: u64,
+    /// Bytes that one buffer may have.
+    pub max_buffer: u64,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// Smallest and largest subgroup.
+    pub subgroup_sizes: (u32, u32),
+}
+
+/// An opened device and what came with it.
+pub(super) struct Opened {
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    pub description: AdapterDescription,
+    pub forms: Forms,
+    pub limits: wgpu::Limits,
+    pub faults: Arc<Faults>,
+}
+
+/// What went wrong since the device was opened. Drivers report it at any time, on any thread.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    first: Mutex<Option<String>>,
+    lost: Mutex<Option<String>>,
+}
+
+impl Faults {
+    fn note(slot: &Mutex<Option<String>>, what: String) {
+        if let Ok(mut slot) = slot.lock() {
+            slot.get_or_insert(what);
+        }
+    }
+
+    /// An error where the device failed or was lost.
+    pub(super) fn check(&self) -> Result<()> {
+        let get = |slot: &Mutex<Option<String>>| slot.lock().ok().and_then(|s| s.clone());
+        if let Some(why) = get(&self.lost) {
+            return Err(Error::Device(format!("the GPU was lost ({why}): open it again and submit the step anew")));
+        }
+        match get(&self.first) {
+            Some(why) => Err(Error::Device(format!("the GPU refused a command: {why}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that the device is gone.
+    pub(super) fn lose(&self, why: &str) {
+        Faults::note(&self.lost, why.to_owned());
+    }
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends =
+        wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12 | wgpu::Backends::BROWSER_WEBGPU;
+    wgpu::Instance::new(descriptor)
+}
+
+/// Adapters, best first: real before software, discrete before integrated.
+async fn found() -> Vec<wgpu::Adapter> {
+    let mut all = instance().enumerate_adapters(wgpu::Backends::all()).await;
+    all.retain(|a| a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    let rank = |adapter: &wgpu::Adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu | wgpu::DeviceType::Other => 2,
+        wgpu::DeviceType::Cpu => 3,
+    };
+    all.sort_by_key(rank);
+    all
+}
+
+/// Every adapter that this machine offers, best first. Numbers for [`GpuOptions::adapter`] are places in this list.
+pub async fn adapters() -> Vec<AdapterDescription> {
+    found().await.iter().map(describe).collect()
+}
+
+fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
+    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+    let software = info.device_type == wgpu::DeviceType::Cpu;
+    AdapterDescription {
+        name: info.name,
+        backend: info.backend.to_str().to_owned(),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => "discrete",
+            wgpu::DeviceType::IntegratedGpu => "integrated",
+            wgpu::DeviceType::VirtualGpu => "virtual",
+            wgpu::DeviceType::Cpu => "software",
+            wgpu::DeviceType::Other => "other",
+        },
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        forms: Forms {
+            f16: features.contains(wgpu::Features::SHADER_F16) && !software,
+            subgroups: features.contains(wgpu::Features::SUBGROUP) && !software,
+            ..Forms::BASE
+        },
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
+    }
+}
+
+/// Opens an adapter.
+pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
+    let all = found().await;
+    let n = all.len();
+    if n == 0 {
+        return Err(Error::Device(
+            "no GPU was found: install its Vulkan driver (on Linux), or run with --device cpu".into(),
+        ));
+    }
+    let index = options.adapter.unwrap_or(0);
+    let adapter = all
+        .into_iter()
+        .nth(index)
+        .ok_or_else(|| Error::Device(format!("there is no GPU {index}: this machine has {n}, counted from 0")))?;
+    let description = describe(&adapter);
+    let offered = adapter.features();
+    let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+    let (features, limits) = match options.default_limits {
+        true => (wgpu::Features::empty(), wgpu::Limits::default()),
+        false => (offered & wanted, adapter.limits()),
+    };
+    let forms = options.forms.unwrap_or(if options.default_limits { Forms::BASE } else { description.forms });
+    for (on, feature, name) in [
+        (forms.f16, wgpu::Features::SHADER_F16, "f16 arithmetic"),
+        (forms.subgroups, wgpu::Features::SUBGROUP, "subgroups"),
+    ] {
+        if on && !features.contains(feature) {
+            return Err(Error::Device(format!("{} has no {name}: choose other kernel forms", description.name)));
+        }
+    }
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("ir"),
+        required_features: features,
+        required_limits: limits.clone(),
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..Default::default()
+    };
+    let (device, queue) = adapter
+        .request_device(&descriptor)
+        .await
+        .map_err(|error| Error::Device(format!("{} cannot be opened: {error}", description.name)))?;
+    Ok(finish(device, queue, description, forms, limits))
+}
+
+fn finish(
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    description: AdapterDescription,
+    forms: Forms,
+    limits: wgpu::Limits,
+) -> Opened {
+    let faults = Arc::new(Faults::default());
+    let noted = Arc::clone(&faults);
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| Faults::note(&noted.first, error.to_string())));
+    let noted = Arc::clone(&faults);
+    device.set_device_lost_callback(move |reason, message| {
+        if reason != wgpu::DeviceLostReason::Destroyed {
+            Faults::note(&noted.lost, message);
+        }
+    });
+    Opened { device, queue, description, forms, limits, faults }
+}
+
+/// A device that does nothing: for measuring what the host does per step.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn open_noop() -> Opened {
+    let limits =
+        wgpu::Limits { max_storage_buffer_binding_size: 1 << 31, max_buffer_size: 1 << 32, ..Default::default() };
+    let descriptor = wgpu::DeviceDescriptor { required_limits: limits.clone(), ..Default::default() };
+    let (device, queue) = wgpu::Device::noop(&descriptor);
+    let description = AdapterDescription {
+        name: "nothing".into(),
+        backend: "noop".into(),
+        kind: "other",
+        driver: String::new(),
+        forms: Forms::BASE,
+        max_binding: limits.max_storage_buffer_binding_size,
+        max_buffer: limits.max_buffer_size,
+        workgroup_memory: limits.max_compute_workgroup_storage_size,
+        subgroup_sizes: (0, 0),
+    };
+    finish(device, queue, description, Forms::BASE, limits)
+}

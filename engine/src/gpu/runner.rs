@@ -1,0 +1,258 @@
+//! A plan on a GPU: dispatches with their pipelines, bind groups and parameters, prepared once and replayed every step.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::dispatch::{Counts, Dispatch, grid};
+use super::kernels::Kernel;
+use super::lower::Lowering;
+use super::memory::{self, Memory};
+use super::parts::Part;
+use super::readback::GpuReadback;
+use super::{Gpu, step};
+use crate::error::{Error, Result};
+use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot};
+
+/// A plan on a GPU, with its weights and cache.
+#[derive(Debug)]
+pub struct GpuRunner {
+    gpu: Arc<Gpu>,
+    plan: Arc<Plan>,
+    options: RunnerOptions,
+    parts: Vec<Vec<Part>>,
+    memory: Memory,
+    steps: Prepared,
+    words: Vec<u32>,
+    step: wgpu::Buffer,
+    n_token_ids: usize,
+}
+
+/// Dispatches ready to be encoded.
+#[derive(Debug, Default)]
+struct Prepared {
+    launches: Vec<Launch>,
+}
+
+#[derive(Debug)]
+struct Launch {
+    dispatch: Dispatch,
+    kernel: Arc<Kernel>,
+    bind_group: wgpu::BindGroup,
+}
+
+impl GpuRunner {
+    /// Allocates everything and uploads the weights.
+    ///
+    /// # Errors
+    /// Where memory does not suffice or a shape is beyond the kernels.
+    pub(super) fn new(gpu: Arc<Gpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<GpuRunner> {
+        gpu.check()?;
+        let parts = memory::parts(&plan, gpu.max_binding());
+        let lowering = Lowering { plan: &plan, parts: &parts, forms: gpu.forms(), kv: options.kv };
+        let dispatches = lowering.lower(0..plan.ops.len())?;
+        let forms = super::Forms { fuse: false, ..gpu.forms() };
+        let unfused = Lowering { forms, ..lowering }.lower(0..plan.ops.len())?;
+        let used = dispatches.iter().chain(&unfused).flat_map(|d| d.bindings.iter().map(|b| b.1));
+        let memory = Memory::new(&gpu, &plan, &parts, used, &options)?;
+        let n_words = step::words(options.max_tokens, options.max_outputs) + 2 * options.n_pages;
+        let step = gpu.buffer("step", 4 * n_words as u64);
+        let embed = plan.ops.iter().find_map(|e| match e.op {
+            Op::Embed { table, .. } => Some(plan.weight(table).rows()),
+            _ => None,
+        });
+        let (steps, words, n_token_ids) = (Prepared::default(), Vec::new(), embed.unwrap_or(0));
+        let mut runner = GpuRunner { gpu, plan, options, parts, memory, steps, words, step, n_token_ids };
+        runner.steps = runner.prepare(dispatches)?;
+        runner.gpu.check()?;
+        Ok(runner)
+    }
+
+    /// Gives each dispatch its kernel, parameters and bind group.
+    fn prepare(&self, dispatches: Vec<Dispatch>) -> Result<Prepared> {
+        let device = self.gpu.device();
+        let slot = device.limits().min_uniform_buffer_offset_alignment.max(16) as usize / 4;
+        let mut arena: Vec<u32> = Vec::new();
+        let mut kernels = Vec::with_capacity(dispatches.len());
+        for dispatch in &dispatches {
+            let kernel = self.gpu.kernels.get(device, &dispatch.key)?;
+            let params = kernel.params(&dispatch.params)?;
+            let at = arena.len();
+            let len = params.len().next_multiple_of(4).max(4);
+            arena.extend(params);
+            arena.resize(at + len.next_multiple_of(slot), 0);
+            kernels.push((kernel, 4 * at as u64, 4 * len as u64));
+        }
+        let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("parameters"),
+            size: (4 * arena.len() as u64).max(16),
+            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.gpu.queue().write_buffer(&uniforms, 0, bytemuck::cast_slice(&arena));
+        let mut launches = Vec::with_capacity(dispatches.len());
+        for (dispatch, (kernel, offset, size)) in dispatches.into_iter().zip(kernels) {
+            let params = wgpu::BufferBinding { buffer: &uniforms, offset, size: wgpu::BufferSize::new(size) };
+            let bind_group = self.bind(&dispatch, &kernel, params)?;
+            launches.push(Launch { dispatch, kernel, bind_group });
+        }
+        Ok(Prepared { launches })
+    }
+
+    fn bind(&self, dispatch: &Dispatch, kernel: &Kernel, params: wgpu::BufferBinding<'_>) -> Result<wgpu::BindGroup> {
+        let mut entries = Vec::with_capacity(kernel.composed.bindings.len());
+        for binding in &kernel.composed.bindings {
+            let resource = match binding.name.as_str() {
+                "p" => wgpu::BindingResource::Buffer(params.clone()),
+                "step" => self.step.as_entire_binding(),
+                name => {
+                    let found = dispatch.bindings.iter().find(|b| b.0 == name);
+                    let (_, resource) = found
+                        .ok_or_else(|| Error::Device(format!("{}: nothing is bound to {name}", dispatch.key.kernel)))?;
+                    self.memory.get(*resource)?.as_entire_binding()
+                }
+            };
+            entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
+        }
+        Ok(self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(dispatch.key.kernel),
+            layout: &kernel.layout,
+            entries: &entries,
+        }))
+    }
+
+    /// Sends a step's inputs; makes room for them first where page lists are longer than foreseen.
+    fn write_step(&mut self, inputs: &Inputs) -> Result<Counts> {
+        let counts = step::write(inputs, &mut self.words);
+        let bytes = 4 * self.words.len() as u64;
+        if bytes > self.step.size() {
+            if bytes > self.gpu.max_binding() {
+                return Err(Error::limit("the step's page lists are longer than the GPU binds: use fewer sequences"));
+            }
+            self.step = self.gpu.buffer("step", bytes.next_power_of_two().min(self.gpu.max_binding()));
+            let launches = std::mem::take(&mut self.steps.launches);
+            self.steps = self.prepare(launches.into_iter().map(|l| l.dispatch).collect())?;
+        }
+        self.gpu.queue().write_buffer(&self.step, 0, bytemuck::cast_slice(&self.words));
+        Ok(counts)
+    }
+
+    fn encode(&self, prepared: &Prepared, counts: &Counts, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
+        for launch in &prepared.launches {
+            let n = launch.dispatch.workgroups(counts);
+            if n == 0 {
+                continue;
+            }
+            let Some([x, y, z]) = grid(n) else {
+                return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.tokens)));
+            };
+            pass.set_pipeline(launch.kernel.pipeline(self.gpu.device()));
+            pass.set_bind_group(0, &launch.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+        Ok(())
+    }
+
+    /// Computes a step and starts to read the logits back: `[outputs, vocabulary]`. The inputs must have been checked.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub fn submit(&mut self, inputs: &Inputs) -> Result<GpuReadback> {
+        self.gpu.check()?;
+        let counts = self.write_step(inputs)?;
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        self.encode(&self.steps, &counts, &mut encoder)?;
+        self.read(self.plan.logits, inputs, encoder)
+    }
+
+    /// Ends a submission with a copy of a slot.
+    fn read(&self, slot: Slot, inputs: &Inputs, mut encoder: wgpu::CommandEncoder) -> Result<GpuReadback> {
+        let bytes = 4 * self.elements(slot, inputs) as u64;
+        let staging = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("results"),
+            size: bytes.max(4),
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        encoder.copy_buffer_to_buffer(self.slot_buffer(slot)?, 0, &staging, 0, bytes);
+        let index = self.gpu.queue().submit([encoder.finish()]);
+        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, bytes, index))
+    }
+
+    /// Computes these ops alone, on what the slots hold. Parts of fusion groups are computed op by op.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub fn run_ops(&mut self, ops: Range<usize>, inputs: &Inputs) -> Result<()> {
+        self.gpu.check()?;
+        let counts = self.write_step(inputs)?;
+        let lowering = Lowering { plan: &self.plan, parts: &self.parts, forms: self.gpu.forms(), kv: self.options.kv };
+        let prepared = self.prepare(lowering.lower(ops)?)?;
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        self.encode(&prepared, &counts, &mut encoder)?;
+        self.gpu.queue().submit([encoder.finish()]);
+        self.gpu.check()
+    }
+
+    /// Overwrites a slot's rows in this step.
+    ///
+    /// # Errors
+    /// Where the device failed, or `data` is not as long as the slot.
+    pub fn set_slot(&mut self, slot: Slot, inputs: &Inputs, data: &[f32]) -> Result<()> {
+        if data.len() != self.elements(slot, inputs) {
+            return Err(Error::shape(format!("a slot of {} values got {}", self.elements(slot, inputs), data.len())));
+        }
+        self.gpu.queue().write_buffer(self.slot_buffer(slot)?, 0, bytemuck::cast_slice(data));
+        self.gpu.check()
+    }
+
+    /// Starts to read a slot's rows in this step.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub fn slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<GpuReadback> {
+        self.gpu.check()?;
+        let encoder = self.gpu.device().create_command_encoder(&Default::default());
+        self.read(slot, inputs, encoder)
+    }
+
+    fn slot_buffer(&self, slot: Slot) -> Result<&wgpu::Buffer> {
+        self.memory.get(super::dispatch::Resource::Buffer(self.plan.slot(slot).buffer))
+    }
+
+    /// Elements that a slot has in this step.
+    fn elements(&self, slot: Slot, inputs: &Inputs) -> usize {
+        let info = self.plan.slot(slot);
+        let rows = match info.rows {
+            Rows::Tokens => inputs.n_rows(),
+            Rows::Outputs => inputs.outputs.len(),
+        };
+        rows * info.cols
+    }
+
+    /// What the runner has room for.
+    pub fn options(&self) -> RunnerOptions {
+        self.options
+    }
+
+    /// The plan that runs.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// Rows of the token table.
+    pub fn n_token_ids(&self) -> usize {
+        self.n_token_ids
+    }
+
+    /// Bytes that the runner holds on the device.
+    pub fn bytes(&self) -> u64 {
+        self.memory.bytes
+    }
+
+    /// How many dispatches a step with these inputs takes.
+    pub fn n_dispatches(&self, inputs: &Inputs) -> usize {
+        let counts = step::write(inputs, &mut Vec::new());
+        self.steps.launches.iter().filter(|l| l.dispatch.workgroups(&counts) > 0).count()
+    }
+}

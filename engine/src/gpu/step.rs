@@ -1,0 +1,135 @@
+//! A step's inputs as the words that kernels read: header, then lists (see `ir_shaders::STEP`). No device here.
+
+use ir_shaders::step_word;
+
+use super::dispatch::Counts;
+use crate::plan::Inputs;
+
+/// Rows of a tile of attend_tile.
+const TILE: usize = 16;
+/// Shorter runs of rows of one sequence are attended one by one.
+const TILE_FROM: usize = 4;
+/// Positions in a split of attend_vec are a multiple of this.
+const CHUNK: usize = 256;
+/// Most single rows times splits where there is more than one split: what the scratch buffer has room for.
+pub(super) const MAX_SPLITS: usize = 128;
+
+const HEADER: usize = step_word("STEP_HEADER") as usize;
+
+/// Words that steps of so many rows and outputs take at most, page lists left out.
+pub(super) fn words(max_tokens: usize, max_outputs: usize) -> usize {
+    HEADER + 8 * max_tokens + 4 * max_outputs
+}
+
+/// Writes a step into `out` and counts what it holds. The inputs must have been checked.
+pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
+    out.clear();
+    out.resize(HEADER, 0);
+    let tokens = list(out, inputs.tokens.iter().copied());
+    let positions = list(out, inputs.positions.iter().copied());
+    let mut places = Vec::with_capacity(inputs.tables.len());
+    for table in &inputs.tables {
+        places.push(list(out, table.iter().copied()));
+    }
+    let place = |row: usize| places[inputs.seqs[row] as usize];
+    let tables = list(out, (0..inputs.n_rows()).map(place));
+    let outputs = list(out, inputs.outputs.iter().copied());
+    let (mut singles, mut tiles) = (Vec::new(), Vec::new());
+    let mut row = 0;
+    while row < inputs.n_rows() {
+        let n = run(inputs, row);
+        if n < TILE_FROM {
+            singles.extend((row..row + n).map(|r| r as u32));
+        } else {
+            for first in (row..row + n).step_by(TILE) {
+                let rows = TILE.min(row + n - first) as u32;
+                tiles.extend([first as u32, rows, inputs.positions[first], place(first)]);
+            }
+        }
+        row += n;
+    }
+    let longest = singles.iter().map(|row| inputs.positions[*row as usize] as usize + 1).max().unwrap_or(1);
+    let (splits, chunk) = split(singles.len(), longest);
+    let counts = Counts {
+        tokens: inputs.n_rows(),
+        outputs: inputs.outputs.len(),
+        singles: singles.len(),
+        splits,
+        tiles: tiles.len() / 4,
+    };
+    let singles = list(out, singles.into_iter());
+    let tiles = list(out, tiles.into_iter());
+    for (name, value) in [
+        ("STEP_N_TOKENS", counts.tokens as u32),
+        ("STEP_N_OUTPUTS", counts.outputs as u32),
+        ("STEP_N_SINGLES", counts.singles as u32),
+        ("STEP_N_SPLITS", splits as u32),
+        ("STEP_CHUNK", chunk as u32),
+        ("STEP_N_TILES", counts.tiles as u32),
+        ("STEP_MINUS_INFINITY", f32::NEG_INFINITY.to_bits()),
+        ("STEP_TOKENS", tokens),
+        ("STEP_POSITIONS", positions),
+        ("STEP_TABLES", tables),
+        ("STEP_OUTPUTS", outputs),
+        ("STEP_SINGLES", singles),
+        ("STEP_TILES", tiles),
+    ] {
+        out[step_word(name) as usize] = value;
+    }
+    counts
+}
+
+/// Appends a list; gives the word where it begins.
+fn list(out: &mut Vec<u32>, values: impl Iterator<Item = u32>) -> u32 {
+    let at = out.len();
+    out.extend(values);
+    at as u32
+}
+
+/// Length of the run of rows from `row` on that belong to one sequence and follow each other.
+fn run(inputs: &Inputs, row: usize) -> usize {
+    let (seq, position) = (inputs.seqs[row], inputs.positions[row]);
+    let same = |r: &usize| inputs.seqs[*r] == seq && inputs.positions[*r] == position + (*r - row) as u32;
+    (row..inputs.n_rows()).take_while(same).count()
+}
+
+/// How many splits, and positions in each, for `singles` rows of which the longest sees `longest` positions.
+fn split(singles: usize, longest: usize) -> (usize, usize) {
+    let most = (MAX_SPLITS / singles.max(1)).max(1);
+    let chunk = longest.div_ceil(longest.div_ceil(CHUNK).clamp(1, most)).next_multiple_of(CHUNK);
+    (longest.div_ceil(chunk), chunk)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_become_tiles_and_the_rest_singles() {
+        let mut inputs = Inputs { tables: vec![vec![5, 6], vec![7]], ..Inputs::default() };
+        (0..20).for_each(|p| _ = inputs.push(1, p, 0));
+        (3..5).for_each(|p| _ = inputs.push(2, p, 1));
+        inputs.outputs = vec![19, 21];
+        let mut words = Vec::new();
+        let counts = write(&inputs, &mut words);
+        assert_eq!(counts, Counts { tokens: 22, outputs: 2, singles: 2, splits: 1, tiles: 2 });
+        let at = |name| words[step_word(name) as usize] as usize;
+        let tiles = at("STEP_TILES");
+        let pages = words[tiles + 3] as usize;
+        assert_eq!(words[tiles..tiles + 8], [0, 16, 0, pages as u32, 16, 4, 16, pages as u32]);
+        assert_eq!(words[pages..pages + 2], [5, 6]);
+        assert_eq!(words[at("STEP_SINGLES")..][..2], [20, 21]);
+        assert_eq!(words[words[at("STEP_TABLES") + 21] as usize], 7);
+    }
+
+    #[test]
+    fn splits_cover_every_position_and_fit_the_scratch() {
+        for singles in [1, 3, 64, 500] {
+            for longest in [1, 256, 257, 5000, 131_072] {
+                let (splits, chunk) = split(singles, longest);
+                assert!(splits * chunk >= longest && (splits - 1) * chunk < longest && chunk % CHUNK == 0);
+                assert!(splits == 1 || splits * singles <= MAX_SPLITS, "{singles} {longest}: {splits}");
+            }
+        }
+    }
+}

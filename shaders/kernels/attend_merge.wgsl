@@ -1,0 +1,44 @@
+// attend, after attend_vec with several splits: joins them. One workgroup per single row and head.
+#import grid
+#import step
+
+struct Params {
+    n_heads: u32,
+    v_dim: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<storage, read> parts: array<vec4<f32>>; // as attend_vec writes them
+@group(0) @binding(3) var<storage, read_write> out: array<f32>;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) n_wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let id = flat_id(wid, n_wg);
+    let single = id / p.n_heads;
+    let quads = (p.v_dim + 3u) / 4u;
+    if (single >= step[STEP_N_SINGLES]) { return; }
+    let row = step[step[STEP_SINGLES] + single];
+    let n_splits = step[STEP_N_SPLITS];
+    let at = id * n_splits * (1u + quads);
+    var top = parts[at].x;
+    for (var s = 1u; s < n_splits; s++) { top = max(top, parts[at + s * (1u + quads)].x); }
+    for (var i = lid; i < quads; i += WG) {
+        var v = vec4(0.0);
+        var sum = 0.0;
+        for (var s = 0u; s < n_splits; s++) {
+            let part = at + s * (1u + quads);
+            let keep = exp(parts[part].x - top);
+            sum += keep * parts[part].y;
+            v += keep * parts[part + 1u + i];
+        }
+        v /= sum;
+        for (var c = 0u; c < 4u; c++) {
+            let col = i * 4u + c;
+            if (col < p.v_dim) { out[(row * p.n_heads + id % p.n_heads) * p.v_dim + col] = v[c]; }
+        }
+    }
+}

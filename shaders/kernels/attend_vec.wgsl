@@ -1,0 +1,145 @@
+// attend for single rows (decode): one workgroup per row, block of GROUP query heads of one KV head, and split of the
+// positions. Each invocation scores one position of a block of WG, then the invocations share out the quads of V.
+// With one split the result is final; with more, maximum, sum and unscaled result go to `parts` for attend_merge.
+#import grid
+#import step
+#import kv
+
+struct Params {
+    q_start: u32,
+    q_stride: u32,
+    k_dim: u32,
+    v_dim: u32,
+    n_heads: u32,
+    n_kv_heads: u32,
+    n_blocks: u32,  // of GROUP query heads per KV head
+    window: u32,    // positions a row sees, itself included
+    scale: f32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<storage, read> q: array<f32>;
+@group(0) @binding(3) var<storage, read> k_pages: array<Quad>;
+@group(0) @binding(4) var<storage, read> v_pages: array<Quad>;
+@group(0) @binding(5) var<storage, read_write> out: array<f32>;
+// [single][head][split][1 + VQ]: (maximum, sum, -, -), then the result
+@group(0) @binding(6) var<storage, read_write> parts: array<vec4<f32>>;
+
+const LOW: f32 = -1e30; // below any score; finite, so that differences stay numbers
+const SUBSETS: u32 = max(WG / VQ, 1u); // of a block's positions, shared out over the invocations; VQ is at most WG
+
+var<workgroup> q_s: array<vec4<f32>, GROUP * KQ>;
+var<workgroup> score_s: array<f32, GROUP * WG>;
+var<workgroup> top_s: array<f32, GROUP * 8u>;
+var<workgroup> out_s: array<vec4<f32>, WG>;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) n_wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let n_splits = step[STEP_N_SPLITS];
+    var id = flat_id(wid, n_wg);
+    let split = id % n_splits;
+    id /= n_splits;
+    let block = id % p.n_blocks;
+    id /= p.n_blocks;
+    let kv_head = id % p.n_kv_heads;
+    let single = id / p.n_kv_heads;
+    if (single >= step[STEP_N_SINGLES]) { return; }
+    let row = step[step[STEP_SINGLES] + single];
+    let position = step[step[STEP_POSITIONS] + row];
+    let pages = step[step[STEP_TABLES] + row];
+    let per_kv = p.n_heads / p.n_kv_heads;
+    let n_group = min(GROUP, per_kv - block * GROUP);
+    let head0 = kv_head * per_kv + block * GROUP;
+
+    for (var i = lid; i < GROUP * KQ; i += WG) {
+        let head = i / KQ;
+        let col = i % KQ * 4u;
+        var v = vec4(0.0);
+        for (var c = 0u; c < 4u; c++) {
+            if (head < n_group && col + c < p.k_dim) {
+                v[c] = q[row * p.q_stride + p.q_start + (head0 + head) * p.k_dim + col + c] * p.scale;
+            }
+        }
+        q_s[i] = v;
+    }
+
+    var top: array<f32, GROUP>;
+    var total: array<f32, GROUP>; // of this invocation's own positions
+    var acc: array<vec4<f32>, GROUP>;
+    for (var h = 0u; h < GROUP; h++) { top[h] = LOW; }
+    let low = select(0u, position + 1u - p.window, position >= p.window); // the first position seen
+    let chunk = step[STEP_CHUNK];
+    let end = min((split + 1u) * chunk, position + 1u);
+    let quad = lid % VQ;
+    let subset = lid / VQ;
+
+    // Blocks begin at multiples of WG; chunks are such multiples too.
+    for (var base = max(split * chunk, low / WG * WG); base < end; base += WG) {
+        workgroupBarrier();
+        let seen = base + lid >= low && base + lid < end;
+        var score: array<f32, GROUP>;
+        if (seen) {
+            let at = quad_at(pages, base + lid, kv_head, p.n_kv_heads, KQ);
+            for (var i = 0u; i < KQ; i++) {
+                let k = quad_load(k_pages[at + i]);
+                for (var h = 0u; h < GROUP; h++) { score[h] += dot(k, q_s[h * KQ + i]); }
+            }
+        }
+        for (var h = 0u; h < GROUP; h++) { score_s[h * WG + lid] = select(LOW, score[h], seen); }
+        workgroupBarrier();
+        for (var i = lid; i < GROUP * 8u; i += WG) {
+            let start_at = i / 8u * WG + i % 8u * (WG / 8u);
+            var m = score_s[start_at];
+            for (var j = 1u; j < WG / 8u; j++) { m = max(m, score_s[start_at + j]); }
+            top_s[i] = m;
+        }
+        workgroupBarrier();
+        for (var h = 0u; h < GROUP; h++) {
+            var m = top[h];
+            for (var j = 0u; j < 8u; j++) { m = max(m, top_s[h * 8u + j]); }
+            let keep = exp(top[h] - m);
+            top[h] = m;
+            let weight = select(0.0, exp(score[h] - m), seen);
+            total[h] = total[h] * keep + weight;
+            acc[h] *= keep;
+            score_s[h * WG + lid] = weight;
+        }
+        workgroupBarrier();
+        if (subset < SUBSETS) {
+            let n = min(WG, end - base);
+            for (var j = subset + select(0u, (low - base) / SUBSETS * SUBSETS, low > base); j < n; j += SUBSETS) {
+                let v = quad_load(v_pages[quad_at(pages, base + j, kv_head, p.n_kv_heads, VQ) + quad]);
+                for (var h = 0u; h < GROUP; h++) { acc[h] += score_s[h * WG + j] * v; }
+            }
+        }
+    }
+
+    for (var h = 0u; h < GROUP; h++) {
+        workgroupBarrier();
+        out_s[lid] = acc[h];
+        score_s[lid] = total[h];
+        workgroupBarrier();
+        var sum = 0.0;
+        for (var j = 0u; j < WG; j++) { sum += score_s[j]; }
+        if (lid < VQ && h < n_group) {
+            var v = vec4(0.0);
+            for (var j = 0u; j < SUBSETS; j++) { v += out_s[j * VQ + lid]; }
+            let head = head0 + h;
+            if (n_splits == 1u) {
+                v /= sum;
+                for (var c = 0u; c < 4u; c++) {
+                    let col = lid * 4u + c;
+                    if (col < p.v_dim) { out[(row * p.n_heads + head) * p.v_dim + col] = v[c]; }
+                }
+            } else {
+                let at = ((single * p.n_heads + head) * n_splits + split) * (1u + VQ);
+                if (lid == 0u) { parts[at] = vec4(top[h], sum, 0.0, 0.0); }
+                parts[at + 1u + lid] = v;
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+// linear for many rows: out = x * w^T by tiles of BM rows and 64 columns. 64 invocations in 8 x 8, each with BM / 8 rows
+// and 8 columns of the tile in registers. Per 32 columns of x a tile of x and a decoded tile of w stand in workgroup
+// memory, both by quads along K; the quads of a row are exchanged (quad ^ row % 8) so that no two lanes share a bank.
+//
+// TALL: BM is 64, else 32. F16: the tiles are halves, sums stay f32. GLU, ADD, BIAS, RAGGED: as in linear_vec.
+#import grid
+#import step
+#import dequant
+#import rows
+#ifdef GLU
+#import act
+#endif
+
+struct Params {
+    rows_at: u32,
+    n: u32,
+    w_row: u32,
+    units: u32,
+    cols: u32,
+    out_start: u32,
+    out_stride: u32,
+    pair: u32,
+    bias_pair: u32,
+    plane1: u32,
+    plane2: u32,
+    plane3: u32,
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+#ifdef RAGGED
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+#else
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+#endif
+@group(0) @binding(3) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+#ifdef BIAS
+@group(0) @binding(6) var<storage, read> bias: array<f32>;
+#endif
+
+#ifdef F16
+alias Tile = vec4<f16>;
+alias Tile4 = mat4x4<f16>;
+#else
+alias Tile = vec4<f32>;
+alias Tile4 = mat4x4<f32>;
+#endif
+#ifdef TALL
+const BM: u32 = 64u;
+#else
+const BM: u32 = 32u;
+#endif
+#ifdef GLU
+const BN: u32 = 32u; // 32 gates and their 32 ups
+#else
+const BN: u32 = 64u;
+#endif
+var<workgroup> x_s: array<Tile, BM * 8u>;
+var<workgroup> w_s: array<Tile, 512>;
+
+fn store(row: u32, n: u32, value: f32) {
+    let at = row * p.out_stride + p.out_start + n;
+#ifdef ADD
+    out[at] += value;
+#else
+    out[at] = value;
+#endif
+}
+
+// Stores columns n, n + 8, ... of one row: lo the first four, hi the others (with GLU: gates and ups).
+fn finish(row: u32, rows: u32, n: u32, lo: vec4<f32>, hi: vec4<f32>) {
+    if (row >= rows) { return; }
+    for (var j = 0u; j < 4u; j++) {
+        let a = n + 8u * j;
+#ifdef GLU
+        if (a < p.n) {
+#ifdef BIAS
+            let c = p.out_start + a;
+            store(row, a, act(lo[j] + bias[c]) * (hi[j] + bias[p.bias_pair + c]));
+#else
+            store(row, a, act(lo[j]) * hi[j]);
+#endif
+        }
+#else
+        let b = a + 32u;
+#ifdef BIAS
+        if (a < p.n) { store(row, a, lo[j] + bias[p.out_start + a]); }
+        if (b < p.n) { store(row, b, hi[j] + bias[p.out_start + b]); }
+#else
+        if (a < p.n) { store(row, a, lo[j]); }
+        if (b < p.n) { store(row, b, hi[j]); }
+#endif
+#endif
+    }
+}
+
+@compute @workgroup_size(64)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) n_wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let rows = step[p.rows_at];
+    let m_tiles = (rows + BM - 1u) / BM;
+    let id = flat_id(wid, n_wg);
+    // Neighbouring workgroups share their weights.
+    let n0 = id / max(m_tiles, 1u) * BN;
+    if (rows == 0u || n0 >= p.n) { return; }
+    let m0 = id % m_tiles * BM;
+    let tx = lid % 8u;
+    let ty = lid / 8u;
+#ifdef GLU
+    let n = min(n0 + lid % 32u, p.n - 1u);
+    let w_row = (p.w_row + select(n, p.pair + n, lid >= 32u)) * p.units;
+#else
+    let w_row = (p.w_row + min(n0 + lid, p.n - 1u)) * p.units;
+#endif
+
+    var l0 = vec4(0.0); var l1 = vec4(0.0); var l2 = vec4(0.0); var l3 = vec4(0.0);
+    var h0 = vec4(0.0); var h1 = vec4(0.0); var h2 = vec4(0.0); var h3 = vec4(0.0);
+#ifdef TALL
+    var l4 = vec4(0.0); var l5 = vec4(0.0); var l6 = vec4(0.0); var l7 = vec4(0.0);
+    var h4 = vec4(0.0); var h5 = vec4(0.0); var h6 = vec4(0.0); var h7 = vec4(0.0);
+#endif
+    for (var u = 0u; u < p.units; u++) {
+        workgroupBarrier();
+        for (var i = 0u; i < BM / 8u; i++) {
+            let m = ty + 8u * i;
+            x_s[m * 8u + (tx ^ ty)] = Tile(x_quad(min(m0 + m, rows - 1u), u * 8u + tx));
+        }
+        let v = unit_vecs(load_unit(w_row + u));
+        let at = lid * 8u;
+        w_s[at + tx] = Tile(v.v0);
+        w_s[at + (1u ^ tx)] = Tile(v.v1);
+        w_s[at + (2u ^ tx)] = Tile(v.v2);
+        w_s[at + (3u ^ tx)] = Tile(v.v3);
+        w_s[at + (4u ^ tx)] = Tile(v.v4);
+        w_s[at + (5u ^ tx)] = Tile(v.v5);
+        w_s[at + (6u ^ tx)] = Tile(v.v6);
+        w_s[at + (7u ^ tx)] = Tile(v.v7);
+        workgroupBarrier();
+        for (var k = 0u; k < 8u; k++) {
+            let b = tx * 8u + (k ^ tx);
+            let a = ty * 8u + (k ^ ty);
+            // A row times a matrix of columns: four dot products.
+            let bl = Tile4(w_s[b], w_s[b + 64u], w_s[b + 128u], w_s[b + 192u]);
+            let bh = Tile4(w_s[b + 256u], w_s[b + 320u], w_s[b + 384u], w_s[b + 448u]);
+            let a0 = x_s[a];
+            l0 += vec4<f32>(a0 * bl);
+            h0 += vec4<f32>(a0 * bh);
+            let a1 = x_s[a + 64u];
+            l1 += vec4<f32>(a1 * bl);
+            h1 += vec4<f32>(a1 * bh);
+            let a2 = x_s[a + 128u];
+            l2 += vec4<f32>(a2 * bl);
+            h2 += vec4<f32>(a2 * bh);
+            let a3 = x_s[a + 192u];
+            l3 += vec4<f32>(a3 * bl);
+            h3 += vec4<f32>(a3 * bh);
+#ifdef TALL
+            let a4 = x_s[a + 256u];
+            l4 += vec4<f32>(a4 * bl);
+            h4 += vec4<f32>(a4 * bh);
+            let a5 = x_s[a + 320u];
+            l5 += vec4<f32>(a5 * bl);
+            h5 += vec4<f32>(a5 * bh);
+            let a6 = x_s[a + 384u];
+            l6 += vec4<f32>(a6 * bl);
+            h6 += vec4<f32>(a6 * bh);
+            let a7 = x_s[a + 448u];
+            l7 += vec4<f32>(a7 * bl);
+            h7 += vec4<f32>(a7 * bh);
+#endif
+        }
+    }
+    let row = m0 + ty;
+    let col = n0 + tx;
+    finish(row, rows, col, l0, h0);
+    finish(row + 8u, rows, col, l1, h1);
+    finish(row + 16u, rows, col, l2, h2);
+    finish(row + 24u, rows, col, l3, h3);
+#ifdef TALL
+    finish(row + 32u, rows, col, l4, h4);
+    finish(row + 40u, rows, col, l5, h5);
+    finish(row + 48u, rows, col, l6, h6);
+    finish(row + 56u, rows, col, l7, h7);
+#endif
+}

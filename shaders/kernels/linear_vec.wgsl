@@ -1,0 +1,223 @@
+// linear for few rows: out = x * w^T. Four columns of the result per workgroup, K split over its invocations, ROWS rows of
+// x at once.
+//
+// NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums.
+// GLU: columns n and pair + n of the product are gate and up; their gated product is what is stored.
+// ADD: the result is added to out. BIAS: summands. DOT4: x comes as signed bytes (see quantise). RAGGED: see rows.
+#import grid
+#import step
+#import dequant
+#ifndef DOT4
+#import rows
+#endif
+#ifdef GLU
+#import act
+#endif
+
+struct Params {
+    rows_at: u32,    // which word of the step holds the row count
+    n: u32,          // columns of the result that this dispatch gives
+    w_row: u32,      // row of w that gives the first of them
+    units: u32,      // of 32 columns of x
+    cols: u32,       // of x
+    out_start: u32,  // first column of out, and of the bias
+    out_stride: u32, // columns of out
+    pair: u32,       // with GLU: from a gate's row of w to its up's
+    bias_pair: u32,  // the same in the bias
+    plane1: u32,
+    plane2: u32,
+    plane3: u32,
+    eps: f32,        // with NORM
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+#ifdef DOT4
+@group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;      // two per unit
+@group(0) @binding(5) var<storage, read> x_scale: array<vec4<f32>>; // one per unit: scale, scaled sums of both halves
+#else
+#ifdef RAGGED
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+#else
+@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+#endif
+#endif
+@group(0) @binding(3) var<storage, read> w: array<vec4<u32>>;
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+#ifdef NORM
+@group(0) @binding(5) var<storage, read> norm_weight: array<vec4<f32>>;
+#endif
+#ifdef BIAS
+@group(0) @binding(6) var<storage, read> bias: array<f32>;
+#endif
+
+#ifdef SUBGROUPS
+const PARTS: u32 = WG / 4u; // a subgroup has at least 4 invocations
+#else
+const PARTS: u32 = WG;
+#endif
+var<workgroup> sums_s: array<vec4<f32>, PARTS * ROWS>;
+#ifdef NORM
+var<workgroup> squares_s: array<f32, PARTS * ROWS>;
+#endif
+
+#ifndef DOT4
+fn load_x(row: u32, unit: u32) -> Vecs {
+    let q = unit * 8u;
+    return Vecs(
+        x_quad(row, q), x_quad(row, q + 1u), x_quad(row, q + 2u), x_quad(row, q + 3u),
+        x_quad(row, q + 4u), x_quad(row, q + 5u), x_quad(row, q + 6u), x_quad(row, q + 7u),
+    );
+}
+#endif
+
+#ifdef NORM
+fn load_norm(unit: u32) -> Vecs {
+    let q = unit * 8u;
+    return Vecs(
+        norm_weight[q], norm_weight[q + 1u], norm_weight[q + 2u], norm_weight[q + 3u],
+        norm_weight[q + 4u], norm_weight[q + 5u], norm_weight[q + 6u], norm_weight[q + 7u],
+    );
+}
+#endif
+
+fn store(row: u32, n: u32, value: f32) {
+    let at = row * p.out_stride + p.out_start + n;
+#ifdef ADD
+    out[at] += value;
+#else
+    out[at] = value;
+#endif
+}
+
+// Stores the four sums of one row.
+fn finish(row: u32, n: u32, sums: vec4<f32>) {
+    var v = sums;
+#ifdef GLU
+#ifdef BIAS
+    let b = p.out_start + min(n, p.n - 1u);
+    let c = p.out_start + min(n + 1u, p.n - 1u);
+    v += vec4(bias[b], bias[c], bias[p.bias_pair + b], bias[p.bias_pair + c]);
+#endif
+    if (n < p.n) { store(row, n, act(v.x) * v.z); }
+    if (n + 1u < p.n) { store(row, n + 1u, act(v.y) * v.w); }
+#else
+    for (var i = 0u; i < 4u; i++) {
+        if (n + i < p.n) {
+#ifdef BIAS
+            store(row, n + i, v[i] + bias[p.out_start + n + i]);
+#else
+            store(row, n + i, v[i]);
+#endif
+        }
+    }
+#endif
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) n_wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+#ifdef SUBGROUPS
+    @builtin(subgroup_invocation_id) lane: u32,
+    @builtin(subgroup_id) subgroup: u32,
+    @builtin(num_subgroups) n_subgroups: u32,
+#endif
+) {
+    let rows = step[p.rows_at];
+    let id = flat_id(wid, n_wg);
+#ifdef GLU
+    let blocks = (p.n + 1u) / 2u;
+    let n = id % blocks * 2u;
+    let n1 = min(n + 1u, p.n - 1u);
+    let r = (vec4(n, n1, p.pair + n, p.pair + n1) + p.w_row) * p.units;
+#else
+    let blocks = (p.n + 3u) / 4u;
+    let n = id % blocks * 4u;
+    let r = (min(vec4(n, n + 1u, n + 2u, n + 3u), vec4(p.n - 1u)) + p.w_row) * p.units;
+#endif
+    let first = id / blocks * ROWS;
+    if (first >= rows) { return; }
+    var sums: array<vec4<f32>, ROWS>;
+#ifdef NORM
+    var squares: array<f32, ROWS>;
+#endif
+    for (var u = lid; u < p.units; u += WG) {
+        let a = load_unit(r.x + u);
+        let b = load_unit(r.y + u);
+        let c = load_unit(r.z + u);
+        let d = load_unit(r.w + u);
+#ifdef NORM
+        let factors = load_norm(u);
+#endif
+        for (var m = 0u; m < ROWS; m++) {
+            let row = min(first + m, rows - 1u);
+#ifdef DOT4
+            let at = row * p.units + u;
+            let lo = x[2u * at];
+            let hi = x[2u * at + 1u];
+            let s = x_scale[at];
+            sums[m] += vec4(
+                unit_dot_bytes(a, lo, hi, s), unit_dot_bytes(b, lo, hi, s),
+                unit_dot_bytes(c, lo, hi, s), unit_dot_bytes(d, lo, hi, s),
+            );
+#else
+            var v = load_x(row, u);
+#ifdef NORM
+            squares[m] += vecs_dot(v, v);
+            v = vecs_mul(v, factors);
+#endif
+            let halves = vecs_sums(v);
+            sums[m] += vec4(unit_dot(a, v, halves), unit_dot(b, v, halves), unit_dot(c, v, halves), unit_dot(d, v, halves));
+#endif
+        }
+    }
+    // The invocations' sums, together.
+#ifdef SUBGROUPS
+    for (var m = 0u; m < ROWS; m++) {
+        let part = subgroupAdd(sums[m]);
+        if (lane == 0u) { sums_s[m * PARTS + subgroup] = part; }
+#ifdef NORM
+        let square = subgroupAdd(squares[m]);
+        if (lane == 0u) { squares_s[m * PARTS + subgroup] = square; }
+#endif
+    }
+    workgroupBarrier();
+    let n_parts = n_subgroups;
+#else
+    for (var m = 0u; m < ROWS; m++) {
+        sums_s[m * PARTS + lid] = sums[m];
+#ifdef NORM
+        squares_s[m * PARTS + lid] = squares[m];
+#endif
+    }
+    for (var half = WG / 2u; half >= 4u; half /= 2u) {
+        workgroupBarrier();
+        if (lid < half) {
+            for (var m = 0u; m < ROWS; m++) {
+                sums_s[m * PARTS + lid] += sums_s[m * PARTS + lid + half];
+#ifdef NORM
+                squares_s[m * PARTS + lid] += squares_s[m * PARTS + lid + half];
+#endif
+            }
+        }
+    }
+    workgroupBarrier();
+    let n_parts = 4u;
+#endif
+    if (lid >= ROWS || first + lid >= rows) { return; }
+    var total = vec4(0.0);
+#ifdef NORM
+    var square = 0.0;
+#endif
+    for (var i = 0u; i < n_parts; i++) {
+        total += sums_s[lid * PARTS + i];
+#ifdef NORM
+        square += squares_s[lid * PARTS + i];
+#endif
+    }
+#ifdef NORM
+    total *= inverseSqrt(square / f32(p.cols) + p.eps);
+#endif
+    finish(first + lid, n, total);
+}

@@ -1,0 +1,29 @@
+// penalise: sparse changes of logits, in place, before mask and top_k: a repetition factor (positive logits are divided
+// by it, negative ones multiplied; Keskar et al. 2019), then a summand (bias, presence and frequency penalties). One
+// invocation per entry (row, token, factor, summand); a row names a token at most once.
+#import grid
+#import step
+
+struct Params {
+    n: u32, // columns of the logits
+}
+
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(2) var<storage, read_write> logits: array<f32>;
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) n_wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let id = flat_id(wid, n_wg) * WG + lid;
+    if (id >= step[STEP_N_PENALTIES]) { return; }
+    let entry = step[STEP_PENALTIES] + id * 4u;
+    let row = step[entry];
+    let token = step[entry + 1u];
+    if (row >= step[STEP_N_OUTPUTS] || token >= p.n) { return; }
+    let factor = bitcast<f32>(step[entry + 2u]);
+    let x = logits[row * p.n + token];
+    logits[row * p.n + token] = select(x * factor, x / factor, x > 0.0) + bitcast<f32>(step[entry + 3u]);
+}
