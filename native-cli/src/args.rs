@@ -1,4 +1,4 @@
-//! The command line as data: every command and flag with the text that `--help` shows. A list; nothing happens here.
+//! A list: every command and flag, with the text that `--help` shows. Nothing happens here.
 
 use std::path::PathBuf;
 

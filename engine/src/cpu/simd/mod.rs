@@ -1,6 +1,6 @@
 //! The hot inner loops: one [`Table`] of plain function pointers per instruction set, chosen at run time. The scalar
 //! table is complete and is the definition; the others replace what they improve and are held to it by the exam.
-//! How the loops are spread over rows, columns and threads is in `cpu::linear` and the kernels, not here.
+//! How the loops are spread over rows, columns and threads is in `cpu::kernels`, not here.
 #![allow(unsafe_code, reason = "SIMD intrinsics, and kernels over them that read blocks at any alignment")]
 
 #[cfg(target_arch = "x86_64")]

@@ -1,4 +1,4 @@
-//! Tool calls in every format: whole, cut at every place, malformed, hostile.
+//! A list: tool calls in every format, whole, cut at every place, malformed and hostile.
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
