@@ -242,7 +242,7 @@ pub(crate) struct RunArgs {
 
 /// How tokens are chosen. Defaults are the file's own (`general.sampling.*`), else those named here.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Sampling")]
+#[command(next_help_heading = "Sampling", allow_negative_numbers = true)]
 pub(crate) struct SamplingArgs {
     /// Temperature: 0 always takes the likeliest token [default: 0.8]
     #[arg(long, value_name = "T")]
