@@ -8,7 +8,7 @@ use ir_engine::plan::OpKind;
 /// The modules of the engine, lowest first. A module uses only lower ones, never its own level's others.
 const LAYERS: &[&[&str]] = &[
     &["error", "dtype", "bytes", "meta"],
-    &["file", "quant", "text"],
+    &["file", "quant", "text", "builtin"],
     &["plan"],
     &["model", "cpu", "gpu"],
     &["device"],
