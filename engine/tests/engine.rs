@@ -8,13 +8,13 @@ use std::sync::Arc;
 use common::Golden;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
 use ir_engine::device::{Device, KvKind, kv_bytes};
-use ir_engine::model::Model;
+use ir_engine::model::{Model, ModelOptions};
 use ir_engine::plan::PAGE;
 use ir_engine::run::{Engine, EngineOptions, Event, Finish, Request, Sampling, SeqId, Usage, wait};
 
 const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"];
 /// Tokens of each answer.
-const N_ANSWER: usize = 40;
+const N_ANSWER: usize = 24;
 /// Log-probabilities that are compared at each token.
 const N_TOP: usize = 5;
 
@@ -27,9 +27,8 @@ fn device(simd: &str, activations: Activations) -> Device {
 }
 
 /// Eight prompts of 1 to 120 tokens; the later ones share a start with one another.
-fn prompts(golden: &Golden) -> Vec<Vec<u32>> {
-    let all: Vec<u32> = golden.ids.iter().chain(&golden.greedy).copied().collect();
-    let from = |at: usize, n: usize| all[at..].iter().chain(&all).take(n).copied().collect::<Vec<u32>>();
+fn prompts(all: &[u32]) -> Vec<Vec<u32>> {
+    let from = |at: usize, n: usize| all[at..].iter().chain(all).take(n).copied().collect::<Vec<u32>>();
     let shared = |n: usize| [from(0, 40), from(n, n)].concat();
     vec![from(0, 1), from(3, 15), from(5, 16), from(7, 17), from(0, 79), shared(9), shared(30), shared(80)]
 }
@@ -47,9 +46,10 @@ fn request(prompt: &[u32], sampling: Sampling) -> Request {
 
 /// Every other prompt greedy, the others with a seed.
 fn requests(golden: &Golden) -> Vec<Request> {
+    let all = [golden.ids.as_slice(), &golden.greedy].concat();
     let drawn = |i: usize| Sampling { seed: i as u64, repeat_penalty: 1.1, ..Sampling::default() };
     let sampling = |i: usize| if i.is_multiple_of(2) { Sampling::greedy() } else { drawn(i) };
-    prompts(golden).iter().enumerate().map(|(i, p)| request(p, sampling(i))).collect()
+    prompts(&all).iter().enumerate().map(|(i, p)| request(p, sampling(i))).collect()
 }
 
 /// Runs requests to their end, `after` steps apart; gives each one's tokens and usage.
@@ -86,6 +86,16 @@ fn run(engine: &mut Engine, requests: &[Request], after: usize, forget_at: Optio
 
 fn steps(answers: Vec<(Vec<Step>, Usage)>) -> Vec<Vec<Step>> {
     answers.into_iter().map(|a| a.0).collect()
+}
+
+/// The built-in model, whose weights are quantised and whose answers mean something, and a text of its kind.
+fn ir_tiny() -> (Model, Vec<u32>) {
+    let model = Model::from_bytes(ir_engine::builtin::bytes(), &ModelOptions::default()).unwrap();
+    let text = "In a village there lived a quiet fox named Hana. Her best thing was a red wheel. One day she fell, and \
+                the wheel broke. Hana was sad and began to cry. A cat named Diego said, \"Do not worry, we can mend it.\"";
+    let ids = model.tokenizer().encode(text, true, false);
+    assert!(ids.len() >= 80, "{}", ids.len());
+    (model, ids)
 }
 
 /// Each request in an engine of its own, its prompt in one chunk.
@@ -136,17 +146,15 @@ fn every_way_of_running_gives_the_same_bits_on_scalar_kernels() {
         let golden = Golden::load(family);
         let requests = requests(&golden);
         let model = Arc::new(golden.model);
-        for activations in [Activations::F32, Activations::Quantised] {
-            let device = device("scalar", activations);
-            let expected = alone(&model, &device, &requests);
-            assert!(expected.iter().all(|e| e.len() == N_ANSWER));
-            for Way { name, options, after, forget_at } in ways(&model) {
-                let mut engine = Engine::new(Arc::clone(&model), &device, &options).unwrap();
-                let got = steps(run(&mut engine, &requests, after, forget_at));
-                assert!(got == expected, "{family}, {activations:?}: {name} differs");
-                let n = engine.stats().preemptions;
-                assert_eq!(name == "preempted", n > 0, "{name}: {n} preemptions");
-            }
+        let device = device("scalar", Activations::F32);
+        let expected = alone(&model, &device, &requests);
+        assert!(expected.iter().all(|e| e.len() == N_ANSWER));
+        for Way { name, options, after, forget_at } in ways(&model) {
+            let mut engine = Engine::new(Arc::clone(&model), &device, &options).unwrap();
+            let got = steps(run(&mut engine, &requests, after, forget_at));
+            assert!(got == expected, "{family}: {name} differs");
+            let n = engine.stats().preemptions;
+            assert_eq!(name == "preempted", n > 0, "{name}: {n} preemptions");
         }
     }
 }
@@ -206,10 +214,16 @@ fn distance(a: &[Step], b: &[Step]) -> f32 {
 fn other_instruction_sets_give_the_same_tokens_except_behind_a_near_tie() {
     for table in simd::available() {
         let (mut n_tokens, mut n_claims) = (0, 0);
-        for family in FAMILIES {
-            let golden = Golden::load(family);
-            let requests: Vec<Request> = prompts(&golden).iter().map(|p| request(p, Sampling::greedy())).collect();
-            let model = Arc::new(golden.model);
+        for family in ["llama3", "qwen3", "ir-tiny"] {
+            let (model, all) = match family {
+                "ir-tiny" => ir_tiny(),
+                family => {
+                    let golden = Golden::load(family);
+                    (golden.model, [golden.ids.as_slice(), &golden.greedy].concat())
+                }
+            };
+            let requests: Vec<Request> = prompts(&all).iter().map(|p| request(p, Sampling::greedy())).collect();
+            let model = Arc::new(model);
             let truth = alone(&model, &device("scalar", Activations::F32), &requests);
             let device = device(table.name, Activations::Quantised);
             let single = alone(&model, &device, &requests);
@@ -229,7 +243,7 @@ fn other_instruction_sets_give_the_same_tokens_except_behind_a_near_tie() {
             }
         }
         println!("{}: {n_tokens} tokens compared, {n_claims} behind a near-tie", table.name);
-        assert!(n_tokens > 10_000 && f64::from(n_claims) <= MAX_CLAIMS * n_tokens as f64);
+        assert!(n_tokens > 5_000 && f64::from(n_claims) <= MAX_CLAIMS * n_tokens as f64);
     }
 }
 

@@ -58,9 +58,14 @@ impl Gpu {
     }
 
     /// A device that computes nothing, for measuring what the host does.
+    ///
+    /// # Errors
+    /// Where wgpu refuses.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn noop() -> Gpu {
-        Gpu::new(open::open_noop(), &GpuOptions::default())
+    pub fn noop() -> Result<Gpu> {
+        let opened = readback::now(open::open_noop());
+        let opened = opened.unwrap_or_else(|| Err(Error::Device("the noop device did not open at once".into())))?;
+        Ok(Gpu::new(opened, &GpuOptions::default()))
     }
 
     fn new(opened: Opened, options: &GpuOptions) -> Gpu {

@@ -202,11 +202,20 @@ fn finish(
 
 /// A device that does nothing: for measuring what the host does per step.
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) fn open_noop() -> Opened {
+pub(super) async fn open_noop() -> Result<Opened> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::NOOP;
+    descriptor.backend_options.noop = wgpu::NoopBackendOptions { enable: true, ..Default::default() };
+    let all = wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::NOOP).await;
+    let adapter = all.first().ok_or_else(|| Error::Device("wgpu has no noop backend".into()))?;
+    // The most that wgpu lets any device offer.
+    let most = i32::MAX as u64;
     let limits =
-        wgpu::Limits { max_storage_buffer_binding_size: 1 << 31, max_buffer_size: 1 << 32, ..Default::default() };
+        wgpu::Limits { max_storage_buffer_binding_size: most / 16 * 16, max_buffer_size: most, ..Default::default() };
     let descriptor = wgpu::DeviceDescriptor { required_limits: limits.clone(), ..Default::default() };
-    let (device, queue) = wgpu::Device::noop(&descriptor);
+    let opened = adapter.request_device(&descriptor).await;
+    let (device, queue) =
+        opened.map_err(|error| Error::Device(format!("the noop device cannot be opened: {error}")))?;
     let description = AdapterDescription {
         name: "nothing".into(),
         backend: "noop".into(),
@@ -218,5 +227,5 @@ pub(super) fn open_noop() -> Opened {
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         subgroup_sizes: (0, 0),
     };
-    finish(device, queue, description, Forms::BASE, limits)
+    Ok(finish(device, queue, description, Forms::BASE, limits))
 }

@@ -108,10 +108,9 @@ impl Pages {
     /// stays the one to be found. Returns what to pass as the next page's parent.
     pub(crate) fn register(&mut self, page: PageId, parent: Content, tokens: &[u32; PAGE]) -> Content {
         let key = (parent, *tokens);
-        if let Some(other) = self.by_key.get(&key) {
-            if let Some((_, content)) = self.pages[*other as usize].key {
-                return content;
-            }
+        let other = self.by_key.get(&key).and_then(|other| self.pages[*other as usize].key);
+        if let Some((_, content)) = other {
+            return content;
         }
         let content = Content(self.next_content);
         self.next_content += 1;

@@ -11,6 +11,8 @@ mod dots;
 mod floats;
 mod formats;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod q8;
 mod scalar;
 mod table;
@@ -142,6 +144,13 @@ pub fn available() -> Vec<&'static Table> {
             if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
                 tables.push(&avx512::TABLE);
             }
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        tables.push(&neon::base::TABLE);
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            tables.push(&neon::dot::TABLE);
         }
     }
     tables
