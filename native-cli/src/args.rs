@@ -1,4 +1,4 @@
-//! A list: every command and flag, with the text that `--help` shows. Nothing happens here.
+//! A list: every command and flag of `ir` with the text that `--help` shows. Nothing happens here.
 
 use std::path::PathBuf;
 
@@ -141,6 +141,7 @@ Examples:
 
 /// Where models are found and how their files are read.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model files")]
 pub(crate) struct FileArgs {
     /// Folder of models known by name [default: IR_MODELS, else ir/models in your data folder]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
@@ -155,6 +156,7 @@ pub(crate) struct FileArgs {
 
 /// What computes, and how.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Computing")]
 pub(crate) struct DeviceArgs {
     /// What computes
     #[arg(long, value_enum, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
@@ -172,6 +174,7 @@ pub(crate) struct DeviceArgs {
 
 /// A number of threads.
 #[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Computing")]
 pub(crate) struct ThreadArgs {
     /// Threads to compute with [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -227,6 +230,9 @@ pub(crate) struct RunArgs {
     /// Tokens of context, prompt and answer together [default: the model's own, as far as memory allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) ctx: Option<u32>,
+    /// Print counts, times, rates and memory to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
@@ -235,9 +241,6 @@ pub(crate) struct RunArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
-    /// Print counts, times, rates and memory to standard error
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
 }
 
 /// How tokens are chosen. Defaults are the file's own (`general.sampling.*`), else those named here.

@@ -31,7 +31,7 @@ fn golden_chats_of_the_built_in_model() {
         n_asked += usize::from(roles == ["user"]);
         n_equal += 1;
     }
-    println!("{n_equal} of {} golden chats are clear of near-ties, and equal", chats.len());
+    eprintln!("{n_equal} of {} golden chats are clear of near-ties, and equal", chats.len());
     assert!(n_equal >= 15 && n_asked >= 10, "{n_equal} {n_asked}");
 }
 
@@ -200,4 +200,39 @@ fn ctrl_c_ends_one_question_with_130() {
     let ran = finish(child);
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     assert!(!ran.stderr.contains("ir:"), "{}", ran.stderr);
+}
+
+/// The built-in model with a template that opens the reasoning, unless it is told not to.
+fn reasoning_model() -> String {
+    use ir_engine::file::{GgufWriter, ModelFile};
+    use ir_engine::meta::MetaBuilder;
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+        <|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n\
+        {% else %}<think>\n{% endif %}";
+    let file = ModelFile::open(&tiny()).unwrap();
+    let mut meta = MetaBuilder::new();
+    for (key, value) in file.meta().iter().filter(|(key, _)| key != "tokenizer.chat_template") {
+        meta = meta.value(&key, value);
+    }
+    let mut writer = GgufWriter::new(meta.str("tokenizer.chat_template", template)).unwrap();
+    for tensor in file.tensors() {
+        writer.tensor(tensor.name(), tensor.dims(), tensor.dtype().unwrap()).unwrap();
+    }
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes, &mut |i| file.bytes(&file.tensors()[i]).unwrap().to_vec()).unwrap();
+    common::write("reasoning.gguf", &bytes)
+}
+
+#[test]
+fn reasoning_is_shown_hidden_or_switched_off() {
+    let model = reasoning_model();
+    let ask = |how: &[&str]| ir(&[&["run", &model, "Hello!", "--temp", "0", "-n", "24"], how].concat()).ok().text();
+    let shown = ask(&[]);
+    assert!(shown.starts_with("Thinking...\n") && shown.len() > 14, "{shown:?}");
+    assert_eq!(ask(&["--think", "on"]), shown);
+    assert_eq!(ask(&["--think", "hide"]), "", "the toy never closes the tag, so all of it is reasoning");
+    let off = ask(&["--think", "off"]);
+    assert!(!off.contains("Thinking") && off.trim().len() > 1, "{off:?}");
+    let plain = ir(&["run", "ir-tiny", "Hello!", "--think", "off", "--temp", "0"]).ok();
+    assert!(plain.stderr.contains("no switch"), "{}", plain.stderr);
 }

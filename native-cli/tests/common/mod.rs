@@ -1,5 +1,6 @@
 //! What the command's tests share: running the built binary, fixtures, reference data.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails, and says what it skips")]
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
