@@ -7,6 +7,8 @@ mod common;
 use std::sync::Arc;
 
 use common::{Golden, argmax, relative_error};
+use ir_engine::check::{Compared, check as compare};
+use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, Runner, RunnerOptions};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
 use ir_engine::plan::{Inputs, PAGE};
@@ -101,4 +103,87 @@ fn families_agree_with_pytorch() {
             }
         }
     }
+}
+
+/// Every group of ops against the definition.
+fn compared(device: &Device, name: &str) -> Vec<Compared> {
+    let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };
+    let truth = Device::Cpu(Arc::new(Cpu::new(&options).unwrap()));
+    let golden = Golden::load(name);
+    let mut all = Vec::new();
+    let mut report = |c| all.push(c);
+    compare(golden.model.plan(), &truth, device, &golden.ids, KvKind::F16, &mut report).unwrap();
+    all
+}
+
+/// Relative error at the end of a group on f32 forms.
+const GROUP: f64 = 1e-4;
+
+#[test]
+fn the_comparison_op_by_op_finds_a_broken_kernel() {
+    let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() }) else { return };
+    let all = compared(&device, "qwen3");
+    assert!(all.len() > 10 && all.iter().all(|c| c.error <= GROUP), "{all:?}");
+    let broken = [
+        ("attend_tile", "base + j <= position", "base + j < position", "attend"),
+        ("linear_vec", "act(v.x) * v.z", "act(v.z) * v.x", "norm + linear + glu"),
+        ("rope_kv", "a * turn.x - b * turn.y", "a * turn.x + b * turn.y", "norm + norm + rope + rope + kv_write"),
+    ];
+    for (kernel, text, instead, names) in broken {
+        let sabotage = Some((kernel, text, instead));
+        let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), sabotage, ..GpuOptions::default() }) else {
+            return;
+        };
+        let all = compared(&device, "qwen3");
+        let first = all.iter().find(|c| !(c.error <= GROUP));
+        assert_eq!(first.map(|c| c.names.as_str()), Some(names), "{kernel} broken");
+        assert_eq!(first.map(|c| c.scope.starts_with("blk.0.")), Some(true), "{kernel} broken");
+    }
+}
+
+#[test]
+fn tensors_beyond_the_binding_limit_are_split() {
+    // Every matrix of the model is larger.
+    let options = GpuOptions { forms: Some(Forms::BASE), max_part: Some(6 << 10), ..GpuOptions::default() };
+    let Some(device) = gpu(options) else { return };
+    let golden = Golden::load("llama3");
+    check(&device, &golden, "llama3, split", KvKind::F16, 2e-3, &[20, 5, 1]);
+}
+
+fn runner(device: &Device, golden: &Golden, n_pages: usize) -> ir_engine::error::Result<Runner> {
+    let options = RunnerOptions { max_tokens: 64, max_outputs: 64, kv: KvKind::F16, n_pages };
+    device.prepare(golden.model.plan().clone(), options)
+}
+
+#[test]
+fn a_budget_is_kept_and_the_error_says_what_fits() {
+    let golden = Golden::load("llama3");
+    let base = GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() };
+    let Some(Device::Gpu(whole)) = gpu(base.clone()) else { return };
+    let bytes = |n_pages| match runner(&Device::Gpu(Arc::clone(&whole)), &golden, n_pages).unwrap() {
+        Runner::Gpu(runner) => runner.bytes(),
+        Runner::Cpu(_) => unreachable!("a GPU was asked for"),
+    };
+    let budget = bytes(8);
+    let Some(small) = gpu(GpuOptions { memory: Some(budget), ..base }) else { return };
+    runner(&small, &golden, 8).unwrap();
+    let error = runner(&small, &golden, 100).unwrap_err().to_string();
+    assert!(error.contains(&format!("a context of {} tokens would fit", 8 * PAGE)), "{error}");
+}
+
+#[test]
+fn a_lost_device_says_so_and_another_goes_on() {
+    let golden = Golden::load("llama3");
+    let Some(Device::Gpu(lost)) = gpu(GpuOptions::default()) else { return };
+    let mut runner_of_lost = runner(&Device::Gpu(Arc::clone(&lost)), &golden, 4).unwrap();
+    let mut inputs = Inputs { tables: vec![vec![0]], ..Inputs::default() };
+    inputs.push(1, 0, 0);
+    inputs.outputs = vec![0];
+    let under_way = runner_of_lost.submit(&inputs).unwrap();
+    lost.lose();
+    for error in [under_way.wait().unwrap_err(), runner_of_lost.submit(&inputs).unwrap_err()] {
+        assert!(error.to_string().contains("the GPU was lost"), "{error}");
+    }
+    let Some(device) = gpu(GpuOptions::default()) else { return };
+    check(&device, &golden, "llama3, after a loss", KvKind::F16, 1e-2, &[20, 5, 1]);
 }

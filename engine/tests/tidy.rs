@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan"],
     &["model", "cpu", "gpu"],
     &["device"],
-    &["run"],
+    &["run", "check"],
     &["lib"],
 ];
 

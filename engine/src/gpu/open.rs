@@ -12,12 +12,15 @@ pub struct GpuOptions {
     pub adapter: Option<usize>,
     /// Forces forms of the kernels; what the adapter has where `None`.
     pub forms: Option<Forms>,
-    /// Bytes that one binding may have at most, below the adapter's own limit: for tests of split tensors.
-    pub max_binding: Option<u64>,
+    /// Bytes of a matrix that lie in one buffer at most, below the adapter's own limit: for tests of split tensors.
+    pub max_part: Option<u64>,
     /// Bytes of device memory that a runner may take; no limit where `None`.
     pub memory: Option<u64>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
+    /// Breaks a kernel on purpose, to show that an exam finds it: its name, a piece of its text, what stands there
+    /// instead.
+    pub sabotage: Option<(&'static str, &'static str, &'static str)>,
 }
 
 /// What is known of an adapter before it is opened.
