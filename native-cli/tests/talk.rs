@@ -1,4 +1,5 @@
 //! `ir run` as people use it: golden chats, pipes, Ctrl-C, models by name.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

@@ -205,7 +205,7 @@ fn mib(bytes: u64) -> String {
 
 fn check(gpu: &Gpu, plan: &Plan, sizes: &[(Resource, u64, String)], bytes: u64, options: &RunnerOptions) -> Result<()> {
     let most = gpu.max_binding();
-    for (resource, size, name) in sizes.iter().filter(|s| s.1 > most) {
+    if let Some((resource, size, name)) = sizes.iter().find(|s| s.1 > most) {
         return Err(Error::limit(match resource {
             Resource::KPages(_) | Resource::VPages(_) => {
                 let pages = most / (size / options.n_pages.max(1) as u64).max(1);
