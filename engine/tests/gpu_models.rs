@@ -1,5 +1,11 @@
 //! Whole models on this machine's GPU, software adapters included, against PyTorch's logits and the CPU. Skips are said on
 //! stderr.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says what it covered"
+)]
 #![cfg(feature = "gpu")]
 
 mod common;
@@ -135,7 +141,7 @@ fn the_comparison_op_by_op_finds_a_broken_kernel() {
             return;
         };
         let all = compared(&device, "qwen3");
-        let first = all.iter().find(|c| !(c.error <= GROUP));
+        let first = all.iter().find(|c| c.error.is_nan() || c.error > GROUP);
         assert_eq!(first.map(|c| c.names.as_str()), Some(names), "{kernel} broken");
         assert_eq!(first.map(|c| c.scope.starts_with("blk.0.")), Some(true), "{kernel} broken");
     }
