@@ -5,9 +5,11 @@ use std::sync::Arc;
 use crate::cpu::{Cpu, CpuRunner};
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, GpuReadback, GpuRunner};
+use crate::gpu::{Gpu, GpuReadback, GpuRunner, Results};
 use crate::plan::{Inputs, Plan, Slot};
 pub use crate::plan::{KvKind, RunnerOptions};
+#[cfg(feature = "gpu")]
+use crate::plan::{TOP, Want};
 
 /// A device that plans can be prepared for. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -26,6 +28,24 @@ impl Device {
             Device::Cpu(cpu) => cpu.name(),
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.name(),
+        }
+    }
+
+    /// Whether the device does what [`crate::plan::Want`] asks, or always gives logits.
+    pub fn picks(&self) -> bool {
+        match self {
+            Device::Cpu(_) => false,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(_) => true,
+        }
+    }
+
+    /// Cache pages that the device can hold at once, whatever its memory.
+    pub fn max_pages(&self, plan: &Plan, kv: KvKind) -> usize {
+        match self {
+            Device::Cpu(_) => usize::MAX,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.max_pages(plan, kv),
         }
     }
 
@@ -68,9 +88,13 @@ impl Runner {
         inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
         let n_vocab = self.plan().n_vocab();
         match self {
-            Runner::Cpu(runner) => Ok(Readback::Done(Output { logits: runner.run(inputs), n_vocab })),
+            Runner::Cpu(runner) => {
+                Ok(Readback::Done(Output { logits: runner.run(inputs), n_vocab, ..Output::default() }))
+            }
             #[cfg(feature = "gpu")]
-            Runner::Gpu(runner) => Ok(Readback::Gpu { logits: runner.submit(inputs)?, n_vocab }),
+            Runner::Gpu(runner) => {
+                Ok(Readback::Gpu { results: runner.submit(inputs)?, wants: inputs.wants.clone(), n_vocab })
+            }
         }
     }
 
@@ -109,7 +133,7 @@ impl Runner {
         match self {
             Runner::Cpu(runner) => Ok(runner.slot(slot, inputs).to_vec()),
             #[cfg(feature = "gpu")]
-            Runner::Gpu(runner) => runner.slot(slot, inputs)?.wait(),
+            Runner::Gpu(runner) => Ok(runner.slot(slot, inputs)?.wait()?.values),
         }
     }
 
@@ -132,7 +156,7 @@ impl Runner {
     }
 
     /// Rows of the token table.
-    fn n_token_ids(&self) -> usize {
+    pub(crate) fn n_token_ids(&self) -> usize {
         match self {
             Runner::Cpu(runner) => runner.n_token_ids(),
             #[cfg(feature = "gpu")]
@@ -149,8 +173,10 @@ pub enum Readback {
     /// They are being copied from a GPU.
     #[cfg(feature = "gpu")]
     Gpu {
-        /// The logits.
-        logits: GpuReadback,
+        /// The results.
+        results: GpuReadback,
+        /// What was wanted of each output.
+        wants: Vec<Want>,
         /// Columns of a row.
         n_vocab: usize,
     },
@@ -165,9 +191,9 @@ impl Readback {
         match self {
             Readback::Done(output) => Ok(Ok(output)),
             #[cfg(feature = "gpu")]
-            Readback::Gpu { logits, n_vocab } => Ok(match logits.ready()? {
-                Ok(logits) => Ok(Output { logits, n_vocab }),
-                Err(logits) => Err(Readback::Gpu { logits, n_vocab }),
+            Readback::Gpu { results, wants, n_vocab } => Ok(match results.ready()? {
+                Ok(results) => Ok(Output::of(results, &wants, n_vocab)),
+                Err(results) => Err(Readback::Gpu { results, wants, n_vocab }),
             }),
         }
     }
@@ -181,7 +207,7 @@ impl Readback {
         match self {
             Readback::Done(output) => Ok(output),
             #[cfg(feature = "gpu")]
-            Readback::Gpu { logits, n_vocab } => Ok(Output { logits: logits.wait()?, n_vocab }),
+            Readback::Gpu { results, wants, n_vocab } => Ok(Output::of(results.wait()?, &wants, n_vocab)),
         }
     }
 
@@ -193,21 +219,46 @@ impl Readback {
         match self {
             Readback::Done(output) => Ok(output),
             #[cfg(feature = "gpu")]
-            Readback::Gpu { logits, n_vocab } => Ok(Output { logits: logits.await?, n_vocab }),
+            Readback::Gpu { results, wants, n_vocab } => Ok(Output::of(results.await?, &wants, n_vocab)),
         }
     }
 }
 
-/// What a step gives back.
+/// What a device made of an output instead of giving its logits back.
 #[derive(Debug, Clone, PartialEq)]
+pub enum Picked {
+    /// This token; `None` where the row's logits are damaged or all are minus infinity.
+    Token(Option<u32>),
+    /// The largest logits with their tokens, falling, minus infinities left out. Empty where the row is damaged.
+    Top(Vec<(f32, u32)>),
+}
+
+/// What a step gives back.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Output {
-    /// `[outputs, n_vocab]`.
+    /// `[outputs, n_vocab]`; empty where the device picked for every output.
     pub logits: Vec<f32>,
     /// Columns of a row.
     pub n_vocab: usize,
+    /// Per output what the device picked, `None` where its logits are to be used; empty where it picks none.
+    pub picked: Vec<Option<Picked>>,
 }
 
 impl Output {
+    #[cfg(feature = "gpu")]
+    fn of(results: Results, wants: &[Want], n_vocab: usize) -> Output {
+        let picked = wants.iter().enumerate().map(|(i, want)| match want {
+            Want::Logits => None,
+            Want::Pick { .. } => Some(Picked::Token(results.picked.get(i).copied().filter(|t| *t != u32::MAX))),
+            Want::Top => {
+                let sound = results.stats.get(i).is_some_and(|(top, sum)| top.is_finite() && sum.is_finite());
+                let row = results.top.chunks(TOP).nth(i).filter(|_| sound).unwrap_or_default();
+                Some(Picked::Top(row.iter().copied().filter(|c| c.0 > f32::NEG_INFINITY).collect()))
+            }
+        });
+        Output { picked: picked.collect(), logits: results.values, n_vocab }
+    }
+
     /// The logits of the `i`-th wanted row.
     pub fn row(&self, i: usize) -> &[f32] {
         &self.logits[i * self.n_vocab..(i + 1) * self.n_vocab]

@@ -20,6 +20,8 @@
 
 pub mod builtin;
 pub mod bytes;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod check;
 pub mod cpu;
 pub mod device;
 pub mod dtype;

@@ -1,4 +1,10 @@
 //! Every family against PyTorch: logits and greedy choices of the golden files (`tests/data/golden`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says what it covered"
+)]
 
 mod common;
 

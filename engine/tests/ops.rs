@@ -1,4 +1,10 @@
 //! The exam: every op, every block type, every instruction set of this machine against the scalar definition.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says what it covered"
+)]
 
 mod common;
 

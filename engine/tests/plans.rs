@@ -1,4 +1,10 @@
 //! Recorded plans as text, one per family: a change of what is computed shows here, without a device.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says what it covered"
+)]
 
 mod common;
 

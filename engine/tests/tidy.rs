@@ -1,4 +1,10 @@
 //! House rules that a compiler does not check: layers, sizes, headers, and the places an op lives in.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says what it covered"
+)]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,19 +14,19 @@ use ir_engine::plan::OpKind;
 /// The modules of the engine, lowest first. A module uses only lower ones, never its own level's others.
 const LAYERS: &[&[&str]] = &[
     &["error", "dtype", "bytes", "meta"],
-    &["file", "quant", "text"],
+    &["file", "quant", "text", "builtin"],
     &["plan"],
     &["model", "cpu", "gpu"],
     &["device"],
-    &["run"],
+    &["run", "check"],
     &["lib"],
 ];
 
 /// At the bottom, who uses whom is spelled out instead.
 const BOTTOM: &[(&str, &str)] = &[("bytes", "error"), ("dtype", "error"), ("meta", "error"), ("meta", "bytes")];
 
-/// Lines a source file may have; a file that is a list of like items says so with [`LIST`] in its header.
-const MAX_LINES: usize = 400;
+/// Lines a source file may have, about; a file that is a list of like items says so with [`LIST`] in its header.
+const MAX_LINES: usize = 420;
 const LIST: &str = "//! A list:";
 
 fn root() -> PathBuf {
@@ -107,10 +113,7 @@ fn crates_use_only_what_the_design_gives_them() {
     for (name, never) in forbidden {
         let manifest = std::fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
         for word in *never {
-            if manifest
-                .lines()
-                .any(|l| l.starts_with(word) && !l[word.len()..].starts_with(|c: char| c == '-' || c == '_'))
-            {
+            if manifest.lines().any(|l| l.starts_with(word) && !l[word.len()..].starts_with(['-', '_'])) {
                 faults.push(format!("{name} depends on {word}"));
             }
         }
@@ -136,7 +139,7 @@ fn files_are_small_and_say_what_they_hold() {
 
 #[test]
 fn unsafe_code_stays_in_its_places() {
-    let allowed = ["engine/src/cpu/simd/", "engine/src/cpu/pool.rs", "engine/src/bytes.rs"];
+    let allowed = ["engine/src/cpu/simd/", "engine/src/cpu/pool/", "engine/src/bytes.rs"];
     let mut faults = Vec::new();
     for (path, text) in sources() {
         let path = short(&path);

@@ -1,4 +1,4 @@
-//! The command line as data: every command and flag with the text that `--help` shows. A list; nothing happens here.
+//! A list: every command and flag of `ir` with the text that `--help` shows. Nothing happens here.
 
 use std::path::PathBuf;
 
@@ -68,6 +68,12 @@ pub(crate) enum Command {
     /// Measure how well a model predicts a text
     #[command(after_long_help = PERPLEXITY_EXAMPLES)]
     Perplexity(PerplexityArgs),
+    /// Compare two devices op by op, to find the op that one computes wrongly
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// List the GPUs of this machine
+    #[command(after_long_help = DEVICES_HELP)]
+    Devices(DevicesArgs),
     /// Print a script that completes commands in a shell
     #[command(after_long_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
@@ -95,6 +101,18 @@ Examples:
   ir info model.gguf --tensors
   ir info model.gguf --plan                  the recorded computation
   ir info model.gguf --json | jq .parameters";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  ir check model.gguf --device gpu           a GPU against the processor's definition
+  ir check model.gguf --device gpu --gpu-forms base
+  ir check model.gguf --device cpu           fast kernels against the definition
+
+Every op gets the same inputs on both devices. The exit code is 1 where one disagrees, and its line says which.";
+
+const DEVICES_HELP: &str = "\
+Numbers are those of --device gpu:N. A software adapter computes on the processor: it shows that results are right, and
+is slower than --device cpu.";
 
 const TOKENIZE_EXAMPLES: &str = "\
 Examples:
@@ -141,6 +159,7 @@ Examples:
 
 /// Where models are found and how their files are read.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model files")]
 pub(crate) struct FileArgs {
     /// Folder of models known by name [default: IR_MODELS, else ir/models in your data folder]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
@@ -155,10 +174,14 @@ pub(crate) struct FileArgs {
 
 /// What computes, and how.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Computing")]
 pub(crate) struct DeviceArgs {
-    /// What computes
-    #[arg(long, value_enum, default_value_t = DeviceChoice::Cpu, value_name = "DEVICE")]
+    /// What computes: cpu, gpu (the best one), gpu:N (as `ir devices` numbers them), auto (a GPU that is not software)
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
+    /// Forms of the GPU's kernels: base, f16, subgroups, dot4, unfused, joined by + [default: what the GPU has]
+    #[arg(long, value_name = "FORMS")]
+    pub(crate) gpu_forms: Option<String>,
     /// Instruction set: auto, scalar, or one by its name (avx2, avx512, neon)
     #[arg(long, default_value = "auto", value_name = "NAME")]
     pub(crate) simd: String,
@@ -172,6 +195,7 @@ pub(crate) struct DeviceArgs {
 
 /// A number of threads.
 #[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Computing")]
 pub(crate) struct ThreadArgs {
     /// Threads to compute with [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -179,10 +203,28 @@ pub(crate) struct ThreadArgs {
 }
 
 /// A device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeviceChoice {
-    /// This machine's processor
+    /// A GPU that is not software, or else the processor.
+    Auto,
+    /// This machine's processor.
     Cpu,
+    /// A GPU by its number, or the best.
+    Gpu(Option<usize>),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DeviceChoice, String> {
+        match (text, text.strip_prefix("gpu:").map(str::parse)) {
+            ("auto", _) => Ok(DeviceChoice::Auto),
+            ("cpu", _) => Ok(DeviceChoice::Cpu),
+            ("gpu", _) => Ok(DeviceChoice::Gpu(None)),
+            (_, Some(Ok(n))) => Ok(DeviceChoice::Gpu(Some(n))),
+            _ => Err("use auto, cpu, gpu, or gpu:N with a number that `ir devices` shows".into()),
+        }
+    }
 }
 
 /// What quantised weights are multiplied with.
@@ -202,6 +244,40 @@ pub(crate) enum KvChoice {
     F16,
     /// Single precision: twice the memory
     F32,
+}
+
+/// `ir check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// What the model reads meanwhile
+    #[arg(default_value = "The quick brown fox jumps over the lazy dog, and the dog sleeps on in the warm sun.")]
+    pub(crate) prompt: String,
+    /// What is taken as true: the processor's definition of every op
+    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    pub(crate) against: String,
+    /// Relative error that is allowed at the end of each group of ops [default: what the device's forms allow]
+    #[arg(long, value_name = "ERROR")]
+    pub(crate) tolerance: Option<f64>,
+    /// Print a line for every group of ops
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir devices`.
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `ir run`.
@@ -227,6 +303,9 @@ pub(crate) struct RunArgs {
     /// Tokens of context, prompt and answer together [default: the model's own, as far as memory allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) ctx: Option<u32>,
+    /// Print counts, times, rates and memory to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
@@ -235,14 +314,11 @@ pub(crate) struct RunArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
-    /// Print counts, times, rates and memory to standard error
-    #[arg(short, long)]
-    pub(crate) verbose: bool,
 }
 
 /// How tokens are chosen. Defaults are the file's own (`general.sampling.*`), else those named here.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Sampling")]
+#[command(next_help_heading = "Sampling", allow_negative_numbers = true)]
 pub(crate) struct SamplingArgs {
     /// Temperature: 0 always takes the likeliest token [default: 0.8]
     #[arg(long, value_name = "T")]

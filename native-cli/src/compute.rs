@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, Output, Runner, RunnerOptions};
+use ir_engine::gpu::{self, Forms, Gpu, GpuOptions};
 use ir_engine::plan::{Inputs, PAGE, Plan};
 
 use crate::args::{ActivationsChoice, DeviceArgs, DeviceChoice, KvChoice};
@@ -18,7 +19,24 @@ pub(crate) const MAX_TOKENS: usize = 512;
 
 /// The device that the flags ask for.
 pub(crate) fn device(args: &DeviceArgs, threads: Option<u16>) -> Result<Device> {
-    let DeviceChoice::Cpu = args.device;
+    let forms = args.gpu_forms.as_deref().map(Forms::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
+    let adapter = match args.device {
+        DeviceChoice::Cpu => return cpu(args, threads),
+        DeviceChoice::Gpu(adapter) => adapter,
+        DeviceChoice::Auto => match ready(gpu::adapters()).iter().position(|a| a.kind != "software") {
+            Some(index) => Some(index),
+            None => return cpu(args, threads),
+        },
+    };
+    Ok(Device::Gpu(Arc::new(Gpu::open_now(&GpuOptions { adapter, forms, ..GpuOptions::default() })?)))
+}
+
+/// What a future gives that is ready at its first poll, as those about GPUs are natively.
+pub(crate) fn ready<T>(future: impl Future<Output = T>) -> T {
+    ir_engine::run::wait(future)
+}
+
+fn cpu(args: &DeviceArgs, threads: Option<u16>) -> Result<Device> {
     let activations = match args.activations {
         ActivationsChoice::F32 => Activations::F32,
         ActivationsChoice::Quantised => Activations::Quantised,
@@ -76,10 +94,7 @@ impl Sequence {
         inputs.outputs = (tokens.len() - n_outputs.min(tokens.len())..tokens.len()).map(|i| i as u32).collect();
         let readback = self.runner.submit(inputs)?;
         self.n_past += tokens.len();
-        match readback.ready()? {
-            Ok(output) => Ok(output),
-            Err(_) => Err(Failure::run("the device did not finish its step: use --device cpu")),
-        }
+        Ok(readback.wait()?)
     }
 
     /// Appends tokens of which no logits are wanted.

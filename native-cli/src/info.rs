@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use ir_engine::dtype::DType;
 use ir_engine::file::{ModelFile, Tensor};
 use ir_engine::meta::{Kind, Value};
-use ir_engine::model::{Model, ModelOptions};
+use ir_engine::model::{self, ModelSpec};
+use ir_engine::plan::Plan;
+use ir_engine::text::chat::{ChatTemplate, Source};
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::InfoArgs;
@@ -99,15 +101,14 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
     let place = models::find(&args.model, &args.file)?;
     let file = place.open_file(&args.file)?;
     let summary = Summary::new(&file);
-    let options = ModelOptions { no_mmap: args.file.no_mmap, tokenizer_pre: args.file.tokenizer_pre.clone() };
     // A file that cannot run still has things to show; why it cannot is one of them.
-    let model = Model::from_file(place.open_file(&args.file)?, &options);
+    let model = Inspected::new(&file);
     let mut out = Out::new();
     if args.json {
         return out.line(as_json(args, &file, &summary, model.as_ref()).to_string());
     }
     if args.plan {
-        return out.text(&model?.plan().to_string());
+        return out.text(&model?.plan.to_string());
     }
     if args.tensors {
         return out.text(&tensor_table(&file));
@@ -120,7 +121,24 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
     out.text(&metadata(&file))
 }
 
-type Opened<'a> = std::result::Result<&'a Model, &'a ir_engine::error::Error>;
+/// What the header says of a model that can run.
+struct Inspected {
+    spec: ModelSpec,
+    plan: Plan,
+    template: Option<ChatTemplate>,
+}
+
+impl Inspected {
+    fn new(file: &ModelFile) -> ir_engine::error::Result<Inspected> {
+        let (spec, plan) = model::inspect(file)?;
+        // A tokenizer would know better, but takes longer to build than all else here.
+        let tokens = file.meta().opt_array("tokenizer.ggml.tokens")?;
+        let has = |text: &str| tokens.is_some_and(|t| t.iter().any(|token| token.as_bytes() == Some(text.as_bytes())));
+        Ok(Inspected { spec, plan, template: ChatTemplate::from_meta(file.meta(), &has)? })
+    }
+}
+
+type Opened<'a> = std::result::Result<&'a Inspected, &'a ir_engine::error::Error>;
 
 fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
     let mut lines = vec![
@@ -138,14 +156,14 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
     }
     match model {
         Ok(model) => {
-            let (spec, n) = (model.spec(), model.plan().kv_elements_per_token() as u64);
+            let (spec, n) = (&model.spec, model.plan.kv_elements_per_token() as u64);
             lines.push(("layers", format!("{} of width {}", spec.layers.len(), spec.width)));
-            lines.push(("vocabulary", grouped(model.plan().n_vocab() as u64)));
+            lines.push(("vocabulary", grouped(model.plan.n_vocab() as u64)));
             lines.push(("context", format!("{} tokens", grouped(spec.n_context as u64))));
             let whole = human_bytes((2 * n).saturating_mul(spec.n_context as u64));
             lines
                 .push(("KV cache", format!("{} bytes per token (f16); {whole} for the whole context", grouped(2 * n))));
-            lines.push(("chat", chat(model)));
+            lines.push(("chat", chat(model.template.as_ref())));
         }
         Err(e) => lines.push(("runs", format!("no: {}", term::one_line(&e.to_string())))),
     }
@@ -155,9 +173,8 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
     })
 }
 
-fn chat(model: &Model) -> String {
-    use ir_engine::text::chat::Source;
-    let Some(template) = model.template() else { return "no template: prompts are continued as they are".into() };
+fn chat(template: Option<&ChatTemplate>) -> String {
+    let Some(template) = template else { return "no template: prompts are continued as they are".into() };
     let mut text = match template.source() {
         Source::File => "template of the file".to_owned(),
         Source::Family(name) => format!("template of the {name} family, by the file's turn tokens"),
@@ -248,15 +265,15 @@ fn as_json(args: &InfoArgs, file: &ModelFile, summary: &Summary, model: Opened) 
     });
     match model {
         Ok(model) => {
-            all["context"] = json!(model.spec().n_context);
-            all["layers"] = json!(model.spec().layers.len());
-            all["width"] = json!(model.spec().width);
-            all["vocabulary"] = json!(model.plan().n_vocab());
-            all["kv_bytes_per_token"] = json!({ "f16": 2 * model.plan().kv_elements_per_token(),
-                "f32": 4 * model.plan().kv_elements_per_token() });
-            all["chat_template"] = json!(model.template().is_some());
+            all["context"] = json!(model.spec.n_context);
+            all["layers"] = json!(model.spec.layers.len());
+            all["width"] = json!(model.spec.width);
+            all["vocabulary"] = json!(model.plan.n_vocab());
+            all["kv_bytes_per_token"] = json!({ "f16": 2 * model.plan.kv_elements_per_token(),
+                "f32": 4 * model.plan.kv_elements_per_token() });
+            all["chat_template"] = json!(model.template.is_some());
             if args.plan {
-                all["plan"] = json!(model.plan().to_string());
+                all["plan"] = json!(model.plan.to_string());
             }
         }
         Err(e) => all["cannot_run"] = json!(e.to_string()),

@@ -2,8 +2,10 @@
 
 mod args;
 mod bench;
+mod check;
 mod completions;
 mod compute;
+mod devices;
 mod failure;
 mod info;
 mod list;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
         Command::Logits(args) => logits::logits(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Devices(args) => devices::devices(&args),
         Command::Completions(args) => completions::completions(&args),
     };
     match result {

@@ -13,7 +13,7 @@ use ir_engine::text::chat::{Message, Now};
 use crate::args::{RunArgs, SamplingArgs, Think};
 use crate::compute;
 use crate::failure::{Failure, Result};
-use crate::info::{Summary, human_bytes, human_count};
+use crate::info::{Summary, grouped, human_bytes, human_count};
 use crate::memory;
 use crate::models::Place;
 use crate::term::{self, Out, Style};
@@ -61,9 +61,9 @@ impl Talk {
         let about = format!(
             "model:     {name}, {parameters} parameters, {bytes}, {kind}\n\
              device:    {}\n\
-             context:   {context} tokens, cache {} per token",
+             context:   {context} tokens, cache {} bytes per token",
             device.name(),
-            human_bytes(kv_bytes(model.plan(), options.kv, 1) / PAGE as u64)
+            grouped(kv_bytes(model.plan(), options.kv, 1) / PAGE as u64)
         );
         if args.ctx.is_some_and(|n| n as usize > model.spec().n_context) {
             let own = model.spec().n_context;

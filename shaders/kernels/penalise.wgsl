@@ -1,6 +1,6 @@
-// penalise: sparse changes of logits, in place, before mask and top_k: a repetition factor (positive logits are divided
-// by it, negative ones multiplied; Keskar et al. 2019), then a summand (bias, presence and frequency penalties). One
-// invocation per entry (row, token, factor, summand); a row names a token at most once.
+// penalise: sparse changes of logits, in place, before mask and top_k: a bias is added, then a repetition factor applied
+// (positive logits are divided by it, others multiplied; Keskar et al. 2019), then presence and frequency penalties
+// subtracted. One invocation per entry (row, token, bias, factor, penalty); a row names a token at most once.
 #import grid
 #import step
 
@@ -19,11 +19,11 @@ fn main(
 ) {
     let id = flat_id(wid, n_wg) * WG + lid;
     if (id >= step[STEP_N_PENALTIES]) { return; }
-    let entry = step[STEP_PENALTIES] + id * 4u;
+    let entry = step[STEP_PENALTIES] + id * 5u;
     let row = step[entry];
     let token = step[entry + 1u];
     if (row >= step[STEP_N_OUTPUTS] || token >= p.n) { return; }
-    let factor = bitcast<f32>(step[entry + 2u]);
-    let x = logits[row * p.n + token];
-    logits[row * p.n + token] = select(x * factor, x / factor, x > 0.0) + bitcast<f32>(step[entry + 3u]);
+    let x = logits[row * p.n + token] + bitcast<f32>(step[entry + 2u]);
+    let factor = bitcast<f32>(step[entry + 3u]);
+    logits[row * p.n + token] = select(x * factor, x / factor, x > 0.0) - bitcast<f32>(step[entry + 4u]);
 }

@@ -1,6 +1,9 @@
-// pick: one token per output row: the largest logit / temperature plus Gumbel noise, which is a sample of the softmax at
-// that temperature (Gumbel-max); without noise where the temperature is 0. Ties go to the smaller token. One workgroup
-// per row; the step holds (seed, seed, temperature as bits) for each.
+// pick: one token per output row: the largest (logit - maximum) / temperature plus Gumbel noise, which is a sample of the
+// softmax at that temperature (Gumbel-max), among tokens whose logit is not too far below the maximum (min-p). Ties go to
+// the smaller token. One workgroup per row; the step holds (draw, draw, 1 / temperature, ln min-p) for each, floats as
+// bits; 1 / temperature is 0 where the largest logit is wanted.
+//
+// A row that holds a NaN or +infinity, or nothing but -infinity, gives 0xffffffff.
 #import grid
 #import step
 #import random
@@ -13,32 +16,14 @@ struct Params {
 @group(0) @binding(2) var<storage, read> logits: array<f32>;
 @group(0) @binding(3) var<storage, read_write> picked: array<u32>;
 
+const NO_TOKEN: u32 = 0xffffffffu;
+
 var<workgroup> value_s: array<f32, WG>;
 var<workgroup> token_s: array<u32, WG>;
+var<workgroup> bad_s: atomic<u32>;
 
-@compute @workgroup_size(WG)
-fn main(
-    @builtin(workgroup_id) wid: vec3<u32>,
-    @builtin(num_workgroups) n_wg: vec3<u32>,
-    @builtin(local_invocation_index) lid: u32,
-) {
-    let row = flat_id(wid, n_wg);
-    if (row >= step[STEP_N_OUTPUTS]) { return; }
-    let at = step[STEP_SEEDS] + row * 3u;
-    let seed = vec2(step[at], step[at + 1u]);
-    let temperature = bitcast<f32>(step[at + 2u]);
-    var value = bitcast<f32>(step[STEP_MINUS_INFINITY]);
-    var token = 0u;
-    for (var i = lid; i < p.n; i += WG) {
-        var v = logits[row * p.n + i];
-        if (temperature > 0.0) { v = v / temperature + gumbel(seed, i); }
-        if (v > value) {
-            value = v;
-            token = i;
-        }
-    }
-    value_s[lid] = value;
-    token_s[lid] = token;
+// The largest value of the workgroup, the smallest token among equals; both end at index 0.
+fn best(lid: u32) {
     for (var half = WG / 2u; half > 0u; half /= 2u) {
         workgroupBarrier();
         if (lid < half) {
@@ -51,5 +36,58 @@ fn main(
         }
     }
     workgroupBarrier();
-    if (lid == 0u) { picked[row] = token_s[0]; }
+}
+
+@compute @workgroup_size(WG)
+fn main(
+    @builtin(workgroup_id) wid: vec3<u32>,
+    @builtin(num_workgroups) n_wg: vec3<u32>,
+    @builtin(local_invocation_index) lid: u32,
+) {
+    let row = flat_id(wid, n_wg);
+    if (row >= step[STEP_N_OUTPUTS]) { return; }
+    let at = step[STEP_SEEDS] + row * 4u;
+    let draw = vec2(step[at], step[at + 1u]);
+    let scale = bitcast<f32>(step[at + 2u]);
+    let low = bitcast<f32>(step[STEP_MINUS_INFINITY]);
+    if (lid == 0u) { atomicStore(&bad_s, 0u); }
+    workgroupBarrier();
+    var value = low;
+    var token = NO_TOKEN;
+    for (var i = lid; i < p.n; i += WG) {
+        // By its bits: compilers may assume that floats are finite.
+        let bits = bitcast<u32>(logits[row * p.n + i]);
+        if ((bits & 0x7f800000u) == 0x7f800000u && bits != step[STEP_MINUS_INFINITY]) { atomicStore(&bad_s, 1u); }
+        let v = logits[row * p.n + i];
+        if (v > value) {
+            value = v;
+            token = i;
+        }
+    }
+    value_s[lid] = value;
+    token_s[lid] = token;
+    best(lid);
+    let top = value_s[0];
+    if (scale > 0.0) {
+        let least = top + bitcast<f32>(step[at + 3u]);
+        value = low;
+        token = NO_TOKEN;
+        for (var i = lid; i < p.n; i += WG) {
+            let v = logits[row * p.n + i];
+            if (v > low && v >= least) {
+                let score = (v - top) * scale + gumbel(draw, i);
+                if (score > value) {
+                    value = score;
+                    token = i;
+                }
+            }
+        }
+        workgroupBarrier();
+        value_s[lid] = value;
+        token_s[lid] = token;
+        best(lid);
+    }
+    if (lid == 0u) {
+        picked[row] = select(token_s[0], NO_TOKEN, atomicLoad(&bad_s) != 0u);
+    }
 }

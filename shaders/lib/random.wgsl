@@ -1,19 +1,23 @@
-// A counter random generator, the same on every device: pcg3d (Jarzynski and Olano 2020).
+// The counter random generator of engine/src/run/random.rs: the same bits on every device.
 
-fn pcg3d(key: vec3<u32>) -> vec3<u32> {
-    var v = key * 1664525u + 1013904223u;
-    v.x += v.y * v.z;
-    v.y += v.z * v.x;
-    v.z += v.x * v.y;
-    v ^= v >> vec3(16u);
-    v.x += v.y * v.z;
-    v.y += v.z * v.x;
-    v.z += v.x * v.y;
-    return v;
+// lowbias32 (Wellons, "Hash Function Prospector").
+fn mix(value: u32) -> u32 {
+    var x = value;
+    x = (x ^ (x >> 16u)) * 0x21f0aaadu;
+    x = (x ^ (x >> 15u)) * 0x735a2d97u;
+    return x ^ (x >> 15u);
 }
 
-// Standard Gumbel noise from the upper 23 bits of the first word: -ln(-ln u), u in (0, 1).
-fn gumbel(seed: vec2<u32>, counter: u32) -> f32 {
-    let u = (f32(pcg3d(vec3(seed, counter)).x >> 9u) + 0.5) * 0x1p-23;
-    return -log(-log(u));
+// Standard Gumbel noise of a token, for a draw of 64 bits: -ln(e), e = -ln(1 - u), u from 32 bits; a series where u is
+// small, since small u decide.
+fn gumbel(draw: vec2<u32>, token: u32) -> f32 {
+    let bits = mix(mix(token ^ draw.x) + draw.y);
+    let u = (f32(bits) + 0.5) * 0x1p-32;
+    var e = 23.0;
+    if (u < 0.015625) {
+        e = u * (1.0 + u * (0.5 + u * (0.33333334 + u * (0.25 + u * 0.2))));
+    } else if (u < 1.0) {
+        e = -log(1.0 - u);
+    }
+    return -log(e);
 }

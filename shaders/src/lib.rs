@@ -69,7 +69,8 @@ pub const STEP: &[(&str, u32)] = &[
     // ... rows of attend_vec; (first row, rows, first position, page list) of each tile of attend_tile ...
     ("STEP_SINGLES", 12),
     ("STEP_TILES", 13),
-    // ... (row, token, factor, summand); per output where its mask begins, or 0; per output (seed, seed, temperature).
+    // ... (row, token, bias, factor, penalty); per output where its mask begins, or 0; per output (draw, draw,
+    // 1 / temperature, logarithm of min-p).
     ("STEP_PENALTIES", 14),
     ("STEP_MASKS", 15),
     ("STEP_SEEDS", 16),

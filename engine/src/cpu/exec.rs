@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::Cpu;
 use super::kernels::attend::{self, Attend};
 use super::kernels::kv_write::{self, Columns, KvLayer};
+use super::kernels::linear;
 use super::kernels::rope::{self, Angles};
 use super::kernels::{add, embed, glu, norm, take_rows};
-use super::linear::{self, Segment};
 use crate::error::{Error, Result};
 use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot, View, Weight, WeightId};
 
@@ -136,8 +136,7 @@ impl CpuRunner {
             Op::Linear { x, weight, bias, out } => self.write(out, inputs, |me, out| {
                 let mut scratch = std::mem::take(&mut me.scratch);
                 let (weight, bias, x) = (plan.weight(weight), bias.map(|b| me.vector(b)), me.read(x, inputs));
-                let segments: Vec<_> = weight.segments.iter().map(segment).collect();
-                linear::linear(t, pool, &mut scratch, &segments, weight.cols, x, cpu.activations, bias, out);
+                linear::linear(t, pool, &mut scratch, &weight.segments, weight.cols, x, cpu.activations, bias, out);
                 me.scratch = scratch;
             }),
             Op::Rope { x, head_dim, rope } => self.write(x.slot, inputs, |me, data| {
@@ -181,8 +180,4 @@ fn vector(weight: &Weight) -> Result<Vec<f32>> {
         rest = tail;
     }
     Ok(out)
-}
-
-fn segment(s: &crate::plan::Segment) -> Segment<'_> {
-    Segment { dtype: s.dtype, rows: s.rows, bytes: &s.bytes }
 }

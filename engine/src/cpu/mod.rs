@@ -3,14 +3,13 @@
 
 mod exec;
 pub mod kernels;
-pub mod linear;
 pub mod pool;
 pub mod simd;
 
 use std::sync::Arc;
 
 pub use exec::CpuRunner;
-pub use linear::Activations;
+pub use kernels::linear::Activations;
 
 use crate::error::Result;
 use pool::Pool;

@@ -36,6 +36,9 @@ pub(super) enum Resource {
     Scales,
     /// The tokens picked by the step before.
     Picked,
+    /// Largest logits with their tokens, and the rows' maxima and sums: written by even and by odd rounds of top_k.
+    Pairs(usize),
+    Stats(usize),
 }
 
 /// What the size of a grid grows with.
@@ -48,6 +51,12 @@ pub(super) enum Count {
     Merged,
     /// Tiles of rows of one sequence.
     Tiles,
+    /// Changes of logits.
+    Changes,
+    /// Outputs, where a token is to be picked for one of them.
+    Picks,
+    /// Outputs, where the largest logits of one of them are wanted.
+    Tops,
 }
 
 /// Workgroups: `ceil(ceil(count / block) * times / per)`.
@@ -67,6 +76,11 @@ pub(super) struct Counts {
     pub singles: usize,
     pub splits: usize,
     pub tiles: usize,
+    pub changes: usize,
+    pub picks: bool,
+    pub tops: bool,
+    /// Whether logits are wanted of an output.
+    pub logits: bool,
 }
 
 impl Counts {
@@ -89,6 +103,9 @@ impl Counts {
                 }
             }
             Count::Tiles => self.tiles,
+            Count::Changes => self.changes,
+            Count::Picks => self.outputs * usize::from(self.picks),
+            Count::Tops => self.outputs * usize::from(self.tops),
         }
     }
 }

@@ -18,12 +18,18 @@ pub(super) struct Kernel {
 }
 
 /// All kernels of a device.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Kernels {
+    /// See [`super::GpuOptions::sabotage`].
+    sabotage: Option<(&'static str, &'static str, &'static str)>,
     by_key: Mutex<HashMap<Key, Arc<Kernel>>>,
 }
 
 impl Kernels {
+    pub(super) fn new(sabotage: Option<(&'static str, &'static str, &'static str)>) -> Kernels {
+        Kernels { sabotage, by_key: Mutex::default() }
+    }
+
     /// The kernel of this key; composed if it is new.
     ///
     /// # Errors
@@ -34,8 +40,11 @@ impl Kernels {
             return Ok(Arc::clone(kernel));
         }
         let target = if cfg!(target_arch = "wasm32") { Target::Tint } else { Target::Naga };
-        let composed = ir_shaders::compose(key.kernel, &key.features, &key.consts, target)
+        let mut composed = ir_shaders::compose(key.kernel, &key.features, &key.consts, target)
             .map_err(|error| Error::Device(error.to_string()))?;
+        if let Some((_, find, replace)) = self.sabotage.filter(|s| s.0 == key.kernel) {
+            composed.wgsl = composed.wgsl.replace(find, replace);
+        }
         let entries: Vec<_> = composed.bindings.iter().map(|b| entry(b.index, b.access)).collect();
         let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(key.kernel), entries: &entries };
         let layout = device.create_bind_group_layout(&descriptor);

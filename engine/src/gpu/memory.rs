@@ -8,9 +8,9 @@ use super::dispatch::Resource;
 use super::lower::FEW;
 use super::parts::{Part, split};
 use super::planes::{rearrange, units};
-use super::step;
+use super::{lower_sample, step};
 use crate::error::{Error, Result};
-use crate::plan::{Op, PAGE, Plan, Rows, RunnerOptions, Weight, WeightId};
+use crate::plan::{Op, PAGE, Plan, Rows, RunnerOptions, TOP, Weight, WeightId};
 
 /// Bytes of weights that stand in host memory at once on their way to the device.
 const STAGING: usize = 8 << 20;
@@ -37,6 +37,8 @@ fn id(resource: Resource) -> u64 {
         Resource::Bytes => (8, 0, 0),
         Resource::Scales => (9, 0, 0),
         Resource::Picked => (10, 0, 0),
+        Resource::Pairs(i) => (11, i, 0),
+        Resource::Stats(i) => (12, i, 0),
     };
     kind << 56 | (a as u64) << 28 | b as u64
 }
@@ -71,7 +73,7 @@ pub(super) fn parts(plan: &Plan, max_bytes: u64) -> Vec<Vec<Part>> {
 }
 
 /// Elements of K and of V that a page of a layer takes.
-fn page_elements(plan: &Plan, layer: usize) -> [usize; 2] {
+pub(super) fn page_elements(plan: &Plan, layer: usize) -> [usize; 2] {
     let kv = plan.kv[layer];
     [kv.k_dim, kv.v_dim].map(|dim| kv.n_kv_heads * PAGE * dim.next_multiple_of(4))
 }
@@ -124,6 +126,11 @@ fn sizes(
     all.push((Resource::Bytes, (widest * FEW * 32) as u64, "activations".into()));
     all.push((Resource::Scales, (widest * FEW * 16) as u64, "activations".into()));
     all.push((Resource::Picked, options.max_outputs as u64 * 4, "picks".into()));
+    for (round, chunks) in lower_sample::rounds(plan.n_vocab()).into_iter().take(2).enumerate() {
+        let n = (options.max_outputs * chunks) as u64;
+        all.push((Resource::Pairs(round), n * TOP as u64 * 8, "the largest logits".into()));
+        all.push((Resource::Stats(round), n * 8, "the largest logits".into()));
+    }
     all.retain(|(resource, ..)| used.contains(&id(*resource)) || matches!(resource, Resource::Buffer(_)));
     all
 }
@@ -198,7 +205,7 @@ fn mib(bytes: u64) -> String {
 
 fn check(gpu: &Gpu, plan: &Plan, sizes: &[(Resource, u64, String)], bytes: u64, options: &RunnerOptions) -> Result<()> {
     let most = gpu.max_binding();
-    for (resource, size, name) in sizes.iter().filter(|s| s.1 > most) {
+    if let Some((resource, size, name)) = sizes.iter().find(|s| s.1 > most) {
         return Err(Error::limit(match resource {
             Resource::KPages(_) | Resource::VPages(_) => {
                 let pages = most / (size / options.n_pages.max(1) as u64).max(1);

@@ -6,6 +6,7 @@ mod forms;
 mod kernels;
 mod lower;
 mod lower_attend;
+mod lower_sample;
 mod memory;
 mod open;
 mod parts;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 pub use forms::Forms;
 pub use open::{AdapterDescription, GpuOptions, adapters};
-pub use readback::GpuReadback;
+pub use readback::{GpuReadback, Results};
 pub use runner::GpuRunner;
 
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ pub struct Gpu {
     opened: Opened,
     kernels: Kernels,
     max_binding: u64,
+    max_part: u64,
     memory: Option<u64>,
 }
 
@@ -58,17 +60,24 @@ impl Gpu {
     }
 
     /// A device that computes nothing, for measuring what the host does.
+    ///
+    /// # Errors
+    /// Where wgpu refuses.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn noop() -> Gpu {
-        Gpu::new(open::open_noop(), &GpuOptions::default())
+    pub fn noop() -> Result<Gpu> {
+        let opened = readback::now(open::open_noop());
+        let opened = opened.unwrap_or_else(|| Err(Error::Device("the noop device did not open at once".into())))?;
+        Ok(Gpu::new(opened, &GpuOptions::default()))
     }
 
     fn new(opened: Opened, options: &GpuOptions) -> Gpu {
         // Offsets are counted in 32 bits.
         let most =
             opened.limits.max_storage_buffer_binding_size.min(opened.limits.max_buffer_size).min(u32::MAX.into());
-        let max_binding = options.max_binding.unwrap_or(u64::MAX).min(most) / 16 * 16;
-        Gpu { opened, kernels: Kernels::default(), max_binding, memory: options.memory }
+        let max_binding = most / 16 * 16;
+        let kernels = Kernels::new(options.sabotage);
+        let max_part = options.max_part.unwrap_or(u64::MAX).min(max_binding);
+        Gpu { opened, kernels, max_binding, max_part, memory: options.memory }
     }
 
     /// For example `NVIDIA H200 (vulkan, base+f16+subgroups)`.
@@ -146,6 +155,12 @@ impl Gpu {
             .poll(poll)
             .map(|_| ())
             .map_err(|error| Error::Device(format!("the GPU stopped answering: {error}")))
+    }
+
+    /// Cache pages that can be bound at once.
+    pub fn max_pages(&self, plan: &crate::plan::Plan, kv: crate::plan::KvKind) -> usize {
+        let largest = (0..plan.kv.len()).flat_map(|layer| memory::page_elements(plan, layer)).max().unwrap_or(1);
+        usize::try_from(self.max_binding / (largest * kv.bytes()) as u64).unwrap_or(usize::MAX)
     }
 
     /// Makes a plan ready to run.

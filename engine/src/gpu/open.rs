@@ -12,12 +12,15 @@ pub struct GpuOptions {
     pub adapter: Option<usize>,
     /// Forces forms of the kernels; what the adapter has where `None`.
     pub forms: Option<Forms>,
-    /// Bytes that one binding may have at most, below the adapter's own limit: for tests of split tensors.
-    pub max_binding: Option<u64>,
+    /// Bytes of a matrix that lie in one buffer at most, below the adapter's own limit: for tests of split tensors.
+    pub max_part: Option<u64>,
     /// Bytes of device memory that a runner may take; no limit where `None`.
     pub memory: Option<u64>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
+    /// Breaks a kernel on purpose, to show that an exam finds it: its name, a piece of its text, what stands there
+    /// instead.
+    pub sabotage: Option<(&'static str, &'static str, &'static str)>,
 }
 
 /// What is known of an adapter before it is opened.
@@ -202,11 +205,20 @@ fn finish(
 
 /// A device that does nothing: for measuring what the host does per step.
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) fn open_noop() -> Opened {
+pub(super) async fn open_noop() -> Result<Opened> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::NOOP;
+    descriptor.backend_options.noop = wgpu::NoopBackendOptions { enable: true, ..Default::default() };
+    let all = wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::NOOP).await;
+    let adapter = all.first().ok_or_else(|| Error::Device("wgpu has no noop backend".into()))?;
+    // The most that wgpu lets any device offer.
+    let most = i32::MAX as u64;
     let limits =
-        wgpu::Limits { max_storage_buffer_binding_size: 1 << 31, max_buffer_size: 1 << 32, ..Default::default() };
+        wgpu::Limits { max_storage_buffer_binding_size: most / 16 * 16, max_buffer_size: most, ..Default::default() };
     let descriptor = wgpu::DeviceDescriptor { required_limits: limits.clone(), ..Default::default() };
-    let (device, queue) = wgpu::Device::noop(&descriptor);
+    let opened = adapter.request_device(&descriptor).await;
+    let (device, queue) =
+        opened.map_err(|error| Error::Device(format!("the noop device cannot be opened: {error}")))?;
     let description = AdapterDescription {
         name: "nothing".into(),
         backend: "noop".into(),
@@ -218,5 +230,5 @@ pub(super) fn open_noop() -> Opened {
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         subgroup_sizes: (0, 0),
     };
-    finish(device, queue, description, Forms::BASE, limits)
+    Ok(finish(device, queue, description, Forms::BASE, limits))
 }

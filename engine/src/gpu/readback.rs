@@ -9,6 +9,48 @@ use std::task::{Context, Poll, Waker};
 use super::Gpu;
 use crate::error::{Error, Result};
 
+/// What a step or a slot gives back; parts that were not asked for are empty.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Results {
+    /// Logits, or a slot's values.
+    pub values: Vec<f32>,
+    /// A token per output, `u32::MAX` where the row's logits are damaged.
+    pub picked: Vec<u32>,
+    /// The largest logits of each output, falling, with their tokens.
+    pub top: Vec<(f32, u32)>,
+    /// Each output's largest logit and the sum of exponentials relative to it.
+    pub stats: Vec<(f32, f32)>,
+}
+
+/// How many of each a readback brings, in this order, four bytes to a word.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Parts {
+    pub values: usize,
+    pub picked: usize,
+    pub top: usize,
+    pub stats: usize,
+}
+
+impl Parts {
+    pub(super) fn words(&self) -> usize {
+        self.values + self.picked + 2 * self.top + 2 * self.stats
+    }
+
+    fn read(&self, bytes: &[u8]) -> Results {
+        let (values, rest) = bytes.split_at(4 * self.values);
+        let (picked, rest) = rest.split_at(4 * self.picked);
+        let (top, stats) = rest.split_at(8 * self.top);
+        let words = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, u32>(bytes);
+        let floats = |w: &[u32]| (f32::from_bits(w[0]), w[1]);
+        Results {
+            values: bytemuck::pod_collect_to_vec(values),
+            picked: words(picked),
+            top: words(top).chunks_exact(2).map(floats).collect(),
+            stats: words(stats).chunks_exact(2).map(|w| (f32::from_bits(w[0]), f32::from_bits(w[1]))).collect(),
+        }
+    }
+}
+
 /// What the map's callback leaves.
 #[derive(Debug, Default)]
 struct Landing {
@@ -16,22 +58,27 @@ struct Landing {
     waker: Option<Waker>,
 }
 
+/// Bytes of the staging buffer; none can be empty.
+pub(super) fn staging_bytes(parts: Parts) -> u64 {
+    4 * parts.words().max(1) as u64
+}
+
 /// A copy of device memory that is being mapped.
 #[derive(Debug)]
 pub struct GpuReadback {
     gpu: Arc<Gpu>,
     staging: wgpu::Buffer,
-    bytes: u64,
+    parts: Parts,
     index: wgpu::SubmissionIndex,
     landing: Arc<Mutex<Landing>>,
 }
 
 impl GpuReadback {
     /// Starts to map `staging`, which the submission `index` fills.
-    pub(super) fn new(gpu: Arc<Gpu>, staging: wgpu::Buffer, bytes: u64, index: wgpu::SubmissionIndex) -> GpuReadback {
+    pub(super) fn new(gpu: Arc<Gpu>, staging: wgpu::Buffer, parts: Parts, index: wgpu::SubmissionIndex) -> GpuReadback {
         let landing = Arc::new(Mutex::new(Landing::default()));
         let mine = Arc::clone(&landing);
-        staging.map_async(wgpu::MapMode::Read, 0..bytes.max(4), move |result| {
+        staging.map_async(wgpu::MapMode::Read, 0..staging_bytes(parts), move |result| {
             if let Ok(mut landing) = mine.lock() {
                 landing.mapped = Some(result.is_ok());
                 if let Some(waker) = landing.waker.take() {
@@ -39,14 +86,14 @@ impl GpuReadback {
                 }
             }
         });
-        GpuReadback { gpu, staging, bytes, index, landing }
+        GpuReadback { gpu, staging, parts, index, landing }
     }
 
     /// The values where they have arrived; the readback itself where not.
     ///
     /// # Errors
     /// Where the device failed in the meantime.
-    pub fn ready(self) -> Result<Result<Vec<f32>, GpuReadback>> {
+    pub fn ready(self) -> Result<Result<Results, GpuReadback>> {
         self.gpu.device().poll(wgpu::PollType::Poll).map_err(|error| Error::Device(error.to_string()))?;
         let mapped = self.landing.lock().ok().and_then(|l| l.mapped);
         match mapped {
@@ -60,18 +107,18 @@ impl GpuReadback {
     /// # Errors
     /// Where the device failed in the meantime.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(self) -> Result<Vec<f32>> {
+    pub fn wait(self) -> Result<Results> {
         now(self).unwrap_or_else(|| Err(Error::Device("the GPU's results did not arrive".into())))
     }
 
-    fn values(&self, mapped: bool) -> Result<Vec<f32>> {
+    fn values(&self, mapped: bool) -> Result<Results> {
         self.gpu.check()?;
         if !mapped {
             return Err(Error::Device("the GPU's results could not be read: it may have been reset".into()));
         }
-        let view = self.staging.slice(0..self.bytes.max(4)).get_mapped_range();
+        let view = self.staging.slice(0..staging_bytes(self.parts)).get_mapped_range();
         let view = view.map_err(|error| Error::Device(format!("the GPU's results could not be read: {error}")))?;
-        let values = bytemuck::pod_collect_to_vec(&view[..self.bytes as usize]);
+        let values = self.parts.read(&view[..4 * self.parts.words()]);
         drop(view);
         self.staging.unmap();
         Ok(values)
@@ -79,7 +126,7 @@ impl GpuReadback {
 }
 
 impl Future for GpuReadback {
-    type Output = Result<Vec<f32>>;
+    type Output = Result<Results>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         if cfg!(not(target_arch = "wasm32"))

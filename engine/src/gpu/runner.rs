@@ -3,15 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::dispatch::{Counts, Dispatch, grid};
+use super::dispatch::{Counts, Dispatch, Resource, grid};
 use super::kernels::Kernel;
 use super::lower::Lowering;
 use super::memory::{self, Memory};
 use super::parts::Part;
-use super::readback::GpuReadback;
-use super::{Gpu, step};
+use super::readback::{GpuReadback, Parts, staging_bytes};
+use super::{Gpu, lower_sample, step};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot};
+use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot, TOP};
 
 /// A plan on a GPU, with its weights and cache.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct GpuRunner {
     parts: Vec<Vec<Part>>,
     memory: Memory,
     steps: Prepared,
+    picks: Prepared,
     words: Vec<u32>,
     step: wgpu::Buffer,
     n_token_ids: usize,
@@ -47,12 +48,15 @@ impl GpuRunner {
     /// Where memory does not suffice or a shape is beyond the kernels.
     pub(super) fn new(gpu: Arc<Gpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<GpuRunner> {
         gpu.check()?;
-        let parts = memory::parts(&plan, gpu.max_binding());
+        let parts = memory::parts(&plan, gpu.max_part);
         let lowering = Lowering { plan: &plan, parts: &parts, forms: gpu.forms(), kv: options.kv };
         let dispatches = lowering.lower(0..plan.ops.len())?;
         let forms = super::Forms { fuse: false, ..gpu.forms() };
         let unfused = Lowering { forms, ..lowering }.lower(0..plan.ops.len())?;
-        let used = dispatches.iter().chain(&unfused).flat_map(|d| d.bindings.iter().map(|b| b.1));
+        let mut picks = lower_sample::sample(&plan, gpu.forms());
+        // Only a model has logits of its outputs; a plan for examining ops may end with anything.
+        picks.retain(|_| plan.slot(plan.logits).rows == Rows::Outputs);
+        let used = dispatches.iter().chain(&unfused).chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
         let memory = Memory::new(&gpu, &plan, &parts, used, &options)?;
         let n_words = step::words(options.max_tokens, options.max_outputs) + 2 * options.n_pages;
         let step = gpu.buffer("step", 4 * n_words as u64);
@@ -60,9 +64,11 @@ impl GpuRunner {
             Op::Embed { table, .. } => Some(plan.weight(table).rows()),
             _ => None,
         });
-        let (steps, words, n_token_ids) = (Prepared::default(), Vec::new(), embed.unwrap_or(0));
-        let mut runner = GpuRunner { gpu, plan, options, parts, memory, steps, words, step, n_token_ids };
+        let n_token_ids = embed.unwrap_or(0);
+        let (steps, none, words) = (Prepared::default(), Prepared::default(), Vec::new());
+        let mut runner = GpuRunner { gpu, plan, options, parts, memory, steps, picks: none, words, step, n_token_ids };
         runner.steps = runner.prepare(dispatches)?;
+        runner.picks = runner.prepare(picks)?;
         runner.gpu.check()?;
         Ok(runner)
     }
@@ -129,8 +135,9 @@ impl GpuRunner {
                 return Err(Error::limit("the step's page lists are longer than the GPU binds: use fewer sequences"));
             }
             self.step = self.gpu.buffer("step", bytes.next_power_of_two().min(self.gpu.max_binding()));
-            let launches = std::mem::take(&mut self.steps.launches);
-            self.steps = self.prepare(launches.into_iter().map(|l| l.dispatch).collect())?;
+            let dispatches = |p: &mut Prepared| p.launches.drain(..).map(|l| l.dispatch).collect();
+            let (steps, picks) = (dispatches(&mut self.steps), dispatches(&mut self.picks));
+            (self.steps, self.picks) = (self.prepare(steps)?, self.prepare(picks)?);
         }
         self.gpu.queue().write_buffer(&self.step, 0, bytemuck::cast_slice(&self.words));
         Ok(counts)
@@ -153,7 +160,7 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Computes a step and starts to read the logits back: `[outputs, vocabulary]`. The inputs must have been checked.
+    /// Computes a step and starts to read back what is wanted of its outputs. The inputs must have been checked.
     ///
     /// # Errors
     /// Where the device failed.
@@ -162,21 +169,42 @@ impl GpuRunner {
         let counts = self.write_step(inputs)?;
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         self.encode(&self.steps, &counts, &mut encoder)?;
-        self.read(self.plan.logits, inputs, encoder)
+        let n = inputs.outputs.len();
+        let parts = Parts {
+            values: if counts.logits { self.elements(self.plan.logits, inputs) } else { 0 },
+            picked: if counts.picks { n } else { 0 },
+            top: if counts.tops { n * TOP } else { 0 },
+            stats: if counts.tops { n } else { 0 },
+        };
+        let staging = self.staging(parts);
+        // Logits are wanted as they are, before changes.
+        let mut at = 0;
+        let mut copy = |encoder: &mut wgpu::CommandEncoder, from: Resource, words: usize| -> Result<()> {
+            if words > 0 {
+                encoder.copy_buffer_to_buffer(self.memory.get(from)?, 0, &staging, at, 4 * words as u64);
+                at += 4 * words as u64;
+            }
+            Ok(())
+        };
+        let last = lower_sample::rounds(self.plan.n_vocab()).len() - 1;
+        copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
+        if counts.picks || counts.tops {
+            self.encode(&self.picks, &counts, &mut encoder)?;
+        }
+        copy(&mut encoder, Resource::Picked, parts.picked)?;
+        copy(&mut encoder, Resource::Pairs(last % 2), 2 * parts.top)?;
+        copy(&mut encoder, Resource::Stats(last % 2), 2 * parts.stats)?;
+        let index = self.gpu.queue().submit([encoder.finish()]);
+        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
     }
 
-    /// Ends a submission with a copy of a slot.
-    fn read(&self, slot: Slot, inputs: &Inputs, mut encoder: wgpu::CommandEncoder) -> Result<GpuReadback> {
-        let bytes = 4 * self.elements(slot, inputs) as u64;
-        let staging = self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
+    fn staging(&self, parts: Parts) -> wgpu::Buffer {
+        self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
             label: Some("results"),
-            size: bytes.max(4),
+            size: staging_bytes(parts),
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
-        });
-        encoder.copy_buffer_to_buffer(self.slot_buffer(slot)?, 0, &staging, 0, bytes);
-        let index = self.gpu.queue().submit([encoder.finish()]);
-        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, bytes, index))
+        })
     }
 
     /// Computes these ops alone, on what the slots hold. Parts of fusion groups are computed op by op.
@@ -212,12 +240,16 @@ impl GpuRunner {
     /// Where the device failed.
     pub fn slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<GpuReadback> {
         self.gpu.check()?;
-        let encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.read(slot, inputs, encoder)
+        let parts = Parts { values: self.elements(slot, inputs), ..Parts::default() };
+        let staging = self.staging(parts);
+        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        encoder.copy_buffer_to_buffer(self.slot_buffer(slot)?, 0, &staging, 0, 4 * parts.values as u64);
+        let index = self.gpu.queue().submit([encoder.finish()]);
+        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
     }
 
     fn slot_buffer(&self, slot: Slot) -> Result<&wgpu::Buffer> {
-        self.memory.get(super::dispatch::Resource::Buffer(self.plan.slot(slot).buffer))
+        self.memory.get(Resource::Buffer(self.plan.slot(slot).buffer))
     }
 
     /// Elements that a slot has in this step.

@@ -3,7 +3,7 @@
 use ir_shaders::step_word;
 
 use super::dispatch::Counts;
-use crate::plan::Inputs;
+use crate::plan::{Inputs, Want};
 
 /// Rows of a tile of attend_tile.
 const TILE: usize = 16;
@@ -18,7 +18,7 @@ const HEADER: usize = step_word("STEP_HEADER") as usize;
 
 /// Words that steps of so many rows and outputs take at most, page lists left out.
 pub(super) fn words(max_tokens: usize, max_outputs: usize) -> usize {
-    HEADER + 8 * max_tokens + 4 * max_outputs
+    HEADER + 8 * max_tokens + 64 * max_outputs
 }
 
 /// Writes a step into `out` and counts what it holds. The inputs must have been checked.
@@ -56,7 +56,15 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         singles: singles.len(),
         splits,
         tiles: tiles.len() / 4,
+        changes: inputs.changes.len(),
+        picks: inputs.wants.iter().any(|w| matches!(w, Want::Pick { .. })),
+        tops: inputs.wants.contains(&Want::Top),
+        logits: inputs.wants.is_empty() || inputs.wants.contains(&Want::Logits),
     };
+    let changes = inputs.changes.iter();
+    let changes =
+        list(out, changes.flat_map(|c| [c.row, c.token, c.bias.to_bits(), c.factor.to_bits(), c.penalty.to_bits()]));
+    let draws = list(out, inputs.wants.iter().flat_map(|w| draw(*w)));
     let singles = list(out, singles.into_iter());
     let tiles = list(out, tiles.into_iter());
     for (name, value) in [
@@ -66,6 +74,9 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         ("STEP_N_SPLITS", splits as u32),
         ("STEP_CHUNK", chunk as u32),
         ("STEP_N_TILES", counts.tiles as u32),
+        ("STEP_N_PENALTIES", counts.changes as u32),
+        ("STEP_PENALTIES", changes),
+        ("STEP_SEEDS", draws),
         ("STEP_MINUS_INFINITY", f32::NEG_INFINITY.to_bits()),
         ("STEP_TOKENS", tokens),
         ("STEP_POSITIONS", positions),
@@ -77,6 +88,14 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         out[step_word(name) as usize] = value;
     }
     counts
+}
+
+/// What the kernel `pick` reads of a row.
+fn draw(want: Want) -> [u32; 4] {
+    match want {
+        Want::Pick { draw: [a, b], scale, least } => [a, b, scale.to_bits(), least.to_bits()],
+        Want::Logits | Want::Top => [0; 4],
+    }
 }
 
 /// Appends a list; gives the word where it begins.
@@ -112,7 +131,10 @@ mod tests {
         inputs.outputs = vec![19, 21];
         let mut words = Vec::new();
         let counts = write(&inputs, &mut words);
-        assert_eq!(counts, Counts { tokens: 22, outputs: 2, singles: 2, splits: 1, tiles: 2 });
+        assert_eq!(
+            counts,
+            Counts { tokens: 22, outputs: 2, singles: 2, splits: 1, tiles: 2, logits: true, ..Counts::default() }
+        );
         let at = |name| words[step_word(name) as usize] as usize;
         let tiles = at("STEP_TILES");
         let pages = words[tiles + 3] as usize;

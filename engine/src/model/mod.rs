@@ -29,6 +29,22 @@ pub struct ModelOptions {
     pub tokenizer_pre: Option<String>,
 }
 
+/// What kind of model a file holds and its recorded computation, without the time that a tokenizer takes to build: for
+/// looking at a model, not for running it.
+///
+/// # Errors
+/// Where the file holds what this version does not support, or contradicts itself.
+pub fn inspect(file: &ModelFile) -> Result<(ModelSpec, Plan)> {
+    if file.tensors().is_empty() {
+        return Err(Error::unsupported(
+            "this file holds a vocabulary and no weights: it can be tokenized with, not run",
+        ));
+    }
+    let spec = families::spec(file)?;
+    let plan = forward::record(&spec, file)?;
+    Ok((spec, plan))
+}
+
 /// An opened model: everything but a device. Weights stay in the file's bytes.
 #[derive(Debug)]
 pub struct Model {
@@ -62,13 +78,8 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn from_file(file: ModelFile, options: &ModelOptions) -> Result<Model> {
-        if file.tensors().is_empty() {
-            return Err(Error::unsupported(
-                "this file holds a vocabulary and no weights: it can be tokenized with, not run",
-            ));
-        }
-        let spec = families::spec(&file)?;
-        let plan = Arc::new(forward::record(&spec, &file)?);
+        let (spec, plan) = inspect(&file)?;
+        let plan = Arc::new(plan);
         let tokenizer = Tokenizer::from_meta(file.meta(), options.tokenizer_pre.as_deref())?;
         let template = ChatTemplate::from_meta(file.meta(), &|text| tokenizer.id_of(text).is_some())?;
         Ok(Model { file, spec, plan, tokenizer, template })

@@ -3,6 +3,45 @@
 /// Tokens in one page of the KV cache.
 pub const PAGE: usize = 16;
 
+/// Tokens that [`Want::Top`] gives: at most this many.
+pub const TOP: usize = 64;
+
+/// What is wanted of an output row. A device that only computes logits gives them whatever is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Want {
+    /// Its logits, unchanged.
+    #[default]
+    Logits,
+    /// After the row's changes: the token with the largest `(logit - maximum) * scale + noise`, among those whose logit
+    /// is at most `-least` below the maximum; the largest logit where `scale` is 0. Of equals the smaller.
+    Pick {
+        /// The random generator's state for this row.
+        draw: [u32; 2],
+        /// 1 / temperature, or 0.
+        scale: f32,
+        /// Logarithm of min-p.
+        least: f32,
+    },
+    /// After the row's changes: the [`TOP`] largest logits and their tokens.
+    Top,
+}
+
+/// A change of one logit of a row: `bias` is added, then the result divided by `factor` where it is positive and
+/// multiplied elsewhere, then `penalty` subtracted. A row names a token at most once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Change {
+    /// Index of the output.
+    pub row: u32,
+    /// The token.
+    pub token: u32,
+    /// Added first.
+    pub bias: f32,
+    /// Repetition penalty.
+    pub factor: f32,
+    /// Subtracted last.
+    pub penalty: f32,
+}
+
 /// One step's rows. All per-row vectors have one entry per row; rows of one sequence stand in the order of positions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {
@@ -16,12 +55,21 @@ pub struct Inputs {
     pub tables: Vec<Vec<u32>>,
     /// The rows whose logits are wanted, ascending.
     pub outputs: Vec<u32>,
+    /// What is wanted of each output; logits of all where it is empty.
+    pub wants: Vec<Want>,
+    /// Changes of the logits of outputs that are not wanted as logits.
+    pub changes: Vec<Change>,
 }
 
 impl Inputs {
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// Whether something else than logits is wanted.
+    pub fn picks(&self) -> bool {
+        self.wants.iter().any(|w| *w != Want::Logits)
     }
 
     /// Empties every list and keeps the memory.
@@ -31,6 +79,8 @@ impl Inputs {
         self.seqs.clear();
         self.tables.clear();
         self.outputs.clear();
+        self.wants.clear();
+        self.changes.clear();
     }
 
     /// Adds a row; returns its index.
@@ -62,6 +112,9 @@ impl Inputs {
         }
         if self.outputs.iter().any(|row| *row as usize >= n) {
             return Err("an output row is outside the step".into());
+        }
+        if !self.wants.is_empty() && self.wants.len() != self.outputs.len() {
+            return Err("a step's wants and outputs differ in length".into());
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ mod slots;
 mod tests;
 mod weight;
 
-pub use inputs::{Inputs, PAGE};
+pub use inputs::{Change, Inputs, PAGE, TOP, Want};
 pub use op::{Act, NormKind, Op, OpKind, RopeStyle, RopeTable, View};
 pub use options::{KvKind, RunnerOptions};
 pub use recorder::Recorder;

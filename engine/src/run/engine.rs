@@ -95,11 +95,14 @@ impl Engine {
             return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
         }
         let limits = limits(model.spec().n_context, options);
-        let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?;
+        let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
         let runner_options =
             RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages };
         let runner = device.prepare(Arc::clone(plan), runner_options)?;
-        let steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages);
+        let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages);
+        if device.picks() {
+            steps.let_device_pick();
+        }
         Ok(Engine { model, runner, steps })
     }
 
@@ -147,7 +150,7 @@ impl Engine {
     /// # Errors
     /// Where the results do not belong to the step.
     pub fn finish(&mut self, output: Output, now: f64) -> Result<Vec<Event>> {
-        self.steps.finish(&output.logits, now)
+        self.steps.finish(&output.logits, &output.picked, now)
     }
 
     /// One step, waiting for its results: what happened, empty when nothing is left to do. `clock` gives seconds.

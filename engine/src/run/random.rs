@@ -22,6 +22,11 @@ impl Draw {
         Self(first, second)
     }
 
+    /// The draw as words, for a device.
+    pub(crate) fn words(self) -> [u32; 2] {
+        [self.0, self.1]
+    }
+
     /// Thirty-two random bits for one token.
     pub(crate) fn bits(self, token: u32) -> u32 {
         mix(mix(token ^ self.0).wrapping_add(self.1))

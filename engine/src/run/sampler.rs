@@ -13,7 +13,9 @@ use std::cmp::Ordering;
 use super::random::{Draw, GUMBEL_MAX};
 use super::request::Sampling;
 use super::select::{by_logit, largest, sort_until};
+use crate::device::Picked;
 use crate::error::{Error, Result};
+use crate::plan::{Change, TOP, Want};
 
 /// A token and its logit.
 pub(crate) type Candidate = (f32, u32);
@@ -47,11 +49,75 @@ impl Sampler {
         picked
     }
 
-    /// Writes the row with bias and penalties to `out`; says whether there were any.
-    fn adjust(&mut self, row: &[f32], tokens: &[u32], out: &mut Vec<f32>) -> bool {
+    /// What a device is asked for the row after `tokens`, output `row` of its step, so that [`Sampler::finish`] can choose
+    /// from its answer what [`Sampler::sample`] would choose from the whole row; the changes of logits go to `changes`.
+    pub fn want(&mut self, tokens: &[u32], row: u32, changes: &mut Vec<Change>) -> Want {
+        let s = &self.sampling;
+        let filters_mass = s.typical_p < 1.0 || s.top_p < 1.0;
+        let greedy = s.temperature == 0.0 || s.top_k == 1;
+        let want = if greedy || (s.top_k == 0 && !filters_mass) {
+            let scale = if greedy { 0.0 } else { 1.0 / s.temperature };
+            let draw = Draw::new(s.seed, tokens.len() as u32).words();
+            Want::Pick { draw, scale, least: s.min_p.ln() }
+        } else if (1..=TOP).contains(&s.top_k) {
+            Want::Top
+        } else {
+            return Want::Logits;
+        };
+        let first = changes.len();
+        let none = Change { row, token: 0, bias: 0.0, factor: 1.0, penalty: 0.0 };
+        changes.extend(s.logit_bias.iter().map(|(token, bias)| Change { token: *token, bias: *bias, ..none }));
+        if self.fill_window(tokens) {
+            let s = &self.sampling;
+            for run in self.window.chunk_by(|a, b| a == b) {
+                let penalty = run.len() as f32 * s.frequency_penalty + s.presence_penalty;
+                changes.push(Change { token: run[0], factor: s.repeat_penalty, penalty, ..none });
+            }
+        }
+        join(changes, first);
+        want
+    }
+
+    /// Chooses the token that follows `tokens` from what a device answered to [`Sampler::want`].
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`], without saying which logit is damaged.
+    pub fn finish(&mut self, picked: &Picked, tokens: &[u32]) -> Result<u32> {
+        let damaged = || {
+            Error::Device(
+                "a row of logits is damaged or every token is banned: check the model's file, the device, the logit biases"
+                    .into(),
+            )
+        };
+        match picked {
+            Picked::Token(token) => token.ok_or_else(damaged),
+            Picked::Top(top) => {
+                let best = *top.first().ok_or_else(damaged)?;
+                let mut kept = std::mem::take(&mut self.candidates);
+                kept.clear();
+                kept.extend(top.iter().take(self.sampling.top_k));
+                Ok(self.filter(kept, best, tokens.len() as u32))
+            }
+        }
+    }
+
+    /// Fills the window of the penalties, sorted; says whether there are any.
+    fn fill_window(&mut self, tokens: &[u32]) -> bool {
         let s = &self.sampling;
         let penalties = s.repeat_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
         let penalties = penalties && s.repeat_last_n > 0;
+        self.window.clear();
+        if penalties {
+            self.window.extend_from_slice(&tokens[tokens.len() - tokens.len().min(s.repeat_last_n)..]);
+            self.window.sort_unstable();
+        }
+        penalties
+    }
+
+    /// Writes the row with bias and penalties to `out`; says whether there were any.
+    fn adjust(&mut self, row: &[f32], tokens: &[u32], out: &mut Vec<f32>) -> bool {
+        let penalties = self.fill_window(tokens);
+        let s = &self.sampling;
         if !penalties && s.logit_bias.is_empty() {
             return false;
         }
@@ -63,9 +129,6 @@ impl Sampler {
             }
         }
         if penalties {
-            self.window.clear();
-            self.window.extend_from_slice(&tokens[tokens.len() - tokens.len().min(s.repeat_last_n)..]);
-            self.window.sort_unstable();
             for run in self.window.chunk_by(|a, b| a == b) {
                 if let Some(logit) = out.get_mut(run[0] as usize) {
                     *logit = if *logit <= 0.0 { *logit * s.repeat_penalty } else { *logit / s.repeat_penalty };
@@ -95,6 +158,12 @@ impl Sampler {
         } else {
             kept.extend(candidates(row));
         }
+        Ok(self.filter(kept, best, position))
+    }
+
+    /// Filters candidates, of which `best` has the largest logit, and draws among those that are left.
+    fn filter(&mut self, mut kept: Vec<Candidate>, best: Candidate, position: u32) -> u32 {
+        let s = &self.sampling;
         if s.typical_p < 1.0 {
             typical(&mut kept, s.typical_p);
         }
@@ -106,7 +175,7 @@ impl Sampler {
         let least = best.0 + s.min_p.ln();
         let picked = self.pick(kept.iter().copied().filter(|c| c.0 >= least), best, position);
         self.candidates = kept;
-        Ok(picked)
+        picked
     }
 
     /// Draws among candidates, of which `best` has the largest logit.
@@ -131,6 +200,25 @@ impl Sampler {
         }
         top.1
     }
+}
+
+/// Joins changes of one token, from `first` on: biases of a token add up, and its penalties follow.
+fn join(changes: &mut Vec<Change>, first: usize) {
+    changes[first..].sort_by_key(|c| c.token);
+    let mut kept = first;
+    for i in first..changes.len() {
+        let change = changes[i];
+        if kept > first && changes[kept - 1].token == change.token {
+            let last = &mut changes[kept - 1];
+            last.bias += change.bias;
+            last.factor *= change.factor;
+            last.penalty += change.penalty;
+        } else {
+            changes[kept] = change;
+            kept += 1;
+        }
+    }
+    changes.truncate(kept);
 }
 
 /// Every token that is not banned.

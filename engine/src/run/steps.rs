@@ -8,8 +8,9 @@ use super::request::{Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
 use super::sampler::{Sampler, logprobs};
 use super::scheduler::{Limits, Part, Scheduler};
 use super::text::TextStream;
+use crate::device::Picked;
 use crate::error::{Error, Result};
-use crate::plan::Inputs;
+use crate::plan::{Inputs, Want};
 
 /// What the engine needs to know of a vocabulary.
 pub(crate) trait Vocabulary: Send + Sync {
@@ -43,6 +44,8 @@ pub(crate) struct Steps {
     streams: HashMap<SeqId, Stream>,
     next_id: u64,
     inputs: Inputs,
+    /// Whether the device is asked for picks instead of logits.
+    device_picks: bool,
     /// The step that is under way.
     parts: Vec<Part>,
     /// Events of sequences that ended between steps.
@@ -58,10 +61,16 @@ impl Steps {
             streams: HashMap::new(),
             next_id: 0,
             inputs: Inputs::default(),
+            device_picks: false,
             parts: Vec::new(),
             events: Vec::new(),
             piece: Vec::new(),
         }
+    }
+
+    /// Asks the device for picks from here on, where less than logits will do.
+    pub(crate) fn let_device_pick(&mut self) {
+        self.device_picks = true;
     }
 
     pub(crate) fn scheduler(&self) -> &Scheduler {
@@ -117,22 +126,41 @@ impl Steps {
                 stream.started.get_or_insert(now);
             }
         }
+        if self.device_picks {
+            self.want();
+        }
         (!self.parts.is_empty()).then_some(&self.inputs)
     }
 
-    /// Takes the step's logits (`[n_outputs, n_vocab]`), chooses tokens and says what happened. An error leaves the step
-    /// undone, to be scheduled again.
-    pub(crate) fn finish(&mut self, logits: &[f32], now: f64) -> Result<Vec<Event>> {
+    /// Says what each output is wanted for: less than its logits where its sampler can do with less.
+    fn want(&mut self) {
+        let Inputs { wants, changes, outputs, .. } = &mut self.inputs;
+        wants.clear();
+        changes.clear();
+        wants.resize(outputs.len(), Want::Logits);
+        for part in &self.parts {
+            let (Some(row), Some(stream)) = (part.output, self.streams.get_mut(&part.id)) else { continue };
+            let Some(tokens) = self.scheduler.tokens(part.id).filter(|_| stream.n_logprobs.is_none()) else { continue };
+            wants[row] = stream.sampler.want(tokens, row as u32, changes);
+        }
+    }
+
+    /// Takes the step's logits (`[n_outputs, n_vocab]`), or what the device picked, chooses tokens and says what happened.
+    /// An error leaves the step undone, to be scheduled again.
+    pub(crate) fn finish(&mut self, logits: &[f32], picked: &[Option<Picked>], now: f64) -> Result<Vec<Event>> {
         let parts = std::mem::take(&mut self.parts);
         let n_vocab = self.vocabulary.n_vocab();
         let n_outputs = parts.iter().filter(|p| p.output.is_some()).count();
-        if logits.len() != n_outputs * n_vocab {
+        let all_picked = picked.len() == n_outputs && picked.iter().all(Option::is_some);
+        if logits.len() != n_outputs * n_vocab && !(all_picked && logits.is_empty()) {
             return Err(Error::Shape(format!("a step gave {} logits, not {n_outputs} x {n_vocab}", logits.len())));
         }
         self.scheduler.commit(&parts);
         for part in &parts {
-            if let Some(row) = part.output {
-                self.advance(part.id, &logits[row * n_vocab..][..n_vocab], now);
+            let Some(row) = part.output else { continue };
+            match picked.get(row).and_then(Option::as_ref) {
+                Some(picked) => self.advance(part.id, Row::Picked(picked), now),
+                None => self.advance(part.id, Row::Logits(&logits[row * n_vocab..][..n_vocab]), now),
             }
         }
         Ok(self.take_events())
@@ -156,7 +184,7 @@ impl Steps {
     }
 
     /// Chooses a sequence's next token from its row.
-    fn advance(&mut self, id: SeqId, row: &[f32], now: f64) {
+    fn advance(&mut self, id: SeqId, row: Row, now: f64) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         let Some(tokens) = self.scheduler.tokens(id) else { return };
         stream.usage.cached_tokens = self.scheduler.n_cached(id);
@@ -164,13 +192,20 @@ impl Steps {
         if stream.remaining == 0 {
             return self.end(id, Finish::Length, now);
         }
-        let token = match stream.sampler.sample(row, tokens) {
+        let chosen = match row {
+            Row::Logits(row) => stream.sampler.sample(row, tokens),
+            Row::Picked(picked) => stream.sampler.finish(picked, tokens),
+        };
+        let token = match chosen {
             Ok(token) => token,
             Err(error) => return self.fail(id, error),
         };
         stream.usage.completion_tokens += 1;
         stream.remaining -= 1;
-        let logprobs = stream.n_logprobs.map(|n| Box::new(describe(&*self.vocabulary, row, token, n)));
+        let logprobs = match (stream.n_logprobs, row) {
+            (Some(n), Row::Logits(row)) => Some(Box::new(describe(&*self.vocabulary, row, token, n))),
+            _ => None,
+        };
         self.piece.clear();
         let ends = !stream.ignore_eos && self.vocabulary.is_end(token);
         if !ends || stream.show_special {
@@ -208,6 +243,13 @@ impl Steps {
         self.scheduler.remove(id);
         self.events.push(Event::Error { seq: id, error });
     }
+}
+
+/// What is known of a sequence's next token.
+#[derive(Clone, Copy)]
+enum Row<'a> {
+    Logits(&'a [f32]),
+    Picked(&'a Picked),
 }
 
 fn describe(vocabulary: &dyn Vocabulary, row: &[f32], token: u32, n: usize) -> Logprobs {

@@ -1,4 +1,5 @@
-//! Generated: Unicode 16.0's general categories and canonical decompositions, as far as tokenizers ask. Not edited by hand.
+//! A list: Unicode 16.0's general categories and canonical decompositions, as far as tokenizers ask. Generated, not
+//! edited by hand.
 //! Made by a Python script from `regex-syntax` 0.8's tables (the general category of every code point, in the classes of
 //! `category.rs`) and Python's `unicodedata` 14.0 (NFD of every code point outside Hangul, without nonspacing marks, where
 //! one character is left). A test in `category.rs` compares the first with the `regex-syntax` at hand.

@@ -12,6 +12,7 @@ mod special;
 mod split;
 mod spm;
 pub mod tokenizer;
+pub mod tools;
 mod vocab;
 mod wordpiece;
 

@@ -32,14 +32,15 @@ pub fn attend(t: &Table, pool: &Pool, inputs: &Inputs, q: Columns<'_>, layer: &K
         let mut run = Running { max: vec![f32::NEG_INFINITY; group], sum: vec![0.0; group] };
         let mut scores = vec![0.0; group * PAGE];
         out.fill(0.0);
-        for page in first as usize / PAGE..=position as usize / PAGE {
+        let seen = first as usize / PAGE..=position as usize / PAGE;
+        for (page, id) in pages.iter().enumerate().take(seen.end() + 1).skip(*seen.start()) {
             let from = (first as usize).saturating_sub(page * PAGE);
             let n = (position as usize + 1 - page * PAGE).min(PAGE) - from;
             let (dtype, size, scores) = (layer.dtype(), layer.dtype().block_bytes(), &mut scores[..group * n]);
-            let keys = &layer.keys(pages[page], head)[from * shape.k_dim * size..];
+            let keys = &layer.keys(*id, head)[from * shape.k_dim * size..];
             (t.attend_scores)(dtype, q, keys, shape.k_dim, n, scores);
             run.weigh(t, op.scale, scores, n, out);
-            let values = &layer.values(pages[page], head)[from * shape.v_dim * size..];
+            let values = &layer.values(*id, head)[from * shape.v_dim * size..];
             (t.attend_values)(dtype, scores, values, shape.v_dim, n, out);
         }
         for (out, sum) in out.chunks_exact_mut(shape.v_dim).zip(&run.sum) {

@@ -6,6 +6,7 @@ pub mod attend;
 pub mod embed;
 pub mod glu;
 pub mod kv_write;
+pub mod linear;
 pub mod norm;
 pub mod rope;
 pub mod take_rows;

@@ -154,7 +154,7 @@ impl Lanes for Avx2 {
         };
         nibbles64(p: *const u8, i: usize) -> __m256i = {
             let all = _mm256_loadu_si256(p.add(i / 4 * 64 + i % 2 * 32).cast());
-            let shifted = if i / 2 % 2 == 0 { all } else { _mm256_srli_epi16::<4>(all) };
+            let shifted = if (i / 2).is_multiple_of(2) { all } else { _mm256_srli_epi16::<4>(all) };
             _mm256_and_si256(shifted, _mm256_set1_epi8(15))
         };
         prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());

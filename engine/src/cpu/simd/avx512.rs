@@ -184,7 +184,7 @@ impl Lanes for Avx512 {
         };
         nibbles64(p: *const u8, i: usize) -> __m512i = {
             let both = _mm512_loadu_si512(p.add(i / 2 * 64).cast());
-            let shifted = if i % 2 == 0 { both } else { _mm512_srli_epi16::<4>(both) };
+            let shifted = if i.is_multiple_of(2) { both } else { _mm512_srli_epi16::<4>(both) };
             _mm512_and_si512(shifted, _mm512_set1_epi8(15))
         };
         prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());

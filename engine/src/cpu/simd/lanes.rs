@@ -139,6 +139,7 @@ macro_rules! lanes {
     ($($(<$(const $c:ident: $ct:ty),+>)? $name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {
         $(
             #[inline(always)]
+            #[allow(unused_unsafe, reason = "where the instruction set is the target's base, most of them are safe")]
             unsafe fn $name$(<$(const $c: $ct),+>)?($($a: $t),*) $(-> $r)? {
                 // SAFETY: the contract of `Lanes`: the instruction set is there and the pointers hold.
                 unsafe { $body }

@@ -1,6 +1,6 @@
 //! The hot inner loops: one [`Table`] of plain function pointers per instruction set, chosen at run time. The scalar
 //! table is complete and is the definition; the others replace what they improve and are held to it by the exam.
-//! How the loops are spread over rows, columns and threads is in `cpu::linear` and the kernels, not here.
+//! How the loops are spread over rows, columns and threads is in `cpu::kernels`, not here.
 #![allow(unsafe_code, reason = "SIMD intrinsics, and kernels over them that read blocks at any alignment")]
 
 #[cfg(target_arch = "x86_64")]
@@ -11,6 +11,8 @@ mod dots;
 mod floats;
 mod formats;
 mod lanes;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod q8;
 mod scalar;
 mod table;
@@ -142,6 +144,13 @@ pub fn available() -> Vec<&'static Table> {
             if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
                 tables.push(&avx512::TABLE);
             }
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        tables.push(&neon::base::TABLE);
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            tables.push(&neon::dot::TABLE);
         }
     }
     tables

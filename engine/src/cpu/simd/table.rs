@@ -26,13 +26,13 @@ macro_rules! blocks {
             dots_q8: entry!($features, (w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
                 dots::dots_q8::<$lanes, formats::$format>),
             tile: Some($crate::cpu::simd::TileKernels {
-                lanes: <$lanes as Lanes>::LANES,
-                rows: <$lanes as Lanes>::ROWS_Q,
+                lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
                 layout: (<formats::$format as formats::Format>::GROUP, formats::offset::<$lanes, formats::$format>()),
                 unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
                     tile::unpack_q8::<$lanes, formats::$format>),
                 multiply: entry!($features, (w: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
-                    tile::multiply_q8::<$lanes, formats::$format, { <$lanes as Lanes>::ROWS_Q }>),
+                    tile::multiply_q8::<$lanes, formats::$format, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q }>),
             }),
             ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$format)]
         }
@@ -47,13 +47,13 @@ macro_rules! plain {
             dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 dots::dots_plain::<$lanes, dots::$format>),
             tile: Some($crate::cpu::simd::TileKernels {
-                lanes: <$lanes as Lanes>::LANES,
-                rows: <$lanes as Lanes>::ROWS_F,
+                lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F,
                 layout: (1, 0),
                 unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
                     tile::unpack_plain::<$lanes, dots::$format>),
                 multiply: entry!($features, (w: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
-                    tile::multiply_f32::<$lanes, { <$lanes as Lanes>::ROWS_F }>),
+                    tile::multiply_f32::<$lanes, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F }>),
             }),
             ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$format)]
         }

@@ -241,7 +241,7 @@ impl Trace {
             }
             _ => {
                 let logits = self.device.step(&inputs);
-                self.steps.finish(&logits, 0.0).unwrap()
+                self.steps.finish(&logits, &[], 0.0).unwrap()
             }
         };
         self.steps.scheduler().check();
@@ -346,9 +346,9 @@ fn a_damaged_row_ends_its_own_sequence_only() {
     steps.begin(1.0).unwrap();
     let mut rows = [logits(1), logits(1)].concat();
     rows[3] = f32::NAN;
-    assert!(steps.finish(&rows[1..], 2.0).is_err(), "a row too short");
+    assert!(steps.finish(&rows[1..], &[], 2.0).is_err(), "a row too short");
     steps.begin(1.5).unwrap();
-    let events = steps.finish(&rows, 2.0).unwrap();
+    let events = steps.finish(&rows, &[], 2.0).unwrap();
     assert!(matches!(&events[0], Event::Error { seq, .. } if *seq == a));
     assert!(matches!(&events[1], Event::Token { seq, .. } if *seq == b));
     let Event::Done { usage, reason: Finish::Length, .. } = &events[2] else { panic!("{events:?}") };

@@ -1,24 +1,14 @@
-//! Linear: activations times the transpose of a weight, spread over threads. A weight is a list of row segments that
+//! `linear`: activations times the transpose of a weight, spread over threads. A weight is a list of row segments that
 //! fill consecutive output columns. The inner loops are in the tables of `cpu::simd`.
 
 use std::ops::Range;
 
-use super::pool::{Columns, Pool};
-use super::simd::q8::{Q8, Q8Row};
-use super::simd::tile::{PanelMut, Panels, Weights};
-use super::simd::{Table, TileKernels, TypeKernels};
+use crate::cpu::pool::{Columns, Pool};
+use crate::cpu::simd::q8::{Q8, Q8Row};
+use crate::cpu::simd::tile::{PanelMut, Panels, Weights};
+use crate::cpu::simd::{Table, TileKernels, TypeKernels};
 use crate::dtype::DType;
-
-/// Weight rows of one type; row `i` makes one output column.
-#[derive(Debug, Clone, Copy)]
-pub struct Segment<'a> {
-    /// How the rows are stored.
-    pub dtype: DType,
-    /// Rows, each of the weight's whole width.
-    pub rows: usize,
-    /// The rows, one after the other, at any alignment.
-    pub bytes: &'a [u8],
-}
+use crate::plan::Segment;
 
 /// What quantised weights are multiplied with. Plain weights always meet floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -51,7 +41,7 @@ pub fn linear(
     table: &Table,
     pool: &Pool,
     scratch: &mut Scratch,
-    segments: &[Segment<'_>],
+    segments: &[Segment],
     k: usize,
     x: &[f32],
     mode: Activations,
@@ -150,7 +140,7 @@ fn pack(pool: &Pool, tiles: &[Option<TileKernels>], floats: &[&[f32]], quants: &
 
 /// The segments that make the columns of `range`: the index of each, its own rows, and the place of the first in the
 /// range.
-fn pieces(segments: &[Segment<'_>], range: Range<usize>) -> Vec<(usize, Range<usize>, usize)> {
+fn pieces(segments: &[Segment], range: Range<usize>) -> Vec<(usize, Range<usize>, usize)> {
     let (mut found, mut start) = (Vec::new(), 0);
     for (i, s) in segments.iter().enumerate() {
         let (from, to) = (range.start.max(start), range.end.min(start + s.rows));
@@ -164,7 +154,7 @@ fn pieces(segments: &[Segment<'_>], range: Range<usize>) -> Vec<(usize, Range<us
 
 /// Rows of a segment that one part computes.
 struct Piece<'a> {
-    segment: &'a Segment<'a>,
+    segment: &'a Segment,
     kernels: &'a TypeKernels,
     rows: Range<usize>,
     /// The place of the first row in the part's columns.
@@ -174,7 +164,7 @@ struct Piece<'a> {
 impl Piece<'_> {
     /// The few-rows form: one pass over each weight row for up to [`FEW`] activation rows.
     fn few<X>(&self, x: &[X], dots: fn(&[u8], &[X], &mut [f32]), view: &mut Columns<'_, f32>) {
-        let row_bytes = self.segment.bytes.len() / self.segment.rows;
+        let row_bytes = self.segment.row_bytes;
         for (i, row) in self.rows.clone().enumerate() {
             let w = &self.segment.bytes[row * row_bytes..(row + 1) * row_bytes];
             for (chunk, x) in x.chunks(FEW).enumerate() {
@@ -189,7 +179,7 @@ impl Piece<'_> {
 
     /// The many-rows form: a tile of weight rows, unpacked once, against every panel.
     fn many(&self, t: &TileKernels, x: &Panels, tile: &mut Weights, view: &mut Columns<'_, f32>) {
-        let row_bytes = self.segment.bytes.len() / self.segment.rows;
+        let row_bytes = self.segment.row_bytes;
         let mut out = [0.0; 16 * 16];
         let out = &mut out[..t.rows * t.lanes];
         for first in self.rows.clone().step_by(t.lanes) {
@@ -211,6 +201,11 @@ mod tests {
     use super::*;
     use crate::cpu::simd::{available, exam::Random};
 
+    fn segment(dtype: DType, rows: usize, bytes: &[u8]) -> Segment {
+        let (bytes, row_bytes) = (bytes.to_vec().into(), bytes.len() / rows);
+        Segment { name: String::new(), dtype, rows, bytes, row_bytes }
+    }
+
     /// Every table gives the same bits for a row alone, among few, and among many, with any number of threads.
     #[test]
     fn batches_and_threads_change_no_bit() {
@@ -221,10 +216,7 @@ mod tests {
                 let k = [256, 512, 768, 1280][i % 4];
                 let other = [DType::F16, DType::Q6_K, DType::Q4_0][i % 3];
                 let w = [random.weights(*dtype, 37 * k, 0.1), random.weights(other, 21 * k, 0.1)];
-                let segments = [
-                    Segment { dtype: *dtype, rows: 37, bytes: &w[0] },
-                    Segment { dtype: other, rows: 21, bytes: &w[1] },
-                ];
+                let segments = [segment(*dtype, 37, &w[0]), segment(other, 21, &w[1])];
                 let (rows, n) = (21, 58);
                 let (x, bias) = (random.floats(rows * k), random.floats(n));
                 let mut run = |threads, x: &[f32]| {
@@ -256,7 +248,7 @@ mod tests {
                     let w = random.weights(DType::F32, n * k, 1.0);
                     let x = random.floats(rows * k);
                     let mut out = vec![f32::NAN; rows * n];
-                    let segments = [Segment { dtype: DType::F32, rows: n, bytes: &w }];
+                    let segments = [segment(DType::F32, n, &w)];
                     linear(table, &pool, &mut scratch, &segments, k, &x, Activations::F32, None, &mut out);
                     let w: Vec<f64> =
                         w.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();

@@ -1,0 +1,77 @@
+//! `ir check`: two devices op by op, and the first op that disagrees.
+
+use ir_engine::check::{self, Compared};
+use ir_engine::cpu::{Activations, Cpu, CpuOptions};
+use ir_engine::device::Device;
+
+use crate::args::{ActivationsChoice, CheckArgs};
+use crate::failure::{Failure, Result};
+use crate::term::Out;
+use crate::{compute, models};
+
+/// Most tokens of the prompt that are used: enough for tiles with a ragged edge.
+const MAX_TOKENS: usize = 100;
+
+/// Relative error at the end of a group: f32 sums in another order and a driver's exponentials; a single group's result
+/// may be small against its terms, so this is wider than for whole models.
+const F32: f64 = 1e-4;
+/// Halves in tiles.
+const F16: f64 = 5e-3;
+/// Activations rounded to 8 bits.
+const INT8: f64 = 3e-2;
+
+/// Compares and prints.
+pub(crate) fn check(args: &CheckArgs) -> Result {
+    let model = models::find(&args.model, &args.file)?.open(&args.file)?;
+    let device = compute::device(&args.device, args.threads.threads)?;
+    let threads = args.threads.threads.map(usize::from);
+    let options = CpuOptions { threads, simd: Some("scalar".into()), activations: Activations::F32 };
+    let truth = Device::Cpu(std::sync::Arc::new(Cpu::new(&options)?));
+    let mut ids = model.tokenizer().encode(&args.prompt, true, true);
+    ids.truncate(MAX_TOKENS.min(model.spec().n_context));
+    let tolerance = args.tolerance.unwrap_or_else(|| tolerance(args, &device));
+    let (mut n, mut worst, mut first) = (0, 0.0f64, None);
+    let mut out = Out::new();
+    let mut failed = Ok(());
+    let kv = compute::kv_kind(args.device.kv_type);
+    check::check(model.plan(), &truth, &device, &ids, kv, &mut |compared| {
+        n += 1;
+        // A NaN must count as the worst.
+        let wrong = compared.error.is_nan() || compared.error > tolerance;
+        worst = if compared.error.is_nan() { compared.error } else { worst.max(compared.error) };
+        if args.verbose && failed.is_ok() {
+            failed = out.line(line(&compared));
+        }
+        if wrong && first.is_none() {
+            first = Some(compared);
+        }
+    })?;
+    failed?;
+    match first {
+        None => out.line(format!(
+            "{} agrees with {} in {n} groups of ops: largest relative error {worst:.1e}, {tolerance:.0e} allowed",
+            device.name(),
+            truth.name()
+        )),
+        Some(first) => Err(Failure::run(format!(
+            "{} disagrees with {}, first in {}: more than {tolerance:.0e}",
+            device.name(),
+            truth.name(),
+            line(&first)
+        ))),
+    }
+}
+
+fn line(compared: &Compared) -> String {
+    let Compared { rows, ops, scope, names, error } = compared;
+    format!("op {} ({scope}: {names}), {rows} rows: relative error {error:.1e}", ops.start)
+}
+
+fn tolerance(args: &CheckArgs, device: &Device) -> f64 {
+    match device {
+        Device::Gpu(gpu) if gpu.forms().dot4 => INT8,
+        Device::Gpu(gpu) if gpu.forms().f16 => F16,
+        Device::Cpu(_) if args.device.activations == ActivationsChoice::Quantised => INT8,
+        _ => F32,
+    }
+}

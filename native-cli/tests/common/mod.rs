@@ -1,0 +1,118 @@
+//! What the command's tests share: running the built binary, fixtures, reference data.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails, and says what it skips")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// How a run of the command ended.
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).unwrap()
+    }
+
+    /// Standard output as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|e| panic!("{e}: {} {}", self.text(), self.stderr))
+    }
+
+    /// The run, which must have ended well.
+    pub fn ok(self) -> Ran {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+}
+
+/// A command with a home of its own, so that nothing of the user's is seen or changed.
+pub fn command(args: &[&str]) -> Command {
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+    std::fs::create_dir_all(&home).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ir"));
+    command.args(args).env_clear().env("HOME", &home).env("USERPROFILE", &home).current_dir(scratch());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs the command with nothing on standard input.
+pub fn ir(args: &[&str]) -> Ran {
+    ir_with(args, "")
+}
+
+/// Runs the command with a text on standard input.
+pub fn ir_with(args: &[&str], stdin: &str) -> Ran {
+    let mut child = command(args).spawn().unwrap();
+    // A command that never reads closes the pipe: not our business.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    finish(child)
+}
+
+/// Waits for a run.
+pub fn finish(child: Child) -> Ran {
+    let output = child.wait_with_output().unwrap();
+    Ran {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A folder for files that tests write.
+pub fn scratch() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scratch");
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// Writes a file that tests read.
+pub fn write(name: &str, bytes: &[u8]) -> String {
+    let path = scratch().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// The engine's folder: its fixtures and the built-in model.
+pub fn engine() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine")
+}
+
+/// The built-in model's file.
+pub fn tiny() -> PathBuf {
+    engine().join("models/ir-tiny/ir-tiny-q4_0.gguf")
+}
+
+/// Reference data (`IR_SHARED`, else beside the project), or `None` (said on stderr) where this machine has none.
+pub fn shared(path: &str) -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let found = std::env::var_os("IR_SHARED").map_or(beside, PathBuf::from).join(path);
+    if !found.exists() {
+        eprintln!("skipped: {} is not on this machine", found.display());
+        return None;
+    }
+    Some(found)
+}
+
+/// A JSON file.
+pub fn read_json(path: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Rows, columns and values of a float32 `.npy` file.
+pub fn npy(path: &Path) -> (usize, usize, Vec<f32>) {
+    let bytes = std::fs::read(path).unwrap();
+    assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
+    let end = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let header = String::from_utf8_lossy(&bytes[10..end]).into_owned();
+    assert!(header.contains("'<f4'") && header.contains("'fortran_order': False"), "{header}");
+    let shape = header.split('(').nth(1).unwrap().split(')').next().unwrap();
+    let shape: Vec<usize> = shape.split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    let values = bytes[end..].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    (shape[0], shape[1], values)
+}
