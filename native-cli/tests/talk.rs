@@ -1,5 +1,5 @@
 //! `ir run` as people use it: golden chats, pipes, Ctrl-C, models by name.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that cannot go on fails, and says what it found")]
 
 mod common;
 
