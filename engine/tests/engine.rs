@@ -1,11 +1,5 @@
 //! The engine on real models: batch equals single, chunked equals whole, preempted equals undisturbed, reused equals
 //! fresh. Bit for bit on scalar kernels; on other instruction sets the same tokens except behind a near-tie.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that cannot go on fails, and says what it covered"
-)]
 
 #![allow(
     clippy::unwrap_used,

@@ -1,10 +1,4 @@
 //! Sessions with the built-in model: turns, the cache between them, stopping, saving and bringing back.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that cannot go on fails, and says what it covered"
-)]
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
