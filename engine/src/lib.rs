@@ -35,3 +35,9 @@ pub mod plan;
 pub mod quant;
 pub mod run;
 pub mod text;
+
+pub use device::Device;
+pub use error::{Error, Result};
+pub use model::Model;
+pub use run::{Engine, EngineOptions, Event, Request, Sampling, Session};
+pub use text::Tokenizer;

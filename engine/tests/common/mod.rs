@@ -1,5 +1,11 @@
 //! What several tests need: the golden fixtures and error measures.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "each test binary uses a part, and says what it skips"
+)]
 
 pub mod exam;
 
