@@ -6,12 +6,6 @@
     reason = "a test that cannot go on fails, and says what it covered"
 )]
 #![cfg(feature = "gpu")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a test that cannot go on fails, and says what it covered"
-)]
 
 mod common;
 

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{ANY, FEW, Lowering, MANY, WG, rows_at};
+use super::{FEW, Lowering, MANY, WG, rows_at};
 use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
 use crate::gpu::parts::{Part, RowRange};

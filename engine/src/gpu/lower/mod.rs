@@ -18,7 +18,7 @@ use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
 use crate::gpu::forms::Forms;
 use crate::gpu::parts::Part;
 use crate::gpu::planes::{feature, units};
-use crate::plan::{Entry, KvKind, KvShape, Op, Plan, RopeStyle, Rows, Slot, View, WeightId};
+use crate::plan::{Entry, KvKind, Op, Plan, Rows, Slot, View, WeightId};
 
 /// Invocations of a workgroup in most kernels.
 const WG: u32 = 64;
