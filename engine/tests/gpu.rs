@@ -1,12 +1,12 @@
 //! The exam on GPUs: every op case and whole models on this machine's adapters against the scalar definition. Skips are
 //! said on stderr. A software adapter shows that results are right, never how fast a kernel is.
+#![cfg(feature = "gpu")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a test that cannot go on fails, and says what it covered"
 )]
-#![cfg(feature = "gpu")]
 
 mod common;
 
@@ -66,7 +66,6 @@ fn examine(options: &GpuOptions) {
         let got = case.run(&device);
         let (error, most) = (relative_error(&got, &want), tolerance(&case, forms));
         n += 1;
-        // Not `error > most`: that would let a NaN pass.
         if error.is_nan() || error > most {
             faults.push(format!("{} ({}): relative error {error:e} above {most:e}", case.op.name(), case.name));
         }

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Gpu;
 use super::dispatch::Resource;
-use super::lower::FEW;
 use super::parts::{Part, split};
 use super::planes::{rearrange, units};
-use super::{lower_sample, step};
+use super::{lower, step};
 use crate::error::{Error, Result};
 use crate::plan::{Op, PAGE, Plan, Rows, RunnerOptions, TOP, Weight, WeightId};
 
@@ -123,10 +122,10 @@ fn sizes(
         }
     }
     all.push((Resource::Splits, splits as u64, "attention".into()));
-    all.push((Resource::Bytes, (widest * FEW * 32) as u64, "activations".into()));
-    all.push((Resource::Scales, (widest * FEW * 16) as u64, "activations".into()));
+    all.push((Resource::Bytes, (widest * lower::FEW * 32) as u64, "activations".into()));
+    all.push((Resource::Scales, (widest * lower::FEW * 16) as u64, "activations".into()));
     all.push((Resource::Picked, options.max_outputs as u64 * 4, "picks".into()));
-    for (round, chunks) in lower_sample::rounds(plan.n_vocab()).into_iter().take(2).enumerate() {
+    for (round, chunks) in lower::rounds(plan.n_vocab()).into_iter().take(2).enumerate() {
         let n = (options.max_outputs * chunks) as u64;
         all.push((Resource::Pairs(round), n * TOP as u64 * 8, "the largest logits".into()));
         all.push((Resource::Stats(round), n * 8, "the largest logits".into()));

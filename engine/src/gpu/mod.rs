@@ -5,8 +5,6 @@ mod dispatch;
 mod forms;
 mod kernels;
 mod lower;
-mod lower_attend;
-mod lower_sample;
 mod memory;
 mod open;
 mod parts;

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use super::dispatch::{Counts, Dispatch, Resource, grid};
 use super::kernels::Kernel;
-use super::lower::Lowering;
 use super::memory::{self, Memory};
 use super::parts::Part;
 use super::readback::{GpuReadback, Parts, staging_bytes};
-use super::{Gpu, lower_sample, step};
+use super::{Gpu, lower, step};
 use crate::error::{Error, Result};
 use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot, TOP};
 
@@ -49,11 +48,11 @@ impl GpuRunner {
     pub(super) fn new(gpu: Arc<Gpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<GpuRunner> {
         gpu.check()?;
         let parts = memory::parts(&plan, gpu.max_part);
-        let lowering = Lowering { plan: &plan, parts: &parts, forms: gpu.forms(), kv: options.kv };
+        let lowering = lower::Lowering { plan: &plan, parts: &parts, forms: gpu.forms(), kv: options.kv };
         let dispatches = lowering.lower(0..plan.ops.len())?;
         let forms = super::Forms { fuse: false, ..gpu.forms() };
-        let unfused = Lowering { forms, ..lowering }.lower(0..plan.ops.len())?;
-        let mut picks = lower_sample::sample(&plan, gpu.forms());
+        let unfused = lower::Lowering { forms, ..lowering }.lower(0..plan.ops.len())?;
+        let mut picks = lower::sample(&plan, gpu.forms());
         // Only a model has logits of its outputs; a plan for examining ops may end with anything.
         picks.retain(|_| plan.slot(plan.logits).rows == Rows::Outputs);
         let used = dispatches.iter().chain(&unfused).chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
@@ -186,7 +185,7 @@ impl GpuRunner {
             }
             Ok(())
         };
-        let last = lower_sample::rounds(self.plan.n_vocab()).len() - 1;
+        let last = lower::rounds(self.plan.n_vocab()).len() - 1;
         copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
         if counts.picks || counts.tops {
             self.encode(&self.picks, &counts, &mut encoder)?;
@@ -214,7 +213,8 @@ impl GpuRunner {
     pub fn run_ops(&mut self, ops: Range<usize>, inputs: &Inputs) -> Result<()> {
         self.gpu.check()?;
         let counts = self.write_step(inputs)?;
-        let lowering = Lowering { plan: &self.plan, parts: &self.parts, forms: self.gpu.forms(), kv: self.options.kv };
+        let lowering =
+            lower::Lowering { plan: &self.plan, parts: &self.parts, forms: self.gpu.forms(), kv: self.options.kv };
         let prepared = self.prepare(lowering.lower(ops)?)?;
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         self.encode(&prepared, &counts, &mut encoder)?;

@@ -1,7 +1,7 @@
 //! Lowering of what follows the logits: changes, the largest logits of a row, picks. No device here.
 
-use super::dispatch::{Count, Dispatch, Grid, Key, Resource};
-use super::forms::Forms;
+use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
+use crate::gpu::forms::Forms;
 use crate::plan::{Plan, Rows, TOP};
 
 /// Values that one workgroup of top_k sorts.
@@ -9,7 +9,7 @@ const SORTED: usize = 1024;
 const WG: u32 = 256;
 
 /// Workgroups per row of each round of top_k, until one is left.
-pub(super) fn rounds(n_vocab: usize) -> Vec<usize> {
+pub(in crate::gpu) fn rounds(n_vocab: usize) -> Vec<usize> {
     let mut rounds = vec![n_vocab.div_ceil(SORTED).max(1)];
     while let Some(last) = rounds.last().copied().filter(|n| *n > 1) {
         rounds.push((last * TOP).div_ceil(SORTED));
@@ -18,7 +18,7 @@ pub(super) fn rounds(n_vocab: usize) -> Vec<usize> {
 }
 
 /// The dispatches behind the logits, in order. Which of them run is the step's: see [`Count`].
-pub(super) fn sample(plan: &Plan, forms: Forms) -> Vec<Dispatch> {
+pub(in crate::gpu) fn sample(plan: &Plan, forms: Forms) -> Vec<Dispatch> {
     let n_vocab = plan.n_vocab();
     let logits = Resource::Buffer(plan.slot(plan.logits).buffer);
     let when = (Rows::Outputs, 1..=usize::MAX);

@@ -1,8 +1,8 @@
 //! Lowering of attention: single rows split over their positions, and tiles of rows. No device here.
 
-use super::dispatch::{Count, Dispatch, Grid, Key, Resource};
-use super::lower::Lowering;
+use super::Lowering;
 use crate::error::Result;
+use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
 use crate::plan::{KvShape, Rows, Slot, View};
 
 /// Quads of workgroup memory for the query heads of a workgroup, and for a tile of K or V: 8 KiB.
