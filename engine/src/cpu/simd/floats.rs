@@ -9,12 +9,12 @@ use crate::dtype::DType;
 
 /// Calls `$body` with `$at` and `$n` for every vector of `0..$len`: whole ones with `LANES`, the last with the rest.
 macro_rules! for_vectors {
-    ($len:expr, |$at:ident, $n:ident| $whole:expr, $part:expr) => {
+    ($s:ty, $len:expr, |$at:ident, $n:ident| $whole:expr, $part:expr) => {
         let len = $len;
         let mut $at = 0;
-        while $at + S::LANES <= len {
+        while $at + <$s>::LANES <= len {
             $whole;
-            $at += S::LANES;
+            $at += <$s>::LANES;
         }
         if $at < len {
             let $n = len - $at;
@@ -36,10 +36,21 @@ unsafe fn put<S: Lanes>(p: *mut f32, v: S::F, n: usize) {
     unsafe { if n == S::LANES { S::store(p, v) } else { S::store_part(p, v, n) } }
 }
 
-/// `f(at, n)` for each vector of `0..len`.
-#[inline(always)]
-fn each<S: Lanes>(len: usize, mut f: impl FnMut(usize, usize)) {
-    for_vectors!(len, |at, n| f(at, S::LANES), f(at, n));
+/// Runs `$body` with `$at` and `$n` for each vector of `0..$len`. A macro, since closures do not inherit the
+/// instruction set of the function that they are written in.
+macro_rules! each {
+    ($s:ty, $len:expr, |$at:ident, $n:ident| $body:expr) => {
+        let (total, mut $at) = ($len, 0);
+        while $at + <$s>::LANES <= total {
+            let $n = <$s>::LANES;
+            $body;
+            $at += $n;
+        }
+        if $at < total {
+            let $n = total - $at;
+            $body;
+        }
+    };
 }
 
 /// # Safety
@@ -58,7 +69,7 @@ pub(crate) unsafe fn dot<S: Lanes>(x: &[f32], y: &[f32]) -> f32 {
                 *acc = S::fma(S::load(px.add(at)), S::load(py.add(at)), *acc);
             }
         }
-        each::<S>(x.len() - whole, |at, n| {
+        each!(S, x.len() - whole, |at, n| {
             acc[0] = S::fma(get::<S>(px.add(whole + at), n), get::<S>(py.add(whole + at), n), acc[0]);
         });
         S::sum(S::add(S::add(acc[0], acc[1]), S::add(acc[2], acc[3])))
@@ -70,7 +81,7 @@ pub(crate) unsafe fn sum<S: Lanes>(x: &[f32]) -> f32 {
     // SAFETY: indices stay below the length.
     unsafe {
         let mut acc = S::zero();
-        each::<S>(x.len(), |at, n| acc = S::add(acc, get::<S>(x.as_ptr().add(at), n)));
+        each!(S, x.len(), |at, n| acc = S::add(acc, get::<S>(x.as_ptr().add(at), n)));
         S::sum(acc)
     }
 }
@@ -86,7 +97,7 @@ pub(crate) unsafe fn max<S: Lanes>(x: &[f32]) -> f32 {
     // SAFETY: indices stay below the length; a last partial vector is filled up with -inf.
     unsafe {
         let mut acc = S::splat(f32::NEG_INFINITY);
-        for_vectors!(x.len(), |at, n| acc = S::max(S::load(x.as_ptr().add(at)), acc), {
+        for_vectors!(S, x.len(), |at, n| acc = S::max(S::load(x.as_ptr().add(at)), acc), {
             let mut tail = [f32::NEG_INFINITY; 16];
             tail[..n].copy_from_slice(&x[at..]);
             acc = S::max(S::load(tail.as_ptr()), acc);
@@ -100,7 +111,7 @@ pub(crate) unsafe fn scale_mul<S: Lanes>(x: &[f32], scale: f32, w: &[f32], out: 
     assert!(x.len() == out.len() && w.len() == out.len());
     // SAFETY: indices stay below the common length.
     unsafe {
-        each::<S>(x.len(), |at, n| {
+        each!(S, x.len(), |at, n| {
             let v = S::mul(get::<S>(x.as_ptr().add(at), n), S::splat(scale));
             put::<S>(out.as_mut_ptr().add(at), S::mul(v, get::<S>(w.as_ptr().add(at), n)), n);
         });
@@ -113,7 +124,7 @@ pub(crate) unsafe fn axpy<S: Lanes>(y: &mut [f32], a: f32, x: &[f32]) {
     let p = y.as_mut_ptr();
     // SAFETY: indices stay below the common length.
     unsafe {
-        each::<S>(x.len(), |at, n| {
+        each!(S, x.len(), |at, n| {
             let v = S::fma(S::splat(a), get::<S>(x.as_ptr().add(at), n), get::<S>(p.add(at), n));
             put::<S>(p.add(at), v, n);
         });
@@ -126,7 +137,7 @@ pub(crate) unsafe fn add<S: Lanes>(y: &mut [f32], x: &[f32]) {
     let p = y.as_mut_ptr();
     // SAFETY: indices stay below the common length.
     unsafe {
-        each::<S>(x.len(), |at, n| {
+        each!(S, x.len(), |at, n| {
             put::<S>(p.add(at), S::add(get::<S>(p.add(at), n), get::<S>(x.as_ptr().add(at), n)), n);
         });
     }
@@ -137,7 +148,7 @@ pub(crate) unsafe fn scale<S: Lanes>(y: &mut [f32], a: f32) {
     let (p, len) = (y.as_mut_ptr(), y.len());
     // SAFETY: indices stay below the length.
     unsafe {
-        each::<S>(len, |at, n| put::<S>(p.add(at), S::mul(get::<S>(p.add(at), n), S::splat(a)), n));
+        each!(S, len, |at, n| put::<S>(p.add(at), S::mul(get::<S>(p.add(at), n), S::splat(a)), n));
     }
 }
 
@@ -171,6 +182,7 @@ pub(crate) unsafe fn exp_sum<S: Lanes>(x: &mut [f32], max: f32) -> f32 {
     unsafe {
         let mut acc = S::zero();
         for_vectors!(
+            S,
             len,
             |at, n| {
                 let v = exp::<S>(S::sub(S::load(p.add(at)), S::splat(max)));
@@ -193,7 +205,7 @@ pub(crate) unsafe fn to_f16<S: Lanes>(x: &[f32], out: &mut [u8]) {
     let p = out.as_mut_ptr();
     // SAFETY: indices stay below the common length; a partial vector goes through a buffer of a whole one.
     unsafe {
-        for_vectors!(x.len(), |at, n| S::store_f16(p.add(at * 2), S::load(x.as_ptr().add(at))), {
+        for_vectors!(S, x.len(), |at, n| S::store_f16(p.add(at * 2), S::load(x.as_ptr().add(at))), {
             let mut tail = [0_u8; 32];
             S::store_f16(tail.as_mut_ptr(), S::load_part(x.as_ptr().add(at), n));
             out[at * 2..].copy_from_slice(&tail[..n * 2]);
@@ -207,7 +219,7 @@ pub(crate) unsafe fn from_f16<S: Lanes>(x: &[u8], out: &mut [f32]) {
     let p = out.as_mut_ptr();
     // SAFETY: indices stay below the common length; a partial vector goes through a buffer of a whole one.
     unsafe {
-        for_vectors!(out.len(), |at, n| S::store(p.add(at), S::load_f16(x.as_ptr().add(at * 2))), {
+        for_vectors!(S, out.len(), |at, n| S::store(p.add(at), S::load_f16(x.as_ptr().add(at * 2))), {
             let mut tail = [0_u8; 32];
             tail[..n * 2].copy_from_slice(&x[at * 2..]);
             S::store_part(p.add(at), S::load_f16(tail.as_ptr()), n);
@@ -215,15 +227,22 @@ pub(crate) unsafe fn from_f16<S: Lanes>(x: &[u8], out: &mut [f32]) {
     }
 }
 
-/// `g / (1 + e^-t) * u` with `t` made of `g`.
+/// `g / (1 + e^-t) * u`, where `t` is `g` itself or, for gelu, `2 sqrt(2/pi) (g + 0.044715 g^3)`, since
+/// `0.5 (1 + tanh(t / 2)) = 1 / (1 + e^-t)`.
 #[inline(always)]
-unsafe fn gated<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32], t: impl Fn(S::F) -> S::F) {
+unsafe fn gated<S: Lanes, const GELU: bool>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     assert!(gate.len() == out.len() && up.len() == out.len());
     // SAFETY: indices stay below the common length.
     unsafe {
-        each::<S>(gate.len(), |at, n| {
+        each!(S, gate.len(), |at, n| {
             let g = get::<S>(gate.as_ptr().add(at), n);
-            let e = exp::<S>(S::sub(S::zero(), t(g)));
+            let t = if GELU {
+                let cubic = S::fma(S::mul(g, g), S::splat(0.044_715), S::splat(1.0));
+                S::mul(S::mul(g, cubic), S::splat(2.0 * SQRT_2_OVER_PI))
+            } else {
+                g
+            };
+            let e = exp::<S>(S::sub(S::zero(), t));
             let v = S::div(g, S::add(S::splat(1.0), e));
             put::<S>(out.as_mut_ptr().add(at), S::mul(v, get::<S>(up.as_ptr().add(at), n)), n);
         });
@@ -233,19 +252,13 @@ unsafe fn gated<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32], t: impl Fn(
 #[inline(always)]
 pub(crate) unsafe fn silu_mul<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     // SAFETY: as `gated`.
-    unsafe { gated::<S>(gate, up, out, |g| g) }
+    unsafe { gated::<S, false>(gate, up, out) }
 }
 
-/// `0.5 (1 + tanh t) = 1 / (1 + e^-2t)`.
 #[inline(always)]
 pub(crate) unsafe fn gelu_mul<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    // SAFETY: as `gated`; the closure touches no memory.
-    unsafe {
-        gated::<S>(gate, up, out, |g| {
-            let cubic = S::fma(S::mul(g, g), S::splat(0.044_715), S::splat(1.0));
-            S::mul(S::mul(g, cubic), S::splat(2.0 * SQRT_2_OVER_PI))
-        });
-    }
+    // SAFETY: as `gated`.
+    unsafe { gated::<S, true>(gate, up, out) }
 }
 
 /// The same bits as the scalar form: the maximum is exact, one division, one product, one rounding.
@@ -257,7 +270,7 @@ pub(crate) unsafe fn quantise<S: Lanes>(x: &[f32], out: Q8RowMut<'_>) {
         // SAFETY: a block has 32 elements, a multiple of `LANES`, on both sides.
         unsafe {
             let mut bits = S::int(0);
-            each::<S>(BLOCK, |at, _| bits = S::abs_max_bits(S::load(x.as_ptr().add(at)), bits));
+            each!(S, BLOCK, |at, _n| bits = S::abs_max_bits(S::load(x.as_ptr().add(at)), bits));
             let max = f32::from_bits(S::max_bits(bits));
             out.scales[b] = if !max.is_finite() {
                 f32::NAN
@@ -269,7 +282,7 @@ pub(crate) unsafe fn quantise<S: Lanes>(x: &[f32], out: Q8RowMut<'_>) {
             if max.is_finite() && max >= MIN_QUANTISED {
                 let inverse = S::splat(127.0 / max);
                 let p = quants.as_mut_ptr();
-                each::<S>(BLOCK, |at, _| S::store_i8(p.add(at), S::mul(S::load(x.as_ptr().add(at)), inverse)));
+                each!(S, BLOCK, |at, _n| S::store_i8(p.add(at), S::mul(S::load(x.as_ptr().add(at)), inverse)));
             } else {
                 quants.fill(0);
             }
@@ -342,26 +355,40 @@ unsafe fn block<S: Lanes, T: Plain, const R: usize>(
         let mut acc = [[S::zero(); TOGETHER]; R];
         let whole = head_dim / S::LANES * S::LANES;
         for at in (0..whole).step_by(S::LANES) {
-            let k = k.map(|k| T::load::<S>(k.add(at * T::BYTES)));
-            for (acc, q) in acc.iter_mut().zip(q) {
-                let q = S::load(q.add(at));
-                for (acc, k) in acc.iter_mut().zip(k) {
-                    *acc = S::fma(q, k, *acc);
-                }
-            }
+            step::<S, T, R>(q, k, at, S::LANES, &mut acc);
         }
         if whole < head_dim {
-            let n = head_dim - whole;
-            let k = k.map(|k| T::load_part::<S>(k.add(whole * T::BYTES), n));
-            for (acc, q) in acc.iter_mut().zip(q) {
-                let q = S::load_part(q.add(whole), n);
-                for (acc, k) in acc.iter_mut().zip(k) {
-                    *acc = S::fma(q, k, *acc);
-                }
-            }
+            step::<S, T, R>(q, k, whole, head_dim - whole, &mut acc);
         }
         for (out, acc) in out.iter_mut().zip(acc) {
-            *out = acc.map(|acc| S::sum(acc));
+            for (out, acc) in out.iter_mut().zip(acc) {
+                *out = S::sum(acc);
+            }
+        }
+    }
+}
+
+/// Adds the products of the `n` elements from `at`.
+#[inline(always)]
+unsafe fn step<S: Lanes, T: Plain, const R: usize>(
+    q: &[*const f32; TOGETHER],
+    k: &[*const u8; TOGETHER],
+    at: usize,
+    n: usize,
+    acc: &mut [[S::F; TOGETHER]; R],
+) {
+    // SAFETY: as `block`; `at + n <= head_dim`.
+    unsafe {
+        let mut keys = [S::zero(); TOGETHER];
+        for (v, k) in keys.iter_mut().zip(k) {
+            let p = k.add(at * T::BYTES);
+            *v = if n == S::LANES { T::load::<S>(p) } else { T::load_part::<S>(p, n) };
+        }
+        for (acc, q) in acc.iter_mut().zip(q) {
+            let q = get::<S>(q.add(at), n);
+            for (acc, k) in acc.iter_mut().zip(keys) {
+                *acc = S::fma(q, k, *acc);
+            }
         }
     }
 }
@@ -389,26 +416,46 @@ pub(crate) unsafe fn attend_values<S: Lanes>(
 #[inline(always)]
 unsafe fn values<S: Lanes, T: Plain>(weights: &[f32], page: &[u8], head_dim: usize, positions: usize, acc: &mut [f32]) {
     for (acc, weights) in acc.chunks_mut(TOGETHER * head_dim).zip(weights.chunks(TOGETHER * positions)) {
-        let rows = acc.len() / head_dim;
-        let acc = acc.as_mut_ptr();
-        each::<S>(head_dim, |at, n| {
-            // SAFETY: `rows` rows of `head_dim` accumulators and of `positions` weights exist, and `positions` rows of
-            // `head_dim` values; `at + n <= head_dim`.
-            unsafe {
-                let mut sums = [S::zero(); TOGETHER];
-                for (r, sum) in sums[..rows].iter_mut().enumerate() {
-                    *sum = get::<S>(acc.add(r * head_dim + at), n);
+        // SAFETY: the lengths were checked; each call is given as many rows as it is made for.
+        unsafe {
+            if acc.len() == TOGETHER * head_dim {
+                weigh::<S, T, TOGETHER>(weights, page, head_dim, positions, acc);
+            } else {
+                for (acc, weights) in acc.chunks_mut(head_dim).zip(weights.chunks(positions)) {
+                    weigh::<S, T, 1>(weights, page, head_dim, positions, acc);
                 }
-                for p in 0..positions {
-                    let v = page.as_ptr().add((p * head_dim + at) * T::BYTES);
-                    let v = if n == S::LANES { T::load::<S>(v) } else { T::load_part::<S>(v, n) };
-                    for (r, sum) in sums[..rows].iter_mut().enumerate() {
-                        *sum = S::fma(S::splat(*weights.as_ptr().add(r * positions + p)), v, *sum);
-                    }
+            }
+        }
+    }
+}
+
+/// Adds a page's weighted values to `R` rows.
+#[inline(always)]
+unsafe fn weigh<S: Lanes, T: Plain, const R: usize>(
+    weights: &[f32],
+    page: &[u8],
+    head_dim: usize,
+    positions: usize,
+    acc: &mut [f32],
+) {
+    let acc = acc.as_mut_ptr();
+    // SAFETY: `R` rows of `head_dim` accumulators and of `positions` weights exist, and `positions` rows of `head_dim`
+    // values; `at + n <= head_dim`.
+    unsafe {
+        each!(S, head_dim, |at, n| {
+            let mut sums = [S::zero(); R];
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = get::<S>(acc.add(r * head_dim + at), n);
+            }
+            for p in 0..positions {
+                let v = page.as_ptr().add((p * head_dim + at) * T::BYTES);
+                let v = if n == S::LANES { T::load::<S>(v) } else { T::load_part::<S>(v, n) };
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::fma(S::splat(*weights.as_ptr().add(r * positions + p)), v, *sum);
                 }
-                for (r, sum) in sums[..rows].iter().enumerate() {
-                    put::<S>(acc.add(r * head_dim + at), *sum, n);
-                }
+            }
+            for (r, sum) in sums.iter().enumerate() {
+                put::<S>(acc.add(r * head_dim + at), *sum, n);
             }
         });
     }
