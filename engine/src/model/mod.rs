@@ -7,7 +7,6 @@ mod rope;
 mod spec;
 mod weights;
 
-use std::path::Path;
 use std::sync::Arc;
 
 pub use spec::{Attn, Ffn, Heads, Layer, ModelSpec};
@@ -60,7 +59,8 @@ impl Model {
     ///
     /// # Errors
     /// Where the file cannot be read, is damaged, or holds what this version does not support.
-    pub fn open(path: &Path, options: &ModelOptions) -> Result<Model> {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: &std::path::Path, options: &ModelOptions) -> Result<Model> {
         let file = if options.no_mmap { ModelFile::read(path)? } else { ModelFile::open(path)? };
         Model::from_file(file, options)
     }

@@ -2,6 +2,10 @@
 //! table is complete and is the definition; the others replace what they improve and are held to it by the exam.
 //! How the loops are spread over rows, columns and threads is in `cpu::kernels`, not here.
 #![allow(unsafe_code, reason = "SIMD intrinsics, and kernels over them that read blocks at any alignment")]
+#![cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(unused, reason = "elsewhere the scalar table stands alone, and what the others share has no user")
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
