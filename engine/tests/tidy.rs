@@ -155,6 +155,8 @@ fn unsafe_code_stays_in_its_places() {
 #[test]
 fn every_op_is_in_its_places() {
     let exam = std::fs::read_to_string(root().join("engine/tests/common/exam.rs")).unwrap();
+    let shaders = files(&root().join("shaders/kernels"), &[".wgsl"]);
+    let shaders: Vec<String> = shaders.iter().map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect();
     let mut faults = Vec::new();
     for op in OpKind::ALL {
         let kernel = root().join(format!("engine/src/cpu/kernels/{}.rs", op.name()));
@@ -164,6 +166,10 @@ fn every_op_is_in_its_places() {
                 faults.push(format!("{}: no function of that name in {}", op.name(), short(&kernel)));
             }
             Ok(_) => {}
+        }
+        let of_op = |shader: &String| shader == op.name() || shader.starts_with(&format!("{}_", op.name()));
+        if !shaders.iter().any(of_op) {
+            faults.push(format!("{}: no shader of that name", op.name()));
         }
         if !exam.contains(&format!("OpKind::{op:?}")) {
             faults.push(format!("{}: no case in the exam", op.name()));
