@@ -31,6 +31,18 @@ impl Device {
         }
     }
 
+    /// The device opened again, after a loss. A processor is never lost.
+    ///
+    /// # Errors
+    /// Where it does not open.
+    pub async fn reopen(&self) -> Result<Device> {
+        match self {
+            Device::Cpu(_) => Ok(self.clone()),
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => Ok(Device::Gpu(Arc::new(gpu.reopen().await?))),
+        }
+    }
+
     /// Whether the device does what [`crate::plan::Want`] asks, or always gives logits.
     pub fn picks(&self) -> bool {
         match self {

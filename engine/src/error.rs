@@ -37,6 +37,9 @@ pub enum Error {
     /// A device failed.
     #[error("{0}")]
     Device(String),
+    /// A device is gone, and everything on it: a driver was reset, a page's GPU process ended. It can be opened again.
+    #[error("the device was lost ({0}): open it again and compute anew")]
+    Lost(String),
 }
 
 /// A result with the engine's [`Error`].

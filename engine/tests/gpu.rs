@@ -12,12 +12,12 @@ mod common;
 
 use std::sync::Arc;
 
-use common::exam::{Case, cases};
+use common::exam::{Case, Random, cases};
 use common::relative_error;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
-use ir_engine::device::Device;
+use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
-use ir_engine::plan::OpKind;
+use ir_engine::plan::{Inputs, KvShape, OpKind, Recorder, Rows};
 
 fn truth() -> Device {
     let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };
@@ -87,4 +87,54 @@ fn subgroup_and_half_forms_compute_what_the_definition_says() {
 #[test]
 fn byte_forms_compute_what_the_definition_says() {
     examine(&with_forms("base+dot4"));
+}
+
+/// Attention over 2,000 positions: four chunks of rows, then two sequences row by row, whose positions are split over
+/// workgroups and merged.
+fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
+    const HEADS: usize = 6;
+    const KV_HEADS: usize = 2;
+    const DIM: usize = 32;
+    const N: u32 = 2000;
+    let mut rec = Recorder::new();
+    let x = rec.input(Rows::Tokens, (HEADS + 2 * KV_HEADS) * DIM);
+    let layer = rec.kv_layer(KvShape { n_kv_heads: KV_HEADS, k_dim: DIM, v_dim: DIM });
+    let k = rec.view(x, 0, KV_HEADS * DIM).unwrap();
+    let v = rec.view(x, KV_HEADS * DIM, KV_HEADS * DIM).unwrap();
+    let q = rec.view(x, 2 * KV_HEADS * DIM, HEADS * DIM).unwrap();
+    rec.kv_write(k, v, layer).unwrap();
+    let out = rec.attend(q, layer, HEADS, 0.6, window).unwrap();
+    let plan = Arc::new(rec.finish(out));
+    let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130 };
+    let mut runner = device.prepare(Arc::clone(&plan), options).unwrap();
+    let mut random = Random(window.map_or(1, u64::from));
+    let tables = vec![(0..126).rev().collect(), vec![127, 128, 129]];
+    let mut inputs = Inputs { tables, ..Inputs::default() };
+    let mut all = Vec::new();
+    let steps = (0..4).map(|i| (i * 500..(i + 1) * 500).map(|p| (p, 0)).collect());
+    for rows in steps.chain([vec![(N, 0), (0, 1)], vec![(1, 1), (N + 1, 0)]]) {
+        let rows: Vec<(u32, u32)> = rows;
+        inputs.tokens.clear();
+        inputs.positions.clear();
+        inputs.seqs.clear();
+        rows.iter().for_each(|(position, seq)| _ = inputs.push(0, *position, *seq));
+        let data = random.floats(rows.len() * (HEADS + 2 * KV_HEADS) * DIM);
+        runner.set_slot(x, &inputs, &data).unwrap();
+        runner.run_ops(0..plan.ops.len(), &inputs).unwrap();
+        let seen = runner.slot(out, &inputs).unwrap();
+        all.extend_from_slice(&seen[seen.len().saturating_sub(1000)..]);
+    }
+    all
+}
+
+#[test]
+fn long_contexts_are_split_and_merged() {
+    for forms in ["base", "base+subgroups"] {
+        let Some(device) = gpu(&with_forms(forms)) else { return };
+        for window in [None, Some(700), Some(3)] {
+            let error = relative_error(&long_context(&device, window), &long_context(&truth(), window));
+            println!("{forms}, window {window:?}: relative error {error:.1e}");
+            assert!(error <= F32_FORMS, "{forms}, window {window:?}: relative error {error:e}");
+        }
+    }
 }

@@ -123,6 +123,8 @@ pub(super) struct Dispatch {
     pub when: (Rows, RangeInclusive<usize>),
     /// Index of the first op it computes.
     pub op: usize,
+    /// Arithmetic operations per row, where there are many.
+    pub work: u64,
 }
 
 impl Dispatch {

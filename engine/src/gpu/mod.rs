@@ -30,7 +30,7 @@ pub struct Gpu {
     kernels: Kernels,
     max_binding: u64,
     max_part: u64,
-    memory: Option<u64>,
+    options: GpuOptions,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -48,7 +48,15 @@ impl Gpu {
         Ok(Gpu::new(open::open(options).await?, options))
     }
 
-    /// The same where waiting is allowed.
+    /// Opens the same adapter again, after a loss.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub async fn reopen(&self) -> Result<Gpu> {
+        Gpu::open(&self.options).await
+    }
+
+    /// [`Gpu::open`] where waiting is allowed.
     ///
     /// # Errors
     /// As [`Gpu::open`].
@@ -75,7 +83,7 @@ impl Gpu {
         let max_binding = most / 16 * 16;
         let kernels = Kernels::new(options.sabotage);
         let max_part = options.max_part.unwrap_or(u64::MAX).min(max_binding);
-        Gpu { opened, kernels, max_binding, max_part, memory: options.memory }
+        Gpu { opened, kernels, max_binding, max_part, options: options.clone() }
     }
 
     /// For example `NVIDIA H200 (vulkan, base+f16+subgroups)`.
@@ -104,8 +112,14 @@ impl Gpu {
         self.max_binding
     }
 
+    /// Arithmetic operations that one submission may take: at 500 G/s half a second natively, 50 ms in a page.
+    fn work_per_submit(&self) -> u64 {
+        let default = if cfg!(target_arch = "wasm32") { 25_000_000_000 } else { 250_000_000_000 };
+        self.options.work_per_submit.unwrap_or(default)
+    }
+
     fn memory_budget(&self) -> Option<u64> {
-        self.memory
+        self.options.memory
     }
 
     fn device(&self) -> &wgpu::Device {

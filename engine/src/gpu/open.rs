@@ -16,6 +16,9 @@ pub struct GpuOptions {
     pub max_part: Option<u64>,
     /// Bytes of device memory that a runner may take; no limit where `None`.
     pub memory: Option<u64>,
+    /// Arithmetic operations that one submission may take, so that watchdogs and compositors are not kept waiting; half a
+    /// second of a slow GPU natively and a twentieth of that in a page where `None`.
+    pub work_per_submit: Option<u64>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
     /// Breaks a kernel on purpose, to show that an exam finds it: its name, a piece of its text, what stands there
@@ -74,7 +77,7 @@ impl Faults {
     pub(super) fn check(&self) -> Result<()> {
         let get = |slot: &Mutex<Option<String>>| slot.lock().ok().and_then(|s| s.clone());
         if let Some(why) = get(&self.lost) {
-            return Err(Error::Device(format!("the GPU was lost ({why}): open it again and submit the step anew")));
+            return Err(Error::Lost(why));
         }
         match get(&self.first) {
             Some(why) => Err(Error::Device(format!("the GPU refused a command: {why}"))),

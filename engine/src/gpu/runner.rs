@@ -142,21 +142,47 @@ impl GpuRunner {
         Ok(counts)
     }
 
-    fn encode(&self, prepared: &Prepared, counts: &Counts, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
-        for launch in &prepared.launches {
-            let n = launch.dispatch.workgroups(counts);
-            if n == 0 {
-                continue;
+    /// Encodes what the step wants of `prepared`; submits whenever enough work has come together. Gives the encoder that
+    /// holds the rest.
+    fn encode(
+        &self,
+        prepared: &Prepared,
+        counts: &Counts,
+        encoder: wgpu::CommandEncoder,
+    ) -> Result<wgpu::CommandEncoder> {
+        let mut encoder = encoder;
+        let most = self.gpu.work_per_submit();
+        let mut launches = prepared.launches.iter().peekable();
+        while launches.peek().is_some() {
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            let mut work = 0;
+            for launch in launches.by_ref() {
+                let n = launch.dispatch.workgroups(counts);
+                if n == 0 {
+                    continue;
+                }
+                let Some([x, y, z]) = grid(n) else {
+                    return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.tokens)));
+                };
+                pass.set_pipeline(launch.kernel.pipeline(self.gpu.device()));
+                pass.set_bind_group(0, &launch.bind_group, &[]);
+                pass.dispatch_workgroups(x, y, z);
+                work += launch.dispatch.work * counts.rows(launch.dispatch.when.0) as u64;
+                if work > most {
+                    break;
+                }
             }
-            let Some([x, y, z]) = grid(n) else {
-                return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.tokens)));
-            };
-            pass.set_pipeline(launch.kernel.pipeline(self.gpu.device()));
-            pass.set_bind_group(0, &launch.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
+            drop(pass);
+            if launches.peek().is_some() {
+                self.gpu.queue().submit([encoder.finish()]);
+                encoder = self.encoder();
+            }
         }
-        Ok(())
+        Ok(encoder)
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.gpu.device().create_command_encoder(&Default::default())
     }
 
     /// Computes a step and starts to read back what is wanted of its outputs. The inputs must have been checked.
@@ -166,8 +192,7 @@ impl GpuRunner {
     pub fn submit(&mut self, inputs: &Inputs) -> Result<GpuReadback> {
         self.gpu.check()?;
         let counts = self.write_step(inputs)?;
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.encode(&self.steps, &counts, &mut encoder)?;
+        let mut encoder = self.encode(&self.steps, &counts, self.encoder())?;
         let n = inputs.outputs.len();
         let parts = Parts {
             values: if counts.logits { self.elements(self.plan.logits, inputs) } else { 0 },
@@ -188,7 +213,7 @@ impl GpuRunner {
         let last = lower::rounds(self.plan.n_vocab()).len() - 1;
         copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
         if counts.picks || counts.tops {
-            self.encode(&self.picks, &counts, &mut encoder)?;
+            encoder = self.encode(&self.picks, &counts, encoder)?;
         }
         copy(&mut encoder, Resource::Picked, parts.picked)?;
         copy(&mut encoder, Resource::Pairs(last % 2), 2 * parts.top)?;
@@ -216,8 +241,7 @@ impl GpuRunner {
         let lowering =
             lower::Lowering { plan: &self.plan, parts: &self.parts, forms: self.gpu.forms(), kv: self.options.kv };
         let prepared = self.prepare(lowering.lower(ops)?)?;
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-        self.encode(&prepared, &counts, &mut encoder)?;
+        let encoder = self.encode(&prepared, &counts, self.encoder())?;
         self.gpu.queue().submit([encoder.finish()]);
         self.gpu.check()
     }
@@ -242,7 +266,7 @@ impl GpuRunner {
         self.gpu.check()?;
         let parts = Parts { values: self.elements(slot, inputs), ..Parts::default() };
         let staging = self.staging(parts);
-        let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+        let mut encoder = self.encoder();
         encoder.copy_buffer_to_buffer(self.slot_buffer(slot)?, 0, &staging, 0, 4 * parts.values as u64);
         let index = self.gpu.queue().submit([encoder.finish()]);
         Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))

@@ -70,6 +70,7 @@ pub struct Stats {
 /// `now` is the host's clock in seconds from any start; the engine has none of its own.
 pub struct Engine {
     model: Arc<Model>,
+    device: Device,
     runner: Runner,
     steps: Steps,
 }
@@ -103,12 +104,29 @@ impl Engine {
         if device.picks() {
             steps.let_device_pick();
         }
-        Ok(Engine { model, runner, steps })
+        Ok(Engine { model, device: device.clone(), runner, steps })
     }
 
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// The device in use.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Opens a lost device again and prepares the model on it. Sequences are computed again from their tokens and go on
+    /// as before: their streams see only a pause.
+    ///
+    /// # Errors
+    /// Where the device does not open, or what it says.
+    pub async fn recover(&mut self) -> Result<()> {
+        self.device = self.device.reopen().await?;
+        self.runner = self.device.prepare(Arc::clone(self.model.plan()), self.runner.options())?;
+        self.steps.forget();
+        Ok(())
     }
 
     /// Tokens of one sequence at most, prompt and answer.
@@ -137,7 +155,7 @@ impl Engine {
     /// Starts a step; `None` when no sequence needs one. A step that is never finished, or fails, is scheduled again.
     ///
     /// # Errors
-    /// Where the device failed.
+    /// [`Error::Lost`] where [`Engine::recover`] helps, others where the device failed.
     pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
         match self.steps.begin(now) {
             Some(inputs) => self.runner.submit(inputs).map(Some),
@@ -153,11 +171,22 @@ impl Engine {
         self.steps.finish(&output.logits, &output.picked, now)
     }
 
-    /// One step, waiting for its results: what happened, empty when nothing is left to do. `clock` gives seconds.
+    /// One step, waiting for its results: what happened, empty when nothing is left to do. `clock` gives seconds. A device
+    /// that was lost is opened again, once.
     ///
     /// # Errors
     /// Where the device failed.
     pub async fn step(&mut self, clock: &dyn Fn() -> f64) -> Result<Vec<Event>> {
+        match self.try_step(clock).await {
+            Err(Error::Lost(_)) => {
+                self.recover().await?;
+                self.try_step(clock).await
+            }
+            done => done,
+        }
+    }
+
+    async fn try_step(&mut self, clock: &dyn Fn() -> f64) -> Result<Vec<Event>> {
         match self.begin(clock())? {
             Some(readback) => {
                 let output = readback.read().await?;

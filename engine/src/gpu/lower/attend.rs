@@ -58,6 +58,7 @@ pub(super) fn attend(
         grid: Grid { count: Count::Singles, block: 1, times: n_kv_heads * blocks, per: 1 },
         when: when.clone(),
         op: 0,
+        work: 0,
     });
     out.push(Dispatch {
         key: Key { kernel: "attend_merge", features: vec![], consts: vec![("WG", 64)] },
@@ -66,6 +67,7 @@ pub(super) fn attend(
         grid: Grid { count: Count::Merged, block: 1, times: n_heads, per: 1 },
         when: when.clone(),
         op: 0,
+        work: 0,
     });
     let tile = (QUADS / kq.max(vq)).clamp(1, 16) as u32;
     out.push(Dispatch {
@@ -79,6 +81,7 @@ pub(super) fn attend(
         grid: Grid { count: Count::Tiles, block: 1, times: n_heads, per: 1 },
         when,
         op: 0,
+        work: 0,
     });
     Ok(())
 }

@@ -35,6 +35,12 @@ pub(super) struct Norm {
 }
 
 impl Lowering<'_> {
+    /// Operations per row of a product.
+    fn work(&self, job: &Product, range: RowRange) -> u64 {
+        let columns = range.n as u64 * if job.glu { 2 } else { 1 };
+        2 * columns * self.plan.weight(job.weight).cols as u64
+    }
+
     /// `[norm] linear [glu | add]`, and the number of ops.
     pub(super) fn product(&self, ops: &[Entry]) -> Option<(Product, usize)> {
         let (mut at, mut norm) = (0, None);
@@ -157,7 +163,8 @@ impl Lowering<'_> {
             let times = range.n.div_ceil(if job.glu { 2 } else { 4 });
             let grid = Grid { count: Count::Rows(rows), block: n as usize, times, per: 1 };
             let (bindings, params) = (bindings.clone(), params.clone());
-            out.push(Dispatch { key, bindings, params, grid, when: (rows, from..=to), op: 0 });
+            let work = self.work(job, range);
+            out.push(Dispatch { key, bindings, params, grid, when: (rows, from..=to), op: 0, work });
         }
     }
 
@@ -182,7 +189,8 @@ impl Lowering<'_> {
         let key = Key { kernel: "linear_mat", features, consts: vec![] };
         let times = range.n.div_ceil(if job.glu { 32 } else { 64 });
         let grid = Grid { count: Count::Rows(rows), block: if tall { 64 } else { 32 }, times, per: 1 };
-        Dispatch { key, bindings, params, grid, when: (rows, when), op: 0 }
+        let work = self.work(job, range);
+        Dispatch { key, bindings, params, grid, when: (rows, when), op: 0, work }
     }
 
     fn quantise(&self, job: &Product, rows: Rows, cols: usize) -> Dispatch {
@@ -200,6 +208,6 @@ impl Lowering<'_> {
             params[2].1 = norm.eps.to_bits();
         }
         let key = Key { kernel: "quantise", features, consts: vec![("WG", WG)] };
-        Dispatch { key, bindings, params, grid, when: (rows, 1..=FEW), op: 0 }
+        Dispatch { key, bindings, params, grid, when: (rows, 1..=FEW), op: 0, work: 0 }
     }
 }

@@ -117,6 +117,7 @@ impl Lowering<'_> {
             grid: Grid { count: Count::Rows(rows), block: 1, times: x.cols / group, per: 1 },
             when: (rows, when),
             op: 0,
+            work: 0,
         }
     }
 
@@ -159,6 +160,7 @@ impl Lowering<'_> {
             grid: Grid { count: Count::Rows(rows), block: 1, times: n, per: WG as usize },
             when: (rows, ANY),
             op: 0,
+            work: 0,
         }
     }
 
@@ -186,6 +188,7 @@ impl Lowering<'_> {
                     grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: 1, per: 1 },
                     when: (Rows::Tokens, ANY),
                     op: 0,
+                    work: 0,
                 });
             }
         }

@@ -31,6 +31,7 @@ impl Lowering<'_> {
             grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: pairs * heads, per: WG as usize },
             when: (Rows::Tokens, ANY),
             op: 0,
+            work: 0,
         }
     }
 
@@ -105,6 +106,7 @@ impl Lowering<'_> {
             grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: n_heads + 2 * n_kv_heads, per: 1 },
             when: (Rows::Tokens, ANY),
             op: 0,
+            work: 0,
         });
         Some(normed + 3)
     }
@@ -132,6 +134,7 @@ impl Lowering<'_> {
             grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: quads * n_kv_heads, per: WG as usize },
             when: (Rows::Tokens, ANY),
             op: 0,
+            work: 0,
         }
     }
 }

@@ -29,6 +29,7 @@ pub(in crate::gpu) fn sample(plan: &Plan, forms: Forms) -> Vec<Dispatch> {
         grid,
         when: when.clone(),
         op: plan.ops.len(),
+        work: 0,
     };
     let changes = Grid { count: Count::Changes, block: 1, times: 1, per: 64 };
     let picks = Grid { count: Count::Picks, block: 1, times: 1, per: 1 };
@@ -56,6 +57,7 @@ pub(in crate::gpu) fn sample(plan: &Plan, forms: Forms) -> Vec<Dispatch> {
             grid: Grid { count: Count::Tops, block: 1, times: chunks, per: 1 },
             when: when.clone(),
             op: plan.ops.len(),
+            work: 0,
         });
         before = Some(chunks);
     }
