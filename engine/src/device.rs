@@ -90,14 +90,7 @@ impl Runner {
     /// # Errors
     /// Where the inputs contradict themselves or the limits, or the device failed.
     pub fn submit(&mut self, inputs: &Inputs) -> Result<Readback> {
-        let options = self.options();
-        if inputs.n_rows() == 0 || inputs.n_rows() > options.max_tokens || inputs.outputs.len() > options.max_outputs {
-            let (rows, outputs) = (inputs.n_rows(), inputs.outputs.len());
-            return Err(Error::shape(format!(
-                "a step of {rows} rows and {outputs} outputs exceeds the runner's limits"
-            )));
-        }
-        inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
+        self.check(inputs)?;
         let n_vocab = self.plan().n_vocab();
         match self {
             Runner::Cpu(runner) => {
@@ -110,11 +103,27 @@ impl Runner {
         }
     }
 
+    /// Refuses inputs that contradict themselves or the runner's limits.
+    fn check(&self, inputs: &Inputs) -> Result<()> {
+        let options = self.options();
+        if inputs.n_rows() == 0 || inputs.n_rows() > options.max_tokens || inputs.outputs.len() > options.max_outputs {
+            let (rows, outputs) = (inputs.n_rows(), inputs.outputs.len());
+            return Err(Error::shape(format!(
+                "a step of {rows} rows and {outputs} outputs exceeds the runner's limits"
+            )));
+        }
+        inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)
+    }
+
     /// Computes some of the plan's ops on what its slots hold: for examining ops one by one.
     ///
     /// # Errors
     /// Where the inputs contradict themselves or the limits, or the device failed.
     pub fn run_ops(&mut self, ops: std::ops::Range<usize>, inputs: &Inputs) -> Result<()> {
+        self.check(inputs)?;
+        if ops.start > ops.end || ops.end > self.plan().ops.len() {
+            return Err(Error::shape(format!("the plan has {} ops, not {ops:?}", self.plan().ops.len())));
+        }
         match self {
             Runner::Cpu(runner) => runner.run_ops(ops, inputs),
             #[cfg(feature = "gpu")]

@@ -27,7 +27,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result {
     let threads = args.threads.threads.map(usize::from);
     let options = CpuOptions { threads, simd: Some("scalar".into()), activations: Activations::F32 };
     let truth = Device::Cpu(std::sync::Arc::new(Cpu::new(&options)?));
-    let mut ids = model.tokenizer().encode(&args.prompt, true, true);
+    let mut ids = ir_engine::run::prompt_ids(model.tokenizer(), &args.prompt);
     ids.truncate(MAX_TOKENS.min(model.spec().n_context));
     let tolerance = args.tolerance.unwrap_or_else(|| tolerance(args, &device));
     let (mut n, mut worst, mut first) = (0, 0.0f64, None);

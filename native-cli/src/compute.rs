@@ -7,6 +7,7 @@ use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, Output, Runner, RunnerOptions};
 use ir_engine::gpu::{self, Forms, Gpu, GpuOptions};
 use ir_engine::plan::{Inputs, PAGE, Plan};
+use ir_engine::run::{Sampler, Sampling};
 
 use crate::args::{ActivationsChoice, DeviceArgs, DeviceChoice, KvChoice};
 use crate::failure::{Failure, Result};
@@ -118,7 +119,6 @@ impl Sequence {
 }
 
 /// The token with the largest logit, the first of equals.
-pub(crate) fn argmax(row: &[f32]) -> u32 {
-    let larger = |best: (usize, f32), (i, x): (usize, &f32)| if *x > best.1 { (i, *x) } else { best };
-    row.iter().enumerate().fold((0, f32::NEG_INFINITY), larger).0 as u32
+pub(crate) fn argmax(row: &[f32]) -> Result<u32> {
+    Ok(Sampler::new(Sampling::greedy()).sample(row, &[])?)
 }

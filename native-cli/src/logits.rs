@@ -24,19 +24,19 @@ pub(crate) fn logits(args: &LogitsArgs) -> Result {
         let failed = |e: std::io::Error| Failure::run(format!("cannot write {}: {e}", path.display()));
         let mut file = NpyWriter::create(path, ids.len(), n_vocab).map_err(failed)?;
         sequence.rows(&ids, &mut |row| {
-            next = compute::argmax(row);
+            next = compute::argmax(row)?;
             file.row(row).map_err(failed)
         })?;
         file.finish().map_err(failed)?;
     } else if args.n > 0 {
         let (last, before) = (&ids[ids.len() - 1..], &ids[..ids.len() - 1]);
         sequence.skip(before)?;
-        next = compute::argmax(sequence.step(last, 1)?.row(0));
+        next = compute::argmax(sequence.step(last, 1)?.row(0))?;
     }
     for i in 0..args.n {
         greedy.push(next);
         if i + 1 < args.n {
-            next = compute::argmax(sequence.step(&[next], 1)?.row(0));
+            next = compute::argmax(sequence.step(&[next], 1)?.row(0))?;
         }
     }
     Out::new().line(serde_json::json!({ "ids": ids, "greedy": greedy }).to_string())
@@ -55,7 +55,7 @@ fn ids(args: &LogitsArgs, model: &Model) -> Result<Vec<u32>> {
         Some(text) => text.clone(),
         None => crate::tokenize::read_text(None)?,
     };
-    let ids = model.tokenizer().encode(&text, true, true);
+    let ids = ir_engine::run::prompt_ids(model.tokenizer(), &text);
     if ids.is_empty() {
         return Err(Failure::usage("the prompt is empty, and the model puts nothing before it: give a text or --ids"));
     }

@@ -41,6 +41,12 @@ pub(crate) fn perplexity(args: &PerplexityArgs) -> Result {
     let model = models::find(&args.model, &args.file)?.open(&args.file)?;
     let text = crate::tokenize::read_text(Some(&args.text_file))?;
     let tokens = model.tokenizer().encode(&text, true, false);
+    let n_vocab = model.plan().n_vocab();
+    if let Some(id) = tokens.iter().find(|id| **id as usize >= n_vocab) {
+        return Err(Failure::run(format!(
+            "the tokenizer gives id {id}, but the model knows {n_vocab} tokens: the file is damaged"
+        )));
+    }
     let n_context = window(args, &model, tokens.len())?;
     let n_windows = (tokens.len() / n_context).min(args.chunks.unwrap_or(usize::MAX));
     let device = compute::device(&args.device, args.threads.threads)?;

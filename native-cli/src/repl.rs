@@ -289,7 +289,16 @@ impl Repl {
             return Err(Failure::usage("say which: /load FILE"));
         }
         let bytes = std::fs::read(path).map_err(|e| Failure::run(format!("cannot read {path}: {e}")))?;
+        let before = self.talk.session.save()?;
         self.talk.session.restore(&bytes)?;
+        let (empty, chat) = (self.talk.session.tokens().is_empty(), !self.talk.session.messages().is_empty());
+        if !empty && chat == self.talk.raw {
+            self.talk.session.restore(&before)?;
+            let (it, here) = if chat { ("a chat", "continues text") } else { ("a text", "is a chat") };
+            return Err(Failure::usage(format!(
+                "{path} holds {it}, but this {here}: start `ir run` the other way (--raw)"
+            )));
+        }
         let messages = self.talk.session.messages();
         let system = messages.first().filter(|m| m.role == "system").and_then(|m| m.content.clone());
         let n = messages.len();

@@ -54,7 +54,8 @@ impl Talk {
         session.options.max_tokens = args.n;
         let raw = args.raw || !session.can_chat();
         if raw && args.system.is_some() {
-            return Err(Failure::usage("this model has no chat template and so no place for --system: leave it out"));
+            let why = if args.raw { "--raw continues the prompt as it is" } else { "this model has no chat template" };
+            return Err(Failure::usage(format!("{why}, and so there is no place for --system: leave it out")));
         }
         let (name, parameters, bytes) = (place.name(), human_count(summary.parameters), human_bytes(summary.bytes));
         let kind = &summary.type_name;
@@ -112,8 +113,12 @@ impl Talk {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.session.options.now = Now { unix_seconds: unix as i64, utc_offset: 0 };
         if self.raw {
+            let before = self.session.tokens().len();
             self.session.extend(text);
-            self.session.start()?;
+            if let Err(error) = self.session.start() {
+                self.session.truncate(before);
+                return Err(error.into());
+            }
         } else {
             self.say(text);
             if let Err(error) = self.session.start() {

@@ -39,18 +39,19 @@ impl CpuRunner {
         let mut buffers = Vec::new();
         for buffer in &plan.buffers {
             let n = buffer.cols.checked_mul(rows(buffer.rows)).filter(|n| *n < isize::MAX as usize / 4);
-            buffers.push(vec![0.0; n.ok_or_else(too_big)?]);
+            buffers.push(zeroed(n.ok_or_else(too_big)?)?);
         }
         let page = plan.kv_elements_per_token() * crate::plan::PAGE * options.kv.bytes();
         page.checked_mul(options.n_pages).filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
-        let kv = plan.kv.iter().map(|shape| KvLayer::new(options.kv, *shape, options.n_pages)).collect();
+        let kv =
+            plan.kv.iter().map(|shape| KvLayer::new(options.kv, *shape, options.n_pages)).collect::<Result<_>>()?;
         let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
         let embed = plan.ops.iter().find_map(|e| match e.op {
             Op::Embed { table, .. } => Some(plan.weight(table).rows()),
             _ => None,
         });
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
-        let (scratch, n_token_ids) = (linear::Scratch::default(), embed.unwrap_or(0));
+        let (scratch, n_token_ids) = (linear::Scratch::default(), embed.unwrap_or(usize::MAX));
         Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, angles, scratch, n_token_ids })
     }
 
@@ -180,4 +181,17 @@ fn vector(weight: &Weight) -> Result<Vec<f32>> {
         rest = tail;
     }
     Ok(out)
+}
+
+/// Zeros that take memory when they are first written.
+///
+/// # Errors
+/// [`Error::Limit`] where the system would not give that much.
+pub(super) fn zeroed<T: Clone + Default>(n: usize) -> Result<Vec<T>> {
+    // `vec!` aborts where memory does not suffice; asking for it first does not, and the system takes it back at once.
+    Vec::<T>::new().try_reserve_exact(n).map_err(|_| {
+        let mib = n.saturating_mul(size_of::<T>()) >> 20;
+        Error::limit(format!("there is no memory for a buffer of {mib} MiB: ask for a shorter context"))
+    })?;
+    Ok(vec![T::default(); n])
 }

@@ -63,7 +63,7 @@ impl GpuRunner {
             Op::Embed { table, .. } => Some(plan.weight(table).rows()),
             _ => None,
         });
-        let n_token_ids = embed.unwrap_or(0);
+        let n_token_ids = embed.unwrap_or(usize::MAX);
         let (steps, none, words) = (Prepared::default(), Prepared::default(), Vec::new());
         let mut runner = GpuRunner { gpu, plan, options, parts, memory, steps, picks: none, words, step, n_token_ids };
         runner.steps = runner.prepare(dispatches)?;

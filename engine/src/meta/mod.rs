@@ -49,6 +49,8 @@ impl Entry {
 pub struct Meta {
     bytes: Bytes,
     entries: Vec<Entry>,
+    /// Indices of the entries by key, the first of equals first.
+    order: Vec<u32>,
 }
 
 impl Meta {
@@ -81,7 +83,10 @@ impl Meta {
             entries.push(Entry { start: at, key_len, kind, value_len });
             at += value_at + value_len;
         }
-        Ok((Meta { bytes: bytes.clone(), entries }, at))
+        let mut order: Vec<u32> = (0..entries.len() as u32).collect();
+        let key = |i: u32| entries[i as usize].key(bytes);
+        order.sort_unstable_by(|a, b| key(*a).cmp(key(*b)).then(a.cmp(b)));
+        Ok((Meta { bytes: bytes.clone(), entries, order }, at))
     }
 
     /// Number of keys.
@@ -101,8 +106,10 @@ impl Meta {
 
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<Value<'_>> {
-        let entry = self.entries.iter().find(|e| e.key(&self.bytes) == key.as_bytes())?;
-        Some(entry.value(&self.bytes))
+        let entry = |i: u32| &self.entries[i as usize];
+        let place = self.order.partition_point(|i| entry(*i).key(&self.bytes) < key.as_bytes());
+        let found = entry(*self.order.get(place)?);
+        (found.key(&self.bytes) == key.as_bytes()).then(|| found.value(&self.bytes))
     }
 
     /// The architecture's name (`general.architecture`), which prefixes its keys.

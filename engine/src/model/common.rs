@@ -10,6 +10,7 @@ use crate::plan::{Act, RopeStyle};
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
 const MAX_LAYERS: u32 = 4096;
 const MAX_COLS: u32 = 1 << 20;
+const MAX_HEAD_DIM: usize = 4096;
 
 /// The keys of one architecture.
 pub(super) struct Keys<'a> {
@@ -67,6 +68,10 @@ impl Keys<'_> {
 /// A dense decoder: RMS norms, grouped heads, SwiGLU. Norms on heads are read off the tensors that are present.
 pub(super) fn dense(keys: &Keys, style: RopeStyle) -> Result<ModelSpec> {
     let n_layers = keys.count("block_count", MAX_LAYERS)?;
+    let n_tensors = keys.file.tensors().len();
+    if n_layers > n_tensors {
+        return Err(Error::format(format!("the file claims {n_layers} layers, but holds {n_tensors} tensors")));
+    }
     let width = keys.count("embedding_length", MAX_COLS)?;
     let layers = (0..n_layers).map(|i| dense_layer(keys, style, i, width)).collect::<Result<_>>()?;
     Ok(ModelSpec {
@@ -86,7 +91,8 @@ fn dense_layer(keys: &Keys, style: RopeStyle, i: usize, width: usize) -> Result<
     }
     let head_dim = keys.per_layer("attention.key_length", i, Some(width / n_heads))?;
     let v_dim = keys.per_layer("attention.value_length", i, Some(width / n_heads))?;
-    let too_many = [head_dim, v_dim].iter().any(|d| *d == 0 || d.saturating_mul(n_heads) > MAX_COLS as usize);
+    let wide = |d: usize| d == 0 || d > MAX_HEAD_DIM || d.saturating_mul(n_heads) > MAX_COLS as usize;
+    let too_many = wide(head_dim) || wide(v_dim);
     if too_many {
         return Err(Error::shape(format!("layer {i}: {n_heads} heads of {head_dim} and {v_dim} are out of range")));
     }

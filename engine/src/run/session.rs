@@ -102,6 +102,11 @@ impl Session {
         self.tokens.extend(ids);
     }
 
+    /// Keeps the first `n` tokens of a text, for example when what came after did not fit.
+    pub fn truncate(&mut self, n: usize) {
+        self.tokens.truncate(n);
+    }
+
     /// Appends a message.
     pub fn say(&mut self, message: Message) {
         self.messages.push(message);
@@ -154,46 +159,43 @@ impl Session {
         Ok((prompt_ids(tokenizer, &rendered.text), splitter))
     }
 
-    /// The next piece of the answer, reasoning and answer apart; `None` when it has ended.
+    /// The next piece of the answer, reasoning and answer apart; `None` when it has ended. A piece may be empty: one step
+    /// has been made, and the caller may want to stop.
     ///
     /// # Errors
     /// Where the device or the sequence failed; the answer has ended then.
     pub async fn next(&mut self) -> Result<Option<Split>> {
-        loop {
-            let Some(id) = self.answer.as_ref().map(|a| a.id) else { return Ok(None) };
-            let mut out = Split::default();
-            let mut ended = None;
-            let events = match self.engine.step(&*self.clock).await {
-                Ok(events) => events,
-                Err(error) => {
-                    self.stop();
-                    return Err(error);
-                }
-            };
-            for event in events.into_iter().filter(|e| e.seq() == id) {
-                match event {
-                    Event::Token { id, text, .. } => {
-                        if !self.engine.model().tokenizer().is_eog(id) {
-                            self.tokens.push(id);
-                        }
-                        if let Some(answer) = &mut self.answer {
-                            answer.take(&text, &mut out);
-                        }
+        let Some(id) = self.answer.as_ref().map(|a| a.id) else { return Ok(None) };
+        let mut out = Split::default();
+        let mut ended = None;
+        let events = match self.engine.step(&*self.clock).await {
+            Ok(events) => events,
+            Err(error) => {
+                self.stop();
+                return Err(error);
+            }
+        };
+        for event in events.into_iter().filter(|e| e.seq() == id) {
+            match event {
+                Event::Token { id, text, .. } => {
+                    if !self.engine.model().tokenizer().is_eog(id) {
+                        self.tokens.push(id);
                     }
-                    Event::Done { reason, usage, .. } => ended = Some(Ok((reason, usage))),
-                    Event::Error { error, .. } => ended = Some(Err(error)),
+                    if let Some(answer) = &mut self.answer {
+                        answer.take(&text, &mut out);
+                    }
                 }
-            }
-            if let Some(end) = ended {
-                let last = self.close();
-                out.thinking.push_str(&last.thinking);
-                out.answer.push_str(&last.answer);
-                self.usage = Some(end?);
-            }
-            if out != Split::default() {
-                return Ok(Some(out));
+                Event::Done { reason, usage, .. } => ended = Some(Ok((reason, usage))),
+                Event::Error { error, .. } => ended = Some(Err(error)),
             }
         }
+        if let Some(end) = ended {
+            let last = self.close();
+            out.thinking.push_str(&last.thinking);
+            out.answer.push_str(&last.answer);
+            self.usage = Some(end?);
+        }
+        Ok(Some(out))
     }
 
     /// Stops the answer under way; what there is of it stays in the conversation.

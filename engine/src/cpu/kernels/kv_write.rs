@@ -1,7 +1,9 @@
 //! `kv_write`: keys and values into their sequences' pages; the cache's layout.
 
+use crate::cpu::exec::zeroed;
 use crate::cpu::simd::Table;
 use crate::dtype::DType;
+use crate::error::Result;
 use crate::plan::{Inputs, KvKind, KvShape, PAGE, View};
 
 /// The cache of one layer. Keys: `[page][kv head][PAGE positions][k_dim]`; values likewise with `v_dim`.
@@ -15,9 +17,12 @@ pub struct KvLayer {
 
 impl KvLayer {
     /// Room for `n_pages`. The system gives the memory when a page is first written.
-    pub fn new(kind: KvKind, shape: KvShape, n_pages: usize) -> KvLayer {
+    ///
+    /// # Errors
+    /// Where the system would not give that much memory.
+    pub fn new(kind: KvKind, shape: KvShape, n_pages: usize) -> Result<KvLayer> {
         let bytes = |dim: usize| n_pages * shape.n_kv_heads * PAGE * dim * kind.bytes();
-        KvLayer { kind, shape, k: vec![0; bytes(shape.k_dim)], v: vec![0; bytes(shape.v_dim)] }
+        Ok(KvLayer { kind, shape, k: zeroed(bytes(shape.k_dim))?, v: zeroed(bytes(shape.v_dim))? })
     }
 
     /// The layer's shape.
@@ -46,7 +51,7 @@ impl KvLayer {
     }
 }
 
-/// Stores the columns `k` of `k_slot` and `v` of `v_slot` (rows of `k_cols` and `v_cols`) for every row of the step.
+/// Stores the rows' keys `k` and values `v` in their sequences' pages.
 pub fn kv_write(t: &Table, inputs: &Inputs, k: Columns<'_>, v: Columns<'_>, layer: &mut KvLayer) {
     let (kind, shape) = (layer.kind, layer.shape);
     for (r, (position, seq)) in inputs.positions.iter().zip(&inputs.seqs).enumerate() {

@@ -106,7 +106,12 @@ impl Pool {
         if parts <= 1 || self.workers.is_empty() || INSIDE.get() {
             return (0..parts).for_each(f);
         }
-        assert!(parts <= MAX_PARTS, "a job of {parts} parts");
+        if parts > MAX_PARTS {
+            for start in (0..parts).step_by(MAX_PARTS) {
+                self.run(MAX_PARTS.min(parts - start), &|i| f(start + i));
+            }
+            return;
+        }
         let turn = lock(&self.turn);
         // SAFETY: only the lifetime is erased. The pointer is used by takers of parts of this job alone, and this
         // function does not return before the last of those is done.
