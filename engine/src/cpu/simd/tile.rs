@@ -87,13 +87,16 @@ impl Panels {
         let n = k / group;
         let (len, size) = (total.div_ceil(rows) * rows * n, rows * n);
         (self.layout, self.rows, self.n) = (layout, rows, n);
+        fn fit<T: Copy + Default>(v: &mut Vec<T>, len: usize) -> &mut [T] {
+            if v.len() < len {
+                v.resize(len, T::default());
+            }
+            &mut v[..len]
+        }
         let quants = if group == 1 { 0 } else { len };
-        self.quants.resize(quants * group, 0);
-        self.scales.resize(len, 0.0);
-        self.offsets.resize(quants, 0);
-        self.sums.resize(quants, 0.0);
-        let mut rest = (&mut self.quants[..], &mut self.offsets[..], &mut self.sums[..]);
-        self.scales.chunks_exact_mut(size).map(move |scales| {
+        let mut rest =
+            (fit(&mut self.quants, quants * group), fit(&mut self.offsets, quants), fit(&mut self.sums, quants));
+        fit(&mut self.scales, len).chunks_exact_mut(size).map(move |scales| {
             let take = if group == 1 { 0 } else { size };
             PanelMut {
                 rows,
@@ -244,8 +247,8 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
 ) {
     let (n, first) = (x.n, panel * x.n * ROWS);
     assert!(x.rows == ROWS && x.layout == (T::GROUP, offset::<S, T>()) && out.len() == ROWS * S::LANES);
-    assert!(first + n * ROWS <= x.scales.len() && x.quants.len() == x.scales.len() * T::GROUP);
-    assert!(x.offsets.len() == x.scales.len() && x.sums.len() == x.scales.len());
+    assert!(first + n * ROWS <= x.scales.len().min(x.quants.len() / T::GROUP));
+    assert!(first + n * ROWS <= x.offsets.len().min(x.sums.len()));
     assert!(tile.scales.len() == n * S::LANES && tile.quants.len() == n * S::LANES * T::GROUP);
     assert!(tile.mins.len() == if T::MINS { n * S::LANES } else { 0 });
     // SAFETY: positions stay below `n`, for which both sides have room.
