@@ -165,8 +165,13 @@ impl Piece<'_> {
     /// The few-rows form: one pass over each weight row for up to [`FEW`] activation rows.
     fn few<X>(&self, x: &[X], dots: fn(&[u8], &[X], &mut [f32]), view: &mut Columns<'_, f32>) {
         let row_bytes = self.segment.row_bytes;
-        for (i, row) in self.rows.clone().enumerate() {
-            let w = &self.segment.bytes[row * row_bytes..(row + 1) * row_bytes];
+        let bytes = &self.segment.bytes[self.rows.start * row_bytes..self.rows.end * row_bytes];
+        let rows = bytes.chunks_exact(row_bytes);
+        if x.len() == 1 {
+            let out = &mut view.row_mut(0)[self.at..][..self.rows.len()];
+            return rows.zip(out.chunks_mut(1)).for_each(|(w, out)| dots(w, x, out));
+        }
+        for (i, w) in rows.enumerate() {
             for (chunk, x) in x.chunks(FEW).enumerate() {
                 let mut out = [0.0; FEW];
                 dots(w, x, &mut out[..x.len()]);

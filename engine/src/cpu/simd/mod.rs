@@ -7,6 +7,7 @@
     allow(unused, reason = "elsewhere the scalar table stands alone, and what the others share has no user")
 )]
 
+mod attend;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

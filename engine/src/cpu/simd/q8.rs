@@ -49,7 +49,7 @@ pub struct Q8RowMut<'a> {
 }
 
 impl Q8 {
-    /// Makes room for `rows` rows of `k` columns. What was there is lost; the padding is zero.
+    /// Makes room for `rows` rows of `k` columns, to be filled; the padding is zero.
     ///
     /// # Panics
     /// Where `k` is no multiple of 32.
@@ -61,14 +61,23 @@ impl Q8 {
         }
         let n = rows * stride;
         fn fit<T: Copy + Default>(v: &mut Vec<T>, len: usize) {
-            v.clear();
-            v.resize(len, T::default());
+            if v.len() < len {
+                v.resize(len, T::default());
+            }
         }
         fit(&mut self.quants, n);
         fit(&mut self.scales, n / BLOCK);
         fit(&mut self.sums, n / BLOCK);
         fit(&mut self.sums16, n / 16);
         (self.rows, self.k, self.stride) = (rows, k, stride);
+        if stride > k {
+            for row in self.rows_mut() {
+                row.quants[k..].fill(0);
+                row.scales[k / BLOCK..].fill(0.0);
+                row.sums[k / BLOCK..].fill(0);
+                row.sums16[k / 16..].fill(0);
+            }
+        }
     }
 
     /// Rows held.
@@ -96,8 +105,10 @@ impl Q8 {
     /// All rows, to be filled.
     pub fn rows_mut(&mut self) -> impl Iterator<Item = Q8RowMut<'_>> {
         let (s, b, h) = (self.stride.max(PAD), (self.stride / BLOCK).max(1), (self.stride / 16).max(1));
+        let n = self.rows;
         self.quants
             .chunks_exact_mut(s)
+            .take(n)
             .zip(self.scales.chunks_exact_mut(b))
             .zip(self.sums.chunks_exact_mut(b))
             .zip(self.sums16.chunks_exact_mut(h))

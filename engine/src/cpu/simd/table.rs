@@ -23,6 +23,8 @@ pub(crate) use entry;
 macro_rules! blocks {
     ($lanes:ty, $features:literal, $format:ident) => {
         $crate::cpu::simd::TypeKernels {
+            dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
+                dots::dots_decoded::<$lanes, formats::$format>),
             dots_q8: entry!($features, (w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
                 dots::dots_q8::<$lanes, formats::$format>),
             tile: Some($crate::cpu::simd::TileKernels {
@@ -34,7 +36,6 @@ macro_rules! blocks {
                 multiply: entry!($features, (w: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
                     tile::multiply_q8::<$lanes, formats::$format, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q }>),
             }),
-            ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$format)]
         }
     };
 }
@@ -66,7 +67,7 @@ macro_rules! table {
     ($lanes:ty, $name:literal, $features:literal) => {
         use $crate::cpu::simd::q8::{Q8Row, Q8RowMut};
         use $crate::cpu::simd::table::{blocks, entry, plain};
-        use $crate::cpu::simd::{Table, dots, floats, formats, scalar, tile};
+        use $crate::cpu::simd::{Table, attend, dots, floats, formats, scalar, tile};
         use $crate::dtype::DType;
 
         /// The table of this instruction set. Only `available` may hand it out.
@@ -103,10 +104,10 @@ macro_rules! table {
             gelu_mul: entry!($features, (gate: &[f32], up: &[f32], out: &mut [f32]), floats::gelu_mul::<$lanes>),
             attend_scores: entry!($features,
                 (dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]),
-                floats::attend_scores::<$lanes>),
+                attend::scores::<$lanes>),
             attend_values: entry!($features,
                 (dtype: DType, weights: &[f32], page: &[u8], head_dim: usize, positions: usize, acc: &mut [f32]),
-                floats::attend_values::<$lanes>),
+                attend::values::<$lanes>),
         };
     };
 }
