@@ -65,7 +65,7 @@ struct Measured {
     batch: u32,
     rate: Rate,
     seconds: Vec<f64>,
-    /// What a decode step takes on a GPU.
+    /// What a decode step takes on a GPU, or would take of the host.
     step: Option<StepTimes>,
     profile: Option<Profile>,
 }
@@ -164,8 +164,10 @@ fn measure(
     }
     let rate = Rate::new(test.n_tokens(), &seconds);
     let step = match test {
-        Test::Generate(_) => profile::step_times(&mut sequence, &mut submitting)?,
-        Test::Prompt(_) => None,
+        Test::Generate(_) if args.profile || matches!(device, Device::Gpu(_)) => {
+            Some(profile::step_times(&mut sequence, &mut submitting)?)
+        }
+        _ => None,
     };
     let profile = args.profile.then(|| profile::profile(device, &mut sequence, args.repetitions)).transpose()?;
     Ok(Measured { test, device: device.name(), threads, batch, rate, seconds, step, profile })
@@ -176,7 +178,7 @@ impl Measured {
     fn remarks(&self) -> Option<String> {
         let mut text = String::new();
         if let Some(step) = &self.step {
-            let _ = write!(text, "\n{}: {}", self.test.name(), step.text());
+            let _ = write!(text, "\n{} on {}\n{}", self.test.name(), self.device, step.text());
         }
         if let Some(profile) = &self.profile {
             let _ = write!(text, "\n{} step by kind, {}\n{}", self.test.name(), self.device, profile.text());

@@ -110,7 +110,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
     }
     if args.plan {
         let plan = &model?.plan;
-        out.text(&plan.to_string())?;
+        out.line(plan.to_string().trim_end())?;
         return out.line(gpu_costs(plan));
     }
     if args.tensors {

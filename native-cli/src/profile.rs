@@ -26,22 +26,29 @@ const COPY_BYTES: u64 = 256 << 20;
 
 /// What a decode step takes on a GPU.
 pub(crate) struct StepTimes {
+    /// `None` where the step runs on no GPU.
+    gpu: Option<GpuTimes>,
+    /// Seconds of the host on wgpu's backend that does nothing, and the dispatches there; `None` where the weights are too
+    /// large for it.
+    noop: Option<(f64, usize)>,
+}
+
+struct GpuTimes {
     /// Seconds of the host until everything is submitted, median.
     host: f64,
     dispatches: usize,
     /// Seconds on the device, median; `None` where it has no timestamps.
     device: Option<f64>,
-    /// Seconds of the host on wgpu's backend that does nothing; `None` where the weights are too large for it.
-    noop: Option<f64>,
 }
 
-/// The decode step that a sequence took last; `None` where it runs on no GPU. `submitting` are the host's seconds of
-/// every step so far.
-pub(crate) fn step_times(sequence: &mut Sequence, submitting: &mut [f64]) -> Result<Option<StepTimes>> {
-    let (Runner::Gpu(runner), inputs) = sequence.last_step() else { return Ok(None) };
+/// The decode step that a sequence took last. `submitting` are the host's seconds of every step so far.
+pub(crate) fn step_times(sequence: &mut Sequence, submitting: &mut [f64]) -> Result<StepTimes> {
+    let (runner, inputs) = sequence.last_step();
+    let noop = noop(runner, inputs)?;
+    let Runner::Gpu(runner) = runner else { return Ok(StepTimes { gpu: None, noop }) };
     let device = if runner.has_timestamps() { Some(device_time(runner, inputs)?) } else { None };
-    let dispatches = runner.n_dispatches(inputs);
-    Ok(Some(StepTimes { host: median(submitting), dispatches, device, noop: noop(runner, inputs)? }))
+    let gpu = GpuTimes { host: median(submitting), dispatches: runner.n_dispatches(inputs), device };
+    Ok(StepTimes { gpu: Some(gpu), noop })
 }
 
 /// Seconds of a whole step on the device.
@@ -53,8 +60,8 @@ fn device_time(runner: &mut GpuRunner, inputs: &Inputs) -> Result<f64> {
     Ok(median(&mut seconds))
 }
 
-/// Seconds that the host takes for a step of this plan where the device takes none.
-fn noop(runner: &GpuRunner, inputs: &Inputs) -> Result<Option<f64>> {
+/// Seconds that the host takes for a step of this plan where the device takes none, and the step's dispatches.
+fn noop(runner: &Runner, inputs: &Inputs) -> Result<Option<(f64, usize)>> {
     let plan = runner.plan();
     if plan.weight_bytes() > MOST_NOOP_BYTES {
         return Ok(None);
@@ -67,7 +74,7 @@ fn noop(runner: &GpuRunner, inputs: &Inputs) -> Result<Option<f64>> {
         seconds.push(started.elapsed().as_secs_f64());
         readback.wait()?;
     }
-    Ok(Some(median(&mut seconds)))
+    Ok(Some((median(&mut seconds), runner.n_dispatches(inputs))))
 }
 
 /// The same plan over weights that no file holds.
@@ -87,25 +94,30 @@ fn median(values: &mut [f64]) -> f64 {
 impl StepTimes {
     /// Lines for people.
     pub(crate) fn text(&self) -> String {
-        let device = self.device.map_or("not known (it has no timestamp queries)".into(), micros);
-        let noop = match self.noop {
-            Some(seconds) => format!("{} per decode step of {} dispatches", micros(seconds), self.dispatches),
-            None => "not measured, the weights are too large for a second copy".into(),
+        let mut text = String::new();
+        if let Some(GpuTimes { host, dispatches, device }) = &self.gpu {
+            let device = device.map_or("time not known (no timestamp queries)".into(), micros);
+            let host = micros(*host);
+            let _ = writeln!(text, "step: host {host} until submitted, {dispatches} dispatches, device {device}");
+        }
+        let _ = match self.noop {
+            Some((seconds, n)) => writeln!(text, "host: {} per decode step of {n} dispatches", micros(seconds)),
+            None => writeln!(text, "host: not measured, the weights are too large for a second copy"),
         };
-        format!(
-            "decode step: host {} until submitted, {} dispatches, device {device}\nhost: {noop}\n",
-            micros(self.host),
-            self.dispatches
-        )
+        text
     }
 
     pub(crate) fn json(&self) -> Json {
-        json!({
-            "host_seconds": self.host,
-            "dispatches": self.dispatches,
-            "device_seconds": self.device,
-            "noop_host_seconds": self.noop,
-        })
+        let mut all = json!({
+            "noop_host_seconds": self.noop.map(|n| n.0),
+            "noop_dispatches": self.noop.map(|n| n.1),
+        });
+        if let Some(GpuTimes { host, dispatches, device }) = self.gpu {
+            all["host_seconds"] = json!(host);
+            all["dispatches"] = json!(dispatches);
+            all["device_seconds"] = json!(device);
+        }
+        all
     }
 }
 
@@ -226,7 +238,7 @@ impl Profile {
             let [time, share, calls, weights] = head;
             let kind = format!("kind ({rows} {})", if rows == 1 { "row" } else { "rows" });
             let _ =
-                writeln!(text, "  {kind:28} {time:>12}  {share:>6}  {calls:>5}  {weights:>9}  {:>10}{of_copy}", "rate");
+                writeln!(text, "  {kind:28} {time:>12}  {share:>6}  {calls:>5}  {weights:>9}  {:>12}{of_copy}", "rate");
         }
         let whole: f64 = self.kinds.values().map(|k| k.seconds).sum();
         for (name, kind) in self.sorted() {
@@ -253,7 +265,7 @@ impl Profile {
         if kind.bytes > 0 {
             let rate = kind.bytes as f64 / kind.seconds.max(1e-12);
             let size = crate::info::human_bytes(kind.bytes);
-            let _ = write!(text, "  {size:>9}  {:>5.1} GB/s", rate / 1e9);
+            let _ = write!(text, "  {size:>9}  {:>7.2} GB/s", rate / 1e9);
             if let Some(copy) = self.copy {
                 let _ = write!(text, "  {:>6.1}%", 100.0 * rate / copy.max(1.0));
             }
