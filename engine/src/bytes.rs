@@ -6,6 +6,10 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
+/// Bytes that Linux maps at once around a page that is touched (its `fault_around_bytes`).
+#[cfg(unix)]
+const FAULT_AROUND: usize = 64 << 10;
+
 enum Owner {
     Vec(Vec<u8>),
     Static(&'static [u8]),
@@ -87,6 +91,24 @@ impl Bytes {
         }
     }
 
+    /// Gives back the memory that these bytes take where they are a mapped file: for bytes that will hardly be read again.
+    /// Reading them still works, from the file. Does nothing for other bytes, and where the system knows no such advice.
+    pub fn drop_pages(&self) {
+        #[cfg(unix)]
+        if let Owner::Map(map) = &*self.owner {
+            // A fault maps the pages around it too, so neighbours are given back with these.
+            let start = self.range.start.saturating_sub(FAULT_AROUND);
+            let end = self.range.end.saturating_add(FAULT_AROUND).min(map.len());
+            #[allow(unsafe_code, reason = "memmap2 marks this advice unsafe, as it would zero anonymous memory")]
+            // SAFETY: the range lies inside the map, which is of a file, read-only and never written through: a page that
+            // was dropped is read from the file again when it is touched, with the contents that it had, so that
+            // references to these bytes, in other threads too, see no change.
+            let advised = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
+            // Where the advice is refused, the pages stay: more memory, nothing wrong.
+            drop(advised);
+        }
+    }
+
     /// Whether the bytes are a mapped file (pages come from the file, not from anonymous memory).
     pub fn is_mapped(&self) -> bool {
         #[cfg(not(target_arch = "wasm32"))]
@@ -129,5 +151,28 @@ impl Deref for Bytes {
 impl std::fmt::Debug for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Bytes({} bytes)", self.len())
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dropped_pages_read_the_same() {
+        let path = std::env::temp_dir().join(format!("ir-bytes-{}", std::process::id()));
+        let data: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &data).unwrap();
+        let bytes = Bytes::map(&path).unwrap();
+        for range in [0..300_000, 0..0, 1..4097, 150_000..150_001, 299_999..300_000, 300_000..300_000] {
+            assert_eq!(bytes[..], data);
+            bytes.slice(range).unwrap().drop_pages();
+            assert_eq!(bytes[..], data);
+        }
+        drop(bytes);
+        std::fs::remove_file(&path).unwrap();
+        let vec = Bytes::from(data.clone());
+        vec.drop_pages();
+        assert_eq!(vec[..], data);
     }
 }

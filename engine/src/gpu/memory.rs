@@ -178,6 +178,7 @@ impl Memory {
     }
 
     fn upload(&self, gpu: &Gpu, plan: &Plan, parts: &[Vec<Part>]) -> Result<()> {
+        let mut planes = Default::default();
         for (i, weight) in plan.weights.iter().enumerate() {
             let w = WeightId(i as u32);
             if let Some(buffer) = self.buffers.get(&id(Resource::Vector(w))) {
@@ -185,7 +186,7 @@ impl Memory {
             }
             for (j, part) in parts[i].iter().enumerate() {
                 if let Some(buffer) = self.buffers.get(&id(Resource::Part(w, j))) {
-                    upload_part(gpu, weight, part, buffer)?;
+                    upload_part(gpu, weight, part, buffer, &mut planes)?;
                 }
             }
         }
@@ -233,31 +234,38 @@ fn decode(weight: &Weight) -> Result<Vec<f32>> {
         let (part, tail) = rest.split_at_mut(segment.rows);
         if !segment.bytes.is_empty() {
             crate::quant::decode(segment.dtype, &segment.bytes, part)?;
+            segment.bytes.drop_pages();
         }
         rest = tail;
     }
     Ok(out)
 }
 
-/// Rearranges a part's rows, some at a time, and writes them where they belong.
-fn upload_part(gpu: &Gpu, weight: &Weight, part: &Part, buffer: &wgpu::Buffer) -> Result<()> {
+/// Rearranges a part's rows, some at a time, and writes them where they belong. `planes` are empty before and after; their
+/// memory is used again for the next part.
+fn upload_part(
+    gpu: &Gpu,
+    weight: &Weight,
+    part: &Part,
+    buffer: &wgpu::Buffer,
+    planes: &mut [Vec<u8>; 4],
+) -> Result<()> {
     let row_units = units(weight.cols);
     // Whole eights of rows, so that every plane's piece begins at a multiple of 4 bytes.
     let row_bytes = part.dtype.bytes_for(weight.cols).unwrap_or(1).max(1);
     let at_once = (STAGING / row_bytes).next_multiple_of(8);
-    let mut planes: [Vec<u8>; 4] = Default::default();
     let mut written = 0; // rows of the part that are on the device
     let mut held = 0;
     for (index, range) in part.ranges.iter().enumerate() {
         let mut done = 0;
         while done < range.n {
             let n = (range.n - done).min(at_once - held);
-            take_rows(weight, range.row + done, n, part.dtype, &mut planes)?;
+            take_rows(weight, range.row + done, n, part.dtype, planes)?;
             (done, held) = (done + n, held + n);
             let last = index + 1 == part.ranges.len() && done == range.n;
             if held == at_once || last {
                 let first_unit = (written * row_units) as u64;
-                write_planes(gpu, part, first_unit, &mut planes, buffer);
+                write_planes(gpu, part, first_unit, planes, buffer);
                 gpu.flush()?;
                 (written, held) = (written + held, 0);
             }
@@ -266,7 +274,8 @@ fn upload_part(gpu: &Gpu, weight: &Weight, part: &Part, buffer: &wgpu::Buffer) -
     Ok(())
 }
 
-/// Rows `first..first + n` of a weight, rearranged. Rows that no file holds yet are left as zeros.
+/// Rows `first..first + n` of a weight, rearranged; the memory that a mapped file took for them is given back. Rows that
+/// no file holds are left as zeros.
 fn take_rows(
     weight: &Weight,
     first: usize,
@@ -279,10 +288,11 @@ fn take_rows(
         let (from, to) = (first.max(start), (first + n).min(start + segment.rows));
         if from < to && !segment.bytes.is_empty() {
             let bytes = (from - start) * segment.row_bytes..(to - start) * segment.row_bytes;
-            let rows = segment.bytes.get(bytes).ok_or_else(|| {
+            let rows = segment.bytes.slice(bytes).ok_or_else(|| {
                 Error::format(format!("{} is shorter than its shape says: the file is damaged", segment.name))
             })?;
-            rearrange(dtype, rows, weight.cols, planes);
+            rearrange(dtype, &rows, weight.cols, planes);
+            rows.drop_pages();
         }
         start += segment.rows;
     }
