@@ -135,9 +135,13 @@ Examples:
   ir bench model.gguf
   ir bench model.gguf -p 128,512 -n 0 -t 1,2,4
   ir bench --synthetic 1b-q4_0               no file needed: random weights of that shape
+  ir bench model.gguf --device gpu --profile
 
 Tests: ppN computes a prompt of N tokens, tgN generates N tokens one by one. Each is run once to warm up and then -r
 times; the table shows tokens per second, mean and standard deviation.
+
+On a GPU a line tells what a decode step takes: the host's time until all is submitted, dispatches, and the device's
+time where it has timestamps. `host:` is the same step on a backend that does nothing.
 
 Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1), followed by a type:
 f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k.";
@@ -457,6 +461,9 @@ pub(crate) struct BenchArgs {
     /// Repetitions
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: u32,
+    /// Print too what each kind of op takes in a step, and the bytes of weights that it reads per second
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -11,6 +11,7 @@ use crate::args::BenchArgs;
 use crate::compute::{self, Sequence};
 use crate::failure::{Failure, Result};
 use crate::info::{Summary, human_bytes, human_count};
+use crate::profile::{self, Profile, StepTimes};
 use crate::term::{self, Out};
 use crate::{models, synthetic};
 
@@ -64,6 +65,9 @@ struct Measured {
     batch: u32,
     rate: Rate,
     seconds: Vec<f64>,
+    /// What a decode step takes on a GPU, or would take of the host.
+    step: Option<StepTimes>,
+    profile: Option<Profile>,
 }
 
 /// Measures every combination of the lists and prints a table.
@@ -86,7 +90,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
     if !args.json {
         out.line(header.table_head())?;
     }
-    let mut lines = Vec::new();
+    let (mut lines, mut remarks) = (Vec::new(), Vec::new());
     let threads: Vec<Option<u16>> =
         if args.threads.is_empty() { vec![None] } else { args.threads.iter().copied().map(Some).collect() };
     for threads in threads {
@@ -98,10 +102,12 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
                     lines.push(header.json(&measured));
                 } else {
                     out.line(header.row(&measured))?;
+                    remarks.extend(measured.remarks());
                 }
             }
         }
     }
+    remarks.iter().try_for_each(|remark| out.text(remark))?;
     if args.json {
         out.line(serde_json::to_string_pretty(&Json::from(lines)).unwrap_or_default())?;
     }
@@ -134,7 +140,7 @@ fn measure(
     let mut sequence = Sequence::new(device, model.plan(), kv, test.n_tokens() as usize, batch as usize)?;
     let n_vocab = model.plan().n_vocab() as u32;
     let tokens: Vec<u32> = (0..test.n_tokens()).map(|i| i.wrapping_mul(2_654_435_761) % n_vocab).collect();
-    let mut seconds = Vec::new();
+    let (mut seconds, mut submitting) = (Vec::new(), Vec::new());
     for i in 0..=args.repetitions {
         let started = Instant::now();
         sequence.reset();
@@ -145,7 +151,11 @@ fn measure(
                 sequence.skip(before)?;
                 sequence.step(last, 1)?;
             }
-            Test::Generate(_) => tokens.iter().try_for_each(|token| sequence.step(&[*token], 1).map(|_| ()))?,
+            Test::Generate(_) => tokens.iter().try_for_each(|token| {
+                sequence.step(&[*token], 1)?;
+                submitting.push(sequence.submitting().as_secs_f64());
+                Result::Ok(())
+            })?,
         }
         // The first run warms up caches, clocks and page tables.
         if i > 0 {
@@ -153,7 +163,28 @@ fn measure(
         }
     }
     let rate = Rate::new(test.n_tokens(), &seconds);
-    Ok(Measured { test, device: device.name(), threads, batch, rate, seconds })
+    let step = match test {
+        Test::Generate(_) if args.profile || matches!(device, Device::Gpu(_)) => {
+            Some(profile::step_times(&mut sequence, &mut submitting)?)
+        }
+        _ => None,
+    };
+    let profile = args.profile.then(|| profile::profile(device, &mut sequence, args.repetitions)).transpose()?;
+    Ok(Measured { test, device: device.name(), threads, batch, rate, seconds, step, profile })
+}
+
+impl Measured {
+    /// What follows the table about this line.
+    fn remarks(&self) -> Option<String> {
+        let mut text = String::new();
+        if let Some(step) = &self.step {
+            let _ = write!(text, "\n{} on {}\n{}", self.test.name(), self.device, step.text());
+        }
+        if let Some(profile) = &self.profile {
+            let _ = write!(text, "\n{} step by kind, {}\n{}", self.test.name(), self.device, profile.text());
+        }
+        (!text.is_empty()).then_some(text)
+    }
 }
 
 /// What is the same on every line.
@@ -205,7 +236,7 @@ impl Header {
     }
 
     fn json(&self, m: &Measured) -> Json {
-        json!({
+        let mut line = json!({
             "model": self.name,
             "architecture": self.summary.arch,
             "bytes": self.summary.bytes,
@@ -219,7 +250,14 @@ impl Header {
             "tokens_per_second": m.rate.mean,
             "deviation": m.rate.deviation,
             "seconds": m.seconds,
-        })
+        });
+        if let Some(step) = &m.step {
+            line["decode_step"] = step.json();
+        }
+        if let Some(profile) = &m.profile {
+            line["profile"] = profile.json();
+        }
+        line
     }
 }
 

@@ -2,6 +2,7 @@
 //! raw logits; talking goes through the engine.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, Output, Runner, RunnerOptions};
@@ -59,6 +60,7 @@ pub(crate) struct Sequence {
     runner: Runner,
     inputs: Inputs,
     n_past: usize,
+    submitting: Duration,
 }
 
 impl Sequence {
@@ -75,7 +77,7 @@ impl Sequence {
         let options = RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages };
         let runner = device.prepare(Arc::clone(plan), options)?;
         let inputs = Inputs { tables: vec![(0..n_pages as u32).collect()], ..Inputs::default() };
-        Ok(Sequence { runner, inputs, n_past: 0 })
+        Ok(Sequence { runner, inputs, n_past: 0, submitting: Duration::ZERO })
     }
 
     /// Forgets all tokens.
@@ -93,9 +95,21 @@ impl Sequence {
             inputs.push(*token, (self.n_past + i) as u32, 0);
         }
         inputs.outputs = (tokens.len() - n_outputs.min(tokens.len())..tokens.len()).map(|i| i as u32).collect();
+        let started = Instant::now();
         let readback = self.runner.submit(inputs)?;
+        self.submitting = started.elapsed();
         self.n_past += tokens.len();
         Ok(readback.wait()?)
+    }
+
+    /// What the last step took before its results were waited for.
+    pub(crate) fn submitting(&self) -> Duration {
+        self.submitting
+    }
+
+    /// What runs, and the inputs of the last step.
+    pub(crate) fn last_step(&mut self) -> (&mut Runner, &Inputs) {
+        (&mut self.runner, &self.inputs)
     }
 
     /// Appends tokens of which no logits are wanted.

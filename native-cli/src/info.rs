@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use ir_engine::dtype::DType;
 use ir_engine::file::{ModelFile, Tensor};
+use ir_engine::gpu::{Forms, StepCost};
 use ir_engine::meta::{Kind, Value};
 use ir_engine::model::{self, ModelSpec};
-use ir_engine::plan::Plan;
+use ir_engine::plan::{Inputs, KvKind, PAGE, Plan};
 use ir_engine::text::chat::{ChatTemplate, Source};
 use serde_json::{Map, Value as Json, json};
 
@@ -108,7 +109,9 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
         return out.line(as_json(args, &file, &summary, model.as_ref()).to_string());
     }
     if args.plan {
-        return out.text(&model?.plan.to_string());
+        let plan = &model?.plan;
+        out.line(plan.to_string().trim_end())?;
+        return out.line(gpu_costs(plan));
     }
     if args.tensors {
         return out.text(&tensor_table(&file));
@@ -135,6 +138,35 @@ impl Inspected {
         let tokens = file.meta().opt_array("tokenizer.ggml.tokens")?;
         let has = |text: &str| tokens.is_some_and(|t| t.iter().any(|token| token.as_bytes() == Some(text.as_bytes())));
         Ok(Inspected { spec, plan, template: ChatTemplate::from_meta(file.meta(), &has)? })
+    }
+}
+
+/// Positions of the decode steps whose costs are shown: at the second, attention is split over the cache.
+const POSITIONS: [u32; 2] = [0, 2000];
+
+/// What a decode step takes on a GPU, at [`POSITIONS`], with the kernels that every GPU runs.
+fn decode_costs(plan: &Plan) -> ir_engine::error::Result<[StepCost; 2]> {
+    let cost = |position: u32| {
+        let pages = position / PAGE as u32 + 1;
+        let mut inputs = Inputs { tables: vec![(0..pages).collect()], ..Inputs::default() };
+        inputs.push(0, position, 0);
+        inputs.outputs = vec![0];
+        StepCost::of(plan, &inputs, Forms::BASE, KvKind::F16)
+    };
+    Ok([cost(POSITIONS[0])?, cost(POSITIONS[1])?])
+}
+
+fn gpu_costs(plan: &Plan) -> String {
+    match decode_costs(plan) {
+        Ok([short, long]) => format!(
+            "GPU: {} dispatches per decode step, {} per layer ({} and {} in long contexts); {} of weights read",
+            short.dispatches,
+            short.most_per_layer,
+            long.dispatches,
+            long.most_per_layer,
+            human_bytes(short.weight_bytes)
+        ),
+        Err(e) => format!("GPU: {}", term::one_line(&e.to_string())),
     }
 }
 
@@ -274,6 +306,14 @@ fn as_json(args: &InfoArgs, file: &ModelFile, summary: &Summary, model: Opened) 
             all["chat_template"] = json!(model.template.is_some());
             if args.plan {
                 all["plan"] = json!(model.plan.to_string());
+                if let Ok(costs) = decode_costs(&model.plan) {
+                    let as_json = |c: &StepCost| {
+                        json!({ "dispatches": c.dispatches,
+                        "dispatches_per_layer": c.most_per_layer, "weight_bytes": c.weight_bytes })
+                    };
+                    all["gpu_decode_step"] = as_json(&costs[0]);
+                    all["gpu_decode_step_long"] = as_json(&costs[1]);
+                }
             }
         }
         Err(e) => all["cannot_run"] = json!(e.to_string()),

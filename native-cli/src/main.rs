@@ -14,6 +14,7 @@ mod memory;
 mod models;
 mod npy;
 mod perplexity;
+mod profile;
 mod repl;
 mod run;
 mod synthetic;

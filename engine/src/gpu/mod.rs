@@ -1,6 +1,9 @@
 //! A GPU as a device, through wgpu: lowers a plan to dispatches of the kernels in `ir-shaders`, prepares them once and
 //! replays them every step. What each op computes is defined by `cpu/kernels`, not here.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod copy;
+mod cost;
 mod dispatch;
 mod forms;
 mod kernels;
@@ -15,14 +18,22 @@ mod step;
 
 use std::sync::Arc;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use copy::CopyTest;
+pub use cost::StepCost;
 pub use forms::Forms;
 pub use open::{AdapterDescription, GpuOptions, adapters};
 pub use readback::{GpuReadback, Results};
 pub use runner::GpuRunner;
+#[cfg(not(target_arch = "wasm32"))]
+pub use runner::Timed;
 
 use crate::error::{Error, Result};
 use kernels::Kernels;
 use open::Opened;
+
+/// Bytes that any binding may have: offsets are counted in 32 bits.
+const MOST_BYTES: u64 = u32::MAX as u64;
 
 /// An opened GPU.
 pub struct Gpu {
@@ -77,10 +88,8 @@ impl Gpu {
     }
 
     fn new(opened: Opened, options: &GpuOptions) -> Gpu {
-        // Offsets are counted in 32 bits.
-        let most =
-            opened.limits.max_storage_buffer_binding_size.min(opened.limits.max_buffer_size).min(u32::MAX.into());
-        let max_binding = most / 16 * 16;
+        let most = opened.limits.max_storage_buffer_binding_size.min(opened.limits.max_buffer_size);
+        let max_binding = most.min(MOST_BYTES) / 16 * 16;
         let kernels = Kernels::new(options.sabotage);
         let max_part = options.max_part.unwrap_or(u64::MAX).min(max_binding);
         Gpu { opened, kernels, max_binding, max_part, options: options.clone() }
@@ -100,6 +109,11 @@ impl Gpu {
     /// The forms of kernels in use.
     pub fn forms(&self) -> Forms {
         self.opened.forms
+    }
+
+    /// Whether the device tells when its work began and ended.
+    pub fn has_timestamps(&self) -> bool {
+        self.device().features().contains(wgpu::Features::TIMESTAMP_QUERY)
     }
 
     /// Pretends that the device was lost, as a driver may report at any time: for tests of recovery.

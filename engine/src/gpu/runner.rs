@@ -1,7 +1,13 @@
 //! A plan on a GPU: dispatches with their pipelines, bind groups and parameters, prepared once and replayed every step.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod profile;
+
 use std::ops::Range;
 use std::sync::Arc;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use profile::Timed;
 
 use super::dispatch::{Counts, Dispatch, Resource, grid};
 use super::kernels::Kernel;
@@ -38,6 +44,27 @@ struct Launch {
     dispatch: Dispatch,
     kernel: Arc<Kernel>,
     bind_group: wgpu::BindGroup,
+}
+
+impl Launch {
+    /// Encodes the dispatch; gives its arithmetic operations, none where the step does not want it.
+    fn record(&self, gpu: &Gpu, counts: &Counts, pass: &mut wgpu::ComputePass<'_>) -> Result<u64> {
+        let n = self.dispatch.workgroups(counts);
+        if n == 0 {
+            return Ok(0);
+        }
+        let Some([x, y, z]) = grid(n) else {
+            return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.tokens)));
+        };
+        pass.set_pipeline(self.kernel.pipeline(gpu.device()));
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+        Ok(self.work(counts))
+    }
+
+    fn work(&self, counts: &Counts) -> u64 {
+        self.dispatch.work * counts.rows(self.dispatch.when.0) as u64
+    }
 }
 
 impl GpuRunner {
@@ -157,17 +184,7 @@ impl GpuRunner {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let mut work = 0;
             for launch in launches.by_ref() {
-                let n = launch.dispatch.workgroups(counts);
-                if n == 0 {
-                    continue;
-                }
-                let Some([x, y, z]) = grid(n) else {
-                    return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.tokens)));
-                };
-                pass.set_pipeline(launch.kernel.pipeline(self.gpu.device()));
-                pass.set_bind_group(0, &launch.bind_group, &[]);
-                pass.dispatch_workgroups(x, y, z);
-                work += launch.dispatch.work * counts.rows(launch.dispatch.when.0) as u64;
+                work += launch.record(&self.gpu, counts, &mut pass)?;
                 if work > most {
                     break;
                 }
@@ -304,6 +321,11 @@ impl GpuRunner {
     /// Bytes that the runner holds on the device.
     pub fn bytes(&self) -> u64 {
         self.memory.bytes
+    }
+
+    /// Whether the device tells when its work began and ended.
+    pub fn has_timestamps(&self) -> bool {
+        self.gpu.has_timestamps()
     }
 
     /// How many dispatches a step with these inputs takes.
