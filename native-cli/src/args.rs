@@ -1,4 +1,5 @@
-//! A list: every command and flag of `ir` with the text that `--help` shows. Nothing happens here.
+//! A list: every command and flag of `ir` with the text that `--help` shows, and how their values are read. Nothing
+//! else happens here.
 
 use std::path::PathBuf;
 
@@ -88,12 +89,12 @@ Examples:
   ir run model.gguf --raw -n 40 \"Once upon a time\"
   ir run model.gguf --temp 0 --seed 1 \"...\"  the same answer every time
 
-A single argument is always MODEL. The prompt is the argument and what is piped in, joined by a blank line. With no
-prompt and a terminal, a chat begins: /help there lists what can be typed.";
+A single argument is always MODEL. The prompt is the argument and what is piped in, joined by a blank line. \
+With no prompt and a terminal, a chat begins: /help there lists what can be typed.";
 
 const LIST_HELP: &str = "\
-The models are the .gguf files below the models folder: --models, else IR_MODELS, else `ir/models` in the user's data
-folder (the command prints where that is).";
+The models are the .gguf files below the models folder: --models, else IR_MODELS, else `ir/models` in the \
+user's data folder (the command prints where that is).";
 
 const INFO_EXAMPLES: &str = "\
 Examples:
@@ -108,11 +109,12 @@ Examples:
   ir check model.gguf --device gpu --gpu-forms base
   ir check model.gguf --device cpu           fast kernels against the definition
 
-Every op gets the same inputs on both devices. The exit code is 1 where one disagrees, and its line says which.";
+Every op gets the same inputs on both devices. The exit code is 1 where one disagrees, and its line says \
+which.";
 
 const DEVICES_HELP: &str = "\
-Numbers are those of --device gpu:N. A software adapter computes on the processor: it shows that results are right, and
-is slower than --device cpu.";
+Numbers are those of --device gpu:N. A software adapter computes on the processor: it shows that results are \
+right, and is slower than --device cpu.";
 
 const TOKENIZE_EXAMPLES: &str = "\
 Examples:
@@ -126,9 +128,9 @@ Examples:
   ir logits model.gguf --ids 1,15043,3186 -o logits.npy
   ir logits model.gguf \"Hello\" --simd scalar --activations f32 --kv-type f32
 
-Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets float32
-logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, and BOS is
-put before it where the model wants one.";
+Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets \
+float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
+and BOS is put before it where the model wants one.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -137,13 +139,13 @@ Examples:
   ir bench --synthetic 1b-q4_0               no file needed: random weights of that shape
   ir bench model.gguf --device gpu --profile
 
-Tests: ppN computes a prompt of N tokens, tgN generates N tokens one by one. Each is run once to warm up and then -r
-times; the table shows tokens per second, mean and standard deviation.
+Tests: ppN computes a prompt of N tokens, tgN generates N tokens one by one. Each is run once to warm up and \
+then -r times; the table shows tokens per second, mean and standard deviation.
 
-On a GPU a line tells what a decode step takes: the host's time until all is submitted, dispatches, and the device's
-time where it has timestamps. `host:` is the same step on a backend that does nothing.
+On a GPU a line tells what a decode step takes: the host's time until all is submitted, dispatches, and the \
+device's time where it has timestamps. `host:` is the same step on a backend that does nothing.
 
-Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1), followed by a type:
+Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1), followed by a type: \
 f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k.";
 
 const PERPLEXITY_EXAMPLES: &str = "\
@@ -151,8 +153,8 @@ Examples:
   ir perplexity model.gguf -f wiki.test.raw
   ir perplexity model.gguf -f book.txt --ctx 1024
 
-The method is llama-perplexity's: windows of --ctx tokens, each beginning with BOS where the model wants one, of which
-the second half is counted.";
+The method is llama-perplexity's: windows of --ctx tokens, each beginning with BOS where the model wants one, \
+of which the second half is counted.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -164,13 +166,21 @@ Examples:
 /// Where models are found and how their files are read.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model files")]
-pub(crate) struct FileArgs {
+pub(crate) struct PlaceArgs {
     /// Folder of models known by name [default: IR_MODELS, else ir/models in your data folder]
     #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
     pub(crate) models: Option<PathBuf>,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     pub(crate) no_mmap: bool,
+}
+
+/// Where models are found and how their files are read, where a tokenizer is needed.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model files")]
+pub(crate) struct FileArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
     /// Pre-tokenizer to use instead of the one that the file names
     #[arg(long, value_name = "NAME")]
     pub(crate) tokenizer_pre: Option<String>,
@@ -204,6 +214,49 @@ pub(crate) struct ThreadArgs {
     /// Threads to compute with [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+}
+
+/// A whole number, or -1 for "none", as users of llama.cpp write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Number(pub(crate) Option<u64>);
+
+impl Number {
+    /// The number as a count; one that is too large for this machine is the largest.
+    pub(crate) fn count(self) -> Option<usize> {
+        self.0.map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+    }
+}
+
+impl std::str::FromStr for Number {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Number, String> {
+        match text {
+            "-1" => Ok(Number(None)),
+            _ => text
+                .parse()
+                .map(|n| Number(Some(n)))
+                .map_err(|_| format!("give a whole number from -1 to {}", u64::MAX)),
+        }
+    }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("give a whole number from 0 to {}", usize::MAX))
+}
+
+fn one_or_more(text: &str) -> Result<usize, String> {
+    count(text).ok().filter(|n| *n > 0).ok_or_else(|| format!("give a whole number from 1 to {}", usize::MAX))
+}
+
+fn context(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|n| *n >= 2);
+    number
+        .ok_or_else(|| format!("--ctx must be at least 2 (a token of prompt and one of answer), at most {}", u32::MAX))
+}
+
+fn token_id(text: &str) -> Result<u32, String> {
+    text.trim().parse().map_err(|_| "token ids are whole numbers joined by commas, as in 1,15043,3186".to_owned())
 }
 
 /// A device.
@@ -301,11 +354,11 @@ pub(crate) struct RunArgs {
     /// Reasoning before the answer: ask for it, ask for none, or have it and not show it [default: the model's own]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) think: Option<Think>,
-    /// Tokens to generate at most [default: until the context is full]
-    #[arg(short = 'n', long = "n-predict", value_name = "N")]
-    pub(crate) n: Option<usize>,
+    /// Tokens to generate at most; -1 is no limit [default: until the context is full]
+    #[arg(short = 'n', long = "n-predict", value_name = "N", allow_negative_numbers = true)]
+    pub(crate) n: Option<Number>,
     /// Tokens of context, prompt and answer together [default: the model's own, as far as memory allows]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = context)]
     pub(crate) ctx: Option<u32>,
     /// Print counts, times, rates and memory to standard error
     #[arg(short, long)]
@@ -327,9 +380,9 @@ pub(crate) struct SamplingArgs {
     /// Temperature: 0 always takes the likeliest token [default: 0.8]
     #[arg(long, value_name = "T")]
     pub(crate) temp: Option<f32>,
-    /// Keep the K likeliest tokens; 0 keeps all [default: 40]
-    #[arg(long, value_name = "K")]
-    pub(crate) top_k: Option<usize>,
+    /// Keep the K likeliest tokens; 0 or -1 keeps all [default: 40]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    pub(crate) top_k: Option<Number>,
     /// Keep the likeliest tokens that together reach this probability; 1 keeps all [default: 0.95]
     #[arg(long, value_name = "P")]
     pub(crate) top_p: Option<f32>,
@@ -339,9 +392,9 @@ pub(crate) struct SamplingArgs {
     /// Make tokens of the last 64 less likely; 1 is off [default: 1]
     #[arg(long, value_name = "X")]
     pub(crate) repeat_penalty: Option<f32>,
-    /// Seed of the random numbers [default: a new one each time]
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
+    /// Seed of the random numbers; -1 is a new one each time, as without a seed
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) seed: Option<Number>,
 }
 
 /// What to do with reasoning.
@@ -382,7 +435,7 @@ pub(crate) struct InfoArgs {
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
-    pub(crate) file: FileArgs,
+    pub(crate) place: PlaceArgs,
 }
 
 /// `ir tokenize`.
@@ -420,10 +473,10 @@ pub(crate) struct LogitsArgs {
     #[arg(conflicts_with = "ids")]
     pub(crate) prompt: Option<String>,
     /// Token ids instead of a prompt
-    #[arg(long, value_name = "ID,...", value_delimiter = ',', num_args = 1..)]
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id)]
     pub(crate) ids: Option<Vec<u32>>,
     /// Tokens to generate greedily
-    #[arg(short, value_name = "N", default_value_t = 0)]
+    #[arg(short, value_name = "N", default_value_t = 0, value_parser = count)]
     pub(crate) n: usize,
     /// Write the logits to this file in NumPy's format
     #[arg(short, long, value_name = "FILE.npy", value_hint = ValueHint::FilePath)]
@@ -486,7 +539,7 @@ pub(crate) struct PerplexityArgs {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=1 << 20))]
     pub(crate) ctx: u32,
     /// Windows to compute at most
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
     pub(crate) chunks: Option<usize>,
     /// Print JSON at the end instead of running figures
     #[arg(long)]

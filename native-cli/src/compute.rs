@@ -21,6 +21,13 @@ pub(crate) const MAX_TOKENS: usize = 512;
 
 /// The device that the flags ask for.
 pub(crate) fn device(args: &DeviceArgs, threads: Option<u16>) -> Result<Device> {
+    let (cpu_only, gpu_only) = (args.device == DeviceChoice::Cpu, matches!(args.device, DeviceChoice::Gpu(_)));
+    if cpu_only && args.gpu_forms.is_some() {
+        return Err(Failure::usage("--gpu-forms chooses kernels of a GPU: give --device gpu with it"));
+    }
+    if gpu_only && args.simd != "auto" {
+        return Err(Failure::usage("--simd chooses kernels of the processor: leave it out with --device gpu"));
+    }
     let forms = args.gpu_forms.as_deref().map(Forms::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
     let adapter = match args.device {
         DeviceChoice::Cpu => return cpu(args, threads),

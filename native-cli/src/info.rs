@@ -99,8 +99,8 @@ pub(crate) fn grouped(n: u64) -> String {
 
 /// Prints a model's metadata and figures; the plan and the tensors where they are asked for.
 pub(crate) fn info(args: &InfoArgs) -> Result {
-    let place = models::find(&args.model, &args.file)?;
-    let file = place.open_file(&args.file)?;
+    let place = models::find_in(&args.model, &args.place)?;
+    let file = place.open_file(&args.place)?;
     let summary = Summary::new(&file);
     // A file that cannot run still has things to show; why it cannot is one of them.
     let model = Inspected::new(&file);
@@ -109,12 +109,16 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
         return out.line(as_json(args, &file, &summary, model.as_ref()).to_string());
     }
     if args.plan {
-        let plan = &model?.plan;
+        let plan = &model.as_ref().map_err(|e| place.failure(e))?.plan;
         out.line(plan.to_string().trim_end())?;
-        return out.line(gpu_costs(plan));
+        out.line(gpu_costs(plan))?;
     }
     if args.tensors {
-        return out.text(&tensor_table(&file));
+        out.text(if args.plan { "\n" } else { "" })?;
+        out.text(&tensor_table(&file))?;
+    }
+    if args.plan || args.tensors {
+        return Ok(());
     }
     out.styled(Style::Bold, &format!("{}\n", term::one_line(&place.name())))?;
     out.text(&figures(&file, &summary, model.as_ref()))?;

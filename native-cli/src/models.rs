@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use ir_engine::builtin;
+use ir_engine::error::Error;
 use ir_engine::file::ModelFile;
 use ir_engine::model::{Model, ModelOptions};
 
-use crate::args::FileArgs;
+use crate::args::{FileArgs, PlaceArgs};
 use crate::failure::{Failure, Result};
 
 /// Folders below the models folder are searched this deep.
@@ -34,7 +35,7 @@ impl Place {
     }
 
     /// Opens the file: metadata and tensor table, no weights.
-    pub(crate) fn open_file(&self, args: &FileArgs) -> Result<ModelFile> {
+    pub(crate) fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile> {
         Ok(match self {
             Place::Builtin => ModelFile::from_bytes(builtin::bytes())?,
             Place::File(path) if args.no_mmap => ModelFile::read(path)?,
@@ -44,8 +45,19 @@ impl Place {
 
     /// Opens the model.
     pub(crate) fn open(&self, args: &FileArgs) -> Result<Model> {
-        let options = ModelOptions { no_mmap: args.no_mmap, tokenizer_pre: args.tokenizer_pre.clone() };
-        Ok(Model::from_file(self.open_file(args)?, &options)?)
+        let options = ModelOptions { no_mmap: args.place.no_mmap, tokenizer_pre: args.tokenizer_pre.clone() };
+        Model::from_file(self.open_file(&args.place)?, &options).map_err(|e| self.failure(&e))
+    }
+
+    /// What the model's file is to blame for, with its path in front.
+    pub(crate) fn failure(&self, error: &Error) -> Failure {
+        let sentence = error.to_string();
+        Failure::run(match self {
+            Place::File(path) if !sentence.contains(&*path.to_string_lossy()) => {
+                format!("{}: {sentence}", path.display())
+            }
+            _ => sentence,
+        })
     }
 }
 
@@ -107,6 +119,14 @@ fn whole_name(stem: &str) -> Option<&str> {
 /// # Errors
 /// [`Failure::Usage`] where there is none of that name.
 pub(crate) fn find(name: &str, args: &FileArgs) -> Result<Place> {
+    find_in(name, &args.place)
+}
+
+/// The same where no tokenizer is needed.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn find_in(name: &str, args: &PlaceArgs) -> Result<Place> {
     if name == builtin::NAME {
         return Ok(Place::Builtin);
     }

@@ -64,8 +64,9 @@ pub(crate) fn perplexity(args: &PerplexityArgs) -> Result {
             let seconds = started.elapsed().as_secs_f64();
             let all = seconds * n_windows as f64;
             term::remark(&format!(
-                "{} tokens, {n_windows} windows of {n_context}; {seconds:.2} s each, about {all:.0} s in all",
-                tokens.len()
+                "{}, {} of {n_context}; {seconds:.2} s each, about {all:.0} s in all",
+                term::counted(tokens.len(), "token"),
+                term::counted(n_windows, "window"),
             ));
         }
         if !args.json {

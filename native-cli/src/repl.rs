@@ -1,10 +1,15 @@
 //! The chat in the terminal: reads lines, streams answers, and knows a few commands that begin with a slash.
 
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+
+use ir_engine::run::Session;
+use ir_engine::text::chat::Message;
 
 use crate::args::Think;
 use crate::failure::{Failure, Result};
@@ -20,10 +25,10 @@ pub(crate) const TINY: &str = "ir-tiny is a toy with 3 million parameters: it te
 const HELP: &str = "\
 Type a question and press Enter. A question of several lines begins and ends with \"\"\".
   /reset            forget the conversation
-  /system [TEXT]    set the instructions before the chat, and begin anew
+  /system [TEXT]    show or set the instructions before the chat; /system none clears them; both begin anew
   /set NAME VALUE   temp, top-k, top-p, min-p, repeat-penalty, seed, n, think
   /show             model, settings and conversation
-  /save FILE        write the conversation to a file
+  /save FILE        write the conversation to a file (settings are not kept)
   /load FILE        go on with a saved conversation
   /exit             leave (so does Ctrl-D)
 Ctrl-C stops an answer.";
@@ -37,6 +42,21 @@ enum Line {
     /// Ctrl-C, or a line that could not be read.
     Nothing,
     End,
+}
+
+/// A path with `~/` as the user's home.
+fn expanded(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), etcetera::home_dir()) {
+        (Some(rest), Ok(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+/// Whether a file is a saved conversation, by its first bytes.
+fn is_saved(path: &Path) -> bool {
+    let mut start = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(64).read_to_end(&mut start));
+    read.is_ok() && Session::is_saved(&start)
 }
 
 struct Repl {
@@ -126,7 +146,11 @@ impl Repl {
     fn read(&mut self) -> Result<Line> {
         let first = match self.line(">>> ")? {
             Line::Text(text) => text,
-            other => return Ok(other),
+            Line::Nothing => {
+                term::remark("Ctrl-D or /exit leaves.");
+                return Ok(Line::Nothing);
+            }
+            Line::End => return Ok(Line::End),
         };
         let Some(start) = first.trim_start().strip_prefix("\"\"\"") else {
             let _ = self.editor.add_history_entry(first.as_str());
@@ -136,7 +160,10 @@ impl Repl {
         while !text.trim_end().ends_with("\"\"\"") {
             match self.line("... ")? {
                 Line::Text(line) => text.extend(["\n", line.as_str()]),
-                other => return Ok(other),
+                Line::Nothing | Line::End => {
+                    term::remark("The text was dropped.");
+                    return Ok(Line::Nothing);
+                }
             }
         }
         let text = text.trim_end().trim_end_matches("\"\"\"").trim_matches('\n').to_owned();
@@ -148,10 +175,7 @@ impl Repl {
         match self.editor.readline(prompt) {
             Ok(line) => Ok(Line::Text(line)),
             Err(ReadlineError::Eof) => Ok(Line::End),
-            Err(ReadlineError::Interrupted) => {
-                term::remark("Ctrl-D or /exit leaves.");
-                Ok(Line::Nothing)
-            }
+            Err(ReadlineError::Interrupted) => Ok(Line::Nothing),
             Err(e) => Err(Failure::run(format!("cannot read from the terminal: {e}"))),
         }
     }
@@ -184,9 +208,17 @@ impl Repl {
         if !self.talk.can_chat() {
             return Err(Failure::usage("text is continued as it stands here: there is no place for a system prompt"));
         }
-        self.talk.system = (!text.is_empty()).then(|| text.to_owned());
+        if text.is_empty() {
+            match &self.talk.system {
+                Some(system) => self.talk.out.line(system)?,
+                None => term::remark("No system prompt is set: the model's own is used, if it has one."),
+            }
+            return Ok(());
+        }
+        let none = text == "none";
+        self.talk.system = (!none).then(|| text.to_owned());
         self.talk.session.reset();
-        term::remark(if text.is_empty() {
+        term::remark(if none {
             "The system prompt is the model's own again, and the conversation begins anew."
         } else {
             "The system prompt is set, and the conversation begins anew."
@@ -207,22 +239,23 @@ impl Repl {
         let mut sampling = options.sampling.clone();
         match name {
             "temp" | "temperature" => sampling.temperature = number(value, wrong)?,
+            "top-k" | "top_k" if value == "-1" => sampling.top_k = 0,
             "top-k" | "top_k" => sampling.top_k = number(value, wrong)?,
             "top-p" | "top_p" => sampling.top_p = number(value, wrong)?,
             "min-p" | "min_p" => sampling.min_p = number(value, wrong)?,
             "repeat-penalty" | "repeat_penalty" => sampling.repeat_penalty = number(value, wrong)?,
-            "seed" if value == "random" => self.talk.fixed_seed = false,
+            "seed" if value == "random" || value == "-1" => self.talk.fixed_seed = false,
             "seed" => {
                 sampling.seed = number(value, wrong)?;
                 self.talk.fixed_seed = true;
             }
-            "n" if value == "all" => options.max_tokens = None,
+            "n" if value == "all" || value == "-1" => options.max_tokens = None,
             "n" => options.max_tokens = Some(number(value, wrong)?),
             "think" => {
                 let think = match value {
-                    "on" => Some(Think::On),
-                    "off" => Some(Think::Off),
-                    "hide" => Some(Think::Hide),
+                    "on" => Think::On,
+                    "off" => Think::Off,
+                    "hide" => Think::Hide,
                     _ => return Err(wrong()),
                 };
                 self.talk.set_think(think);
@@ -278,8 +311,21 @@ impl Repl {
         if path.is_empty() {
             return Err(Failure::usage("say where to: /save FILE"));
         }
-        let bytes = self.talk.session.save()?;
-        std::fs::write(path, bytes).map_err(|e| Failure::run(format!("cannot write {path}: {e}")))?;
+        let file = expanded(path);
+        if file.exists() && !is_saved(&file) {
+            return Err(Failure::usage(format!("{path} exists and is no saved conversation: choose another name")));
+        }
+        // Before the first question the system prompt is not part of the conversation, but is to come back with it.
+        let session = &mut self.talk.session;
+        let waiting = self.talk.system.as_ref().filter(|_| session.messages().is_empty() && !self.talk.raw);
+        if let Some(system) = waiting {
+            session.say(Message::new("system", system));
+        }
+        let bytes = session.save();
+        if waiting.is_some() {
+            session.unsay();
+        }
+        std::fs::write(file, bytes?).map_err(|e| Failure::run(format!("cannot write {path}: {e}")))?;
         term::remark(&format!("The conversation is in {path}."));
         Ok(())
     }
@@ -288,10 +334,16 @@ impl Repl {
         if path.is_empty() {
             return Err(Failure::usage("say which: /load FILE"));
         }
-        let bytes = std::fs::read(path).map_err(|e| Failure::run(format!("cannot read {path}: {e}")))?;
+        let file = expanded(path);
+        std::fs::File::open(&file).map_err(|e| Failure::run(format!("cannot read {path}: {e}")))?;
+        if !is_saved(&file) {
+            return Err(Failure::usage(format!("{path} is no saved conversation: /save FILE writes one")));
+        }
+        let bytes = std::fs::read(file).map_err(|e| Failure::run(format!("cannot read {path}: {e}")))?;
         let before = self.talk.session.save()?;
-        self.talk.session.restore(&bytes)?;
-        let (empty, chat) = (self.talk.session.tokens().is_empty(), !self.talk.session.messages().is_empty());
+        self.talk.session.restore(&bytes).map_err(|e| Failure::run(format!("{path}: {e}")))?;
+        let chat = !self.talk.session.messages().is_empty();
+        let empty = self.talk.session.tokens().is_empty() && !chat;
         if !empty && chat == self.talk.raw {
             self.talk.session.restore(&before)?;
             let (it, here) = if chat { ("a chat", "continues text") } else { ("a text", "is a chat") };
@@ -302,8 +354,13 @@ impl Repl {
         let messages = self.talk.session.messages();
         let system = messages.first().filter(|m| m.role == "system").and_then(|m| m.content.clone());
         let n = messages.len();
+        if n == 1 && system.is_some() {
+            // Set, but not asked with: the first question brings it.
+            self.talk.session.unsay();
+        }
         self.talk.system = system;
-        term::remark(&format!("{n} messages are back, {} tokens.", self.talk.session.tokens().len()));
+        let tokens = term::counted(self.talk.session.tokens().len(), "token");
+        term::remark(&format!("The conversation is back: {}, {tokens}.", term::counted(n, "message")));
         Ok(())
     }
 }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ir_engine::device::kv_bytes;
+use ir_engine::error::Error;
 use ir_engine::plan::PAGE;
 use ir_engine::run::{Engine, EngineOptions, Finish, Sampling, Session, Usage, wait};
 use ir_engine::text::chat::{Message, Now};
 
-use crate::args::{RunArgs, SamplingArgs, Think};
+use crate::args::{Number, RunArgs, SamplingArgs, Think};
 use crate::compute;
 use crate::failure::{Failure, Result};
 use crate::info::{Summary, grouped, human_bytes, human_count};
@@ -45,13 +46,13 @@ impl Talk {
         let model = Arc::new(place.open(&args.file)?);
         let device = compute::device(&args.device, args.threads.threads)?;
         let options = engine_options(args, &model);
-        let engine = Engine::new(Arc::clone(&model), &device, &options)?;
+        let engine = Engine::new(Arc::clone(&model), &device, &options).map_err(|e| place.failure(&e))?;
         let (summary, context) = (Summary::new(model.file()), engine.context());
         let load = started.elapsed();
         let mut session = Session::new(engine, Box::new(move || started.elapsed().as_secs_f64()));
         set_sampling(&mut session.options.sampling, &args.sampling);
         session.options.sampling.check(model.plan().n_vocab()).map_err(|e| Failure::usage(e.to_string()))?;
-        session.options.max_tokens = args.n;
+        session.options.max_tokens = args.n.and_then(Number::count);
         let raw = args.raw || !session.can_chat();
         if raw && args.system.is_some() {
             let why = if args.raw { "--raw continues the prompt as it is" } else { "this model has no chat template" };
@@ -74,14 +75,16 @@ impl Talk {
             session,
             out: Out::new(),
             think: None,
-            fixed_seed: args.sampling.seed.is_some(),
+            fixed_seed: args.sampling.seed.is_some_and(|seed| seed.0.is_some()),
             raw,
             system: args.system.clone(),
             verbose: args.verbose,
             load,
             about,
         };
-        talk.set_think(args.think);
+        if let Some(think) = args.think {
+            talk.set_think(think);
+        }
         Ok(talk)
     }
 
@@ -90,19 +93,24 @@ impl Talk {
         !self.raw
     }
 
-    /// Chooses what to do with reasoning, and says where the model cannot follow.
-    pub(crate) fn set_think(&mut self, think: Option<Think>) {
-        self.think = think;
-        self.session.options.think = match think {
-            None => None,
-            Some(Think::Off) => Some(false),
-            Some(Think::On | Think::Hide) => Some(true),
-        };
-        let template = self.session.engine().model().template();
-        let asked = matches!(think, Some(Think::On | Think::Off));
-        if asked && !template.is_some_and(|t| t.can_switch_thinking()) {
-            term::remark("This model's template has no switch for reasoning: --think changes nothing.");
+    /// Chooses what to do with reasoning. Where the model cannot follow, says so and leaves it as it is.
+    pub(crate) fn set_think(&mut self, think: Think) {
+        let template = self.session.engine().model().template().filter(|_| !self.raw);
+        let (switch, thinks) = template.map_or((false, false), |t| (t.can_switch_thinking(), t.thinks()));
+        if template.is_none() {
+            return term::remark("The prompt is continued without a template, so there is no reasoning to choose.");
         }
+        match think {
+            Think::Hide if !switch && !thinks => {
+                return term::remark("This model's template knows no reasoning: there is nothing to hide.");
+            }
+            Think::On | Think::Off if !switch => {
+                return term::remark("This model's template has no switch for reasoning: it stays as it is.");
+            }
+            _ => {}
+        }
+        self.think = Some(think);
+        self.session.options.think = Some(think != Think::Off);
     }
 
     /// Asks, and streams the answer to standard output. On Ctrl-C (counted by `stop`) the answer ends where it is.
@@ -116,14 +124,17 @@ impl Talk {
             let before = self.session.tokens().len();
             self.session.extend(text);
             if let Err(error) = self.session.start() {
+                let failure = self.refused(error, before > 0);
                 self.session.truncate(before);
-                return Err(error.into());
+                return Err(failure);
             }
         } else {
             self.say(text);
             if let Err(error) = self.session.start() {
+                let later = self.session.messages().iter().any(|m| m.role == "assistant");
+                let failure = self.refused(error, later);
                 self.session.unsay();
-                return Err(error.into());
+                return Err(failure);
             }
         }
         let streamed = self.stream(stop);
@@ -133,6 +144,19 @@ impl Talk {
         streamed?;
         self.report();
         Ok(())
+    }
+
+    /// Why no answer can begin, in words of the command. `later`: the conversation has answers already.
+    fn refused(&self, error: Error, later: bool) -> Failure {
+        let (n, context) = (self.session.tokens().len(), self.session.engine().context());
+        match error {
+            Error::Limit(_) if later && n >= context => Failure::run(format!(
+                "the conversation ({n} tokens) no longer fits the context of {context}: \
+                 /reset begins anew, or start with a larger --ctx"
+            )),
+            Error::Template(_) => Failure::run(format!("{error} (--raw continues the prompt without the template)")),
+            error => error.into(),
+        }
     }
 
     /// Adds the user's message, and the system prompt before the first one: as its own message, or within the user's
@@ -212,15 +236,15 @@ fn counts(reason: Finish, usage: &Usage, load: Duration) -> String {
     };
     format!(
         "load:      {:.1} ms\n\
-         prompt:    {} tokens ({} from cache) in {:.3} s, {}\n\
-         generated: {} tokens in {:.3} s, {}, ended by {}\n\
+         prompt:    {} ({} from cache) in {:.3} s, {}\n\
+         generated: {} in {:.3} s, {}, ended by {}\n\
          memory:    {memory}",
         load.as_secs_f64() * 1e3,
-        usage.prompt_tokens,
+        term::counted(usage.prompt_tokens, "token"),
         usage.cached_tokens,
         usage.prompt,
         rate(computed, usage.prompt),
-        usage.completion_tokens,
+        term::counted(usage.completion_tokens, "token"),
         usage.generation,
         rate(followed, usage.generation),
         reason.name(),
@@ -239,11 +263,11 @@ fn engine_options(args: &RunArgs, model: &ir_engine::model::Model) -> EngineOpti
 /// Puts the flags that are given in place of the file's recommendations.
 fn set_sampling(sampling: &mut Sampling, args: &SamplingArgs) {
     sampling.temperature = args.temp.unwrap_or(sampling.temperature);
-    sampling.top_k = args.top_k.unwrap_or(sampling.top_k);
+    sampling.top_k = args.top_k.map_or(sampling.top_k, |k| k.count().unwrap_or(0));
     sampling.top_p = args.top_p.unwrap_or(sampling.top_p);
     sampling.min_p = args.min_p.unwrap_or(sampling.min_p);
     sampling.repeat_penalty = args.repeat_penalty.unwrap_or(sampling.repeat_penalty);
-    sampling.seed = args.seed.unwrap_or(sampling.seed);
+    sampling.seed = args.seed.and_then(|seed| seed.0).unwrap_or(sampling.seed);
 }
 
 /// A number that nobody could guess: the standard library keys its hash tables with the system's randomness.

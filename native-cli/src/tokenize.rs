@@ -7,12 +7,14 @@ use ir_engine::text::Tokenizer;
 use crate::args::TokenizeArgs;
 use crate::failure::{Failure, Result};
 use crate::models;
-use crate::term::Out;
+use crate::term::{self, Out};
 
 /// Prints a text's token ids, and their pieces unless JSON is wanted.
 pub(crate) fn tokenize(args: &TokenizeArgs) -> Result {
-    let file = models::find(&args.model, &args.file)?.open_file(&args.file)?;
-    let tokenizer = Tokenizer::from_meta(file.meta(), args.file.tokenizer_pre.as_deref())?;
+    let place = models::find(&args.model, &args.file)?;
+    let file = place.open_file(&args.file.place)?;
+    let tokenizer =
+        Tokenizer::from_meta(file.meta(), args.file.tokenizer_pre.as_deref()).map_err(|e| place.failure(&e))?;
     let ids = tokenizer.encode(&text(args)?, !args.no_bos, !args.no_special);
     let mut out = Out::new();
     if args.json {
@@ -23,7 +25,7 @@ pub(crate) fn tokenize(args: &TokenizeArgs) -> Result {
         table.push_str(&format!("{id:>7}  {}\n", piece(&tokenizer, *id)));
     }
     out.text(&table)?;
-    out.line(format!("{} tokens", ids.len()))
+    out.line(term::counted(ids.len(), "token"))
 }
 
 /// What an id stands for, quoted; its spelling where it is a control token, its bytes where they are no whole

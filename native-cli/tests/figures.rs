@@ -99,6 +99,9 @@ fn tokens_come_from_argument_file_and_pipe_alike() {
     let table = ir(&["tokenize", "ir-tiny", text]).ok().text();
     assert_eq!(table.lines().count(), ids.len() + 1);
     assert!(table.contains("<|im_end|>") && table.contains("\\xc3"), "{table}");
+    assert!(ir(&["tokenize", "ir-tiny", "x", "--no-bos"]).ok().text().contains(" token"));
+    let by_ids = ir(&["logits", "--ids", "1, 2", "ir-tiny"]).ok().json();
+    assert_eq!(by_ids["ids"], serde_json::json!([1, 2]), "the list takes no more than its own argument");
     assert_eq!(ir(&["tokenize", "ir-tiny", "", "--json"]).ok().json()["ids"], serde_json::json!([]));
 }
 
@@ -116,6 +119,8 @@ fn info_shows_figures_metadata_tensors_and_plan() {
         assert!(ir(&["info", model, "--tensors"]).ok().text().contains("blk.4.ffn_down.weight"));
         let plan = ir(&["info", model, "--plan"]).ok().text();
         assert!(plan.contains("attend") && plan.contains("linear"), "{plan}");
+        let both = ir(&["info", model, "--plan", "--tensors"]).ok().text();
+        assert!(both.starts_with(plan.trim_end()) && both.contains("blk.4.ffn_down.weight"), "{both}");
         let json = ir(&["info", model, "--json", "--tensors"]).ok().json();
         assert_eq!((&json["parameters"], &json["layers"]), (&3_214_080.into(), &5.into()));
         assert_eq!(json["tensors"].as_array().unwrap().len(), 47);

@@ -236,4 +236,8 @@ fn reasoning_is_shown_hidden_or_switched_off() {
     assert!(!off.contains("Thinking") && off.trim().len() > 1, "{off:?}");
     let plain = ir(&["run", "ir-tiny", "Hello!", "--think", "off", "--temp", "0"]).ok();
     assert!(plain.stderr.contains("no switch"), "{}", plain.stderr);
+    let hidden = ir(&["run", "ir-tiny", "Hello!", "--think", "hide", "--temp", "0"]).ok();
+    assert!(hidden.stderr.contains("nothing to hide"), "{}", hidden.stderr);
+    let raw = ir(&["run", "ir-tiny", "Hello!", "--think", "on", "--raw", "-n", "1"]).ok();
+    assert!(raw.stderr.contains("without a template"), "{}", raw.stderr);
 }

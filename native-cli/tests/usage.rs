@@ -61,6 +61,36 @@ fn values_out_of_range_exit_2() {
     fails(&["bench", "--synthetic", "1b"], 2, &["SHAPE-TYPE", "q4_0"]);
     fails(&["bench", "ir-tiny", "-p", "4096"], 2, &["context"]);
     fails(&["tokenize", "ir-tiny", "x", "--tokenizer-pre", "nope"], 1, &["nope"]);
+    let copy = write("copy.gguf", &std::fs::read(tiny()).unwrap());
+    fails(&["run", &copy, "x", "--tokenizer-pre", "nope"], 1, &["copy.gguf: ", "nope"]);
+    fails(&["run", "ir-tiny", "x", "--gpu-forms", "base"], 2, &["--gpu-forms", "--device gpu"]);
+    fails(&["run", "ir-tiny", "x", "--simd", "scalar", "--device", "gpu"], 2, &["--simd", "processor"]);
+    fails(&["list", "--models", "nowhere"], 2, &["nowhere", "does not exist"]);
+    fails(&["list", "--models", &copy], 2, &["copy.gguf", "no folder"]);
+}
+
+#[test]
+fn numbers_that_cannot_be_used_are_explained() {
+    let cases: [(&[&str], &str); 7] = [
+        (&["run", "ir-tiny", "x", "--ctx", "1"], "--ctx must be at least 2"),
+        (&["run", "ir-tiny", "x", "-n", "-2"], "a whole number from -1"),
+        (&["run", "ir-tiny", "x", "--seed", "99999999999999999999"], "a whole number from -1"),
+        (&["perplexity", "ir-tiny", "-f", "x", "--chunks", "0"], "a whole number from 1"),
+        (&["logits", "ir-tiny", "-n", "99999999999999999999", "x"], "a whole number from 0"),
+        (&["logits", "ir-tiny", "--ids", "1,x"], "joined by commas"),
+        (&["info", "ir-tiny", "--tokenizer-pre", "gpt-2"], "unexpected argument"),
+    ];
+    for (args, what) in cases {
+        let ran = ir(args);
+        assert_eq!(ran.code, Some(2), "{args:?}");
+        assert!(ran.stderr.contains(what), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn minus_one_is_none_as_users_of_llama_cpp_write_it() {
+    let ask = |extra: &[&str]| ir(&[&["run", "ir-tiny", "Hello!", "--temp", "0"], extra].concat()).ok().text();
+    assert_eq!(ask(&["-n", "-1", "--seed", "-1", "--top-k", "-1"]), ask(&[]));
 }
 
 #[test]
@@ -82,6 +112,7 @@ fn help_reads_like_a_manual() {
     for command in ["run", "list", "info", "tokenize", "logits", "bench", "perplexity", "completions"] {
         let help = ir(&[command, "--help"]).ok().text();
         assert!(help.contains("Usage: ir ") && help.lines().count() > 8, "{help}");
+        assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");
         assert_eq!(ir(&["help", command]).ok().text(), help);
     }
     let version = ir(&["--version"]).ok().text();

@@ -245,6 +245,11 @@ impl Session {
         serde_json::to_vec(&saved).map_err(|e| Error::format(format!("the session cannot be written: {e}")))
     }
 
+    /// Whether these bytes begin as [`Session::save`] writes them: enough to tell a saved session from any other file.
+    pub fn is_saved(bytes: &[u8]) -> bool {
+        bytes.starts_with(format!("{{\"format\":\"{FORMAT}\"").as_bytes())
+    }
+
     /// Replaces the conversation by a saved one. What was there stays where this fails.
     ///
     /// # Errors
