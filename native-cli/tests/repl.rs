@@ -4,9 +4,8 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use common::{scratch, write};
 
@@ -14,29 +13,39 @@ use common::{scratch, write};
 const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 
+/// What a terminal is told (to mark what is pasted) when a line is about to be read.
+const READY: &str = "\x1b[?2004h";
+
 /// What a terminal shows of `ir run ARGS` while these lines are typed; `None`, said on stderr, without `script`.
 fn chat(args: &str, lines: &[&str]) -> Option<String> {
     let home = scratch().join("chat-home");
     std::fs::create_dir_all(&home).unwrap();
     let mut command = Command::new("script");
     command.args(["-qec", &format!("{} run {args}", env!("CARGO_BIN_EXE_ir")), "/dev/null"]);
-    command.env("HOME", &home).env("TERM", "dumb").current_dir(scratch());
+    command.env("HOME", &home).env("TERM", "xterm").env("NO_COLOR", "1").current_dir(scratch());
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let Ok(mut child) = spawned else {
         eprintln!("skipped: no `script` on this machine to make a terminal");
         return None;
     };
-    let mut stdin = child.stdin.take().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
-    for line in lines {
+    let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut seen = String::new();
+    for (i, line) in lines.iter().chain(&["/exit"]).enumerate() {
+        let mut buffer = [0; 4096];
+        // Each line waits for its own prompt.
+        while seen.matches(READY).count() <= i {
+            let n = stdout.read(&mut buffer).unwrap();
+            assert!(n > 0, "the chat ended before {line:?}: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
+        }
         let end = if [CTRL_C, CTRL_D].contains(line) { "" } else { "\r" };
         stdin.write_all(format!("{line}{end}").as_bytes()).unwrap();
-        std::thread::sleep(Duration::from_millis(400));
     }
-    stdin.write_all(b"/exit\r").unwrap();
-    let output = child.wait_with_output().unwrap();
-    drop(stdin);
-    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    let mut rest = Vec::new();
+    stdout.read_to_end(&mut rest).unwrap();
+    child.wait().unwrap();
+    seen.push_str(&String::from_utf8_lossy(&rest));
+    Some(seen)
 }
 
 #[test]
