@@ -37,7 +37,8 @@ fn tokens(engine: &mut Engine) -> Vec<u32> {
 }
 
 fn options() -> LoadOptions {
-    let engine = EngineOptions { kv_budget: 1 << 22, context: Some(128), max_rows: 64, chunk: 64, ..Default::default() };
+    let engine =
+        EngineOptions { kv_budget: 1 << 22, context: Some(128), max_rows: 64, chunk: 64, ..Default::default() };
     LoadOptions { model: ModelOptions::default(), engine }
 }
 
