@@ -172,7 +172,9 @@ impl Begun {
                 let Some(index) = table.index(&segment.name) else { continue };
                 if table.tensors()[index].byte_len() != segment.n_bytes() {
                     let name = &segment.name;
-                    return Err(Error::unsupported(format!("tensor {name} is used in part, which cannot be loaded in pieces")));
+                    return Err(Error::unsupported(format!(
+                        "tensor {name} is used in part, which cannot be loaded in pieces"
+                    )));
                 }
                 segments[index].push((WeightId(i as u32), j));
             }
