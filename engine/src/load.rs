@@ -219,5 +219,5 @@ fn no_memory(bytes: u64) -> Error {
 /// Refuses tensors that together are beyond what a program can address, before the first is taken.
 fn fits_memory(table: &Table, kept: &BTreeMap<usize, Vec<u8>>) -> Result<()> {
     let bytes = kept.keys().map(|i| table.tensors()[*i].byte_len()).fold(0, u64::saturating_add);
-    if bytes > isize::MAX as u64 { Err(no_memory(bytes)) } else { Ok(()) }
+    if bytes > usize::MAX as u64 { Err(no_memory(bytes)) } else { Ok(()) }
 }
