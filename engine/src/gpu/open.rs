@@ -16,8 +16,8 @@ pub struct GpuOptions {
     pub max_part: Option<u64>,
     /// Bytes of device memory that a runner may take; no limit where `None`.
     pub memory: Option<u64>,
-    /// Arithmetic operations that one submission may take, so that watchdogs and compositors are not kept waiting; half a
-    /// second of a slow GPU natively and a twentieth of that in a page where `None`.
+    /// Arithmetic operations that one submission may take, so that watchdogs and compositors are not kept waiting. Where
+    /// `None`, what the device was measured to do in a quarter of a second natively and in 25 ms in a page.
     pub work_per_submit: Option<u64>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
