@@ -17,4 +17,4 @@ mod text;
 pub use engine::{Engine, EngineOptions, Stats, wait};
 pub use request::{Event, Finish, Logprob, Logprobs, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};
-pub use session::{Clock, Session, SessionOptions, prompt_ids};
+pub use session::{Clock, Session, SessionOptions, chat_prompt, prompt_ids};
