@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 variants=("$@")
 [ $# -gt 0 ] || variants=(plain relaxed threads)
-limit=716800 # bytes, gzipped
+limit=700000 # bytes, gzipped
 target=wasm32-unknown-unknown
 root=$PWD/..
 dist=$PWD/dist
@@ -64,14 +64,19 @@ glue() { # MODULE NAME: the JavaScript side, by a tool that has the version of w
         cargo run --quiet --manifest-path glue/Cargo.toml -- "$1" "$dist/wasm" "$2"
 }
 
-optimise() { # MODULE, in place, where a wasm-opt is there that knows its instructions
-    if ! command -v wasm-opt >/dev/null; then
-        echo "   wasm-opt is not installed: the module stays as the compiler left it"
-    elif wasm-opt -O2 --all-features "$1" -o "$1.opt" 2>/dev/null; then
+optimise() { # MODULE, in place, by a wasm-opt that knows its instructions: npm's, since systems' are often too old
+    local tool=node_modules/.bin/wasm-opt
+    if [ ! -x $tool ] && command -v npm >/dev/null; then
+        npm ci --no-audit --no-fund --silent || true
+    fi
+    [ -x $tool ] || tool=$(command -v wasm-opt || true)
+    if [ -z "$tool" ]; then
+        echo "   there is neither npm nor wasm-opt: the module stays as the compiler left it, larger"
+    elif "$tool" -O3 --all-features --strip-debug --strip-producers "$1" -o "$1.opt"; then
         mv "$1.opt" "$1"
     else
         rm -f "$1.opt"
-        echo "   this wasm-opt does not know the module's instructions: it stays as the compiler left it"
+        echo "   $tool does not know the module's instructions: it stays as the compiler left it, larger"
     fi
 }
 
@@ -89,9 +94,20 @@ for variant in "${variants[@]}"; do
     echo "   $variant: $bytes bytes, $packed gzipped (limit $limit)"
     [ "$packed" -le "$limit" ] || over=1
 done
-echo "${variants[*]}" | awk '{ printf "// Written by build.sh: the builds of the module that are here.\nexport const VARIANTS = ["; for (i = 1; i <= NF; i++) printf "%s\"%s\"", i > 1 ? ", " : "", $i; print "];" }' >dist/variants.js
+{
+    echo "// Written by build.sh: the builds of the module that are here."
+    echo "export const VARIANTS = {"
+    for variant in "${variants[@]}"; do
+        echo "  $variant: {"
+        echo "    glue: () => import('./wasm/ir_$variant.js'),"
+        echo "    wasm: new URL('./wasm/ir_${variant}_bg.wasm', import.meta.url),"
+        echo "  },"
+    done
+    echo "};"
+} >dist/variants.js
 cp js/*.js js/*.d.ts dist/
 cp page/* dist/
+[ -e dist/wasm/ir_threads.js ] || rm dist/thread.js
 cp "$root/engine/models/ir-tiny/ir-tiny-q4_0.gguf" dist/models/ir-tiny.gguf
 sed -i "s|connect-src 'self'|connect-src 'self'${IR_CONNECT:+ $IR_CONNECT}|" dist/index.html
 if [ $over = 1 ]; then

@@ -117,7 +117,12 @@ impl Loading {
 
 async fn device(options: &LoadOptions) -> Result<Device> {
     if options.gpu {
-        return Ok(Device::Gpu(Arc::new(Gpu::open(&GpuOptions::default()).await?)));
+        let gpu = GpuOptions {
+            host_subgroups: options.subgroups,
+            software_forms: options.all_forms,
+            ..GpuOptions::default()
+        };
+        return Ok(Device::Gpu(Arc::new(Gpu::open(&gpu).await?)));
     }
     Ok(Device::Cpu(Arc::new(Cpu::new(&CpuOptions { threads: options.threads, ..CpuOptions::default() })?)))
 }

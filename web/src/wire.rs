@@ -123,7 +123,7 @@ pub fn event(event: &Event, thinking: &str, text: &str) -> Value {
     let seq = event.seq().0;
     match event {
         Event::Token { id, logprobs, .. } => {
-            let mut token = json!({ "type": "token", "seq": seq, "id": id, "text": text, "thinking": thinking });
+            let mut token = json!({ "type": "token", "seq": seq, "token": id, "text": text, "thinking": thinking });
             if let Some(logprobs) = logprobs {
                 token["logprobs"] = self::logprobs(logprobs);
             }

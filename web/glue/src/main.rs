@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 
 fn glue(module: &str, out: &str, name: &str) -> Result<(), String> {
     let mut bindgen = Bindgen::new();
-    bindgen.input_path(module).out_name(name).typescript(false).remove_producers_section(true);
+    bindgen.input_path(module).out_name(name).typescript(false).remove_name_section(true).remove_producers_section(true);
     bindgen.web(true).map_err(|error| format!("{error:#}"))?;
     bindgen.generate(out).map_err(|error| format!("{error:#}"))
 }
