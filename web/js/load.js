@@ -7,7 +7,7 @@ import { probe } from './gpu.js';
 import { choose, start } from './module.js';
 import { UrlSource, blobSource } from './source.js';
 
-/** Bytes between two looks at the clock and the queue. */
+/** Bytes between two waits for the device and looks at the queue. */
 const TURN = 8 << 20;
 
 /** Chooses between GPU and CPU: `{gpu, notice}`. */
@@ -47,7 +47,7 @@ export async function load(source, options, { signal, tell, pull }) {
     await feed(loading, opened, { signal, tell });
     const host = loading.finish();
     await opened.keeper?.complete();
-    return { host, name: opened.name };
+    return { host, name: opened.name, gpu };
   } catch (error) {
     await opened.keeper?.giveUp(['format', 'integrity'].includes(error?.code));
     throw error;
@@ -74,6 +74,7 @@ async function feed(loading, opened, { signal, tell }) {
     progress();
     if (at - turn >= TURN) {
       turn = at;
+      await loading.settled();
       await new Promise((resolve) => setTimeout(resolve));
     }
   }

@@ -47,7 +47,10 @@ const commands = {
     const tell = (event) => self.postMessage({ id, ...event });
     const loaded = await load(source, options, { signal: loading.signal, tell, pull: () => pull(id) });
     host = loaded.host;
-    return { name: loaded.name, info: JSON.parse(host.info()) };
+    const info = JSON.parse(host.info());
+    // The browser's name of the adapter says more than wgpu's.
+    if (loaded.gpu) info.device.name = `${loaded.gpu.name} (WebGPU, ${info.device.forms})`;
+    return { name: loaded.name, info };
   },
   generate({ id, request }) {
     const seq = host.add(JSON.stringify(request));
@@ -61,7 +64,6 @@ const commands = {
   },
   tokenize: ({ text, addSpecial, parseSpecial }) => host.tokenize(text, addSpecial, parseSpecial),
   detokenize: ({ tokens, special }) => host.detokenize(tokens, special),
-  info: () => JSON.parse(host.info()),
   stats: () => JSON.parse(host.stats()),
 };
 

@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use ir_engine::bytes::Bytes;
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::gpu::{Gpu, GpuOptions};
-use ir_engine::model::Model;
 use ir_engine::run::EngineOptions;
-use ir_engine::{Device, Engine, Error, Result};
+use ir_engine::{Device, Error, LoadOptions as EngineLoad, Loader, Result};
 use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::JsValue;
@@ -27,9 +25,7 @@ const CACHE: u64 = 1 << 30;
 #[wasm_bindgen]
 pub struct Loading {
     total: u64,
-    held: Vec<u8>,
-    device: Device,
-    options: EngineOptions,
+    loader: Loader,
     hash: Option<(Sha256, String)>,
     started: f64,
 }
@@ -52,29 +48,28 @@ impl Loading {
         let hash = options.sha256.as_deref().map(|text| digest(text).map(|d| (Sha256::new(), d))).transpose()?;
         let device = device(&options).await?;
         let most = if options.gpu { CACHE } else { CACHE.min((MOST_ON_CPU + (256 << 20) - total) / 2) };
-        let options = EngineOptions {
+        let engine = EngineOptions {
             context: options.context_length,
             kv_budget: options.cache_bytes.map_or(most, |bytes| bytes as u64),
             max_sequences: 1,
             ..EngineOptions::default()
         };
-        Ok(Loading { total, held: Vec::new(), device, options, hash, started: clock::seconds() })
+        let options = EngineLoad { engine, ..EngineLoad::default() };
+        Ok(Loading { total, loader: Loader::new(total, &device, &options), hash, started: clock::seconds() })
     }
 
     fn take(&mut self, offset: f64, bytes: &[u8]) -> Result<()> {
-        if offset != self.held.len() as f64 {
-            return Err(Error::request("bytes were left out"));
+        if offset != self.loader.position() as f64 {
+            return Err(Error::request("bytes were left out or fed twice"));
         }
         if let Some((hash, _)) = &mut self.hash {
             hash.update(bytes);
         }
-        self.held.extend_from_slice(bytes);
-        Ok(())
+        self.loader.feed(offset as u64, bytes)
     }
 
     fn end(self) -> Result<Host> {
-        let model = Arc::new(Model::from_bytes(Bytes::from(self.held), &Default::default())?);
-        let engine = Engine::new(model, &self.device, &self.options)?;
+        let engine = self.loader.finish()?;
         Ok(Host::new(engine, self.total, clock::seconds() - self.started))
     }
 }
@@ -95,6 +90,14 @@ impl Loading {
     /// Where they are no part of a model that can run here.
     pub fn feed(&mut self, offset: f64, bytes: &[u8]) -> std::result::Result<(), JsValue> {
         self.take(offset, bytes).map_err(throw)
+    }
+
+    /// Waits until what was fed is on the device, so that no more than a few pieces are ever on their way.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub async fn settled(&self) -> std::result::Result<(), JsValue> {
+        self.loader.settled().await.map_err(throw)
     }
 
     /// Ends the file: the model runs.

@@ -31,6 +31,9 @@ impl CpuRunner {
     /// # Errors
     /// Where a size overflows, or a vector of the model cannot be decoded.
     pub fn new(cpu: Arc<Cpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<CpuRunner> {
+        if plan.weights.iter().flat_map(|w| &w.segments).any(|s| s.bytes.len() as u64 != s.n_bytes()) {
+            return Err(Error::Reload("the model's weights are not held here"));
+        }
         let rows = |rows| match rows {
             Rows::Tokens => options.max_tokens,
             Rows::Outputs => options.max_outputs,

@@ -15,6 +15,7 @@ mod planes;
 mod readback;
 mod runner;
 mod step;
+mod upload;
 
 use std::sync::Arc;
 
@@ -158,13 +159,6 @@ impl Gpu {
             usage,
             mapped_at_creation: false,
         })
-    }
-
-    /// A storage buffer with these contents.
-    fn filled(&self, label: &str, bytes: &[u8]) -> wgpu::Buffer {
-        let buffer = self.buffer(label, bytes.len() as u64);
-        self.queue().write_buffer(&buffer, 0, bytes);
-        buffer
     }
 
     /// Sends what was written and waits for it where waiting is possible, so that staging memory is given back.

@@ -1,5 +1,6 @@
 //! A plan on a GPU: dispatches with their pipelines, bind groups and parameters, prepared once and replayed every step.
 
+mod feed;
 #[cfg(not(target_arch = "wasm32"))]
 mod profile;
 
@@ -14,6 +15,7 @@ use super::kernels::Kernel;
 use super::memory::{self, Memory};
 use super::parts::Part;
 use super::readback::{GpuReadback, Parts, staging_bytes};
+use super::upload::Upload;
 use super::{Gpu, lower, step};
 use crate::error::{Error, Result};
 use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot, TOP};
@@ -26,6 +28,7 @@ pub struct GpuRunner {
     options: RunnerOptions,
     parts: Vec<Vec<Part>>,
     memory: Memory,
+    upload: Upload,
     steps: Prepared,
     picks: Prepared,
     words: Vec<u32>,
@@ -68,7 +71,7 @@ impl Launch {
 }
 
 impl GpuRunner {
-    /// Allocates everything and uploads the weights.
+    /// Allocates everything and uploads the weights that the plan holds; others are fed.
     ///
     /// # Errors
     /// Where memory does not suffice or a shape is beyond the kernels.
@@ -92,7 +95,10 @@ impl GpuRunner {
         });
         let n_token_ids = embed.unwrap_or(usize::MAX);
         let (steps, none, words) = (Prepared::default(), Prepared::default(), Vec::new());
-        let mut runner = GpuRunner { gpu, plan, options, parts, memory, steps, picks: none, words, step, n_token_ids };
+        let upload = Upload::default();
+        let mut runner =
+            GpuRunner { gpu, plan, options, parts, memory, upload, steps, picks: none, words, step, n_token_ids };
+        runner.feed_plan()?;
         runner.steps = runner.prepare(dispatches)?;
         runner.picks = runner.prepare(picks)?;
         runner.gpu.check()?;
