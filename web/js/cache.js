@@ -85,6 +85,11 @@ export async function room() {
   return Math.max(0, quota - usage);
 }
 
+function refused(cause) {
+  if (cause?.name === 'QuotaExceededError') return new IrError('quota', "there is no room left in this browser's storage", { cause });
+  return new IrError('storage', `the cache cannot be written (${cause?.message ?? cause})`, { cause });
+}
+
 /** Writes an entry as its bytes come in. */
 export class Writer {
   /** Goes on after `from` bytes of an entry that is there; 0 starts it anew. */
@@ -108,7 +113,7 @@ export class Writer {
       await writer.#note();
     } catch (cause) {
       writer.file.close();
-      throw new IrError('storage', `the cache cannot be written (${cause?.message ?? cause})`, { cause });
+      throw refused(cause);
     }
     return writer;
   }
@@ -127,8 +132,18 @@ export class Writer {
 
   /** Writes at `offset`. Throws where the storage is full. */
   write(offset, bytes) {
-    const n = this.file.write(bytes, { at: offset });
-    if (n !== bytes.byteLength) throw new IrError('quota', "this browser's storage is full");
+    let n;
+    try {
+      n = this.file.write(bytes, { at: offset });
+    } catch (cause) {
+      throw refused(cause);
+    }
+    if (n !== bytes.byteLength) throw refused(new DOMException('', 'QuotaExceededError'));
+  }
+
+  /** What was kept before, from `offset` on: fills `into` as far as it goes. A `File` of it breaks with the first write. */
+  read(offset, into) {
+    return into.subarray(0, this.file.read(into, { at: offset }));
   }
 
   /** All bytes are there. */

@@ -5,7 +5,7 @@ import * as cache from './cache.js';
 import { IrError } from './errors.js';
 import { probe } from './gpu.js';
 import { choose, start } from './module.js';
-import { UrlSource, blobSource } from './source.js';
+import { PIECE, UrlSource, blobSource } from './source.js';
 
 /** Bytes between two waits for the device and looks at the queue. */
 const TURN = 8 << 20;
@@ -114,15 +114,27 @@ async function openUrl(url, options, { signal, tell }) {
     throw new IrError('integrity', `the file has ${remote.size} bytes and should have ${options.size}: check the address`);
   }
   const opened = { name: remote.name, size: remote.size, fromCache: from };
-  opened.chunks = async function* () {
-    if (from > 0) yield* blobSource(entry.file.slice(0, from)).chunks();
-    yield* remote.chunks();
-  };
   if (key) {
     const record = { name: remote.name, source: url, size: remote.size, validator: remote.validator };
     opened.keeper = await Keeper.open(key, record, from, options, tell);
   }
+  const { writer } = opened.keeper ?? {};
+  opened.chunks = async function* () {
+    if (from > 0 && writer) yield* written(writer, from);
+    else if (from > 0) yield* blobSource(entry.file.slice(0, from)).chunks();
+    yield* remote.chunks();
+  };
   return opened;
+}
+
+/** The first `end` bytes of what is being written. */
+async function* written(writer, end) {
+  for (let at = 0; at < end;) {
+    const bytes = writer.read(at, new Uint8Array(Math.min(PIECE, end - at)));
+    if (bytes.length === 0) throw new IrError('storage', 'what was kept of the file is gone: load it again');
+    at += bytes.length;
+    yield bytes;
+  }
 }
 
 /** A file from disk is kept only where that is asked. */

@@ -4,7 +4,7 @@
 import { IrError } from './errors.js';
 
 /** Bytes of a piece that is read from a file. */
-const PIECE = 2 << 20;
+export const PIECE = 2 << 20;
 /** Attempts in a row without a single byte. */
 const ATTEMPTS = 5;
 

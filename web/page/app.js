@@ -24,6 +24,7 @@ function state(name) {
   document.body.dataset.state = name;
   for (const id of ['change', 'new-chat']) $(id).hidden = name !== 'chat';
   $('model').hidden = name !== 'chat';
+  $('back').hidden = !ir;
   if (name === 'chat') $('input').focus();
 }
 
@@ -239,6 +240,7 @@ $('change').addEventListener('click', () => {
   state('empty');
   listKept();
 });
+$('back').addEventListener('click', () => state('chat'));
 $('new-chat').addEventListener('click', () => chat.clear());
 $('error-close').addEventListener('click', () => { $('error').hidden = true; });
 $('export-md').addEventListener('click', () => exportChat('md'));

@@ -40,9 +40,10 @@ function split(source) {
       else end();
     } else {
       const loose = lines.length && lines.at(-1) === '' && !/^\s/.test(line) && !isList(line);
+      const other = isList(line) && isList(lines[0]) && /^[-*+]/.test(line) !== /^[-*+]/.test(lines[0]) && !/^\s/.test(line);
       const heading = /^#{1,6}\s/.test(line);
       const starts = heading || (lines.length > 0 && kind(line) !== 'text' && kind(line) !== kind(lines[0]));
-      if (loose || starts || /^#{1,6}\s/.test(lines[0] ?? '')) end();
+      if (loose || other || starts || /^#{1,6}\s/.test(lines[0] ?? '')) end();
       lines.push(line);
     }
   }

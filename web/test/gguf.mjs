@@ -54,7 +54,8 @@ function layout(file) {
   const offsets = [];
   for (let i = 0; i < nTensors; i++) {
     text();
-    at += 8 * u32() + 4;
+    const dims = u32();
+    at += 8 * dims + 4;
     offsets.push(at);
     at += 8;
   }

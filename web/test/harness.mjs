@@ -9,8 +9,8 @@ import { chromium } from 'playwright-core';
 import { serve } from '../serve.mjs';
 
 export const FULL = process.env.IR_FULL === '1';
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const golden = join(root, 'engine/tests/data/golden');
+const project = fileURLToPath(new URL('../..', import.meta.url));
+const golden = join(project, 'engine/tests/data/golden');
 const executablePath = process.env.IR_CHROMIUM ?? '/usr/bin/chromium';
 const ARGS = [
   '--headless=new', '--no-sandbox', '--enable-unsafe-webgpu', '--disable-quic', '--no-first-run',
@@ -18,9 +18,9 @@ const ARGS = [
 ];
 
 /** A browser of its own with a page on an empty document of the test's server. */
-export async function open({ isolate = true, routes = {}, blank = true, options = {} } = {}) {
+export async function open({ root = process.env.IR_DIST, isolate = true, routes = {}, blank = true, options = {} } = {}) {
   const blankPage = (_, response) => response.writeHead(200, { 'Content-Type': 'text/html' }).end('<!doctype html><title>test</title>');
-  const server = await serve({ root: process.env.IR_DIST, isolate, routes: { '/blank': blankPage, ...routes, ...models() } });
+  const server = await serve({ root, isolate, routes: { '/blank': blankPage, ...routes, ...models() } });
   const profile = mkdtempSync(join(tmpdir(), 'ir-web-'));
   const context = await chromium.launchPersistentContext(profile, { headless: false, executablePath, args: ARGS, ...options });
   const page = context.pages()[0] ?? (await context.newPage());
@@ -50,11 +50,11 @@ export function families() {
 
 export const goldenOf = (family) => JSON.parse(readFileSync(join(golden, family, 'golden.json')));
 export const goldenFile = (family) => readFileSync(join(golden, family, 'model-bf16.gguf'));
-export const tinyFile = () => readFileSync(join(root, 'engine/models/ir-tiny/ir-tiny-q4_0.gguf'));
+export const tinyFile = () => readFileSync(join(project, 'engine/models/ir-tiny/ir-tiny-q4_0.gguf'));
 
 /** Chats whose answers do not hang on near-ties: see `engine/models/ir-tiny/golden.json`. */
 export function chats() {
-  const { chats } = JSON.parse(readFileSync(join(root, 'engine/models/ir-tiny/golden.json')));
+  const { chats } = JSON.parse(readFileSync(join(project, 'engine/models/ir-tiny/golden.json')));
   return chats.filter((c) => c.min_margin > 0.3);
 }
 

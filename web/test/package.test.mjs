@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { open } from './harness.mjs';
 
 const web = fileURLToPath(new URL('..', import.meta.url));
 /** Bytes that a module may have, gzipped. */
@@ -59,5 +60,20 @@ test('the types say what the code does', () => {
     assert.fail(error.stdout || error.message);
   } finally {
     rmSync(dir, { recursive: true, force: true });
+  }
+});
+
+test('a page built by Vite answers', async () => {
+  const example = join(web, 'example-vite');
+  execFileSync('npm', ['ci', '--no-audit', '--no-fund', '--silent'], { cwd: example, stdio: 'pipe' });
+  execFileSync('npm', ['run', 'build', '--silent'], { cwd: example, stdio: 'pipe' });
+  const it = await open({ root: join(example, 'dist'), blank: false });
+  try {
+    await it.page.goto(it.url);
+    await it.page.waitForSelector('[data-done]', { timeout: 60_000 });
+    assert.equal(await it.page.textContent('#answer'), 'Hello! How can I help you?');
+    assert.deepEqual(it.problems, []);
+  } finally {
+    await it.close();
   }
 });
