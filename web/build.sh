@@ -64,22 +64,6 @@ glue() { # MODULE NAME: the JavaScript side, by a tool that has the version of w
         cargo run --quiet --manifest-path glue/Cargo.toml -- "$1" "$dist/wasm" "$2"
 }
 
-optimise() { # MODULE, in place, by a wasm-opt that knows its instructions: npm's, since systems' are often too old
-    local tool=node_modules/.bin/wasm-opt
-    if [ ! -x $tool ] && command -v npm >/dev/null; then
-        npm ci --no-audit --no-fund --silent || true
-    fi
-    [ -x $tool ] || tool=$(command -v wasm-opt || true)
-    if [ -z "$tool" ]; then
-        echo "   there is neither npm nor wasm-opt: the module stays as the compiler left it, larger"
-    elif "$tool" -O3 --all-features --strip-debug --strip-producers "$1" -o "$1.opt"; then
-        mv "$1.opt" "$1"
-    else
-        rm -f "$1.opt"
-        echo "   $tool does not know the module's instructions: it stays as the compiler left it, larger"
-    fi
-}
-
 rm -rf dist
 mkdir -p dist/wasm dist/models
 over=0
@@ -88,7 +72,6 @@ for variant in "${variants[@]}"; do
     compile "$variant"
     glue "$root/target/web/$target/wasm/ir_web.wasm" "ir_$variant"
     module=dist/wasm/ir_${variant}_bg.wasm
-    optimise "$module"
     bytes=$(wc -c <"$module")
     packed=$(gzip -9 -c "$module" | wc -c)
     echo "   $variant: $bytes bytes, $packed gzipped (limit $limit)"

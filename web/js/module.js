@@ -43,7 +43,7 @@ export async function start({ variant, threads }) {
     throw new IrError('network', `the engine's module cannot be loaded (${cause?.message ?? cause}): reload the page`, { cause });
   }
   const exports = await bindings.default({ module_or_path: module });
-  if (variant === 'threads') await startThreads(module, exports.memory ?? exports.__wbindgen_export_0, threads);
+  if (variant === 'threads') await startThreads(module, exports.memory, threads);
   return bindings;
 }
 
@@ -68,7 +68,7 @@ async function startThreads(module, memory, threads) {
       worker.onmessage = resolve;
       worker.onerror = (event) => reject(new IrError('internal', `a thread did not start: ${event.message}`));
     }));
-    worker.postMessage({ module, memory, index });
+    worker.postMessage({ module, memory });
   }
   await Promise.all(ready);
 }

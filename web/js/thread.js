@@ -2,8 +2,9 @@
 
 import { initSync, work } from './wasm/ir_threads.js';
 
-self.onmessage = ({ data: { module, memory, index } }) => {
+self.onmessage = ({ data: { module, memory } }) => {
   initSync({ module, memory });
   self.postMessage('ready');
-  work(index);
+  // It returns when a pool ends; the next one finds its threads again.
+  for (;;) work();
 };

@@ -7,8 +7,8 @@ use ir_engine::run::{Engine, Event, Request, Sampling, SeqId, chat_prompt, promp
 use ir_engine::text::chat::{Now, RenderInput, Split, ThinkSplitter};
 use ir_engine::{Device, Error, Result};
 use serde_json::{Value, json};
-use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::clock;
 use crate::fault::throw;

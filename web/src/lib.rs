@@ -16,6 +16,13 @@ pub fn start() {
     std::panic::set_hook(Box::new(|info| wasm_bindgen::throw_str(&format!("internal error: {info}"))));
 }
 
+/// Works for the CPU's pool, in a worker of its own on the same memory: `js/thread.js` calls it.
+#[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+#[wasm_bindgen]
+pub fn work() {
+    ir_engine::cpu::work();
+}
+
 /// What this build of the module can do: for its name in messages.
 #[wasm_bindgen]
 pub fn build() -> String {

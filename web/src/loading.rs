@@ -8,8 +8,8 @@ use ir_engine::gpu::{Gpu, GpuOptions};
 use ir_engine::run::EngineOptions;
 use ir_engine::{Device, Error, LoadOptions as EngineLoad, Loader, Result};
 use sha2::{Digest, Sha256};
-use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::clock;
 use crate::fault::{throw, with_code};

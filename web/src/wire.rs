@@ -147,9 +147,7 @@ pub fn event(event: &Event, thinking: &str, text: &str) -> Value {
 }
 
 fn logprobs(of: &Logprobs) -> Value {
-    let one = |l: &Logprob| {
-        json!({ "id": l.id, "logprob": l.logprob, "text": String::from_utf8_lossy(&l.bytes), "bytes": l.bytes })
-    };
+    let one = |l: &Logprob| json!({ "id": l.id, "logprob": l.logprob, "text": String::from_utf8_lossy(&l.bytes), "bytes": l.bytes });
     json!({ "chosen": one(&of.chosen), "top": of.top.iter().map(one).collect::<Vec<_>>() })
 }
 

@@ -58,6 +58,12 @@ export function chats() {
   return chats.filter((c) => c.min_margin > 0.3);
 }
 
+/** Whether this build of the module is in `dist`; a reason to skip where not. */
+export function unbuilt(variant) {
+  const dist = process.env.IR_DIST ?? join(project, 'web/dist');
+  return readdirSync(join(dist, 'wasm')).includes(`ir_${variant}_bg.wasm`) ? false : `the build ${variant} is not in dist`;
+}
+
 /** The places that a model is asked on: options for `Ir.load`. */
 export const PLACES = {
   'GPU': { device: 'gpu' },

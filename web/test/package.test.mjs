@@ -30,7 +30,7 @@ test('every module is small', (t) => {
 test('npm packs what a user needs and nothing of the page', () => {
   const [{ files }] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json'], { cwd: web, stdio: ['ignore', 'pipe', 'ignore'] }));
   const names = files.map((f) => f.path);
-  for (const name of ['package.json', 'README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/thread.js', 'dist/variants.js', 'dist/models/ir-tiny.gguf', 'dist/wasm/ir_plain_bg.wasm']) {
+  for (const name of ['package.json', 'README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/variants.js', 'dist/models/ir-tiny.gguf', 'dist/wasm/ir_plain_bg.wasm']) {
     assert(names.includes(name), `${name} is missing`);
   }
   assert(!names.some((n) => /app\.js|index\.html|test|glue/.test(n)), names.join());

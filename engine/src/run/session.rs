@@ -140,10 +140,7 @@ impl Session {
     /// The chat as tokens, and what parts reasoning from answer.
     fn render(&self) -> Result<(Vec<u32>, Option<ThinkSplitter>)> {
         let SessionOptions { think, now, .. } = self.options;
-        chat_prompt(
-            self.engine.model(),
-            RenderInput { messages: &self.messages, think, now, ..RenderInput::default() },
-        )
+        chat_prompt(self.engine.model(), RenderInput { messages: &self.messages, think, now, ..RenderInput::default() })
     }
 
     /// The next piece of the answer, reasoning and answer apart; `None` when it has ended. A piece may be empty: one step
