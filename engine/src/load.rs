@@ -172,7 +172,9 @@ impl Begun {
                 let Some(index) = table.index(&segment.name) else { continue };
                 if table.tensors()[index].byte_len() != segment.n_bytes() {
                     let name = &segment.name;
-                    return Err(Error::unsupported(format!("tensor {name} is used in part, which cannot be loaded in pieces")));
+                    return Err(Error::unsupported(format!(
+                        "tensor {name} is used in part, which cannot be loaded in pieces"
+                    )));
                 }
                 segments[index].push((WeightId(i as u32), j));
             }
@@ -217,5 +219,5 @@ fn no_memory(bytes: u64) -> Error {
 /// Refuses tensors that together are beyond what a program can address, before the first is taken.
 fn fits_memory(table: &Table, kept: &BTreeMap<usize, Vec<u8>>) -> Result<()> {
     let bytes = kept.keys().map(|i| table.tensors()[*i].byte_len()).fold(0, u64::saturating_add);
-    if bytes > isize::MAX as u64 { Err(no_memory(bytes)) } else { Ok(()) }
+    if bytes > usize::MAX as u64 { Err(no_memory(bytes)) } else { Ok(()) }
 }

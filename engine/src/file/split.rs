@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Data, ModelFile};
 use super::gguf::{self, Header};
 use super::table::Table;
 use super::tensor::Tensor;
+use super::{Data, ModelFile};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::meta::Meta;

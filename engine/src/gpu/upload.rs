@@ -63,13 +63,7 @@ impl Upload {
     ///
     /// # Errors
     /// [`Error::Request`] where bytes were left out or are more than the segment's, or what the device says.
-    pub(super) fn feed(
-        &mut self,
-        to: &Target<'_>,
-        place: (WeightId, usize),
-        offset: u64,
-        bytes: &[u8],
-    ) -> Result<()> {
+    pub(super) fn feed(&mut self, to: &Target<'_>, place: (WeightId, usize), offset: u64, bytes: &[u8]) -> Result<()> {
         let (id, index) = place;
         let weight = to.plan.weights.get(id.0 as usize);
         let Some(segment) = weight.and_then(|w| w.segments.get(index)) else {
@@ -242,7 +236,8 @@ impl Upload {
     fn whole_words(&mut self, part: (WeightId, usize), start: u64, bytes: &mut Vec<u8>) -> u64 {
         let first = start / 4 * 4;
         let head = (start - first) as usize;
-        let known = |edges: &BTreeMap<_, [u8; 4]>, at: u64| edges.get(&(part.0, part.1, at)).copied().unwrap_or_default();
+        let known =
+            |edges: &BTreeMap<_, [u8; 4]>, at: u64| edges.get(&(part.0, part.1, at)).copied().unwrap_or_default();
         if head > 0 {
             let word = known(&self.edges, first);
             bytes.splice(..0, word[..head].iter().copied());
