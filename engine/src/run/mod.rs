@@ -18,4 +18,4 @@ pub use engine::{Engine, EngineOptions, Stats, wait};
 pub use request::{Event, Finish, Logprob, Logprobs, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};
 pub(crate) use scheduler::Limits;
-pub use session::{Clock, Session, SessionOptions, prompt_ids};
+pub use session::{Clock, Session, SessionOptions, chat_prompt, prompt_ids};
