@@ -89,6 +89,13 @@ fn byte_forms_compute_what_the_definition_says() {
     examine(&with_forms("base+dot4"));
 }
 
+/// On adapters that have cooperative matrices of 8 x 8: Apple's, and software ones. Others are skipped, and say why.
+#[test]
+fn matrix_forms_compute_what_the_definition_says() {
+    examine(&with_forms("base+coopmat"));
+    examine(&with_forms("base+f16+coopmat"));
+}
+
 /// Attention over 2,000 positions: four chunks of rows, then two sequences row by row, whose positions are split over
 /// workgroups and merged.
 fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
