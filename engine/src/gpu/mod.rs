@@ -5,6 +5,7 @@
 mod copy;
 mod cost;
 mod dispatch;
+mod experimental;
 mod forms;
 mod kernels;
 mod lower;
