@@ -22,7 +22,8 @@ debian_rust() { # a compiler whose standard library can be built for the web
 }
 
 flags() { # of a variant
-    local remap="--remap-path-prefix=$HOME=~ --remap-path-prefix=$(cd "$root" && pwd)=ir"
+    # Panics say what, not where: the places cost room, and name folders of the machine that builds.
+    local remap="-Zlocation-detail=none --remap-path-prefix=$HOME=~ --remap-path-prefix=$(cd "$root" && pwd)=ir"
     case $1 in
     plain) echo "$remap -C target-feature=+simd128,+bulk-memory,+mutable-globals,+sign-ext,+nontrapping-fptoint" ;;
     relaxed) echo "$(flags plain),+relaxed-simd" ;;
@@ -44,7 +45,7 @@ compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/wasm/ir_we
     ln -sfn "$linker" "$lld"
     export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$lld
     if [ "$rust" != threads ] && [ -d "$rustup_target" ]; then
-        RUSTFLAGS=$(flags "$rust") cargo "${arguments[@]}"
+        RUSTC_BOOTSTRAP=1 RUSTFLAGS=$(flags "$rust") cargo "${arguments[@]}"
         return
     fi
     # The threaded module needs a standard library with atomics, which no toolchain ships.

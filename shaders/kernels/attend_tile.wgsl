@@ -89,7 +89,7 @@ fn main(
             if (j < n) { v = quad_load(v_pages[quad_at(pages, base + j, kv_head, p.n_kv_heads, VQ) + at % VQ]); }
             kv_s[at] = v;
         }
-        var weight: array<f32, KT>;
+        var weight = array<f32, KT>();
         var m = top;
         for (var j = 0u; j < KT; j++) {
             let seen = base + j >= low && base + j <= position;

@@ -81,7 +81,8 @@ fn main(
     for (var base = max(split * chunk, low / WG * WG); base < end; base += WG) {
         workgroupBarrier();
         let seen = base + lid >= low && base + lid < end;
-        var score: array<f32, GROUP>;
+        // With its zeros written out: Chromium's compiler for Vulkan sets a variable without them only once, not in each turn.
+        var score = array<f32, GROUP>();
         if (seen) {
             let at = quad_at(pages, base + lid, kv_head, p.n_kv_heads, KQ);
             for (var i = 0u; i < KQ; i++) {
