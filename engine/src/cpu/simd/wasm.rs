@@ -111,6 +111,13 @@ fn add_pairs(a: v128, b: v128) -> v128 {
     i32x4_add(i32x4_shuffle::<0, 2, 4, 6>(a, b), i32x4_shuffle::<1, 3, 5, 7>(a, b))
 }
 
+/// The larger one; `b` where either is NaN. Not `pmax`, which the compiler takes for the relaxed maximum, and that may
+/// give either.
+#[inline(always)]
+fn larger(a: v128, b: v128) -> v128 {
+    v128_bitselect(a, b, f32x4_gt(a, b))
+}
+
 /// The sum of each vector's lanes.
 #[inline(always)]
 fn sums(v: [v128; 4]) -> v128 {
@@ -198,9 +205,9 @@ impl<const MODE: u8> Lanes for Wasm<MODE> {
         div(a: v128, b: v128) -> v128 = f32x4_div(a, b);
         fma(a: v128, b: v128, c: v128) -> v128 =
             if MODE == PLAIN { f32x4_add(f32x4_mul(a, b), c) } else { multiply_add(a, b, c) };
-        max(a: v128, b: v128) -> v128 = f32x4_pmax(b, a);
-        min_nan(a: v128, b: v128) -> v128 = f32x4_pmin(b, a);
-        max_nan(a: v128, b: v128) -> v128 = f32x4_pmax(b, a);
+        max(a: v128, b: v128) -> v128 = larger(a, b);
+        min_nan(a: v128, b: v128) -> v128 = v128_bitselect(a, b, f32x4_lt(a, b));
+        max_nan(a: v128, b: v128) -> v128 = larger(a, b);
         round(a: v128) -> v128 = f32x4_nearest(a);
         exp2_int(n: v128) -> v128 = i32x4_shl(i32x4_add(f32x4_add(n, f32x4_splat(ROUND)), i32x4_splat(127)), 23);
         zero_below(v: v128, limit: v128, r: v128) -> v128 = v128_andnot(r, f32x4_lt(v, limit));
@@ -209,8 +216,8 @@ impl<const MODE: u8> Lanes for Wasm<MODE> {
             f32x4_extract_lane::<0>(v) + f32x4_extract_lane::<1>(v)
         };
         max_lane(v: v128) -> f32 = {
-            let v = f32x4_pmax(v, i32x4_shuffle::<2, 3, 0, 1>(v, v));
-            f32x4_extract_lane::<0>(f32x4_pmax(v, i32x4_shuffle::<1, 0, 3, 2>(v, v)))
+            let v = larger(v, i32x4_shuffle::<2, 3, 0, 1>(v, v));
+            f32x4_extract_lane::<0>(larger(v, i32x4_shuffle::<1, 0, 3, 2>(v, v)))
         };
         abs_max_bits(v: v128, max: v128) -> v128 = i32x4_max(v128_and(v, i32x4_splat(i32::MAX)), max);
         max_bits(v: v128) -> u32 = {
