@@ -214,6 +214,26 @@ impl Runner {
         }
     }
 
+    /// Tells that the last step took so many seconds from [`submit`](Runner::submit) to its results: devices that must not
+    /// be kept busy for long at a time learn from it how much they are given at once.
+    pub fn took(&mut self, seconds: f64) {
+        match self {
+            Runner::Cpu(_) => {}
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.took(seconds),
+        }
+        let _ = seconds;
+    }
+
+    /// Rows that a step should have at most, so that the device is not kept busy for long at a time.
+    pub fn brisk_rows(&self) -> usize {
+        match self {
+            Runner::Cpu(_) => usize::MAX,
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.brisk_rows(),
+        }
+    }
+
     /// What the runner has room for.
     pub fn options(&self) -> RunnerOptions {
         match self {

@@ -56,12 +56,17 @@ fn tolerance(case: &Case, forms: Forms) -> f64 {
 }
 
 fn examine(options: &GpuOptions) {
+    examine_cases(options, cases(), 100);
+}
+
+/// Examines these cases, of which there must be more than `at_least`.
+fn examine_cases(options: &GpuOptions, cases: impl IntoIterator<Item = Case>, at_least: usize) {
     let Some(device) = gpu(options) else { return };
     let forms = options.forms.unwrap_or(Forms::BASE);
     let truth = truth();
     let mut faults = Vec::new();
     let mut n = 0;
-    for case in cases() {
+    for case in cases {
         let want = case.run(&truth);
         let got = case.run(&device);
         let (error, most) = (relative_error(&got, &want), tolerance(&case, forms));
@@ -70,7 +75,7 @@ fn examine(options: &GpuOptions) {
             faults.push(format!("{} ({}): relative error {error:e} above {most:e}", case.op.name(), case.name));
         }
     }
-    assert!(n > 100, "only {n} cases");
+    assert!(n > at_least, "only {n} cases");
     assert!(faults.is_empty(), "{} of {n} on {}:\n  {}", faults.len(), device.name(), faults.join("\n  "));
 }
 
@@ -87,6 +92,15 @@ fn subgroup_and_half_forms_compute_what_the_definition_says() {
 #[test]
 fn byte_forms_compute_what_the_definition_says() {
     examine(&with_forms("base+dot4"));
+}
+
+/// On adapters that have cooperative matrices of 8 x 8: Apple's, and software ones. Others are skipped, and say why.
+#[test]
+fn matrix_forms_compute_what_the_definition_says() {
+    for forms in ["base+coopmat", "base+f16+coopmat"] {
+        let products = cases().into_iter().filter(|case| case.op == OpKind::Linear);
+        examine_cases(&with_forms(forms), products, 20);
+    }
 }
 
 /// Attention over 2,000 positions: four chunks of rows, then two sequences row by row, whose positions are split over

@@ -136,3 +136,32 @@ fn a_decode_step_costs_the_host_little() {
     println!("a decode step costs the host {best:.0} us");
     assert!(best <= MOST_MICROSECONDS, "{best} us");
 }
+
+#[test]
+fn a_slow_device_is_given_less_at_once() {
+    let mut runner = Arc::new(Gpu::noop().unwrap()).prepare(Arc::new(plan([DType::Q4_0; 3])), OPTIONS).unwrap();
+    let mut prompt = Inputs { tables: vec![(0..64).collect()], outputs: vec![511], ..Inputs::default() };
+    for position in 0..512 {
+        prompt.push(5, position, 0);
+    }
+    assert!(runner.brisk_rows() >= 512, "a device that was not measured takes whole chunks");
+    runner.submit(&prompt).unwrap().wait().unwrap();
+    // About 1.2e12 operations: 120 G a second.
+    runner.took(10.0);
+    let slow = runner.brisk_rows();
+    assert!((100..=800).contains(&slow), "{slow} rows");
+    // Ten times slower, and such that no dispatch of 16 rows fits.
+    runner.submit(&prompt).unwrap().wait().unwrap();
+    runner.took(100.0);
+    assert!((16..slow / 5).contains(&runner.brisk_rows()), "{} rows", runner.brisk_rows());
+    // Steps of one row are another kind and change nothing.
+    let before = runner.brisk_rows();
+    runner.submit(&one_row(600)).unwrap().wait().unwrap();
+    runner.took(0.001);
+    assert_eq!(runner.brisk_rows(), before);
+    for _ in 0..12 {
+        runner.submit(&prompt).unwrap().wait().unwrap();
+        runner.took(0.1);
+    }
+    assert!(runner.brisk_rows() >= 512, "a fast device is found out: {} rows", runner.brisk_rows());
+}

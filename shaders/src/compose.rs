@@ -42,6 +42,9 @@ pub(crate) fn compose(
     if features.contains(&"F16") {
         wgsl.push_str("enable f16;\n");
     }
+    if features.contains(&"COOPMAT") {
+        wgsl.push_str("enable wgpu_cooperative_matrix;\n");
+    }
     if target == Target::Tint && features.contains(&"SUBGROUPS") {
         wgsl.push_str("enable subgroups;\n");
     }

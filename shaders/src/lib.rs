@@ -4,7 +4,7 @@
 //! by an ordinary test (`tests/validate.rs`). The rules of the files:
 //!
 //! - One kernel per file in `kernels/`, shared code in `lib/` by `#import name`, each at most once.
-//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, a block type, or a fusion (`NORM`, `GLU`, `ADD`, `BIAS`).
+//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, `COOPMAT`, a block type, or a fusion (`NORM`, `GLU`, `ADD`, `BIAS`).
 //! - Numbers are `const` lines put before the text: `WG` and the like from the caller, [`STEP`] always.
 //! - Binding 0 is the uniform `p: Params` (fields of four bytes), binding 1 the step's inputs. The engine finds bindings
 //!   and parameters by their names in [`Composed`]; no second list of them exists.
@@ -108,7 +108,7 @@ macro_rules! files {
 
 /// Every kernel: its name and its source.
 pub const KERNELS: &[(&str, &str)] = files!("kernels":
-    "add" "attend_merge" "attend_tile" "attend_vec" "embed" "glu" "kv_write" "linear_mat" "linear_vec" "mask" "norm"
+    "add" "attend_merge" "attend_tile" "attend_vec" "embed" "glu" "kv_write" "linear_coop" "linear_mat" "linear_vec" "mask" "norm"
     "penalise" "pick" "quantise" "rope" "rope_kv" "take_rows" "top_k");
 
 const LIBRARY: &[(&str, &str)] = files!("lib":

@@ -85,7 +85,13 @@ pub fn permutations() -> Vec<Permutation> {
         for features in each(sets, &["F16"]) {
             add("linear_mat", [&[*dtype][..], &features].concat(), &[]);
         }
+        for features in each(&[&[], &["BIAS"], &["GLU"], &["GLU", "BIAS"], &["ADD"], &["ADD", "BIAS"]], &["F16"]) {
+            add("linear_coop", [&[*dtype, "COOPMAT"][..], &features].concat(), &[("WG", 256)]);
+        }
         if plain {
+            for features in [&["RAGGED"][..], &["RAGGED", "BIAS"], &["RAGGED", "ADD"], &["RAGGED", "GLU"]] {
+                add("linear_coop", [&[*dtype, "COOPMAT"][..], features].concat(), &[("WG", 256)]);
+            }
             for features in [&["RAGGED"][..], &["RAGGED", "BIAS"], &["RAGGED", "ADD"], &["RAGGED", "GLU"]] {
                 add("linear_vec", [&[*dtype][..], features].concat(), &[("WG", 64), ("ROWS", 8)]);
                 add("linear_mat", [&[*dtype][..], features].concat(), &[]);

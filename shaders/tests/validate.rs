@@ -15,6 +15,8 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 const MAX_STORAGE_BUFFERS: usize = 8;
 const MAX_WORKGROUP_BYTES: u32 = 16_384;
 const MAX_INVOCATIONS: u32 = 256;
+/// What every device with cooperative matrices has; pages have none.
+const MAX_NATIVE_WORKGROUP_BYTES: u32 = 32_768;
 
 fn check(permutation: &Permutation) -> Result<(), String> {
     let Permutation { kernel, features, consts } = permutation;
@@ -25,6 +27,10 @@ fn check(permutation: &Permutation) -> Result<(), String> {
     if features.contains(&"F16") {
         wanted |= Capabilities::SHADER_FLOAT16;
     }
+    let coop = features.contains(&"COOPMAT");
+    if coop {
+        wanted |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP;
+    }
     if features.contains(&"SUBGROUPS") {
         wanted |= Capabilities::SUBGROUP;
     }
@@ -33,11 +39,11 @@ fn check(permutation: &Permutation) -> Result<(), String> {
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|e| e.emit_to_string(&composed.wgsl))?;
-    check_limits(&module, &composed.bindings)?;
-    translate(&module, &info)
+    check_limits(&module, &composed.bindings, if coop { MAX_NATIVE_WORKGROUP_BYTES } else { MAX_WORKGROUP_BYTES })?;
+    translate(&module, &info, !coop)
 }
 
-fn check_limits(module: &naga::Module, bindings: &[ir_shaders::Binding]) -> Result<(), String> {
+fn check_limits(module: &naga::Module, bindings: &[ir_shaders::Binding], most_shared: u32) -> Result<(), String> {
     let storage = bindings.iter().filter(|b| b.access != Access::Uniform).count();
     if storage > MAX_STORAGE_BUFFERS {
         return Err(format!("{storage} storage buffers"));
@@ -50,7 +56,7 @@ fn check_limits(module: &naga::Module, bindings: &[ir_shaders::Binding]) -> Resu
     layouter.update(module.to_ctx()).map_err(|e| e.to_string())?;
     let shared = module.global_variables.iter().filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup);
     let bytes: u32 = shared.map(|(_, v)| layouter[v.ty].size).sum();
-    if bytes > MAX_WORKGROUP_BYTES {
+    if bytes > most_shared {
         return Err(format!("{bytes} bytes of workgroup memory"));
     }
     let [x, y, z] = module.entry_points[0].workgroup_size;
@@ -60,12 +66,16 @@ fn check_limits(module: &naga::Module, bindings: &[ir_shaders::Binding]) -> Resu
     Ok(())
 }
 
-fn translate(module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
-    let options = spv::Options { lang_version: (1, 3), ..Default::default() };
+/// `hlsl`: naga knows no cooperative matrices there, and wgpu offers none on DX12.
+fn translate(module: &naga::Module, info: &ModuleInfo, hlsl: bool) -> Result<(), String> {
+    let options = spv::Options { lang_version: if hlsl { (1, 3) } else { (1, 6) }, ..Default::default() };
     spv::write_vec(module, info, &options, None).map_err(|e| format!("SPIR-V: {e}"))?;
     let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
     let pipeline = msl::PipelineOptions::default();
     msl::write_string(module, info, &options, &pipeline).map_err(|e| format!("MSL: {e}"))?;
+    if !hlsl {
+        return Ok(());
+    }
     let options =
         hlsl::Options { shader_model: hlsl::ShaderModel::V6_4, fake_missing_bindings: true, ..Default::default() };
     let mut text = String::new();

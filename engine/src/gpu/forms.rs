@@ -11,15 +11,17 @@ pub struct Forms {
     pub subgroups: bool,
     /// Activations as blocks of signed bytes in products of few rows.
     pub dot4: bool,
+    /// Products of many rows by cooperative matrices, which wgpu calls experimental: only where it is asked for.
+    pub coopmat: bool,
     /// Neighbouring ops as one kernel.
     pub fuse: bool,
 }
 
 impl Forms {
     /// Nothing beyond WebGPU's defaults; ops are still fused.
-    pub const BASE: Forms = Forms { f16: false, subgroups: false, dot4: false, fuse: true };
+    pub const BASE: Forms = Forms { f16: false, subgroups: false, dot4: false, coopmat: false, fuse: true };
 
-    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `unfused`.
+    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`, `unfused`.
     ///
     /// # Errors
     /// Names a word that is no form.
@@ -31,10 +33,11 @@ impl Forms {
                 "f16" => forms.f16 = true,
                 "subgroups" => forms.subgroups = true,
                 "dot4" => forms.dot4 = true,
+                "coopmat" => forms.coopmat = true,
                 "unfused" => forms.fuse = false,
                 _ => {
                     return Err(Error::request(format!(
-                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, unfused, joined by +"
+                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, unfused, joined by +"
                     )));
                 }
             }
@@ -46,9 +49,13 @@ impl Forms {
 impl std::fmt::Display for Forms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("base")?;
-        for (on, name) in
-            [(self.f16, "f16"), (self.subgroups, "subgroups"), (self.dot4, "dot4"), (!self.fuse, "unfused")]
-        {
+        for (on, name) in [
+            (self.f16, "f16"),
+            (self.subgroups, "subgroups"),
+            (self.dot4, "dot4"),
+            (self.coopmat, "coopmat"),
+            (!self.fuse, "unfused"),
+        ] {
             if on {
                 write!(f, "+{name}")?;
             }

@@ -5,11 +5,13 @@
 mod copy;
 mod cost;
 mod dispatch;
+mod experimental;
 mod forms;
 mod kernels;
 mod lower;
 mod memory;
 mod open;
+mod pace;
 mod parts;
 mod planes;
 mod readback;
@@ -125,12 +127,6 @@ impl Gpu {
     /// Bytes that one binding may have.
     fn max_binding(&self) -> u64 {
         self.max_binding
-    }
-
-    /// Arithmetic operations that one submission may take: at 500 G/s half a second natively, 50 ms in a page.
-    fn work_per_submit(&self) -> u64 {
-        let default = if cfg!(target_arch = "wasm32") { 25_000_000_000 } else { 250_000_000_000 };
-        self.options.work_per_submit.unwrap_or(default)
     }
 
     fn memory_budget(&self) -> Option<u64> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::Forms;
+use super::{Forms, experimental};
 use crate::error::{Error, Result};
 
 /// How a GPU is to be opened.
@@ -16,8 +16,8 @@ pub struct GpuOptions {
     pub max_part: Option<u64>,
     /// Bytes of device memory that a runner may take; no limit where `None`.
     pub memory: Option<u64>,
-    /// Arithmetic operations that one submission may take, so that watchdogs and compositors are not kept waiting; half a
-    /// second of a slow GPU natively and a twentieth of that in a page where `None`.
+    /// Arithmetic operations that one submission may take, so that watchdogs and compositors are not kept waiting. Where
+    /// `None`, what the device was measured to do in a quarter of a second natively and in 25 ms in a page.
     pub work_per_submit: Option<u64>,
     /// The host adds `subgroups` to what the browser is asked for, since wgpu does not pass that wish on. Only for an
     /// adapter that has them.
@@ -173,6 +173,10 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
         false => (offered & wanted, adapter.limits()),
     };
     let forms = options.forms.unwrap_or(if options.default_limits { Forms::BASE } else { description.forms });
+    let (features, experimental_features) = match forms.coopmat {
+        true => (features | experimental::features(&adapter, &description, forms, &limits)?, experimental::enabled()),
+        false => (features, wgpu::ExperimentalFeatures::disabled()),
+    };
     for (on, feature, name) in [
         (forms.f16, wgpu::Features::SHADER_F16, "f16 arithmetic"),
         (forms.subgroups && !options.host_subgroups, wgpu::Features::SUBGROUP, "subgroups"),
@@ -185,6 +189,7 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
         label: Some("ir"),
         required_features: features,
         required_limits: limits.clone(),
+        experimental_features,
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
     };

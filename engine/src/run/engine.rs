@@ -73,6 +73,8 @@ pub struct Engine {
     device: Device,
     runner: Runner,
     steps: Steps,
+    /// When the step under way was submitted.
+    begun: Option<f64>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -118,7 +120,7 @@ impl Engine {
         if device.picks() {
             steps.let_device_pick();
         }
-        Engine { model, device: device.clone(), runner, steps }
+        Engine { model, device: device.clone(), runner, steps, begun: None }
     }
 
     /// The model.
@@ -176,7 +178,10 @@ impl Engine {
     /// [`Error::Lost`] where [`Engine::recover`] helps, others where the device failed.
     pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
         match self.steps.begin(now) {
-            Some(inputs) => self.runner.submit(inputs).map(Some),
+            Some(inputs) => {
+                self.begun = Some(now);
+                self.runner.submit(inputs).map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -186,6 +191,10 @@ impl Engine {
     /// # Errors
     /// Where the results do not belong to the step.
     pub fn finish(&mut self, output: Output, now: f64) -> Result<Vec<Event>> {
+        if let Some(begun) = self.begun.take() {
+            self.runner.took(now - begun);
+            self.steps.set_brisk_rows(self.runner.brisk_rows());
+        }
         self.steps.finish(&output.logits, &output.picked, now)
     }
 

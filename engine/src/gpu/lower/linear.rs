@@ -84,6 +84,10 @@ impl Lowering<'_> {
             let ranges = if job.glu { part.ranges[..1].to_vec() } else { part.joined() };
             for range in ranges {
                 self.linear_vec(job, rows, (index, part), range, bytes, ragged, out);
+                if self.forms.coopmat {
+                    out.push(self.linear_coop(job, rows, (index, part), range, ragged));
+                    continue;
+                }
                 for (tall, when) in [(false, FEW + 1..=TALL - 1), (true, TALL..=usize::MAX)] {
                     out.push(self.linear_mat(job, rows, (index, part), range, ragged, (tall, when)));
                 }
@@ -191,6 +195,14 @@ impl Lowering<'_> {
         let grid = Grid { count: Count::Rows(rows), block: if tall { 64 } else { 32 }, times, per: 1 };
         let work = self.work(job, range);
         Dispatch { key, bindings, params, grid, when: (rows, when), op: 0, work }
+    }
+
+    fn linear_coop(&self, job: &Product, rows: Rows, part: (usize, &Part), range: RowRange, ragged: bool) -> Dispatch {
+        // The same operands by the same names; a workgroup of at least 4 subgroups for each 32 rows.
+        let mut dispatch = self.linear_mat(job, rows, part, range, ragged, (false, MANY));
+        dispatch.key.features.push("COOPMAT");
+        dispatch.key = Key { kernel: "linear_coop", consts: vec![("WG", 256)], ..dispatch.key };
+        dispatch
     }
 
     fn quantise(&self, job: &Product, rows: Rows, cols: usize) -> Dispatch {

@@ -167,6 +167,8 @@ struct Trace {
     steps: Steps,
     device: FakeDevice,
     limits: Limits,
+    /// Rows of a step that the device asked for.
+    brisk: usize,
     requests: BTreeMap<SeqId, Request>,
     answers: BTreeMap<SeqId, Answer>,
 }
@@ -190,6 +192,7 @@ impl Trace {
             steps,
             device: FakeDevice::new(n_pages),
             limits,
+            brisk: usize::MAX,
             requests: BTreeMap::new(),
             answers: BTreeMap::new(),
         }
@@ -209,6 +212,7 @@ impl Trace {
     fn check_step(&self, inputs: &Inputs) {
         let Limits { rows, chunk, seqs, context, .. } = self.limits;
         inputs.check(N_VOCAB, self.device.places.len() / PAGE).unwrap();
+        let rows = rows.min(self.brisk.max(seqs));
         assert!(inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() <= seqs);
         assert!(inputs.outputs.is_sorted() && inputs.positions.iter().all(|p| (*p as usize) < context));
         for seq in 0..inputs.tables.len() as u32 {
@@ -221,6 +225,10 @@ impl Trace {
 
     fn step(&mut self, totals: &mut Totals) {
         let oldest = self.unfinished().next();
+        if self.rng.below(10) == 0 {
+            self.brisk = 1 + self.rng.below(40);
+            self.steps.set_brisk_rows(self.brisk);
+        }
         let inputs = self.steps.begin(0.0).cloned();
         self.steps.scheduler().check();
         let Some(inputs) = inputs else {
