@@ -14,6 +14,7 @@ async function folder(create) {
     return await root.getDirectoryHandle(FOLDER, { create });
   } catch (cause) {
     if (cause?.name === 'NotFoundError') return null;
+    if (cause?.name === 'QuotaExceededError') throw refused(cause);
     const sentence = 'this browser keeps nothing for this page (a private window, perhaps)';
     throw new IrError('storage', sentence, { cause });
   }
@@ -102,7 +103,9 @@ export class Writer {
     writer.dir = dir;
     writer.key = key;
     writer.record = { ...record, added: Date.now(), complete: false };
-    const handle = await dir.getFileHandle(`${key}.gguf`, { create: true });
+    const handle = await dir.getFileHandle(`${key}.gguf`, { create: true }).catch((cause) => {
+      throw refused(cause);
+    });
     try {
       writer.file = await handle.createSyncAccessHandle();
     } catch (cause) {

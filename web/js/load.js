@@ -8,7 +8,7 @@ import { choose, start } from './module.js';
 import { PIECE, UrlSource, blobSource } from './source.js';
 
 /** Bytes between two waits for the device and looks at the queue. */
-const TURN = 8 << 20;
+const TURN = 2 << 20;
 
 /** Chooses between GPU and CPU: `{gpu, notice}`. */
 async function chooseDevice(device) {
