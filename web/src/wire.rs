@@ -102,11 +102,15 @@ impl Generate {
     }
 }
 
-/// Reads JSON that JavaScript sent.
+/// Reads a JSON object that JavaScript sent.
 ///
 /// # Errors
 /// [`Error::Request`] with what does not fit.
 pub fn read<T: DeserializeOwned>(json: &str) -> Result<T> {
+    // Else a list would be taken for the fields in their order.
+    if !json.trim_start().starts_with('{') {
+        return Err(Error::request("the options do not fit: they are no object"));
+    }
     serde_json::from_str(json).map_err(|error| Error::request(format!("the options do not fit: {error}")))
 }
 
