@@ -39,5 +39,5 @@ pub mod text;
 pub use device::Device;
 pub use error::{Error, Result};
 pub use model::Model;
-pub use run::{Engine, EngineOptions, Event, Request, Sampling, Session};
+pub use run::{EmbedRequest, Engine, EngineOptions, Event, Request, Sampling, Session};
 pub use text::Tokenizer;
