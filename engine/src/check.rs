@@ -112,7 +112,9 @@ fn read_from_before(plan: &Plan, ops: Range<usize>) -> Vec<Slot> {
 /// Slots that the ops write and that later ops, or the caller, read.
 fn left_behind(plan: &Plan, ops: Range<usize>) -> Vec<Slot> {
     let later = &plan.ops[ops.end..];
-    let needed = |slot: &Slot| *slot == plan.logits || plan.pooled == Some(*slot) || later.iter().any(|e| e.op.reads().contains(slot));
+    let needed = |slot: &Slot| {
+        *slot == plan.logits || plan.pooled == Some(*slot) || later.iter().any(|e| e.op.reads().contains(slot))
+    };
     let mut left: Vec<Slot> = plan.ops[ops].iter().filter_map(|e| e.op.writes()).filter(needed).collect();
     left.sort_unstable();
     left.dedup();

@@ -39,7 +39,10 @@ impl Keys<'_> {
     fn pooling(&self) -> Result<Pooling> {
         let Some(id) = self.opt_u32("pooling_type")? else { return Ok(Pooling::None) };
         Pooling::ALL.get(id as usize).copied().ok_or_else(|| {
-            Error::unsupported(format!("metadata key {:?} is {id}, a kind of pooling that is not known", self.key("pooling_type")))
+            Error::unsupported(format!(
+                "metadata key {:?} is {id}, a kind of pooling that is not known",
+                self.key("pooling_type")
+            ))
         })
     }
 

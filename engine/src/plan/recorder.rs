@@ -224,7 +224,8 @@ impl Recorder {
             Op::Pool { out, .. } => Some(out),
             _ => None,
         });
-        let (buffer_of, buffers): (Vec<usize>, Vec<BufferInfo>) = slots::assign(&self.ops, &self.shapes, logits, pooled);
+        let (buffer_of, buffers): (Vec<usize>, Vec<BufferInfo>) =
+            slots::assign(&self.ops, &self.shapes, logits, pooled);
         let slots = self.shapes.iter().zip(buffer_of);
         Plan {
             slots: slots.map(|(s, buffer)| SlotInfo { rows: s.rows, cols: s.cols, buffer }).collect(),

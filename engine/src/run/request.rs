@@ -57,9 +57,9 @@ impl EmbedRequest {
     pub fn check(&self, n_vocab: usize, width: usize) -> Result<()> {
         check_prompt(&self.prompt, n_vocab)?;
         match self.dimensions.filter(|n| !(1..=width).contains(n)) {
-            Some(n) => {
-                Err(Error::request(format!("dimensions is {n}: the model's embeddings have {width}, ask for 1 to {width}")))
-            }
+            Some(n) => Err(Error::request(format!(
+                "dimensions is {n}: the model's embeddings have {width}, ask for 1 to {width}"
+            ))),
             None => Ok(()),
         }
     }

@@ -241,7 +241,7 @@ impl Trace {
             }
             _ => {
                 let logits = self.device.step(&inputs);
-                self.steps.finish(&logits, &[], 0.0).unwrap()
+                self.steps.finish(&output(logits), 0.0).unwrap()
             }
         };
         self.steps.scheduler().check();
