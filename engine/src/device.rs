@@ -6,7 +6,7 @@ use crate::cpu::{Cpu, CpuRunner};
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, GpuReadback, GpuRunner, Results};
-use crate::plan::{Inputs, Plan, Rows, Slot};
+use crate::plan::{Inputs, Plan, Rows, Slot, WeightId};
 pub use crate::plan::{KvKind, RunnerOptions};
 #[cfg(feature = "gpu")]
 use crate::plan::{TOP, Want};
@@ -58,6 +58,16 @@ impl Device {
             Device::Cpu(_) => usize::MAX,
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.max_pages(plan, kv),
+        }
+    }
+
+    /// Whether weights go to the device, and can be fed to a [`Runner`] piece by piece. Otherwise they are read from the plan
+    /// where they are.
+    pub fn takes_weights(&self) -> bool {
+        match self {
+            Device::Cpu(_) => false,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(_) => true,
         }
     }
 
@@ -159,6 +169,72 @@ impl Runner {
             Runner::Cpu(runner) => Ok(runner.slot(slot, inputs).to_vec()),
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => Ok(runner.slot(slot, inputs)?.wait()?.values),
+        }
+    }
+
+    /// Takes bytes of a weight's segment that the plan does not hold, from `offset` on; those before must have come.
+    ///
+    /// # Errors
+    /// [`Error::Request`] on a device that takes no weights or where bytes were left out, or what the device says.
+    pub fn feed(&mut self, weight: WeightId, segment: usize, offset: u64, bytes: &[u8]) -> Result<()> {
+        match self {
+            Runner::Cpu(_) => Err(Error::request(format!(
+                "weight {} from {offset}, {} bytes: a processor reads weights from the plan (segment {segment})",
+                weight.0,
+                bytes.len()
+            ))),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.feed(weight, segment, offset, bytes),
+        }
+    }
+
+    /// Ends the feeding of weights. `plan` may differ from the runner's in its rotation frequencies, whose factors may have
+    /// come last.
+    ///
+    /// # Errors
+    /// Where a weight was begun and not ended, `plan` differs otherwise, or the device failed.
+    pub fn fed(&mut self, plan: &Arc<Plan>) -> Result<()> {
+        match self {
+            Runner::Cpu(_) => {}
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => {
+                runner.fed()?;
+                runner.set_ropes(Arc::clone(plan))?;
+            }
+        }
+        let _ = plan;
+        Ok(())
+    }
+
+    /// What was fed so far is on the device, and its staging memory is given back: to be awaited now and then in a page.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub async fn settled(&self) -> Result<()> {
+        match self {
+            Runner::Cpu(_) => Ok(()),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.settled().await,
+        }
+    }
+
+    /// Tells that the last step took so many seconds from [`submit`](Runner::submit) to its results: devices that must not
+    /// be kept busy for long at a time learn from it how much they are given at once.
+    pub fn took(&mut self, seconds: f64) {
+        match self {
+            Runner::Cpu(_) => {}
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.took(seconds),
+        }
+        let _ = seconds;
+    }
+
+    /// Rows that a step should have at most, so that the device is not kept busy for long at a time.
+    pub fn brisk_rows(&self) -> usize {
+        match self {
+            Runner::Cpu(_) => usize::MAX,
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.brisk_rows(),
         }
     }
 

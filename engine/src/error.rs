@@ -40,6 +40,9 @@ pub enum Error {
     /// A device is gone, and everything on it: a driver was reset, a page's GPU process ended. It can be opened again.
     #[error("the device was lost ({0}): open it again and compute anew")]
     Lost(String),
+    /// The weights are not at hand: they arrived in pieces and went to a device that is gone. The file is to be fed anew.
+    #[error("{0}: load the model again")]
+    Reload(&'static str),
 }
 
 /// A result with the engine's [`Error`].

@@ -29,6 +29,7 @@ pub mod error;
 pub mod file;
 #[cfg(feature = "gpu")]
 pub mod gpu;
+pub mod load;
 pub mod meta;
 pub mod model;
 pub mod plan;
@@ -38,6 +39,7 @@ pub mod text;
 
 pub use device::Device;
 pub use error::{Error, Result};
+pub use load::{LoadOptions, Loader};
 pub use model::Model;
 pub use run::{EmbedRequest, Engine, EngineOptions, Event, Request, Sampling, Session};
 pub use text::Tokenizer;

@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ir_engine::bytes::Bytes;
 use ir_engine::dtype::DType;
 use ir_engine::error::Result;
-use ir_engine::file::{GgufWriter, ModelFile, Placement, PushReader};
+use ir_engine::file::{GgufWriter, ModelFile, Placement, PushReader, Table};
 use ir_engine::meta::MetaBuilder;
 
 fn meta() -> MetaBuilder {
@@ -96,7 +97,7 @@ fn push(bytes: &[u8], sizes: &[usize]) -> Result<(Vec<String>, Vec<Vec<u8>>)> {
     let mut at = 0;
     for size in sizes.iter().cycle() {
         let end = bytes.len().min(at + size);
-        reader.feed(at as u64, &bytes[at..end], &mut |piece| {
+        reader.feed(at as u64, &bytes[at..end], &mut |_, piece| {
             tensors.resize(tensors.len().max(piece.tensor + 1), Vec::new());
             assert_eq!(tensors[piece.tensor].len() as u64, piece.offset, "pieces come in order");
             tensors[piece.tensor].extend(piece.bytes);
@@ -130,7 +131,7 @@ fn a_feed_repeats_but_never_skips() {
     let bytes = to_vec(&writer(meta()));
     let mut reader = PushReader::new(bytes.len() as u64);
     let mut n = 0;
-    let mut count = |piece: Placement<'_>| {
+    let mut count = |_: &Arc<Table>, piece: Placement<'_>| {
         n += piece.bytes.len();
         Ok(())
     };
@@ -138,16 +139,16 @@ fn a_feed_repeats_but_never_skips() {
     reader.feed(0, &bytes[..half], &mut count).unwrap();
     assert_eq!(reader.position(), half as u64);
     assert_eq!(reader.table().unwrap().tensors().len(), SHAPES.len());
-    reader.feed(0, &bytes[..half], &mut |_| panic!("these bytes were handed on before")).unwrap();
+    reader.feed(0, &bytes[..half], &mut |_, _| panic!("these bytes were handed on before")).unwrap();
     reader.feed(10, &bytes[10..half + 10], &mut count).unwrap();
-    let error = reader.feed(half as u64 + 11, &bytes[half + 11..], &mut |_| Ok(())).unwrap_err();
+    let error = reader.feed(half as u64 + 11, &bytes[half + 11..], &mut |_, _| Ok(())).unwrap_err();
     assert!(error.to_string().contains("are due"), "{error}");
-    assert!(reader.feed(half as u64 + 10, &bytes[half + 10..], &mut |_| Ok(())).is_err());
+    assert!(reader.feed(half as u64 + 10, &bytes[half + 10..], &mut |_, _| Ok(())).is_err());
     assert!(n > 0);
     let mut reader = PushReader::new(bytes.len() as u64 - 1);
-    assert!(reader.feed(0, &bytes, &mut |_| Ok(())).unwrap_err().to_string().contains("more bytes"));
+    assert!(reader.feed(0, &bytes, &mut |_, _| Ok(())).unwrap_err().to_string().contains("more bytes"));
     let mut reader = PushReader::new(bytes.len() as u64);
-    reader.feed(0, &bytes[..half], &mut |_| Ok(())).unwrap();
+    reader.feed(0, &bytes[..half], &mut |_, _| Ok(())).unwrap();
     let error = reader.finish().unwrap_err().to_string();
     assert!(error.contains(&format!("{} of its {} bytes are missing", bytes.len() - half, bytes.len())), "{error}");
     assert!(PushReader::new(0).finish().unwrap_err().to_string().contains("empty"));
@@ -164,12 +165,12 @@ fn a_file_above_4_gib_is_pushed_through() {
     let header = writer.header();
     let mut reader = PushReader::new(writer.byte_len());
     let mut filled = [0u64; 3];
-    reader.feed(0, &header, &mut |_| Ok(())).unwrap();
+    reader.feed(0, &header, &mut |_, _| Ok(())).unwrap();
     let chunk = vec![0; 32 << 20];
     while reader.missing() > 0 {
         let n = reader.missing().min(chunk.len() as u64) as usize;
         reader
-            .feed(reader.position(), &chunk[..n], &mut |piece| {
+            .feed(reader.position(), &chunk[..n], &mut |_, piece| {
                 assert_eq!(piece.offset, filled[piece.tensor]);
                 filled[piece.tensor] += piece.bytes.len() as u64;
                 Ok(())

@@ -17,7 +17,7 @@ use ir_engine::dtype::DType;
 use ir_engine::error::Result;
 use ir_engine::gpu::Gpu;
 use ir_engine::plan::{
-    Act, Inputs, KvShape, NormKind, Plan, Recorder, RopeStyle, RopeTable, Segment, Slot, Weight, WeightId,
+    Act, Inputs, KvShape, NormKind, Plan, Pool, Recorder, RopeStyle, RopeTable, Rows, Segment, Slot, Weight, WeightId,
 };
 
 /// A Llama of 1B parameters: 16 layers, 32 heads of 64 over 8 of keys and values.
@@ -83,6 +83,11 @@ fn plan(qkv: [DType; 3]) -> Plan {
     let inv_freq = vec![0.5; 32];
     let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
     (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope).unwrap());
+    rec.only_with(Rows::Pools, |rec| {
+        let normed = norm(rec, x)?;
+        rec.pool(normed)
+    })
+    .unwrap();
     let taken = rec.take_rows(x).unwrap();
     let logits = rec
         .fuse(|rec| {
@@ -115,6 +120,12 @@ fn a_decode_step_takes_few_dispatches() {
                 "{types:?} at position {position}: {n} dispatches, {:.2} per layer",
                 (n - 3) as f64 / LAYERS as f64
             );
+            // An embedding takes a norm and a mean more, and no head: the row's and the product.
+            let mut pooled = one_row(position);
+            pooled.pools = vec![Pool { first: 0, rows: 1 }];
+            assert_eq!(runner.n_dispatches(&pooled), n + 2);
+            pooled.outputs.clear();
+            assert_eq!(runner.n_dispatches(&pooled), n);
         }
     }
 }
@@ -135,4 +146,33 @@ fn a_decode_step_costs_the_host_little() {
     }
     println!("a decode step costs the host {best:.0} us");
     assert!(best <= MOST_MICROSECONDS, "{best} us");
+}
+
+#[test]
+fn a_slow_device_is_given_less_at_once() {
+    let mut runner = Arc::new(Gpu::noop().unwrap()).prepare(Arc::new(plan([DType::Q4_0; 3])), OPTIONS).unwrap();
+    let mut prompt = Inputs { tables: vec![(0..64).collect()], outputs: vec![511], ..Inputs::default() };
+    for position in 0..512 {
+        prompt.push(5, position, 0);
+    }
+    assert!(runner.brisk_rows() >= 512, "a device that was not measured takes whole chunks");
+    runner.submit(&prompt).unwrap().wait().unwrap();
+    // About 1.2e12 operations: 120 G a second.
+    runner.took(10.0);
+    let slow = runner.brisk_rows();
+    assert!((100..=800).contains(&slow), "{slow} rows");
+    // Ten times slower, and such that no dispatch of 16 rows fits.
+    runner.submit(&prompt).unwrap().wait().unwrap();
+    runner.took(100.0);
+    assert!((16..slow / 5).contains(&runner.brisk_rows()), "{} rows", runner.brisk_rows());
+    // Steps of one row are another kind and change nothing.
+    let before = runner.brisk_rows();
+    runner.submit(&one_row(600)).unwrap().wait().unwrap();
+    runner.took(0.001);
+    assert_eq!(runner.brisk_rows(), before);
+    for _ in 0..12 {
+        runner.submit(&prompt).unwrap().wait().unwrap();
+        runner.took(0.1);
+    }
+    assert!(runner.brisk_rows() >= 512, "a fast device is found out: {} rows", runner.brisk_rows());
 }

@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["model", "cpu", "gpu"],
     &["device"],
     &["run", "check"],
+    &["load"],
     &["lib"],
 ];
 

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod compute;
 mod devices;
+mod embed;
 mod failure;
 mod info;
 mod list;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::info(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
+        Command::Embed(args) => embed::embed(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Check(args) => check::check(&args),

@@ -1,1 +1,48 @@
-//! The engine for web pages. Nothing is here yet; see the README for what works.
+//! `ir-web`: the engine as a WebAssembly module, called by `js/worker.js`. [`loading`] takes a file in pieces, [`host`]
+//! answers requests, [`wire`] is the JSON that crosses, [`fault`] the errors. What a web developer sees is JavaScript:
+//! `js/index.js`. Fetching, caching and workers are there too, not here.
+
+pub mod fault;
+pub mod host;
+pub mod loading;
+pub mod wire;
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Runs once, when the module starts: a panic becomes a JavaScript error with its sentence, instead of a bare trap.
+#[cfg(target_arch = "wasm32")]
+#[wasm_bindgen(start)]
+pub fn start() {
+    std::panic::set_hook(Box::new(|info| wasm_bindgen::throw_str(&format!("internal error: {info}"))));
+}
+
+/// Works for the CPU's pool, in a worker of its own on the same memory: `js/thread.js` calls it.
+#[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+#[wasm_bindgen]
+pub fn work() {
+    ir_engine::cpu::work();
+}
+
+/// What this build of the module can do: for its name in messages.
+#[wasm_bindgen]
+pub fn build() -> String {
+    let relaxed = if cfg!(target_feature = "relaxed-simd") { "relaxed SIMD" } else { "SIMD" };
+    let threads = if cfg!(target_feature = "atomics") { ", threads" } else { "" };
+    format!("{relaxed}{threads}")
+}
+
+/// The browser's clock.
+mod clock {
+    use wasm_bindgen::prelude::wasm_bindgen;
+
+    #[wasm_bindgen]
+    extern "C" {
+        #[wasm_bindgen(js_namespace = performance)]
+        fn now() -> f64;
+    }
+
+    /// Seconds from any start.
+    pub(crate) fn seconds() -> f64 {
+        now() / 1000.0
+    }
+}

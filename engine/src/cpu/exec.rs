@@ -31,6 +31,9 @@ impl CpuRunner {
     /// # Errors
     /// Where a size overflows, or a vector of the model cannot be decoded.
     pub fn new(cpu: Arc<Cpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<CpuRunner> {
+        if plan.weights.iter().flat_map(|w| &w.segments).any(|s| s.bytes.len() as u64 != s.n_bytes()) {
+            return Err(Error::Reload("the model's weights are not held here"));
+        }
         let too_big = || Error::limit("the model's buffers or cache exceed the address space");
         let mut buffers = Vec::new();
         for buffer in &plan.buffers {

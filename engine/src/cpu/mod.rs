@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 pub use exec::CpuRunner;
 pub use kernels::linear::Activations;
+#[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+pub use pool::work;
 
 use crate::error::Result;
 use pool::Pool;
@@ -18,9 +20,10 @@ use simd::Table;
 /// How the processor is to be used.
 #[derive(Debug, Clone, Default)]
 pub struct CpuOptions {
-    /// Threads, the calling one included; as many as there are cores where `None`.
+    /// Threads, the calling one included; as many as there are cores where `None`. WebAssembly does not know its cores
+    /// (one thread where `None`), and the page brings the others: see `cpu::work`.
     pub threads: Option<usize>,
-    /// Instruction set: `auto`, `scalar`, `avx2`, `avx512`, `neon`; `auto` where `None`.
+    /// Instruction set: `auto`, `scalar`, or one that [`simd::available`] has here; `auto` where `None`.
     pub simd: Option<String>,
     /// What quantised weights are multiplied with.
     pub activations: Activations,

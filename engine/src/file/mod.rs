@@ -10,7 +10,9 @@ mod table;
 mod tensor;
 mod write;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 pub use stream::{Placement, PushReader, Sink};
 pub use table::Table;
@@ -24,8 +26,17 @@ use crate::meta::{Meta, shown};
 /// A model file, or a split set of them, opened for reading.
 #[derive(Debug)]
 pub struct ModelFile {
-    table: Table,
-    parts: Vec<Bytes>,
+    table: Arc<Table>,
+    data: Data,
+}
+
+/// Where the tensors' bytes are.
+#[derive(Debug)]
+enum Data {
+    /// In the whole file, or in the parts of a split set.
+    Parts(Vec<Bytes>),
+    /// Of a file of `total` bytes that arrived in pieces: what was kept, by the tensors' indices.
+    Kept { total: u64, tensors: BTreeMap<usize, Bytes> },
 }
 
 impl ModelFile {
@@ -62,6 +73,23 @@ impl ModelFile {
         split::join(parts)
     }
 
+    /// A file of `total` bytes that arrived through a [`PushReader`], with the bytes of those tensors that were kept, by
+    /// their indices in the table. None at all is a file known by its header alone.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where a tensor's bytes have another length than the table says, [`Error::Unsupported`] for a part
+    /// of a split set.
+    pub fn from_pieces(table: Arc<Table>, total: u64, tensors: BTreeMap<usize, Bytes>) -> Result<ModelFile> {
+        split::whole(table.meta())?;
+        let wrong = |(index, bytes): &(&usize, &Bytes)| {
+            table.tensors().get(**index).is_none_or(|t| t.byte_len() != bytes.len() as u64)
+        };
+        if let Some((index, bytes)) = tensors.iter().find(wrong) {
+            return Err(Error::shape(format!("tensor {index} of the file is not {} bytes long", bytes.len())));
+        }
+        Ok(ModelFile { table, data: Data::Kept { total, tensors } })
+    }
+
     /// The header: metadata and tensor table.
     pub fn table(&self) -> &Table {
         &self.table
@@ -85,24 +113,45 @@ impl ModelFile {
     /// The bytes of one of this file's tensors, shared with the file.
     ///
     /// # Errors
-    /// [`Error::Format`] where the tensor is another file's and lies outside this one.
+    /// [`Error::Format`] where the tensor is another file's and lies outside this one, [`Error::Reload`] where the file
+    /// arrived in pieces and these were not kept.
     pub fn bytes(&self, tensor: &Tensor) -> Result<Bytes> {
+        self.held(tensor)?.ok_or(Error::Reload("the model's weights are not held here"))
+    }
+
+    /// As [`bytes`](ModelFile::bytes); `None` where the file arrived in pieces and these were not kept.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where the tensor is another file's and lies outside this one.
+    pub fn held(&self, tensor: &Tensor) -> Result<Option<Bytes>> {
+        let parts = match &self.data {
+            Data::Parts(parts) => parts,
+            Data::Kept { tensors, .. } => {
+                return Ok(self.table.index(tensor.name()).and_then(|i| tensors.get(&i)).cloned());
+            }
+        };
         let range = || {
             let start = usize::try_from(tensor.offset()).ok()?;
             let end = start.checked_add(usize::try_from(tensor.byte_len()).ok()?)?;
-            self.parts.get(tensor.part())?.slice(start..end)
+            parts.get(tensor.part())?.slice(start..end)
         };
         let name = || shown(tensor.name().as_bytes());
-        range().ok_or_else(|| Error::format(format!("tensor {} does not lie inside this file", name())))
+        range().map(Some).ok_or_else(|| Error::format(format!("tensor {} does not lie inside this file", name())))
     }
 
-    /// The files' bytes: one for a plain file, or one for each part of a split set.
+    /// The files' bytes: one for a plain file, one for each part of a split set, none for a file that arrived in pieces.
     pub fn parts(&self) -> &[Bytes] {
-        &self.parts
+        match &self.data {
+            Data::Parts(parts) => parts,
+            Data::Kept { .. } => &[],
+        }
     }
 
-    /// Bytes of all parts together.
+    /// Bytes of the file, or of all parts together.
     pub fn byte_len(&self) -> u64 {
-        self.parts.iter().map(|p| p.len() as u64).sum()
+        match &self.data {
+            Data::Parts(parts) => parts.iter().map(|p| p.len() as u64).sum(),
+            Data::Kept { total, .. } => *total,
+        }
     }
 }

@@ -2,11 +2,12 @@
 //! The first part's metadata is the model's. Format: llama.cpp's `gguf-split`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::ModelFile;
 use super::gguf::{self, Header};
 use super::table::Table;
 use super::tensor::Tensor;
+use super::{Data, ModelFile};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::meta::Meta;
@@ -53,6 +54,16 @@ pub(super) fn join(parts: Vec<Bytes>) -> Result<ModelFile> {
 fn parse(bytes: &Bytes) -> Result<Header> {
     let total = bytes.len() as u64;
     Header::parse(bytes, total).map_err(|stop| gguf::explain(stop, total))
+}
+
+/// Refuses a part of a set where only whole files can be used.
+pub(super) fn whole(meta: &Meta) -> Result<()> {
+    let Some(Place { no, count }) = Place::of(meta)? else { return Ok(()) };
+    Err(Error::unsupported(format!(
+        "this is part {} of {count} of a split model, which cannot be loaded in pieces: join the parts with \
+         `llama-gguf-split --merge` and load the whole file",
+        no + 1
+    )))
 }
 
 /// A part's place in its set.
@@ -148,5 +159,5 @@ fn assemble(parts: Vec<(Header, Bytes)>) -> Result<ModelFile> {
             "the split model should hold {expected} tensors, but its parts hold {n_tensors}: download them again"
         )));
     }
-    Ok(ModelFile { table: Table::new(version, meta, tensors)?, parts: all_bytes })
+    Ok(ModelFile { table: Arc::new(Table::new(version, meta, tensors)?), data: Data::Parts(all_bytes) })
 }

@@ -1,6 +1,8 @@
 //! [`PushReader`]: reads a model file that arrives in pieces, from a download or a loop over the map, and says where
 //! each piece of tensor data belongs. It holds the header and never the file; where the data goes is the caller's.
 
+use std::sync::Arc;
+
 use super::gguf::{self, Header};
 use super::table::Table;
 use crate::bytes::Bytes;
@@ -18,8 +20,8 @@ pub struct Placement<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Takes the placements of one [`PushReader::feed`], in the order of the file.
-pub type Sink<'a> = dyn FnMut(Placement<'_>) -> Result<()> + 'a;
+/// Takes the placements of one [`PushReader::feed`], in the order of the file, with the header that names their tensors.
+pub type Sink<'a> = dyn FnMut(&Arc<Table>, Placement<'_>) -> Result<()> + 'a;
 
 /// The first attempt to read the header waits for enough to say what a file is that is no GGUF.
 const FIRST_TRY: u64 = super::magic::LOOK as u64;
@@ -39,7 +41,7 @@ enum State {
     /// The bytes from the file's start so far, and how many the next attempt waits for.
     Header { held: Vec<u8>, want: u64 },
     /// `order` are tensor indices by offset; those before `next` are complete.
-    Data { table: Table, order: Vec<u32>, next: usize },
+    Data { table: Arc<Table>, order: Vec<u32>, next: usize },
     /// An error was returned.
     Failed,
 }
@@ -61,7 +63,7 @@ impl PushReader {
     }
 
     /// The header, once enough of the file has arrived.
-    pub fn table(&self) -> Option<&Table> {
+    pub fn table(&self) -> Option<&Arc<Table>> {
         if let State::Data { table, .. } = &self.state { Some(table) } else { None }
     }
 
@@ -83,7 +85,7 @@ impl PushReader {
     ///
     /// # Errors
     /// [`Error::Format`] where the header or tensor data is missing.
-    pub fn finish(self) -> Result<Table> {
+    pub fn finish(self) -> Result<Arc<Table>> {
         let (missing, total) = (self.missing(), self.total);
         match self.state {
             State::Data { table, order, next } if next == order.len() => Ok(table),
@@ -131,7 +133,7 @@ impl PushReader {
         match Header::parse(&bytes, self.total) {
             Ok(header) => {
                 let order = gguf::by_offset(&header.tensors);
-                let table = Table::new(header.version, header.meta, header.tensors)?;
+                let table = Arc::new(Table::new(header.version, header.meta, header.tensors)?);
                 self.state = State::Data { table, order, next: 0 };
                 place(&mut self.state, 0, &bytes, sink)
             }
@@ -166,7 +168,7 @@ fn place(state: &mut State, offset: u64, bytes: &[u8], sink: &mut Sink<'_>) -> R
         if from < to {
             // Both lie between `offset` and `end`, so they index `bytes`.
             let piece = &bytes[(from - offset) as usize..(to - offset) as usize];
-            sink(Placement { tensor: *index as usize, offset: from - tensor.offset(), bytes: piece })?;
+            sink(table, Placement { tensor: *index as usize, offset: from - tensor.offset(), bytes: piece })?;
         }
         if tensor_end > end {
             break;

@@ -44,7 +44,12 @@ impl Table {
 
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        Some(&self.tensors[self.index(name)?])
+    }
+
+    /// Where the tensor of this name stands in [`tensors`](Table::tensors).
+    pub fn index(&self, name: &str) -> Option<usize> {
         let at = self.by_name.binary_search_by(|i| self.tensors[*i as usize].name().cmp(name)).ok()?;
-        Some(&self.tensors[self.by_name[at] as usize])
+        Some(self.by_name[at] as usize)
     }
 }

@@ -1,23 +1,21 @@
 //! What a runner holds on the device: weights in planes, activation buffers, cache pages, scratch. Sizes are added up
-//! before anything is allocated.
+//! before anything is allocated. How weights get there is in `upload`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Gpu;
 use super::dispatch::Resource;
 use super::parts::{Part, split};
-use super::planes::{rearrange, units};
+use super::planes::units;
 use super::{lower, step};
 use crate::error::{Error, Result};
 use crate::plan::{Op, PAGE, Plan, RunnerOptions, TOP, Weight, WeightId};
-
-/// Bytes of weights that stand in host memory at once on their way to the device.
-const STAGING: usize = 8 << 20;
 
 /// The buffers of a runner, by what they are.
 #[derive(Debug)]
 pub(super) struct Memory {
     buffers: BTreeMap<u64, wgpu::Buffer>,
+    vectors: BTreeMap<WeightId, Vec<(Resource, usize)>>,
     /// Bytes of all of them.
     pub bytes: u64,
 }
@@ -132,7 +130,7 @@ fn sizes(
 }
 
 impl Memory {
-    /// Allocates what `used` names and uploads the weights.
+    /// Allocates what `used` names. Weights are zeros until `upload` brings them.
     ///
     /// # Errors
     /// [`Error::Limit`] where it exceeds the budget or what one buffer can hold, with what would fit.
@@ -154,16 +152,37 @@ impl Memory {
         let sizes = sizes(plan, parts, &ids, options);
         let bytes = sizes.iter().map(|s| s.1).sum();
         check(gpu, plan, &sizes, bytes, options)?;
-        let mut memory = Memory { buffers: BTreeMap::new(), bytes };
+        let mut memory = Memory { buffers: BTreeMap::new(), vectors: BTreeMap::new(), bytes };
         for (resource, size, name) in sizes {
             memory.buffers.insert(id(resource), gpu.buffer(&name, size));
         }
         for (key, (a, b)) in pairs {
-            let values = [decode(plan.weight(a))?, decode(plan.weight(b))?].concat();
-            memory.buffers.insert(key, gpu.filled("norms", bytemuck::cast_slice(&values)));
+            let (n, m) = (plan.weight(a).rows(), plan.weight(b).rows());
+            memory.buffers.insert(key, gpu.buffer("norms", 4 * (n as u64 + m as u64)));
+            memory.vectors.entry(a).or_default().push((Resource::Vectors(a, b), 0));
+            memory.vectors.entry(b).or_default().push((Resource::Vectors(a, b), n));
         }
-        memory.upload(gpu, plan, parts)?;
+        for w in (0..plan.weights.len()).map(|i| WeightId(i as u32)) {
+            if memory.buffers.contains_key(&id(Resource::Vector(w))) {
+                memory.vectors.entry(w).or_default().push((Resource::Vector(w), 0));
+            }
+        }
+        memory.write_ropes(gpu, plan);
         Ok(memory)
+    }
+
+    /// Writes the plan's rotation frequencies.
+    pub(super) fn write_ropes(&self, gpu: &Gpu, plan: &Plan) {
+        for (i, rope) in plan.ropes.iter().enumerate() {
+            if let Some(buffer) = self.buffers.get(&id(Resource::Freqs(i))) {
+                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&rope.inv_freq));
+            }
+        }
+    }
+
+    /// The buffers that hold a vector's elements as floats, and from which element on.
+    pub(super) fn vectors(&self, weight: WeightId) -> impl Iterator<Item = &(Resource, usize)> {
+        self.vectors.get(&weight).into_iter().flatten()
     }
 
     /// The buffer of a resource.
@@ -172,27 +191,6 @@ impl Memory {
     /// Where there is none: an error of this library.
     pub(super) fn get(&self, resource: Resource) -> Result<&wgpu::Buffer> {
         self.buffers.get(&id(resource)).ok_or_else(|| Error::Device(format!("{resource:?} was not allocated")))
-    }
-
-    fn upload(&self, gpu: &Gpu, plan: &Plan, parts: &[Vec<Part>]) -> Result<()> {
-        let mut planes = Default::default();
-        for (i, weight) in plan.weights.iter().enumerate() {
-            let w = WeightId(i as u32);
-            if let Some(buffer) = self.buffers.get(&id(Resource::Vector(w))) {
-                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&decode(weight)?));
-            }
-            for (j, part) in parts[i].iter().enumerate() {
-                if let Some(buffer) = self.buffers.get(&id(Resource::Part(w, j))) {
-                    upload_part(gpu, weight, part, buffer, &mut planes)?;
-                }
-            }
-        }
-        for (i, rope) in plan.ropes.iter().enumerate() {
-            if let Some(buffer) = self.buffers.get(&id(Resource::Freqs(i))) {
-                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&rope.inv_freq));
-            }
-        }
-        gpu.flush()
     }
 }
 
@@ -222,85 +220,4 @@ fn check(gpu: &Gpu, plan: &Plan, sizes: &[(Resource, u64, String)], bytes: u64, 
         _ => "choose a smaller model or --device cpu".into(),
     };
     Err(Error::limit(format!("the model needs {} of the {} allowed: {what_fits}", mib(bytes), mib(budget))))
-}
-
-fn decode(weight: &Weight) -> Result<Vec<f32>> {
-    let mut out = vec![0.0; weight.rows()];
-    let mut rest = &mut out[..];
-    for segment in &weight.segments {
-        let (part, tail) = rest.split_at_mut(segment.rows);
-        if !segment.bytes.is_empty() {
-            crate::quant::decode(segment.dtype, &segment.bytes, part)?;
-            segment.bytes.drop_pages();
-        }
-        rest = tail;
-    }
-    Ok(out)
-}
-
-/// Rearranges a part's rows, some at a time, and writes them where they belong. `planes` are empty before and after; their
-/// memory is used again for the next part.
-fn upload_part(
-    gpu: &Gpu,
-    weight: &Weight,
-    part: &Part,
-    buffer: &wgpu::Buffer,
-    planes: &mut [Vec<u8>; 4],
-) -> Result<()> {
-    let row_units = units(weight.cols);
-    // Whole eights of rows, so that every plane's piece begins at a multiple of 4 bytes.
-    let row_bytes = part.dtype.bytes_for(weight.cols).unwrap_or(1).max(1);
-    let at_once = (STAGING / row_bytes).next_multiple_of(8);
-    let mut written = 0; // rows of the part that are on the device
-    let mut held = 0;
-    for (index, range) in part.ranges.iter().enumerate() {
-        let mut done = 0;
-        while done < range.n {
-            let n = (range.n - done).min(at_once - held);
-            take_rows(weight, range.row + done, n, part.dtype, planes)?;
-            (done, held) = (done + n, held + n);
-            let last = index + 1 == part.ranges.len() && done == range.n;
-            if held == at_once || last {
-                let first_unit = (written * row_units) as u64;
-                write_planes(gpu, part, first_unit, planes, buffer);
-                gpu.flush()?;
-                (written, held) = (written + held, 0);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Rows `first..first + n` of a weight, rearranged; the memory that a mapped file took for them is given back. Rows that
-/// no file holds are left as zeros.
-fn take_rows(
-    weight: &Weight,
-    first: usize,
-    n: usize,
-    dtype: crate::dtype::DType,
-    planes: &mut [Vec<u8>; 4],
-) -> Result<()> {
-    let mut start = 0;
-    for segment in &weight.segments {
-        let (from, to) = (first.max(start), (first + n).min(start + segment.rows));
-        if from < to && !segment.bytes.is_empty() {
-            let bytes = (from - start) * segment.row_bytes..(to - start) * segment.row_bytes;
-            let rows = segment.bytes.slice(bytes).ok_or_else(|| {
-                Error::format(format!("{} is shorter than its shape says: the file is damaged", segment.name))
-            })?;
-            rearrange(dtype, &rows, weight.cols, planes);
-            rows.drop_pages();
-        }
-        start += segment.rows;
-    }
-    Ok(())
-}
-
-fn write_planes(gpu: &Gpu, part: &Part, first_unit: u64, planes: &mut [Vec<u8>; 4], buffer: &wgpu::Buffer) {
-    let before = super::planes::plane_sizes(part.dtype, first_unit);
-    for (i, plane) in planes.iter_mut().enumerate().filter(|(_, p)| !p.is_empty()) {
-        plane.resize(plane.len().next_multiple_of(4), 0);
-        gpu.queue().write_buffer(buffer, part.layout.starts[i] + before[i], plane);
-        plane.clear();
-    }
 }

@@ -10,11 +10,13 @@ mod kernels;
 mod lower;
 mod memory;
 mod open;
+mod pace;
 mod parts;
 mod planes;
 mod readback;
 mod runner;
 mod step;
+mod upload;
 
 use std::sync::Arc;
 
@@ -126,12 +128,6 @@ impl Gpu {
         self.max_binding
     }
 
-    /// Arithmetic operations that one submission may take: at 500 G/s half a second natively, 50 ms in a page.
-    fn work_per_submit(&self) -> u64 {
-        let default = if cfg!(target_arch = "wasm32") { 25_000_000_000 } else { 250_000_000_000 };
-        self.options.work_per_submit.unwrap_or(default)
-    }
-
     fn memory_budget(&self) -> Option<u64> {
         self.options.memory
     }
@@ -158,13 +154,6 @@ impl Gpu {
             usage,
             mapped_at_creation: false,
         })
-    }
-
-    /// A storage buffer with these contents.
-    fn filled(&self, label: &str, bytes: &[u8]) -> wgpu::Buffer {
-        let buffer = self.buffer(label, bytes.len() as u64);
-        self.queue().write_buffer(&buffer, 0, bytes);
-        buffer
     }
 
     /// Sends what was written and waits for it where waiting is possible, so that staging memory is given back.

@@ -16,9 +16,14 @@ pub struct GpuOptions {
     pub max_part: Option<u64>,
     /// Bytes of device memory that a runner may take; no limit where `None`.
     pub memory: Option<u64>,
-    /// Arithmetic operations that one submission may take, so that watchdogs and compositors are not kept waiting; half a
-    /// second of a slow GPU natively and a twentieth of that in a page where `None`.
+    /// Arithmetic operations that one submission may take, so that watchdogs and compositors are not kept waiting. Where
+    /// `None`, what the device was measured to do in a quarter of a second natively and in 25 ms in a page.
     pub work_per_submit: Option<u64>,
+    /// The host adds `subgroups` to what the browser is asked for, since wgpu does not pass that wish on. Only for an
+    /// adapter that has them.
+    pub host_subgroups: bool,
+    /// Uses f16 and subgroups of software adapters too, where they are no faster: for tests in a page.
+    pub software_forms: bool,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
     /// Breaks a kernel on purpose, to show that an exam finds it: its name, a piece of its text, what stands there
@@ -157,8 +162,11 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
         .into_iter()
         .nth(index)
         .ok_or_else(|| Error::Device(format!("there is no GPU {index}: this machine has {n}, counted from 0")))?;
-    let description = describe(&adapter);
+    let mut description = describe(&adapter);
     let offered = adapter.features();
+    let worth = description.kind != "software" || options.software_forms;
+    description.forms.f16 |= worth && offered.contains(wgpu::Features::SHADER_F16);
+    description.forms.subgroups |= worth && (options.host_subgroups || offered.contains(wgpu::Features::SUBGROUP));
     let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
     let (features, limits) = match options.default_limits {
         true => (wgpu::Features::empty(), wgpu::Limits::default()),
@@ -167,7 +175,7 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
     let forms = options.forms.unwrap_or(if options.default_limits { Forms::BASE } else { description.forms });
     for (on, feature, name) in [
         (forms.f16, wgpu::Features::SHADER_F16, "f16 arithmetic"),
-        (forms.subgroups, wgpu::Features::SUBGROUP, "subgroups"),
+        (forms.subgroups && !options.host_subgroups, wgpu::Features::SUBGROUP, "subgroups"),
     ] {
         if on && !features.contains(feature) {
             return Err(Error::Device(format!("{} has no {name}: choose other kernel forms", description.name)));

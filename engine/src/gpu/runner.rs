@@ -1,5 +1,6 @@
 //! A plan on a GPU: dispatches with their pipelines, bind groups and parameters, prepared once and replayed every step.
 
+mod feed;
 #[cfg(not(target_arch = "wasm32"))]
 mod profile;
 
@@ -12,8 +13,10 @@ pub use profile::Timed;
 use super::dispatch::{Counts, Dispatch, Resource, grid};
 use super::kernels::Kernel;
 use super::memory::{self, Memory};
+use super::pace::Pace;
 use super::parts::Part;
 use super::readback::{GpuReadback, Parts, staging_bytes};
+use super::upload::Upload;
 use super::{Gpu, lower, step};
 use crate::error::{Error, Result};
 use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot, TOP};
@@ -26,6 +29,12 @@ pub struct GpuRunner {
     options: RunnerOptions,
     parts: Vec<Vec<Part>>,
     memory: Memory,
+    upload: Upload,
+    pace: Pace,
+    /// Operations of the step that was submitted last.
+    work: u64,
+    /// Whether it has many rows.
+    many: bool,
     steps: Prepared,
     picks: Prepared,
     words: Vec<u32>,
@@ -44,6 +53,11 @@ struct Launch {
     dispatch: Dispatch,
     kernel: Arc<Kernel>,
     bind_group: wgpu::BindGroup,
+}
+
+/// Whether a step is one for the kernels of many rows.
+fn is_many(counts: &Counts) -> bool {
+    counts.tokens > lower::FEW
 }
 
 impl Launch {
@@ -68,7 +82,7 @@ impl Launch {
 }
 
 impl GpuRunner {
-    /// Allocates everything and uploads the weights.
+    /// Allocates everything and uploads the weights that the plan holds; others are fed.
     ///
     /// # Errors
     /// Where memory does not suffice or a shape is beyond the kernels.
@@ -92,7 +106,24 @@ impl GpuRunner {
         });
         let n_token_ids = embed.unwrap_or(usize::MAX);
         let (steps, none, words) = (Prepared::default(), Prepared::default(), Vec::new());
-        let mut runner = GpuRunner { gpu, plan, options, parts, memory, steps, picks: none, words, step, n_token_ids };
+        let (upload, pace, picks_prepared) = (Upload::default(), Pace::new(gpu.options.work_per_submit), none);
+        let mut runner = GpuRunner {
+            gpu,
+            plan,
+            options,
+            parts,
+            memory,
+            upload,
+            pace,
+            work: 0,
+            many: false,
+            steps,
+            picks: picks_prepared,
+            words,
+            step,
+            n_token_ids,
+        };
+        runner.feed_plan()?;
         runner.steps = runner.prepare(dispatches)?;
         runner.picks = runner.prepare(picks)?;
         runner.gpu.check()?;
@@ -178,7 +209,7 @@ impl GpuRunner {
         encoder: wgpu::CommandEncoder,
     ) -> Result<wgpu::CommandEncoder> {
         let mut encoder = encoder;
-        let most = self.gpu.work_per_submit();
+        let most = self.pace.most(is_many(counts));
         let mut launches = prepared.launches.iter().peekable();
         while launches.peek().is_some() {
             let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -209,6 +240,9 @@ impl GpuRunner {
     pub fn submit(&mut self, inputs: &Inputs) -> Result<GpuReadback> {
         self.gpu.check()?;
         let counts = self.write_step(inputs)?;
+        self.many = is_many(&counts);
+        let live = self.steps.launches.iter().filter(|l| l.dispatch.workgroups(&counts) > 0);
+        self.work = live.map(|l| l.work(&counts)).sum();
         let mut encoder = self.encode(&self.steps, &counts, self.encoder())?;
         let n = inputs.outputs.len();
         let parts = Parts {
@@ -241,6 +275,18 @@ impl GpuRunner {
         }
         let index = self.gpu.queue().submit([encoder.finish()]);
         Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
+    }
+
+    /// Learns how fast the device is: the last step took so many seconds from its submission to its results.
+    pub fn took(&mut self, seconds: f64) {
+        self.pace.took(self.many, self.work, seconds);
+    }
+
+    /// Rows of a step of which no dispatch takes long, as far as the device was measured.
+    pub fn brisk_rows(&self) -> usize {
+        let of_tokens = self.steps.launches.iter().filter(|l| l.dispatch.when.0 == Rows::Tokens);
+        let largest = of_tokens.map(|l| l.dispatch.work).max().unwrap_or(0);
+        self.pace.rows(largest)
     }
 
     fn staging(&self, parts: Parts) -> wgpu::Buffer {

@@ -10,6 +10,7 @@ mod weights;
 use std::sync::Arc;
 
 pub use spec::{Attn, Ffn, Heads, Layer, ModelSpec, Pooling};
+pub use weights::READ_AT_RECORDING;
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -83,6 +84,21 @@ impl Model {
         let tokenizer = Tokenizer::from_meta(file.meta(), options.tokenizer_pre.as_deref())?;
         let template = ChatTemplate::from_meta(file.meta(), &|text| tokenizer.id_of(text).is_some())?;
         Ok(Model { file, spec, plan, tokenizer, template })
+    }
+
+    /// The same model with more of its file at hand: recorded anew, with the tokenizer and template that it has.
+    ///
+    /// # Errors
+    /// As [`Model::open`].
+    pub fn with_file(self, file: ModelFile) -> Result<Model> {
+        let (spec, plan) = inspect(&file)?;
+        Ok(Model { file, spec, plan: Arc::new(plan), ..self })
+    }
+
+    /// Whether the weights are at hand. Those of a file that arrived in pieces may be on a device alone.
+    pub fn has_weights(&self) -> bool {
+        let mut segments = self.plan.weights.iter().flat_map(|w| &w.segments);
+        segments.all(|s| s.bytes.len() as u64 == s.n_bytes())
     }
 
     /// The file's metadata.

@@ -6,19 +6,30 @@ use crate::error::{Error, Result};
 use crate::file::{ModelFile, Tensor};
 use crate::plan::{Recorder, Segment, Weight, WeightId};
 
+/// Rows of a tensor at most: token ids are 32 bits, of which the sign is not used.
+const MAX_ROWS: usize = i32::MAX as usize;
+
 /// Finds a model's tensors and adds them to a recording.
 pub(super) struct Weights<'a> {
     pub file: &'a ModelFile,
 }
 
-/// Reads a small vector as f32 (rope factors; norms stay in the file).
+/// Tensors that recording itself reads, by name. Of a file that arrives in pieces these are kept, and the model is
+/// recorded anew once they are there.
+pub const READ_AT_RECORDING: &[&str] = &["rope_freqs.weight"];
+
+/// Reads a small vector of [`READ_AT_RECORDING`] as f32 (norms stay in the file). Ones where it has not arrived yet.
 pub(super) fn vector(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Vec<f32>> {
     if tensor.n_elements() != n as u64 {
         let (name, has) = (tensor.name(), tensor.n_elements());
         return Err(Error::shape(format!("tensor {name} should have {n} elements, but has {has}")));
     }
-    let mut out = vec![0.0; n];
-    crate::quant::decode(tensor.dtype()?, &file.bytes(tensor)?, &mut out)?;
+    let (dtype, mut out) = (tensor.dtype()?, vec![1.0; n]);
+    match file.held(tensor)? {
+        Some(bytes) => crate::quant::decode(dtype, &bytes, &mut out)?,
+        None if READ_AT_RECORDING.contains(&tensor.name()) => {}
+        None => return Err(Error::Reload("a tensor that recording reads was not kept")),
+    }
     Ok(out)
 }
 
@@ -54,11 +65,12 @@ impl Weights<'_> {
         let Some(row_bytes) = dtype.bytes_for(cols) else {
             return Err(wrong(format!("rows of whole {dtype} blocks of {}", dtype.block_len())));
         };
-        let bytes = self.file.bytes(tensor)?;
-        let rows = has_rows as usize;
-        if bytes.len() as u64 != has_rows * row_bytes as u64 {
+        let rows = usize::try_from(has_rows).ok().filter(|rows| *rows <= MAX_ROWS);
+        let rows = rows.ok_or_else(|| wrong(format!("a matrix of up to {MAX_ROWS} rows")))?;
+        if has_rows.checked_mul(row_bytes as u64) != Some(tensor.byte_len()) {
             return Err(wrong(format!("{has_rows} rows of {row_bytes} bytes")));
         }
+        let bytes = self.file.held(tensor)?.unwrap_or_default();
         Ok(Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes })
     }
 

@@ -73,6 +73,8 @@ pub struct Engine {
     device: Device,
     runner: Runner,
     steps: Steps,
+    /// When the step under way was submitted.
+    begun: Option<f64>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -85,8 +87,19 @@ impl Engine {
     /// Prepares a model on a device.
     ///
     /// # Errors
-    /// A context that the budget cannot hold, a budget below one page, or what the device says.
+    /// A context that the budget cannot hold, a budget below one page, [`Error::Reload`] where the model's weights are not
+    /// at hand, or what the device says.
     pub fn new(model: Arc<Model>, device: &Device, options: &EngineOptions) -> Result<Engine> {
+        if !model.has_weights() {
+            return Err(Error::Reload("the model's weights are not held here"));
+        }
+        let (limits, room) = Engine::room(&model, device, options)?;
+        let runner = device.prepare(Arc::clone(model.plan()), room)?;
+        Ok(Engine::with_runner(model, device, runner, limits))
+    }
+
+    /// What an engine with these options has room for.
+    pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> Result<(Limits, RunnerOptions)> {
         let plan = model.plan();
         let n_ids = plan.ops.iter().find_map(|e| match e.op {
             Op::Embed { table, .. } => Some(plan.weight(table).rows()),
@@ -97,14 +110,17 @@ impl Engine {
         }
         let limits = limits(model.spec().n_context, options);
         let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
-        let runner_options =
-            RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages };
-        let runner = device.prepare(Arc::clone(plan), runner_options)?;
+        Ok((limits, RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages }))
+    }
+
+    /// An engine on a runner that has the model's weights and this room.
+    pub(crate) fn with_runner(model: Arc<Model>, device: &Device, runner: Runner, limits: Limits) -> Engine {
+        let n_pages = runner.options().n_pages;
         let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages);
         if device.picks() {
             steps.let_device_pick();
         }
-        Ok(Engine { model, device: device.clone(), runner, steps })
+        Engine { model, device: device.clone(), runner, steps, begun: None }
     }
 
     /// The model.
@@ -121,8 +137,12 @@ impl Engine {
     /// as before: their streams see only a pause.
     ///
     /// # Errors
-    /// Where the device does not open, or what it says.
+    /// [`Error::Reload`] where the weights arrived in pieces and are held nowhere but on the device that was lost; where the
+    /// device does not open, or what it says.
     pub async fn recover(&mut self) -> Result<()> {
+        if !self.model.has_weights() {
+            return Err(Error::Reload("the device was lost and the model's weights with it"));
+        }
         self.device = self.device.reopen().await?;
         self.runner = self.device.prepare(Arc::clone(self.model.plan()), self.runner.options())?;
         self.steps.forget();
@@ -174,7 +194,10 @@ impl Engine {
     /// [`Error::Lost`] where [`Engine::recover`] helps, others where the device failed.
     pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
         match self.steps.begin(now) {
-            Some(inputs) => self.runner.submit(inputs).map(Some),
+            Some(inputs) => {
+                self.begun = Some(now);
+                self.runner.submit(inputs).map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -184,6 +207,10 @@ impl Engine {
     /// # Errors
     /// Where the results do not belong to the step.
     pub fn finish(&mut self, output: Output, now: f64) -> Result<Vec<Event>> {
+        if let Some(begun) = self.begun.take() {
+            self.runner.took(now - begun);
+            self.steps.set_brisk_rows(self.runner.brisk_rows());
+        }
         self.steps.finish(&output, now)
     }
 

@@ -19,4 +19,5 @@ pub use embed::embed_ids;
 pub use engine::{Engine, EngineOptions, Stats, wait};
 pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};
-pub use session::{Clock, Session, SessionOptions, prompt_ids};
+pub(crate) use scheduler::Limits;
+pub use session::{Clock, Session, SessionOptions, chat_prompt, prompt_ids};

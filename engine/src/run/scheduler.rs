@@ -110,6 +110,8 @@ pub(crate) struct Scheduler {
     waiting: VecDeque<Seq>,
     running: Vec<Seq>,
     n_preempted: u64,
+    /// Rows of a step at most, as far as every sequence that decodes has one.
+    brisk_rows: usize,
 }
 
 impl Scheduler {
@@ -120,12 +122,24 @@ impl Scheduler {
         limits.chunk = limits.chunk.clamp(1, limits.rows);
         limits.seqs = limits.seqs.clamp(1, limits.rows);
         limits.context = limits.context.min(n_pages.saturating_mul(PAGE));
-        Self { limits, pages: Pages::new(n_pages), waiting: VecDeque::new(), running: Vec::new(), n_preempted: 0 }
+        Self {
+            limits,
+            pages: Pages::new(n_pages),
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            n_preempted: 0,
+            brisk_rows: usize::MAX,
+        }
     }
 
     /// The limits in force.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Keeps steps from here on to so many rows where that suffices for every sequence that decodes.
+    pub(crate) fn set_brisk_rows(&mut self, rows: usize) {
+        self.brisk_rows = rows;
     }
 
     /// Queues a sequence. Its id must be above all earlier ones.
@@ -191,7 +205,7 @@ impl Scheduler {
     pub(crate) fn schedule(&mut self, inputs: &mut Inputs) -> Vec<Part> {
         let n_preempted = self.n_preempted;
         self.running.iter_mut().for_each(|s| s.n_scheduled = 0);
-        let mut rows = self.limits.rows;
+        let mut rows = self.limits.rows.min(self.brisk_rows.max(self.limits.seqs));
         for decode in [true, false] {
             let mut at = 0;
             while at < self.running.len() {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::engine::Engine;
 use super::request::{Event, Finish, Request, Sampling, SeqId, Usage};
 use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::text::Tokenizer;
 use crate::text::chat::{Message, Now, RenderInput, Split, ThinkSplitter};
 
@@ -138,25 +139,8 @@ impl Session {
 
     /// The chat as tokens, and what parts reasoning from answer.
     fn render(&self) -> Result<(Vec<u32>, Option<ThinkSplitter>)> {
-        let model = self.engine.model();
-        let Some(template) = model.template() else {
-            return Err(Error::unsupported("this model has no chat template: give it text to continue instead"));
-        };
-        let tokenizer = model.tokenizer();
-        let text_of = |id: Option<u32>| id.map(|id| tokenizer.piece(id).into_owned()).unwrap_or_default();
-        let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
-        let input = RenderInput {
-            messages: &self.messages,
-            add_generation_prompt: true,
-            bos: &bos,
-            eos: &eos,
-            think: self.options.think,
-            now: self.options.now,
-            ..RenderInput::default()
-        };
-        let rendered = template.render(&input)?;
-        let splitter = template.think_tags().map(|tags| ThinkSplitter::new(tags, rendered.thinking));
-        Ok((prompt_ids(tokenizer, &rendered.text), splitter))
+        let SessionOptions { think, now, .. } = self.options;
+        chat_prompt(self.engine.model(), RenderInput { messages: &self.messages, think, now, ..RenderInput::default() })
     }
 
     /// The next piece of the answer, reasoning and answer apart; `None` when it has ended. A piece may be empty: one step
@@ -303,6 +287,24 @@ impl Answer {
         out.thinking.push_str(&split.thinking);
         out.answer.push_str(&split.answer);
     }
+}
+
+/// The ids of a chat as the model's template lays it out, ending where the answer begins, and what parts reasoning from
+/// answer in the reply. `bos`, `eos` and `add_generation_prompt` of the input are set here.
+///
+/// # Errors
+/// Where the model has no template, or it refuses the messages.
+pub fn chat_prompt(model: &Model, input: RenderInput<'_>) -> Result<(Vec<u32>, Option<ThinkSplitter>)> {
+    let Some(template) = model.template() else {
+        return Err(Error::unsupported("this model has no chat template: give it text to continue instead"));
+    };
+    let tokenizer = model.tokenizer();
+    let text_of = |id: Option<u32>| id.map(|id| tokenizer.piece(id).into_owned()).unwrap_or_default();
+    let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
+    let input = RenderInput { add_generation_prompt: true, bos: &bos, eos: &eos, ..input };
+    let rendered = template.render(&input)?;
+    let splitter = template.think_tags().map(|tags| ThinkSplitter::new(tags, rendered.thinking));
+    Ok((prompt_ids(tokenizer, &rendered.text), splitter))
 }
 
 /// The ids of a prompt: special tokens parsed, one BOS where the model wants one, whether or not the text has it, and

@@ -77,6 +77,11 @@ impl Steps {
         self.device_picks = true;
     }
 
+    /// Keeps steps from here on to so many rows: see [`Scheduler::set_brisk_rows`].
+    pub(crate) fn set_brisk_rows(&mut self, rows: usize) {
+        self.scheduler.set_brisk_rows(rows);
+    }
+
     pub(crate) fn scheduler(&self) -> &Scheduler {
         &self.scheduler
     }

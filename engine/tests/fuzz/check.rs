@@ -43,7 +43,7 @@ fn read(value: Value<'_>) -> u64 {
 }
 
 /// The file in pieces of random sizes; its tensors' bytes are compared with `whole`'s.
-fn push(bytes: &Bytes, whole: Option<&ModelFile>, random: &mut Random) -> Result<Table> {
+fn push(bytes: &Bytes, whole: Option<&ModelFile>, random: &mut Random) -> Result<std::sync::Arc<Table>> {
     let total = bytes.len() as u64;
     let mut reader = PushReader::new(total);
     let mut placed = 0;
@@ -51,7 +51,7 @@ fn push(bytes: &Bytes, whole: Option<&ModelFile>, random: &mut Random) -> Result
     let scale = 1 + random.below(bytes.len());
     while at < bytes.len() {
         let end = bytes.len().min(at + 1 + random.below(scale));
-        reader.feed(at as u64, &bytes[at..end], &mut |piece| {
+        reader.feed(at as u64, &bytes[at..end], &mut |_, piece| {
             if let Some(file) = whole {
                 let tensor = &file.tensors()[piece.tensor];
                 let from = (tensor.offset() + piece.offset) as usize;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::cpu::pool::{Columns, Pool};
 use crate::cpu::simd::q8::{Q8, Q8Row};
-use crate::cpu::simd::tile::{PanelMut, Panels, Weights};
+use crate::cpu::simd::tile::{PanelMut, Panels, Weights, copy_exactly};
 use crate::cpu::simd::{Table, TileKernels, TypeKernels};
 use crate::dtype::DType;
 use crate::plan::Segment;
@@ -194,7 +194,13 @@ impl Piece<'_> {
             for panel in 0..view.rows().div_ceil(t.rows) {
                 (t.multiply)(tile, x, panel, out);
                 for r in 0..t.rows.min(view.rows() - panel * t.rows) {
-                    view.row_mut(panel * t.rows + r)[at..at + n].copy_from_slice(&out[r * t.lanes..][..n]);
+                    let (to, from) = (&mut view.row_mut(panel * t.rows + r)[at..at + n], &out[r * t.lanes..][..n]);
+                    match n {
+                        4 => copy_exactly::<4, _>(to, from),
+                        8 => copy_exactly::<8, _>(to, from),
+                        16 => copy_exactly::<16, _>(to, from),
+                        _ => to.copy_from_slice(from),
+                    }
                 }
             }
         }

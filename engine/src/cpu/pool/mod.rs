@@ -1,17 +1,22 @@
 //! The thread pool: a fixed set of threads that run the numbered parts of one job at a time, the caller among them.
-//! Workers wait by a bounded spin and then sleep. What the parts compute is not known here; WASM has a stand-in with
-//! one thread.
+//! Workers wait by a bounded spin and then sleep. What the parts compute is not known here. On WebAssembly the page
+//! brings the threads (`web_workers`); a module without atomics has a stand-in with one thread.
 #![allow(unsafe_code, reason = "a job borrows the caller's stack while other threads run it")]
 
 use std::ops::Range;
 
-#[cfg_attr(target_arch = "wasm32", path = "single.rs")]
+#[cfg_attr(all(target_arch = "wasm32", not(target_feature = "atomics")), path = "single.rs")]
 mod threads;
+#[cfg(any(not(target_arch = "wasm32"), target_feature = "atomics"))]
+#[cfg_attr(target_arch = "wasm32", path = "web_workers.rs")]
+mod workers;
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
 
 pub use threads::Pool;
+#[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+pub use workers::work;
 
 /// Splits `0..n` into `parts` ranges whose lengths differ by at most one `step`, each a multiple of `step` except the
 /// last one. Ranges may be empty.

@@ -1,14 +1,18 @@
-//! The pool's threads: handing out the parts of a job, waiting, sleeping, and panics on their way to the caller.
+//! The pool's threads: handing out the parts of a job, waiting, sleeping, and panics on their way to the caller. Where
+//! the threads come from is in `workers`.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, Thread};
+use std::thread::Thread;
 
-/// Looks at the state before a waiting thread sleeps; one look takes 10 to 40 ns, so 20 to 80 us in all.
-const SPINS: u32 = 2000;
+use super::workers::Workers;
+
+/// Looks at the state before a waiting thread sleeps; one look takes 10 to 40 ns, so 20 to 80 us in all. WebAssembly has
+/// no instruction that pauses: there a look takes about 2 ns, and going to sleep and waking up take longer.
+const SPINS: u32 = if cfg!(target_arch = "wasm32") { 40_000 } else { 2000 };
 /// With more threads than cores, a waiting thread gives its core away after this many looks, each time.
 const SPINS_CROWDED: u32 = 64;
 /// Most parts of one job.
@@ -24,12 +28,12 @@ thread_local! {
 /// A fixed set of threads. One per process is meant to be shared by all models.
 pub struct Pool {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Workers,
     /// Held while a job runs: callers on different threads take turns.
     turn: Mutex<()>,
 }
 
-struct Shared {
+pub(super) struct Shared {
     /// `generation (16 bits) | parts (24) | next part (24)`. Taking a part is a compare-and-swap on the whole, so
     /// a part can only be taken from the job that is current.
     state: AtomicU64,
@@ -80,15 +84,9 @@ impl Pool {
             caller: Mutex::new(None),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
-            crowded: threads > cores,
+            crowded: threads > cores && cfg!(not(target_arch = "wasm32")),
         });
-        let workers = (1..threads)
-            .map_while(|i| {
-                let shared = Arc::clone(&shared);
-                let builder = std::thread::Builder::new().name(format!("ir-worker-{i}"));
-                builder.spawn(move || shared.work()).ok()
-            })
-            .collect();
+        let workers = Workers::hire(threads - 1, &shared);
         Pool { shared, workers, turn: Mutex::new(()) }
     }
 
@@ -103,7 +101,7 @@ impl Pool {
     /// # Panics
     /// Where a part panics, after the other parts are done.
     pub fn run(&self, parts: usize, f: &(dyn Fn(usize) + Sync)) {
-        if parts <= 1 || self.workers.is_empty() || INSIDE.get() {
+        if parts <= 1 || self.workers.len() == 0 || INSIDE.get() {
             return (0..parts).for_each(f);
         }
         if parts > MAX_PARTS {
@@ -129,10 +127,7 @@ impl Drop for Pool {
         self.shared.stop.store(true, Ordering::SeqCst);
         drop(lock(&self.shared.sleep));
         self.shared.wake.notify_all();
-        for worker in self.workers.drain(..) {
-            // A worker catches every panic of a job, so there is none to hand on.
-            let _ = worker.join();
-        }
+        self.workers.dismiss(&self.shared);
     }
 }
 
@@ -217,7 +212,8 @@ impl Shared {
         false
     }
 
-    fn work(&self) {
+    /// What a worker does until the pool is dropped.
+    pub(super) fn work(&self) {
         INSIDE.set(true);
         let has_work = || {
             let state = self.state.load(Ordering::SeqCst);

@@ -5,6 +5,7 @@ use super::check_page;
 use super::dots::{F16, F32, Plain};
 use super::floats::{each, get, put};
 use super::lanes::Lanes;
+use super::tile::copy_exactly;
 use crate::dtype::DType;
 
 /// Query rows and positions that share loads.
@@ -52,7 +53,12 @@ unsafe fn all_scores<S: Lanes, T: Plain>(q: &[f32], page: &[u8], head_dim: usize
                 }
             }
             for (r, acc) in acc[..rows].iter().enumerate() {
-                out[r * positions + first..][..n].copy_from_slice(&acc[..n]);
+                let out = &mut out[r * positions + first..][..n];
+                if n == TOGETHER {
+                    copy_exactly::<TOGETHER, _>(out, acc);
+                } else {
+                    out.copy_from_slice(&acc[..n]);
+                }
             }
         }
     }

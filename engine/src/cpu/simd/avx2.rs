@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, lanes};
+use super::lanes::{Lanes, lanes, straight};
 use super::table::table;
 
 table!(Avx2, "avx2", "avx2,fma,f16c");
@@ -32,11 +32,13 @@ impl Lanes for Avx2 {
     type F = __m256;
     type I = __m256i;
     type Q = __m256i;
+    type A = __m256i;
     const LANES: usize = 8;
     const ROWS_Q: usize = 4;
     const ROWS_F: usize = 8;
     const WIDE_OFFSET: i32 = 0;
 
+    straight!(__m256i);
     lanes! {
         splat(v: f32) -> __m256 = _mm256_set1_ps(v);
         two(a: f32, b: f32) -> __m256 = _mm256_insertf128_ps::<1>(_mm256_set1_ps(a), _mm_set1_ps(b));
@@ -91,7 +93,7 @@ impl Lanes for Avx2 {
         int_sub(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
         <const BITS: u32> int_shl(a: __m256i) -> __m256i = _mm256_sll_epi32(a, _mm_cvtsi32_si128(BITS as i32));
         to_f(v: __m256i) -> __m256 = _mm256_cvtepi32_ps(v);
-        sum_groups32(v: [__m256i; 8]) -> __m256i = {
+        sum_groups32(v: [__m256i; 8], _wide: bool) -> __m256i = {
             let a = add_pairs(add_pairs(v[0], v[1]), add_pairs(v[2], v[3]));
             let b = add_pairs(add_pairs(v[4], v[5]), add_pairs(v[6], v[7]));
             _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, lanes};
+use super::lanes::{Lanes, lanes, straight};
 use super::table::table;
 
 table!(Avx512, "avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
@@ -61,11 +61,13 @@ impl Lanes for Avx512 {
     type F = __m512;
     type I = __m512i;
     type Q = __m512i;
+    type A = __m512i;
     const LANES: usize = 16;
     const ROWS_Q: usize = 8;
     const ROWS_F: usize = 8;
     const WIDE_OFFSET: i32 = 128;
 
+    straight!(__m512i);
     lanes! {
         splat(v: f32) -> __m512 = _mm512_set1_ps(v);
         two(a: f32, b: f32) -> __m512 = _mm512_insertf32x8::<1>(_mm512_set1_ps(a), _mm256_set1_ps(b));
@@ -113,7 +115,7 @@ impl Lanes for Avx512 {
         int_sub(a: __m512i, b: __m512i) -> __m512i = _mm512_sub_epi32(a, b);
         <const BITS: u32> int_shl(a: __m512i) -> __m512i = _mm512_slli_epi32::<BITS>(a);
         to_f(v: __m512i) -> __m512 = _mm512_cvtepi32_ps(v);
-        sum_groups32(v: [__m512i; 8]) -> __m512i = {
+        sum_groups32(v: [__m512i; 8], _wide: bool) -> __m512i = {
             let a = add_pairs64(add_pairs32(v[0], v[1]), add_pairs32(v[2], v[3]));
             let b = add_pairs64(add_pairs32(v[4], v[5]), add_pairs32(v[6], v[7]));
             let sum = _mm512_add_epi32(_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b));

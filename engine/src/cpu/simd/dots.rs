@@ -3,7 +3,9 @@
 //! The order of the additions is the same as in `tile`: group `g` of a row is added to lane `g % LANES`, and the lanes
 //! are added as a tree at the end. So a result has the same bits whichever form made it.
 
-use super::formats::{Format, offset, unit};
+use std::mem::MaybeUninit;
+
+use super::formats::{Format, UNIT_BYTES, offset, pad_unit, unit};
 use super::lanes::Lanes;
 use super::q8::Q8Row;
 
@@ -13,8 +15,6 @@ pub(crate) const MOST: usize = 8;
 /// in GB/s: 2 KB 24 and 24, 4 KB 26 and 27, 8 KB 27 and 28, 16 KB 26 and 31. The hint crosses pages, where the
 /// hardware's own prefetcher stops.
 const AHEAD: usize = 8192;
-/// Bytes of the longest unit: 16 blocks of Q8_0.
-const UNIT_BYTES: usize = 16 * 34;
 
 /// # Safety
 /// Needs the instruction set `S`.
@@ -55,9 +55,8 @@ unsafe fn row<S: Lanes, T: Format, const N: usize>(w: &[u8], x: &[Q8Row<'_>], ou
         }
         let rest = &w[n_units * unit_bytes..];
         if !rest.is_empty() {
-            let mut padded = [0_u8; UNIT_BYTES];
-            padded[..rest.len()].copy_from_slice(rest);
-            one_unit::<S, T, N>(padded.as_ptr(), n_units, x, &mut acc);
+            let mut padded = [MaybeUninit::uninit(); UNIT_BYTES];
+            one_unit::<S, T, N>(pad_unit::<S, T, _>(rest, &mut padded), n_units, x, &mut acc);
         }
         for (out, acc) in out.iter_mut().zip(acc) {
             *out = S::sum(acc);
@@ -79,14 +78,14 @@ unsafe fn one_unit<S: Lanes, T: Format, const N: usize>(p: *const u8, u: usize, 
             let (scale, min) = T::scales::<S>(p, sub);
             for (x, acc) in x.iter().zip(acc.iter_mut()) {
                 let xq = x.quants.as_ptr().add(at).cast::<u8>();
-                let mut sums = [S::int(0); 8];
+                let mut sums = [S::open(S::int(0)); 8];
                 for i in 0..vectors {
                     let x = S::bytes(xq.add(i * 4 * S::LANES));
                     sums[i] = if T::WIDE { S::dp_wide(sums[i], quants[i], x) } else { S::dp(sums[i], quants[i], x) };
                 }
                 let (dot, xs, xsum) = if T::GROUP == 32 {
                     let xsum = S::int_load(x.sums.as_ptr().add(at / 32));
-                    (S::sum_groups32(sums), S::load(x.scales.as_ptr().add(at / 32)), xsum)
+                    (S::sum_groups32(sums, T::WIDE), S::load(x.scales.as_ptr().add(at / 32)), xsum)
                 } else {
                     let xsum = S::int_load(x.sums16.as_ptr().add(at / 16));
                     let dot = S::sum_groups16([sums[0], sums[1], sums[2], sums[3]]);
@@ -135,12 +134,11 @@ pub(crate) unsafe fn dots_decoded<S: Lanes, T: Format>(w: &[u8], x: &[&[f32]], o
     // whole number of vectors since blocks are.
     unsafe {
         let mut acc = [[S::zero(); 2]; MOST];
-        let (mut values, mut padded) = ([0.0; 512], [0_u8; UNIT_BYTES]);
+        let (mut values, mut padded) = ([0.0; 512], [MaybeUninit::uninit(); UNIT_BYTES]);
         for (u, chunk) in w.chunks(unit_bytes).enumerate() {
             let mut p = chunk.as_ptr();
             if chunk.len() < unit_bytes {
-                padded[..chunk.len()].copy_from_slice(chunk);
-                p = padded.as_ptr();
+                p = pad_unit::<S, T, _>(chunk, &mut padded);
             }
             decode_unit::<S, T>(p, &mut values);
             let have = len.min(k - u * len);

@@ -2,6 +2,8 @@
 //! minima. Each is held to `unpack`.
 #![allow(non_camel_case_types, reason = "the field writes Q4_K, and so do the files")]
 
+use std::mem::MaybeUninit;
+
 use super::lanes::Lanes;
 
 /// A quantised type. A *unit* is the run of elements that is read at a time: whole blocks, and whole vectors of groups.
@@ -14,6 +16,8 @@ pub(crate) trait Format {
     const LEN: usize;
     /// Elements with a common scale: 16 or 32.
     const GROUP: usize;
+    /// The largest quant, where they are not `WIDE`; 15 there, of each half.
+    const MOST: i32 = 15;
     /// What `quants` adds to the true quants; a power of two, or 0.
     const OFFSET: i32 = 0;
     /// Whether there are minima.
@@ -32,9 +36,32 @@ pub(crate) const fn unit<S: Lanes, T: Format>() -> usize {
     if lanes > T::LEN { lanes } else { T::LEN }
 }
 
+/// Bytes of the longest unit: 16 blocks of Q8_0.
+pub(crate) const UNIT_BYTES: usize = 16 * 34;
+
 /// What `quants` adds in all.
 pub(crate) const fn offset<S: Lanes, T: Format>() -> i32 {
     if T::WIDE { S::WIDE_OFFSET } else { T::OFFSET }
+}
+
+/// Copies the blocks in `w`, fewer than a unit, to `unit` and adds blocks of zeros. Block by block, since copies of a
+/// length known when compiling become a few instructions and others a call.
+#[inline(always)]
+pub(crate) fn pad_unit<S: Lanes, T: Format, const N: usize>(w: &[u8], padded: &mut [MaybeUninit<u8>; N]) -> *const u8 {
+    let n_blocks = unit::<S, T>() / T::LEN;
+    assert!(n_blocks * T::BYTES <= N && w.len() < n_blocks * T::BYTES && w.len().is_multiple_of(T::BYTES));
+    let p = padded.as_mut_ptr().cast::<u8>();
+    for at in (0..n_blocks).map(|b| b * T::BYTES) {
+        // SAFETY: all blocks of the unit fit in `padded`; those before the end of `w` are whole.
+        unsafe {
+            if at < w.len() {
+                std::ptr::copy_nonoverlapping(w.as_ptr().add(at), p.add(at), T::BYTES);
+            } else {
+                std::ptr::write_bytes(p.add(at), 0, T::BYTES);
+            }
+        }
+    }
+    p
 }
 
 macro_rules! format {
@@ -68,11 +95,11 @@ format!(Q4_1, 20, 32, 32, [const MINS: bool = true;],
     |S, p, i| S::nibbles16(p.add(4), 20, i),
     |_sub| scale_and_minimum::<S, 20>(p));
 
-format!(Q5_0, 22, 32, 32, [const OFFSET: i32 = 16;],
+format!(Q5_0, 22, 32, 32, [const OFFSET: i32 = 16; const MOST: i32 = 31;],
     |S, p, i| S::or(S::nibbles16(p.add(6), 22, i), S::bits32(p.add(2), 22, i)),
     |_sub| (S::halves::<22, 0>(p), S::zero()));
 
-format!(Q5_1, 24, 32, 32, [const MINS: bool = true;],
+format!(Q5_1, 24, 32, 32, [const MINS: bool = true; const MOST: i32 = 31;],
     |S, p, i| S::or(S::nibbles16(p.add(8), 24, i), S::bits32(p.add(4), 24, i)),
     |_sub| scale_and_minimum::<S, 24>(p));
 
@@ -111,7 +138,7 @@ format!(Q4_K, 144, 256, 32, [const MINS: bool = true;],
     },
     |sub| scales_6bit::<S>(p, 144, sub));
 
-format!(Q5_K, 176, 256, 32, [const MINS: bool = true;],
+format!(Q5_K, 176, 256, 32, [const MINS: bool = true; const MOST: i32 = 31;],
     |S, p, i| {
         let vectors = 64 / S::LANES;
         let p = p.add(i / vectors * 176);
@@ -119,7 +146,7 @@ format!(Q5_K, 176, 256, 32, [const MINS: bool = true;],
     },
     |sub| scales_6bit::<S>(p, 176, sub));
 
-format!(Q6_K, 210, 256, 16, [const OFFSET: i32 = 32;],
+format!(Q6_K, 210, 256, 16, [const OFFSET: i32 = 32; const MOST: i32 = 63;],
     |S, p, i| S::or(S::nibbles64(p, i), S::shl::<4>(S::planes32::<2>(p.add(128), i))),
     |sub| (S::mul(S::splat(half(p.add(208))), S::from_i8(p.add(192 + sub * S::LANES))), S::zero()));
 

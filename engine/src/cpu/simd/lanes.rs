@@ -15,6 +15,8 @@ pub(crate) trait Lanes: Copy {
     type F: Copy;
     type I: Copy;
     type Q: Copy;
+    /// Products on their way to sums of four: as `I`, or narrower as long as they fit.
+    type A: Copy;
     /// Floats of a vector, a power of two.
     const LANES: usize;
     /// Activation rows of the 8-bit tile kernel: as many as the registers hold.
@@ -42,7 +44,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
-    /// `a * b + c`, rounded once.
+    /// `a * b + c`, rounded once where the instruction set can.
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
     /// The larger one; `b` where `a` is NaN.
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
@@ -70,10 +72,17 @@ pub(crate) trait Lanes: Copy {
     unsafe fn int_sub(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn int_shl<const BITS: u32>(a: Self::I) -> Self::I;
     unsafe fn to_f(v: Self::I) -> Self::F;
-    /// The sums of 32-groups: `v` are eight vectors of products in natural order, each lane the sum of four neighbours.
-    unsafe fn sum_groups32(v: [Self::I; 8]) -> Self::I;
-    /// The sums of 16-groups, from four such vectors.
-    unsafe fn sum_groups16(v: [Self::I; 4]) -> Self::I;
+    /// The sums of 32-groups: `v` are eight vectors of products in natural order, one `dp` or `dp_wide` each, opened
+    /// with 0.
+    unsafe fn sum_groups32(v: [Self::A; 8], wide: bool) -> Self::I;
+    /// The sums of 16-groups, from four such vectors of `dp`.
+    unsafe fn sum_groups16(v: [Self::A; 4]) -> Self::I;
+    /// The beginning of a sum of products on top of `sum`.
+    unsafe fn open(sum: Self::I) -> Self::A;
+    /// Makes room in a narrow sum; to be called after at most [`steps`] times `dp`, or 8 times `dp_wide`.
+    unsafe fn settle(acc: Self::A, wide: bool) -> Self::A;
+    /// The sums of four neighbours, settled.
+    unsafe fn close(acc: Self::A, wide: bool) -> Self::I;
 
     unsafe fn bytes(p: *const u8) -> Self::Q;
     /// Four bytes in every lane.
@@ -87,9 +96,9 @@ pub(crate) trait Lanes: Copy {
     /// Each byte shifted; no bit may leave its byte.
     unsafe fn shl<const BITS: u32>(a: Self::Q) -> Self::Q;
     /// Sums of four neighbouring products added to `acc`: `w` 0 to 127, `x` -127 to 127.
-    unsafe fn dp(acc: Self::I, w: Self::Q, x: Self::Q) -> Self::I;
+    unsafe fn dp(acc: Self::A, w: Self::Q, x: Self::Q) -> Self::A;
     /// The same for any signed quants that went through `wide`.
-    unsafe fn dp_wide(acc: Self::I, w: Self::Q, x: Self::Q) -> Self::I;
+    unsafe fn dp_wide(acc: Self::A, w: Self::Q, x: Self::Q) -> Self::A;
     /// Signed quants made ready for `dp_wide`: `WIDE_OFFSET` is added.
     unsafe fn wide(w: Self::Q) -> Self::Q;
     /// Vector `i` of blocks of 16 bytes that lie `stride` apart, the low nibbles before the high ones.
@@ -134,6 +143,12 @@ pub(crate) trait Lanes: Copy {
     }
 }
 
+/// How many sums of two products fit in 16 bits, for weights up to `most` and activations up to 127; at most 8.
+pub(crate) const fn steps(most: i32) -> usize {
+    let fit = i16::MAX as i32 / (2 * 127 * most);
+    if fit < 8 { fit as usize } else { 8 }
+}
+
 /// Defines functions of an implementation of [`Lanes`], each inlined and with the trait's contract.
 macro_rules! lanes {
     ($($(<$(const $c:ident: $ct:ty),+>)? $name:ident($($a:ident: $t:ty),*) $(-> $r:ty)? = $body:expr;)*) => {
@@ -148,3 +163,17 @@ macro_rules! lanes {
     };
 }
 pub(crate) use lanes;
+
+/// For instruction sets whose products go straight into sums of 32 bits.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! straight {
+    ($i:ty) => {
+        lanes! {
+            open(sum: $i) -> $i = sum;
+            settle(acc: $i, _wide: bool) -> $i = acc;
+            close(acc: $i, _wide: bool) -> $i = acc;
+        }
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use straight;

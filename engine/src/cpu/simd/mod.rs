@@ -3,7 +3,7 @@
 //! How the loops are spread over rows, columns and threads is in `cpu::kernels`, not here.
 #![allow(unsafe_code, reason = "SIMD intrinsics, and kernels over them that read blocks at any alignment")]
 #![cfg_attr(
-    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    not(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")),
     allow(unused, reason = "elsewhere the scalar table stands alone, and what the others share has no user")
 )]
 
@@ -23,6 +23,8 @@ mod scalar;
 mod table;
 pub(crate) mod tile;
 mod unpack;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 #[cfg(test)]
 pub(crate) mod exam;
@@ -157,6 +159,17 @@ pub fn available() -> Vec<&'static Table> {
         if std::arch::is_aarch64_feature_detected!("dotprod") {
             tables.push(&neon::dot::TABLE);
         }
+    }
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    {
+        #[cfg(any(not(target_feature = "relaxed-simd"), test))]
+        tables.push(&wasm::plain::TABLE);
+        #[cfg(target_feature = "relaxed-simd")]
+        tables.extend(if wasm::sums_four() {
+            [&wasm::pairs::TABLE, &wasm::dot::TABLE]
+        } else {
+            [&wasm::dot::TABLE, &wasm::pairs::TABLE]
+        });
     }
     tables
 }

@@ -4,7 +4,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::lanes::{Lanes, lanes};
+use super::lanes::{Lanes, lanes, straight};
 
 /// Plain ARMv8.0, which every 64-bit ARM has.
 pub(crate) mod base {
@@ -52,11 +52,13 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
     type F = float32x4_t;
     type I = int32x4_t;
     type Q = int8x16_t;
+    type A = int32x4_t;
     const LANES: usize = 4;
     const ROWS_Q: usize = 8;
     const ROWS_F: usize = 8;
     const WIDE_OFFSET: i32 = 0;
 
+    straight!(int32x4_t);
     lanes! {
         splat(v: f32) -> float32x4_t = vdupq_n_f32(v);
         two(a: f32, b: f32) -> float32x4_t = vcombine_f32(vdup_n_f32(a), vdup_n_f32(b));
@@ -119,7 +121,7 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         int_sub(a: int32x4_t, b: int32x4_t) -> int32x4_t = vsubq_s32(a, b);
         <const BITS: u32> int_shl(a: int32x4_t) -> int32x4_t = vshlq_s32(a, vdupq_n_s32(BITS as i32));
         to_f(v: int32x4_t) -> float32x4_t = vcvtq_f32_s32(v);
-        sum_groups32(v: [int32x4_t; 8]) -> int32x4_t = {
+        sum_groups32(v: [int32x4_t; 8], _wide: bool) -> int32x4_t = {
             let low = vpaddq_s32(vaddq_s32(v[0], v[1]), vaddq_s32(v[2], v[3]));
             let high = vpaddq_s32(vaddq_s32(v[4], v[5]), vaddq_s32(v[6], v[7]));
             vpaddq_s32(low, high)

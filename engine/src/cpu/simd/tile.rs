@@ -7,14 +7,12 @@
 use std::mem::MaybeUninit;
 
 use super::dots::Plain;
-use super::formats::{Format, offset, unit};
-use super::lanes::Lanes;
+use super::formats::{Format, UNIT_BYTES, offset, pad_unit, unit};
+use super::lanes::{Lanes, steps};
 use super::q8::{BLOCK, Q8Row};
 
 /// Weight rows of a tile, and rows of a panel, at most.
 pub(crate) const MOST: usize = 16;
-/// Bytes of the longest unit: 16 blocks of Q8_0.
-const UNIT_BYTES: usize = 16 * 34;
 
 /// A tile of weight rows, used again from tile to tile.
 #[derive(Debug, Default)]
@@ -48,6 +46,12 @@ pub(crate) struct Panels {
 /// The lane that comes at `rank` when a tree over `lanes` lanes is walked from left to right.
 const fn lane_at(rank: usize, lanes: usize) -> usize {
     rank.reverse_bits() >> (usize::BITS - lanes.trailing_zeros())
+}
+
+/// Copies `N` elements: a few instructions, where the compiler makes a call of a copy whose length it does not know.
+#[inline(always)]
+pub(crate) fn copy_exactly<const N: usize, T: Copy>(to: &mut [T], from: &[T]) {
+    to[..N].copy_from_slice(&from[..N]);
 }
 
 /// How many of `n` groups fall on `lane`.
@@ -122,7 +126,12 @@ impl PanelMut<'_> {
             let sums = if group == BLOCK { x.sums } else { x.sums16 };
             for (g, (quants, sum)) in x.quants.chunks_exact(group).zip(sums).take(self.n).enumerate() {
                 let at = (starts[g % lanes] + g / lanes) * self.rows + i;
-                self.quants[at * group..][..group].copy_from_slice(quants);
+                let to = &mut self.quants[at * group..][..group];
+                if group == BLOCK {
+                    copy_exactly::<BLOCK, _>(to, quants);
+                } else {
+                    copy_exactly::<16, _>(to, quants);
+                }
                 self.scales[at] = x.scales[g * group / BLOCK];
                 self.offsets[at] = -offset * sum;
                 self.sums[at] = self.scales[at] * *sum as f32;
@@ -173,12 +182,13 @@ pub(crate) unsafe fn unpack_q8<S: Lanes, T: Format>(w: &[u8], row_bytes: usize, 
         }
         let rest = row_bytes % unit_bytes;
         if rest > 0 {
-            let mut padded = [[0_u8; UNIT_BYTES]; MOST];
-            for (padded, p) in padded.iter_mut().zip(pointers).take(S::LANES) {
-                std::ptr::copy_nonoverlapping(p.add(row_bytes - rest), padded.as_mut_ptr(), rest);
+            let mut padded = [[MaybeUninit::uninit(); UNIT_BYTES]; MOST];
+            let mut rests = pointers;
+            for ((p, padded), row) in rests.iter_mut().zip(&mut padded).zip(pointers).take(S::LANES) {
+                let rest = std::slice::from_raw_parts(row.add(row_bytes - rest), rest);
+                *p = pad_unit::<S, T, _>(rest, padded);
             }
-            let pointers = std::array::from_fn(|r| padded[r].as_ptr());
-            unpack_unit::<S, T>(&pointers, row_bytes / unit_bytes, n, &starts, tile);
+            unpack_unit::<S, T>(&rests, row_bytes / unit_bytes, n, &starts, tile);
         }
     }
 }
@@ -266,10 +276,10 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
         for rank in 0..S::LANES {
             let mut acc = [S::zero(); ROWS];
             for _ in 0..in_lane(n, lane_at(rank, S::LANES), S::LANES) {
-                let mut dots = [S::int(0); ROWS];
+                let mut dots = [S::open(S::int(0)); ROWS];
                 if offset::<S, T>() != 0 {
                     for (r, dot) in dots.iter_mut().enumerate() {
-                        *dot = S::int(*x.2.add(r));
+                        *dot = S::open(S::int(*x.2.add(r)));
                     }
                 }
                 for four in 0..T::GROUP / 4 {
@@ -278,10 +288,15 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
                         let x = S::bytes4(x.0.add(r * T::GROUP + four * 4).cast());
                         *dot = if T::WIDE { S::dp_wide(*dot, w, x) } else { S::dp(*dot, w, x) };
                     }
+                    if (four + 1) % steps(T::MOST) == 0 || four + 1 == T::GROUP / 4 {
+                        for dot in &mut dots {
+                            *dot = S::settle(*dot, T::WIDE);
+                        }
+                    }
                 }
                 let scale = S::load(w.1);
                 for (r, (acc, dot)) in acc.iter_mut().zip(dots).enumerate() {
-                    *acc = S::fma(S::mul(scale, S::splat(*x.1.add(r))), S::to_f(dot), *acc);
+                    *acc = S::fma(S::mul(scale, S::splat(*x.1.add(r))), S::to_f(S::close(dot, T::WIDE)), *acc);
                 }
                 if T::MINS {
                     let min = S::sub(S::zero(), S::load(w.2));

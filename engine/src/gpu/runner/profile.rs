@@ -55,7 +55,7 @@ impl GpuRunner {
     fn fits(&self, launches: &[&Launch], counts: &Counts) -> usize {
         let mut work = 0u64;
         let before = launches.iter().take(MAX_PASSES).take_while(|launch| {
-            let go_on = work <= self.gpu.work_per_submit();
+            let go_on = work <= self.pace.most(super::is_many(counts));
             work = work.saturating_add(launch.work(counts));
             go_on
         });

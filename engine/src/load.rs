@@ -1,0 +1,223 @@
+//! [`Loader`]: a model file that arrives in pieces, from a download, a cache or a loop over a file, becomes an [`Engine`].
+//! On a GPU each piece goes to the device at once and the file is held nowhere; on a processor the weights are kept once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::bytes::Bytes;
+use crate::device::{Device, Runner};
+use crate::error::{Error, Result};
+use crate::file::{ModelFile, Placement, PushReader, Table};
+use crate::model::{Model, ModelOptions, READ_AT_RECORDING};
+use crate::plan::WeightId;
+use crate::run::{Engine, EngineOptions, Limits};
+
+/// How a model is to be opened and run.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The model's own.
+    pub model: ModelOptions,
+    /// The engine's.
+    pub engine: EngineOptions,
+}
+
+/// Takes a file from its start to its end in pieces of any size, and makes an engine of it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use ir_engine::{Device, LoadOptions, Loader, builtin, cpu::Cpu};
+///
+/// let file = builtin::bytes();
+/// let device = Device::Cpu(Arc::new(Cpu::new(&Default::default())?));
+/// let mut loader = Loader::new(file.len() as u64, &device, &LoadOptions::default());
+/// for piece in file.chunks(1 << 20) {
+///     loader.feed(loader.position(), piece)?; // in a page: loader.settled().await? now and then
+/// }
+/// let engine = loader.finish()?;
+/// assert!(engine.context() > 0);
+/// # Ok::<(), ir_engine::error::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Loader {
+    total: u64,
+    reader: PushReader,
+    device: Device,
+    options: LoadOptions,
+    begun: Option<Begun>,
+    failed: bool,
+}
+
+/// What stands once the header is there.
+#[derive(Debug)]
+struct Begun {
+    model: Model,
+    limits: Limits,
+    /// On a device that takes weights: what takes them.
+    runner: Option<Runner>,
+    /// Per tensor, the segments that are fed with it.
+    segments: Vec<Vec<(WeightId, usize)>>,
+    /// Tensors that are kept in memory, by their indices.
+    kept: BTreeMap<usize, Vec<u8>>,
+}
+
+impl Loader {
+    /// A loader of a file of `total` bytes for this device. Nothing is reserved before the header has arrived.
+    pub fn new(total: u64, device: &Device, options: &LoadOptions) -> Loader {
+        let (device, options) = (device.clone(), options.clone());
+        Loader { total, reader: PushReader::new(total), device, options, begun: None, failed: false }
+    }
+
+    /// Takes the file's bytes from `offset` on. Bytes that were fed before are passed over, so that a repeated request does
+    /// no harm. With the header's last byte the model is recorded and everything it needs is reserved.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where bytes were left out or lie beyond the file's length, [`Error::Format`] and
+    /// [`Error::Unsupported`] where the file is damaged or not supported, [`Error::Limit`] where memory does not suffice
+    /// (with what would), or what the device says. After an error the loader takes no more.
+    pub fn feed(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if self.failed {
+            return Err(Error::request("the model could not be loaded, and its loader takes no more: begin anew"));
+        }
+        let fed = self.take(offset, bytes);
+        self.failed = fed.is_err();
+        fed
+    }
+
+    fn take(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let Loader { total, reader, device, options, begun, .. } = self;
+        reader.feed(offset, bytes, &mut |table, piece| {
+            if begun.is_none() {
+                *begun = Some(Begun::new(table, *total, device, options)?);
+            }
+            begun.as_mut().map_or(Ok(()), |begun| begun.place(table, piece))
+        })?;
+        if let (Some(table), true) = (reader.table(), begun.is_none()) {
+            *begun = Some(Begun::new(table, *total, device, options)?);
+        }
+        Ok(())
+    }
+
+    /// What was fed so far is where it belongs, and the memory that carried it there is given back. Natively `feed` sees to
+    /// that itself; in a page this is to be awaited every few tens of megabytes.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub async fn settled(&self) -> Result<()> {
+        match self.begun.as_ref().and_then(|begun| begun.runner.as_ref()) {
+            Some(runner) => runner.settled().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The offset of the next byte to feed.
+    pub fn position(&self) -> u64 {
+        self.reader.position()
+    }
+
+    /// Bytes of the file that were not fed yet.
+    pub fn missing(&self) -> u64 {
+        self.reader.missing()
+    }
+
+    /// The file's header, once it has arrived.
+    pub fn table(&self) -> Option<&Table> {
+        self.reader.table().map(|table| &**table)
+    }
+
+    /// The model, once its header has arrived. Its weights may be anywhere, or still on their way.
+    pub fn model(&self) -> Option<&Model> {
+        self.begun.as_ref().map(|begun| &begun.model)
+    }
+
+    /// Tokens that a sequence of the engine will hold at most, once the header has arrived.
+    pub fn context(&self) -> Option<usize> {
+        self.begun.as_ref().map(|begun| begun.limits.context)
+    }
+
+    /// Ends the file and gives the engine.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where bytes are missing, or what the device says.
+    pub fn finish(self) -> Result<Engine> {
+        if self.failed {
+            return Err(Error::request("the model could not be loaded: begin anew"));
+        }
+        let table = self.reader.finish()?;
+        let begun = match self.begun {
+            Some(begun) => begun,
+            None => Begun::new(&table, self.total, &self.device, &self.options)?,
+        };
+        let kept = begun.kept.into_iter().map(|(index, bytes)| (index, Bytes::from(bytes))).collect();
+        let model = Arc::new(begun.model.with_file(ModelFile::from_pieces(table, self.total, kept)?)?);
+        match begun.runner {
+            Some(mut runner) => {
+                runner.fed(model.plan())?;
+                Ok(Engine::with_runner(model, &self.device, runner, begun.limits))
+            }
+            None => Engine::new(model, &self.device, &self.options.engine),
+        }
+    }
+}
+
+impl Begun {
+    /// Records the model from its header and reserves what it needs.
+    fn new(table: &Arc<Table>, total: u64, device: &Device, options: &LoadOptions) -> Result<Begun> {
+        let header = ModelFile::from_pieces(Arc::clone(table), total, BTreeMap::new())?;
+        let model = Model::from_file(header, &options.model)?;
+        let (limits, room) = Engine::room(&model, device, &options.engine)?;
+        let mut segments = vec![Vec::new(); table.tensors().len()];
+        for (i, weight) in model.plan().weights.iter().enumerate() {
+            for (j, segment) in weight.segments.iter().enumerate() {
+                // Rows without a tensor are zeros, and are there.
+                let Some(index) = table.index(&segment.name) else { continue };
+                if table.tensors()[index].byte_len() != segment.n_bytes() {
+                    let name = &segment.name;
+                    return Err(Error::unsupported(format!(
+                        "tensor {name} is used in part, which cannot be loaded in pieces"
+                    )));
+                }
+                segments[index].push((WeightId(i as u32), j));
+            }
+        }
+        let takes = device.takes_weights();
+        let used = |index: usize| !takes && !segments[index].is_empty();
+        let early = |index: usize| READ_AT_RECORDING.contains(&table.tensors()[index].name());
+        let kept = (0..segments.len()).filter(|i| used(*i) || early(*i)).map(|i| (i, Vec::new())).collect();
+        fits_memory(table, &kept)?;
+        let runner = match takes {
+            true => Some(device.prepare(Arc::clone(model.plan()), room)?),
+            false => None,
+        };
+        Ok(Begun { model, limits, runner, segments, kept })
+    }
+
+    /// Puts a piece of a tensor where it belongs.
+    fn place(&mut self, table: &Table, piece: Placement<'_>) -> Result<()> {
+        if let Some(kept) = self.kept.get_mut(&piece.tensor) {
+            if kept.capacity() == 0 {
+                let len = usize::try_from(table.tensors()[piece.tensor].byte_len()).unwrap_or(usize::MAX);
+                kept.try_reserve_exact(len).map_err(|_| no_memory(len as u64))?;
+            }
+            kept.extend_from_slice(piece.bytes);
+        }
+        if let Some(runner) = &mut self.runner {
+            for (weight, segment) in &self.segments[piece.tensor] {
+                runner.feed(*weight, *segment, piece.offset, piece.bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_memory(bytes: u64) -> Error {
+    Error::limit(format!(
+        "there is no memory for {} MiB of the model: choose a smaller one, or a GPU",
+        bytes.div_ceil(1 << 20)
+    ))
+}
+
+/// Refuses tensors that together are beyond what a program can address, before the first is taken.
+fn fits_memory(table: &Table, kept: &BTreeMap<usize, Vec<u8>>) -> Result<()> {
+    let bytes = kept.keys().map(|i| table.tensors()[*i].byte_len()).fold(0, u64::saturating_add);
+    if bytes > usize::MAX as u64 { Err(no_memory(bytes)) } else { Ok(()) }
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Makes web/dist: the npm package's files and the page, from a clean machine with Rust. Usage: web/build.sh [VARIANT...]
+# Variants of the module: `plain` (SIMD, every browser), `relaxed` (relaxed SIMD), `threads` (both, with shared memory).
+# The page takes the best that the browser has. IR_CONNECT="https://host ..." lets the page fetch models from there.
+set -euo pipefail
+cd "$(dirname "$0")"
+variants=("$@")
+[ $# -gt 0 ] || variants=(plain relaxed threads)
+limit=700000 # bytes, gzipped
+target=wasm32-unknown-unknown
+root=$PWD/..
+dist=$PWD/dist
+rustup_target=$(rustc --print sysroot)/lib/rustlib/$target/lib
+linker=$(find "$(rustc --print sysroot)/lib/rustlib" -name rust-lld -path '*/bin/*' | head -n 1)
+
+debian_rust() { # a compiler whose standard library can be built for the web
+    if [ ! -x /usr/bin/rustc ] || [ ! -d /usr/lib/rustlib/src/rust/library ]; then
+        echo "== installing rustc-web and rust-web-src"
+        DEBIAN_FRONTEND=noninteractive apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rustc-web rust-web-src >/dev/null
+    fi
+}
+
+flags() { # of a variant
+    local remap="--remap-path-prefix=$HOME=~ --remap-path-prefix=$(cd "$root" && pwd)=ir"
+    case $1 in
+    plain) echo "$remap -C target-feature=+simd128,+bulk-memory,+mutable-globals,+sign-ext,+nontrapping-fptoint" ;;
+    relaxed) echo "$(flags plain),+relaxed-simd" ;;
+    threads)
+        echo "$(flags relaxed),+atomics -C link-arg=--shared-memory -C link-arg=--import-memory" \
+            "-C link-arg=--max-memory=4294967296 -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size" \
+            "-C link-arg=--export=__tls_align -C link-arg=--export=__tls_base -C link-arg=--export=__heap_base"
+        ;;
+    *) echo "unknown variant $1" >&2 && exit 2 ;;
+    esac
+}
+
+compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/wasm/ir_web.wasm
+    export CARGO_TARGET_DIR=$root/target/web
+    local rust=$1
+    local arguments=(build --profile wasm --target $target -p ir-web --lib --manifest-path "$root/Cargo.toml")
+    local lld=$CARGO_TARGET_DIR/wasm-ld
+    mkdir -p "$CARGO_TARGET_DIR"
+    ln -sfn "$linker" "$lld"
+    export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$lld
+    if [ "$rust" != threads ] && [ -d "$rustup_target" ]; then
+        RUSTFLAGS=$(flags "$rust") cargo "${arguments[@]}"
+        return
+    fi
+    # The threaded module needs a standard library with atomics, which no toolchain ships.
+    debian_rust
+    RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(flags "$rust") --remap-path-prefix=/usr/lib/rustlib/src=std" \
+        cargo "${arguments[@]}" -Zbuild-std=std,panic_abort
+}
+
+glue() { # MODULE NAME: the JavaScript side, by a tool that has the version of wasm-bindgen that the module has
+    local version
+    version=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' "$root/Cargo.lock")
+    grep -q "\"=$version\"" glue/Cargo.toml || {
+        echo "web/glue/Cargo.toml must name wasm-bindgen-cli-support =$version, as Cargo.lock has it" >&2
+        exit 1
+    }
+    env -u RUSTFLAGS CARGO_TARGET_DIR="$root/target/web-glue" \
+        cargo run --quiet --manifest-path glue/Cargo.toml -- "$1" "$dist/wasm" "$2"
+}
+
+rm -rf dist
+mkdir -p dist/wasm dist/models
+over=0
+for variant in "${variants[@]}"; do
+    echo "== module $variant"
+    compile "$variant"
+    glue "$root/target/web/$target/wasm/ir_web.wasm" "ir_$variant"
+    module=dist/wasm/ir_${variant}_bg.wasm
+    bytes=$(wc -c <"$module")
+    packed=$(gzip -9 -c "$module" | wc -c)
+    echo "   $variant: $bytes bytes, $packed gzipped (limit $limit)"
+    [ "$packed" -le "$limit" ] || over=1
+done
+{
+    echo "// Written by build.sh: the builds of the module that are here."
+    echo "export const VARIANTS = {"
+    for variant in "${variants[@]}"; do
+        echo "  $variant: {"
+        echo "    glue: () => import('./wasm/ir_$variant.js'),"
+        echo "    wasm: new URL('./wasm/ir_${variant}_bg.wasm', import.meta.url),"
+        echo "  },"
+    done
+    echo "};"
+} >dist/variants.js
+cp js/*.js js/*.d.ts dist/
+cp page/* dist/
+[ -e dist/wasm/ir_threads.js ] || rm dist/thread.js
+cp "$root/engine/models/ir-tiny/ir-tiny-q4_0.gguf" dist/models/ir-tiny.gguf
+sed -i "s|connect-src 'self'|connect-src 'self'${IR_CONNECT:+ $IR_CONNECT}|" dist/index.html
+if [ $over = 1 ]; then
+    echo "a module is larger than $limit bytes gzipped" >&2
+    exit 1
+fi
+du -sh dist

@@ -1,0 +1,90 @@
+// `Answer`: a reply under way, as an async iterable of pieces and as promises of the whole.
+
+import { unpack } from './errors.js';
+
+export class Answer {
+  #pieces = [];
+  #wake = null;
+  #end = null;
+  #stop;
+  #signal;
+  #text = '';
+  #thinking = '';
+  #resolve;
+  #reject;
+
+  constructor(signal, stop) {
+    this.#signal = signal;
+    this.#stop = stop;
+    this.finished = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // Who only iterates gets the error there.
+    this.finished.catch(() => {});
+    signal?.addEventListener('abort', this.#abort, { once: true });
+  }
+
+  #abort = () => {
+    this.#stop();
+    this.#finish({ error: this.#signal.reason });
+  };
+
+  /** What the worker sent. */
+  take(data) {
+    if (this.#end) return;
+    if (data.type === 'error') {
+      this.#finish({ error: unpack(data.error) });
+      return;
+    }
+    const { text, thinking, token, logprobs } = data;
+    this.#text += text;
+    this.#thinking += thinking;
+    if (data.type === 'token') {
+      this.#pieces.push({ text, thinking, token, ...(logprobs ? { logprobs } : {}) });
+      this.#wake?.();
+      return;
+    }
+    if (text || thinking) this.#pieces.push({ text, thinking });
+    this.#finish({ value: { text: this.#text, thinking: this.#thinking, reason: data.reason, usage: data.usage } });
+  }
+
+  #finish(end) {
+    if (this.#end) return;
+    this.#end = end;
+    this.#signal?.removeEventListener('abort', this.#abort);
+    if ('error' in end) {
+      this.#pieces.length = 0;
+      this.#reject(end.error);
+    } else {
+      this.#resolve(end.value);
+    }
+    this.#wake?.();
+  }
+
+  /** Ends the reply after the token under way. */
+  stop() {
+    if (!this.#end) this.#stop();
+  }
+
+  async text() {
+    return (await this.finished).text;
+  }
+
+  async *[Symbol.asyncIterator]() {
+    try {
+      for (;;) {
+        while (this.#pieces.length > 0) yield this.#pieces.shift();
+        if (this.#end) break;
+        await new Promise((resolve) => {
+          this.#wake = resolve;
+        });
+        this.#wake = null;
+      }
+      if ('error' in this.#end) throw this.#end.error;
+      return this.#end.value;
+    } finally {
+      this.stop();
+    }
+  }
+}

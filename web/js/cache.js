@@ -1,0 +1,168 @@
+// Model files that this browser keeps: in the origin private file system, a folder of ours, two files to an entry: the
+// bytes, and what they are as JSON. Works in pages and workers; only `Writer` needs a worker.
+
+import { IrError } from './errors.js';
+
+const FOLDER = 'ir-models';
+
+async function folder(create) {
+  if (!globalThis.navigator?.storage?.getDirectory) {
+    throw new IrError('storage', 'this browser cannot keep models here: the page must come over https or from this machine');
+  }
+  try {
+    const root = await navigator.storage.getDirectory();
+    return await root.getDirectoryHandle(FOLDER, { create });
+  } catch (cause) {
+    if (cause?.name === 'NotFoundError') return null;
+    const sentence = 'this browser keeps nothing for this page (a private window, perhaps)';
+    throw new IrError('storage', sentence, { cause });
+  }
+}
+
+/** The name of a source's entry: a hash, since addresses are no file names. */
+export async function keyOf(source) {
+  const bytes = new TextEncoder().encode(source);
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return [...digest.subarray(0, 16)].map((b) => b.toString(16).padStart(2, '0')).join('');
+}
+
+async function readEntry(dir, key) {
+  try {
+    const record = JSON.parse(await (await (await dir.getFileHandle(`${key}.json`)).getFile()).text());
+    const file = await (await dir.getFileHandle(`${key}.gguf`)).getFile();
+    const complete = record.complete === true && file.size === record.size;
+    return { ...record, key, stored: file.size, complete, file };
+  } catch {
+    return null;
+  }
+}
+
+/** The entry of this key with its `file`, or `null`. */
+export async function find(key) {
+  const dir = await folder(false);
+  return dir && readEntry(dir, key);
+}
+
+/** All entries, newest first, without their files. */
+export async function list() {
+  const dir = await folder(false).catch(() => null);
+  const entries = [];
+  for await (const name of dir?.keys() ?? []) {
+    if (!name.endsWith('.json')) continue;
+    const entry = await readEntry(dir, name.slice(0, -5));
+    if (!entry) continue;
+    const { key, source, size, stored, complete, added } = entry;
+    entries.push({ key, name: entry.name, source, size, stored, complete, added });
+  }
+  return entries.sort((a, b) => b.added - a.added);
+}
+
+/** Removes an entry; says whether there was one. */
+export async function remove(key) {
+  const dir = await folder(false);
+  if (!dir) return false;
+  let found = false;
+  for (const name of [`${key}.json`, `${key}.gguf`]) {
+    try {
+      await dir.removeEntry(name);
+      found = true;
+    } catch (cause) {
+      if (cause?.name === 'NotFoundError') continue;
+      throw new IrError('storage', 'this model is being written or read: stop that, then delete it', { cause });
+    }
+  }
+  return found;
+}
+
+/** Removes every entry. */
+export async function clear() {
+  for (const { key } of await list()) await remove(key);
+}
+
+/** Bytes that may still be kept, as far as the browser says. */
+export async function room() {
+  const { quota = Infinity, usage = 0 } = (await navigator.storage?.estimate?.()) ?? {};
+  return Math.max(0, quota - usage);
+}
+
+function refused(cause) {
+  if (cause?.name === 'QuotaExceededError') return new IrError('quota', "there is no room left in this browser's storage", { cause });
+  return new IrError('storage', `the cache cannot be written (${cause?.message ?? cause})`, { cause });
+}
+
+/** Writes an entry as its bytes come in. */
+export class Writer {
+  /** Goes on after `from` bytes of an entry that is there; 0 starts it anew. */
+  static async open(key, record, from = 0) {
+    const dir = await folder(true);
+    if ((await room()) < (record.size - from) * 1.02) {
+      throw new IrError('quota', `there is no room in this browser's storage for ${(record.size / 1e6).toFixed(0)} MB`);
+    }
+    const writer = new Writer();
+    writer.dir = dir;
+    writer.key = key;
+    writer.record = { ...record, added: Date.now(), complete: false };
+    const handle = await dir.getFileHandle(`${key}.gguf`, { create: true });
+    try {
+      writer.file = await handle.createSyncAccessHandle();
+    } catch (cause) {
+      throw new IrError('storage', 'another tab is working with this model in the cache', { cause });
+    }
+    try {
+      writer.file.truncate(from);
+      await writer.#note();
+    } catch (cause) {
+      writer.file.close();
+      throw refused(cause);
+    }
+    return writer;
+  }
+
+  async #note() {
+    const handle = await this.dir.getFileHandle(`${this.key}.json`, { create: true });
+    const note = await handle.createSyncAccessHandle();
+    try {
+      note.truncate(0);
+      note.write(new TextEncoder().encode(JSON.stringify(this.record)), { at: 0 });
+      note.flush();
+    } finally {
+      note.close();
+    }
+  }
+
+  /** Writes at `offset`. Throws where the storage is full. */
+  write(offset, bytes) {
+    let n;
+    try {
+      n = this.file.write(bytes, { at: offset });
+    } catch (cause) {
+      throw refused(cause);
+    }
+    if (n !== bytes.byteLength) throw refused(new DOMException('', 'QuotaExceededError'));
+  }
+
+  /** What was kept before, from `offset` on: fills `into` as far as it goes. A `File` of it breaks with the first write. */
+  read(offset, into) {
+    return into.subarray(0, this.file.read(into, { at: offset }));
+  }
+
+  /** All bytes are there. */
+  async complete() {
+    this.file.flush();
+    this.file.close();
+    this.record.complete = true;
+    await this.#note();
+  }
+
+  /** Keeps what there is, to be gone on with. */
+  suspend() {
+    this.file.flush();
+    this.file.close();
+  }
+
+  /** Throws away what there is. */
+  async discard() {
+    this.file.close();
+    await remove(this.key).catch(() => {});
+  }
+}

@@ -1,0 +1,274 @@
+/** A language model that runs in this browser. Nothing is sent anywhere but the requests for the model's own file. */
+export class Ir {
+  private constructor();
+
+  /**
+   * Loads a GGUF file. It is read in pieces, straight to the device: the page never holds it as a whole.
+   * @throws {IrError} with a sentence that says what to do; or `signal.reason` where it was aborted.
+   */
+  static load(source: Source, options?: LoadOptions): Promise<Ir>;
+
+  /** Model files that this browser keeps. */
+  static readonly cache: Cache;
+
+  /** Answers a chat, laid out by the model's own template. What earlier calls computed of it is used again. */
+  chat(messages: Message[], options?: ChatOptions): Answer;
+
+  /** Continues a text, or token ids, as they stand. */
+  generate(prompt: string | ArrayLike<number>, options?: GenerateOptions): Answer;
+
+  tokenize(text: string, options?: TokenizeOptions): Promise<Uint32Array>;
+  detokenize(tokens: ArrayLike<number>, options?: { special?: boolean; signal?: AbortSignal }): Promise<string>;
+
+  /** What the model is and where it runs. */
+  info(): Info;
+
+  /** Rates and memory so far. */
+  stats(options?: { signal?: AbortSignal }): Promise<Stats>;
+
+  /** Ends the worker and gives all memory back. Answers under way fail with code `closed`. */
+  free(): void;
+}
+
+/**
+ * Where a model's bytes come from: a file, an address (fetched by range requests, so that a broken download goes on), a
+ * file of the origin private file system, an entry of `Ir.cache.list()`, or bytes in order with their length as
+ * `options.size`.
+ */
+export type Source =
+  | Blob
+  | string
+  | URL
+  | FileSystemFileHandle
+  | Pick<CacheEntry, 'key'>
+  | AsyncIterable<Uint8Array | ArrayBuffer>
+  | Iterable<Uint8Array | ArrayBuffer>
+  | ReadableStream<Uint8Array>;
+
+export interface LoadOptions {
+  /** `auto` takes a GPU that is real, else the CPU. */
+  device?: 'auto' | 'gpu' | 'cpu';
+  /** Tokens of a conversation at most; the model's own length, as memory allows, where absent. */
+  contextLength?: number;
+  /** Threads on the CPU, 16 at most; all cores where absent. Needs a cross-origin isolated page. */
+  threads?: number;
+  /** Keep the file in this browser. On for addresses, off for files, where absent. */
+  cache?: boolean;
+  /** Bytes that keys and values may take. */
+  cacheBytes?: number;
+  /** The file's SHA-256 in hexadecimal; loading fails with code `integrity` where it differs. */
+  sha256?: string;
+  /** The file's length in bytes: required for iterables, checked for addresses. */
+  size?: number;
+  /** A name for the file, where the source has none. */
+  name?: string;
+  signal?: AbortSignal;
+  onProgress?(progress: Progress): void;
+  /** Sentences about choices: which device and build and why, or that the file could not be kept. */
+  onNotice?(message: string): void;
+  /** Makes the worker, for pages with a policy of their own; it must run the module `ir-web/worker`. */
+  createWorker?(): Worker;
+  /** Takes this build of the module instead of the best that the browser has. */
+  variant?: 'plain' | 'relaxed' | 'threads';
+  /** Uses f16 and subgroups on software adapters too, where they are no faster. */
+  allForms?: boolean;
+}
+
+export interface Progress {
+  /** Bytes so far. */
+  loaded: number;
+  /** Bytes of the file. */
+  total: number;
+  bytesPerSecond: number;
+  /** Whether the bytes so far came from the cache. */
+  cached: boolean;
+}
+
+export interface Message {
+  role: 'system' | 'user' | 'assistant' | 'tool' | (string & {});
+  content: string | null;
+  reasoning_content?: string;
+  tool_calls?: unknown[];
+  name?: string;
+  tool_call_id?: string;
+}
+
+/** Each of the sampling's fields is the file's own recommendation where absent. */
+export interface GenerateOptions {
+  maxTokens?: number;
+  /** The answer ends before the first of these. */
+  stop?: string[];
+  /** 0 always takes the most likely token. */
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  typicalP?: number;
+  repeatPenalty?: number;
+  presencePenalty?: number;
+  frequencyPenalty?: number;
+  /** Tokens that the penalties look back on; -1 for all. */
+  repeatLastN?: number;
+  /** The same seed, prompt and device give the same text; random where absent. */
+  seed?: number;
+  /** Pairs of a token and what is added to its logit; `null` bans it. */
+  logitBias?: [token: number, bias: number | null][];
+  /** Reports the log-probability of each token and of this many others. */
+  logprobs?: number;
+  ignoreEos?: boolean;
+  /** Control tokens appear in the text. */
+  showSpecial?: boolean;
+  signal?: AbortSignal;
+}
+
+export interface ChatOptions extends GenerateOptions {
+  /** Asks a reasoning model to think, or not to. */
+  think?: boolean;
+  /** Definitions of tools in OpenAI's form, for the template. */
+  tools?: unknown[];
+}
+
+export interface TokenizeOptions {
+  /** Puts the model's own tokens (BOS) around the text. */
+  addSpecial?: boolean;
+  /** Reads control tokens in the text; on where absent. */
+  parseSpecial?: boolean;
+  signal?: AbortSignal;
+}
+
+/** A reply under way. Leaving a `for await` loop early ends it. */
+export interface Answer extends AsyncIterable<Piece> {
+  /** The whole, once it has ended; rejects where the iteration would throw. */
+  readonly finished: Promise<Finished>;
+  /** The whole text. */
+  text(): Promise<string>;
+  /** Ends the reply after the token under way, with reason `cancelled`. */
+  stop(): void;
+}
+
+export interface Piece {
+  /** New text of the answer; may be empty. */
+  text: string;
+  /** New text of the reasoning before it. */
+  thinking: string;
+  token?: number;
+  logprobs?: { chosen: Logprob; top: Logprob[] };
+}
+
+export interface Logprob {
+  id: number;
+  logprob: number;
+  text: string;
+  bytes: number[];
+}
+
+export interface Finished {
+  text: string;
+  thinking: string;
+  reason: 'stop' | 'length' | 'cancelled';
+  usage: Usage;
+}
+
+export interface Usage {
+  promptTokens: number;
+  /** Those of them that an earlier call had computed. */
+  cachedTokens: number;
+  completionTokens: number;
+  queuedSeconds: number;
+  promptSeconds: number;
+  generationSeconds: number;
+}
+
+export interface Info {
+  name: string;
+  architecture: string | null;
+  sizeLabel: string | null;
+  license: string | null;
+  fileBytes: number;
+  modelContextLength: number;
+  contextLength: number;
+  vocabulary: number;
+  layers: number;
+  device: { kind: 'cpu' | 'gpu'; name: string; forms: string | null; build: string };
+  canChat: boolean;
+  canSwitchThinking: boolean;
+  supportsSystem: boolean;
+  sampling: Required<
+    Pick<
+      GenerateOptions,
+      | 'temperature' | 'topK' | 'topP' | 'minP' | 'typicalP'
+      | 'repeatPenalty' | 'presencePenalty' | 'frequencyPenalty' | 'repeatLastN'
+    >
+  >;
+}
+
+export interface Stats {
+  loadSeconds: number;
+  loadBytesPerSecond: number | null;
+  promptTokens: number;
+  promptTokensPerSecond: number | null;
+  generatedTokens: number;
+  generatedTokensPerSecond: number | null;
+  /** Bytes of the module's own memory; a GPU's are not in it. */
+  memoryBytes: number;
+  cachePages: number;
+  freeCachePages: number;
+  waiting: number;
+  running: number;
+}
+
+export interface Cache {
+  /** Newest first. */
+  list(): Promise<CacheEntry[]>;
+  /** Says whether there was one. */
+  delete(key: string): Promise<boolean>;
+  clear(): Promise<void>;
+  /** Bytes that may still be kept. */
+  room(): Promise<number>;
+}
+
+export interface CacheEntry {
+  key: string;
+  name: string;
+  /** Its address; `null` for files from disk. */
+  source: string | null;
+  size: number;
+  /** Bytes that are there. */
+  stored: number;
+  complete: boolean;
+  /** Milliseconds since 1970. */
+  added: number;
+}
+
+export type IrErrorCode =
+  /** The file is no GGUF, damaged or cut short. */
+  | 'format'
+  /** The file or the browser asks for what this version cannot do. */
+  | 'unsupported'
+  /** A memory or context budget would be exceeded. */
+  | 'limit'
+  /** A value is out of range or unknown. */
+  | 'request'
+  /** The chat template refused the messages. */
+  | 'template'
+  /** A GPU that is missing or failed; `lost` where it is gone and loading again helps. */
+  | 'device'
+  | 'lost'
+  /** The file cannot be reached; `http` where the server refused. */
+  | 'network'
+  | 'http'
+  /** Length, version or SHA-256 are not what they should be. */
+  | 'integrity'
+  /** The file or iterable failed while it was read. */
+  | 'source'
+  | 'storage'
+  | 'quota'
+  /** The model was freed. */
+  | 'closed'
+  /** The engine stopped: most often memory ran out. */
+  | 'internal';
+
+export class IrError extends Error {
+  readonly code: IrErrorCode;
+  constructor(code: IrErrorCode, message: string, options?: { cause?: unknown });
+}

@@ -1,0 +1,212 @@
+// `Ir`: a language model in this browser. Each one has a worker of its own, which owns the engine; here is only what
+// talks to it. Types and their documentation are in `index.d.ts`.
+
+import * as cache from './cache.js';
+import { IrError, pack, unpack } from './errors.js';
+import { Answer } from './answer.js';
+
+export { IrError };
+
+const LOAD = ['device', 'contextLength', 'threads', 'cache', 'cacheBytes', 'sha256', 'size', 'name', 'variant', 'allForms'];
+
+export class Ir {
+  #worker;
+  #next = 1;
+  #waiting = new Map();
+  #closed = null;
+  #info;
+  #name;
+
+  static async load(source, options = {}) {
+    const { signal, onProgress, onNotice, createWorker, ...rest } = options;
+    signal?.throwIfAborted();
+    for (const key of Object.keys(rest)) {
+      if (!LOAD.includes(key)) throw new IrError('request', `Ir.load knows no option ${JSON.stringify(key)}`);
+    }
+    if (!['auto', 'gpu', 'cpu', undefined].includes(rest.device)) {
+      throw new IrError('request', 'device must be "auto", "gpu" or "cpu"');
+    }
+    const { plain, iterator } = describe(source, rest);
+    const ir = new Ir();
+    ir.#start(createWorker);
+    try {
+      const loaded = await ir.#loading(plain, rest, { signal, onProgress, onNotice, iterator });
+      ir.#info = loaded.info;
+      ir.#name = loaded.name;
+      return ir;
+    } catch (error) {
+      ir.free();
+      throw error;
+    }
+  }
+
+  static get cache() {
+    return { list: cache.list, delete: cache.remove, clear: cache.clear, room: cache.room };
+  }
+
+  chat(messages, options = {}) {
+    return this.#generate({ messages }, options);
+  }
+
+  generate(prompt, options = {}) {
+    return this.#generate(typeof prompt === 'string' ? { prompt } : { tokens: Array.from(prompt) }, options);
+  }
+
+  async tokenize(text, { addSpecial = false, parseSpecial = true, signal } = {}) {
+    return this.#ask('tokenize', { text: String(text), addSpecial, parseSpecial }, signal);
+  }
+
+  async detokenize(tokens, { special = false, signal } = {}) {
+    return this.#ask('detokenize', { tokens: Uint32Array.from(tokens), special }, signal);
+  }
+
+  info() {
+    return { ...this.#info, name: this.#info.name ?? this.#name };
+  }
+
+  stats({ signal } = {}) {
+    return this.#ask('stats', {}, signal);
+  }
+
+  free() {
+    this.#close(new IrError('closed', 'the model was freed: load it again'));
+  }
+
+  #start(createWorker) {
+    this.#worker = createWorker?.() ?? new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'ir' });
+    this.#worker.onmessage = ({ data }) => this.#waiting.get(data.id)?.(data);
+    this.#worker.onerror = (event) => {
+      const why = event.message ? ` (${event.message})` : '';
+      this.#close(new IrError('internal', `the engine's worker failed${why}: load the model again`));
+    };
+  }
+
+  #close(error) {
+    if (this.#closed) return;
+    this.#closed = error;
+    const worker = this.#worker;
+    worker.postMessage({ command: 'free' });
+    // It closes itself; a worker that is deep in a computation is ended.
+    setTimeout(() => worker.terminate(), 200);
+    for (const take of [...this.#waiting.values()]) take({ type: 'error', error: pack(error) });
+    this.#waiting.clear();
+  }
+
+  /** Sends a command; `take` gets all that comes back under its number. */
+  #send(message, take, transfer = []) {
+    const id = this.#next++;
+    this.#waiting.set(id, take);
+    this.#worker.postMessage({ id, ...message }, transfer);
+    return id;
+  }
+
+  #ask(command, message, signal) {
+    return new Promise((resolve, reject) => {
+      if (this.#closed) throw this.#closed;
+      signal?.throwIfAborted();
+      const id = this.#send({ command, ...message }, (data) => {
+        this.#waiting.delete(id);
+        if (data.type === 'value') resolve(data.value);
+        else reject(unpack(data.error));
+      });
+      signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+    });
+  }
+
+  #loading(source, options, { signal, onProgress, onNotice, iterator }) {
+    return new Promise((resolve, reject) => {
+      const abort = () => {
+        this.#worker.postMessage({ command: 'abort' });
+        // The worker has a moment to put away what it has downloaded.
+        setTimeout(() => reject(signal.reason), 100);
+      };
+      const id = this.#send({ command: 'load', source, options }, (data) => {
+        if (signal?.aborted) {
+          if (data.type === 'error' || data.type === 'value') reject(signal.reason);
+          return;
+        }
+        switch (data.type) {
+          case 'progress':
+            onProgress?.({ loaded: data.loaded, total: data.total, bytesPerSecond: data.bytesPerSecond, cached: data.cached });
+            break;
+          case 'notice':
+            onNotice?.(data.message);
+            break;
+          case 'pull':
+            this.#pulled(iterator);
+            break;
+          default:
+            this.#waiting.delete(id);
+            signal?.removeEventListener('abort', abort);
+            if (data.type === 'value') resolve(data.value);
+            else reject(unpack(data.error));
+        }
+      });
+      signal?.addEventListener('abort', abort, { once: true });
+    });
+  }
+
+  async #pulled(iterator) {
+    try {
+      const { done, value } = await iterator.next();
+      if (done) {
+        this.#worker.postMessage({ command: 'pulled' });
+        return;
+      }
+      // A copy: the caller keeps its own bytes.
+      const bytes = Uint8Array.from(value instanceof ArrayBuffer ? new Uint8Array(value) : value);
+      this.#worker.postMessage({ command: 'pulled', bytes }, [bytes.buffer]);
+    } catch (error) {
+      const code = error instanceof IrError ? error.code : 'source';
+      this.#worker.postMessage({ command: 'pulled', error: { code, message: String(error?.message ?? error) } });
+    }
+  }
+
+  #generate(what, { signal, ...options }) {
+    if (this.#closed) throw this.#closed;
+    signal?.throwIfAborted();
+    const date = new Date();
+    const clock = { unixSeconds: Math.floor(date / 1000), utcOffset: -60 * date.getTimezoneOffset() };
+    const seed = options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
+    const answer = new Answer(signal, () => this.#worker.postMessage({ command: 'stop', target: id }));
+    const id = this.#send({ command: 'generate', request: { ...clock, ...options, seed, ...what } }, (data) => {
+      if (data.type !== 'token') this.#waiting.delete(id);
+      answer.take(data);
+    });
+    return answer;
+  }
+}
+
+/** A source as plain data for the worker, and what stays here of an iterable. */
+function describe(source, options) {
+  if (source instanceof Blob) return { plain: { kind: 'blob', blob: source, name: options.name } };
+  if (typeof source === 'string' || source instanceof URL) {
+    let url;
+    try {
+      url = new URL(source, globalThis.document?.baseURI ?? self.location.href);
+    } catch {
+      throw new IrError('request', `${JSON.stringify(source)} is no address: give one that begins with https://`);
+    }
+    if (!['http:', 'https:', 'blob:', 'data:'].includes(url.protocol)) {
+      throw new IrError('request', `a page cannot fetch ${url.protocol} addresses: use https://, or choose the file itself`);
+    }
+    return { plain: { kind: 'url', url: url.href } };
+  }
+  if (globalThis.FileSystemFileHandle && source instanceof FileSystemFileHandle) {
+    return { plain: { kind: 'handle', handle: source } };
+  }
+  if (typeof source?.key === 'string') return { plain: { kind: 'cached', key: source.key } };
+  const iterator = source?.[Symbol.asyncIterator]?.() ?? source?.[Symbol.iterator]?.() ?? (source?.getReader ? reader(source) : null);
+  if (!iterator) {
+    throw new IrError('request', 'a source is a File, a Blob, an address, an entry of Ir.cache.list(), or an iterable of bytes');
+  }
+  if (!Number.isSafeInteger(options.size) || options.size < 0) {
+    throw new IrError('request', 'an iterable does not say how long it is: give options.size in bytes');
+  }
+  return { plain: { kind: 'chunks' }, iterator };
+}
+
+function reader(stream) {
+  const inner = stream.getReader();
+  return { next: () => inner.read() };
+}

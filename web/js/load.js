@@ -1,0 +1,186 @@
+// Loading, in the worker: device and build are chosen, the source opened, its pieces fed to the engine and, if wanted,
+// written to the cache on the way.
+
+import * as cache from './cache.js';
+import { IrError } from './errors.js';
+import { probe } from './gpu.js';
+import { choose, start } from './module.js';
+import { PIECE, UrlSource, blobSource } from './source.js';
+
+/** Bytes between two waits for the device and looks at the queue. */
+const TURN = 8 << 20;
+
+/** Chooses between GPU and CPU: `{gpu, notice}`. */
+async function chooseDevice(device) {
+  if (device === 'cpu') return { gpu: null };
+  const gpu = await probe();
+  if (gpu && (device === 'gpu' || !gpu.software)) return { gpu };
+  if (device === 'gpu') {
+    const sentence = navigator.gpu
+      ? 'this browser finds no GPU that it may use: update the driver, or load with device "cpu"'
+      : 'this browser has no WebGPU: use a newer one, or load with device "cpu"';
+    throw new IrError('device', sentence);
+  }
+  const why = gpu ? 'the only GPU here is a software one' : navigator.gpu ? 'no GPU was found' : 'this browser has no WebGPU';
+  return { gpu: null, notice: `${why}: the CPU computes` };
+}
+
+/** Loads a model; `tell` takes notices and progress. Gives `{host, notices}`. */
+export async function load(source, options, { signal, tell, pull }) {
+  const { gpu, notice } = await chooseDevice(options.device ?? 'auto');
+  if (notice) tell({ type: 'notice', message: notice });
+  const chosen = choose({ gpu, threads: options.threads, variant: options.variant });
+  tell({ type: 'notice', message: `${gpu ? gpu.name : 'CPU'}: ${chosen.why}` });
+  const [bindings, opened] = await Promise.all([start(chosen), open(source, options, { signal, tell, pull })]);
+  const settings = {
+    gpu: Boolean(gpu),
+    subgroups: Boolean(gpu?.subgroups),
+    allForms: options.allForms,
+    threads: chosen.threads,
+    contextLength: options.contextLength,
+    cacheBytes: options.cacheBytes,
+    // What was checked when it was kept is not computed again.
+    sha256: opened.checked === options.sha256?.toLowerCase() ? undefined : options.sha256,
+  };
+  try {
+    const loading = await bindings.Loading.begin(opened.size, JSON.stringify(settings));
+    await feed(loading, opened, { signal, tell });
+    const host = loading.finish();
+    await opened.keeper?.complete();
+    return { host, name: opened.name, gpu };
+  } catch (error) {
+    await opened.keeper?.giveUp(['format', 'integrity'].includes(error?.code));
+    throw error;
+  }
+}
+
+async function feed(loading, opened, { signal, tell }) {
+  const started = performance.now();
+  let at = 0;
+  let told = -Infinity;
+  let turn = 0;
+  const progress = () => {
+    const now = performance.now();
+    if (now - told < 100 && at < opened.size) return;
+    told = now;
+    const rate = (at - opened.fromCache) / Math.max(1e-3, (now - started) / 1000);
+    tell({ type: 'progress', loaded: at, total: opened.size, bytesPerSecond: Math.max(0, rate), cached: at <= opened.fromCache });
+  };
+  for await (const bytes of opened.chunks()) {
+    signal.throwIfAborted();
+    loading.feed(at, bytes);
+    opened.keeper?.keep(at, bytes);
+    at += bytes.byteLength;
+    progress();
+    if (at - turn >= TURN) {
+      turn = at;
+      await loading.settled();
+      await new Promise((resolve) => setTimeout(resolve));
+    }
+  }
+  progress();
+}
+
+async function open(source, options, { signal, tell, pull }) {
+  switch (source.kind) {
+    case 'blob':
+      return { ...blobSource(source.blob, source.name), fromCache: 0, keeper: await keeperOf(source, options, tell) };
+    case 'handle':
+      return open({ kind: 'blob', blob: await source.handle.getFile() }, options, { signal, tell, pull });
+    case 'cached': {
+      const entry = await cache.find(source.key);
+      if (!entry?.complete) throw new IrError('source', 'this model is not in the cache any more: load it anew');
+      return fromCache(entry);
+    }
+    case 'chunks':
+      return { name: options.name ?? 'model', size: options.size, fromCache: 0, chunks: pull };
+    default:
+      return openUrl(source.url, options, { signal, tell });
+  }
+}
+
+function fromCache(entry) {
+  return { ...blobSource(entry.file, entry.name), fromCache: entry.size, checked: entry.sha256 };
+}
+
+async function openUrl(url, options, { signal, tell }) {
+  const key = options.cache === false ? null : await cache.keyOf(url).catch(() => null);
+  const entry = key && (await cache.find(key).catch(() => null));
+  if (entry?.complete && (options.size === undefined || options.size === entry.size)) return fromCache(entry);
+  const remote = new UrlSource(url, { signal, size: options.size });
+  const from = await remote.open(entry ?? undefined);
+  if (options.size !== undefined && remote.size !== options.size) {
+    await remote.response?.body?.cancel();
+    throw new IrError('integrity', `the file has ${remote.size} bytes and should have ${options.size}: check the address`);
+  }
+  const opened = { name: remote.name, size: remote.size, fromCache: from };
+  if (key) {
+    const record = { name: remote.name, source: url, size: remote.size, validator: remote.validator };
+    opened.keeper = await Keeper.open(key, record, from, options, tell);
+  }
+  const { writer } = opened.keeper ?? {};
+  opened.chunks = async function* () {
+    if (from > 0 && writer) yield* written(writer, from);
+    else if (from > 0) yield* blobSource(entry.file.slice(0, from)).chunks();
+    yield* remote.chunks();
+  };
+  return opened;
+}
+
+/** The first `end` bytes of what is being written. */
+async function* written(writer, end) {
+  for (let at = 0; at < end;) {
+    const bytes = writer.read(at, new Uint8Array(Math.min(PIECE, end - at)));
+    if (bytes.length === 0) throw new IrError('storage', 'what was kept of the file is gone: load it again');
+    at += bytes.length;
+    yield bytes;
+  }
+}
+
+/** A file from disk is kept only where that is asked. */
+async function keeperOf({ name, blob }, options, tell) {
+  if (!options.cache) return undefined;
+  const record = { name: name ?? blob.name ?? 'model', source: null, size: blob.size, validator: null };
+  const key = await cache.keyOf(`file:${record.name}:${blob.size}:${blob.lastModified ?? 0}`).catch(() => null);
+  return key ? Keeper.open(key, record, 0, options, tell) : undefined;
+}
+
+/** The cache's side of a load. Where the cache fails, the load goes on without it, and a notice says so. */
+class Keeper {
+  static async open(key, record, from, options, tell) {
+    const keeper = new Keeper();
+    Object.assign(keeper, { from, tell, resumable: record.source !== null });
+    try {
+      keeper.writer = await cache.Writer.open(key, { ...record, sha256: options.sha256?.toLowerCase() }, from);
+    } catch (error) {
+      keeper.#fail(error);
+    }
+    return keeper;
+  }
+
+  #fail(error) {
+    this.tell({ type: 'notice', message: `the model is in memory only: ${error.message}` });
+    this.writer = null;
+  }
+
+  keep(offset, bytes) {
+    const { writer } = this;
+    if (!writer || offset + bytes.byteLength <= this.from) return;
+    try {
+      writer.write(offset, bytes);
+    } catch (error) {
+      this.#fail(error);
+      writer.discard();
+    }
+  }
+
+  async complete() {
+    await this.writer?.complete().catch((error) => this.#fail(error));
+  }
+
+  /** A part of a download is kept to be gone on with, unless the file is no good. */
+  async giveUp(damaged) {
+    if (damaged || !this.resumable) await this.writer?.discard();
+    else this.writer?.suspend();
+  }
+}

@@ -1,0 +1,74 @@
+// Which build of the module runs here, and how it is started: with threads, where shared memory is allowed, or without.
+
+import { VARIANTS } from './variants.js';
+import { IrError } from './errors.js';
+
+// Two tiny modules, valid only where the browser knows the instruction in them.
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+const RELAXED = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253, 128, 2, 11];
+const known = (bytes) => WebAssembly.validate(new Uint8Array(bytes));
+
+/** The build to take, how many threads it gets, and a sentence that says why. */
+export function choose({ gpu, threads: asked, variant }) {
+  if (!known(SIMD)) throw new IrError('unsupported', 'this browser has no WebAssembly SIMD: use a newer one');
+  const relaxed = known(RELAXED);
+  const cores = navigator.hardwareConcurrency || 1;
+  const threads = Math.max(1, Math.min(asked ?? cores, 16));
+  const has = (name) => name in VARIANTS;
+  if (variant) {
+    if (!has(variant)) throw new IrError('request', `there is no build ${variant} here: ${Object.keys(VARIANTS).join(', ')}`);
+    return { variant, threads: variant === 'threads' ? threads : 1, why: `the ${variant} build was asked for` };
+  }
+  const single = relaxed && has('relaxed') ? 'relaxed' : 'plain';
+  const simd = single === 'relaxed' ? 'relaxed SIMD' : 'SIMD; this browser has no relaxed SIMD, which is faster';
+  if (gpu) return { variant: single, threads: 1, why: 'the GPU computes' };
+  const one = (why) => ({ variant: single, threads: 1, why: `one thread with ${simd}: ${why}` });
+  if (threads === 1) return one(asked === 1 ? 'one was asked for' : 'there is one core');
+  if (!globalThis.crossOriginIsolated) {
+    return one('the page is not cross-origin isolated (its server sends no COOP and COEP headers), so it has no threads');
+  }
+  if (!relaxed) return one('the build with threads needs relaxed SIMD');
+  if (!has('threads')) return one('there is no build with threads here');
+  return { variant: 'threads', threads, why: `${threads} threads with relaxed SIMD` };
+}
+
+/** Starts a build: gives its exports. */
+export async function start({ variant, threads }) {
+  const { glue, wasm } = VARIANTS[variant];
+  let bindings;
+  let module;
+  try {
+    [bindings, module] = await Promise.all([glue(), compile(wasm)]);
+  } catch (cause) {
+    throw new IrError('network', `the engine's module cannot be loaded (${cause?.message ?? cause}): reload the page`, { cause });
+  }
+  const exports = await bindings.default({ module_or_path: module });
+  if (variant === 'threads') await startThreads(module, exports.memory, threads);
+  return bindings;
+}
+
+async function compile(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${response.status} for ${url.pathname}`);
+  try {
+    return await WebAssembly.compileStreaming(response.clone());
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    // A server that does not know the MIME type.
+    return WebAssembly.compile(await response.arrayBuffer());
+  }
+}
+
+/** The threads live as long as the worker that started them. */
+async function startThreads(module, memory, threads) {
+  const ready = [];
+  for (let index = 1; index < threads; index++) {
+    const worker = new Worker(new URL('./thread.js', import.meta.url), { type: 'module', name: `ir-thread-${index}` });
+    ready.push(new Promise((resolve, reject) => {
+      worker.onmessage = resolve;
+      worker.onerror = (event) => reject(new IrError('internal', `a thread did not start: ${event.message}`));
+    }));
+    worker.postMessage({ module, memory });
+  }
+  await Promise.all(ready);
+}

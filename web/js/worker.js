@@ -1,0 +1,135 @@
+// The worker that owns an engine: takes commands from the page, drives the steps, sends events. Between two steps it
+// looks at its queue, so that a stop takes effect after the token under way.
+
+import { pack } from './errors.js';
+import { destroyDevices, widenRequests } from './gpu.js';
+import { load } from './load.js';
+
+widenRequests();
+
+let host = null;
+let stepping = false;
+let running = false;
+/** Commands that wait for the step under way. */
+const queue = [];
+/** Sequence numbers by the page's request ids, and back. */
+const sequences = new Map();
+const requests = new Map();
+const loading = new AbortController();
+/** The page's answers to `pull`. */
+let pulled = null;
+
+const send = (id, type, more) => self.postMessage({ id, type, ...more });
+const nextTurn = (() => {
+  const { port1, port2 } = new MessageChannel();
+  let resume;
+  port1.onmessage = () => resume();
+  return () => new Promise((resolve) => {
+    resume = resolve;
+    port2.postMessage(null);
+  });
+})();
+
+async function* pull(id) {
+  for (;;) {
+    const answer = new Promise((resolve, reject) => {
+      pulled = { resolve, reject };
+    });
+    send(id, 'pull');
+    const bytes = await answer;
+    if (!bytes) return;
+    yield bytes;
+  }
+}
+
+const commands = {
+  async load({ id, source, options }) {
+    const tell = (event) => self.postMessage({ id, ...event });
+    const loaded = await load(source, options, { signal: loading.signal, tell, pull: () => pull(id) });
+    host = loaded.host;
+    const info = JSON.parse(host.info());
+    // The browser's name of the adapter says more than wgpu's.
+    if (loaded.gpu) info.device.name = `${loaded.gpu.name} (WebGPU, ${info.device.forms})`;
+    return { name: loaded.name, info };
+  },
+  generate({ id, request }) {
+    const seq = host.add(JSON.stringify(request));
+    sequences.set(id, seq);
+    requests.set(seq, id);
+    run();
+  },
+  stop({ target }) {
+    const seq = sequences.get(target);
+    if (seq !== undefined) host.cancel(seq);
+  },
+  tokenize: ({ text, addSpecial, parseSpecial }) => host.tokenize(text, addSpecial, parseSpecial),
+  detokenize: ({ tokens, special }) => host.detokenize(tokens, special),
+  stats: () => JSON.parse(host.stats()),
+};
+
+/** Runs a command and answers it. */
+async function answer(message) {
+  const { id, command } = message;
+  try {
+    const value = await commands[command](message);
+    if (command !== 'generate') send(id, 'value', { value });
+  } catch (error) {
+    if (command === 'load') destroyDevices();
+    send(id, 'error', { error: pack(error) });
+  }
+}
+
+/** Drives the engine until nothing is left to do. */
+async function run() {
+  if (running) return;
+  running = true;
+  try {
+    while (!host.is_idle()) {
+      stepping = true;
+      const events = JSON.parse(await host.step());
+      stepping = false;
+      events.forEach(report);
+      await nextTurn();
+      for (const message of queue.splice(0)) await answer(message);
+    }
+  } catch (error) {
+    // The engine may be in any state: everything under way has failed.
+    for (const id of requests.values()) send(id, 'error', { error: pack(error) });
+    requests.clear();
+    sequences.clear();
+  } finally {
+    running = false;
+    stepping = false;
+    for (const message of queue.splice(0)) await answer(message);
+  }
+}
+
+function report(event) {
+  const id = requests.get(event.seq);
+  if (id === undefined) return;
+  if (event.type !== 'token') {
+    requests.delete(event.seq);
+    sequences.delete(id);
+  }
+  if (event.type === 'error') send(id, 'error', { error: pack(event) });
+  else self.postMessage({ id, ...event });
+}
+
+self.onmessage = ({ data }) => {
+  switch (data.command) {
+    case 'pulled':
+      if (data.error) pulled?.reject(Object.assign(new Error(data.error.message), data.error));
+      else pulled?.resolve(data.bytes);
+      break;
+    case 'abort':
+      loading.abort();
+      break;
+    case 'free':
+      destroyDevices();
+      self.close();
+      break;
+    default:
+      if (stepping) queue.push(data);
+      else answer(data);
+  }
+};

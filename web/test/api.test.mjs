@@ -1,0 +1,283 @@
+// The JavaScript API: every source, every way of ending, errors with codes and sentences, the cache, broken downloads.
+
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { after, before, beforeEach, test } from 'node:test';
+import { sendRange } from '../serve.mjs';
+import { ask, chats, loadFailure, open, tinyFile } from './harness.mjs';
+
+const file = tinyFile();
+const [chat] = chats();
+const job = { messages: chat.messages, temperature: 0 };
+/** What the server of the test does with `/model.gguf`: set anew by each test. */
+const server = { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, bytes: file, seen: [] };
+
+function model(request, response) {
+  const { cut, ranges, etag, drip, status, bytes, seen } = server;
+  seen.push(request.headers.range ?? 'whole');
+  if (status) return response.writeHead(status).end('no');
+  response.setHeader('ETag', etag);
+  if (!ranges) delete request.headers.range;
+  const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+  const parts = function* (start, end) {
+    for (let at = start; at <= end; at += 65536) yield bytes.subarray(at, Math.min(at + 65536, end + 1));
+  };
+  sendRange(request, response, bytes.length, (start, end) => {
+    if (cut > 0) {
+      server.cut--;
+      setTimeout(() => response.destroy(), 60);
+      return Readable.from(parts(start, Math.min(end, from + 400_000)));
+    }
+    if (!drip) return Readable.from(parts(start, end));
+    return Readable.from((async function* () {
+      for (const part of parts(start, end)) {
+        yield part;
+        await new Promise((resolve) => setTimeout(resolve, drip));
+      }
+    })());
+  });
+}
+
+let it;
+before(async () => { it = await open({ routes: { '/model.gguf': model } }); });
+after(() => it.close());
+beforeEach(() => {
+  Object.assign(server, { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, bytes: file, seen: [] });
+  return it.page.evaluate(async () => (await import('/index.js')).Ir.cache.clear());
+});
+
+test('every source gives the same model', async () => {
+  const texts = await it.page.evaluate(async (job) => {
+    const { Ir } = await import('/index.js');
+    const bytes = new Uint8Array(await (await fetch('/models/ir-tiny.gguf')).arrayBuffer());
+    const pieces = async function* (step) {
+      for (let at = 0; at < bytes.length; at += step) yield bytes.subarray(at, at + step);
+    };
+    const dir = await navigator.storage.getDirectory();
+    const handle = await dir.getFileHandle('own.gguf', { create: true });
+    const out = await handle.createWritable();
+    await out.write(bytes);
+    await out.close();
+    const size = bytes.length;
+    const sources = {
+      file: [new File([bytes], 'tiny.gguf')],
+      address: ['/model.gguf', { cache: false }],
+      'URL object': [new URL('/model.gguf', location.href), { cache: true }],
+      handle: [handle],
+      'async iterable': [pieces(100_003), { size }],
+      iterable: [[bytes.slice(0, 7).buffer, bytes.subarray(7)], { size }],
+      stream: [new Blob([bytes]).stream(), { size }],
+      cached: [null],
+    };
+    const texts = {};
+    for (const [name, [source, options]] of Object.entries(sources)) {
+      const from = source ?? (await Ir.cache.list())[0];
+      const ir = await Ir.load(from, { device: 'cpu', ...options });
+      texts[name] = await ir.chat(job.messages, { temperature: 0 }).text();
+      ir.free();
+    }
+    return texts;
+  }, job);
+  for (const [name, text] of Object.entries(texts)) assert.equal(text, chat.reply, name);
+  assert.equal(Object.keys(texts).length, 8);
+});
+
+test('tokens, options and figures', async () => {
+  const found = await it.page.evaluate(async () => {
+    const { Ir } = await import('/index.js');
+    const ir = await Ir.load('/models/ir-tiny.gguf', { device: 'cpu', cache: false, contextLength: 128 });
+    const ids = await ir.tokenize('The fox, 12 drums.<|im_end|>');
+    const plain = await ir.tokenize('<|im_end|>', { parseSpecial: false });
+    const text = await ir.detokenize(ids, { special: true });
+    const seeded = () => ir.generate('Once upon a time', { seed: 7, temperature: 1, maxTokens: 12 }).text();
+    const same = [await seeded(), await seeded()];
+    const probs = [];
+    for await (const p of ir.generate('Once', { logprobs: 2, temperature: 0, maxTokens: 2 })) if (p.logprobs) probs.push(p.logprobs);
+    const full = await ir.generate('Once upon a time', { temperature: 0, ignoreEos: true }).finished;
+    const both = [ir.generate('a', { maxTokens: 3, ignoreEos: true }), ir.generate('b', { maxTokens: 4, ignoreEos: true })];
+    const counts = (await Promise.all(both.map((a) => a.finished))).map((f) => f.usage.completionTokens);
+    const errors = [];
+    for (const options of [{ topP: 7 }, { topp: 1 }, { stop: [''] }]) await ir.generate('a', options).text().catch((e) => errors.push(e.code));
+    await ir.detokenize([99999]).catch((e) => errors.push(e.code));
+    const [info, stats] = [ir.info(), await ir.stats()];
+    ir.free();
+    return { ids: [...ids], plain: plain.length, text, same, probs, full, counts, errors, info, stats };
+  });
+  assert.equal(found.text, 'The fox, 12 drums.<|im_end|>');
+  assert(found.ids.includes(2) && found.plain > 1);
+  assert.equal(found.same[0], found.same[1]);
+  assert.equal(found.probs.length, 2);
+  assert.equal(found.probs[0].chosen.id, found.probs[0].top[0].id);
+  assert(found.probs[0].chosen.logprob <= 0 && found.probs[0].top[1].logprob <= found.probs[0].chosen.logprob);
+  assert.equal(found.full.reason, 'length');
+  assert.equal(found.full.usage.promptTokens + found.full.usage.completionTokens, 128);
+  assert.deepEqual(found.counts, [3, 4]);
+  assert.deepEqual(found.errors, ['request', 'request', 'request', 'request']);
+  assert.equal(found.info.contextLength, 128);
+  assert(found.stats.generatedTokensPerSecond > 0 && found.stats.promptTokensPerSecond > 0 && found.stats.memoryBytes > file.length);
+});
+
+test('what is no model is refused with a sentence', async () => {
+  const cases = [
+    ['/nothing.gguf', {}, 'http', /404/],
+    ['/index.js', {}, 'format', /gguf/i],
+    [[...Buffer.from('this is a text file and no model at all, said the fox')], {}, 'format', /gguf/i],
+    [[], {}, 'format', /./],
+    [[...file.subarray(0, 700_000)], {}, 'format', /cut short|missing/],
+    [[...file.subarray(0, 1000)], {}, 'format', /./],
+    ['ftp://127.0.0.1/a.gguf', {}, 'request', /https/],
+    ['http://', {}, 'request', /address/],
+    ['/models/ir-tiny.gguf', { sha256: '0'.repeat(64) }, 'integrity', /SHA-256/],
+    ['/models/ir-tiny.gguf', { sha256: 'no' }, 'request', /64/],
+    ['/models/ir-tiny.gguf', { size: 5 }, 'integrity', /should have 5/],
+    ['/models/ir-tiny.gguf', { device: 'tpu' }, 'request', /"auto"/],
+    ['/models/ir-tiny.gguf', { contextlength: 5 }, 'request', /contextlength/],
+    ['/models/ir-tiny.gguf', { contextLength: 1 }, 'limit', /two tokens/],
+  ];
+  for (const [source, options, code, sentence] of cases) {
+    const error = await loadFailure(it.page, source, options);
+    const what = `${String(source).slice(0, 40)} ${JSON.stringify(options)}: ${JSON.stringify(error)}`;
+    assert.equal(error?.code, code, what);
+    assert.match(error.message, sentence, what);
+    assert(error.typed && error.name === 'IrError', what);
+  }
+  const right = createHash('sha256').update(file).digest('hex');
+  assert.equal(await loadFailure(it.page, '/models/ir-tiny.gguf', { sha256: right.toUpperCase() }), null);
+});
+
+test('a file too long for the CPU is refused before it is read', async () => {
+  const error = await it.page.evaluate(async () => {
+    const { Ir } = await import('/index.js');
+    let read = 0;
+    const bytes = (async function* () { read++; yield new Uint8Array(1024); })();
+    return Ir.load(bytes, { device: 'cpu', size: 5 * 2 ** 30 }).then(() => null, (e) => ({ code: e.code, message: e.message, read }));
+  });
+  assert.equal(error.code, 'limit');
+  assert.match(error.message, /5\.0 GiB.*WebGPU/);
+  assert.equal(error.read, 0);
+});
+
+test('a broken download goes on where it broke off', async () => {
+  server.cut = 3;
+  const { answers } = await ask(it.page, '/model.gguf', { device: 'cpu' }, [job]);
+  assert.equal(answers[0].text, chat.reply);
+  assert.equal(server.seen.length, 4, server.seen.join());
+  const starts = server.seen.map((range) => Number(/=(\d+)-/.exec(range)[1]));
+  assert(starts[1] > 0 && starts[3] > starts[1], starts.join());
+});
+
+test('a server without ranges sends all again, and it is not taken twice', async () => {
+  Object.assign(server, { cut: 1, ranges: false });
+  const { answers } = await ask(it.page, '/model.gguf', { device: 'cpu' }, [job]);
+  assert.equal(answers[0].text, chat.reply);
+});
+
+test('a file that changes while it loads is refused', async () => {
+  server.cut = 1;
+  const load = loadFailure(it.page, '/model.gguf');
+  while (server.seen.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  server.etag = '"2"';
+  assert.equal((await load).code, 'integrity');
+});
+
+test('the second load reads the cache; entries are listed and deleted', async () => {
+  const options = { device: 'cpu', cache: true };
+  await ask(it.page, '/model.gguf', options, [job]);
+  const requests = server.seen.length;
+  server.status = 500;
+  const { answers } = await ask(it.page, '/model.gguf', options, [job]);
+  assert.equal(answers[0].text, chat.reply);
+  assert.equal(server.seen.length, requests);
+  const found = await it.page.evaluate(async () => {
+    const { cache } = (await import('/index.js')).Ir;
+    const before = await cache.list();
+    const gone = await cache.delete(before[0].key);
+    return { before, gone, after: await cache.list(), twice: await cache.delete(before[0].key) };
+  });
+  assert.deepEqual([found.before.length, found.before[0].size, found.before[0].complete], [1, file.length, true]);
+  assert.deepEqual([found.gone, found.after.length, found.twice], [true, 0, false]);
+});
+
+test('a load that was aborted is gone on with later, from the cache and then by range', async () => {
+  server.drip = 15;
+  const aborted = await it.page.evaluate(async () => {
+    const { Ir } = await import('/index.js');
+    const control = new AbortController();
+    const onProgress = ({ loaded }) => loaded > 600_000 && control.abort();
+    const error = await Ir.load('/model.gguf', { device: 'cpu', signal: control.signal, onProgress }).catch((e) => e);
+    for (let i = 0; i < 40 && !(await Ir.cache.list())[0]?.stored; i++) await new Promise((r) => setTimeout(r, 50));
+    return { name: error.name, entries: await Ir.cache.list() };
+  });
+  assert.equal(aborted.name, 'AbortError');
+  const [entry] = aborted.entries;
+  assert(entry.stored > 500_000 && !entry.complete, JSON.stringify(entry));
+  Object.assign(server, { drip: 0, seen: [] });
+  const { answers } = await ask(it.page, '/model.gguf', { device: 'cpu', cache: true }, [job]);
+  assert.equal(answers[0].text, chat.reply);
+  assert.deepEqual(server.seen, [`bytes=${entry.stored}-`]);
+});
+
+test('no room in the storage, or no storage: memory only, and a notice', async () => {
+  const cdp = await it.context.newCDPSession(it.page);
+  await cdp.send('Storage.overrideQuotaForOrigin', { origin: new URL(it.url).origin, quotaSize: 1_000_000 });
+  const { answers, notices } = await ask(it.page, '/model.gguf', { device: 'cpu', cache: true }, [job]);
+  await cdp.send('Storage.overrideQuotaForOrigin', { origin: new URL(it.url).origin });
+  assert.equal(answers[0].text, chat.reply);
+  assert(notices.some((n) => /in memory only: there is no room/.test(n)), notices.join('; '));
+  const refused = await it.page.evaluate(async () => {
+    const { Ir } = await import('/index.js');
+    const notices = [];
+    const createWorker = () => {
+      const script = `StorageManager.prototype.getDirectory = async () => { throw new DOMException('no', 'SecurityError'); };
+        await import(${JSON.stringify(new URL('/worker.js', location.href).href)}); postMessage('up');`;
+      return new Worker(URL.createObjectURL(new Blob([`const held = []; self.onmessage = (e) => held.push(e); ${script} for (const e of held) self.onmessage(e);`], { type: 'text/javascript' })), { type: 'module' });
+    };
+    (await Ir.load('/model.gguf', { device: 'cpu', createWorker, onNotice: (n) => notices.push(n) })).free();
+    return notices;
+  });
+  assert(refused.some((n) => /in memory only: .*private window/.test(n)), refused.join('; '));
+});
+
+test('stop, abort, break and free end an answer', async () => {
+  const found = await it.page.evaluate(async () => {
+    const { Ir } = await import('/index.js');
+    const ir = await Ir.load('/models/ir-tiny.gguf', { device: 'cpu', threads: 1, cache: false });
+    const endless = { ignoreEos: true, temperature: 0 };
+    const stopped = ir.generate('Once', endless);
+    let n = 0;
+    for await (const _ of stopped) if (++n === 5) stopped.stop();
+    const end = await stopped.finished;
+    const control = new AbortController();
+    const aborted = ir.generate('Once', { ...endless, signal: control.signal });
+    let seen = 0;
+    const why = await (async () => {
+      for await (const _ of aborted) {
+        seen++;
+        if (seen === 3) control.abort(new Error('enough'));
+      }
+    })().catch((e) => e.message);
+    for await (const _ of ir.generate('Once', endless)) break;
+    const already = await (async () => ir.generate('a', { signal: AbortSignal.abort() }))().catch((e) => e.name);
+    const next = await ir.generate('Once', { maxTokens: 3, ignoreEos: true }).finished;
+    const freed = ir.generate('Once', endless);
+    setTimeout(() => ir.free(), 30);
+    const closed = await freed.finished.catch((e) => e.code);
+    const later = await ir.tokenize('a').catch((e) => e.code);
+    return { n, end, why, seen, already, next, closed, later };
+  });
+  assert.equal(found.end.reason, 'cancelled');
+  // A token may be on its way while the stop is; the engine makes none after it has seen the stop.
+  assert(found.end.usage.completionTokens - 5 <= 3, `${found.end.usage.completionTokens} tokens, stopped at 5`);
+  assert.deepEqual([found.why, found.seen, found.already, found.next.usage.completionTokens], ['enough', 3, 'AbortError', 3]);
+  assert.deepEqual([found.closed, found.later], ['closed', 'closed']);
+});
+
+test('an engine whose memory ends says so', async () => {
+  // More keys and values than a module's memory: the budget is refused or the engine stops with a sentence.
+  const error = await loadFailure(it.page, '/models/ir-tiny.gguf', { contextLength: 50_000_000, cacheBytes: 1e15 });
+  assert(error === null || ['limit', 'internal', 'request'].includes(error.code), JSON.stringify(error));
+  const small = await loadFailure(it.page, '/models/ir-tiny.gguf', { contextLength: 2048, cacheBytes: 100_000 });
+  assert.equal(small.code, 'limit');
+  assert.match(small.message, /budget/);
+});

@@ -1,0 +1,65 @@
+// The golden answers, in the browser as natively: ir-tiny's chats and the greedy tokens of every golden file, on the GPU
+// (a software one) and on the CPU with every build of the module. `IR_FULL=1` asks all chats on all of them.
+
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { FULL, PLACES, ask, chats, families, goldenOf, open, unbuilt } from './harness.mjs';
+
+/** Below this gap between the two best logits, f16 keys and values may choose the other: the rest then differs. */
+const NEAR_TIE = 0.02;
+
+let it;
+before(async () => { it = await open(); });
+after(() => it.close());
+
+for (const [place, options] of Object.entries(PLACES)) {
+  const skip = (options.threads === 2 && unbuilt('threads')) || (options.variant && unbuilt(options.variant));
+  test(`ir-tiny's golden chats: ${place}`, { skip }, async () => {
+    const slow = options.device === 'gpu';
+    const all = FULL ? chats() : chats().slice(0, slow ? 2 : 8);
+    const jobs = all.map(({ messages }) => ({ messages, temperature: 0, maxTokens: 200 }));
+    const { answers, info, notices } = await ask(it.page, '/models/ir-tiny.gguf', options, jobs);
+    assert.equal(info.device.kind, options.device, notices.join('; '));
+    all.forEach((chat, i) => assert.deepEqual(answers[i].ids, chat.reply_ids, `${JSON.stringify(chat.messages)}: ${answers[i].text}`));
+  });
+
+  test(`golden files: ${place}`, { skip }, async (t) => {
+    const some = FULL || options.device === 'cpu' ? families() : options.allForms ? families().slice(0, 1) : families().slice(0, 3);
+    for (const family of some) {
+      const { ids, greedy, greedy_margin: margins } = goldenOf(family);
+      const job = { tokens: ids, temperature: 0, maxTokens: greedy.length, ignoreEos: true };
+      const { answers } = await ask(it.page, `/golden/${family}.gguf`, options, [job]);
+      const found = answers[0].ids;
+      assert.equal(found.length, greedy.length, family);
+      const at = greedy.findIndex((id, i) => id !== found[i]);
+      assert(at < 0 || margins[at] < NEAR_TIE, `${family}: token ${at} is ${found[at]}, not ${greedy[at]} (margin ${margins[at]})`);
+      t.diagnostic(`${family}: ${at < 0 ? 'all' : at} of ${greedy.length} tokens`);
+    }
+  });
+}
+
+const job = { messages: [{ role: 'user', content: 'Hello!' }], temperature: 0, maxTokens: 4 };
+
+test('threads are really in use', { skip: unbuilt('threads') }, async () => {
+  const two = await ask(it.page, '/models/ir-tiny.gguf', { device: 'cpu', threads: 2 }, [job]);
+  assert.match(two.info.device.name, /2 threads/);
+  assert.match(two.info.device.build, /relaxed SIMD, threads/);
+});
+
+test('subgroups are really in use', async () => {
+  const forms = await ask(it.page, '/models/ir-tiny.gguf', { device: 'gpu', allForms: true }, [job]);
+  assert.match(forms.info.device.forms, /subgroups/);
+});
+
+test('without isolation the CPU has one thread and says why', async () => {
+  const alone = await open({ isolate: false });
+  try {
+    const job = { messages: [{ role: 'user', content: 'Hello!' }], temperature: 0 };
+    const { answers, notices } = await ask(alone.page, '/models/ir-tiny.gguf', { device: 'auto' }, [job]);
+    assert.deepEqual(answers[0].ids, chats().find((c) => c.messages[0].content === 'Hello!').reply_ids);
+    assert(notices.some((n) => n.includes('not cross-origin isolated')), notices.join('; '));
+    assert(notices.some((n) => n.includes('software')), notices.join('; '));
+  } finally {
+    await alone.close();
+  }
+});

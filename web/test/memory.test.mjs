@@ -1,0 +1,140 @@
+// Memory: what a load takes beyond weights and cache, many loads one after the other, and files above 4 GiB. Measured on
+// the browser's processes, as the system counts them.
+
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { Readable } from 'node:stream';
+import { after, before, test } from 'node:test';
+import { sendRange } from '../serve.mjs';
+import { padded, zeros } from './gguf.mjs';
+import { FULL, PLACES, ask, chats, goldenFile, goldenOf, open, tinyFile } from './harness.mjs';
+
+const MB = 1e6;
+/** What a load may take beyond its weights and cache. */
+const EXTRA = 64 * MB;
+
+const big = zeros({ layers: 8, width: 1024, hidden: 4096, vocabulary: 32000 });
+const size = big.head.length + big.zeros;
+const nothing = Buffer.alloc(1 << 20);
+
+function zeroModel(request, response) {
+  sendRange(request, response, size, (start, end) => Readable.from((function* () {
+    for (let at = start; at <= end;) {
+      const part = at < big.head.length ? big.head.subarray(at, end + 1) : nothing.subarray(0, Math.min(nothing.length, end + 1 - at));
+      yield part;
+      at += part.length;
+    }
+  })()));
+}
+
+let it;
+before(async () => { it = await open({ routes: { '/zeros.gguf': zeroModel } }); });
+after(() => it.close());
+
+/** Bytes of memory of the test's own browser, shared pages counted once: all its processes carry its profile or descend from it. */
+function memory() {
+  const all = readdirSync('/proc').filter((n) => /^\d+$/.test(n));
+  const parent = new Map();
+  let ours = new Set();
+  for (const id of all) {
+    try {
+      const stat = readFileSync(`/proc/${id}/stat`, 'utf8');
+      parent.set(id, stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+      if (readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(it.profile)) ours.add(id);
+    } catch { /* it ended */ }
+  }
+  for (let grew = true; grew;) {
+    grew = false;
+    for (const [id, of] of parent) if (ours.has(of) && !ours.has(id)) grew = ours.add(id) && true;
+  }
+  let sum = 0;
+  for (const id of ours) {
+    try {
+      sum += 1024 * Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${id}/smaps_rollup`, 'utf8'))[1]);
+    } catch { /* it ended */ }
+  }
+  return sum;
+}
+
+/** The most that `work` takes beyond what was there before. */
+async function peak(work) {
+  const start = memory();
+  let most = start;
+  const timer = setInterval(() => { most = Math.max(most, memory()); }, 25);
+  try {
+    const value = await work();
+    most = Math.max(most, memory());
+    return { value, bytes: most - start };
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+for (const device of ['cpu', 'gpu']) {
+  test(`a load takes its weights and little more: ${device}`, async (t) => {
+    const options = { device, threads: 1, cacheBytes: 4 * MB };
+    // Once with a small model, so that code, shaders and the GPU's process are there before it is measured.
+    await ask(it.page, '/models/ir-tiny.gguf', options, [{ tokens: [1], maxTokens: 1 }]);
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    const { bytes } = await peak(() => it.page.evaluate(async (options) => {
+      const { Ir } = await import('/index.js');
+      globalThis.held = await Ir.load('/zeros.gguf', { ...options, cache: false });
+    }, options));
+    await it.page.evaluate(() => globalThis.held.free());
+    const extra = bytes - size;
+    t.diagnostic(`${device}: ${(size / MB).toFixed(0)} MB of file, ${(extra / MB).toFixed(1)} MB beyond it at the peak`);
+    assert(bytes > size / 2, 'the weights were not seen: the measure is wrong');
+    assert(extra < EXTRA, `${(extra / MB).toFixed(1)} MB beyond the file`);
+  });
+}
+
+test('50 loads one after the other do not grow memory', async (t) => {
+  const cycle = (device) => ask(it.page, '/models/ir-tiny.gguf', { device, threads: 2 }, [{ tokens: [1, 5], maxTokens: 2, ignoreEos: true }]);
+  const settle = async () => {
+    const cdp = await it.context.newCDPSession(it.page);
+    await cdp.send('HeapProfiler.collectGarbage');
+    await cdp.detach();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    return memory();
+  };
+  for (let i = 0; i < 5; i++) await cycle(i % 5 === 0 ? 'gpu' : 'cpu');
+  const first = await settle();
+  for (let i = 0; i < 50; i++) await cycle(i % 5 === 0 ? 'gpu' : 'cpu');
+  const last = await settle();
+  t.diagnostic(`${(first / MB).toFixed(0)} MB after 5 loads, ${(last / MB).toFixed(0)} MB after 55`);
+  // One model with its engine takes about 30 MB: ten lost ones would show.
+  assert(last - first < 60 * MB, `${((last - first) / MB).toFixed(0)} MB more`);
+});
+
+test('weights beyond 4 GiB of file arrive on the GPU', { timeout: 600_000 }, async (t) => {
+  const { ids, greedy } = goldenOf('llama3');
+  const { head, pad, tail } = padded(goldenFile('llama3'), 4608 * 2 ** 20);
+  const started = Date.now();
+  const found = await it.page.evaluate(async ({ head, pad, tail, ids, n, options }) => {
+    const { Ir } = await import('/index.js');
+    const zeros = new Uint8Array(16 << 20);
+    const bytes = (async function* () {
+      yield Uint8Array.from(head);
+      for (let left = pad; left > 0; left -= zeros.length) yield zeros.subarray(0, Math.min(left, zeros.length));
+      yield Uint8Array.from(tail);
+    })();
+    const ir = await Ir.load(bytes, { ...options, size: head.length + pad + tail.length });
+    const out = [];
+    for await (const { token } of ir.generate(ids, { temperature: 0, maxTokens: n, ignoreEos: true })) if (token !== undefined) out.push(token);
+    const info = ir.info();
+    ir.free();
+    return { out, info };
+  }, { head: [...head], pad, tail: [...tail], ids, n: 4, options: PLACES.GPU });
+  t.diagnostic(`${((Date.now() - started) / 1000).toFixed(0)} s for ${(found.info.fileBytes / 2 ** 30).toFixed(2)} GiB`);
+  assert(found.info.fileBytes > 2 ** 32);
+  assert.deepEqual(found.out, greedy.slice(0, 4));
+});
+
+test('a long run keeps its memory', { skip: !FULL && 'only with IR_FULL=1' }, async (t) => {
+  const [chat] = chats();
+  const jobs = Array.from({ length: 200 }, () => ({ messages: chat.messages, temperature: 0 }));
+  const before = (await ask(it.page, '/models/ir-tiny.gguf', PLACES['CPU, one thread'], jobs.slice(0, 5))).stats.memoryBytes;
+  const { stats } = await ask(it.page, '/models/ir-tiny.gguf', PLACES['CPU, one thread'], jobs);
+  t.diagnostic(`${before / MB} and ${stats.memoryBytes / MB} MB; the file has ${tinyFile().length / MB}`);
+  assert(stats.memoryBytes - before < 16 * MB);
+});

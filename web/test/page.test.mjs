@@ -1,0 +1,325 @@
+// The page, as a person uses it: opening models, talking, stopping, coming back, errors, narrow screens; and what its
+// policy forbids, tried from the page and from its workers.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, before, beforeEach, test } from 'node:test';
+import { serve } from '../serve.mjs';
+import { retold } from './gguf.mjs';
+import { open, tinyFile } from './harness.mjs';
+
+const GOLDEN = 'Hello! How can I help you?';
+let it;
+let page;
+before(async () => {
+  const text = (_, response) => response.end('no model, just text, and more of it than a header has');
+  const cut = (_, response) => response.end(tinyFile().subarray(0, 900_000));
+  it = await open({ blank: false, routes: { '/text.gguf': text, '/cut.gguf': cut } });
+  page = it.page;
+});
+after(() => it.close());
+beforeEach(async () => {
+  await page.goto(`${it.url}blank`);
+  await page.evaluate(async () => {
+    localStorage.clear();
+    await (await import('/index.js')).Ir.cache.clear();
+  });
+  await page.goto(it.url);
+  await page.waitForSelector('[data-state=empty]');
+});
+
+const state = (name) => page.waitForSelector(`body[data-state=${name}]`);
+const say = async (text) => {
+  await page.fill('#input', text);
+  await page.keyboard.press('Enter');
+};
+const answered = (n = 1) => page.waitForFunction((n) => document.body.dataset.busy === 'false' && document.querySelectorAll('.theirs .tools').length === n, n);
+const lastText = () => page.textContent('.theirs:last-child .text');
+
+async function tiny({ greedy = true } = {}) {
+  if (greedy) {
+    await page.evaluate(() => {
+      const slider = document.getElementById('s-temperature');
+      slider.value = 0;
+      slider.dispatchEvent(new Event('input'));
+    });
+  }
+  await page.click('#tiny');
+  await state('chat');
+}
+
+test('ir-tiny talks within two seconds of opening the page', async () => {
+  await page.goto(it.url);
+  const started = Date.now();
+  await page.goto(it.url);
+  await page.click('#tiny');
+  await state('chat');
+  await say('Hello!');
+  await page.waitForFunction(() => document.querySelector('.theirs .text')?.textContent.length > 0);
+  const took = Date.now() - started;
+  assert(took < 2000, `${took} ms`);
+});
+
+test('a chat: golden answer, figures, regenerate, and all of it after a reload', async () => {
+  await tiny();
+  await say('Hello!');
+  await answered();
+  assert.equal(await lastText(), GOLDEN);
+  assert.match(await page.textContent('.theirs .tools .figures'), /^11 tokens · [\d.]+ tokens\/s$/);
+  assert.equal(await page.textContent('#model-device'), 'CPU');
+  await page.click('#regenerate');
+  await answered();
+  assert.equal(await lastText(), GOLDEN);
+  await page.fill('#system', 'Be short.').catch(() => {});
+  await page.reload();
+  await state('chat');
+  assert.equal(await lastText(), GOLDEN);
+  assert.equal(await page.textContent('.mine'), 'You said: Hello!');
+  assert.equal(await page.inputValue('#s-temperature'), '0');
+  await say('Tell me a story, please.');
+  await answered(2);
+  await page.click('#new-chat');
+  assert.equal(await page.locator('#messages li').count(), 0);
+  await page.reload();
+  await state('chat');
+  assert.equal(await page.locator('#messages li').count(), 0);
+});
+
+test('stop keeps what was said, and the chat goes on', async () => {
+  await tiny();
+  await say('Tell me a long story about a fox and a drum.');
+  await page.waitForFunction(() => document.querySelector('.theirs .text')?.textContent.length > 10);
+  await page.keyboard.press('Escape');
+  await answered();
+  const text = await lastText();
+  assert(text.length > 10);
+  await say('Hello!');
+  await answered(2);
+});
+
+test('settings: system prompt, sampling, export', async () => {
+  await page.click('#open-settings');
+  await page.fill('#system', 'You are a test.');
+  await page.keyboard.press('Escape');
+  await tiny();
+  await say('Hello!');
+  await answered();
+  await page.click('#open-settings');
+  const [json] = await Promise.all([page.waitForEvent('download'), page.click('#export-json')]);
+  const saved = JSON.parse(readFileSync(await json.path(), 'utf8'));
+  assert.deepEqual(saved.messages.map((m) => m.role), ['system', 'user', 'assistant']);
+  assert.equal(saved.messages[0].content, 'You are a test.');
+  const [markdown] = await Promise.all([page.waitForEvent('download'), page.click('#export-md')]);
+  assert.match(readFileSync(await markdown.path(), 'utf8'), /## You\n\nHello!/);
+});
+
+test('a file from disk opens, is kept where asked, and is deleted', async () => {
+  await page.check('#keep');
+  await page.setInputFiles('#file', { name: 'own.gguf', mimeType: 'application/octet-stream', buffer: tinyFile() });
+  await state('chat');
+  await page.click('#change');
+  const kept = page.locator('#kept-list li');
+  assert.match(await kept.first().textContent(), /own\.gguf1\.9 MB/);
+  await kept.first().getByRole('button', { name: 'Open' }).click();
+  await state('chat');
+  await page.click('#change');
+  await page.getByRole('button', { name: 'Delete own.gguf' }).click();
+  await page.waitForSelector('#kept', { state: 'hidden' });
+});
+
+test('a dropped file opens', async () => {
+  await page.evaluate(async () => {
+    const bytes = await (await fetch('models/ir-tiny.gguf')).arrayBuffer();
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], 'dropped.gguf'));
+    document.getElementById('drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+  });
+  await state('chat');
+});
+
+test('a truncated file, a text file, a 404 and another origin show a sentence and leave the page usable', async () => {
+  const cases = [['cut.gguf', /cut short|missing/i], ['text.gguf', /gguf/i], ['nothing.gguf', /404/], ['http://127.0.0.1:9/a.gguf', /policy|open it from disk/]];
+  for (const [address, sentence] of cases) {
+    await page.fill('#url', address);
+    await page.click('#url-form button');
+    await page.waitForSelector('#error:not([hidden])');
+    await state('empty');
+    const text = await page.textContent('#error-text');
+    assert.match(text, sentence, address);
+    assert.match(text, /^[A-Z].*[.!?]$/s);
+    await page.click('#error-close');
+  }
+  await tiny();
+  await say('Hello!');
+  await answered();
+  assert.equal(await lastText(), GOLDEN);
+});
+
+test('a model that answers with HTML shows text', async () => {
+  const attack = '<img src=x onerror="document.title=1"><script>document.title=2</script>[a](javascript:document.title=3)';
+  // Token 33 is the question mark that ends the golden answer; in this vocabulary a space is written Ġ.
+  const hostile = retold(tinyFile(), 33, attack.replaceAll(' ', 'Ġ'));
+  await page.evaluate(() => {
+    const slider = document.getElementById('s-temperature');
+    slider.value = 0;
+    slider.dispatchEvent(new Event('input'));
+  });
+  await page.setInputFiles('#file', { name: 'hostile.gguf', mimeType: 'application/octet-stream', buffer: hostile });
+  await state('chat');
+  await say('Hello!');
+  await answered();
+  assert.equal(await lastText(), GOLDEN.replace('?', attack));
+  assert.equal(await page.locator('#messages').locator('img, script, iframe, a').count(), 0);
+  assert.match(await page.title(), /^ir/);
+});
+
+test('markdown: the usual forms, and nothing but harmless elements from random text', async () => {
+  const found = await page.evaluate(async () => {
+    const { show } = await import('./markdown.js');
+    const element = document.createElement('div');
+    const html = (text) => {
+      show(element, text);
+      return element.innerHTML;
+    };
+    const cases = [
+      '# A *b*', 'a\nb', '**x** _y_ `z<b>` ~~q~~', '- a\n- b\n  - c\n\n1. d', '```js\nlet a = "<b>";\n```', '```\nopen',
+      '> q\n> r', '| a | b |\n|---|---|\n| 1 | 2 |', '[x](https://a.b/c) <b>', '[x](javascript:alert(1)) ![i](data:image/svg+xml,x)', '---',
+      'snake_case_name 2*3*4',
+    ].map(html);
+    const bits = ['<', '>', 'img', 'src=x', 'onerror=', '"', "'", '`', '```', '*', '**', '_', '[', ']', '(', ')', 'javascript:', 'https://a.b', '\n', '\n\n', '|', '---', '# ', '- ', '1. ', '> ', ' ', 'a', '!', '&lt;', '\0'];
+    const names = new Set();
+    const attributes = new Set();
+    let seed = 1;
+    const next = (n) => (seed = (seed * 48271) % 2147483647) % n;
+    for (let i = 0; i < 4000; i++) {
+      show(element, Array.from({ length: next(40) }, () => bits[next(bits.length)]).join(''));
+      for (const e of element.querySelectorAll('*')) {
+        names.add(e.localName);
+        for (const a of e.attributes) attributes.add(a.name);
+        if (e.href && !/^(https?|mailto):/.test(e.href)) names.add(`bad ${e.href}`);
+      }
+    }
+    const started = performance.now();
+    for (const bit of ['*', '[', '`', '> ', '- ', '**a', '|', '_a', '![](']) show(element, bit.repeat(15000));
+    const slow = performance.now() - started;
+    // A growing text shows as the whole would.
+    const text = '# t\n\nsome *text*\n\n- a\n- b\n\n```\ncode\n```\nend';
+    const grown = document.createElement('div');
+    for (let i = 1; i <= text.length; i++) show(grown, text.slice(0, i));
+    return { cases, names: [...names], attributes: [...attributes], slow, same: grown.innerHTML === html(text) };
+  });
+  assert.deepEqual(found.cases, [
+    '<h2>A <em>b</em></h2>', '<p>a<br>b</p>', '<p><strong>x</strong> <em>y</em> <code>z&lt;b&gt;</code> <del>q</del></p>',
+    '<ul><li>a</li><li>b<ul><li>c</li></ul></li></ul><ol start="1"><li>d</li></ol>', '<pre><code>let a = "&lt;b&gt;";</code></pre>', '<pre><code>open</code></pre>',
+    '<blockquote><p>q<br>r</p></blockquote>',
+    '<table><thead><tr><th>a</th><th>b</th></tr></thead><tbody><tr><td>1</td><td>2</td></tr></tbody></table>',
+    '<p><a href="https://a.b/c" target="_blank" rel="noopener noreferrer nofollow">x</a> &lt;b&gt;</p>',
+    '<p>[x](javascript:alert(1)) ![i](data:image/svg+xml,x)</p>', '<hr>', '<p>snake_case_name 2*3*4</p>',
+  ]);
+  const allowed = 'p br h2 h3 h4 h5 h6 ul ol li pre code blockquote table thead tbody tr th td strong em del a hr'.split(' ');
+  assert.deepEqual(found.names.filter((n) => !allowed.includes(n)), []);
+  assert.deepEqual(found.attributes.filter((n) => !['href', 'target', 'rel', 'start'].includes(n)), []);
+  assert(found.slow < 3000, `${found.slow} ms`);
+  assert(found.same);
+});
+
+test('the policy lets no request leave, from the page or its workers', async () => {
+  const seen = [];
+  const other = await serve({ isolate: false, routes: Object.fromEntries(['/a', '/a.js', '/a.png', '/a.css'].map((p) => [p, (request, response) => {
+    seen.push(request.url);
+    response.writeHead(200, { 'Access-Control-Allow-Origin': '*', 'Cross-Origin-Resource-Policy': 'cross-origin' }).end('x');
+  }])) });
+  try {
+    await tiny();
+    const tried = await page.evaluate(async (origin) => {
+      const out = [];
+      const attempt = async (name, run) => out.push([name, await Promise.resolve().then(run).then(() => 'went', () => 'blocked')]);
+      const element = (name, set) => () => new Promise((resolve, reject) => {
+        const e = Object.assign(document.createElement(name), set);
+        [e.onload, e.onerror] = [resolve, reject];
+        document.body.append(e);
+      });
+      await attempt('fetch', () => fetch(`${origin}a`));
+      await attempt('no-cors fetch', () => fetch(`${origin}a`, { mode: 'no-cors' }));
+      await attempt('request', () => new Promise((resolve, reject) => {
+        const x = new XMLHttpRequest();
+        [x.onload, x.onerror] = [resolve, reject];
+        x.open('GET', `${origin}a`);
+        x.send();
+      }));
+      await attempt('image', element('img', { src: `${origin}a.png` }));
+      await attempt('script', element('script', { src: `${origin}a.js` }));
+      await attempt('style', element('link', { rel: 'stylesheet', href: `${origin}a.css` }));
+      await attempt('import', () => import(`${origin}a.js`));
+      await attempt('socket', () => new Promise((resolve, reject) => {
+        const s = new WebSocket(origin.replace('http', 'ws'));
+        [s.onopen, s.onerror] = [resolve, reject];
+      }));
+      navigator.sendBeacon(`${origin}a`, 'x');
+      const inline = document.createElement('script');
+      inline.textContent = 'document.title = "owned"';
+      document.body.append(inline);
+      return out;
+    }, other.url);
+    for (const [name, end] of tried) assert.equal(end, 'blocked', name);
+    assert.equal(tried.length, 8);
+    const workers = page.workers();
+    assert(workers.length >= 1);
+    // The engine's own worker; those of its threads run no code but the module.
+    const own = workers.find((w) => w.url().startsWith('blob:'));
+    const end = await own.evaluate((origin) => fetch(`${origin}a`).then(() => 'went', () => 'blocked'), other.url);
+    assert.equal(end, 'blocked');
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    assert.deepEqual(seen, []);
+    assert.match(await page.title(), /^ir/);
+  } finally {
+    await other.close();
+  }
+});
+
+test('the page draws while the engine computes', async () => {
+  await tiny();
+  await say('Tell me a long story about a fox and a drum.');
+  const frames = await page.evaluate(() => new Promise((resolve) => {
+    const gaps = [];
+    let last = performance.now();
+    const tick = (now) => {
+      gaps.push(now - last);
+      last = now;
+      if (gaps.length < 90) requestAnimationFrame(tick);
+      else resolve(gaps.slice(2).sort((a, b) => a - b));
+    };
+    requestAnimationFrame(tick);
+  }));
+  const at = (share) => frames[Math.floor(share * frames.length)];
+  // 60 frames a second are 16.7 ms; the share leaves room for another process that takes the core of a small machine.
+  assert(at(0.5) < 18 && at(0.9) < 34, `median ${at(0.5)} ms, nine of ten below ${at(0.9)} ms`);
+});
+
+test('narrow, dark, by keyboard, and with names for a screen reader', async () => {
+  for (const [width, scheme] of [[320, 'light'], [390, 'dark'], [1280, 'dark']]) {
+    await page.setViewportSize({ width, height: 700 });
+    await page.emulateMedia({ colorScheme: scheme });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    assert(wide <= 0, `${width}: ${wide} px too wide`);
+  }
+  const nameless = await page.evaluate(() => [...document.querySelectorAll('button, input, textarea, select, progress, a')]
+    .filter((e) => !(e.getAttribute('aria-label') || e.labels?.[0]?.textContent.trim() || e.textContent.trim())).map((e) => e.outerHTML));
+  assert.deepEqual(nameless, []);
+  await page.focus('#tiny');
+  await page.keyboard.press('Enter');
+  await state('chat');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'input');
+  await page.setViewportSize({ width: 320, height: 600 });
+  await page.keyboard.type('Hello!');
+  await page.keyboard.press('Enter');
+  await answered();
+  assert((await page.textContent('#spoken')).length > 0);
+  assert(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+  await page.setViewportSize({ width: 1280, height: 720 });
+});
+
+test('nothing failed unseen', () => {
+  // A blocked import and a blocked socket of the policy's test throw where they are tried, not here.
+  assert.deepEqual(it.problems, []);
+});
