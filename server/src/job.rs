@@ -424,7 +424,8 @@ pub fn logit_bias(map: &HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiErro
     }
     let mut out = Vec::with_capacity(map.len());
     for (id, bias) in map {
-        let id: u32 = id.parse().map_err(|_| wrong(format!("logit_bias names {:?}, which is no token id", cut_id(id))))?;
+        let id: u32 =
+            id.parse().map_err(|_| wrong(format!("logit_bias names {:?}, which is no token id", cut_id(id))))?;
         if !(-100.0..=100.0).contains(bias) {
             return Err(wrong(format!("logit_bias of token {id} is {bias}: it must be from -100 to 100")));
         }

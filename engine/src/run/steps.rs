@@ -30,6 +30,7 @@ struct Stream {
     remaining: usize,
     ignore_eos: bool,
     show_special: bool,
+    show: Vec<u32>,
     n_logprobs: Option<usize>,
     usage: Usage,
     added: f64,
@@ -94,6 +95,7 @@ impl Steps {
             remaining: request.max_tokens.map_or(room, |n| n.min(room)),
             ignore_eos: request.ignore_eos,
             show_special: request.show_special,
+            show: request.show,
             n_logprobs: request.logprobs,
             usage: Usage { prompt_tokens: n_prompt, ..Usage::default() },
             added: now,
@@ -209,7 +211,8 @@ impl Steps {
         self.piece.clear();
         let ends = !stream.ignore_eos && self.vocabulary.is_end(token);
         if !ends || stream.show_special {
-            self.vocabulary.piece(token, stream.show_special, &mut self.piece);
+            let special = stream.show_special || stream.show.contains(&token);
+            self.vocabulary.piece(token, special, &mut self.piece);
         }
         let (mut text, stopped) = stream.text.push(&self.piece);
         let reason = match (ends || stopped, stream.remaining) {
