@@ -20,6 +20,7 @@ pub use error::{ApiError, Flavour, Kind};
 pub use http::Client;
 pub use hub::{Hub, HubOptions, OpenDevice};
 pub use loaded::{Lease, Loaded};
+pub use ollama::duration;
 pub use registry::{Entry, ListFolder, Place, Registry};
 pub use router::{Guard, router};
 pub use running::Running;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ir_engine::builtin;
 
-use crate::error::{ApiError, Kind};
+use crate::error::ApiError;
 use crate::job::ModelRef;
 
 /// Where a model is.
@@ -68,7 +68,7 @@ impl Registry {
     /// where the client may name one.
     ///
     /// # Errors
-    /// There is none, or the path is not for this client.
+    /// There is none, or none that this client may name.
     pub fn find(&self, wanted: &ModelRef) -> Result<Entry, ApiError> {
         let name = wanted.name.as_str();
         let lower = |text: &str| text.to_lowercase();
@@ -87,17 +87,54 @@ impl Registry {
     fn by_path(&self, name: &str, any_path: bool) -> Result<Entry, ApiError> {
         let is_path = name.contains(['/', '\\']) || name.ends_with(".gguf");
         // Links are followed first: what counts is where the file is.
-        let Some(path) = Path::new(name).canonicalize().ok().filter(|p| is_path && p.is_file()) else {
-            return Err(ApiError::no_model(name));
-        };
-        let inside = self.folder.as_deref().and_then(|f| f.canonicalize().ok()).is_some_and(|f| path.starts_with(f));
-        if !inside && !any_path {
-            return Err(ApiError::new(
-                Kind::Forbidden,
-                "a path outside the models folder is only accepted from programs on this machine: use a model's name",
-            ));
-        }
+        let path = Path::new(name).canonicalize().ok().filter(|p| is_path && p.is_file());
+        let folder = self.folder.as_deref().and_then(|f| f.canonicalize().ok());
+        let below = |path: &Path| folder.as_deref().is_some_and(|f| path.starts_with(f));
+        // Whether a file exists elsewhere is not for everyone to know: the answer is the same.
+        let Some(path) = path.filter(|p| any_path || below(p)) else { return Err(ApiError::no_model(name)) };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok(Entry { name: stem, place: Place::File(path) })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_aliases_and_paths() {
+        let root = std::env::temp_dir().join(format!("ir-registry-{}", std::process::id()));
+        let (inside, outside) = (root.join("models"), root.join("other"));
+        for folder in [&inside, &outside] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let (known, secret) = (inside.join("Qwen.gguf"), outside.join("secret.gguf"));
+        for file in [&known, &secret] {
+            std::fs::write(file, b"").unwrap();
+        }
+        let listed = known.clone();
+        let registry = Registry {
+            served: Vec::new(),
+            aliases: BTreeMap::from([("gpt-4o".into(), "Qwen".into())]),
+            folder: Some(inside.clone()),
+            list_folder: Box::new(move || vec![("Qwen".into(), listed.clone())]),
+        };
+        let find = |name: &str, any_path| {
+            let wanted = ModelRef { name: name.into(), any_path, ..ModelRef::default() };
+            registry.find(&wanted).map(|e| e.name)
+        };
+        let path = |p: &Path| p.to_str().unwrap().to_owned();
+        for name in ["Qwen", "qwen:latest", "QWEN.gguf", "GPT-4o", path(&known).as_str()] {
+            assert_eq!(find(name, false).unwrap(), "Qwen", "{name}");
+        }
+        assert_eq!(find("ir-tiny", false).unwrap(), "ir-tiny");
+        assert_eq!(find(&path(&secret), true).unwrap(), "secret");
+        let around = format!("{}/../other/secret.gguf", path(&inside));
+        for name in [path(&secret), around, "/nowhere/x.gguf".into(), String::new(), "nope".into()] {
+            let error = find(&name, false).unwrap_err();
+            assert_eq!(error.kind, crate::Kind::NotFound, "{name}");
+        }
+        std::fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -50,7 +50,7 @@ async fn requests_together_answer_as_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_have_a_status_and_a_sentence() {
     let server = TestServer::tiny();
-    let deep = "[".repeat(1 << 20);
+    let deep = format!("{{\"options\": {}", "[".repeat(1 << 20));
     let cases = [
         ("/api/generate", json!({"model": "nope", "prompt": "x"}), 404, "model 'nope' not found"),
         ("/api/chat", json!({"messages": [{"role": "user", "content": "x"}]}), 400, "model is required"),
@@ -68,7 +68,7 @@ async fn mistakes_have_a_status_and_a_sentence() {
             400,
             "does not support vision",
         ),
-        ("/api/generate", json!({"model": "../../etc/passwd", "prompt": "x"}), 403, "only accepted from programs"),
+        ("/api/generate", json!({"model": "/etc/passwd", "prompt": "x"}), 404, "not found"),
         (
             "/api/generate",
             json!({"model": "ir-tiny", "prompt": "w ".repeat(20_000), "raw": true}),

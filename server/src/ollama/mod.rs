@@ -18,6 +18,7 @@ use crate::hub::Hub;
 use crate::job::{Chat, Grammar, Job, KeepAlive, ModelRef, Prompt, Think};
 use crate::loaded::Lease;
 use answer::{Shape, respond};
+pub use options::duration;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Hub> {

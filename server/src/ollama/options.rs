@@ -92,7 +92,7 @@ pub(crate) fn keep_alive(value: &Json) -> Result<KeepAlive, ApiError> {
 }
 
 /// Seconds of a Go duration: `1h30m`, `-1`, `300ms`; a bare number is seconds.
-pub(super) fn duration(text: &str) -> Option<f64> {
+pub fn duration(text: &str) -> Option<f64> {
     let (sign, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (-1.0, rest),
         None => (1.0, text),

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use tower::ServiceExt;
 
 /// A hub that knows the built-in model only.
-pub fn hub(queue: usize, parallel: usize) -> Hub {
+pub(crate) fn hub(queue: usize, parallel: usize) -> Hub {
     let registry =
         Registry { served: Vec::new(), aliases: Default::default(), folder: None, list_folder: Box::new(Vec::new) };
     let open = |name: &str| match name {
@@ -40,37 +40,37 @@ pub fn hub(queue: usize, parallel: usize) -> Hub {
 }
 
 /// The server without a connection.
-pub struct TestServer {
-    pub app: Router,
-    pub hub: Hub,
+pub(crate) struct TestServer {
+    pub(crate) app: Router,
+    pub(crate) hub: Hub,
 }
 
 impl TestServer {
     /// With ir-tiny and no key.
-    pub fn tiny() -> TestServer {
+    pub(crate) fn tiny() -> TestServer {
         let hub = hub(512, 4);
         TestServer { app: router(hub.clone(), Guard { check_host: true, ..Guard::default() }), hub }
     }
 
     /// The answer to a request.
-    pub async fn send(&self, request: Request<Body>) -> Response<Body> {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
         self.app.clone().oneshot(request).await.unwrap()
     }
 
     /// Status and body of a POST.
-    pub async fn post(&self, path: &str, body: &Json) -> (u16, String) {
+    pub(crate) async fn post(&self, path: &str, body: &Json) -> (u16, String) {
         let request = Request::post(path).header("host", "localhost").body(Body::from(body.to_string())).unwrap();
         text(self.send(request).await).await
     }
 
     /// Status and JSON of a POST.
-    pub async fn ask(&self, path: &str, body: Json) -> (u16, Json) {
+    pub(crate) async fn ask(&self, path: &str, body: Json) -> (u16, Json) {
         let (status, text) = self.post(path, &body).await;
         (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}")))
     }
 
     /// The lines of a streamed answer.
-    pub async fn lines(&self, path: &str, body: Json) -> Vec<Json> {
+    pub(crate) async fn lines(&self, path: &str, body: Json) -> Vec<Json> {
         let (status, text) = self.post(path, &body).await;
         assert_eq!(status, 200, "{text}");
         text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
@@ -78,7 +78,7 @@ impl TestServer {
 }
 
 /// Status and body.
-pub async fn text(response: Response<Body>) -> (u16, String) {
+pub(crate) async fn text(response: Response<Body>) -> (u16, String) {
     let status = response.status().as_u16();
     let bytes = axum::body::to_bytes(response.into_body(), 64 << 20).await.unwrap();
     (status, String::from_utf8(bytes.to_vec()).unwrap())
