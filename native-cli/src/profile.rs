@@ -22,7 +22,7 @@ const STEPS: usize = 21;
 const MOST_NOOP_BYTES: u64 = 2 << 30;
 
 /// Bytes of the buffers that are copied to learn a device's bandwidth: far more than any cache.
-const COPY_BYTES: u64 = 256 << 20;
+const COPY_BYTES: u64 = 1 << 30;
 
 /// What a decode step takes on a GPU.
 pub(crate) struct StepTimes {

@@ -108,13 +108,24 @@ macro_rules! files {
 
 /// Every kernel: its name and its source.
 pub const KERNELS: &[(&str, &str)] = files!("kernels":
-    "add" "attend_merge" "attend_tile" "attend_vec" "embed" "glu" "kv_write" "linear_coop" "linear_mat" "linear_vec" "mask" "norm"
+    "add" "attend_merge" "attend_tile" "attend_vec" "copy" "embed" "glu" "kv_write" "linear_coop"
+    "linear_mat" "linear_vec" "mask" "norm"
     "penalise" "pick" "quantise" "rope" "rope_kv" "take_rows" "top_k");
 
 const LIBRARY: &[(&str, &str)] = files!("lib":
     "act" "dequant" "dequant_bf16" "dequant_f16" "dequant_f32" "dequant_q2_k" "dequant_q3_k" "dequant_q4_0"
     "dequant_q4_1" "dequant_q4_k" "dequant_q5_0" "dequant_q5_1" "dequant_q5_k" "dequant_q6_k" "dequant_q8_0" "grid" "kv"
     "random" "reduce" "rows" "step" "trig" "unit_half" "unit_plain" "unit_quant" "vecs");
+
+/// Invocations of attend_vec's workgroup: as many as its arrays allow in the 16 KiB that every device has, 256 at most. `kq`
+/// and `vq` are quads of K and of V, at most 256; `group` the query heads of a workgroup.
+pub const fn attend_vec_workgroup(kq: u32, vq: u32, group: u32) -> u32 {
+    let mut wg = 256;
+    while wg > 64 && wg / 2 >= vq && 16 * group * kq + 4 * group * (wg + 16) + 17 * wg > 16 << 10 {
+        wg /= 2;
+    }
+    wg
+}
 
 fn find(list: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
     list.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)

@@ -39,7 +39,18 @@ pub struct GpuRunner {
     picks: Prepared,
     words: Vec<u32>,
     step: wgpu::Buffer,
+    /// The next step, if it will be like the last one.
+    ahead: Option<Encoded>,
     n_token_ids: usize,
+}
+
+/// A step as commands: those that no submission has taken yet, and where its results will lie.
+#[derive(Debug)]
+struct Encoded {
+    counts: Counts,
+    commands: wgpu::CommandBuffer,
+    staging: wgpu::Buffer,
+    parts: Parts,
 }
 
 /// Dispatches ready to be encoded.
@@ -121,6 +132,7 @@ impl GpuRunner {
             picks: picks_prepared,
             words,
             step,
+            ahead: None,
             n_token_ids,
         };
         runner.feed_plan()?;
@@ -191,6 +203,7 @@ impl GpuRunner {
             if bytes > self.gpu.max_binding() {
                 return Err(Error::limit("the step's page lists are longer than the GPU binds: use fewer sequences"));
             }
+            self.ahead = None;
             self.step = self.gpu.buffer("step", bytes.next_power_of_two().min(self.gpu.max_binding()));
             let dispatches = |p: &mut Prepared| p.launches.drain(..).map(|l| l.dispatch).collect();
             let (steps, picks) = (dispatches(&mut self.steps), dispatches(&mut self.picks));
@@ -235,6 +248,8 @@ impl GpuRunner {
 
     /// Computes a step and starts to read back what is wanted of its outputs. The inputs must have been checked.
     ///
+    /// A step of few rows is often followed by one of the same counts, which is encoded while the device computes.
+    ///
     /// # Errors
     /// Where the device failed.
     pub fn submit(&mut self, inputs: &Inputs) -> Result<GpuReadback> {
@@ -243,10 +258,25 @@ impl GpuRunner {
         self.many = is_many(&counts);
         let live = self.steps.launches.iter().filter(|l| l.dispatch.workgroups(&counts) > 0);
         self.work = live.map(|l| l.work(&counts)).sum();
+        let encoded = match self.ahead.take() {
+            Some(ahead) if ahead.counts == counts => ahead,
+            _ => self.encode_step(counts)?,
+        };
+        let Encoded { commands, staging, parts, .. } = encoded;
+        let index = self.gpu.queue().submit([commands]);
+        if !self.many && self.work <= self.pace.most(false) {
+            self.ahead = Some(self.encode_step(counts)?);
+        }
+        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
+    }
+
+    /// Encodes a step and the way back of its results; submits what goes beyond one submission.
+    fn encode_step(&self, counts: Counts) -> Result<Encoded> {
         let mut encoder = self.encode(&self.steps, &counts, self.encoder())?;
-        let n = inputs.outputs.len();
+        let n = counts.outputs;
+        let logits = self.plan.slot(self.plan.logits);
         let parts = Parts {
-            values: if counts.logits { self.elements(self.plan.logits, inputs) } else { 0 },
+            values: if counts.logits { counts.rows(logits.rows) * logits.cols } else { 0 },
             picked: if counts.picks { n } else { 0 },
             top: if counts.tops { n * TOP } else { 0 },
             stats: if counts.tops { n } else { 0 },
@@ -262,15 +292,14 @@ impl GpuRunner {
             Ok(())
         };
         let last = lower::rounds(self.plan.n_vocab()).len() - 1;
-        copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
+        copy(&mut encoder, Resource::Buffer(logits.buffer), parts.values)?;
         if counts.picks || counts.tops {
             encoder = self.encode(&self.picks, &counts, encoder)?;
         }
         copy(&mut encoder, Resource::Picked, parts.picked)?;
         copy(&mut encoder, Resource::Pairs(last % 2), 2 * parts.top)?;
         copy(&mut encoder, Resource::Stats(last % 2), 2 * parts.stats)?;
-        let index = self.gpu.queue().submit([encoder.finish()]);
-        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
+        Ok(Encoded { counts, commands: encoder.finish(), staging, parts })
     }
 
     /// Learns how fast the device is: the last step took so many seconds from its submission to its results.
