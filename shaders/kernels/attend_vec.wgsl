@@ -67,9 +67,9 @@ fn main(
         q_s[i] = v;
     }
 
-    var top: array<f32, GROUP>;
-    var total: array<f32, GROUP>; // of this invocation's own positions
-    var acc: array<vec4<f32>, GROUP>;
+    var top = array<f32, GROUP>();
+    var total = array<f32, GROUP>(); // of this invocation's own positions
+    var acc = array<vec4<f32>, GROUP>();
     for (var h = 0u; h < GROUP; h++) { top[h] = LOW; }
     let low = select(0u, position + 1u - p.window, position >= p.window); // the first position seen
     let chunk = step[STEP_CHUNK];
@@ -81,7 +81,6 @@ fn main(
     for (var base = max(split * chunk, low / WG * WG); base < end; base += WG) {
         workgroupBarrier();
         let seen = base + lid >= low && base + lid < end;
-        // With its zeros written out: Chromium's compiler for Vulkan sets a variable without them only once, not in each turn.
         var score = array<f32, GROUP>();
         if (seen) {
             let at = quad_at(pages, base + lid, kv_head, p.n_kv_heads, KQ);

@@ -138,9 +138,9 @@ fn main(
 #endif
     let first = id / blocks * ROWS;
     if (first >= rows) { return; }
-    var sums: array<vec4<f32>, ROWS>;
+    var sums = array<vec4<f32>, ROWS>();
 #ifdef NORM
-    var squares: array<f32, ROWS>;
+    var squares = array<f32, ROWS>();
 #endif
     for (var u = lid; u < p.units; u += WG) {
         let a = load_unit(r.x + u);
