@@ -75,9 +75,9 @@ fn main(
         q_s[i] = v;
     }
 
-    var top: array<f32, GROUP>;
-    var total: array<f32, GROUP>; // of this invocation's own positions
-    var acc: array<vec4<f32>, GROUP>;
+    var top = array<f32, GROUP>();
+    var total = array<f32, GROUP>(); // of this invocation's own positions
+    var acc = array<vec4<f32>, GROUP>();
     for (var h = 0u; h < GROUP; h++) { top[h] = LOW; }
     let low = select(0u, position + 1u - p.window, position >= p.window); // the first position seen
     let chunk = step[STEP_CHUNK];
@@ -91,7 +91,6 @@ fn main(
         if (lid < WG / PAGE && base + lid * PAGE < end) { pages_s[lid] = step[pages + base / PAGE + lid]; }
         workgroupBarrier();
         let seen = base + lid >= low && base + lid < end;
-        // With its zeros written out: Chromium's compiler for Vulkan sets a variable without them only once, not in each turn.
         var score = array<f32, GROUP>();
         if (seen) {
             let at = block_at(lid, kv_head, KQ);

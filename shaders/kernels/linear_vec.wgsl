@@ -134,9 +134,9 @@ fn main(
 #endif
     let first = id / blocks * ROWS;
     if (first >= rows) { return; }
-    var sums: array<vec4<f32>, ROWS>;
+    var sums = array<vec4<f32>, ROWS>();
 #ifdef NORM
-    var squares: array<f32, ROWS>;
+    var squares = array<f32, ROWS>();
 #endif
 #ifdef DOT4
     for (var u = lid; u < p.units; u += WG) {
