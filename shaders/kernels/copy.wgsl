@@ -1,4 +1,4 @@
-// copy: to = from. Measures how fast memory is; no op of a model.
+// copy: out = x. Measures how fast memory is; no op of a model.
 #import grid
 
 struct Params {
@@ -6,8 +6,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(2) var<storage, read> from: array<vec4<u32>>;
-@group(0) @binding(3) var<storage, read_write> to: array<vec4<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read_write> out: array<vec4<u32>>;
 
 @compute @workgroup_size(WG)
 fn main(
@@ -16,5 +16,5 @@ fn main(
     @builtin(local_invocation_index) lid: u32,
 ) {
     let id = flat_id(wid, n_wg) * WG + lid;
-    if (id < p.n) { to[id] = from[id]; }
+    if (id < p.n) { out[id] = x[id]; }
 }
