@@ -114,7 +114,7 @@ impl GpuReadback {
     fn values(&self, mapped: bool) -> Result<Results> {
         self.gpu.check()?;
         if !mapped {
-            return Err(Error::Device("the GPU's results could not be read: it may have been reset".into()));
+            return Err(Error::Lost("its results could not be read".into()));
         }
         let view = self.staging.slice(0..staging_bytes(self.parts)).get_mapped_range();
         let view = view.map_err(|error| Error::Device(format!("the GPU's results could not be read: {error}")))?;
