@@ -3,6 +3,8 @@
 
 use crate::error::{Error, Result};
 use crate::meta::Meta;
+#[cfg(feature = "constrain")]
+use crate::text::constrain::Constraint;
 
 /// Names a sequence in one engine. Ids ascend in the order requests were added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +27,15 @@ pub struct Request {
     pub show_special: bool,
     /// Sends each token's log-probability and those of this many most likely tokens.
     pub logprobs: Option<usize>,
+    /// What the text is held to: tokens that it does not allow are banned before anything else of the sampling, and the
+    /// sequence ends with [`Finish::Stop`] where it is complete and can go no further. Each request takes a constraint
+    /// that has accepted nothing. A device gives such a sequence its whole row of logits and picks nothing itself.
+    #[cfg(feature = "constrain")]
+    pub constraint: Option<Constraint>,
+    /// The constraint begins behind the first time this text is generated (`</think>`), control tokens written out;
+    /// until then anything may come, the end included. `None`: at once.
+    #[cfg(feature = "constrain")]
+    pub constrain_after: Option<String>,
 }
 
 /// How a token is chosen from a row of logits. [`super::Sampler`] says in which order the fields apply; a field at its
@@ -151,6 +162,10 @@ impl Request {
         }
         if self.logprobs.is_some_and(|n| n > MAX_LOGPROBS) {
             return Err(Error::request(format!("ask for at most {MAX_LOGPROBS} log-probabilities per token")));
+        }
+        #[cfg(feature = "constrain")]
+        if self.constrain_after.as_ref().is_some_and(|text| text.is_empty() || text.len() > len) {
+            return Err(Error::request(format!("the text that a constraint begins after has 1 to {len} bytes")));
         }
         self.sampling.check(n_vocab)
     }

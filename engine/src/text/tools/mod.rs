@@ -17,6 +17,7 @@ use serde_json::Value as Json;
 
 use super::chat::ToolCall;
 pub use format::ToolFormat;
+pub use python::is_name;
 use harmony::Harmony;
 use tagged::Tagged;
 
