@@ -2,6 +2,8 @@
 //! Nothing here computes: a step's rows go to a device as [`crate::plan::Inputs`] and come back as logits.
 
 mod engine;
+#[cfg(feature = "constrain")]
+mod held;
 mod pages;
 mod random;
 mod request;

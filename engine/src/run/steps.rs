@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+#[cfg(feature = "constrain")]
+use super::held::Held;
 use super::request::{Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
 use super::sampler::{Sampler, logprobs};
 use super::scheduler::{Limits, Part, Scheduler};
@@ -31,10 +33,45 @@ struct Stream {
     ignore_eos: bool,
     show_special: bool,
     n_logprobs: Option<usize>,
+    #[cfg(feature = "constrain")]
+    held: Option<Held>,
     usage: Usage,
     added: f64,
     started: Option<f64>,
     first: Option<f64>,
+}
+
+impl Stream {
+    /// Whether it takes the whole row of logits, whatever its sampler could do with.
+    fn needs_row(&self) -> bool {
+        #[cfg(feature = "constrain")]
+        if self.held.as_ref().is_some_and(Held::is_active) {
+            return true;
+        }
+        self.n_logprobs.is_some()
+    }
+
+    /// Chooses the token that follows `tokens`.
+    fn choose(&mut self, row: Row, tokens: &[u32]) -> Result<u32> {
+        let row = match row {
+            Row::Logits(row) => row,
+            Row::Picked(picked) => return self.sampler.finish(picked, tokens),
+        };
+        #[cfg(feature = "constrain")]
+        if let Some(held) = &mut self.held {
+            return self.sampler.sample_among(row, tokens, held.allowed()?);
+        }
+        self.sampler.sample(row, tokens)
+    }
+
+    /// Goes on by a token. Says whether its text is complete by its constraint.
+    #[cfg(feature = "constrain")]
+    fn hold(&mut self, token: u32, vocabulary: &dyn Vocabulary, piece: &mut Vec<u8>) -> Result<bool> {
+        let Some(held) = &mut self.held else { return Ok(false) };
+        piece.clear();
+        vocabulary.piece(token, true, piece);
+        held.push(token, piece)
+    }
 }
 
 /// Scheduler and streams, one owner, one step at a time.
@@ -100,6 +137,8 @@ impl Steps {
             ignore_eos: request.ignore_eos,
             show_special: request.show_special,
             n_logprobs: request.logprobs,
+            #[cfg(feature = "constrain")]
+            held: request.constraint.map(|constraint| Held::new(constraint, request.constrain_after)),
             usage: Usage { prompt_tokens: n_prompt, ..Usage::default() },
             added: now,
             started: None,
@@ -145,7 +184,7 @@ impl Steps {
         wants.resize(outputs.len(), Want::Logits);
         for part in &self.parts {
             let (Some(row), Some(stream)) = (part.output, self.streams.get_mut(&part.id)) else { continue };
-            let Some(tokens) = self.scheduler.tokens(part.id).filter(|_| stream.n_logprobs.is_none()) else { continue };
+            let Some(tokens) = self.scheduler.tokens(part.id).filter(|_| !stream.needs_row()) else { continue };
             wants[row] = stream.sampler.want(tokens, row as u32, changes);
         }
     }
@@ -197,14 +236,18 @@ impl Steps {
         if stream.remaining == 0 {
             return self.end(id, Finish::Length, now);
         }
-        let chosen = match row {
-            Row::Logits(row) => stream.sampler.sample(row, tokens),
-            Row::Picked(picked) => stream.sampler.finish(picked, tokens),
-        };
-        let token = match chosen {
+        let token = match stream.choose(row, tokens) {
             Ok(token) => token,
             Err(error) => return self.fail(id, error),
         };
+        let ends = !stream.ignore_eos && self.vocabulary.is_end(token);
+        #[cfg(feature = "constrain")]
+        let complete = match stream.hold(token, &*self.vocabulary, &mut self.piece) {
+            Ok(complete) => complete,
+            Err(error) => return self.fail(id, error),
+        };
+        #[cfg(not(feature = "constrain"))]
+        let complete = false;
         stream.usage.completion_tokens += 1;
         stream.remaining -= 1;
         let logprobs = match (stream.n_logprobs, row) {
@@ -212,12 +255,11 @@ impl Steps {
             _ => None,
         };
         self.piece.clear();
-        let ends = !stream.ignore_eos && self.vocabulary.is_end(token);
         if !ends || stream.show_special {
             self.vocabulary.piece(token, stream.show_special, &mut self.piece);
         }
         let (mut text, stopped) = stream.text.push(&self.piece);
-        let reason = match (ends || stopped, stream.remaining) {
+        let reason = match (ends || stopped || complete, stream.remaining) {
             (true, _) => Some(Finish::Stop),
             (false, 0) => Some(Finish::Length),
             _ => None,

@@ -166,7 +166,8 @@ mod tests {
         ] {
             assert!(reads(good), "{good}");
         }
-        for bad in [&digits(129), "1e100", "[1E+999]", "-1e-100", &"{".repeat(101), &format!("\"\\\\\"{}", digits(129))] {
+        for bad in [&digits(129), "1e100", "[1E+999]", "-1e-100", &"{".repeat(101), &format!("\"\\\\\"{}", digits(129))]
+        {
             assert!(!reads(bad), "{bad}");
         }
     }

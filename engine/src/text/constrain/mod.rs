@@ -10,8 +10,6 @@ mod gbnf;
 mod guard;
 mod lark;
 mod schema;
-#[cfg(test)]
-mod tests;
 mod tools;
 mod trie;
 

@@ -85,14 +85,17 @@ pub(super) fn prepare(schema: &Json) -> Result<Json> {
     })?;
     if refs.len() > MAX_REFS {
         let n = refs.len();
-        return Err(Error::limit(format!("the JSON schema refers to {n} definitions: it may refer to {MAX_REFS} at most")));
+        return Err(Error::limit(format!(
+            "the JSON schema refers to {n} definitions: it may refer to {MAX_REFS} at most"
+        )));
     }
     walk(&mut schema, 0, &mut |map, _| {
         if map.get("format").and_then(Json::as_str).is_some_and(|f| !FORMATS.contains(&f)) {
             map.shift_remove("format");
         }
         let open = ["additionalProperties", "patternProperties", "anyOf", "oneOf", "$ref"];
-        if !combined && map.get("properties").is_some_and(Json::is_object) && !open.iter().any(|k| map.contains_key(*k)) {
+        if !combined && map.get("properties").is_some_and(Json::is_object) && !open.iter().any(|k| map.contains_key(*k))
+        {
             map.insert("additionalProperties".into(), json!(false));
         }
         Ok(())
@@ -131,7 +134,11 @@ fn measure(schema: &Json) -> Result<()> {
 }
 
 /// Visits every schema of a document, parents first.
-fn walk(schema: &mut Json, depth: usize, visit: &mut dyn FnMut(&mut Map<String, Json>, usize) -> Result<()>) -> Result<()> {
+fn walk(
+    schema: &mut Json,
+    depth: usize,
+    visit: &mut dyn FnMut(&mut Map<String, Json>, usize) -> Result<()>,
+) -> Result<()> {
     let Json::Object(map) = schema else { return Ok(()) };
     if depth > MAX_DEPTH {
         return Err(Error::limit(format!("the JSON schema nests more than {MAX_DEPTH} schemas: make it flatter")));
@@ -164,7 +171,8 @@ mod tests {
         assert!(!closed(json!({"type": "object"})));
         assert!(!closed(json!({"properties": {}, "additionalProperties": {"type": "string"}})));
         assert!(!closed(json!({"properties": {}, "allOf": [{"properties": {"b": {}}}]})));
-        let nested = prepare(&json!({"properties": {"allOf": {"properties": {}}, "format": {"format": "int64"}}})).unwrap();
+        let nested =
+            prepare(&json!({"properties": {"allOf": {"properties": {}}, "format": {"format": "int64"}}})).unwrap();
         assert_eq!(nested["properties"]["allOf"]["additionalProperties"], false, "a property's name is no keyword");
         assert_eq!(nested["properties"]["format"], json!({}));
     }
@@ -175,7 +183,10 @@ mod tests {
         assert!(prepare(&schema).unwrap_err().to_string().contains("\"uniqueItems\""));
         assert!(prepare(&relaxed(&schema)).is_ok());
         assert!(prepare(&json!({"type": "array", "uniqueItems": false})).is_ok(), "it asks for nothing");
-        assert!(prepare(&json!({"properties": {"not": {"type": "string"}}})).is_ok(), "a property's name is no keyword");
+        assert!(
+            prepare(&json!({"properties": {"not": {"type": "string"}}})).is_ok(),
+            "a property's name is no keyword"
+        );
         assert!(prepare(&json!([])).is_err() && prepare(&json!(false)).is_err());
     }
 

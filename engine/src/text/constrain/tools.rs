@@ -174,7 +174,8 @@ impl Writer {
                 format!("{calls} {} {args} {json}", literal(name))
             }
             ToolFormat::DeepSeek | ToolFormat::DeepSeekFenced => {
-                let [begin, sep, end] = ["<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"].map(|t| self.tag(t));
+                let [begin, sep, end] =
+                    ["<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"].map(|t| self.tag(t));
                 match format {
                     ToolFormat::DeepSeek => format!("{begin} {} {sep} {json} {end}", literal(name)),
                     _ => {
@@ -205,7 +206,8 @@ impl Writer {
             )));
         }
         let required = |key: &str| parameters["required"].as_array().is_some_and(|r| r.iter().any(|k| k == key));
-        let named: Vec<&str> = parameters["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        let named: Vec<&str> =
+            parameters["required"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
         let known = |key: &&&str| !properties.contains_key(**key) || !is_name(key);
         if let Some(key) = named.iter().find(known) {
             return Err(Error::unsupported(format!(
@@ -241,7 +243,8 @@ fn arguments(tool: &Tool) -> Result<Json> {
         None | Some(Json::Null) => json!({"type": "object", "properties": {}}),
         Some(schema) => relaxed(schema),
     };
-    let wrong = || Error::request(format!("the parameters of the tool {:?} are no JSON schema of an object", tool.name));
+    let wrong =
+        || Error::request(format!("the parameters of the tool {:?} are no JSON schema of an object", tool.name));
     let mut map = match schema {
         Json::Object(map) => map,
         _ => return Err(wrong()),
