@@ -3,7 +3,7 @@
 //!
 //! Grammars are llguidance's: an Earley parser over lexemes that are matched by derivatives of regular expressions. What
 //! is added here: the trie of a vocabulary, schemas made ready, GBNF, grammars of tool calls, bounds against hostile
-//! grammars, and [`guard`](self)ed JSON, which every parser can read.
+//! grammars, and bounds on JSON, so that every parser can read it.
 
 mod compile;
 mod gbnf;
@@ -23,7 +23,7 @@ use self::guard::{Guard, Risks};
 use super::Tokenizer;
 use crate::error::{Error, Result};
 pub use schema::relaxed;
-pub use tools::{Tool, ToolChoice, tool_grammar};
+pub use tools::{Tool, ToolChoice, ToolGrammar, tool_grammar};
 
 /// What an answer must look like, from its first character to its last.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,7 @@ pub enum Grammar {
     /// A grammar in llama.cpp's GBNF; its first rule is `root`.
     Gbnf(String),
     /// Calls of tools: what [`tool_grammar`] makes.
-    Tools(tools::ToolGrammar),
+    Tools(ToolGrammar),
 }
 
 /// Compiles grammars for one vocabulary. Building it takes a fraction of a second and a few hundred bytes per token;
