@@ -364,6 +364,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long)]
     pub(crate) verbose: bool,
     #[command(flatten)]
+    pub(crate) grammar: GrammarArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -371,6 +373,25 @@ pub(crate) struct RunArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// What answers must look like: at most one of these.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Grammar")]
+#[group(multiple = false)]
+pub(crate) struct GrammarArgs {
+    /// Hold answers to a grammar in GBNF, as llama.cpp has it
+    #[arg(long, value_name = "GBNF")]
+    pub(crate) grammar: Option<String>,
+    /// Hold answers to the grammar in a file: Lark where its name ends in .lark, else GBNF
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) grammar_file: Option<PathBuf>,
+    /// Hold answers to JSON of this schema: its text, or a file; {} is any JSON
+    #[arg(short = 'j', long, value_name = "SCHEMA")]
+    pub(crate) json_schema: Option<String>,
+    /// Hold answers to a regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) regex: Option<String>,
 }
 
 /// How tokens are chosen. Defaults are the file's own (`general.sampling.*`), else those named here.

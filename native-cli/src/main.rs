@@ -7,6 +7,7 @@ mod completions;
 mod compute;
 mod devices;
 mod failure;
+mod grammar;
 mod info;
 mod list;
 mod logits;
