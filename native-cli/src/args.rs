@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Compute raw logits of a prompt, to compare engines
     #[command(after_long_help = LOGITS_EXAMPLES)]
     Logits(LogitsArgs),
+    /// Turn texts into embeddings: vectors that are close where texts mean the like
+    #[command(after_long_help = EMBED_EXAMPLES)]
+    Embed(EmbedArgs),
     /// Measure the speed of prompts and of generation
     #[command(after_long_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
@@ -131,6 +134,19 @@ Examples:
 Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets \
 float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
 and BOS is put before it where the model wants one.";
+
+const EMBED_EXAMPLES: &str = "\
+Examples:
+  ir embed model.gguf \"a red fox\" \"an apple\" --similarity
+  ir embed model.gguf -f lines.txt -o embeddings.npy
+  ir embed model.gguf \"a red fox\" --json | jq .embeddings[0]
+
+Prints a JSON array for each text, one to a line, in the texts' order. Without TEXT every line of standard input is a \
+text. Special tokens are parsed, and BOS and EOS put around a text where the model wants them.
+
+The file says how the rows of a text become its embedding (pooling). Files of models made to generate do not; their \
+embedding is that of the last token, as in Ollama. Models that read a text in both directions (BERT and its kin) are \
+not supported yet.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -508,6 +524,68 @@ pub(crate) struct LogitsArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// `ir embed`.
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The texts [default: the lines of standard input]
+    #[arg(value_name = "TEXT", conflicts_with = "text_file")]
+    pub(crate) texts: Vec<String>,
+    /// Take the lines of a file as texts; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: Option<PathBuf>,
+    /// How rows become an embedding: their mean, the first (cls) or the last [default: as the file says, else last]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) pooling: Option<PoolingChoice>,
+    /// Keep this many numbers of each embedding, from its start [default: all]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) dimensions: Option<usize>,
+    /// Leave embeddings as long as they are, instead of dividing each by its length
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
+    /// Print one JSON object
+    #[arg(long, conflicts_with_all = ["output", "similarity"])]
+    pub(crate) json: bool,
+    /// Write the embeddings to this file in NumPy's format, a row for each text
+    #[arg(short, long, value_name = "FILE.npy", value_hint = ValueHint::FilePath, conflicts_with = "similarity")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print the cosines of all pairs of texts instead of the embeddings
+    #[arg(long)]
+    pub(crate) similarity: bool,
+    /// Print counts, time and rate to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// How rows become an embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolingChoice {
+    /// The mean of all rows
+    Mean,
+    /// The first row
+    Cls,
+    /// The last row
+    Last,
+}
+
+impl From<PoolingChoice> for ir_engine::model::Pooling {
+    fn from(choice: PoolingChoice) -> Self {
+        match choice {
+            PoolingChoice::Mean => Self::Mean,
+            PoolingChoice::Cls => Self::Cls,
+            PoolingChoice::Last => Self::Last,
+        }
+    }
 }
 
 /// `ir bench`.

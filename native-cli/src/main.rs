@@ -6,6 +6,7 @@ mod check;
 mod completions;
 mod compute;
 mod devices;
+mod embed;
 mod failure;
 mod grammar;
 mod info;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::info(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
+        Command::Embed(args) => embed::embed(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Check(args) => check::check(&args),

@@ -74,6 +74,9 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_PENALTIES", 14),
     ("STEP_MASKS", 15),
     ("STEP_SEEDS", 16),
+    // Means of rows that are wanted, and where (first row, rows) of each begin.
+    ("STEP_N_POOLS", 17),
+    ("STEP_POOLS", 18),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),
@@ -109,7 +112,7 @@ macro_rules! files {
 /// Every kernel: its name and its source.
 pub const KERNELS: &[(&str, &str)] = files!("kernels":
     "add" "attend_merge" "attend_tile" "attend_vec" "embed" "glu" "kv_write" "linear_coop" "linear_mat" "linear_vec" "mask" "norm"
-    "penalise" "pick" "quantise" "rope" "rope_kv" "take_rows" "top_k");
+    "penalise" "pick" "pool" "quantise" "rope" "rope_kv" "take_rows" "top_k");
 
 const LIBRARY: &[(&str, &str)] = files!("lib":
     "act" "dequant" "dequant_bf16" "dequant_f16" "dequant_f32" "dequant_q2_k" "dequant_q3_k" "dequant_q4_0"

@@ -250,6 +250,7 @@ impl GpuRunner {
             picked: if counts.picks { n } else { 0 },
             top: if counts.tops { n * TOP } else { 0 },
             stats: if counts.tops { n } else { 0 },
+            pooled: self.plan.pooled.map_or(0, |slot| self.elements(slot, inputs)),
         };
         let staging = self.staging(parts);
         // Logits are wanted as they are, before changes.
@@ -269,6 +270,9 @@ impl GpuRunner {
         copy(&mut encoder, Resource::Picked, parts.picked)?;
         copy(&mut encoder, Resource::Pairs(last % 2), 2 * parts.top)?;
         copy(&mut encoder, Resource::Stats(last % 2), 2 * parts.stats)?;
+        if let Some(slot) = self.plan.pooled {
+            copy(&mut encoder, Resource::Buffer(self.plan.slot(slot).buffer), parts.pooled)?;
+        }
         let index = self.gpu.queue().submit([encoder.finish()]);
         Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
     }
@@ -342,11 +346,7 @@ impl GpuRunner {
     /// Elements that a slot has in this step.
     fn elements(&self, slot: Slot, inputs: &Inputs) -> usize {
         let info = self.plan.slot(slot);
-        let rows = match info.rows {
-            Rows::Tokens => inputs.n_rows(),
-            Rows::Outputs => inputs.outputs.len(),
-        };
-        rows * info.cols
+        inputs.count(info.rows) * info.cols
     }
 
     /// What the runner has room for.

@@ -1,8 +1,10 @@
-//! What goes into the engine and what comes out, as plain data: [`Request`], [`Sampling`], [`Event`], [`Usage`].
+//! What goes into the engine and what comes out, as plain data: [`Request`], [`EmbedRequest`], [`Sampling`], [`Event`],
+//! [`Usage`].
 //! The same for a command line, a server and a web page. Text and chat templates belong to [`super::Session`].
 
 use crate::error::{Error, Result};
 use crate::meta::Meta;
+use crate::model::Pooling;
 #[cfg(feature = "constrain")]
 use crate::text::constrain::Constraint;
 
@@ -36,6 +38,49 @@ pub struct Request {
     /// until then anything may come, the end included. `None`: at once.
     #[cfg(feature = "constrain")]
     pub constrain_after: Option<String>,
+}
+
+/// One text to make an embedding of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbedRequest {
+    /// Token ids of the text, at least one and at most the context. [`super::embed_ids`] gives them.
+    pub prompt: Vec<u32>,
+    /// How rows become an embedding; `None` means as the model's file says. [`Pooling::Rank`] is refused.
+    pub pooling: Option<Pooling>,
+    /// Keeps this many numbers from the start (Matryoshka embeddings, arXiv 2205.13147), at most the model's width;
+    /// `None` keeps all.
+    pub dimensions: Option<usize>,
+    /// Divides the embedding, after it was cut, by its length: its dot products are cosines then.
+    pub normalize: bool,
+}
+
+impl Default for EmbedRequest {
+    fn default() -> Self {
+        Self { prompt: Vec::new(), pooling: None, dimensions: None, normalize: true }
+    }
+}
+
+impl EmbedRequest {
+    /// Refuses what no engine could do; the engine also checks the prompt against its context.
+    ///
+    /// # Errors
+    /// Names the first value that is out of range.
+    pub fn check(&self, n_vocab: usize, width: usize) -> Result<()> {
+        check_prompt(&self.prompt, n_vocab)?;
+        match self.dimensions.filter(|n| !(1..=width).contains(n)) {
+            Some(n) => Err(Error::request(format!(
+                "dimensions is {n}: the model's embeddings have {width}, ask for 1 to {width}"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_prompt(prompt: &[u32], n_vocab: usize) -> Result<()> {
+    match prompt.iter().find(|id| **id as usize >= n_vocab) {
+        Some(id) => Err(Error::request(format!("the prompt holds token id {id} of a vocabulary of {n_vocab}"))),
+        None => Ok(()),
+    }
 }
 
 /// How a token is chosen from a row of logits. [`super::Sampler`] says in which order the fields apply; a field at its
@@ -153,9 +198,7 @@ impl Request {
     /// # Errors
     /// Names the first value that is out of range.
     pub fn check(&self, n_vocab: usize) -> Result<()> {
-        if let Some(id) = self.prompt.iter().find(|id| **id as usize >= n_vocab) {
-            return Err(Error::request(format!("the prompt holds token id {id} of a vocabulary of {n_vocab}")));
-        }
+        check_prompt(&self.prompt, n_vocab)?;
         let (n, len) = MAX_STOPS;
         if self.stop.len() > n || self.stop.iter().any(|s| s.is_empty() || s.len() > len) {
             return Err(Error::request(format!("give at most {n} stop strings, none empty or above {len} bytes")));
@@ -171,7 +214,8 @@ impl Request {
     }
 }
 
-/// What the engine reports, in order for each sequence: any number of tokens, then one `Done` or `Error`.
+/// What the engine reports, in order for each sequence: any number of tokens, then one `Done` or `Error`. A text to embed
+/// ends with one `Embedding`, or with `Error`, or with `Done` where it was cancelled.
 #[derive(Debug)]
 pub enum Event {
     /// A token was chosen.
@@ -185,6 +229,15 @@ pub enum Event {
         text: String,
         /// Where the request asked for them.
         logprobs: Option<Box<Logprobs>>,
+    },
+    /// A text's embedding: its sequence ended.
+    Embedding {
+        /// The sequence.
+        seq: SeqId,
+        /// As many numbers as the model is wide or the request's `dimensions` say; all finite.
+        values: Vec<f32>,
+        /// What it took. No token was generated: `prompt` is the time from the first step to the end.
+        usage: Usage,
     },
     /// The sequence ended.
     Done {
@@ -208,7 +261,10 @@ impl Event {
     /// The sequence it is about.
     pub fn seq(&self) -> SeqId {
         match self {
-            Event::Token { seq, .. } | Event::Done { seq, .. } | Event::Error { seq, .. } => *seq,
+            Event::Token { seq, .. }
+            | Event::Embedding { seq, .. }
+            | Event::Done { seq, .. }
+            | Event::Error { seq, .. } => *seq,
         }
     }
 }

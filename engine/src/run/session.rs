@@ -194,6 +194,8 @@ impl Session {
                 }
                 Event::Done { reason, usage, .. } => ended = Some(Ok((reason, usage))),
                 Event::Error { error, .. } => ended = Some(Err(error)),
+                // A session asks for none.
+                Event::Embedding { .. } => {}
             }
         }
         if let Some(end) = ended {

@@ -4,14 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::embed::Embedding;
 #[cfg(feature = "constrain")]
 use super::held::Held;
-use super::request::{Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
+use super::request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
 use super::sampler::{Sampler, logprobs};
 use super::scheduler::{Limits, Part, Scheduler};
 use super::text::TextStream;
-use crate::device::Picked;
+use crate::device::{Output, Picked};
 use crate::error::{Error, Result};
+use crate::model::Pooling;
 use crate::plan::{Inputs, Want};
 
 /// What the engine needs to know of a vocabulary.
@@ -79,6 +81,7 @@ pub(crate) struct Steps {
     scheduler: Scheduler,
     vocabulary: Arc<dyn Vocabulary>,
     streams: HashMap<SeqId, Stream>,
+    embeddings: HashMap<SeqId, Embedding>,
     next_id: u64,
     inputs: Inputs,
     /// Whether the device is asked for picks instead of logits.
@@ -96,6 +99,7 @@ impl Steps {
             scheduler: Scheduler::new(limits, n_pages),
             vocabulary,
             streams: HashMap::new(),
+            embeddings: HashMap::new(),
             next_id: 0,
             inputs: Inputs::default(),
             device_picks: false,
@@ -148,8 +152,27 @@ impl Steps {
         Ok(id)
     }
 
+    /// Queues a text to embed, `width` numbers wide before it is cut.
+    ///
+    /// # Errors
+    /// Values out of range, or a text that does not fit the context.
+    pub(crate) fn embed(&mut self, request: EmbedRequest, pooling: Pooling, width: usize, now: f64) -> Result<SeqId> {
+        request.check(self.vocabulary.n_vocab(), width)?;
+        let (id, embedding) = (SeqId(self.next_id), Embedding::new(&request, now));
+        self.scheduler.add_pooled(id, request.prompt, pooling)?;
+        self.next_id += 1;
+        self.embeddings.insert(id, embedding);
+        Ok(id)
+    }
+
     /// Ends a sequence; its `Done` comes with the next events. Says whether it was there.
     pub(crate) fn cancel(&mut self, id: SeqId, now: f64) -> bool {
+        if let Some(embedding) = self.embeddings.remove(&id) {
+            let usage = embedding.usage(self.scheduler.n_cached(id), now);
+            self.scheduler.remove(id);
+            self.events.push(Event::Done { seq: id, reason: Finish::Cancelled, usage });
+            return true;
+        }
         let there = self.streams.contains_key(&id);
         if there {
             self.end(id, Finish::Cancelled, now);
@@ -159,7 +182,7 @@ impl Steps {
 
     /// No sequence is left and no event waits.
     pub(crate) fn is_idle(&self) -> bool {
-        self.streams.is_empty() && self.events.is_empty()
+        self.streams.is_empty() && self.embeddings.is_empty() && self.events.is_empty()
     }
 
     /// Schedules a step; `None` when no sequence needs one. A step that was never finished is scheduled again.
@@ -168,6 +191,9 @@ impl Steps {
         for part in &self.parts {
             if let Some(stream) = self.streams.get_mut(&part.id) {
                 stream.started.get_or_insert(now);
+            }
+            if let Some(embedding) = self.embeddings.get_mut(&part.id) {
+                embedding.start(now);
             }
         }
         if self.device_picks {
@@ -189,9 +215,10 @@ impl Steps {
         }
     }
 
-    /// Takes the step's logits (`[n_outputs, n_vocab]`), or what the device picked, chooses tokens and says what happened.
-    /// An error leaves the step undone, to be scheduled again.
-    pub(crate) fn finish(&mut self, logits: &[f32], picked: &[Option<Picked>], now: f64) -> Result<Vec<Event>> {
+    /// Takes the step's logits (`[n_outputs, n_vocab]`), or what the device picked, and the means of rows (`[n_pools,
+    /// width]`); chooses tokens and says what happened. An error leaves the step undone, to be scheduled again.
+    pub(crate) fn finish(&mut self, output: &Output, now: f64) -> Result<Vec<Event>> {
+        let Output { logits, picked, pooled, .. } = output;
         let parts = std::mem::take(&mut self.parts);
         let n_vocab = self.vocabulary.n_vocab();
         let n_outputs = parts.iter().filter(|p| p.output.is_some()).count();
@@ -199,7 +226,12 @@ impl Steps {
         if logits.len() != n_outputs * n_vocab && !(all_picked && logits.is_empty()) {
             return Err(Error::Shape(format!("a step gave {} logits, not {n_outputs} x {n_vocab}", logits.len())));
         }
+        let n_pools = self.inputs.pools.len();
+        if pooled.len().checked_rem(n_pools).unwrap_or(pooled.len()) != 0 || (n_pools > 0 && pooled.is_empty()) {
+            return Err(Error::Shape(format!("a step gave {} values for {n_pools} embeddings", pooled.len())));
+        }
         self.scheduler.commit(&parts);
+        self.pool(&parts, pooled, now);
         for part in &parts {
             let Some(row) = part.output else { continue };
             match picked.get(row).and_then(Option::as_ref) {
@@ -208,6 +240,27 @@ impl Steps {
             }
         }
         Ok(self.take_events())
+    }
+
+    /// Adds the step's means of rows to their embeddings; ends those that are whole.
+    fn pool(&mut self, parts: &[Part], pooled: &[f32], now: f64) {
+        let width = pooled.len().checked_div(self.inputs.pools.len()).unwrap_or(0);
+        for part in parts {
+            let Some(embedding) = self.embeddings.get_mut(&part.id) else { continue };
+            if let Some(index) = part.pool {
+                embedding.add(part, &pooled[index * width..][..width], self.inputs.pools[index].rows);
+            }
+            if !part.whole {
+                continue;
+            }
+            let Some(embedding) = self.embeddings.remove(&part.id) else { continue };
+            let usage = embedding.usage(self.scheduler.n_cached(part.id), now);
+            self.scheduler.remove(part.id);
+            self.events.push(match embedding.finish() {
+                Ok(values) => Event::Embedding { seq: part.id, values, usage },
+                Err(error) => Event::Error { seq: part.id, error },
+            });
+        }
     }
 
     /// Forgets what the device held: every sequence is computed again from its tokens.
