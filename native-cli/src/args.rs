@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Ask a model, or chat with it in the terminal
     #[command(after_long_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Serve models to programs that speak Ollama's API
+    #[command(after_long_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
     /// List the models that are known by name
     #[command(after_long_help = LIST_HELP)]
     List(ListArgs),
@@ -94,6 +97,15 @@ Examples:
 
 A single argument is always MODEL. The prompt is the argument and what is piped in, joined by a blank line. \
 With no prompt and a terminal, a chat begins: /help there lists what can be typed.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  ir serve                                   the models folder and ir-tiny, on 127.0.0.1:11434
+  ir serve model.gguf --parallel 8
+  ir serve --addr 0.0.0.0:11434 --api-key SECRET
+  curl http://127.0.0.1:11434/api/generate -d '{\"model\": \"ir-tiny\", \"prompt\": \"Who are you?\"}'
+
+Models are loaded when they are asked for. There is no TLS: put a proxy in front for that.";
 
 const LIST_HELP: &str = "\
 The models are the .gguf files below the models folder: --models, else IR_MODELS, else `ir/models` in the \
@@ -351,6 +363,53 @@ pub(crate) struct DevicesArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `ir serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// GGUF files to serve beside the models folder and ir-tiny, by their file names; loaded at the start
+    #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
+    pub(crate) models: Vec<String>,
+    /// Address to listen on; port 0 takes any that is free
+    #[arg(long, default_value = "127.0.0.1:11434", value_name = "HOST:PORT")]
+    pub(crate) addr: String,
+    /// Requests of one model that are computed together
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = one_or_more)]
+    pub(crate) parallel: usize,
+    /// Requests that may wait beyond those that run
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = count)]
+    pub(crate) queue: usize,
+    /// Tokens of context, prompt and answer together [default: the model's own, as far as memory allows]
+    #[arg(long, value_name = "N", value_parser = context)]
+    pub(crate) ctx: Option<u32>,
+    /// How long a model stays loaded after its last request: 5m, 1h30m, seconds; negative is for ever
+    #[arg(long, default_value = "5m", value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) keep_alive: String,
+    /// Models loaded at once, at most; 0: as many as --memory holds
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = count)]
+    pub(crate) max_models: usize,
+    /// GiB that loaded models may take together; a single one may take more
+    #[arg(long, default_value_t = 16, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) memory: u32,
+    /// Seconds a request may take [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) deadline: Option<u32>,
+    /// A key that clients must send as a bearer token; may be given several times
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Vec<String>,
+    /// Origins of web pages that may ask, beside this machine's; * is any
+    #[arg(long, value_name = "ORIGIN,...", value_delimiter = ',')]
+    pub(crate) cors: Vec<String>,
+    /// Listen beyond this machine without a key
+    #[arg(long)]
+    pub(crate) no_key: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
 }
 
 /// `ir run`.

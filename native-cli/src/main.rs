@@ -19,6 +19,7 @@ mod perplexity;
 mod profile;
 mod repl;
 mod run;
+mod serve;
 mod synthetic;
 mod talk;
 mod term;
@@ -32,6 +33,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::serve(args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),

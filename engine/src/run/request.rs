@@ -27,6 +27,9 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Control tokens (`<|im_end|>`) appear in the text instead of vanishing.
     pub show_special: bool,
+    /// These control tokens appear in the text all the same: the marks of tool calls
+    /// ([`ToolFormat::token_ids`](crate::text::tools::ToolFormat::token_ids)).
+    pub show: Vec<u32>,
     /// Sends each token's log-probability and those of this many most likely tokens.
     pub logprobs: Option<usize>,
     /// What the text is held to: tokens that it does not allow are banned before anything else of the sampling, and the
@@ -140,7 +143,13 @@ impl Sampling {
     /// The defaults with what the file recommends in its place: `general.sampling.temp`, `top_k`, `top_p`, `min_p`,
     /// `penalty_last_n`, `penalty_repeat`. Values out of range are passed over.
     pub fn from_meta(meta: &Meta) -> Self {
-        let mut sampling = Self::default();
+        Self::default().recommended(meta)
+    }
+
+    /// These values with what the file recommends in their place, as [`Sampling::from_meta`] reads it.
+    #[must_use]
+    pub fn recommended(self, meta: &Meta) -> Self {
+        let mut sampling = self;
         let number = |name: &str| meta.get(&format!("general.sampling.{name}")).and_then(|v| v.as_f64());
         let mut set = |name: &str, write: fn(&mut Self, f64)| {
             if let Some(value) = number(name).filter(|v| v.is_finite()) {

@@ -34,6 +34,7 @@ struct Stream {
     remaining: usize,
     ignore_eos: bool,
     show_special: bool,
+    show: Vec<u32>,
     n_logprobs: Option<usize>,
     #[cfg(feature = "constrain")]
     held: Option<Held>,
@@ -140,6 +141,7 @@ impl Steps {
             remaining: request.max_tokens.map_or(room, |n| n.min(room)),
             ignore_eos: request.ignore_eos,
             show_special: request.show_special,
+            show: request.show,
             n_logprobs: request.logprobs,
             #[cfg(feature = "constrain")]
             held: request.constraint.map(|constraint| Held::new(constraint, request.constrain_after)),
@@ -309,7 +311,8 @@ impl Steps {
         };
         self.piece.clear();
         if !ends || stream.show_special {
-            self.vocabulary.piece(token, stream.show_special, &mut self.piece);
+            let special = stream.show_special || stream.show.contains(&token);
+            self.vocabulary.piece(token, special, &mut self.piece);
         }
         let (mut text, stopped) = stream.text.push(&self.piece);
         let reason = match (ends || stopped || complete, stream.remaining) {

@@ -101,6 +101,7 @@ fn random_request(rng: &mut Lcg, context: usize) -> Request {
         stop: (0..[0, 0, 0, 1, 2][rng.below(5)]).map(|_| ["ab", "c", "éa", "aba"][rng.below(4)].to_string()).collect(),
         ignore_eos: rng.below(5) > 0,
         show_special: rng.below(4) == 0,
+        show: Vec::new(),
         logprobs: (rng.below(8) == 0).then_some(2),
     }
 }
