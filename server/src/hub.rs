@@ -475,6 +475,7 @@ fn request(job: &Job, lease: &Lease, ids: Vec<u32>, context: usize, seed: u64) -
         show_special: false,
         show: if chat { ir_engine::text::tools::ToolFormat::token_ids(model.tokenizer()) } else { Vec::new() },
         logprobs: job.logprobs,
+        ..Request::default()
     };
     if job.grammar.is_some() {
         return Err(ApiError::new(Kind::NotImplemented, "constrained output is not part of this build"));

@@ -158,6 +158,8 @@ impl Hosted {
                 mailbox.end(*place, End::Done(reason, usage));
                 self.seqs.remove(&seq);
             }
+            // Nothing here asks for one.
+            Event::Embedding { .. } => {}
             Event::Error { error, .. } => {
                 mailbox.end(*place, End::Failed(error.into()));
                 self.seqs.remove(&seq);

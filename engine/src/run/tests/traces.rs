@@ -103,6 +103,7 @@ fn random_request(rng: &mut Lcg, context: usize) -> Request {
         show_special: rng.below(4) == 0,
         show: Vec::new(),
         logprobs: (rng.below(8) == 0).then_some(2),
+        ..Request::default()
     }
 }
 
