@@ -29,12 +29,12 @@ use ir_engine::run::{
 const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"];
 const POOLINGS: [Pooling; 3] = [Pooling::Mean, Pooling::Cls, Pooling::Last];
 
-/// As in `families.rs`: float32 sums in another order than PyTorch's; the cache in half precision; as users run it.
-const SCALAR_F32: f64 = 1e-4;
-const SCALAR_F16_KV: f64 = 2e-3;
-const AS_RUN: f64 = 2e-2;
-/// A mean of chunks' means in f32 against one mean: a rounding per chunk and per sum.
-const CHUNKS: f64 = 2e-6;
+/// Relative errors allowed against PyTorch, in the L2 norm; logits as in `families.rs`. In float32: some 16 sums in a row
+/// of at most 96 products each, at 2^-24 a product.
+const F32: f64 = 1e-4;
+/// With a cache in half precision: each value is wrong by at most 2^-11, in three layers, and each key, which moves the
+/// weights, by as much once more. These files' weights are plain and meet floats on every device, so nothing is added.
+const F16_KV: f64 = 2e-3;
 
 fn cpu(simd: &str, activations: Activations) -> Device {
     let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
@@ -64,6 +64,11 @@ fn embeddings(engine: &mut Engine, requests: &[EmbedRequest]) -> Vec<(Vec<f32>, 
 
 fn engine(model: &Arc<Model>, device: &Device, options: &EngineOptions) -> Engine {
     Engine::new(Arc::clone(model), device, options).unwrap()
+}
+
+/// In the L2 norm.
+fn length(values: &[f32]) -> f64 {
+    values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt()
 }
 
 fn text(ids: &[u32], pooling: Pooling) -> EmbedRequest {
@@ -114,10 +119,9 @@ fn agrees_with_pytorch(device: &Device, kv: KvKind, tolerance: f64) {
 
 #[test]
 fn embeddings_agree_with_pytorch() {
-    agrees_with_pytorch(&scalar(), KvKind::F32, SCALAR_F32);
-    agrees_with_pytorch(&scalar(), KvKind::F16, SCALAR_F16_KV);
+    agrees_with_pytorch(&scalar(), KvKind::F32, F32);
     for table in simd::available() {
-        agrees_with_pytorch(&cpu(table.name, Activations::Quantised), KvKind::F16, AS_RUN);
+        agrees_with_pytorch(&cpu(table.name, Activations::Quantised), KvKind::F16, F16_KV);
     }
 }
 
@@ -126,9 +130,9 @@ fn embeddings_agree_with_pytorch() {
 fn embeddings_on_a_gpu_agree_with_pytorch() {
     use ir_engine::gpu::{Forms, Gpu, GpuOptions};
     for (forms, kv, tolerance) in [
-        ("base", KvKind::F32, SCALAR_F32),
-        ("base+unfused", KvKind::F16, SCALAR_F16_KV),
-        ("base+dot4", KvKind::F16, AS_RUN),
+        ("base", KvKind::F32, F32),
+        ("base+unfused", KvKind::F16, F16_KV),
+        ("base+dot4", KvKind::F16, F16_KV),
     ] {
         let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
         match Gpu::open_now(&options) {
@@ -160,6 +164,9 @@ fn every_way_of_running_gives_the_same_embedding() {
         })
         .map(|mut got| got.remove(0).0)
         .collect();
+    // Rows behind the last norm are about as long as one another.
+    let rows = requests.iter().zip(&alone).filter(|(r, _)| r.pooling != Some(Pooling::Mean));
+    let row = rows.map(|(_, row)| length(row)).fold(0.0, f64::max);
     let small = kv_bytes(model.plan(), KvKind::F16, 8);
     for (name, options, preempts) in [
         ("batch", d(), false),
@@ -178,11 +185,15 @@ fn every_way_of_running_gives_the_same_embedding() {
             let request = Request { prompt, sampling, max_tokens: Some(20), ignore_eos: true, ..Request::default() };
             engine.add(request, 0.0).unwrap();
         }
+        let mut largest = 0f64;
         for round in 0..2 {
             for ((request, (got, usage)), want) in requests.iter().zip(embeddings(&mut engine, &requests)).zip(&alone) {
                 let error = relative_error(&got, want);
                 let (n, pooling) = (request.prompt.len(), request.pooling.unwrap());
-                assert!(error <= CHUNKS, "{name}: {n} tokens, {pooling:?}: relative error {error:e}");
+                // Two sums of n rows, each wrong by 2^-24 of all rows' lengths for a row at the most.
+                let allowed = 2.0 * n as f64 * 0.5f64.powi(24) * row / length(want);
+                largest = largest.max(error / allowed);
+                assert!(error <= allowed, "{name}: {n} tokens, {pooling:?}: relative error {error:e} above {allowed:e}");
                 // One row is not summed, whatever the chunks.
                 assert!(pooling == Pooling::Mean || got == *want, "{name}: {n} tokens, {pooling:?}: other bits");
                 let reusable = if pooling == Pooling::Last && options.reuse { (n - 1) / PAGE * PAGE } else { 0 };
@@ -192,6 +203,7 @@ fn every_way_of_running_gives_the_same_embedding() {
                 }
             }
         }
+        println!("{name}: at most {largest:.2} of the error that roundings may make");
         let n = engine.stats().preemptions;
         assert_eq!(preempts, n > 0, "{name}: {n} preemptions");
     }
@@ -207,10 +219,10 @@ fn cut_and_normalised_embeddings_have_the_length_one() {
         let request = EmbedRequest { dimensions, normalize, ..text(&ids, Pooling::Mean) };
         let got = embeddings(&mut engine, &[request]).remove(0).0;
         let kept = &raw[..dimensions.unwrap_or(raw.len())];
-        let length = kept.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
-        let scale = if normalize { 1.0 / length } else { 1.0 };
+        let scale = if normalize { 1.0 / length(kept) } else { 1.0 };
         let want: Vec<f32> = kept.iter().map(|x| (f64::from(*x) * scale) as f32).collect();
-        assert!(relative_error(&got, &want) < 1e-7, "{dimensions:?}, {normalize}");
+        // Both are rounded to float32 once.
+        assert!(relative_error(&got, &want) <= 0.5f64.powi(23), "{dimensions:?}, {normalize}");
     }
 }
 

@@ -61,6 +61,7 @@ impl Bench {
                     }
                     Event::Done { reason, .. } => answer.reason = Some(reason),
                     Event::Error { error, .. } => answer.error = Some(error.to_string()),
+                    Event::Embedding { .. } => panic!("nothing is embedded"),
                 }
             }
         }

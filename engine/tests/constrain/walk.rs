@@ -12,15 +12,15 @@ use crate::common::exam::Random;
 use crate::common::shared;
 
 /// A vocabulary and its constrainer.
-pub struct Words {
-    pub tokenizer: Tokenizer,
-    pub constrainer: Constrainer,
+pub(crate) struct Words {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) constrainer: Constrainer,
     /// Tokens by their first byte, to walk with a purpose.
     by_first: Vec<Vec<u32>>,
 }
 
 impl Words {
-    pub fn of(tokenizer: Tokenizer) -> Words {
+    pub(crate) fn of(tokenizer: Tokenizer) -> Words {
         let constrainer = Constrainer::new(&tokenizer).unwrap();
         let mut by_first = vec![Vec::new(); 256];
         for id in (0..tokenizer.n_vocab()).filter(|id| !tokenizer.is_control(*id)) {
@@ -31,12 +31,12 @@ impl Words {
         Words { tokenizer, constrainer, by_first }
     }
 
-    pub fn compile(&self, grammar: &Grammar) -> Constraint {
+    pub(crate) fn compile(&self, grammar: &Grammar) -> Constraint {
         self.constrainer.compile(grammar).unwrap_or_else(|e| panic!("{grammar:?}: {e}"))
     }
 
     /// Whether a grammar allows a text token by token, and to end behind it.
-    pub fn accepts(&self, grammar: &Grammar, text: &str) -> bool {
+    pub(crate) fn accepts(&self, grammar: &Grammar, text: &str) -> bool {
         let mut constraint = self.compile(grammar);
         for token in self.tokenizer.encode(text, false, true) {
             if constraint.is_done() || !allows(constraint.allowed().unwrap(), token) {
@@ -48,7 +48,7 @@ impl Words {
     }
 
     /// A text that the grammar allows: random tokens at first, later those that bring it to an end.
-    pub fn walk(&self, mut constraint: Constraint, favoured: &[u8], random: &mut Random) -> Vec<u8> {
+    pub(crate) fn walk(&self, mut constraint: Constraint, favoured: &[u8], random: &mut Random) -> Vec<u8> {
         let mut text = Vec::new();
         for step in 0.. {
             assert!(step < 3000, "no end: {}", String::from_utf8_lossy(&text));
@@ -84,7 +84,7 @@ impl Words {
     }
 }
 
-pub fn allows(allowed: &[u32], token: u32) -> bool {
+pub(crate) fn allows(allowed: &[u32], token: u32) -> bool {
     allowed.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
 }
 
@@ -96,7 +96,7 @@ fn any(allowed: &[u32], random: &mut Random) -> u32 {
 }
 
 /// The built-in model's vocabulary.
-pub fn tiny() -> &'static Words {
+pub(crate) fn tiny() -> &'static Words {
     static WORDS: OnceLock<Words> = OnceLock::new();
     WORDS.get_or_init(|| {
         let model = Model::from_bytes(ir_engine::builtin::bytes(), &ModelOptions::default()).unwrap();
@@ -105,7 +105,7 @@ pub fn tiny() -> &'static Words {
 }
 
 /// Llama 3's vocabulary of 128,256 tokens, where it is at hand.
-pub fn llama() -> Option<&'static Words> {
+pub(crate) fn llama() -> Option<&'static Words> {
     static WORDS: OnceLock<Option<Words>> = OnceLock::new();
     let open = || {
         let path = shared("tokenizers/ggml-vocab-llama-bpe.gguf")?;
@@ -115,7 +115,7 @@ pub fn llama() -> Option<&'static Words> {
 }
 
 /// A vocabulary of the 256 bytes, these texts and an end; types as in GGUF (3: control).
-pub fn made(more: &[(&str, i32)]) -> Tokenizer {
+pub(crate) fn made(more: &[(&str, i32)]) -> Tokenizer {
     let bytes = (0..=255).map(|b| format!("<0x{b:02X}>"));
     let words: Vec<String> = bytes.chain(more.iter().map(|(text, _)| (*text).to_owned())).collect();
     let words: Vec<String> = words.into_iter().chain(["</s>".to_owned()]).collect();
