@@ -129,11 +129,9 @@ fn embeddings_agree_with_pytorch() {
 #[test]
 fn embeddings_on_a_gpu_agree_with_pytorch() {
     use ir_engine::gpu::{Forms, Gpu, GpuOptions};
-    for (forms, kv, tolerance) in [
-        ("base", KvKind::F32, F32),
-        ("base+unfused", KvKind::F16, F16_KV),
-        ("base+dot4", KvKind::F16, F16_KV),
-    ] {
+    for (forms, kv, tolerance) in
+        [("base", KvKind::F32, F32), ("base+unfused", KvKind::F16, F16_KV), ("base+dot4", KvKind::F16, F16_KV)]
+    {
         let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
         match Gpu::open_now(&options) {
             Ok(gpu) => agrees_with_pytorch(&Device::Gpu(Arc::new(gpu)), kv, tolerance),
@@ -193,7 +191,10 @@ fn every_way_of_running_gives_the_same_embedding() {
                 // Two sums of n rows, each wrong by 2^-24 of all rows' lengths for a row at the most.
                 let allowed = 2.0 * n as f64 * 0.5f64.powi(24) * row / length(want);
                 largest = largest.max(error / allowed);
-                assert!(error <= allowed, "{name}: {n} tokens, {pooling:?}: relative error {error:e} above {allowed:e}");
+                assert!(
+                    error <= allowed,
+                    "{name}: {n} tokens, {pooling:?}: relative error {error:e} above {allowed:e}"
+                );
                 // One row is not summed, whatever the chunks.
                 assert!(pooling == Pooling::Mean || got == *want, "{name}: {n} tokens, {pooling:?}: other bits");
                 let reusable = if pooling == Pooling::Last && options.reuse { (n - 1) / PAGE * PAGE } else { 0 };

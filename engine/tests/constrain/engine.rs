@@ -34,7 +34,7 @@ impl Bench {
     }
 
     fn request(&self, grammar: &Grammar, sampling: Sampling) -> Request {
-        let prompt = self.prompt("Tell me a story about a fox and a drum.");
+        let prompt = self.prompt("Once upon a time there was a fox");
         let constraint = Some(self.compile(grammar));
         Request { prompt, sampling, constraint, max_tokens: Some(300), ..Request::default() }
     }
@@ -197,7 +197,7 @@ fn a_constraint_begins_behind_a_text() {
         Some(error) => assert!(error.contains("begins with") && begun, "{error}"),
         None => assert!(begun && answer.text[at..].trim().parse::<u32>().is_ok(), "{free:?}: {:?}", answer.text),
     }
-    let word = free.split(' ').nth(2).unwrap().to_owned();
+    let word = free.split_whitespace().nth(2).unwrap().to_owned();
     let request = Request { constrain_after: Some(word.clone()), ..request };
     let answer = bench.run(std::slice::from_ref(&request), None).remove(0);
     let at = answer.text.find(&word).unwrap() + word.len();

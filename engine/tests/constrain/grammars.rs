@@ -48,7 +48,8 @@ fn gbnf_accepts_what_llama_cpp_does() {
         "root  ::= (expr \"=\" ws term \"\\n\")+\nexpr  ::= term ([-+*/] term)*\n\
          term  ::= ident | num | \"(\" ws expr \")\" ws\nident ::= [a-z] [a-z0-9_]* ws\nnum   ::= [0-9]+ ws\nws    ::= [ \\t\\n]*\n",
     );
-    check(&arithmetic, &["1+2=3\n", "a * (b+1) = c\n1=1\n"], &["1+2", "1+=2\n", "(1=2\n"]);
+    let good = ["1+2=3\n", "1 +2 = 3 \n", "a *( b+1) = c\n1=1\n", "a=b\n \n\nc=d\n\n"];
+    check(&arithmetic, &good, &["1+2", "1+=2\n", "(1=2\n", "a = 1", "a=b\nc"]);
     let list =
         gbnf("# a list\nroot ::= item+\n# an item\nitem ::= \"- \" [^\\r\\n\\x0b\\x0c\\x85\\u2028\\u2029]+ \"\\n\"\n");
     check(&list, &["- a\n", "- a b\n- é\n"], &["a\n", "- a", "- \n"]);
@@ -102,6 +103,10 @@ ws ::= | " " | "\n" [ \t]{0,20}
         &["1", "1,;"],
     );
     check(&gbnf("root ::= [^]"), &["é"], &["ab"]);
+    // What a terminal could go on with follows it, however deep.
+    check(&gbnf("root ::= words \" end\"\nwords ::= [a-z ]+"), &["a end", "end end end"], &["end", "a  endx"]);
+    let nested = "root ::= (list \";\")+\nlist ::= word (\",\" word)*\nword ::= \"(\" list \")\" | [a-z;]+ tail{0,2}\ntail ::= \"!\" [;,]*";
+    check(&gbnf(nested), &["a;", "a;;", "a,b!;;c;", "(a!,!;);"], &["a", ";", "a!!!;"]);
 }
 
 #[test]

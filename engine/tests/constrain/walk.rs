@@ -15,8 +15,9 @@ use crate::common::shared;
 pub(crate) struct Words {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) constrainer: Constrainer,
-    /// Tokens by their first byte, to walk with a purpose.
+    /// Tokens by their first byte, to walk with a purpose; control tokens by none.
     by_first: Vec<Vec<u32>>,
+    controls: Vec<u32>,
 }
 
 impl Words {
@@ -28,7 +29,9 @@ impl Words {
                 by_first[usize::from(*first)].push(id);
             }
         }
-        Words { tokenizer, constrainer, by_first }
+        let controls =
+            (0..tokenizer.n_vocab()).filter(|id| tokenizer.is_control(*id) && !tokenizer.is_eog(*id)).collect();
+        Words { tokenizer, constrainer, by_first, controls }
     }
 
     pub(crate) fn compile(&self, grammar: &Grammar) -> Constraint {
@@ -61,8 +64,9 @@ impl Words {
             if ends && (hurry || random.below(6) == 0) {
                 break;
             }
-            let closing: &[u8] = if hurry { b"\"]}),;:`<l" } else { favoured };
-            let token = self.some(closing, &allowed, random).unwrap_or_else(|| any(&allowed, random));
+            let token =
+                if hurry { self.closing(&allowed, step, random) } else { self.some(favoured, &allowed, random) };
+            let token = token.unwrap_or_else(|| any(&allowed, random));
             if self.tokenizer.is_eog(token) {
                 break;
             }
@@ -70,6 +74,19 @@ impl Words {
             constraint.accept(token).unwrap();
         }
         text
+    }
+
+    /// An allowed token that brings a text to an end: what closes, the innermost first, and for a while what patterns and
+    /// marks want at their end, since what closes is mere text in places.
+    fn closing(&self, allowed: &[u32], step: usize, random: &mut Random) -> Option<u32> {
+        const CLOSES: &[u8] = b"\"]})";
+        const ENDS: &[u8] = b"A/0\".,:;`<-\n";
+        if let Some(control) = self.controls.iter().find(|id| allows(allowed, **id)) {
+            return Some(*control);
+        }
+        let at = step % (2 * ENDS.len());
+        let first = if at < ENDS.len() { CLOSES } else { &ENDS[at - ENDS.len()..] };
+        first.iter().chain(CLOSES).chain(ENDS).find_map(|byte| self.some(&[*byte], allowed, random))
     }
 
     /// An allowed token that begins with one of these bytes, which come in random order.
@@ -114,17 +131,21 @@ pub(crate) fn llama() -> Option<&'static Words> {
     WORDS.get_or_init(open).as_ref()
 }
 
-/// A vocabulary of the 256 bytes, these texts and an end; types as in GGUF (3: control).
+/// A vocabulary of the 256 bytes in their order, these texts and an end; types as in GGUF (1: normal, 3: control, 4: user).
+/// Bytes are written as in GPT-2.
 pub(crate) fn made(more: &[(&str, i32)]) -> Tokenizer {
-    let bytes = (0..=255).map(|b| format!("<0x{b:02X}>"));
+    let plain = |b: &u8| matches!(b, 33..=126 | 161..=172 | 174..);
+    let mut others = (256..).map(|c| char::from_u32(c).unwrap());
+    let bytes = (0..=255).map(|b: u8| if plain(&b) { char::from(b) } else { others.next().unwrap() }.to_string());
     let words: Vec<String> = bytes.chain(more.iter().map(|(text, _)| (*text).to_owned())).collect();
     let words: Vec<String> = words.into_iter().chain(["</s>".to_owned()]).collect();
-    let types: Vec<i32> = (0..256).map(|_| 6).chain(more.iter().map(|m| m.1)).chain([3]).collect();
+    let types: Vec<i32> = (0..256).map(|_| 1).chain(more.iter().map(|m| m.1)).chain([3]).collect();
     let end = words.len() as u32 - 1;
     let meta = MetaBuilder::new()
-        .str("tokenizer.ggml.model", "llama")
+        .str("tokenizer.ggml.model", "gpt2")
+        .str("tokenizer.ggml.pre", "gpt-2")
         .strs("tokenizer.ggml.tokens", &words.iter().map(String::as_str).collect::<Vec<_>>())
-        .f32s("tokenizer.ggml.scores", &vec![0.0; words.len()])
+        .strs("tokenizer.ggml.merges", &[""; 0])
         .i32s("tokenizer.ggml.token_type", &types)
         .u32("tokenizer.ggml.bos_token_id", end)
         .u32("tokenizer.ggml.eos_token_id", end)

@@ -62,7 +62,8 @@ fn embedding_alone(request: &EmbedRequest) -> Vec<f32> {
     values.iter().map(|x| *x as f32).collect()
 }
 
-/// A mean of chunks' means in f32 against the mean in f64: a rounding per chunk.
+/// Means of chunks in f32 against the mean in f64: rows are whole numbers up to 43, whose sums are exact, so a chunk's mean
+/// is wrong by 2^-24 of that, 2.6e-6; normalising a vector shorter than 1 enlarges it.
 const CHUNKS: f32 = 1e-5;
 
 fn random_prompt(rng: &mut Lcg, most: usize) -> Vec<u32> {
@@ -306,7 +307,7 @@ impl Trace {
 #[test]
 fn every_answer_of_every_trace_is_what_the_request_gives_alone() {
     let mut totals = Totals::default();
-    for seed in 0..6000 {
+    for seed in 0..8000 {
         Trace::new(seed).run(&mut totals);
     }
     let Totals { n_requests, n_tokens, n_preempted, n_cached, n_cancelled, n_batched, n_embedded, n_chunked } = totals;

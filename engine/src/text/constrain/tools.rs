@@ -11,6 +11,8 @@ use super::{Grammar, relaxed};
 use crate::error::{Error, Result};
 use crate::text::tools::{ToolFormat, is_name};
 
+/// What a message of Harmony ends with.
+const END: &str = "<|end|>";
 /// Tools of a request at most.
 const MAX_TOOLS: usize = 512;
 
@@ -49,6 +51,11 @@ impl ToolGrammar {
                 Some(id) => writeln!(out, "tag{i}: <[{id}]>"),
                 None => writeln!(out, "tag{i}: {}", literal(tag)),
             };
+        }
+        if self.tags.contains(&END) {
+            // Marks that are tokens are spelled like texts: none of them begins within a thought.
+            let text = if marks.contains_key(END) { "([^<]|<[^|])*" } else { "[^<]*" };
+            let _ = writeln!(out, "thinking: /{text}/");
         }
         out
     }
@@ -135,8 +142,8 @@ impl Writer {
             // A message with a call ends the answer. Reasoning may come before it.
             ToolFormat::Harmony => {
                 let [channel, message, end, start] =
-                    ["<|channel|>", "<|message|>", "<|end|>", "<|start|>"].map(|tag| self.tag(tag));
-                self.rule("thought", &format!(r#"{channel} "analysis" {message} /(?s:.*)/ {end} {start} "assistant""#));
+                    ["<|channel|>", "<|message|>", END, "<|start|>"].map(|tag| self.tag(tag));
+                self.rule("thought", &format!(r#"{channel} "analysis" {message} thinking {end} {start} "assistant""#));
                 "thought? call".into()
             }
             ToolFormat::Gemma => format!(r#""```tool_code\n" {} "\n```""#, more(r#""\n""#)),

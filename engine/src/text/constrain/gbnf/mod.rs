@@ -1,10 +1,12 @@
 //! llama.cpp's grammars (GBNF) as Lark grammars: [`to_lark`] reads, finds out which rules are regular, and writes.
 //!
 //! What is regular becomes terminals, as large as they can be, for a lexer is fast and a terminal has no ambiguity. Rules
-//! that recurse at their end only (`ws ::= ([ \t\n] ws)?`) are regular too. A terminal takes as much text as it can, so a
-//! recursive rule that begins with what the terminal before it could also have taken loses that reading: then a part of
-//! the language is not generated, and nothing outside of it ever is.
+//! that recurse at their end only (`ws ::= ([ \t\n] ws)?`) are regular too. A terminal takes as much text as it can, so
+//! where it could take what follows it, its end is written as rules of single characters: see [`apart`]. What remains:
+//! of several terminals that may stand in one place the longest is taken, and a text that needs a shorter one is lost.
+//! Nothing outside of the language is ever generated.
 
+mod apart;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -36,11 +38,13 @@ struct Repeat {
     min: u32,
     /// `None`: without an end.
     max: Option<u32>,
+    /// Never part of a terminal.
+    apart: bool,
 }
 
 impl Repeat {
     fn once(item: Item) -> Repeat {
-        Repeat { item, min: 1, max: Some(1) }
+        Repeat { item, min: 1, max: Some(1), apart: false }
     }
 
     fn is_once(&self) -> bool {
@@ -60,17 +64,17 @@ type Rules = Vec<Vec<Sequence>>;
 /// What is malformed, with its line.
 pub(super) fn to_lark(text: &str) -> Result<String> {
     let mut rules = parse::rules(text)?;
-    let regular = regular(&mut rules);
+    let regular = apart::mark(&mut rules);
     Ok(write::grammar(&rules, &regular))
 }
 
-/// Tells which rules are regular; those that recurse at their end are rewritten as repetitions.
-fn regular(rules: &mut Rules) -> Vec<bool> {
+/// Tells which rules are regular, but for the barred; those that recurse at their end are rewritten as repetitions.
+fn regular(rules: &mut Rules, barred: &[bool]) -> Vec<bool> {
     let mut known = vec![false; rules.len()];
     loop {
         let mut found = false;
         for i in 0..rules.len() {
-            if known[i] {
+            if known[i] || barred[i] {
                 continue;
             }
             if all_known(&rules[i], &known) {
@@ -89,11 +93,15 @@ fn regular(rules: &mut Rules) -> Vec<bool> {
 
 /// Whether nothing but rules known as regular is used.
 fn all_known(alternatives: &[Sequence], known: &[bool]) -> bool {
-    alternatives.iter().flatten().all(|repeat| is_known(&repeat.item, known))
+    alternatives.iter().flatten().all(|repeat| is_known(repeat, known))
 }
 
-fn is_known(item: &Item, known: &[bool]) -> bool {
-    match item {
+/// Whether an item may be part of a terminal.
+fn is_known(repeat: &Repeat, known: &[bool]) -> bool {
+    if repeat.apart {
+        return false;
+    }
+    match &repeat.item {
         Item::Text(_) | Item::Class { .. } | Item::Any => true,
         Item::Rule(rule) => known[*rule],
         Item::Group(inner) => all_known(inner, known),
@@ -107,11 +115,13 @@ fn unroll(rule: usize, alternatives: &[Sequence]) -> Option<Vec<Sequence>> {
     let mut flat = Vec::new();
     for sequence in alternatives {
         match sequence.as_slice() {
-            [Repeat { item: Item::Group(inner), min: 0, max: Some(1) }] => {
+            [Repeat { item: Item::Group(inner), min: 0, max: Some(1), apart: false }] => {
                 flat.extend(inner.iter().cloned());
                 flat.push(Vec::new());
             }
-            [Repeat { item: Item::Group(inner), min: 1, max: Some(1) }] => flat.extend(inner.iter().cloned()),
+            [Repeat { item: Item::Group(inner), min: 1, max: Some(1), apart: false }] => {
+                flat.extend(inner.iter().cloned())
+            }
             _ => flat.push(sequence.clone()),
         }
     }
@@ -129,6 +139,6 @@ fn unroll(rule: usize, alternatives: &[Sequence]) -> Option<Vec<Sequence>> {
     if again.is_empty() || last.is_empty() {
         return None;
     }
-    let again = Repeat { item: Item::Group(again), min: 0, max: None };
+    let again = Repeat { min: 0, max: None, ..Repeat::once(Item::Group(again)) };
     Some(vec![vec![again, Repeat::once(Item::Group(last))]])
 }

@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
                         Some(last) => Item::Group(vec![vec![last]]),
                     };
                     let item = if max == Some(0) { Item::Text(String::new()) } else { item };
-                    sequence.push(Repeat { item, min, max: max.map(|n| n.max(1)) });
+                    sequence.push(Repeat { min, max: max.map(|n| n.max(1)), ..Repeat::once(item) });
                 }
                 _ => match self.item(depth)? {
                     Some(item) => sequence.push(Repeat::once(item)),

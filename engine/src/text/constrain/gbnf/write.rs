@@ -38,7 +38,7 @@ impl Writer<'_> {
 
     fn sequence(&mut self, sequence: &[Repeat]) -> String {
         let mut parts = Vec::new();
-        let is_regular = |repeat: &Repeat| super::is_known(&repeat.item, self.regular);
+        let is_regular = |repeat: &Repeat| super::is_known(repeat, self.regular);
         let runs: Vec<&[Repeat]> = sequence.chunk_by(|a, b| is_regular(a) && is_regular(b)).collect();
         let kinds: Vec<bool> = runs.iter().map(|run| is_regular(&run[0])).collect();
         for (run, regular) in runs.into_iter().zip(kinds) {
