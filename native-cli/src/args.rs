@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Ask a model, or chat with it in the terminal
     #[command(after_long_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Serve models to programs that speak Ollama's API
+    #[command(after_long_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
     /// List the models that are known by name
     #[command(after_long_help = LIST_HELP)]
     List(ListArgs),
@@ -63,6 +66,9 @@ pub(crate) enum Command {
     /// Compute raw logits of a prompt, to compare engines
     #[command(after_long_help = LOGITS_EXAMPLES)]
     Logits(LogitsArgs),
+    /// Turn texts into embeddings: vectors that are close where texts mean the like
+    #[command(after_long_help = EMBED_EXAMPLES)]
+    Embed(EmbedArgs),
     /// Measure the speed of prompts and of generation
     #[command(after_long_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
@@ -91,6 +97,15 @@ Examples:
 
 A single argument is always MODEL. The prompt is the argument and what is piped in, joined by a blank line. \
 With no prompt and a terminal, a chat begins: /help there lists what can be typed.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  ir serve                                   the models folder and ir-tiny, on 127.0.0.1:11434
+  ir serve model.gguf --parallel 8
+  ir serve --addr 0.0.0.0:11434 --api-key SECRET
+  curl http://127.0.0.1:11434/api/generate -d '{\"model\": \"ir-tiny\", \"prompt\": \"Who are you?\"}'
+
+Models are loaded when they are asked for. There is no TLS: put a proxy in front for that.";
 
 const LIST_HELP: &str = "\
 The models are the .gguf files below the models folder: --models, else IR_MODELS, else `ir/models` in the \
@@ -131,6 +146,19 @@ Examples:
 Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets \
 float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
 and BOS is put before it where the model wants one.";
+
+const EMBED_EXAMPLES: &str = "\
+Examples:
+  ir embed model.gguf \"a red fox\" \"an apple\" --similarity
+  ir embed model.gguf -f lines.txt -o embeddings.npy
+  ir embed model.gguf \"a red fox\" --json | jq .embeddings[0]
+
+Prints a JSON array for each text, one to a line, in the texts' order. Without TEXT every line of standard input is a \
+text. Special tokens are parsed, and BOS and EOS put around a text where the model wants them.
+
+The file says how the rows of a text become its embedding (pooling). Files of models made to generate do not; their \
+embedding is that of the last token, as in Ollama. Models that read a text in both directions (BERT and its kin) are \
+not supported yet.";
 
 const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -337,6 +365,53 @@ pub(crate) struct DevicesArgs {
     pub(crate) json: bool,
 }
 
+/// `ir serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// GGUF files to serve beside the models folder and ir-tiny, by their file names; loaded at the start
+    #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
+    pub(crate) models: Vec<String>,
+    /// Address to listen on; port 0 takes any that is free
+    #[arg(long, default_value = "127.0.0.1:11434", value_name = "HOST:PORT")]
+    pub(crate) addr: String,
+    /// Requests of one model that are computed together
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = one_or_more)]
+    pub(crate) parallel: usize,
+    /// Requests that may wait beyond those that run
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = count)]
+    pub(crate) queue: usize,
+    /// Tokens of context, prompt and answer together [default: the model's own, as far as memory allows]
+    #[arg(long, value_name = "N", value_parser = context)]
+    pub(crate) ctx: Option<u32>,
+    /// How long a model stays loaded after its last request: 5m, 1h30m, seconds; negative is for ever
+    #[arg(long, default_value = "5m", value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) keep_alive: String,
+    /// Models loaded at once, at most; 0: as many as --memory holds
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = count)]
+    pub(crate) max_models: usize,
+    /// GiB that loaded models may take together; a single one may take more
+    #[arg(long, default_value_t = 16, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) memory: u32,
+    /// Seconds a request may take [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) deadline: Option<u32>,
+    /// A key that clients must send as a bearer token; may be given several times
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Vec<String>,
+    /// Origins of web pages that may ask, beside this machine's; * is any
+    #[arg(long, value_name = "ORIGIN,...", value_delimiter = ',')]
+    pub(crate) cors: Vec<String>,
+    /// Listen beyond this machine without a key
+    #[arg(long)]
+    pub(crate) no_key: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
 /// `ir run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -364,6 +439,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long)]
     pub(crate) verbose: bool,
     #[command(flatten)]
+    pub(crate) grammar: GrammarArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -371,6 +448,25 @@ pub(crate) struct RunArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// What answers must look like: at most one of these.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Grammar")]
+#[group(multiple = false)]
+pub(crate) struct GrammarArgs {
+    /// Hold answers to a grammar in GBNF, as llama.cpp has it
+    #[arg(long, value_name = "GBNF")]
+    pub(crate) grammar: Option<String>,
+    /// Hold answers to the grammar in a file: Lark where its name ends in .lark, else GBNF
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) grammar_file: Option<PathBuf>,
+    /// Hold answers to JSON of this schema: its text, or a file; {} is any JSON
+    #[arg(short = 'j', long, value_name = "SCHEMA")]
+    pub(crate) json_schema: Option<String>,
+    /// Hold answers to a regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) regex: Option<String>,
 }
 
 /// How tokens are chosen. Defaults are the file's own (`general.sampling.*`), else those named here.
@@ -487,6 +583,68 @@ pub(crate) struct LogitsArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// `ir embed`.
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The texts [default: the lines of standard input]
+    #[arg(value_name = "TEXT", conflicts_with = "text_file")]
+    pub(crate) texts: Vec<String>,
+    /// Take the lines of a file as texts; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: Option<PathBuf>,
+    /// How rows become an embedding: their mean, the first (cls) or the last [default: as the file says, else last]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) pooling: Option<PoolingChoice>,
+    /// Keep this many numbers of each embedding, from its start [default: all]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) dimensions: Option<usize>,
+    /// Leave embeddings as long as they are, instead of dividing each by its length
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
+    /// Print one JSON object
+    #[arg(long, conflicts_with_all = ["output", "similarity"])]
+    pub(crate) json: bool,
+    /// Write the embeddings to this file in NumPy's format, a row for each text
+    #[arg(short, long, value_name = "FILE.npy", value_hint = ValueHint::FilePath, conflicts_with = "similarity")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print the cosines of all pairs of texts instead of the embeddings
+    #[arg(long)]
+    pub(crate) similarity: bool,
+    /// Print counts, time and rate to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// How rows become an embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolingChoice {
+    /// The mean of all rows
+    Mean,
+    /// The first row
+    Cls,
+    /// The last row
+    Last,
+}
+
+impl From<PoolingChoice> for ir_engine::model::Pooling {
+    fn from(choice: PoolingChoice) -> Self {
+        match choice {
+            PoolingChoice::Mean => Self::Mean,
+            PoolingChoice::Cls => Self::Cls,
+            PoolingChoice::Last => Self::Last,
+        }
+    }
 }
 
 /// `ir bench`.

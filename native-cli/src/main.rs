@@ -6,7 +6,9 @@ mod check;
 mod completions;
 mod compute;
 mod devices;
+mod embed;
 mod failure;
+mod grammar;
 mod info;
 mod list;
 mod logits;
@@ -17,6 +19,7 @@ mod perplexity;
 mod profile;
 mod repl;
 mod run;
+mod serve;
 mod synthetic;
 mod talk;
 mod term;
@@ -30,10 +33,12 @@ use clap::Parser;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::serve(args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
+        Command::Embed(args) => embed::embed(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Check(args) => check::check(&args),

@@ -76,6 +76,9 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_PENALTIES", 14),
     ("STEP_MASKS", 15),
     ("STEP_SEEDS", 16),
+    // Means of rows that are wanted, and where (first row, rows) of each begin.
+    ("STEP_N_POOLS", 17),
+    ("STEP_POOLS", 18),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),

@@ -27,7 +27,7 @@ pub fn permutations() -> Vec<Permutation> {
     let mut add = |kernel, features: Vec<&'static str>, consts: &[(&'static str, u32)]| {
         all.push(Permutation { kernel, features, consts: consts.to_vec() });
     };
-    for kernel in ["add", "attend_merge", "glu", "mask", "penalise", "rope", "take_rows"] {
+    for kernel in ["add", "attend_merge", "glu", "mask", "penalise", "pool", "rope", "take_rows"] {
         add(kernel, vec![], &[("WG", 64)]);
     }
     add("copy", vec![], &[("WG", 256)]);

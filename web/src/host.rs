@@ -84,7 +84,7 @@ impl Host {
                 self.generation = (self.generation.0 + more, self.generation.1 + usage.generation);
                 self.splitters.remove(&seq).map(|mut s| s.finish()).unwrap_or_default()
             }
-            Event::Error { .. } => {
+            Event::Embedding { .. } | Event::Error { .. } => {
                 self.splitters.remove(&seq);
                 Split::default()
             }

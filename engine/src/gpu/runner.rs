@@ -274,12 +274,13 @@ impl GpuRunner {
     fn encode_step(&self, counts: Counts) -> Result<Encoded> {
         let mut encoder = self.encode(&self.steps, &counts, self.encoder())?;
         let n = counts.outputs;
-        let logits = self.plan.slot(self.plan.logits);
+        let elements = |slot: Slot| counts.rows(self.plan.slot(slot).rows) * self.plan.slot(slot).cols;
         let parts = Parts {
-            values: if counts.logits { counts.rows(logits.rows) * logits.cols } else { 0 },
+            values: if counts.logits { elements(self.plan.logits) } else { 0 },
             picked: if counts.picks { n } else { 0 },
             top: if counts.tops { n * TOP } else { 0 },
             stats: if counts.tops { n } else { 0 },
+            pooled: self.plan.pooled.map_or(0, elements),
         };
         let staging = self.staging(parts);
         // Logits are wanted as they are, before changes.
@@ -292,13 +293,16 @@ impl GpuRunner {
             Ok(())
         };
         let last = lower::rounds(self.plan.n_vocab()).len() - 1;
-        copy(&mut encoder, Resource::Buffer(logits.buffer), parts.values)?;
+        copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
         if counts.picks || counts.tops {
             encoder = self.encode(&self.picks, &counts, encoder)?;
         }
         copy(&mut encoder, Resource::Picked, parts.picked)?;
         copy(&mut encoder, Resource::Pairs(last % 2), 2 * parts.top)?;
         copy(&mut encoder, Resource::Stats(last % 2), 2 * parts.stats)?;
+        if let Some(slot) = self.plan.pooled {
+            copy(&mut encoder, Resource::Buffer(self.plan.slot(slot).buffer), parts.pooled)?;
+        }
         Ok(Encoded { counts, commands: encoder.finish(), staging, parts })
     }
 
@@ -371,11 +375,7 @@ impl GpuRunner {
     /// Elements that a slot has in this step.
     fn elements(&self, slot: Slot, inputs: &Inputs) -> usize {
         let info = self.plan.slot(slot);
-        let rows = match info.rows {
-            Rows::Tokens => inputs.n_rows(),
-            Rows::Outputs => inputs.outputs.len(),
-        };
-        rows * info.cols
+        inputs.count(info.rows) * info.cols
     }
 
     /// What the runner has room for.

@@ -1,0 +1,111 @@
+//! [`Loaded`]: a model that an engine runs, as the handlers see it; [`Lease`]: the promise that it stays.
+
+use std::ops::Deref;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use ir_engine::model::Model;
+
+use crate::hub::Inner;
+use crate::job::{Capabilities, KeepAlive};
+use crate::mailbox::lock;
+use crate::prompt;
+use crate::worker::Shared;
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The name it is listed by.
+    pub name: String,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Tokens of a sequence at most.
+    pub context: usize,
+    /// The device it runs on, for people.
+    pub device: String,
+    /// Bytes of its file and of the cache at its largest.
+    pub size: u64,
+    /// Whether it lies in a GPU's memory.
+    pub on_gpu: bool,
+    pub(crate) id: u64,
+    /// What the client called the device when it was loaded.
+    pub(crate) asked_device: Option<String>,
+    pub(crate) model: Arc<Model>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) life: Mutex<Life>,
+}
+
+/// Who uses a model and how long it stays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    pub(crate) users: usize,
+    pub(crate) last_used: Instant,
+    /// When it is unloaded if nobody uses it; `None`: when the memory is needed.
+    pub(crate) expires: Option<Instant>,
+}
+
+impl Loaded {
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// When it is unloaded if nobody asks it; `None`: when the memory is needed.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        let expires = lock(&self.life).expires?;
+        Some(SystemTime::now() + expires.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.shared.broken.load(Ordering::Acquire)
+    }
+}
+
+/// What a model can do.
+pub(crate) fn capabilities(model: &Model) -> Capabilities {
+    let template = model.template();
+    Capabilities {
+        completion: true,
+        tools: template.is_some_and(|t| t.supports_tools()) && prompt::tool_format(model).is_some(),
+        thinking: template.is_some_and(|t| t.thinks()),
+        insert: prompt::fill_tokens(model).is_some(),
+        embedding: false,
+    }
+}
+
+/// A loaded model that is not unloaded while this lives.
+#[derive(Debug)]
+pub struct Lease {
+    pub(crate) loaded: Arc<Loaded>,
+    pub(crate) hub: Arc<Inner>,
+    pub(crate) keep_alive: KeepAlive,
+    /// What loading took; zero where it was loaded.
+    pub load: Duration,
+}
+
+impl Deref for Lease {
+    type Target = Loaded;
+
+    fn deref(&self) -> &Loaded {
+        &self.loaded
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        {
+            let mut life = lock(&self.loaded.life);
+            life.users -= 1;
+            life.last_used = now;
+            life.expires = match self.keep_alive {
+                // So far in the future that no clock holds it: for ever.
+                KeepAlive::For(time) => now.checked_add(time),
+                KeepAlive::Forever => None,
+            };
+        }
+        self.hub.changed.notify_waiters();
+        self.hub.sweep.notify_one();
+    }
+}

@@ -1,0 +1,85 @@
+//! What the server's tests share: a router over ir-tiny in this process, and requests to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use ir_engine::cpu::{Cpu, CpuOptions};
+use ir_engine::device::Device;
+use ir_engine::run::EngineOptions;
+use ir_server::job::KeepAlive;
+use ir_server::{Guard, Hub, HubOptions, Registry, router};
+use serde_json::Value as Json;
+use tower::ServiceExt;
+
+/// A hub that knows the built-in model only.
+pub(crate) fn hub(queue: usize, parallel: usize) -> Hub {
+    let registry =
+        Registry { served: Vec::new(), aliases: Default::default(), folder: None, list_folder: Box::new(Vec::new) };
+    let open = |name: &str| match name {
+        "cpu" => Cpu::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() })
+            .map(|cpu| Device::Cpu(Arc::new(cpu)))
+            .map_err(|e| e.to_string()),
+        other => Err(format!("there is no device {other:?}")),
+    };
+    Hub::new(HubOptions {
+        registry,
+        open_device: Box::new(open),
+        device: "cpu".into(),
+        engine: EngineOptions { max_sequences: parallel, kv_budget: 64 << 20, ..EngineOptions::default() },
+        model: Default::default(),
+        queue,
+        keep_alive: KeepAlive::For(Duration::from_secs(300)),
+        max_models: 0,
+        memory: 1 << 30,
+        deadline: None,
+    })
+    .unwrap()
+}
+
+/// The server without a connection.
+pub(crate) struct TestServer {
+    pub(crate) app: Router,
+    pub(crate) hub: Hub,
+}
+
+impl TestServer {
+    /// With ir-tiny and no key.
+    pub(crate) fn tiny() -> TestServer {
+        let hub = hub(512, 4);
+        TestServer { app: router(hub.clone(), Guard { check_host: true, ..Guard::default() }), hub }
+    }
+
+    /// The answer to a request.
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+
+    /// Status and body of a POST.
+    pub(crate) async fn post(&self, path: &str, body: &Json) -> (u16, String) {
+        let request = Request::post(path).header("host", "localhost").body(Body::from(body.to_string())).unwrap();
+        text(self.send(request).await).await
+    }
+
+    /// Status and JSON of a POST.
+    pub(crate) async fn ask(&self, path: &str, body: Json) -> (u16, Json) {
+        let (status, text) = self.post(path, &body).await;
+        (status, serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}")))
+    }
+
+    /// The lines of a streamed answer.
+    pub(crate) async fn lines(&self, path: &str, body: Json) -> Vec<Json> {
+        let (status, text) = self.post(path, &body).await;
+        assert_eq!(status, 200, "{text}");
+        text.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+    }
+}
+
+/// Status and body.
+pub(crate) async fn text(response: Response<Body>) -> (u16, String) {
+    let status = response.status().as_u16();
+    let bytes = axum::body::to_bytes(response.into_body(), 64 << 20).await.unwrap();
+    (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
