@@ -35,6 +35,7 @@ pub(crate) fn hub(queue: usize, parallel: usize) -> Hub {
         max_models: 0,
         memory: 1 << 30,
         deadline: None,
+        log_prompts: false,
     })
     .unwrap()
 }
