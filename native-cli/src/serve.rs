@@ -87,14 +87,18 @@ fn guard(args: &ServeArgs) -> Guard {
 fn greeting(url: &Url, model: &str, has_page: bool) -> String {
     let (curl, shown) = match url {
         Url::Http(addr) => (format!("curl http://{addr}"), format!("http://{addr}")),
-        Url::Unix(path) => (format!("curl --unix-socket {} http://localhost", path.display()), path.display().to_string()),
+        Url::Unix(path) => {
+            (format!("curl --unix-socket {} http://localhost", path.display()), path.display().to_string())
+        }
     };
     let mut text = format!(
         "Listening on {shown} (Ctrl-C ends it). Try:\n  \
          {curl}/api/generate -d '{{\"model\": \"{model}\", \"prompt\": \"Who are you?\"}}'"
     );
     if let Url::Http(addr) = url {
-        text += &format!("\n  OPENAI_BASE_URL=http://{addr}/v1 and OLLAMA_HOST={addr} for programs; http://{addr}/docs lists the API");
+        text += &format!(
+            "\n  OPENAI_BASE_URL=http://{addr}/v1 and OLLAMA_HOST={addr} for programs; http://{addr}/docs lists the API"
+        );
         if has_page {
             text += &format!("\n  http://{addr}/ui is a page to chat on");
         }

@@ -127,11 +127,7 @@ struct OfModel {
 #[utoipa::path(get, path = "/props", params(
     ("model" = Option<String>, Query, description = "The model; without it the one used last")), responses(
     (status = 200, description = "The properties", body = Object), (status = 404), (status = 503)))]
-async fn props(
-    State(hub): State<Hub>,
-    client: Client,
-    Query(of): Query<OfModel>,
-) -> Result<Response, ApiError> {
+async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>) -> Result<Response, ApiError> {
     let lease = lease(&hub, of.model, client).await?;
     let (model, defaults) = (lease.model(), ir_engine::run::Sampling::from_meta(lease.model().meta()));
     let tokenizer = model.tokenizer();

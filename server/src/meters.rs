@@ -6,12 +6,10 @@ use std::time::Duration;
 use crate::job::{Reason, Usage};
 
 /// Upper bounds in seconds of times that people wait.
-const WAITS: [f64; 16] = [
-    0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0,
-];
+const WAITS: [f64; 16] =
+    [0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.25, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0];
 /// Upper bounds in seconds of the time between two tokens.
-const PACES: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5];
+const PACES: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.25, 0.5, 1.0, 2.5];
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -160,7 +158,8 @@ impl Meters {
         if usage.completion_tokens > 0 {
             self.first_token.add(before + usage.queued + usage.prompt);
         }
-        if let Some(gaps) = u32::try_from(usage.completion_tokens).ok().and_then(|n| n.checked_sub(1)).filter(|n| *n > 0)
+        if let Some(gaps) =
+            u32::try_from(usage.completion_tokens).ok().and_then(|n| n.checked_sub(1)).filter(|n| *n > 0)
         {
             self.per_token.add(usage.generation / gaps);
         }

@@ -35,9 +35,7 @@ static JSON: LazyLock<Json> = LazyLock::new(|| serde_json::to_value(document()).
 static PAGE: LazyLock<String> = LazyLock::new(|| page(&JSON));
 
 pub(crate) fn routes() -> Router<Hub> {
-    Router::new()
-        .route("/openapi.json", get(async || crate::http::json(&JSON)))
-        .route("/docs", get(docs))
+    Router::new().route("/openapi.json", get(async || crate::http::json(&JSON))).route("/docs", get(docs))
 }
 
 async fn docs() -> Response {

@@ -106,8 +106,7 @@ pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest
             prompt.extend(end);
             truncated += 1;
         }
-        let request =
-            EmbedRequest { prompt, pooling: None, dimensions: job.dimensions, normalize: job.normalize };
+        let request = EmbedRequest { prompt, pooling: None, dimensions: job.dimensions, normalize: job.normalize };
         request.check(model.plan().n_vocab(), model.spec().width)?;
         requests.push(request);
     }

@@ -67,7 +67,8 @@ async fn wrong_formats_are_refused_by_name() {
 
 fn tools() -> Vec<Json> {
     let tool = |name: &str, key: &str| {
-        let parameters = json!({"type": "object", "required": [key], "properties": {key: {"type": "string", "maxLength": 8}}});
+        let parameters =
+            json!({"type": "object", "required": [key], "properties": {key: {"type": "string", "maxLength": 8}}});
         json!({"type": "function", "function": {"name": name, "description": "x", "parameters": parameters}})
     };
     vec![tool("get_weather", "city"), tool("find_book", "title")]

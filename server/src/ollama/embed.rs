@@ -18,6 +18,7 @@ use crate::job::{EmbedInput, EmbedJob, Job, ModelRef};
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct EmbedRequest {
     /// The model's name.
+    #[schema(example = "ir-tiny")]
     model: Option<String>,
     /// A text, or several.
     #[schema(value_type = Option<Value>)]
@@ -38,6 +39,7 @@ pub(super) struct EmbedRequest {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct EmbeddingsRequest {
     /// The model's name.
+    #[schema(example = "ir-tiny")]
     model: Option<String>,
     /// The text.
     prompt: Option<String>,
@@ -68,12 +70,13 @@ pub(super) async fn embed(
         Some(Json::Array(all)) => all.into_iter().map(text).collect::<Result<Vec<_>, _>>()?,
         Some(_) => return Err(invalid_input()),
     };
-    let dimensions = match request.dimensions {
-        None | Some(0) => None,
-        Some(n) => Some(usize::try_from(n).map_err(|_| {
-            ApiError::param("dimensions", format!("dimensions is {n}: it must be a positive number"))
-        })?),
-    };
+    let dimensions =
+        match request.dimensions {
+            None | Some(0) => None,
+            Some(n) => Some(usize::try_from(n).map_err(|_| {
+                ApiError::param("dimensions", format!("dimensions is {n}: it must be a positive number"))
+            })?),
+        };
     let name = model.name.clone();
     if inputs.is_empty() {
         hub.open(&model).await?;
