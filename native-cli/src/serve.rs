@@ -159,7 +159,7 @@ fn page_beside() -> Option<PathBuf> {
 /// The files that are named, by name.
 fn served(args: &ServeArgs) -> Result<Vec<(String, PathBuf)>> {
     let mut served = Vec::new();
-    for model in &args.models {
+    for model in &args.model {
         let place = models::find(model, &args.file)?;
         let name = place.name();
         if let Place::File(path) = place {

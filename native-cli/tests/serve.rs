@@ -130,7 +130,8 @@ fn it_listens_beyond_this_machine_with_a_key_only() {
 
 #[test]
 fn settings_come_from_flags_the_environment_and_the_file() {
-    let file = write("ir.toml", b"threads = 1\n[serve]\nctx = 256\nqueue = 9\nparallel = 3\nalias = [\"gpt=ir-tiny\"]\n");
+    let file =
+        write("ir.toml", b"threads = 1\n[serve]\nctx = 256\nqueue = 9\nparallel = 3\nalias = [\"gpt=ir-tiny\"]\n");
     let mut run = command(&["config", "--json", "--config", &file, "serve", "--queue", "5"]);
     let all = finish(run.env("IR_PARALLEL", "7").env("IR_NO_KEY", "yes").spawn().unwrap()).ok().json();
     let cases = [

@@ -14,9 +14,9 @@ const N: usize = 64;
 fn request(i: usize, sampling: &dyn Fn(usize) -> Json) -> (&'static str, Json) {
     let words = ["fox", "drum", "hen", "river", "moon", "bear", "song", "boat"];
     let text: String =
-        (0..1 + i % 9).map(|k| format!("The {} saw the {}. ", words[(i + k) % 8], words[(i * k) % 8])).collect();
+        (0..1 + i % 5).map(|k| format!("The {} saw the {}. ", words[(i + k) % 8], words[(i * k) % 8])).collect();
     let mut options = sampling(i);
-    options["num_predict"] = json!(12 + i % 17);
+    options["num_predict"] = json!(6 + i % 11);
     match i % 3 {
         0 => ("/api/generate", json!({"model": "ir-tiny", "prompt": text, "raw": true, "options": options})),
         1 => ("/api/generate", json!({"model": "ir-tiny", "prompt": text, "options": options, "logprobs": true})),
