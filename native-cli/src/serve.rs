@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ir_engine::builtin;
+use ir_engine::device::Device;
 use ir_engine::model::ModelOptions;
 use ir_engine::run::EngineOptions;
 use ir_server::job::{KeepAlive, ModelRef};
@@ -205,14 +206,21 @@ fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions
     let (device, threads) = (args.device, args.threads.threads);
     // The device of the flags opens now, so that a wrong flag is known before a client asks.
     let opened = compute::device(&device, threads)?;
-    let default = "default".to_owned();
-    let open = move |name: &str| {
-        if name == "default" {
-            return Ok(opened.clone());
+    let default = device.device.to_string();
+    let open = {
+        let default = default.clone();
+        move |name: &str| {
+            if name == default {
+                return Ok(opened.clone());
+            }
+            let args = DeviceArgs { device: name.parse()?, ..device.clone() };
+            let other = compute::device(&args, threads);
+            match other.map_err(|e| e.sentence().unwrap_or("it does not open").to_owned())? {
+                // There is one processor, and one pool of threads for it.
+                Device::Cpu(_) if matches!(opened, Device::Cpu(_)) => Ok(opened.clone()),
+                other => Ok(other),
+            }
         }
-        let choice = name.parse()?;
-        let args = DeviceArgs { device: choice, ..device.clone() };
-        compute::device(&args, threads).map_err(|e| e.sentence().unwrap_or("it does not open").to_owned())
     };
     Ok(HubOptions {
         registry,
