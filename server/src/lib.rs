@@ -2,18 +2,32 @@
 //! Reading order: `job` (what is asked and what comes back), `hub` (where requests meet engines), `worker` (the engine's
 //! thread), `ollama` (an API's handlers).
 
+mod embedding;
 mod error;
+mod hold;
 pub mod http;
 mod hub;
 pub mod job;
+mod llama;
 mod loaded;
+mod loading;
 mod mailbox;
+mod meters;
+mod metrics;
 mod ollama;
+mod openapi;
+mod output;
+mod page;
 mod prompt;
 mod registry;
 mod router;
 mod running;
+mod sequence;
 mod serve;
+mod timed;
+#[cfg(unix)]
+mod unix_socket;
+mod watch;
 mod worker;
 
 pub use error::{ApiError, Flavour, Kind};
@@ -24,4 +38,6 @@ pub use ollama::duration;
 pub use registry::{Entry, ListFolder, Place, Registry};
 pub use router::{Guard, router};
 pub use running::Running;
-pub use serve::{Limits, serve};
+pub use serve::{Limits, Listener, serve};
+#[cfg(unix)]
+pub use unix_socket::UnixSocket;

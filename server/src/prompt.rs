@@ -10,6 +10,7 @@ use ir_engine::text::tools::{Piece, ToolFormat, ToolParser};
 use serde_json::Value as Json;
 
 use crate::error::ApiError;
+use crate::hold::Form;
 use crate::job::{Chat, Job, Part, Prompt, Think, ToolChoice};
 
 /// A prompt ready for the engine.
@@ -18,6 +19,8 @@ pub(crate) struct Prepared {
     pub(crate) ids: Vec<u32>,
     pub(crate) reader: Reader,
     pub(crate) dropped_messages: usize,
+    /// How a chat's answer is written.
+    pub(crate) form: Option<Form>,
 }
 
 /// Tells reasoning, text and calls apart in one completion.
@@ -97,7 +100,7 @@ pub(crate) fn tool_format(model: &Model) -> Option<ToolFormat> {
 /// # Errors
 /// A template that refuses the chat, a prompt that is empty or too long, what the model cannot do.
 pub(crate) fn prepare(model: &Model, job: &Job, context: usize, seed: u64) -> Result<Prepared, ApiError> {
-    let plain = |ids: Vec<u32>| Prepared { ids, reader: Reader::default(), dropped_messages: 0 };
+    let plain = |ids: Vec<u32>| Prepared { ids, reader: Reader::default(), dropped_messages: 0, form: None };
     let tokenizer = model.tokenizer();
     let prepared = match &job.prompt {
         Prompt::Text(text) => plain(prompt_ids(tokenizer, text)),
@@ -170,7 +173,8 @@ fn layout(
         splitter: template.think_tags().map(|tags| ThinkSplitter::new(tags, rendered.thinking)),
         tools: wanted.then(|| ToolParser::new(format.unwrap_or(ToolFormat::Hermes), &names, seed)),
     };
-    Ok(Prepared { ids, reader, dropped_messages: dropped })
+    let form = Form { tags: template.think_tags(), thinking: rendered.thinking, tools: format };
+    Ok(Prepared { ids, reader, dropped_messages: dropped, form: Some(form) })
 }
 
 fn render(
