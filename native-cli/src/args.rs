@@ -759,6 +759,10 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "512",
         value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     pub(crate) batch: Vec<u32>,
+    /// Sequences that generate together, up to 64; rates are of all of them
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=crate::compute::MAX_OUTPUTS as i64))]
+    pub(crate) parallel: Vec<u32>,
     /// Repetitions
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: u32,

@@ -56,6 +56,7 @@ impl Host {
             ignore_eos: generate.ignore_eos,
             show_special: generate.show_special,
             logprobs: generate.logprobs,
+            ..Request::default()
         };
         let seq = self.engine.add(request, clock::seconds())?.0;
         if let Some(splitter) = splitter {
