@@ -66,6 +66,8 @@ pub struct Job {
     pub logprobs: Option<usize>,
     /// What the answer must conform to. It begins behind the reasoning.
     pub grammar: Option<Grammar>,
+    /// The request's field that `grammar` comes from, for errors; `None`: `grammar`.
+    pub grammar_field: Option<&'static str>,
     /// Reasoning: as the model does, none, or some.
     pub think: Think,
     /// Goes on past the end-of-generation tokens.

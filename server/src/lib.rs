@@ -2,6 +2,7 @@
 //! Reading order: `job` (what is asked and what comes back), `hub` (where requests meet engines), `worker` (the engine's
 //! thread), `ollama` (an API's handlers).
 
+mod anthropic;
 mod error;
 pub mod http;
 mod hub;
@@ -9,11 +10,15 @@ pub mod job;
 mod loaded;
 mod mailbox;
 mod ollama;
+mod openai;
 mod prompt;
 mod registry;
+mod responses;
 mod router;
 mod running;
 mod serve;
+mod shape;
+mod sse;
 mod worker;
 
 pub use error::{ApiError, Flavour, Kind};

@@ -15,7 +15,7 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use crate::error::{ApiError, Flavour, Kind};
 use crate::http;
 use crate::hub::Hub;
-use crate::ollama;
+use crate::{anthropic, ollama, openai, responses};
 
 /// Who may ask.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +42,9 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         .route("/v1/health", get(health))
         .route("/api/health", get(health))
         .merge(ollama::routes())
+        .merge(openai::routes())
+        .merge(responses::routes())
+        .merge(anthropic::routes())
         .fallback(async || ApiError::not_found("404 page not found"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::Method, "405 method not allowed"))
         .with_state(hub)

@@ -2,7 +2,7 @@
 
 mod answer;
 mod models;
-mod options;
+pub(crate) mod options;
 
 use axum::Router;
 use axum::extract::State;
