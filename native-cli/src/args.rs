@@ -20,6 +20,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
     infer_long_args = false
 )]
 pub(crate) struct Cli {
+    /// Settings instead of ir/ir.toml in your configuration folder; see `ir config`
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, hide_short_help = true)]
+    pub(crate) config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,7 +43,8 @@ Exit codes:
   130  stopped by Ctrl-C
 
 Environment:
-  IR_MODELS  the folder of models, as --models
+  IR_MODELS  the folder of models, as --models; any other flag likewise: IR_CTX, IR_API_KEY, ...
+  IR_CONFIG  the file of settings, as --config
   NO_COLOR   write no colours
 
 See `ir help COMMAND` for everything a command can do.";
@@ -51,7 +55,7 @@ pub(crate) enum Command {
     /// Ask a model, or chat with it in the terminal
     #[command(after_long_help = RUN_EXAMPLES)]
     Run(RunArgs),
-    /// Serve models to programs that speak Ollama's API
+    /// Serve models to programs that speak Ollama's, OpenAI's or Anthropic's API
     #[command(after_long_help = SERVE_EXAMPLES)]
     Serve(ServeArgs),
     /// List the models that are known by name
@@ -81,6 +85,9 @@ pub(crate) enum Command {
     /// List the GPUs of this machine
     #[command(after_long_help = DEVICES_HELP)]
     Devices(DevicesArgs),
+    /// Show a command's settings and where each comes from: flags, environment, ir.toml
+    #[command(after_long_help = CONFIG_EXAMPLES)]
+    Config(ConfigArgs),
     /// Print a script that completes commands in a shell
     #[command(after_long_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
@@ -103,6 +110,7 @@ Examples:
   ir serve                                   the models folder and ir-tiny, on 127.0.0.1:11434
   ir serve model.gguf --parallel 8
   ir serve --addr 0.0.0.0:11434 --api-key SECRET
+  ir serve --addr unix:/run/user/1000/ir.sock
   curl http://127.0.0.1:11434/api/generate -d '{\"model\": \"ir-tiny\", \"prompt\": \"Who are you?\"}'
 
 Models are loaded when they are asked for. There is no TLS: put a proxy in front for that.";
@@ -183,6 +191,21 @@ Examples:
 
 The method is llama-perplexity's: windows of --ctx tokens, each beginning with BOS where the model wants one, \
 of which the second half is counted.";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  ir config                                  settings of `ir serve`
+  ir config run
+  ir config serve --ctx 4096
+
+Flags go over the environment (--ctx is IR_CTX), the environment over ir.toml, the file over what is built in. The file \
+is --config, else IR_CONFIG, else ir/ir.toml in your configuration folder. Its keys are the flags' names; those at the top \
+count for every command that has them, those in a table for that command:
+
+  models = \"/data/models\"
+  [serve]
+  parallel = 8
+  cors = [\"https://chat.example\"]";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -371,7 +394,7 @@ pub(crate) struct ServeArgs {
     /// GGUF files to serve beside the models folder and ir-tiny, by their file names; loaded at the start
     #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
     pub(crate) models: Vec<String>,
-    /// Address to listen on; port 0 takes any that is free
+    /// Address to listen on; port 0 takes any that is free; unix:PATH is a socket that only you may use
     #[arg(long, default_value = "127.0.0.1:11434", value_name = "HOST:PORT")]
     pub(crate) addr: String,
     /// Requests of one model that are computed together
@@ -404,12 +427,68 @@ pub(crate) struct ServeArgs {
     /// Listen beyond this machine without a key
     #[arg(long)]
     pub(crate) no_key: bool,
+    /// Another name for a model, for programs that ask for one that is not here
+    #[arg(long, value_name = "NAME=MODEL")]
+    pub(crate) alias: Vec<String>,
+    /// Folder of the browser page, shown at /ui [default: one beside this program, where there is one]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) ui: Option<PathBuf>,
+    /// Seconds that running requests get to finish when the server is told to end
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    pub(crate) grace: u32,
+    /// What is written to the log, on standard error
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
+    pub(crate) log: LogLevel,
+    /// How the log is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Write prompts into the log too
+    #[arg(long)]
+    pub(crate) log_prompts: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// `ir config`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The command whose settings are shown
+    #[arg(default_value = "serve")]
+    pub(crate) command: String,
+    /// Flags as they would be given to it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) flags: Vec<std::ffi::OsString>,
+}
+
+/// How `ir serve` writes its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// A JSON object to a line
+    Json,
+}
+
+/// What `ir serve` writes to its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Nothing
+    Off,
+    /// What went wrong
+    Error,
+    /// And what may
+    Warn,
+    /// And a line for every request
+    Info,
+    /// And more
+    Debug,
 }
 
 /// `ir run`.

@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod completions;
 mod compute;
+mod config;
 mod devices;
 mod embed;
 mod failure;
@@ -27,11 +28,10 @@ mod tokenize;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command};
-use clap::Parser;
+use args::Command;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = config::parse().and_then(|cli| match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Serve(args) => serve::serve(args),
         Command::List(args) => list::list(&args),
@@ -43,8 +43,9 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Check(args) => check::check(&args),
         Command::Devices(args) => devices::devices(&args),
+        Command::Config(args) => config::config(&args),
         Command::Completions(args) => completions::completions(&args),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

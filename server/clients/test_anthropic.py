@@ -5,6 +5,8 @@ import pytest
 from conftest import chats, check_arguments, golden_call, schema_tool, wait_until_idle
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+# The package has no argument for it any more; the address still knows it.
+GREEDY = {"temperature": 0}
 ANSWER = "The capital of France is Paris."
 
 
@@ -29,18 +31,18 @@ def asked(chat):
 
 @pytest.mark.parametrize("chat", chats(tools=False), ids=lambda c: c["messages"][-1]["content"][:30])
 def test_golden_chats(client, model, chat):
-    answer = client.messages.create(model=model, max_tokens=200, temperature=0, **asked(chat))
+    answer = client.messages.create(model=model, max_tokens=200, extra_body=GREEDY, **asked(chat))
     assert (answer.content[0].text, answer.stop_reason) == (chat["reply"], "end_turn")
     usage = answer.usage
     assert usage.input_tokens + usage.cache_read_input_tokens == len(chat["prompt_ids"])
 
 
 def test_a_stream(client, model):
-    with client.messages.stream(model=model, max_tokens=50, temperature=0, messages=QUESTION) as stream:
+    with client.messages.stream(model=model, max_tokens=50, extra_body=GREEDY, messages=QUESTION) as stream:
         assert "".join(stream.text_stream) == ANSWER
         final = stream.get_final_message()
     assert (final.stop_reason, final.content[0].text) == ("end_turn", ANSWER) and final.usage.output_tokens > 0
-    raw = client.messages.create(model=model, max_tokens=50, temperature=0, messages=QUESTION, stream=True)
+    raw = client.messages.create(model=model, max_tokens=50, extra_body=GREEDY, messages=QUESTION, stream=True)
     kinds = [event.type for event in raw]
     assert kinds[0] == "message_start" and kinds[-2:] == ["message_delta", "message_stop"]
     assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 1
@@ -48,25 +50,25 @@ def test_a_stream(client, model):
 
 def test_stops_and_limits(client, model):
     stopped = client.messages.create(
-        model=model, max_tokens=50, temperature=0, messages=QUESTION, stop_sequences=["nowhere", " of"]
+        model=model, max_tokens=50, extra_body=GREEDY, messages=QUESTION, stop_sequences=["nowhere", " of"]
     )
     assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", " of")
     assert stopped.content[0].text == ANSWER.split(" of")[0]
-    short = client.messages.create(model=model, max_tokens=3, temperature=0, messages=QUESTION)
+    short = client.messages.create(model=model, max_tokens=3, extra_body=GREEDY, messages=QUESTION)
     assert (short.stop_reason, short.usage.output_tokens) == ("max_tokens", 3)
 
 
 def test_systems_and_prefills(client, model):
     system = [{"type": "text", "text": "You are ir-tiny.", "cache_control": {"type": "ephemeral"}}]
     turns = QUESTION + [{"role": "assistant", "content": "The capital of"}]
-    answer = client.messages.create(model=model, max_tokens=50, temperature=0, messages=turns, system=system)
+    answer = client.messages.create(model=model, max_tokens=50, extra_body=GREEDY, messages=turns, system=system)
     assert "The capital of" + answer.content[0].text == ANSWER
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("chat", chats(tools=True), ids=lambda c: c["messages"][-1]["content"][:30])
 def test_golden_tools(client, model, chat, stream):
-    wanted = dict(model=model, max_tokens=200, temperature=0, tools=[tool_of(t) for t in chat["tools"]], **asked(chat))
+    wanted = dict(model=model, max_tokens=200, extra_body=GREEDY, tools=[tool_of(t) for t in chat["tools"]], **asked(chat))
     if stream:
         with client.messages.stream(**wanted) as events:
             answer = events.get_final_message()
@@ -84,7 +86,7 @@ def test_golden_tools(client, model, chat, stream):
 def test_forced_tools_and_their_results(client, model, choice):
     tools = [tool_of(schema_tool())]
     turns = [{"role": "user", "content": "Hello!"}]
-    common = dict(model=model, max_tokens=200, temperature=0, tools=tools)
+    common = dict(model=model, max_tokens=200, extra_body=GREEDY, tools=tools)
     answer = client.messages.create(messages=turns, tool_choice=choice, **common)
     (block,) = answer.content
     check_arguments(block.input)

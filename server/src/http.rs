@@ -33,7 +33,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        parse(&read(request.into_body()).await?).map(Body)
+        parse(&read_object(request.into_body()).await?).map(Body)
     }
 }
 
@@ -46,7 +46,7 @@ impl<S: Send + Sync, A: DeserializeOwned, B: DeserializeOwned> FromRequest<S> fo
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let bytes = read(request.into_body()).await?;
+        let bytes = read_object(request.into_body()).await?;
         Ok(Bodies(parse(&bytes)?, parse(&bytes)?))
     }
 }
@@ -79,6 +79,15 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     })?;
     reader.end().map_err(|e| ApiError::invalid(format!("the body is wrong: {e}")))?;
     Ok(value)
+}
+
+/// A body that may be an object. A list would be read as an object's fields in their order, without their names.
+async fn read_object(body: HttpBody) -> Result<Bytes, ApiError> {
+    let bytes = read(body).await?;
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::invalid("the body is wrong: invalid type: a list, expected an object"));
+    }
+    Ok(bytes)
 }
 
 async fn read(body: HttpBody) -> Result<Bytes, ApiError> {

@@ -3,22 +3,36 @@
 //! thread), `ollama` (an API's handlers).
 
 mod anthropic;
+mod embedding;
 mod error;
+mod hold;
 pub mod http;
 mod hub;
 pub mod job;
+mod llama;
 mod loaded;
+mod loading;
 mod mailbox;
+mod meters;
+mod metrics;
 mod ollama;
 mod openai;
+mod openapi;
+mod output;
+mod page;
 mod prompt;
 mod registry;
 mod responses;
 mod router;
 mod running;
+mod sequence;
 mod serve;
 mod shape;
 mod sse;
+mod timed;
+#[cfg(unix)]
+mod unix_socket;
+mod watch;
 mod worker;
 
 pub use error::{ApiError, Flavour, Kind};
@@ -29,4 +43,6 @@ pub use ollama::duration;
 pub use registry::{Entry, ListFolder, Place, Registry};
 pub use router::{Guard, router};
 pub use running::Running;
-pub use serve::{Limits, serve};
+pub use serve::{Limits, Listener, serve};
+#[cfg(unix)]
+pub use unix_socket::UnixSocket;

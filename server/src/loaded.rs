@@ -2,15 +2,19 @@
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use ir_engine::model::Model;
+use ir_engine::model::{Model, Pooling};
+use ir_engine::run::Stats;
+use ir_engine::text::constrain::Constrainer;
 
+use crate::error::ApiError;
 use crate::hub::Inner;
 use crate::job::{Capabilities, KeepAlive};
 use crate::mailbox::lock;
 use crate::prompt;
+use crate::registry::Place;
 use crate::worker::Shared;
 
 /// A loaded model.
@@ -18,6 +22,8 @@ use crate::worker::Shared;
 pub struct Loaded {
     /// The name it is listed by.
     pub name: String,
+    /// Where it comes from.
+    pub place: Place,
     /// What it can do.
     pub capabilities: Capabilities,
     /// Tokens of a sequence at most.
@@ -34,6 +40,8 @@ pub struct Loaded {
     pub(crate) model: Arc<Model>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) life: Mutex<Life>,
+    /// Made when a grammar is first asked for.
+    pub(crate) constrainer: OnceLock<Result<Constrainer, ApiError>>,
 }
 
 /// Who uses a model and how long it stays.
@@ -51,10 +59,21 @@ impl Loaded {
         &self.model
     }
 
+    /// Counts of its engine after the last step.
+    pub(crate) fn stats(&self) -> Stats {
+        *lock(&self.shared.stats)
+    }
+
     /// When it is unloaded if nobody asks it; `None`: when the memory is needed.
     pub fn expires_at(&self) -> Option<SystemTime> {
         let expires = lock(&self.life).expires?;
         Some(SystemTime::now() + expires.saturating_duration_since(Instant::now()))
+    }
+
+    /// What compiles grammars for this model. The first call takes a fraction of a second: not for async threads.
+    pub(crate) fn constrainer(&self) -> Result<&Constrainer, ApiError> {
+        let make = || Constrainer::new(self.model.tokenizer()).map_err(ApiError::from);
+        self.constrainer.get_or_init(make).as_ref().map_err(ApiError::clone)
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -65,12 +84,14 @@ impl Loaded {
 /// What a model can do.
 pub(crate) fn capabilities(model: &Model) -> Capabilities {
     let template = model.template();
+    // As Ollama has it: a file that says how to pool is of a model made to embed.
+    let pooling = model.spec().pooling;
     Capabilities {
-        completion: true,
+        completion: pooling == Pooling::None,
         tools: template.is_some_and(|t| t.supports_tools()) && prompt::tool_format(model).is_some(),
         thinking: template.is_some_and(|t| t.thinks()),
         insert: prompt::fill_tokens(model).is_some(),
-        embedding: false,
+        embedding: !matches!(pooling, Pooling::None | Pooling::Rank),
     }
 }
 

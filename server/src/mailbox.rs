@@ -17,6 +17,8 @@ pub(crate) const MAX_UNREAD: usize = 4 << 20;
 pub(crate) enum End {
     /// By itself.
     Done(Finish, Usage),
+    /// It was a text to embed.
+    Embedded(Vec<f32>, Usage),
     /// By an error.
     Failed(ApiError),
 }

@@ -10,6 +10,7 @@ use ir_engine::text::tools::{Piece, ToolFormat, ToolParser};
 use serde_json::Value as Json;
 
 use crate::error::ApiError;
+use crate::hold::Form;
 use crate::job::{Chat, Job, Part, Prompt, Think, ToolChoice};
 
 /// A prompt ready for the engine.
@@ -18,6 +19,8 @@ pub(crate) struct Prepared {
     pub(crate) ids: Vec<u32>,
     pub(crate) reader: Reader,
     pub(crate) dropped_messages: usize,
+    /// How a chat's answer is written.
+    pub(crate) form: Option<Form>,
 }
 
 /// Tells reasoning, text and calls apart in one completion.
@@ -25,6 +28,10 @@ pub(crate) struct Prepared {
 pub(crate) struct Reader {
     splitter: Option<ThinkSplitter>,
     tools: Option<ToolParser>,
+    /// One call is the most: the model's others are passed over.
+    one_call: bool,
+    /// The call that there was.
+    called: Option<usize>,
 }
 
 impl Reader {
@@ -46,7 +53,7 @@ impl Reader {
         }
         if let Some(tools) = &mut self.tools {
             let pieces = tools.finish();
-            pieces.into_iter().for_each(|p| add(p, parts));
+            pieces.into_iter().for_each(|p| self.add(p, parts));
         }
     }
 
@@ -65,25 +72,40 @@ impl Reader {
     fn answer(&mut self, text: &str, parts: &mut Vec<Part>) {
         match &mut self.tools {
             _ if text.is_empty() => {}
-            Some(tools) => tools.push(text).into_iter().for_each(|p| add(p, parts)),
+            Some(tools) => {
+                let pieces = tools.push(text);
+                pieces.into_iter().for_each(|p| self.add(p, parts));
+            }
             None => parts.push(Part::Text(text.to_owned())),
         }
     }
-}
 
-fn add(piece: Piece, parts: &mut Vec<Part>) {
-    let part = match piece {
-        Piece::Text(text) => Part::Text(text),
-        Piece::Thinking(text) => Part::Thinking(text),
-        Piece::CallStart { index, id, name } => Part::CallStart { index, id, name },
-        Piece::Arguments { index, fragment } => Part::CallArguments { index, fragment },
-        Piece::CallEnd { index, call } => Part::CallEnd { index, call },
-        Piece::CallBroken { index, text } => {
-            parts.push(Part::CallBroken { index });
-            Part::Text(text)
-        }
-    };
-    parts.push(part);
+    fn add(&mut self, piece: Piece, parts: &mut Vec<Part>) {
+        let one = self.called.filter(|_| self.one_call);
+        let further = |index: usize| one.is_some_and(|called| called != index);
+        let part = match piece {
+            Piece::CallStart { index, .. } | Piece::Arguments { index, .. } | Piece::CallEnd { index, .. }
+                if further(index) =>
+            {
+                return;
+            }
+            Piece::Text(text) => Part::Text(text),
+            Piece::Thinking(text) => Part::Thinking(text),
+            Piece::CallStart { index, id, name } => Part::CallStart { index, id, name },
+            Piece::Arguments { index, fragment } => Part::CallArguments { index, fragment },
+            Piece::CallEnd { index, call } => {
+                self.called.get_or_insert(index);
+                Part::CallEnd { index, call }
+            }
+            Piece::CallBroken { index, text } => {
+                if !further(index) {
+                    parts.push(Part::CallBroken { index });
+                }
+                Part::Text(text)
+            }
+        };
+        parts.push(part);
+    }
 }
 
 /// How a model writes tool calls.
@@ -97,7 +119,7 @@ pub(crate) fn tool_format(model: &Model) -> Option<ToolFormat> {
 /// # Errors
 /// A template that refuses the chat, a prompt that is empty or too long, what the model cannot do.
 pub(crate) fn prepare(model: &Model, job: &Job, context: usize, seed: u64) -> Result<Prepared, ApiError> {
-    let plain = |ids: Vec<u32>| Prepared { ids, reader: Reader::default(), dropped_messages: 0 };
+    let plain = |ids: Vec<u32>| Prepared { ids, reader: Reader::default(), dropped_messages: 0, form: None };
     let tokenizer = model.tokenizer();
     let prepared = match &job.prompt {
         Prompt::Text(text) => plain(prompt_ids(tokenizer, text)),
@@ -169,8 +191,11 @@ fn layout(
     let reader = Reader {
         splitter: template.think_tags().map(|tags| ThinkSplitter::new(tags, rendered.thinking)),
         tools: wanted.then(|| ToolParser::new(format.unwrap_or(ToolFormat::Hermes), &names, seed)),
+        one_call: !chat.parallel_calls,
+        called: None,
     };
-    Ok(Prepared { ids, reader, dropped_messages: dropped })
+    let form = Form { tags: template.think_tags(), thinking: rendered.thinking, tools: format };
+    Ok(Prepared { ids, reader, dropped_messages: dropped, form: Some(form) })
 }
 
 fn render(
@@ -230,4 +255,27 @@ fn fill(model: &Model, prefix: &str, suffix: &str) -> Result<Vec<u32>, ApiError>
     ids.extend(tokenizer.encode(suffix, false, false));
     ids.push(middle);
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_call_is_the_most_where_no_more_are_wanted() {
+        let text = "<tool_call>{\"name\": \"a\", \"arguments\": {}}</tool_call>";
+        let calls = |one_call: bool| {
+            let tools = Some(ToolParser::new(ToolFormat::Hermes, &["a"], 1));
+            let mut reader = Reader { tools, one_call, ..Reader::default() };
+            let mut parts = Vec::new();
+            reader.push(&text.repeat(3), &mut parts);
+            reader.finish(&mut parts);
+            let of = |index: usize| {
+                parts.iter().filter(|p| matches!(p, Part::CallEnd { index: i, .. } if *i == index)).count()
+            };
+            (of(0), of(1), of(2), parts.iter().any(|p| matches!(p, Part::Text(t) if t.contains("tool_call"))))
+        };
+        assert_eq!(calls(false), (1, 1, 1, false));
+        assert_eq!(calls(true), (1, 0, 0, false));
+    }
 }

@@ -2,6 +2,7 @@
 //! the key, origins of browsers.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -15,9 +16,9 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use crate::error::{ApiError, Flavour, Kind};
 use crate::http;
 use crate::hub::Hub;
-use crate::{anthropic, ollama, openai, responses};
+use crate::{anthropic, llama, metrics, ollama, openai, openapi, page, responses, watch};
 
-/// Who may ask.
+/// Who may ask, and what is shown to anyone.
 #[derive(Debug, Clone, Default)]
 pub struct Guard {
     /// Keys, one of which every request must bring as a bearer token or `x-api-key`; empty: none is needed.
@@ -26,6 +27,8 @@ pub struct Guard {
     pub origins: Vec<String>,
     /// Whether only `Host` headers of this machine and of private networks are served: against DNS rebinding.
     pub check_host: bool,
+    /// The browser page's folder, shown at `/ui` to anyone.
+    pub page: Option<PathBuf>,
 }
 
 /// The whole server as a service.
@@ -36,24 +39,30 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         .allow_origin(AllowOrigin::predicate(move |origin, _| allowed(origin)))
         .allow_methods(AllowMethods::list([Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT]))
         .allow_headers(AllowHeaders::mirror_request());
+    let page = guard.page.as_deref().map(page::routes).unwrap_or_default();
     Router::new()
+        .merge(page)
         .route("/", get(async || "Ollama is running (this one is ir)"))
         .route("/health", get(health))
         .route("/v1/health", get(health))
         .route("/api/health", get(health))
+        .route("/metrics", get(metrics::metrics))
         .merge(ollama::routes())
         .merge(openai::routes())
         .merge(responses::routes())
         .merge(anthropic::routes())
+        .merge(llama::routes())
+        .merge(openapi::routes())
         .fallback(async || ApiError::not_found("404 page not found"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::Method, "405 method not allowed"))
-        .with_state(hub)
+        .with_state(hub.clone())
         .layer(from_fn_with_state(guard, check))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(Kind::Internal, "the server failed within: its log says more").into_response()
         }))
         .layer(from_fn(render_errors))
         .layer(cors)
+        .layer(from_fn_with_state(hub, watch::watch))
 }
 
 async fn health() -> Response {
@@ -77,7 +86,8 @@ async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         return StatusCode::FORBIDDEN.into_response();
     }
     // Who watches whether the server lives needs no key.
-    let open = ["/", "/health", "/v1/health", "/api/health"].contains(&request.uri().path());
+    let path = request.uri().path();
+    let open = ["/", "/health", "/v1/health", "/api/health", "/ui"].contains(&path) || path.starts_with("/ui/");
     if !guard.keys.is_empty() && !open && !keyed(headers, &guard.keys) {
         return ApiError::new(Kind::Unauthorized, "this server wants a key: send it as a bearer token").into_response();
     }

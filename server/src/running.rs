@@ -8,9 +8,11 @@ use ir_engine::run::Finish;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::error::{ApiError, Kind};
+use crate::hub::{self, Phase};
 use crate::job::{Answer, Collector, Delta, Done, Event, Output, Part, Reason, Usage};
 use crate::loaded::{Lease, Loaded};
 use crate::mailbox::{End, Letters, Mailbox};
+use crate::meters;
 use crate::prompt::Reader;
 
 /// A job under way.
@@ -23,9 +25,11 @@ pub struct Running {
     pub(crate) choices: Vec<Choice>,
     pub(crate) prompt: Vec<u32>,
     pub(crate) started: Instant,
+    /// From the start until the engine had it.
+    pub(crate) submitted: Duration,
     pub(crate) deadline: Option<Instant>,
     pub(crate) dropped_messages: usize,
-    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) ready: VecDeque<Output>,
     /// Places in the queue, given back with this.
     pub(crate) _permit: OwnedSemaphorePermit,
@@ -67,24 +71,12 @@ impl Running {
             let place = self.choices.iter().position(|c| !c.ended)?;
             let mailbox = Arc::clone(&self.mailbox);
             let deadline = self.deadline;
-            let late = async {
-                match deadline {
-                    Some(at) => tokio::time::sleep_until(at.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            let mut stop = self.stop.clone();
-            let stopped = async move {
-                // Where the hub is gone, so is the engine: that too is a shutdown.
-                let _ = stop.wait_for(|stop| *stop).await;
-            };
+            // What ends a job comes first: a mailbox that is never empty must not keep it from ending.
             tokio::select! {
                 biased;
+                () = hub::ending(&mut self.phase) => self.fail(place, hub::shutting_down()),
+                () = hub::at(deadline) => self.fail(place, hub::late()),
                 (choice, letters) = mailbox.take() => self.read(choice, letters),
-                () = late => self.fail(place, ApiError::new(Kind::Deadline, "the request took longer than its deadline")),
-                () = stopped => {
-                    self.fail(place, ApiError::new(Kind::Unavailable, "the server is shutting down"));
-                }
             }
         }
     }
@@ -107,6 +99,7 @@ impl Running {
     }
 
     fn fail(&mut self, choice: usize, error: ApiError) {
+        self.choices.iter().filter(|c| !c.ended).for_each(|_| self.lease.shared.meters.end(meters::End::Failed));
         self.choices.iter_mut().for_each(|c| c.ended = true);
         self.mailbox.leave();
         self.ready.push_back(Output { choice, event: Event::Failed(error) });
@@ -133,7 +126,8 @@ impl Running {
         match letters.end {
             Some(End::Done(finish, usage)) => self.done(choice, finish, usage),
             Some(End::Failed(error)) => self.fail(choice, error),
-            None => {}
+            // Completions are no texts to embed.
+            Some(End::Embedded(..)) | None => {}
         }
     }
 
@@ -164,12 +158,14 @@ impl Running {
             generation: seconds(usage.generation),
             dropped_messages: self.dropped_messages,
         };
+        self.lease.shared.meters.done(reason, &usage, self.submitted);
         self.ready.push_back(Output { choice, event: Event::Done(Done { reason, usage, tokens }) });
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.choices.iter().filter(|c| !c.ended).for_each(|_| self.lease.shared.meters.end(meters::End::Cancelled));
         self.mailbox.leave();
     }
 }

@@ -108,7 +108,8 @@ pub(crate) fn cannot(name: &str, what: &str) -> ApiError {
 pub(crate) fn check_chat(model: &Loaded, job: &Job) -> Result<(), ApiError> {
     let name = &job.model.name;
     if let Prompt::Chat(chat) | Prompt::Continue { chat, .. } = &job.prompt {
-        if model.model().template().is_none() && chat.template.is_none() {
+        let template = model.model().template().is_some() || chat.template.is_some();
+        if !template || !model.capabilities.completion {
             return Err(cannot(name, "chat"));
         }
         if !chat.tools.is_empty() && !model.capabilities.tools {

@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ir_engine::error::Error;
-use ir_engine::run::{Engine, Event, Request, SeqId, Stats, wait};
+use ir_engine::run::{EmbedRequest, Engine, Event, Request, SeqId, Stats, wait};
 use tokio::sync::oneshot;
 
 use crate::error::{ApiError, Kind};
 use crate::mailbox::{End, Mailbox, lock};
+use crate::meters::Meters;
 
 /// What an engine's owner and its observers share.
 #[derive(Debug, Default)]
@@ -22,11 +23,19 @@ pub(crate) struct Shared {
     pub(crate) stats: Mutex<Stats>,
     /// The engine failed in a way that only loading anew helps.
     pub(crate) broken: AtomicBool,
+    /// The model's.
+    pub(crate) meters: Arc<Meters>,
 }
 
-/// A completion of a request.
+/// What a sequence is for.
+pub(crate) enum Work {
+    Generate(Box<Request>),
+    Embed(EmbedRequest),
+}
+
+/// A sequence of a request: a completion, or a text to embed.
 pub(crate) struct Submission {
-    pub(crate) request: Request,
+    pub(crate) work: Work,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) place: usize,
 }
@@ -37,7 +46,7 @@ pub(crate) enum Command {
     Host { id: u64, engine: Box<Engine>, shared: Arc<Shared> },
     /// Drops an engine.
     Drop { id: u64 },
-    /// Queues completions of one request; says whether the engine takes them, all or none.
+    /// Queues sequences of one request; says whether the engine takes them, all or none.
     Submit { id: u64, all: Vec<Submission>, reply: oneshot::Sender<Result<(), ApiError>> },
 }
 
@@ -106,8 +115,12 @@ fn obey(hosted: &mut HashMap<u64, Hosted>, command: Command, clock: &dyn Fn() ->
 impl Hosted {
     fn submit(&mut self, all: Vec<Submission>, now: f64) -> Result<(), ApiError> {
         let mut added = Vec::new();
-        for Submission { request, mailbox, place } in all {
-            match self.engine.add(request, now) {
+        for Submission { work, mailbox, place } in all {
+            let seq = match work {
+                Work::Generate(request) => self.engine.add(*request, now),
+                Work::Embed(request) => self.engine.embed(request, now),
+            };
+            match seq {
                 Ok(seq) => {
                     self.seqs.insert(seq, (mailbox, place));
                     added.push(seq);
@@ -134,6 +147,7 @@ impl Hosted {
         if self.engine.is_idle() {
             return;
         }
+        let preempted = self.engine.stats().preemptions;
         // A panic in a step costs this engine, not the server.
         let step = std::panic::catch_unwind(AssertUnwindSafe(|| wait(self.engine.step(clock))));
         match step {
@@ -141,7 +155,11 @@ impl Hosted {
             Ok(Err(error)) => self.break_down(&error, clock()),
             Err(_) => self.break_down(&Error::Device("a step panicked: this is a fault of ir".into()), clock()),
         }
-        *lock(&self.shared.stats) = self.engine.stats();
+        let (stats, meters) = (self.engine.stats(), &self.shared.meters);
+        meters.steps.add(1);
+        meters.step_sequences.add(stats.running as u64);
+        meters.preemptions.add(stats.preemptions.saturating_sub(preempted));
+        *lock(&self.shared.stats) = stats;
     }
 
     fn deliver(&mut self, event: Event, now: f64) {
@@ -149,6 +167,7 @@ impl Hosted {
         let Some((mailbox, place)) = self.seqs.get(&seq) else { return };
         match event {
             Event::Token { id, text, logprobs, .. } => {
+                self.shared.meters.generated_tokens.add(1);
                 if !mailbox.token(*place, id, &text, logprobs) {
                     self.seqs.remove(&seq);
                     self.engine.cancel(seq, now);
@@ -158,8 +177,10 @@ impl Hosted {
                 mailbox.end(*place, End::Done(reason, usage));
                 self.seqs.remove(&seq);
             }
-            // Nothing here asks for one.
-            Event::Embedding { .. } => {}
+            Event::Embedding { values, usage, .. } => {
+                mailbox.end(*place, End::Embedded(values, usage));
+                self.seqs.remove(&seq);
+            }
             Event::Error { error, .. } => {
                 mailbox.end(*place, End::Failed(error.into()));
                 self.seqs.remove(&seq);

@@ -41,6 +41,10 @@ pub struct Request {
     /// until then anything may come, the end included. `None`: at once.
     #[cfg(feature = "constrain")]
     pub constrain_after: Option<String>,
+    /// What opens that which `constrain_after` closes (`<think>`), for models that choose whether to reason: it may come
+    /// first beside what the constraint allows, and where another token does, the constraint holds from there.
+    #[cfg(feature = "constrain")]
+    pub constrain_opener: Option<u32>,
 }
 
 /// One text to make an embedding of.
@@ -218,6 +222,10 @@ impl Request {
         #[cfg(feature = "constrain")]
         if self.constrain_after.as_ref().is_some_and(|text| text.is_empty() || text.len() > len) {
             return Err(Error::request(format!("the text that a constraint begins after has 1 to {len} bytes")));
+        }
+        #[cfg(feature = "constrain")]
+        if let Some(id) = self.constrain_opener.filter(|id| *id as usize >= n_vocab) {
+            return Err(Error::request(format!("constrain_opener is token id {id} of a vocabulary of {n_vocab}")));
         }
         self.sampling.check(n_vocab)
     }

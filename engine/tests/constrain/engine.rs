@@ -206,3 +206,28 @@ fn a_constraint_begins_behind_a_text() {
     assert!(free.starts_with(bench.run(&[Request { max_tokens: Some(30), ..never }], None)[0].text.trim_end()));
     assert!(bench.engine.add(Request { constrain_after: Some(String::new()), ..request }, 0.0).is_err());
 }
+
+#[test]
+fn a_model_may_choose_what_the_constraint_waits_for() {
+    let mut bench = Bench::new(EngineOptions::default());
+    let digits = Grammar::Regex("[0-9]{4}".into());
+    let opener = bench.prompt("fox").pop().unwrap();
+    let base = bench.request(&digits, Sampling::greedy());
+    let request = Request { constrain_after: Some(".".into()), constrain_opener: Some(opener), ..base };
+    let is_digits = |text: &str| text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
+    // The opener is not what the model would say first, and then digits come at once.
+    let at_once = bench.run(std::slice::from_ref(&request), None).remove(0);
+    assert!(is_digits(&at_once.text) && at_once.reason == Some(Finish::Stop), "{at_once:?}");
+    // With a bias it is: what follows is free until the full stop, and digits behind it.
+    let sampling = Sampling { logit_bias: vec![(opener, 80.0)], ..Sampling::greedy() };
+    let mut opened = bench.run(&[Request { sampling: sampling.clone(), max_tokens: Some(1), ..request.clone() }], None);
+    assert_eq!(opened.remove(0).tokens, [opener]);
+    let once = Request { stop: vec![".".into()], constraint: None, ..request.clone() };
+    let with = |r: &Request| Request { prompt: [r.prompt.clone(), vec![opener]].concat(), ..r.clone() };
+    let free = bench.run(&[Request { constrain_opener: None, ..with(&once) }], None).remove(0);
+    let held = bench.run(&[Request { constrain_opener: None, ..with(&request) }], None).remove(0);
+    let (before, after) = held.text.split_once('.').unwrap();
+    assert_eq!((before, is_digits(after.trim())), (free.text.as_str(), true), "{held:?}");
+    let refused = Request { constrain_opener: Some(u32::MAX), ..request };
+    assert!(bench.engine.add(refused, 0.0).is_err());
+}

@@ -3,6 +3,7 @@
 mod answer;
 mod request;
 mod teller;
+mod turns;
 
 use axum::Router;
 use axum::extract::State;
@@ -24,17 +25,16 @@ use teller::Teller;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Hub> {
-    Router::new().route("/v1/messages", post(create)).route("/v1/messages/count_tokens", post(count_tokens))
+    Router::new().route("/v1/messages", post(create_message)).route("/v1/messages/count_tokens", post(count_tokens))
 }
 
 /// The addresses, described.
 #[derive(Debug, OpenApi)]
-#[openapi(paths(create, count_tokens))]
+#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError, AnthropicErrorDetail)))]
 pub(crate) struct Api;
 
 /// What went wrong, as Anthropic's clients read it.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "describes what ApiError::body writes")]
 pub(crate) struct AnthropicError {
     /// `error`.
     #[serde(rename = "type")]
@@ -44,7 +44,6 @@ pub(crate) struct AnthropicError {
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "describes what ApiError::body writes")]
 pub(crate) struct AnthropicErrorDetail {
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
@@ -103,7 +102,7 @@ pub(crate) struct TokenCount {
         AnthropicErrors,
     )
 )]
-pub(crate) async fn create(
+pub(crate) async fn create_message(
     State(hub): State<Hub>,
     client: Client,
     Body(request): Body<MessagesRequest>,

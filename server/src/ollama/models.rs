@@ -12,6 +12,7 @@ use ir_engine::file::ModelFile;
 use ir_engine::meta::{Kind as ValueKind, Value};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
+use utoipa::ToSchema;
 
 use super::answer::timestamp;
 use crate::error::ApiError;
@@ -23,28 +24,32 @@ use crate::registry::{Entry, Place};
 /// Elements of an array that `/api/show` repeats where not asked for all.
 const SHOWN: usize = 5;
 
+/// Says the version
+#[utoipa::path(get, path = "/api/version", responses((status = 200, description = "The version", body = Object)))]
 pub(super) async fn version() -> Response {
     http::json(&json!({"version": env!("CARGO_PKG_VERSION")}))
 }
 
+/// Lists the models that are known
+#[utoipa::path(get, path = "/api/tags", responses((status = 200, description = "The models", body = Object)))]
 pub(super) async fn tags(State(hub): State<Hub>) -> Result<Response, ApiError> {
     let entries = hub.registry().list();
     let models = blocking(move || entries.iter().filter_map(described).collect::<Vec<Json>>()).await?;
     Ok(http::json(&json!({"models": models})))
 }
 
+/// Lists the models that are loaded
+#[utoipa::path(get, path = "/api/ps", responses((status = 200, description = "The models", body = Object)))]
 pub(super) async fn ps(State(hub): State<Hub>) -> Response {
     let far = SystemTime::now() + Duration::from_secs(100 * 365 * 86_400);
     let mut loaded = hub.loaded();
     loaded.sort_by_key(|l| std::cmp::Reverse(l.expires_at().unwrap_or(far)));
     let models = loaded.iter().map(|l| {
-        let entry = hub.registry().list().into_iter().find(|e| e.name == l.name);
-        let place = entry.map_or(Place::Builtin, |e| e.place);
         json!({
             "name": l.name,
             "model": l.name,
             "size": l.size,
-            "digest": digest(&place),
+            "digest": digest(&l.place),
             "details": details(l.model().file()),
             "expires_at": timestamp(l.expires_at().unwrap_or(far)),
             "size_vram": if l.on_gpu { l.size } else { 0 },
@@ -56,20 +61,29 @@ pub(super) async fn ps(State(hub): State<Hub>) -> Response {
 }
 
 /// `POST /api/show`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct ShowRequest {
-    model: String,
-    name: String,
-    verbose: bool,
+    /// The model's name.
+    model: Option<String>,
+    /// The same, as older clients write it.
+    name: Option<String>,
+    /// Whether long arrays and the tensors are shown too.
+    verbose: Option<bool>,
 }
 
+/// Shows what is known of a model
+#[utoipa::path(post, path = "/api/show", request_body = ShowRequest, responses(
+    (status = 200, description = "The model", body = Object),
+    (status = 400),
+    (status = 404),
+    (status = 503)))]
 pub(super) async fn show(
     State(hub): State<Hub>,
     client: Client,
     Body(request): Body<ShowRequest>,
 ) -> Result<Response, ApiError> {
-    let name = if request.model.is_empty() { request.name } else { request.model };
+    let name = request.model.filter(|m| !m.is_empty()).or(request.name).unwrap_or_default();
+    let verbose = request.verbose.unwrap_or(false);
     if name.is_empty() {
         return Err(ApiError::invalid("model is required"));
     }
@@ -77,7 +91,7 @@ pub(super) async fn show(
     let entry = hub.registry().find(&wanted)?;
     // What a model can do is found by opening it: it is about to be used anyway.
     let capabilities = hub.open(&wanted).await?.capabilities.names();
-    let shown = blocking(move || shown(&entry, request.verbose, &capabilities)).await?;
+    let shown = blocking(move || shown(&entry, verbose, &capabilities)).await?;
     Ok(http::json(&shown?))
 }
 

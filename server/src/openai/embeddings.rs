@@ -12,10 +12,7 @@ use super::fields::{OneText, Texts};
 use crate::error::ApiError;
 use crate::http::{self, Body, Client};
 use crate::hub::Hub;
-use crate::job::{EmbedInput, EmbedJob, Embedded, ModelRef};
-
-/// Texts of a request, at most.
-const MAX_INPUTS: usize = 2048;
+use crate::job::{EmbedInput, EmbedJob, Embedded, MAX_INPUTS, ModelRef};
 
 /// What to embed.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -137,6 +134,7 @@ impl Embeddings {
 #[utoipa::path(
     post,
     path = "/v1/embeddings",
+    operation_id = "create_embeddings",
     tag = "OpenAI",
     request_body = EmbeddingsRequest,
     responses((status = 200, description = "An embedding for each text", body = Embeddings), OpenAiErrors)

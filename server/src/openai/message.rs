@@ -196,7 +196,11 @@ mod tests {
             (json!([{"role": "user", "content": [image]}]), "messages[0].content[0]", "does not support vision"),
             (json!([{"role": "poet", "content": "x"}]), "[0].role", "unknown variant `poet`"),
             (json!([{"role": "user", "content": 5}]), "[0].content", "a string or a list"),
-            (json!([{"role": "user", "content": [{"type": "smell"}]}]), "[0].content[0]", "unknown variant `smell`"),
+            (
+                json!([{"role": "user", "content": [{"type": "smell"}]}]),
+                "[0].content[0].type",
+                "unknown variant `smell`",
+            ),
         ] {
             let error = read(all.clone()).unwrap_err();
             assert!(error.message.contains(part), "{all}: {error}");

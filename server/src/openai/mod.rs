@@ -33,25 +33,20 @@ pub(crate) fn routes() -> Router<Hub> {
 
 /// The addresses, described.
 #[derive(Debug, OpenApi)]
-#[openapi(paths(
-    chat::chat_completions,
-    completions::completions,
-    embeddings::embeddings,
-    models::models,
-    models::model
-))]
+#[openapi(
+    paths(chat::chat_completions, completions::completions, embeddings::embeddings, models::models, models::model),
+    components(schemas(OpenAiError, OpenAiErrorDetail))
+)]
 pub(crate) struct Api;
 
 /// What went wrong, as OpenAI's clients read it.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "describes what ApiError::body writes")]
 pub(crate) struct OpenAiError {
     error: OpenAiErrorDetail,
 }
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
-#[expect(dead_code, reason = "describes what ApiError::body writes")]
 pub(crate) struct OpenAiErrorDetail {
     /// One sentence that says what to do.
     message: String,

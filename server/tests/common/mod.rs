@@ -1,5 +1,8 @@
 //! What the server's tests share: a router over ir-tiny in this process, and requests to it.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +38,7 @@ pub(crate) fn hub(queue: usize, parallel: usize) -> Hub {
         max_models: 0,
         memory: 1 << 30,
         deadline: None,
+        log_prompts: false,
     })
     .unwrap()
 }
