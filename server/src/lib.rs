@@ -2,6 +2,7 @@
 //! Reading order: `job` (what is asked and what comes back), `hub` (where requests meet engines), `worker` (the engine's
 //! thread), `ollama` (an API's handlers).
 
+mod anthropic;
 mod embedding;
 mod error;
 mod hold;
@@ -15,15 +16,19 @@ mod mailbox;
 mod meters;
 mod metrics;
 mod ollama;
+mod openai;
 mod openapi;
 mod output;
 mod page;
 mod prompt;
 mod registry;
+mod responses;
 mod router;
 mod running;
 mod sequence;
 mod serve;
+mod shape;
+mod sse;
 mod timed;
 #[cfg(unix)]
 mod unix_socket;

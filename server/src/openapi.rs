@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use utoipa::OpenApi;
 
 use crate::hub::Hub;
-use crate::{llama, ollama, router};
+use crate::{anthropic, llama, ollama, openai, responses, router};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -25,7 +25,15 @@ struct Frame;
 /// The whole document.
 pub(crate) fn document() -> utoipa::openapi::OpenApi {
     let mut all = Frame::openapi();
-    for part in [router::Api::openapi(), ollama::Api::openapi(), llama::Api::openapi()] {
+    let parts = [
+        router::Api::openapi(),
+        ollama::Api::openapi(),
+        openai::Api::openapi(),
+        responses::Api::openapi(),
+        anthropic::Api::openapi(),
+        llama::Api::openapi(),
+    ];
+    for part in parts {
         all.merge(part);
     }
     all
@@ -35,7 +43,7 @@ static JSON: LazyLock<Json> = LazyLock::new(|| serde_json::to_value(document()).
 static PAGE: LazyLock<String> = LazyLock::new(|| page(&JSON));
 
 pub(crate) fn routes() -> Router<Hub> {
-    Router::new().route("/openapi.json", get(async || crate::http::json(&JSON))).route("/docs", get(docs))
+    Router::new().route("/openapi.json", get(async || crate::http::json(&*JSON))).route("/docs", get(docs))
 }
 
 async fn docs() -> Response {

@@ -28,6 +28,10 @@ pub(crate) struct Prepared {
 pub(crate) struct Reader {
     splitter: Option<ThinkSplitter>,
     tools: Option<ToolParser>,
+    /// One call is the most: the model's others are passed over.
+    one_call: bool,
+    /// The call that there was.
+    called: Option<usize>,
 }
 
 impl Reader {
@@ -49,7 +53,7 @@ impl Reader {
         }
         if let Some(tools) = &mut self.tools {
             let pieces = tools.finish();
-            pieces.into_iter().for_each(|p| add(p, parts));
+            pieces.into_iter().for_each(|p| self.add(p, parts));
         }
     }
 
@@ -68,25 +72,40 @@ impl Reader {
     fn answer(&mut self, text: &str, parts: &mut Vec<Part>) {
         match &mut self.tools {
             _ if text.is_empty() => {}
-            Some(tools) => tools.push(text).into_iter().for_each(|p| add(p, parts)),
+            Some(tools) => {
+                let pieces = tools.push(text);
+                pieces.into_iter().for_each(|p| self.add(p, parts));
+            }
             None => parts.push(Part::Text(text.to_owned())),
         }
     }
-}
 
-fn add(piece: Piece, parts: &mut Vec<Part>) {
-    let part = match piece {
-        Piece::Text(text) => Part::Text(text),
-        Piece::Thinking(text) => Part::Thinking(text),
-        Piece::CallStart { index, id, name } => Part::CallStart { index, id, name },
-        Piece::Arguments { index, fragment } => Part::CallArguments { index, fragment },
-        Piece::CallEnd { index, call } => Part::CallEnd { index, call },
-        Piece::CallBroken { index, text } => {
-            parts.push(Part::CallBroken { index });
-            Part::Text(text)
-        }
-    };
-    parts.push(part);
+    fn add(&mut self, piece: Piece, parts: &mut Vec<Part>) {
+        let one = self.called.filter(|_| self.one_call);
+        let further = |index: usize| one.is_some_and(|called| called != index);
+        let part = match piece {
+            Piece::CallStart { index, .. } | Piece::Arguments { index, .. } | Piece::CallEnd { index, .. }
+                if further(index) =>
+            {
+                return;
+            }
+            Piece::Text(text) => Part::Text(text),
+            Piece::Thinking(text) => Part::Thinking(text),
+            Piece::CallStart { index, id, name } => Part::CallStart { index, id, name },
+            Piece::Arguments { index, fragment } => Part::CallArguments { index, fragment },
+            Piece::CallEnd { index, call } => {
+                self.called.get_or_insert(index);
+                Part::CallEnd { index, call }
+            }
+            Piece::CallBroken { index, text } => {
+                if !further(index) {
+                    parts.push(Part::CallBroken { index });
+                }
+                Part::Text(text)
+            }
+        };
+        parts.push(part);
+    }
 }
 
 /// How a model writes tool calls.
@@ -142,9 +161,7 @@ fn layout(
             own = ChatTemplate::new(text, None)?;
             &own
         }
-        None => model
-            .template()
-            .ok_or_else(|| ApiError::invalid("this model has no chat template: ask /api/generate with raw"))?,
+        None => model.template().ok_or_else(no_template)?,
     };
     let tools: &[Json] = if chat.tool_choice == ToolChoice::None { &[] } else { &chat.tools };
     let mut chat = chat.clone();
@@ -172,9 +189,25 @@ fn layout(
     let reader = Reader {
         splitter: template.think_tags().map(|tags| ThinkSplitter::new(tags, rendered.thinking)),
         tools: wanted.then(|| ToolParser::new(format.unwrap_or(ToolFormat::Hermes), &names, seed)),
+        one_call: !chat.parallel_calls,
+        called: None,
     };
     let form = Form { tags: template.think_tags(), thinking: rendered.thinking, tools: format };
     Ok(Prepared { ids, reader, dropped_messages: dropped, form: Some(form) })
+}
+
+/// A chat as the model's template lays it out.
+///
+/// # Errors
+/// A model without a template, or one whose template refuses the chat.
+pub(crate) fn rendered(model: &Model, chat: &Chat) -> Result<String, ApiError> {
+    let template = model.template().ok_or_else(no_template)?;
+    let rendered = render(model, template, chat, &chat.tools, &Think::Default)?;
+    Ok(format!("{}{}", rendered.text, chat.prefill.as_deref().unwrap_or("")))
+}
+
+fn no_template() -> ApiError {
+    ApiError::invalid("this model has no chat template: ask /api/generate with raw")
 }
 
 fn render(
@@ -234,4 +267,27 @@ fn fill(model: &Model, prefix: &str, suffix: &str) -> Result<Vec<u32>, ApiError>
     ids.extend(tokenizer.encode(suffix, false, false));
     ids.push(middle);
     Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_call_is_the_most_where_no_more_are_wanted() {
+        let text = "<tool_call>{\"name\": \"a\", \"arguments\": {}}</tool_call>";
+        let calls = |one_call: bool| {
+            let tools = Some(ToolParser::new(ToolFormat::Hermes, &["a"], 1));
+            let mut reader = Reader { tools, one_call, ..Reader::default() };
+            let mut parts = Vec::new();
+            reader.push(&text.repeat(3), &mut parts);
+            reader.finish(&mut parts);
+            let of = |index: usize| {
+                parts.iter().filter(|p| matches!(p, Part::CallEnd { index: i, .. } if *i == index)).count()
+            };
+            (of(0), of(1), of(2), parts.iter().any(|p| matches!(p, Part::Text(t) if t.contains("tool_call"))))
+        };
+        assert_eq!(calls(false), (1, 1, 1, false));
+        assert_eq!(calls(true), (1, 0, 0, false));
+    }
 }

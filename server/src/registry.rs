@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use ir_engine::builtin;
 
@@ -16,6 +17,16 @@ pub enum Place {
     Builtin,
     /// A file (of a split set: the first part).
     File(PathBuf),
+}
+
+impl Place {
+    /// When the file was written; 1970 where that is not known.
+    pub(crate) fn modified(&self) -> SystemTime {
+        match self {
+            Place::Builtin => UNIX_EPOCH,
+            Place::File(path) => std::fs::metadata(path).and_then(|m| m.modified()).unwrap_or(UNIX_EPOCH),
+        }
+    }
 }
 
 /// A known model.

@@ -17,7 +17,7 @@ use utoipa::OpenApi;
 use crate::error::{ApiError, Flavour, Kind};
 use crate::http;
 use crate::hub::Hub;
-use crate::{llama, metrics, ollama, openapi, page, watch};
+use crate::{anthropic, llama, metrics, ollama, openai, openapi, page, responses, watch};
 
 /// Who may ask, and what is shown to anyone.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +49,9 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         .route("/api/health", get(api_health))
         .route("/metrics", get(metrics_page))
         .merge(ollama::routes())
+        .merge(openai::routes())
+        .merge(responses::routes())
+        .merge(anthropic::routes())
         .merge(llama::routes())
         .merge(openapi::routes())
         .fallback(async || ApiError::not_found("404 page not found"))

@@ -57,6 +57,11 @@ impl Running {
         &self.lease
     }
 
+    /// Tokens of the prompt.
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        self.prompt.len()
+    }
+
     /// What happens next; `None` when every completion has ended.
     pub async fn next(&mut self) -> Option<Output> {
         loop {

@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::response::Response;
 use futures_util::stream::unfold;
-use ir_engine::run::{Logprob, Logprobs};
 use ir_engine::text::chat::ToolCall;
 use serde_json::{Map, Value as Json, json};
 
@@ -12,6 +11,7 @@ use crate::error::{ApiError, Flavour};
 use crate::http;
 use crate::job::{Answer, Delta, Done, Event, Part, Reason};
 use crate::running::Running;
+use crate::shape::token_logprobs;
 
 /// Whose form an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ fn whole(answer: &Answer, model: &str, shape: Shape) -> Json {
     let content = Content { text: answer.text.clone(), thinking: answer.thinking.clone(), calls };
     let mut line = last(content, &answer.done, model, shape);
     if !answer.logprobs.is_empty() {
-        line["logprobs"] = logprobs(&answer.logprobs);
+        line["logprobs"] = json!(token_logprobs(&answer.logprobs));
     }
     line
 }
@@ -90,7 +90,7 @@ fn chunk(delta: Delta, model: &str, shape: Shape) -> Option<Json> {
     }
     let mut record = record(content, model, shape, false);
     if !delta.logprobs.is_empty() {
-        record.insert("logprobs".into(), logprobs(&delta.logprobs));
+        record.insert("logprobs".into(), json!(token_logprobs(&delta.logprobs)));
     }
     Some(Json::Object(record))
 }
@@ -148,24 +148,6 @@ fn record(content: Content, model: &str, shape: Shape, done: bool) -> Map<String
 
 fn call(index: usize, call: &ToolCall) -> Json {
     json!({"id": call.id, "function": {"index": index, "name": call.name, "arguments": call.arguments}})
-}
-
-fn logprobs(all: &[Logprobs]) -> Json {
-    let one = |l: &Logprob| {
-        let token = String::from_utf8_lossy(&l.bytes).into_owned();
-        json!({"token": token, "logprob": finite(l.logprob), "bytes": l.bytes})
-    };
-    let entry = |l: &Logprobs| {
-        let mut entry = one(&l.chosen);
-        entry["top_logprobs"] = l.top.iter().map(one).collect();
-        entry
-    };
-    all.iter().map(entry).collect()
-}
-
-/// JSON has no infinities: what cannot happen gets the least number that clients expect.
-fn finite(logprob: f32) -> f32 {
-    if logprob.is_finite() { logprob } else { -9999.0 }
 }
 
 /// RFC 3339 in UTC with nanoseconds.

@@ -3,7 +3,7 @@
 mod answer;
 mod embed;
 mod models;
-mod options;
+pub(crate) mod options;
 
 use axum::Router;
 use axum::extract::State;
@@ -18,8 +18,9 @@ use utoipa::{OpenApi, ToSchema};
 use crate::error::{ApiError, Kind};
 use crate::http::{Body, Client};
 use crate::hub::Hub;
-use crate::job::{Chat, Grammar, Job, KeepAlive, ModelRef, Prompt, Think};
+use crate::job::{Chat, Grammar, Job, KeepAlive, ModelRef, Prompt};
 use crate::loaded::Lease;
+use crate::shape::{cannot, chat_of, check_chat};
 use answer::{Shape, respond};
 pub use options::duration;
 
@@ -240,7 +241,6 @@ async fn generate(
     if !lease.capabilities.completion {
         return Err(cannot(&model, "generate"));
     }
-    check_thinking(&lease, &job)?;
     job.prompt = if !suffix.is_empty() {
         if !lease.capabilities.insert {
             return Err(cannot(&model, "insert"));
@@ -251,6 +251,7 @@ async fn generate(
     } else {
         one_turn(&lease, prompt, system, template, context, truncate)
     };
+    check_chat(&lease, &job)?;
     let running = hub.run(job).await?;
     respond(running, model, Shape::Generate { raw }, stream).await
 }
@@ -298,21 +299,11 @@ async fn chat(State(hub): State<Hub>, client: Client, Body(request): Body<ChatRe
         return load_or_unload(&hub, &job.model, Shape::Chat).await;
     }
     let tools = request.tools.unwrap_or_default();
-    let lease = hub.open(&job.model).await?;
-    if lease.model().template().is_none() || !lease.capabilities.completion {
-        return Err(cannot(&name, "chat"));
-    }
-    if !tools.is_empty() && !lease.capabilities.tools {
-        return Err(cannot(&name, "tools"));
-    }
-    check_thinking(&lease, &job)?;
-    let mut messages: Vec<Message> = turns.into_iter().map(ChatMessage::into_message).collect();
-    // A last turn of the assistant is the beginning of the answer.
-    let open = messages.last().is_some_and(|m| m.role == "assistant" && m.tool_calls.is_empty()) && messages.len() > 1;
-    let prefill = if open { messages.pop().and_then(|m| m.content) } else { None };
+    let messages = turns.into_iter().map(ChatMessage::into_message).collect();
     let truncate = request.common.truncate.unwrap_or(true);
-    let chat = Chat { messages, tools, prefill, truncate, parallel_calls: true, ..Chat::default() };
-    job.prompt = Prompt::Chat(Box::new(chat));
+    job.prompt = Prompt::Chat(Box::new(Chat { tools, truncate, ..chat_of(messages) }));
+    let lease = hub.open(&job.model).await?;
+    check_chat(&lease, &job)?;
     let stream = request.common.streams();
     let running = hub.run(job).await?;
     respond(running, name, Shape::Chat, stream).await
@@ -343,15 +334,6 @@ async fn load_or_unload(hub: &Hub, model: &ModelRef, shape: Shape) -> Result<Res
     Ok(answer::loaded(&model.name, shape, if unload { "unload" } else { "load" }))
 }
 
-fn check_thinking(lease: &Lease, job: &Job) -> Result<(), ApiError> {
-    let asked = matches!(job.think, Think::On | Think::Effort(_));
-    if asked && !lease.capabilities.thinking { Err(cannot(&job.model.name, "thinking")) } else { Ok(()) }
-}
-
 fn refuse_images(name: &str, images: Option<&[String]>) -> Result<(), ApiError> {
     if images.is_some_and(|i| !i.is_empty()) { Err(cannot(name, "vision")) } else { Ok(()) }
-}
-
-fn cannot(name: &str, what: &str) -> ApiError {
-    ApiError::invalid(format!("{:?} does not support {what}", crate::error::cut(name, 200)))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -119,7 +119,7 @@ fn shown(entry: &Entry, verbose: bool, capabilities: &[&str]) -> Result<Json, Ap
         "model_info": info,
         "tensors": tensors,
         "capabilities": capabilities,
-        "modified_at": timestamp(modified(&entry.place)),
+        "modified_at": timestamp(entry.place.modified()),
     }))
 }
 
@@ -145,7 +145,7 @@ fn described(entry: &Entry) -> Option<Json> {
     Some(json!({
         "name": entry.name,
         "model": entry.name,
-        "modified_at": timestamp(modified(&entry.place)),
+        "modified_at": timestamp(entry.place.modified()),
         "size": file.byte_len(),
         "digest": digest(&entry.place),
         "details": details(&file),
@@ -191,13 +191,6 @@ fn open(place: &Place) -> Result<ModelFile, ApiError> {
     })
 }
 
-fn modified(place: &Place) -> SystemTime {
-    match place {
-        Place::Builtin => UNIX_EPOCH,
-        Place::File(path) => std::fs::metadata(path).and_then(|m| m.modified()).unwrap_or(UNIX_EPOCH),
-    }
-}
-
 /// 64 hexadecimal digits that tell versions of files apart by path, size and time: no hash of what is in them, which
 /// would take minutes.
 fn digest(place: &Place) -> String {
@@ -207,7 +200,7 @@ fn digest(place: &Place) -> String {
     };
     let word = |i: u64| {
         let mut hasher = DefaultHasher::new();
-        (i, format!("{place:?}"), size, modified(place)).hash(&mut hasher);
+        (i, format!("{place:?}"), size, place.modified()).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     };
     (0..4).map(word).collect()
