@@ -393,7 +393,7 @@ pub(crate) struct DevicesArgs {
 pub(crate) struct ServeArgs {
     /// GGUF files to serve beside the models folder and ir-tiny, by their file names; loaded at the start
     #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
-    pub(crate) models: Vec<String>,
+    pub(crate) model: Vec<String>,
     /// Address to listen on; port 0 takes any that is free; unix:PATH is a socket that only you may use
     #[arg(long, default_value = "127.0.0.1:11434", value_name = "HOST:PORT")]
     pub(crate) addr: String,

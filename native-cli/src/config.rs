@@ -227,7 +227,9 @@ impl Row {
         let raw = found.try_get_raw(id).ok().flatten();
         let values: Vec<String> = raw.into_iter().flatten().map(|v| v.to_string_lossy().into_owned()).collect();
         let shown = |text: &String| if SECRETS.contains(&flag.as_str()) { json!("(hidden)") } else { plain(text) };
+        let switch = matches!(arg.get_action(), ArgAction::SetTrue);
         let value = match values.as_slice() {
+            _ if switch => found.get_flag(id).into(),
             [] => Json::Null,
             [one] => shown(one),
             more => more.iter().map(shown).collect(),
@@ -268,6 +270,11 @@ mod tests {
         let arg = settings(&command).find(|a| a.get_long() == Some(flag)).unwrap();
         let Row { value, source, .. } = Row::of(arg, &found, &file, "serve");
         (value, source)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        with_defaults(Cli::command(), &File::default()).unwrap().debug_assert();
     }
 
     #[test]

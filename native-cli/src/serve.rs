@@ -87,14 +87,18 @@ fn guard(args: &ServeArgs) -> Guard {
 fn greeting(url: &Url, model: &str, has_page: bool) -> String {
     let (curl, shown) = match url {
         Url::Http(addr) => (format!("curl http://{addr}"), format!("http://{addr}")),
-        Url::Unix(path) => (format!("curl --unix-socket {} http://localhost", path.display()), path.display().to_string()),
+        Url::Unix(path) => {
+            (format!("curl --unix-socket {} http://localhost", path.display()), path.display().to_string())
+        }
     };
     let mut text = format!(
         "Listening on {shown} (Ctrl-C ends it). Try:\n  \
          {curl}/api/generate -d '{{\"model\": \"{model}\", \"prompt\": \"Who are you?\"}}'"
     );
     if let Url::Http(addr) = url {
-        text += &format!("\n  OPENAI_BASE_URL=http://{addr}/v1 and OLLAMA_HOST={addr} for programs; http://{addr}/docs lists the API");
+        text += &format!(
+            "\n  OPENAI_BASE_URL=http://{addr}/v1 and OLLAMA_HOST={addr} for programs; http://{addr}/docs lists the API"
+        );
         if has_page {
             text += &format!("\n  http://{addr}/ui is a page to chat on");
         }
@@ -155,7 +159,7 @@ fn page_beside() -> Option<PathBuf> {
 /// The files that are named, by name.
 fn served(args: &ServeArgs) -> Result<Vec<(String, PathBuf)>> {
     let mut served = Vec::new();
-    for model in &args.models {
+    for model in &args.model {
         let place = models::find(model, &args.file)?;
         let name = place.name();
         if let Place::File(path) = place {

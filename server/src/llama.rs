@@ -5,7 +5,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use utoipa::{OpenApi, ToSchema};
 
 use crate::error::{ApiError, Kind};
@@ -173,7 +173,7 @@ async fn change_props() -> ApiError {
 
 /// Ranks documents by how well they answer a query; not possible yet
 #[utoipa::path(post, path = "/v1/rerank", responses((status = 501, description = "No reranker can be loaded yet")))]
-async fn rerank(Body(_): Body<Json>) -> ApiError {
+async fn rerank() -> ApiError {
     ApiError::new(
         Kind::NotImplemented,
         "no reranker is loaded, and this version cannot load one: compare the embeddings of /v1/embeddings instead",

@@ -60,7 +60,7 @@ impl Loaded {
     }
 
     /// Counts of its engine after the last step.
-    pub(crate) fn stats(&self) -> Stats {
+    pub fn stats(&self) -> Stats {
         *lock(&self.shared.stats)
     }
 

@@ -150,16 +150,17 @@ impl Hosted {
         let preempted = self.engine.stats().preemptions;
         // A panic in a step costs this engine, not the server.
         let step = std::panic::catch_unwind(AssertUnwindSafe(|| wait(self.engine.step(clock))));
-        match step {
-            Ok(Ok(events)) => events.into_iter().for_each(|event| self.deliver(event, clock())),
-            Ok(Err(error)) => self.break_down(&error, clock()),
-            Err(_) => self.break_down(&Error::Device("a step panicked: this is a fault of ir".into()), clock()),
-        }
+        // Before anybody hears of the step: who has an answer finds it counted.
         let (stats, meters) = (self.engine.stats(), &self.shared.meters);
         meters.steps.add(1);
         meters.step_sequences.add(stats.running as u64);
         meters.preemptions.add(stats.preemptions.saturating_sub(preempted));
         *lock(&self.shared.stats) = stats;
+        match step {
+            Ok(Ok(events)) => events.into_iter().for_each(|event| self.deliver(event, clock())),
+            Ok(Err(error)) => self.break_down(&error, clock()),
+            Err(_) => self.break_down(&Error::Device("a step panicked: this is a fault of ir".into()), clock()),
+        }
     }
 
     fn deliver(&mut self, event: Event, now: f64) {

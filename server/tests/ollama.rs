@@ -5,7 +5,7 @@ mod common;
 
 use axum::body::Body;
 use axum::http::Request;
-use common::{TestServer, hub, text};
+use common::{Settings, TestServer, text};
 use serde_json::json;
 
 const QUESTION: &str = "Tell me a story about a fox and a drum";
@@ -114,12 +114,12 @@ async fn a_client_that_leaves_frees_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_says_so() {
-    let hub = hub(1, 1);
-    let app = ir_server::router(hub.clone(), ir_server::Guard::default());
-    let server = TestServer { app, hub };
+    let server = TestServer::with(Settings { queue: 1, parallel: 1, ..Settings::default() });
     let ask = || {
         let body = json!({"model": "ir-tiny", "prompt": QUESTION, "raw": true, "options": {"num_predict": 400}});
-        server.send(Request::post("/api/generate").body(Body::from(body.to_string())).unwrap())
+        server.send(
+            Request::post("/api/generate").header("host", "localhost").body(Body::from(body.to_string())).unwrap(),
+        )
     };
     let held = [ask().await, ask().await];
     let third = ask().await;

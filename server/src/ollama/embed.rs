@@ -18,6 +18,7 @@ use crate::job::{EmbedInput, EmbedJob, Job, ModelRef};
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct EmbedRequest {
     /// The model's name.
+    #[schema(example = "ir-tiny")]
     model: Option<String>,
     /// A text, or several.
     #[schema(value_type = Option<Value>)]
@@ -38,6 +39,7 @@ pub(super) struct EmbedRequest {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct EmbeddingsRequest {
     /// The model's name.
+    #[schema(example = "ir-tiny")]
     model: Option<String>,
     /// The text.
     prompt: Option<String>,

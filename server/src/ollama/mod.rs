@@ -89,6 +89,7 @@ later! {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 struct Common {
     /// The model's name.
+    #[schema(example = "ir-tiny")]
     model: Option<String>,
     /// Whether the answer comes in pieces, one object to a line; true if not given.
     stream: Option<bool>,
@@ -210,7 +211,9 @@ impl Common {
 /// Streams objects, one to a line, unless `stream` is false. An empty prompt loads the model, or unloads it where
 /// `keep_alive` is 0.
 #[utoipa::path(post, path = "/api/generate", request_body = GenerateRequest, responses(
-    (status = 200, description = "What was generated", body = Object),
+    (status = 200, description = "What was generated", content(
+        (Object = "application/json"),
+        (String = "application/x-ndjson"))),
     (status = 400),
     (status = 404),
     (status = 503)))]
@@ -279,7 +282,9 @@ fn one_turn(
 ///
 /// Streams objects, one to a line, unless `stream` is false.
 #[utoipa::path(post, path = "/api/chat", request_body = ChatRequest, responses(
-    (status = 200, description = "The answer", body = Object),
+    (status = 200, description = "The answer", content(
+        (Object = "application/json"),
+        (String = "application/x-ndjson"))),
     (status = 400),
     (status = 404),
     (status = 503)))]

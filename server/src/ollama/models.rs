@@ -64,6 +64,7 @@ pub(super) async fn ps(State(hub): State<Hub>) -> Response {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct ShowRequest {
     /// The model's name.
+    #[schema(example = "ir-tiny")]
     model: Option<String>,
     /// The same, as older clients write it.
     name: Option<String>,

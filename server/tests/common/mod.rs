@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,34 @@ use ir_server::{Guard, Hub, HubOptions, Registry, router};
 use serde_json::Value as Json;
 use tower::ServiceExt;
 
-/// A hub that knows the built-in model only.
-pub(crate) fn hub(queue: usize, parallel: usize) -> Hub {
+/// What tests change about a server.
+pub(crate) struct Settings {
+    pub(crate) queue: usize,
+    pub(crate) parallel: usize,
+    pub(crate) deadline: Option<Duration>,
+    /// Names `model-0`, `model-1`, ... for so many copies of ir-tiny.
+    pub(crate) files: usize,
+    pub(crate) max_models: usize,
+    pub(crate) memory: u64,
+    /// Instruction set of the kernels.
+    pub(crate) simd: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { queue: 512, parallel: 4, deadline: None, files: 0, max_models: 0, memory: 1 << 30, simd: "auto" }
+    }
+}
+
+/// A hub that knows ir-tiny.
+pub(crate) fn hub(settings: Settings) -> Hub {
+    let files: Vec<(String, PathBuf)> = (0..settings.files).map(copy).collect();
+    let list = move || files.clone();
     let registry =
-        Registry { served: Vec::new(), aliases: Default::default(), folder: None, list_folder: Box::new(Vec::new) };
-    let open = |name: &str| match name {
-        "cpu" => Cpu::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() })
+        Registry { served: Vec::new(), aliases: Default::default(), folder: None, list_folder: Box::new(list) };
+    let simd = settings.simd;
+    let open = move |name: &str| match name {
+        "cpu" => Cpu::new(&CpuOptions { threads: Some(1), simd: Some(simd.into()), ..CpuOptions::default() })
             .map(|cpu| Device::Cpu(Arc::new(cpu)))
             .map_err(|e| e.to_string()),
         other => Err(format!("there is no device {other:?}")),
@@ -31,16 +54,30 @@ pub(crate) fn hub(queue: usize, parallel: usize) -> Hub {
         registry,
         open_device: Box::new(open),
         device: "cpu".into(),
-        engine: EngineOptions { max_sequences: parallel, kv_budget: 64 << 20, ..EngineOptions::default() },
+        engine: EngineOptions { max_sequences: settings.parallel, kv_budget: 64 << 20, ..EngineOptions::default() },
         model: Default::default(),
-        queue,
+        queue: settings.queue,
         keep_alive: KeepAlive::For(Duration::from_secs(300)),
-        max_models: 0,
-        memory: 1 << 30,
-        deadline: None,
+        max_models: settings.max_models,
+        memory: settings.memory,
+        deadline: settings.deadline,
         log_prompts: false,
     })
     .unwrap()
+}
+
+/// A file of ir-tiny by a name of its own, in this process's folder of temporary files.
+fn copy(i: usize) -> (String, PathBuf) {
+    let folder = std::env::temp_dir().join(format!("ir-server-tests-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(format!("model-{i}.gguf"));
+    // Another test's, which may be mapped just now, is as good.
+    if !path.exists() {
+        let unfinished = folder.join(format!("model-{i}-{:?}", std::thread::current().id()));
+        std::fs::write(&unfinished, ir_engine::builtin::bytes().to_vec()).unwrap();
+        std::fs::rename(unfinished, &path).unwrap();
+    }
+    (format!("model-{i}"), path)
 }
 
 /// The server without a connection.
@@ -52,8 +89,19 @@ pub(crate) struct TestServer {
 impl TestServer {
     /// With ir-tiny and no key.
     pub(crate) fn tiny() -> TestServer {
-        let hub = hub(512, 4);
+        TestServer::with(Settings::default())
+    }
+
+    /// With other settings.
+    pub(crate) fn with(settings: Settings) -> TestServer {
+        let hub = hub(settings);
         TestServer { app: router(hub.clone(), Guard { check_host: true, ..Guard::default() }), hub }
+    }
+
+    /// With another guard.
+    pub(crate) fn guarded(guard: Guard) -> TestServer {
+        let hub = hub(Settings::default());
+        TestServer { app: router(hub.clone(), guard), hub }
     }
 
     /// The answer to a request.
