@@ -25,7 +25,9 @@ pub(super) fn rules(text: &str) -> Result<Rules> {
     if let Some(missing) = rules.iter().position(Option::is_none) {
         return Err(Error::request(match missing {
             0 => "the GBNF grammar has no rule named root: it is where the text begins".into(),
-            other => format!("line {}: the rule {:?} is used and not defined", used[other], name(other)),
+            other => {
+                format!("the GBNF grammar, line {}: the rule {:?} is used and not defined", used[other], name(other))
+            }
         }));
     }
     Ok(rules.into_iter().flatten().collect())
@@ -61,7 +63,7 @@ impl<'a> Reader<'a> {
     }
 
     fn fault<T>(&self, what: impl std::fmt::Display) -> Result<T> {
-        Err(Error::request(format!("line {}: {what}", self.line())))
+        Err(Error::request(format!("the GBNF grammar, line {}: {what}", self.line())))
     }
 
     /// Skips spaces and comments, and line ends where they mean nothing.
