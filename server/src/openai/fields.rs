@@ -74,7 +74,7 @@ pub(crate) struct Common {
     #[schema(value_type = Option<Object>)]
     options: Option<Json>,
     /// How long the model stays loaded: seconds or `5m`. (Ollama's.)
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Value>)]
     keep_alive: Option<Json>,
 }
 
