@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ir_engine::builtin;
+use ir_engine::device::Device;
 use ir_engine::model::ModelOptions;
 use ir_engine::run::EngineOptions;
 use ir_server::job::{KeepAlive, ModelRef};
@@ -54,6 +55,8 @@ fn log(level: LogLevel, format: LogFormat) {
 }
 
 async fn listen(args: ServeArgs) -> Result {
+    // From here on, so that whoever saw the greeting can end it.
+    let (once, twice) = (told(1), told(2));
     let guard = guard(&args);
     let (listener, url) = bind(&args).await?;
     let local = !matches!(&listener, Listener::Tcp(tcp) if !tcp.local_addr().is_ok_and(|a| a.ip().is_loopback()));
@@ -70,10 +73,10 @@ async fn listen(args: ServeArgs) -> Result {
     let first = names.first().map_or(builtin::NAME, String::as_str);
     term::remark(&greeting(&url, first, has_page));
     let app = ir_server::router(hub.clone(), guard);
-    let serving = ir_server::serve(listener, app, hub, limits, told(1));
+    let serving = ir_server::serve(listener, app, hub, limits, once);
     tokio::select! {
         () = serving => term::remark("Ended."),
-        () = told(2) => term::remark("Ended at once."),
+        () = twice => term::remark("Ended at once."),
     }
     Ok(())
 }
@@ -205,14 +208,21 @@ fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions
     let (device, threads) = (args.device, args.threads.threads);
     // The device of the flags opens now, so that a wrong flag is known before a client asks.
     let opened = compute::device(&device, threads)?;
-    let default = "default".to_owned();
-    let open = move |name: &str| {
-        if name == "default" {
-            return Ok(opened.clone());
+    let default = device.device.to_string();
+    let open = {
+        let default = default.clone();
+        move |name: &str| {
+            if name == default {
+                return Ok(opened.clone());
+            }
+            let args = DeviceArgs { device: name.parse()?, ..device.clone() };
+            let other = compute::device(&args, threads);
+            match other.map_err(|e| e.sentence().unwrap_or("it does not open").to_owned())? {
+                // There is one processor, and one pool of threads for it.
+                Device::Cpu(_) if matches!(opened, Device::Cpu(_)) => Ok(opened.clone()),
+                other => Ok(other),
+            }
         }
-        let choice = name.parse()?;
-        let args = DeviceArgs { device: choice, ..device.clone() };
-        compute::device(&args, threads).map_err(|e| e.sentence().unwrap_or("it does not open").to_owned())
     };
     Ok(HubOptions {
         registry,
@@ -229,23 +239,25 @@ fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions
     })
 }
 
-/// Waits for so many of Ctrl-C and SIGTERM.
-async fn told(times: usize) {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let (Ok(mut terminate), Ok(mut interrupt)) =
-            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-        {
-            for _ in 0..times {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
+/// Is ready after so many of Ctrl-C and SIGTERM, counted from this call on.
+#[cfg(unix)]
+fn told(times: usize) -> impl Future<Output = ()> + Send {
+    use tokio::signal::unix::{SignalKind, signal};
+    let both = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = both else { return std::future::pending().await };
+        for _ in 0..times {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
-            return;
         }
     }
+}
+
+/// Is ready after so many Ctrl-C.
+#[cfg(not(unix))]
+async fn told(times: usize) {
     for _ in 0..times {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;

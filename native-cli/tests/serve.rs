@@ -1,5 +1,6 @@
 //! `ir serve` as a program: what it prints, how it ends, where it refuses to listen, what is in its log; and `ir config`.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod common;
 

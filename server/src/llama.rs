@@ -5,27 +5,32 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value as Json, json};
 use utoipa::{OpenApi, ToSchema};
 
 use crate::error::{ApiError, Kind};
 use crate::http::{self, Body, Client};
 use crate::hub::Hub;
-use crate::job::ModelRef;
+use crate::job::{Chat, ModelRef};
 use crate::loaded::Lease;
+use crate::openai::message::{OpenAiMessage, messages};
+use crate::openai::tools::{FunctionTool, check_tools};
+use crate::prompt;
 use crate::registry::Place;
+use crate::shape::chat_of;
 
 /// Token ids of one request, at most.
 const MAX_TOKENS: usize = 1 << 20;
 
 #[derive(OpenApi)]
-#[openapi(paths(tokenize, detokenize, props, change_props, rerank))]
+#[openapi(paths(tokenize, detokenize, apply_template, props, change_props, rerank))]
 pub(crate) struct Api;
 
 pub(crate) fn routes() -> Router<Hub> {
     let mut routes = Router::new()
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
+        .route("/apply-template", post(apply_template))
         .route("/props", get(props).post(change_props));
     for path in ["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"] {
         routes = routes.route(path, post(rerank));
@@ -114,6 +119,40 @@ async fn detokenize(
         return Err(ApiError::param("tokens", format!("tokens holds id {id} of a vocabulary of {n}")));
     }
     Ok(http::json(&json!({"content": tokenizer.decode(&request.tokens, true)})))
+}
+
+/// A chat to lay out.
+#[derive(Debug, Deserialize, ToSchema)]
+struct TemplateRequest {
+    /// The turns so far.
+    #[schema(min_items = 1)]
+    messages: Vec<OpenAiMessage>,
+    /// Tools that the model may call.
+    #[schema(value_type = Option<Vec<FunctionTool>>)]
+    tools: Option<Vec<Json>>,
+    /// More variables for the model's template.
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Option<Map<String, Json>>,
+    /// The model; without it the one used last.
+    #[schema(example = "ir-tiny")]
+    model: Option<String>,
+}
+
+/// Shows a chat as the model reads it
+#[utoipa::path(post, path = "/apply-template", request_body = TemplateRequest, responses(
+    (status = 200, description = "The prompt", body = Object), (status = 400), (status = 404), (status = 503)))]
+async fn apply_template(
+    State(hub): State<Hub>,
+    client: Client,
+    Body(request): Body<TemplateRequest>,
+) -> Result<Response, ApiError> {
+    let lease = lease(&hub, request.model, client).await?;
+    let tools = check_tools(request.tools.unwrap_or_default())?;
+    let kwargs = request.chat_template_kwargs.unwrap_or_default();
+    let chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages)?) };
+    let model = std::sync::Arc::clone(lease.model());
+    let prompt = hub.prepared(move || prompt::rendered(&model, &chat)).await?;
+    Ok(http::json(&json!({"prompt": prompt})))
 }
 
 /// Which model.

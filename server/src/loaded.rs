@@ -35,8 +35,8 @@ pub struct Loaded {
     /// Whether it lies in a GPU's memory.
     pub on_gpu: bool,
     pub(crate) id: u64,
-    /// What the client called the device when it was loaded.
-    pub(crate) asked_device: Option<String>,
+    /// The device as it was asked for: by a client, or by the server's settings.
+    pub(crate) asked_device: String,
     pub(crate) model: Arc<Model>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) life: Mutex<Life>,
@@ -49,6 +49,8 @@ pub struct Loaded {
 pub(crate) struct Life {
     pub(crate) users: usize,
     pub(crate) last_used: Instant,
+    /// It is to be unloaded as soon as nobody uses it.
+    pub(crate) leaving: bool,
     /// When it is unloaded if nobody uses it; `None`: when the memory is needed.
     pub(crate) expires: Option<Instant>,
 }
@@ -121,6 +123,7 @@ impl Drop for Lease {
             life.users -= 1;
             life.last_used = now;
             life.expires = match self.keep_alive {
+                _ if life.leaving => Some(now),
                 // So far in the future that no clock holds it: for ever.
                 KeepAlive::For(time) => now.checked_add(time),
                 KeepAlive::Forever => None,

@@ -26,7 +26,8 @@ pub(crate) type Loading = watch::Receiver<Option<Result<(), ApiError>>>;
 /// A model that is loaded or about to be.
 #[derive(Debug)]
 pub(crate) enum Slot {
-    Loading(Loading),
+    /// And the bytes of its file.
+    Loading(Loading, u64),
     Ready(Arc<Loaded>),
 }
 
@@ -46,7 +47,7 @@ impl Inner {
             return Next::Use(loaded);
         }
         match models.get(&entry.place) {
-            Some(Slot::Loading(loading)) => return Next::Join(loading.clone()),
+            Some(Slot::Loading(loading, _)) => return Next::Join(loading.clone()),
             Some(Slot::Ready(loaded)) => {
                 if lock(&loaded.life).users > 0 && !loaded.is_broken() {
                     return Next::Wait;
@@ -55,11 +56,12 @@ impl Inner {
             }
             None => {}
         }
-        if !self.make_room(&mut models, size_on_disk(&entry.place)) {
+        let size = size_on_disk(&entry.place);
+        if !self.make_room(&mut models, size) {
             return Next::Wait;
         }
         let (done, loading) = watch::channel(None);
-        models.insert(entry.place.clone(), Slot::Loading(loading.clone()));
+        models.insert(entry.place.clone(), Slot::Loading(loading.clone(), size));
         Next::Load(done, loading)
     }
 
@@ -74,7 +76,7 @@ impl Inner {
         let Some(Slot::Ready(loaded)) = models.get(&entry.place) else { return false };
         let idle = {
             let mut life = lock(&loaded.life);
-            life.expires = Some(Instant::now());
+            (life.expires, life.leaving) = (Some(Instant::now()), true);
             life.users == 0
         };
         if idle {
@@ -95,7 +97,11 @@ impl Inner {
     /// Unloads idle models, the longest unused first, until one of `size` fits. Nothing else loaded: it fits.
     fn make_room(&self, models: &mut BTreeMap<Place, Slot>, size: u64) -> bool {
         loop {
-            let used: u64 = models.values().map(|s| if let Slot::Ready(l) = s { l.size } else { 0 }).sum();
+            let bytes = |slot: &Slot| match slot {
+                Slot::Ready(loaded) => loaded.size,
+                Slot::Loading(_, size) => *size,
+            };
+            let used = models.values().map(bytes).fold(0, u64::saturating_add);
             let many = self.options.max_models > 0 && models.len() >= self.options.max_models;
             if models.is_empty() || (!many && used.saturating_add(size) <= self.options.memory) {
                 return true;
@@ -105,7 +111,7 @@ impl Inner {
                     let life = *lock(&loaded.life);
                     (life.users == 0).then(|| (life.last_used, place.clone()))
                 }
-                Slot::Loading(_) => None,
+                Slot::Loading(..) => None,
             });
             let Some((_, place)) = idle.min() else { return false };
             self.drop_model(models, &place);
@@ -125,7 +131,8 @@ impl Inner {
     /// Opens a model and hands its engine to the thread. Blocks.
     fn load(&self, entry: &Entry, wanted: &LoadOptions) -> Result<Arc<Loaded>, ApiError> {
         let options = &self.options;
-        let device = self.device(wanted.device.as_deref().unwrap_or(&options.device))?;
+        let name = wanted.device.as_deref().unwrap_or(&options.device);
+        let device = self.device(name)?;
         let model = match &entry.place {
             Place::Builtin => Model::from_bytes(builtin::bytes(), &options.model),
             Place::File(path) => Model::open(path, &options.model),
@@ -155,10 +162,15 @@ impl Inner {
             size: size_on_disk(&entry.place) + cache,
             on_gpu: device.picks(),
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
-            asked_device: wanted.device.clone(),
+            asked_device: name.to_owned(),
             model,
             shared: Arc::clone(&shared),
-            life: Mutex::new(Life { users: 0, last_used: now, expires: Some(now + Duration::from_secs(60)) }),
+            life: Mutex::new(Life {
+                users: 0,
+                last_used: now,
+                leaving: false,
+                expires: Some(now + Duration::from_secs(60)),
+            }),
             constrainer: OnceLock::new(),
         });
         let command = Command::Host { id: loaded.id, engine: Box::new(engine), shared };
@@ -194,7 +206,11 @@ impl Inner {
 fn used(models: &BTreeMap<Place, Slot>, entry: &Entry, load: &LoadOptions) -> Option<Arc<Loaded>> {
     let Some(Slot::Ready(loaded)) = models.get(&entry.place) else { return None };
     fits(loaded, load).then(|| {
-        lock(&loaded.life).users += 1;
+        let mut life = lock(&loaded.life);
+        // Who asks for it again wants it to stay.
+        life.leaving = false;
+        life.users += 1;
+        drop(life);
         Arc::clone(loaded)
     })
 }
@@ -203,7 +219,7 @@ fn used(models: &BTreeMap<Place, Slot>, entry: &Entry, load: &LoadOptions) -> Op
 fn fits(loaded: &Loaded, wanted: &LoadOptions) -> bool {
     let most = loaded.model.spec().n_context;
     let long_enough = wanted.context.is_none_or(|c| c.min(most) <= loaded.context);
-    let there = wanted.device.is_none() || wanted.device == loaded.asked_device;
+    let there = wanted.device.as_ref().is_none_or(|device| *device == loaded.asked_device);
     long_enough && there && !loaded.is_broken()
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use utoipa::OpenApi;
 
 use crate::hub::Hub;
-use crate::{anthropic, llama, ollama, openai, responses};
+use crate::{anthropic, llama, ollama, openai, responses, router};
 
 #[derive(OpenApi)]
 #[openapi(info(
@@ -26,6 +26,7 @@ struct Frame;
 pub(crate) fn document() -> utoipa::openapi::OpenApi {
     let mut all = Frame::openapi();
     let parts = [
+        router::Api::openapi(),
         ollama::Api::openapi(),
         openai::Api::openapi(),
         responses::Api::openapi(),
@@ -94,7 +95,7 @@ fn fields(doc: &Json, schema: &Json, out: &mut String) {
     out.push_str("<table>");
     for (name, property) in properties {
         let star = if required.contains(&name.as_str()) { "*" } else { "" };
-        let (name, kind) = (escape(name), escape(&kind(doc, property)));
+        let (name, kind) = (escape(name), escape(&kind(property)));
         let what = text(&property["description"]);
         let _ = write!(out, "<tr><td><code>{name}{star}</code><td>{kind}<td>{what}");
     }
@@ -107,16 +108,16 @@ fn resolved<'a>(doc: &'a Json, schema: &'a Json) -> &'a Json {
 }
 
 /// A type in a word or two.
-fn kind(doc: &Json, schema: &Json) -> String {
+fn kind(schema: &Json) -> String {
     if let Some(name) = schema["$ref"].as_str() {
         return name.rsplit('/').next().unwrap_or(name).to_owned();
     }
     if let Some(parts) = schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array()) {
-        let parts: Vec<String> = parts.iter().map(|p| kind(doc, p)).collect();
+        let parts: Vec<String> = parts.iter().map(kind).collect();
         return parts.join(" or ");
     }
     match &schema["type"] {
-        Json::String(kind) if kind == "array" => format!("array of {}", self::kind(doc, &schema["items"])),
+        Json::String(kind) if kind == "array" => format!("array of {}", self::kind(&schema["items"])),
         Json::String(kind) => kind.clone(),
         Json::Array(kinds) => kinds.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(" or "),
         _ => "anything".into(),

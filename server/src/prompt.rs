@@ -161,9 +161,7 @@ fn layout(
             own = ChatTemplate::new(text, None)?;
             &own
         }
-        None => model
-            .template()
-            .ok_or_else(|| ApiError::invalid("this model has no chat template: ask /api/generate with raw"))?,
+        None => model.template().ok_or_else(no_template)?,
     };
     let tools: &[Json] = if chat.tool_choice == ToolChoice::None { &[] } else { &chat.tools };
     let mut chat = chat.clone();
@@ -196,6 +194,20 @@ fn layout(
     };
     let form = Form { tags: template.think_tags(), thinking: rendered.thinking, tools: format };
     Ok(Prepared { ids, reader, dropped_messages: dropped, form: Some(form) })
+}
+
+/// A chat as the model's template lays it out.
+///
+/// # Errors
+/// A model without a template, or one whose template refuses the chat.
+pub(crate) fn rendered(model: &Model, chat: &Chat) -> Result<String, ApiError> {
+    let template = model.template().ok_or_else(no_template)?;
+    let rendered = render(model, template, chat, &chat.tools, &Think::Default)?;
+    Ok(format!("{}{}", rendered.text, chat.prefill.as_deref().unwrap_or("")))
+}
+
+fn no_template() -> ApiError {
+    ApiError::invalid("this model has no chat template: ask /api/generate with raw")
 }
 
 fn render(

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
+use utoipa::OpenApi;
 
 use crate::error::{ApiError, Flavour, Kind};
 use crate::http;
@@ -42,11 +43,11 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
     let page = guard.page.as_deref().map(page::routes).unwrap_or_default();
     Router::new()
         .merge(page)
-        .route("/", get(async || "Ollama is running (this one is ir)"))
+        .route("/", get(root))
         .route("/health", get(health))
         .route("/v1/health", get(health))
-        .route("/api/health", get(health))
-        .route("/metrics", get(metrics::metrics))
+        .route("/api/health", get(api_health))
+        .route("/metrics", get(metrics_page))
         .merge(ollama::routes())
         .merge(openai::routes())
         .merge(responses::routes())
@@ -65,8 +66,33 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         .layer(from_fn_with_state(hub, watch::watch))
 }
 
+#[derive(OpenApi)]
+#[openapi(paths(root, health, api_health, metrics_page))]
+pub(crate) struct Api;
+
+/// Says that the server runs
+#[utoipa::path(get, path = "/", responses((status = 200, description = "It runs", body = String, content_type = "text/plain")))]
+async fn root() -> &'static str {
+    "Ollama is running (this one is ir)"
+}
+
+/// Says whether the server is well
+#[utoipa::path(get, path = "/health", responses((status = 200, description = "It is", body = Object)))]
 async fn health() -> Response {
     http::json(&serde_json::json!({"status": "ok"}))
+}
+
+/// Says whether the server is well
+#[utoipa::path(get, path = "/api/health", responses((status = 200, description = "It is", body = Object)))]
+async fn api_health() -> Response {
+    health().await
+}
+
+/// Shows what was counted, for Prometheus
+#[utoipa::path(get, path = "/metrics", responses(
+    (status = 200, description = "The counts", body = String, content_type = "text/plain")))]
+async fn metrics_page(hub: State<Hub>) -> Response {
+    metrics::metrics(hub).await
 }
 
 /// Writes an [`ApiError`] in the form of the API that was asked.

@@ -92,6 +92,24 @@ async fn keep_alive_unloads_in_time_and_memory_unloads_the_longest_unused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unload_waits_for_who_uses_the_model() {
+    let server = TestServer::tiny();
+    let busy = server.send(post("/api/generate", &endless())).await;
+    let (_, answer) = server.ask("/api/generate", json!({"model": "ir-tiny", "keep_alive": 0})).await;
+    assert_eq!((&answer["done_reason"], server.hub.loaded().len()), (&json!("unload"), 1));
+    drop(busy);
+    soon("the unloading", || server.hub.loaded().is_empty()).await;
+    // A device by the name that the server was started with is the same device: nothing is loaded anew.
+    let ask = |options: Json| server.ask("/api/generate", json!({"model": "ir-tiny", "options": options}));
+    ask(json!({})).await;
+    let first = server.hub.loaded().remove(0);
+    assert_eq!(ask(json!({"device": "cpu"})).await.0, 200);
+    assert!(std::sync::Arc::ptr_eq(&first, &server.hub.loaded()[0]));
+    let (status, answer) = ask(json!({"device": "abacus"})).await;
+    assert!(status == 400 && answer["error"].as_str().unwrap().contains("abacus"), "{status} {answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_memory_budget_holds_one_model_at_a_time() {
     let server = TestServer::with(Settings { files: 2, memory: 1 << 20, ..Settings::default() });
     for name in ["model-0", "model-1", "model-0"] {
@@ -189,10 +207,10 @@ async fn an_end_lets_finish_what_can_and_tells_the_rest() {
     let server = TestServer::with(Settings { parallel: 8, ..Settings::default() });
     let port = on_port(&server, Limits { grace: Duration::from_millis(200), ..Limits::default() }).await;
     let mut streams = Vec::new();
-    for i in 0..6 {
+    for i in 0..6u32 {
         let mut stream = TcpStream::connect(port.address).await.unwrap();
         let mut body = endless();
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             // These end by themselves within the grace, or nearly.
             body["options"]["num_predict"] = 30.into();
         }

@@ -24,7 +24,7 @@ fn request(i: usize, sampling: &dyn Fn(usize) -> Json) -> (&'static str, Json) {
             let messages =
                 json!([{"role": "system", "content": "Answer in a few words."}, {"role": "user", "content": text}]);
             let mut body = json!({"model": "ir-tiny", "messages": messages, "options": options});
-            if i % 2 == 0 {
+            if i.is_multiple_of(2) {
                 body["format"] = json!("json");
             }
             ("/api/chat", body)
