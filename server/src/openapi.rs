@@ -22,18 +22,22 @@ use crate::{anthropic, llama, ollama, openai, responses, router};
 ))]
 struct Frame;
 
-/// The whole document.
-pub(crate) fn document() -> utoipa::openapi::OpenApi {
-    let mut all = Frame::openapi();
-    let parts = [
+/// What each API lists of itself.
+fn parts() -> [utoipa::openapi::OpenApi; 6] {
+    [
         router::Api::openapi(),
         ollama::Api::openapi(),
         openai::Api::openapi(),
         responses::Api::openapi(),
         anthropic::Api::openapi(),
         llama::Api::openapi(),
-    ];
-    for part in parts {
+    ]
+}
+
+/// The whole document.
+pub(crate) fn document() -> utoipa::openapi::OpenApi {
+    let mut all = Frame::openapi();
+    for part in parts() {
         all.merge(part);
     }
     all
@@ -163,6 +167,18 @@ mod tests {
             .collect();
         let unique: std::collections::BTreeSet<&&str> = ids.iter().collect();
         assert_eq!(unique.len(), ids.len(), "{ids:?}");
+    }
+
+    #[test]
+    fn a_schemas_name_means_one_thing() {
+        let mut all: std::collections::BTreeMap<String, Json> = std::collections::BTreeMap::new();
+        for part in parts() {
+            for (name, schema) in part.components.into_iter().flat_map(|c| c.schemas) {
+                let schema = serde_json::to_value(schema).unwrap_or_default();
+                let known = all.entry(name.clone()).or_insert_with(|| schema.clone());
+                assert_eq!(*known, schema, "{name}");
+            }
+        }
     }
 
     #[test]

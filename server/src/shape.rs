@@ -11,6 +11,7 @@ use ir_engine::text::chat::Message;
 use serde::Serialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor};
+use serde_json::Number;
 use utoipa::ToSchema;
 
 use crate::error::{ApiError, cut};
@@ -155,6 +156,23 @@ pub(crate) fn stopped_by<'a>(model: &Model, done: &Done, stops: &'a [String]) ->
     found.min_by_key(|(at, stop)| (*at, std::cmp::Reverse(stop.len()))).map(|(_, stop)| stop.as_str())
 }
 
+/// A whole number, also where it is written as `10.0`, as some languages do; absent where it is null.
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(from: D) -> Result<Option<T>, D::Error> {
+    Option::<Number>::deserialize(from)?.map(to_whole).transpose()
+}
+
+/// A whole number, also where it is written as `10.0`.
+pub(crate) fn whole_number<'de, D: Deserializer<'de>, T: TryFrom<i128>>(from: D) -> Result<T, D::Error> {
+    to_whole(Number::deserialize(from)?)
+}
+
+fn to_whole<T: TryFrom<i128>, E: serde::de::Error>(number: Number) -> Result<T, E> {
+    // Beyond 2^53 a float no longer says which whole number it means.
+    let float = || number.as_f64().filter(|f| f.fract() == 0.0 && f.abs() <= 9_007_199_254_740_992.0);
+    let exact = number.as_i128().or_else(|| float().map(|f| f as i128)).and_then(|n| T::try_from(n).ok());
+    exact.ok_or_else(|| E::custom(format!("invalid value: {number} is no whole number of this field's range")))
+}
+
 /// A text, or a list of something: how several fields may be written. Errors within the list keep their place.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
@@ -163,6 +181,12 @@ pub(crate) enum TextOr<T> {
     Text(String),
     /// A list.
     List(Vec<T>),
+}
+
+impl<T> Default for TextOr<T> {
+    fn default() -> Self {
+        TextOr::Text(String::new())
+    }
 }
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for TextOr<T> {

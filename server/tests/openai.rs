@@ -194,9 +194,9 @@ async fn mistakes_have_a_status_a_sentence_and_a_field() {
             json!("messages[0].content[0]"),
             "does not support vision",
         ),
-        ("/v1/completions", json!({"model": "ir-tiny"}), 400, json!("prompt"), "prompt is empty"),
+        ("/v1/completions", json!({"model": "ir-tiny"}), 400, json!("prompt"), "missing field"),
         ("/v1/completions", json!({"model": "ir-tiny", "prompt": "a", "suffix": "b"}), 400, Json::Null, "insert"),
-        ("/v1/responses", json!({"model": "ir-tiny"}), 400, json!("input"), "input is missing"),
+        ("/v1/responses", json!({"model": "ir-tiny"}), 400, json!("input"), "missing field"),
         ("/v1/embeddings", json!({"model": "ir-tiny", "input": []}), 400, json!("input"), "1 to"),
         ("/v1/nowhere", json!({}), 404, Json::Null, "not found"),
     ];

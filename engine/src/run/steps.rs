@@ -144,7 +144,9 @@ impl Steps {
             show: request.show,
             n_logprobs: request.logprobs,
             #[cfg(feature = "constrain")]
-            held: request.constraint.map(|constraint| Held::new(constraint, request.constrain_after, request.constrain_opener)),
+            held: request
+                .constraint
+                .map(|constraint| Held::new(constraint, request.constrain_after, request.constrain_opener)),
             usage: Usage { prompt_tokens: n_prompt, ..Usage::default() },
             added: now,
             started: None,

@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::http::Client;
 use crate::job::{Chat, Job, ModelRef, Prompt, SamplingChanges, Think, ToolChoice};
 use crate::openai::tools::{check_choice, schema_grammar};
-use crate::shape::{TextOr, chat_of, plain_sampling};
+use crate::shape::{TextOr, chat_of, plain_sampling, whole, whole_number};
 
 /// A prompt, of which the tokens are counted.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -50,6 +50,7 @@ pub(crate) struct MessagesRequest {
     thinking: Option<Thinking>,
     /// Tokens at most, those of the thinking included.
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole_number")]
     max_tokens: u64,
     /// Texts before which the message ends.
     stop_sequences: Option<Vec<String>>,
@@ -63,6 +64,7 @@ pub(crate) struct MessagesRequest {
     top_p: Option<f32>,
     /// Keeps this many most likely tokens; 0 is off.
     #[schema(minimum = 0)]
+    #[serde(default, deserialize_with = "whole")]
     top_k: Option<u64>,
     /// What the answer must be.
     output_config: Option<OutputConfig>,

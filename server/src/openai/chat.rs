@@ -15,7 +15,7 @@ use crate::error::ApiError;
 use crate::http::{self, Bodies, Client};
 use crate::hub::Hub;
 use crate::job::{Chat, Job, Prompt, Think};
-use crate::shape::{chat_of, check_chat};
+use crate::shape::{chat_of, check_chat, whole};
 use crate::sse;
 
 /// What only chats have.
@@ -35,6 +35,7 @@ pub(crate) struct ChatFields {
     /// What the answer must be.
     response_format: Option<ResponseFormat>,
     /// Tokens at most, those of the reasoning included; goes over `max_tokens`.
+    #[serde(default, deserialize_with = "whole")]
     max_completion_tokens: Option<i64>,
     /// How much the model reasons before it answers.
     reasoning_effort: Option<Effort>,
@@ -44,6 +45,7 @@ pub(crate) struct ChatFields {
     logprobs: Option<bool>,
     /// With those of this many most likely tokens.
     #[schema(minimum = 0, maximum = 20)]
+    #[serde(default, deserialize_with = "whole")]
     top_logprobs: Option<u64>,
     /// More variables for the model's template. (llama-server's.)
     #[schema(value_type = Option<Object>)]

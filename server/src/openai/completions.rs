@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::job::{Answer, Job, Prompt};
 use crate::loaded::Lease;
 use crate::running::Running;
-use crate::shape::cannot;
+use crate::shape::{cannot, whole};
 use crate::sse;
 
 /// Completions of all prompts of a request together, at most.
@@ -26,18 +26,20 @@ const MAX_TOGETHER: usize = 64;
 const MAX_LOGPROBS: u64 = 20;
 
 /// What only completions have.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct CompletionFields {
     /// What to go on from: texts or token ids, one or several.
-    prompt: Option<Texts>,
+    prompt: Texts,
     /// What comes behind the completion, for models that can fill in.
     suffix: Option<String>,
     /// Begins each completion with its prompt.
     echo: Option<bool>,
     /// Sends the log-probabilities of each token and of this many most likely ones.
     #[schema(minimum = 0, maximum = 20)]
+    #[serde(default, deserialize_with = "whole")]
     logprobs: Option<u64>,
     /// The same as `n`: completions are not ranked here.
+    #[serde(default, deserialize_with = "whole")]
     best_of: Option<u64>,
     /// What the completion must be. (llama-server's.)
     response_format: Option<ResponseFormat>,
@@ -58,7 +60,7 @@ impl CompletionFields {
         job.logprobs = self.logprobs.map(|n| n as usize);
         let format = self.response_format.take().map(|f| f.grammar()).transpose()?.flatten();
         common.hold(job, format, "response_format")?;
-        let prompts = self.prompt.take().map(Texts::split).unwrap_or_default();
+        let prompts = std::mem::replace(&mut self.prompt, Texts::List(Vec::new())).split();
         if prompts.is_empty() {
             return Err(ApiError::param("prompt", "prompt is empty: give text or token ids"));
         }

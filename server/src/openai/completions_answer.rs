@@ -116,7 +116,7 @@ impl TextCompletion {
         let mut usage = Usage::default();
         let mut choices = Vec::with_capacity(answers.len());
         for (index, answer) in answers.iter().enumerate() {
-            usage.add(&answer.done.usage, index % head.n == 0);
+            usage.add(&answer.done.usage, index.is_multiple_of(head.n));
             let echo = head.echoes.get(index).map_or("", String::as_str);
             choices.push(TextChoice {
                 index,
@@ -172,7 +172,7 @@ impl Scribe for TextScribe {
     }
 
     fn done(&mut self, choice: usize, done: Done, out: &mut Frames) {
-        self.usage.add(&done.usage, choice % self.head.n == 0);
+        self.usage.add(&done.usage, choice.is_multiple_of(self.head.n));
         let finish_reason = Some(finish_reason(done.reason));
         let last = TextChoice { index: choice, text: String::new(), logprobs: None, finish_reason };
         out.data(&TextCompletion { timings: Some(Timings::new(&done.usage)), ..self.chunk(vec![last]) });

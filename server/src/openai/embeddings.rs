@@ -13,10 +13,11 @@ use crate::error::ApiError;
 use crate::http::{self, Body, Client};
 use crate::hub::Hub;
 use crate::job::{EmbedInput, EmbedJob, Embedded, MAX_INPUTS, ModelRef};
+use crate::shape::whole;
 
 /// What to embed.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct EmbeddingsRequest {
+pub(crate) struct OpenAiEmbedRequest {
     /// A model's name.
     #[schema(example = "ir-tiny")]
     model: String,
@@ -24,6 +25,7 @@ pub(crate) struct EmbeddingsRequest {
     input: Texts,
     /// Keeps this many first numbers of each, scaled to length one again.
     #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "whole")]
     dimensions: Option<u64>,
     /// How the numbers are written.
     encoding_format: Option<Encoding>,
@@ -74,7 +76,7 @@ pub(crate) struct EmbedUsage {
     total_tokens: usize,
 }
 
-impl EmbeddingsRequest {
+impl OpenAiEmbedRequest {
     fn job(self, client: Client) -> Result<(EmbedJob, Encoding), ApiError> {
         if self.model.is_empty() {
             return Err(ApiError::param("model", "you must provide a model parameter"));
@@ -136,13 +138,13 @@ impl Embeddings {
     path = "/v1/embeddings",
     operation_id = "create_embeddings",
     tag = "OpenAI",
-    request_body = EmbeddingsRequest,
+    request_body = OpenAiEmbedRequest,
     responses((status = 200, description = "An embedding for each text", body = Embeddings), OpenAiErrors)
 )]
 pub(crate) async fn embeddings(
     State(hub): State<Hub>,
     client: Client,
-    Body(request): Body<EmbeddingsRequest>,
+    Body(request): Body<OpenAiEmbedRequest>,
 ) -> Result<Response, ApiError> {
     let model = request.model.clone();
     let (job, encoding) = request.job(client)?;
@@ -157,7 +159,7 @@ mod tests {
     use serde_json::{Value as Json, json};
 
     fn job(body: Json) -> Result<(EmbedJob, Encoding), ApiError> {
-        http::parse::<EmbeddingsRequest>(body.to_string().as_bytes())?.job(Client::default())
+        http::parse::<OpenAiEmbedRequest>(body.to_string().as_bytes())?.job(Client::default())
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::error::ApiError;
 use crate::http::Client;
 use crate::job::{Grammar, Job, LoadOptions, MAX_CHOICES, ModelRef, logit_bias};
 use crate::ollama::options;
-use crate::shape::{TextOr, plain_sampling};
+use crate::shape::{TextOr, plain_sampling, whole};
 
 /// What chats and completions have in common.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -31,12 +31,15 @@ pub(crate) struct Common {
     pub(crate) top_p: Option<f32>,
     /// Completions, 1 to 16.
     #[schema(minimum = 1, maximum = 16)]
+    #[serde(default, deserialize_with = "whole")]
     pub(crate) n: Option<u64>,
     /// Texts before which the answer ends.
     stop: Option<TextOr<String>>,
     /// Tokens at most; negative: until the context is full.
+    #[serde(default, deserialize_with = "whole")]
     max_tokens: Option<i64>,
     /// The same seed and prompt give the same answer; -1 is a new one for every request.
+    #[serde(default, deserialize_with = "whole")]
     seed: Option<i64>,
     /// Subtracted from the logit of tokens that stand in the text already.
     presence_penalty: Option<f32>,
@@ -47,6 +50,7 @@ pub(crate) struct Common {
     logit_bias: Option<HashMap<String, f32>>,
     /// Keeps this many most likely tokens; 0 is off. (llama-server's.)
     #[schema(minimum = 0)]
+    #[serde(default, deserialize_with = "whole")]
     top_k: Option<i64>,
     /// Keeps tokens this share as likely as the most likely one. (llama-server's.)
     #[schema(minimum = 0, maximum = 1)]
@@ -59,6 +63,7 @@ pub(crate) struct Common {
     #[schema(exclusive_minimum = 0)]
     repeat_penalty: Option<f32>,
     /// How many last tokens the penalties look at; -1 is all. (llama-server's.)
+    #[serde(default, deserialize_with = "whole")]
     repeat_last_n: Option<i64>,
     /// Goes on past the end of the answer. (llama-server's.)
     ignore_eos: Option<bool>,
@@ -69,6 +74,7 @@ pub(crate) struct Common {
     pub(crate) json_schema: Option<Json>,
     /// Tokens of the context. (Ollama's, as an option.)
     #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "whole")]
     num_ctx: Option<u64>,
     /// Ollama's options; the fields beside go over them.
     #[schema(value_type = Option<Object>)]
@@ -182,7 +188,7 @@ pub(crate) enum Texts {
     /// The token ids of one text.
     Tokens(Vec<u32>),
     /// Several texts.
-    Texts(Vec<String>),
+    List(Vec<String>),
     /// The token ids of several texts.
     TokenLists(Vec<Vec<u32>>),
 }
@@ -194,7 +200,7 @@ impl Texts {
             Texts::Text(text) => vec![OneText::Text(text)],
             Texts::Tokens(ids) if ids.is_empty() => Vec::new(),
             Texts::Tokens(ids) => vec![OneText::Tokens(ids)],
-            Texts::Texts(all) => all.into_iter().map(OneText::Text).collect(),
+            Texts::List(all) => all.into_iter().map(OneText::Text).collect(),
             Texts::TokenLists(all) => all.into_iter().map(OneText::Tokens).collect(),
         }
     }
@@ -220,7 +226,7 @@ mod tests {
 
     #[test]
     fn fields_become_a_job_and_go_over_options() {
-        let body = r#"{"model": "m", "n": 2, "temperature": 0.5, "seed": -7, "stop": ["a", ""], "max_tokens": -1,
+        let body = r#"{"model": "m", "n": 2, "temperature": 0.5, "seed": -7, "stop": ["a", ""], "max_tokens": -1.0,
             "options": {"temperature": 1.5, "top_k": 3, "num_predict": 9}, "num_ctx": 256, "user": 5,
             "logit_bias": {"5": -100, "6": 1.5}, "top_p": null}"#;
         let job = common(body).unwrap().job(Client::default()).unwrap();
@@ -240,6 +246,8 @@ mod tests {
             (r#"{}"#, "model"),
             (r#"{"model": "m", "n": 0}"#, "n"),
             (r#"{"model": "m", "n": 17}"#, "n"),
+            (r#"{"model": "m", "n": 1.5}"#, "n"),
+            (r#"{"model": "m", "seed": "one"}"#, "seed"),
             (r#"{"model": "m", "temperature": "hot"}"#, "temperature"),
             (r#"{"model": "m", "stop": [1]}"#, "stop[0]"),
             (r#"{"model": "m", "logit_bias": {"x": 1}}"#, "logit_bias"),

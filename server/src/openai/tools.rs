@@ -153,7 +153,7 @@ fn check_tool(i: usize, tool: Json) -> Result<Json, ApiError> {
         }
     };
     function.shift_remove("strict");
-    if !function.get("name").is_some_and(|n| n.as_str().is_some_and(|n| !n.is_empty())) {
+    if function.get("name").and_then(Json::as_str).is_none_or(str::is_empty) {
         return wrong(".function.name", "must be a string that is not empty");
     }
     if function.get("parameters").is_some_and(|p| !p.is_object() && !p.is_null()) {

@@ -85,16 +85,15 @@ pub(crate) enum PartKind {
 pub(crate) fn messages(
     model: &str,
     instructions: Option<String>,
-    input: Option<TextOr<InputItem>>,
+    input: TextOr<InputItem>,
 ) -> Result<Vec<Message>, ApiError> {
     let mut turns = Turns { model, all: Vec::new(), thought: None };
     match input {
-        None => return Err(ApiError::param("input", "input is missing: give text or items")),
-        Some(TextOr::Text(text)) => turns.all.push(Message::new("user", text)),
-        Some(TextOr::List(items)) if items.is_empty() => {
+        TextOr::Text(text) => turns.all.push(Message::new("user", text)),
+        TextOr::List(items) if items.is_empty() => {
             return Err(ApiError::param("input", "input is empty: give text or items"));
         }
-        Some(TextOr::List(items)) => {
+        TextOr::List(items) => {
             for (i, item) in items.into_iter().enumerate() {
                 turns.item(i, item)?;
             }
@@ -220,7 +219,7 @@ mod tests {
     use serde_json::json;
 
     fn read(input: Json) -> Result<Vec<Message>, ApiError> {
-        messages("m", None, Some(crate::http::parse(input.to_string().as_bytes())?))
+        messages("m", None, crate::http::parse(input.to_string().as_bytes())?)
     }
 
     #[test]

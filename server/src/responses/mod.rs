@@ -20,7 +20,7 @@ use crate::openai::OpenAiErrors;
 use crate::openai::chat::{Effort, MAX_TOP};
 use crate::openai::fields::{Common, limit};
 use crate::openai::tools::{FunctionWord, check_tools, schema_grammar, tool_choice};
-use crate::shape::{TextOr, chat_of, check_chat};
+use crate::shape::{TextOr, chat_of, check_chat, whole};
 use crate::sse::{self, Frames, Scribe};
 use input::{InputItem, messages};
 use output::ResponseObject;
@@ -40,7 +40,7 @@ pub(crate) struct Api;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct ResponseFields {
     /// What is asked: a text, or the turns, calls and results so far.
-    input: Option<TextOr<InputItem>>,
+    input: TextOr<InputItem>,
     /// Directions for the model, in front of the input.
     instructions: Option<String>,
     /// Tools that the model may call: functions only.
@@ -52,6 +52,7 @@ pub(crate) struct ResponseFields {
     /// Whether an answer may hold more than one call.
     parallel_tool_calls: Option<bool>,
     /// Tokens at most, those of the reasoning included.
+    #[serde(default, deserialize_with = "whole")]
     max_output_tokens: Option<i64>,
     /// What the answer must be.
     text: Option<TextConfig>,
@@ -63,6 +64,7 @@ pub(crate) struct ResponseFields {
     include: Option<Vec<String>>,
     /// Sends the log-probabilities of each token and of this many most likely ones.
     #[schema(minimum = 0, maximum = 20)]
+    #[serde(default, deserialize_with = "whole")]
     top_logprobs: Option<u64>,
     /// Comes back with the response.
     #[schema(value_type = Option<Object>)]
