@@ -1,5 +1,5 @@
-// A static server for trying the page and for its tests: `node web/serve.mjs [PORT]` serves web/dist on this machine
-// only, with the headers that threads need. `serve()` is the same as a function, with hooks for tests.
+// A static server for trying the page and for its tests: `node web/serve.mjs [PORT [PREFIX]]` serves web/dist on this
+// machine only, with the headers that threads need. `serve()` is the same as a function, with hooks for tests.
 
 import { createReadStream, realpathSync, statSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -19,8 +19,8 @@ const TYPES = {
 
 const DIST = fileURLToPath(new URL('./dist', import.meta.url));
 
-/** `isolate`: COOP and COEP. `routes`: functions by path that answer first. Gives `{url, close}`. */
-export function serve({ root = DIST, port = 0, isolate = true, routes = {} } = {}) {
+/** `prefix`: the path that files lie below. `isolate`: COOP and COEP. `routes`: functions by path that answer first. Gives `{url, close}`. */
+export function serve({ root = DIST, port = 0, prefix = '/', isolate = true, routes = {} } = {}) {
   const base = realpathSync(root);
   const server = createServer((request, response) => {
     if (isolate) {
@@ -32,7 +32,7 @@ export function serve({ root = DIST, port = 0, isolate = true, routes = {} } = {
     response.setHeader('Cache-Control', 'no-cache');
     const path = new URL(request.url, 'http://127.0.0.1').pathname;
     if (routes[path]) routes[path](request, response);
-    else file(base, path, request, response);
+    else file({ base, prefix, path }, request, response);
   });
   return new Promise((resolve, reject) => {
     server.on('error', reject);
@@ -41,18 +41,26 @@ export function serve({ root = DIST, port = 0, isolate = true, routes = {} } = {
         server.close(done);
         server.closeAllConnections();
       });
-      resolve({ url: `http://127.0.0.1:${server.address().port}/`, close });
+      resolve({ url: `http://127.0.0.1:${server.address().port}${prefix}`, close });
     });
   });
 }
 
-function file(base, path, request, response) {
+function file({ base, prefix, path }, request, response) {
   let full;
   let stat;
   try {
-    full = realpathSync(join(base, decodeURIComponent(path)));
+    if (!`${path}/`.startsWith(prefix)) throw new Error('outside');
+    full = realpathSync(join(base, decodeURIComponent(path.slice(prefix.length))));
     if (full !== base && !full.startsWith(base + sep)) throw new Error('outside');
-    if (statSync(full).isDirectory()) full = join(full, 'index.html');
+    if (statSync(full).isDirectory()) {
+      if (!path.endsWith('/')) {
+        // Else the page would look for its files in the folder above.
+        response.writeHead(301, { Location: `/${path}/`.replace(/\/+/g, '/') }).end();
+        return;
+      }
+      full = join(full, 'index.html');
+    }
     stat = statSync(full);
   } catch {
     response.writeHead(404, { 'Content-Type': 'text/plain' }).end('there is no such file\n');
@@ -88,6 +96,7 @@ export function sendRange(request, response, size, open) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { url } = await serve({ port: Number(process.argv[2] ?? 8080) });
+  const [port = 8080, prefix = '/'] = process.argv.slice(2);
+  const { url } = await serve({ port: Number(port), prefix: `/${prefix}/`.replace(/\/+/g, '/') });
   console.log(`the page is at ${url} until Ctrl-C`);
 }

@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     n_tokens += 1;
                     texts.entry(seq).or_default().push_str(&text);
                 }
-                Event::Done { .. } => {}
+                Event::Done { .. } | Event::Embedding { .. } => {}
                 Event::Error { error, .. } => return Err(error.into()),
             }
         }

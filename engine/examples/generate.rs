@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                     usage.completion_tokens,
                     usage.generation
                 ),
+                Event::Embedding { .. } => {}
                 Event::Error { error, .. } => return Err(error.into()),
             }
             std::io::stdout().flush()?;

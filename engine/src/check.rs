@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::device::{Device, KvKind, Runner, RunnerOptions};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, PAGE, Plan, Slot};
+use crate::plan::{Inputs, PAGE, Plan, Pool, Slot};
 
 /// How far two devices are apart at the end of a fusion group.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +52,7 @@ pub fn check(
             inputs.push(*id, (at + i) as u32, 0);
         }
         inputs.outputs = vec![ids.len() as u32 - 1];
+        inputs.pools = vec![Pool { first: 0, rows: ids.len() as u32 }];
         let n_ids = pair[0].n_token_ids();
         inputs.check(n_ids, n_pages).map_err(Error::Request)?;
         step(plan, &mut pair, &inputs, report)?;
@@ -111,7 +112,9 @@ fn read_from_before(plan: &Plan, ops: Range<usize>) -> Vec<Slot> {
 /// Slots that the ops write and that later ops, or the caller, read.
 fn left_behind(plan: &Plan, ops: Range<usize>) -> Vec<Slot> {
     let later = &plan.ops[ops.end..];
-    let needed = |slot: &Slot| *slot == plan.logits || later.iter().any(|e| e.op.reads().contains(slot));
+    let needed = |slot: &Slot| {
+        *slot == plan.logits || plan.pooled == Some(*slot) || later.iter().any(|e| e.op.reads().contains(slot))
+    };
     let mut left: Vec<Slot> = plan.ops[ops].iter().filter_map(|e| e.op.writes()).filter(needed).collect();
     left.sort_unstable();
     left.dedup();

@@ -6,7 +6,7 @@ use crate::cpu::{Cpu, CpuRunner};
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, GpuReadback, GpuRunner, Results};
-use crate::plan::{Inputs, Plan, Slot, WeightId};
+use crate::plan::{Inputs, Plan, Rows, Slot, WeightId};
 pub use crate::plan::{KvKind, RunnerOptions};
 #[cfg(feature = "gpu")]
 use crate::plan::{TOP, Want};
@@ -94,6 +94,9 @@ pub enum Runner {
     Gpu(GpuRunner),
 }
 
+/// Every kind of rows.
+const ROWS: [Rows; 3] = [Rows::Tokens, Rows::Outputs, Rows::Pools];
+
 impl Runner {
     /// Starts a step. The CPU computes it at once; other devices may still be at work when this returns.
     ///
@@ -104,7 +107,8 @@ impl Runner {
         let n_vocab = self.plan().n_vocab();
         match self {
             Runner::Cpu(runner) => {
-                Ok(Readback::Done(Output { logits: runner.run(inputs), n_vocab, ..Output::default() }))
+                let logits = runner.run(inputs);
+                Ok(Readback::Done(Output { logits, n_vocab, picked: Vec::new(), pooled: runner.pooled(inputs) }))
             }
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => {
@@ -116,10 +120,10 @@ impl Runner {
     /// Refuses inputs that contradict themselves or the runner's limits.
     fn check(&self, inputs: &Inputs) -> Result<()> {
         let options = self.options();
-        if inputs.n_rows() == 0 || inputs.n_rows() > options.max_tokens || inputs.outputs.len() > options.max_outputs {
-            let (rows, outputs) = (inputs.n_rows(), inputs.outputs.len());
+        if inputs.n_rows() == 0 || ROWS.iter().any(|rows| inputs.count(*rows) > options.most(*rows)) {
+            let [rows, outputs, pools] = ROWS.map(|rows| inputs.count(rows));
             return Err(Error::shape(format!(
-                "a step of {rows} rows and {outputs} outputs exceeds the runner's limits"
+                "a step of {rows} rows, {outputs} outputs and {pools} pools exceeds the runner's limits"
             )));
         }
         inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)
@@ -339,6 +343,8 @@ pub struct Output {
     pub n_vocab: usize,
     /// Per output what the device picked, `None` where its logits are to be used; empty where it picks none.
     pub picked: Vec<Option<Picked>>,
+    /// `[pools, width]`: the means of rows that were wanted.
+    pub pooled: Vec<f32>,
 }
 
 impl Output {
@@ -353,7 +359,7 @@ impl Output {
                 Some(Picked::Top(row.iter().copied().filter(|c| c.0 > f32::NEG_INFINITY).collect()))
             }
         });
-        Output { picked: picked.collect(), logits: results.values, n_vocab }
+        Output { picked: picked.collect(), logits: results.values, n_vocab, pooled: results.pooled }
     }
 
     /// The logits of the `i`-th wanted row.

@@ -41,5 +41,5 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use load::{LoadOptions, Loader};
 pub use model::Model;
-pub use run::{Engine, EngineOptions, Event, Request, Sampling, Session};
+pub use run::{EmbedRequest, Engine, EngineOptions, Event, Request, Sampling, Session};
 pub use text::Tokenizer;

@@ -81,6 +81,7 @@ fn run(engine: &mut Engine, requests: &[Request], after: usize, forget_at: Optio
                     assert_eq!(reason, Finish::Length);
                     answer.1 = usage;
                 }
+                Event::Embedding { .. } => panic!("none was asked for"),
                 Event::Error { error, .. } => panic!("{error}"),
             }
         }

@@ -17,7 +17,7 @@ use ir_engine::dtype::DType;
 use ir_engine::error::Result;
 use ir_engine::gpu::Gpu;
 use ir_engine::plan::{
-    Act, Inputs, KvShape, NormKind, Plan, Recorder, RopeStyle, RopeTable, Segment, Slot, Weight, WeightId,
+    Act, Inputs, KvShape, NormKind, Plan, Pool, Recorder, RopeStyle, RopeTable, Rows, Segment, Slot, Weight, WeightId,
 };
 
 /// A Llama of 1B parameters: 16 layers, 32 heads of 64 over 8 of keys and values.
@@ -83,6 +83,11 @@ fn plan(qkv: [DType; 3]) -> Plan {
     let inv_freq = vec![0.5; 32];
     let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
     (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope).unwrap());
+    rec.only_with(Rows::Pools, |rec| {
+        let normed = norm(rec, x)?;
+        rec.pool(normed)
+    })
+    .unwrap();
     let taken = rec.take_rows(x).unwrap();
     let logits = rec
         .fuse(|rec| {
@@ -115,6 +120,12 @@ fn a_decode_step_takes_few_dispatches() {
                 "{types:?} at position {position}: {n} dispatches, {:.2} per layer",
                 (n - 3) as f64 / LAYERS as f64
             );
+            // An embedding takes a norm and a mean more, and no head: the row's and the product.
+            let mut pooled = one_row(position);
+            pooled.pools = vec![Pool { first: 0, rows: 1 }];
+            assert_eq!(runner.n_dispatches(&pooled), n + 2);
+            pooled.outputs.clear();
+            assert_eq!(runner.n_dispatches(&pooled), n);
         }
     }
 }

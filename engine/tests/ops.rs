@@ -33,7 +33,7 @@ const Q8_ACTIVATIONS: f64 = 1e-2;
 fn tolerance(case: &Case, activations: Activations) -> f64 {
     let quantised = case.dtype.is_some_and(|d| !matches!(d, DType::F32 | DType::F16 | DType::BF16));
     match case.op {
-        OpKind::Embed | OpKind::TakeRows | OpKind::Add => 0.0,
+        OpKind::Embed | OpKind::TakeRows | OpKind::Add | OpKind::Pool => 0.0,
         OpKind::Linear if quantised && activations == Activations::Quantised => Q8_ACTIVATIONS,
         OpKind::Attend | OpKind::Glu => EXP,
         _ => F32_ORDER,

@@ -20,6 +20,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
     infer_long_args = false
 )]
 pub(crate) struct Cli {
+    /// Settings instead of ir/ir.toml in your configuration folder; see `ir config`
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, hide_short_help = true)]
+    pub(crate) config: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -40,7 +43,8 @@ Exit codes:
   130  stopped by Ctrl-C
 
 Environment:
-  IR_MODELS  the folder of models, as --models
+  IR_MODELS  the folder of models, as --models; any other flag likewise: IR_CTX, IR_API_KEY, ...
+  IR_CONFIG  the file of settings, as --config
   NO_COLOR   write no colours
 
 See `ir help COMMAND` for everything a command can do.";
@@ -51,6 +55,9 @@ pub(crate) enum Command {
     /// Ask a model, or chat with it in the terminal
     #[command(after_long_help = RUN_EXAMPLES)]
     Run(RunArgs),
+    /// Serve models to programs that speak Ollama's, OpenAI's or Anthropic's API
+    #[command(after_long_help = SERVE_EXAMPLES)]
+    Serve(ServeArgs),
     /// List the models that are known by name
     #[command(after_long_help = LIST_HELP)]
     List(ListArgs),
@@ -63,6 +70,9 @@ pub(crate) enum Command {
     /// Compute raw logits of a prompt, to compare engines
     #[command(after_long_help = LOGITS_EXAMPLES)]
     Logits(LogitsArgs),
+    /// Turn texts into embeddings: vectors that are close where texts mean the like
+    #[command(after_long_help = EMBED_EXAMPLES)]
+    Embed(EmbedArgs),
     /// Measure the speed of prompts and of generation
     #[command(after_long_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
@@ -75,6 +85,9 @@ pub(crate) enum Command {
     /// List the GPUs of this machine
     #[command(after_long_help = DEVICES_HELP)]
     Devices(DevicesArgs),
+    /// Show a command's settings and where each comes from: flags, environment, ir.toml
+    #[command(after_long_help = CONFIG_EXAMPLES)]
+    Config(ConfigArgs),
     /// Print a script that completes commands in a shell
     #[command(after_long_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
@@ -91,6 +104,16 @@ Examples:
 
 A single argument is always MODEL. The prompt is the argument and what is piped in, joined by a blank line. \
 With no prompt and a terminal, a chat begins: /help there lists what can be typed.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  ir serve                                   the models folder and ir-tiny, on 127.0.0.1:11434
+  ir serve model.gguf --parallel 8
+  ir serve --addr 0.0.0.0:11434 --api-key SECRET
+  ir serve --addr unix:/run/user/1000/ir.sock
+  curl http://127.0.0.1:11434/api/generate -d '{\"model\": \"ir-tiny\", \"prompt\": \"Who are you?\"}'
+
+Models are loaded when they are asked for. There is no TLS: put a proxy in front for that.";
 
 const LIST_HELP: &str = "\
 The models are the .gguf files below the models folder: --models, else IR_MODELS, else `ir/models` in the \
@@ -132,6 +155,19 @@ Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedil
 float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
 and BOS is put before it where the model wants one.";
 
+const EMBED_EXAMPLES: &str = "\
+Examples:
+  ir embed model.gguf \"a red fox\" \"an apple\" --similarity
+  ir embed model.gguf -f lines.txt -o embeddings.npy
+  ir embed model.gguf \"a red fox\" --json | jq .embeddings[0]
+
+Prints a JSON array for each text, one to a line, in the texts' order. Without TEXT every line of standard input is a \
+text. Special tokens are parsed, and BOS and EOS put around a text where the model wants them.
+
+The file says how the rows of a text become its embedding (pooling). Files of models made to generate do not; their \
+embedding is that of the last token, as in Ollama. Models that read a text in both directions (BERT and its kin) are \
+not supported yet.";
+
 const BENCH_EXAMPLES: &str = "\
 Examples:
   ir bench model.gguf
@@ -155,6 +191,21 @@ Examples:
 
 The method is llama-perplexity's: windows of --ctx tokens, each beginning with BOS where the model wants one, \
 of which the second half is counted.";
+
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  ir config                                  settings of `ir serve`
+  ir config run
+  ir config serve --ctx 4096
+
+Flags go over the environment (--ctx is IR_CTX), the environment over ir.toml, the file over what is built in. The file \
+is --config, else IR_CONFIG, else ir/ir.toml in your configuration folder. Its keys are the flags' names; those at the top \
+count for every command that has them, those in a table for that command:
+
+  models = \"/data/models\"
+  [serve]
+  parallel = 8
+  cors = [\"https://chat.example\"]";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -284,6 +335,17 @@ impl std::str::FromStr for DeviceChoice {
     }
 }
 
+impl std::fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            DeviceChoice::Auto => f.write_str("auto"),
+            DeviceChoice::Cpu => f.write_str("cpu"),
+            DeviceChoice::Gpu(None) => f.write_str("gpu"),
+            DeviceChoice::Gpu(Some(n)) => write!(f, "gpu:{n}"),
+        }
+    }
+}
+
 /// What quantised weights are multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ActivationsChoice {
@@ -337,6 +399,109 @@ pub(crate) struct DevicesArgs {
     pub(crate) json: bool,
 }
 
+/// `ir serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// GGUF files to serve beside the models folder and ir-tiny, by their file names; loaded at the start
+    #[arg(value_name = "MODEL", value_hint = ValueHint::FilePath)]
+    pub(crate) model: Vec<String>,
+    /// Address to listen on; port 0 takes any that is free; unix:PATH is a socket that only you may use
+    #[arg(long, default_value = "127.0.0.1:11434", value_name = "HOST:PORT")]
+    pub(crate) addr: String,
+    /// Requests of one model that are computed together
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = one_or_more)]
+    pub(crate) parallel: usize,
+    /// Requests that may wait beyond those that run
+    #[arg(long, default_value_t = 512, value_name = "N", value_parser = count)]
+    pub(crate) queue: usize,
+    /// Tokens of context, prompt and answer together [default: the model's own, as far as memory allows]
+    #[arg(long, value_name = "N", value_parser = context)]
+    pub(crate) ctx: Option<u32>,
+    /// How long a model stays loaded after its last request: 5m, 1h30m, seconds; negative is for ever
+    #[arg(long, default_value = "5m", value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) keep_alive: String,
+    /// Models loaded at once, at most; 0: as many as --memory holds
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = count)]
+    pub(crate) max_models: usize,
+    /// GiB that loaded models may take together; a single one may take more
+    #[arg(long, default_value_t = 16, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) memory: u32,
+    /// Seconds a request may take [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) deadline: Option<u32>,
+    /// A key that clients must send as a bearer token; may be given several times
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Vec<String>,
+    /// Origins of web pages that may ask, beside this machine's; * is any
+    #[arg(long, value_name = "ORIGIN,...", value_delimiter = ',')]
+    pub(crate) cors: Vec<String>,
+    /// Listen beyond this machine without a key
+    #[arg(long)]
+    pub(crate) no_key: bool,
+    /// Another name for a model, for programs that ask for one that is not here
+    #[arg(long, value_name = "NAME=MODEL")]
+    pub(crate) alias: Vec<String>,
+    /// Folder of the browser page, shown at /ui [default: one beside this program, where there is one]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) ui: Option<PathBuf>,
+    /// Seconds that running requests get to finish when the server is told to end
+    #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+    pub(crate) grace: u32,
+    /// What is written to the log, on standard error
+    #[arg(long, value_enum, default_value_t = LogLevel::Info, value_name = "LEVEL")]
+    pub(crate) log: LogLevel,
+    /// How the log is written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    /// Write prompts into the log too
+    #[arg(long)]
+    pub(crate) log_prompts: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir config`.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The command whose settings are shown
+    #[arg(default_value = "serve")]
+    pub(crate) command: String,
+    /// Flags as they would be given to it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) flags: Vec<std::ffi::OsString>,
+}
+
+/// How `ir serve` writes its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// Lines for people
+    Text,
+    /// A JSON object to a line
+    Json,
+}
+
+/// What `ir serve` writes to its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    /// Nothing
+    Off,
+    /// What went wrong
+    Error,
+    /// And what may
+    Warn,
+    /// And a line for every request
+    Info,
+    /// And more
+    Debug,
+}
+
 /// `ir run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -364,6 +529,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long)]
     pub(crate) verbose: bool,
     #[command(flatten)]
+    pub(crate) grammar: GrammarArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -371,6 +538,25 @@ pub(crate) struct RunArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// What answers must look like: at most one of these.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Grammar")]
+#[group(multiple = false)]
+pub(crate) struct GrammarArgs {
+    /// Hold answers to a grammar in GBNF, as llama.cpp has it
+    #[arg(long, value_name = "GBNF")]
+    pub(crate) grammar: Option<String>,
+    /// Hold answers to the grammar in a file: Lark where its name ends in .lark, else GBNF
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) grammar_file: Option<PathBuf>,
+    /// Hold answers to JSON of this schema: its text, or a file; {} is any JSON
+    #[arg(short = 'j', long, value_name = "SCHEMA")]
+    pub(crate) json_schema: Option<String>,
+    /// Hold answers to a regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) regex: Option<String>,
 }
 
 /// How tokens are chosen. Defaults are the file's own (`general.sampling.*`), else those named here.
@@ -489,6 +675,68 @@ pub(crate) struct LogitsArgs {
     pub(crate) file: FileArgs,
 }
 
+/// `ir embed`.
+#[derive(Debug, Args)]
+pub(crate) struct EmbedArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The texts [default: the lines of standard input]
+    #[arg(value_name = "TEXT", conflicts_with = "text_file")]
+    pub(crate) texts: Vec<String>,
+    /// Take the lines of a file as texts; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: Option<PathBuf>,
+    /// How rows become an embedding: their mean, the first (cls) or the last [default: as the file says, else last]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) pooling: Option<PoolingChoice>,
+    /// Keep this many numbers of each embedding, from its start [default: all]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) dimensions: Option<usize>,
+    /// Leave embeddings as long as they are, instead of dividing each by its length
+    #[arg(long)]
+    pub(crate) no_normalize: bool,
+    /// Print one JSON object
+    #[arg(long, conflicts_with_all = ["output", "similarity"])]
+    pub(crate) json: bool,
+    /// Write the embeddings to this file in NumPy's format, a row for each text
+    #[arg(short, long, value_name = "FILE.npy", value_hint = ValueHint::FilePath, conflicts_with = "similarity")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print the cosines of all pairs of texts instead of the embeddings
+    #[arg(long)]
+    pub(crate) similarity: bool,
+    /// Print counts, time and rate to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// How rows become an embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PoolingChoice {
+    /// The mean of all rows
+    Mean,
+    /// The first row
+    Cls,
+    /// The last row
+    Last,
+}
+
+impl From<PoolingChoice> for ir_engine::model::Pooling {
+    fn from(choice: PoolingChoice) -> Self {
+        match choice {
+            PoolingChoice::Mean => Self::Mean,
+            PoolingChoice::Cls => Self::Cls,
+            PoolingChoice::Last => Self::Last,
+        }
+    }
+}
+
 /// `ir bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
@@ -511,6 +759,10 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "512",
         value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     pub(crate) batch: Vec<u32>,
+    /// Sequences that generate together, up to 64; rates are of all of them
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1",
+        value_parser = clap::value_parser!(u32).range(1..=crate::compute::MAX_OUTPUTS as i64))]
+    pub(crate) parallel: Vec<u32>,
     /// Repetitions
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) repetitions: u32,

@@ -20,21 +20,30 @@ use crate::{models, synthetic};
 enum Test {
     /// A prompt of this many tokens.
     Prompt(u32),
-    /// This many tokens generated one by one.
-    Generate(u32),
+    /// This many tokens generated one by one, by so many sequences together.
+    Generate(u32, u32),
 }
 
 impl Test {
     fn name(self) -> String {
         match self {
             Test::Prompt(n) => format!("pp{n}"),
-            Test::Generate(n) => format!("tg{n}"),
+            Test::Generate(n, 1) => format!("tg{n}"),
+            Test::Generate(n, parallel) => format!("tg{n}x{parallel}"),
         }
     }
 
+    /// Tokens of each sequence.
     fn n_tokens(self) -> u32 {
         match self {
-            Test::Prompt(n) | Test::Generate(n) => n,
+            Test::Prompt(n) | Test::Generate(n, _) => n,
+        }
+    }
+
+    fn n_sequences(self) -> u32 {
+        match self {
+            Test::Prompt(_) => 1,
+            Test::Generate(_, parallel) => parallel,
         }
     }
 }
@@ -116,7 +125,8 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
 
 fn tests(args: &BenchArgs, model: &Model) -> Result<Vec<Test>> {
     let prompts = args.n_prompt.iter().filter(|n| **n > 0).map(|n| Test::Prompt(*n));
-    let generations = args.n_gen.iter().filter(|n| **n > 0).map(|n| Test::Generate(*n));
+    let generations = args.n_gen.iter().filter(|n| **n > 0);
+    let generations = generations.flat_map(|n| args.parallel.iter().map(|parallel| Test::Generate(*n, *parallel)));
     let tests: Vec<Test> = prompts.chain(generations).collect();
     let limit = model.spec().n_context;
     if let Some(test) = tests.iter().find(|t| t.n_tokens() as usize > limit) {
@@ -137,7 +147,8 @@ fn measure(
     test: Test,
 ) -> Result<Measured> {
     let kv = compute::kv_kind(args.device.kv_type);
-    let mut sequence = Sequence::new(device, model.plan(), kv, test.n_tokens() as usize, batch as usize)?;
+    let (n_tokens, n_sequences) = (test.n_tokens() as usize, test.n_sequences() as usize);
+    let mut sequence = Sequence::several(device, model.plan(), kv, n_tokens, batch as usize, n_sequences)?;
     let n_vocab = model.plan().n_vocab() as u32;
     let tokens: Vec<u32> = (0..test.n_tokens()).map(|i| i.wrapping_mul(2_654_435_761) % n_vocab).collect();
     let (mut seconds, mut submitting) = (Vec::new(), Vec::new());
@@ -151,8 +162,8 @@ fn measure(
                 sequence.skip(before)?;
                 sequence.step(last, 1)?;
             }
-            Test::Generate(_) => tokens.iter().try_for_each(|token| {
-                sequence.step(&[*token], 1)?;
+            Test::Generate(..) => tokens.iter().try_for_each(|token| {
+                sequence.step_all(*token, n_vocab)?;
                 submitting.push(sequence.submitting().as_secs_f64());
                 Result::Ok(())
             })?,
@@ -162,9 +173,9 @@ fn measure(
             seconds.push(started.elapsed().as_secs_f64());
         }
     }
-    let rate = Rate::new(test.n_tokens(), &seconds);
+    let rate = Rate::new(test.n_tokens() * test.n_sequences(), &seconds);
     let step = match test {
-        Test::Generate(_) if args.profile || matches!(device, Device::Gpu(_)) => {
+        Test::Generate(..) if args.profile || matches!(device, Device::Gpu(_)) => {
             Some(profile::step_times(&mut sequence, &mut submitting)?)
         }
         _ => None,
@@ -205,12 +216,12 @@ impl Header {
     fn table_head(&self) -> String {
         let wide = self.name_width();
         let mut text = format!(
-            "| {:wide$} | {:>9} | {:>7} | {:28} | {:>5} | {:>6} | {:>20} |\n",
+            "| {:wide$} | {:>9} | {:>7} | {:28} | {:>5} | {:>8} | {:>20} |\n",
             "model", "size", "params", "device", "batch", "test", "tokens/s"
         );
         let _ = write!(
             text,
-            "|{:-<w$}|{:->11}|{:->9}|{:-<30}|{:->7}|{:->8}|{:->22}|",
+            "|{:-<w$}|{:->11}|{:->9}|{:-<30}|{:->7}|{:->10}|{:->22}|",
             "",
             ":",
             ":",
@@ -228,7 +239,7 @@ impl Header {
         let (size, count) = (human_bytes(self.summary.bytes), human_count(self.summary.parameters));
         let rate = format!("{:.2} ± {:.2}", m.rate.mean, m.rate.deviation);
         format!(
-            "| {name:wide$} | {size:>9} | {count:>7} | {:28} | {:>5} | {:>6} | {rate:>20} |",
+            "| {name:wide$} | {size:>9} | {count:>7} | {:28} | {:>5} | {:>8} | {rate:>20} |",
             m.device,
             m.batch,
             m.test.name()
@@ -247,6 +258,7 @@ impl Header {
             "batch": m.batch,
             "test": m.test.name(),
             "n_tokens": m.test.n_tokens(),
+            "sequences": m.test.n_sequences(),
             "tokens_per_second": m.rate.mean,
             "deviation": m.rate.deviation,
             "seconds": m.seconds,

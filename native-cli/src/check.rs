@@ -2,7 +2,7 @@
 
 use ir_engine::check::{self, Compared};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
-use ir_engine::device::Device;
+use ir_engine::device::{Device, KvKind};
 
 use crate::args::{ActivationsChoice, CheckArgs};
 use crate::failure::{Failure, Result};
@@ -15,6 +15,9 @@ const MAX_TOKENS: usize = 100;
 /// Relative error at the end of a group: f32 sums in another order and a driver's exponentials; a single group's result
 /// may be small against its terms, so this is wider than for whole models.
 const F32: f64 = 1e-4;
+/// Keys and values rounded to halves: sums in another order decide which of two neighbours, 2^-11 apart, an element
+/// becomes.
+const KV_F16: f64 = 5e-4;
 /// Halves in tiles.
 const F16: f64 = 5e-3;
 /// Activations rounded to 8 bits.
@@ -72,6 +75,7 @@ fn tolerance(args: &CheckArgs, device: &Device) -> f64 {
         Device::Gpu(gpu) if gpu.forms().dot4 => INT8,
         Device::Gpu(gpu) if gpu.forms().f16 => F16,
         Device::Cpu(_) if args.device.activations == ActivationsChoice::Quantised => INT8,
+        _ if compute::kv_kind(args.device.kv_type) == KvKind::F16 => KV_F16,
         _ => F32,
     }
 }

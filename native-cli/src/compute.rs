@@ -1,5 +1,5 @@
-//! From device flags to a device, and token ids to logits on it, one sequence at a time. For the commands that look at
-//! raw logits; talking goes through the engine.
+//! From device flags to a device, and token ids to logits on it: one sequence, or several of one length in step. For the
+//! commands that look at raw logits; talking goes through the engine.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ pub(crate) fn kv_kind(choice: KvChoice) -> KvKind {
     }
 }
 
-/// One sequence on a device.
+/// One sequence on a device, or several that are always equally long.
 pub(crate) struct Sequence {
     runner: Runner,
     inputs: Inputs,
@@ -79,11 +79,25 @@ impl Sequence {
         n_context: usize,
         max_tokens: usize,
     ) -> Result<Sequence> {
-        let n_pages = n_context.div_ceil(PAGE);
-        let max_tokens = max_tokens.min(n_pages * PAGE).max(1);
+        Sequence::several(device, plan, kv, n_context, max_tokens, 1)
+    }
+
+    /// So many sequences with room for `n_context` tokens each.
+    pub(crate) fn several(
+        device: &Device,
+        plan: &Arc<Plan>,
+        kv: KvKind,
+        n_context: usize,
+        max_tokens: usize,
+        n_sequences: usize,
+    ) -> Result<Sequence> {
+        let each = n_context.div_ceil(PAGE);
+        let n_pages = each * n_sequences;
+        let max_tokens = max_tokens.min(n_pages * PAGE).max(n_sequences);
         let options = RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages };
         let runner = device.prepare(Arc::clone(plan), options)?;
-        let inputs = Inputs { tables: vec![(0..n_pages as u32).collect()], ..Inputs::default() };
+        let pages: Vec<u32> = (0..n_pages as u32).collect();
+        let inputs = Inputs { tables: pages.chunks(each.max(1)).map(<[u32]>::to_vec).collect(), ..Inputs::default() };
         Ok(Sequence { runner, inputs, n_past: 0, submitting: Duration::ZERO })
     }
 
@@ -92,20 +106,32 @@ impl Sequence {
         self.n_past = 0;
     }
 
-    /// Appends tokens, at most as many as a step has rows; gives the logits of the last `n_outputs` of them.
+    /// Appends tokens to the first sequence, at most as many as a step has rows; gives the logits of the last `n_outputs`
+    /// of them.
     pub(crate) fn step(&mut self, tokens: &[u32], n_outputs: usize) -> Result<Output> {
+        let rows = tokens.iter().enumerate().map(|(i, token)| (*token, i, 0));
+        self.submit(rows, tokens.len() - n_outputs.min(tokens.len()), tokens.len())
+    }
+
+    /// Appends a token to every sequence, another to each; gives the logits behind them.
+    pub(crate) fn step_all(&mut self, token: u32, n_vocab: u32) -> Result<Output> {
+        let rows = (0..self.inputs.tables.len() as u32).map(|seq| ((token + seq) % n_vocab, 0, seq));
+        self.submit(rows, 0, 1)
+    }
+
+    /// Runs a step of rows: token, place behind what is there, sequence. Logits are wanted of rows from `first` on; all
+    /// sequences grow by `n`.
+    fn submit(&mut self, rows: impl Iterator<Item = (u32, usize, u32)>, first: usize, n: usize) -> Result<Output> {
         let inputs = &mut self.inputs;
         inputs.tokens.clear();
         inputs.positions.clear();
         inputs.seqs.clear();
-        for (i, token) in tokens.iter().enumerate() {
-            inputs.push(*token, (self.n_past + i) as u32, 0);
-        }
-        inputs.outputs = (tokens.len() - n_outputs.min(tokens.len())..tokens.len()).map(|i| i as u32).collect();
+        rows.for_each(|(token, at, seq)| _ = inputs.push(token, (self.n_past + at) as u32, seq));
+        inputs.outputs = (first..inputs.tokens.len()).map(|i| i as u32).collect();
         let started = Instant::now();
         let readback = self.runner.submit(inputs)?;
         self.submitting = started.elapsed();
-        self.n_past += tokens.len();
+        self.n_past += n;
         Ok(readback.wait()?)
     }
 

@@ -5,8 +5,11 @@ mod bench;
 mod check;
 mod completions;
 mod compute;
+mod config;
 mod devices;
+mod embed;
 mod failure;
+mod grammar;
 mod info;
 mod list;
 mod logits;
@@ -17,6 +20,7 @@ mod perplexity;
 mod profile;
 mod repl;
 mod run;
+mod serve;
 mod synthetic;
 mod talk;
 mod term;
@@ -24,22 +28,24 @@ mod tokenize;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command};
-use clap::Parser;
+use args::Command;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let result = config::parse().and_then(|cli| match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::serve(args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
+        Command::Embed(args) => embed::embed(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Check(args) => check::check(&args),
         Command::Devices(args) => devices::devices(&args),
+        Command::Config(args) => config::config(&args),
         Command::Completions(args) => completions::completions(&args),
-    };
+    });
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -14,6 +14,7 @@ use ir_engine::text::chat::{Message, Now};
 use crate::args::{Number, RunArgs, SamplingArgs, Think};
 use crate::compute;
 use crate::failure::{Failure, Result};
+use crate::grammar;
 use crate::info::{Summary, grouped, human_bytes, human_count};
 use crate::memory;
 use crate::models::Place;
@@ -53,6 +54,7 @@ impl Talk {
         set_sampling(&mut session.options.sampling, &args.sampling);
         session.options.sampling.check(model.plan().n_vocab()).map_err(|e| Failure::usage(e.to_string()))?;
         session.options.max_tokens = args.n.and_then(Number::count);
+        session.options.constraint = grammar::constraint(&args.grammar, model.tokenizer())?;
         let raw = args.raw || !session.can_chat();
         if raw && args.system.is_some() {
             let why = if args.raw { "--raw continues the prompt as it is" } else { "this model has no chat template" };

@@ -140,6 +140,15 @@ fn synthetic_models_are_measured_without_a_file() {
     assert_eq!(json.as_array().unwrap().len(), 6);
     assert!(json[0]["tokens_per_second"].as_f64().unwrap() > 0.0);
     assert_eq!(json[0]["seconds"].as_array().unwrap().len(), 2);
+    let several =
+        ["bench", "--synthetic", "tiny-q4_0", "-p", "0", "-n", "20", "-r", "2", "--parallel", "1,16", "--json"];
+    let json = ir(&several).ok().json();
+    assert_eq!((&json[0]["test"], &json[1]["test"]), (&"tg20".into(), &"tg20x16".into()));
+    // Rates are of all tokens of all sequences: 20 x 16.
+    let (seconds, rate) = (json[1]["seconds"].as_array().unwrap(), json[1]["tokens_per_second"].as_f64().unwrap());
+    let mean = seconds.iter().map(|s| 320.0 / s.as_f64().unwrap()).sum::<f64>() / 2.0;
+    assert!((rate / mean - 1.0).abs() < 1e-9, "{rate} {mean}");
+    assert!(ir(&["bench", "ir-tiny", "--parallel", "65"]).stderr.contains("1..=64"));
     let by_default = ir(&["bench", "ir-tiny", "-r", "1"]).ok().text();
     assert!(by_default.contains("pp512") && by_default.contains("tg128"), "{by_default}");
 }

@@ -49,7 +49,7 @@ fn main(
     let row = step[tile] + min(i, n_rows - 1u);
     let position = first + min(i, n_rows - 1u);
 
-    var q_own: array<vec4<f32>, K_OWN>;
+    var q_own = array<vec4<f32>, K_OWN>();
     for (var n = 0u; n < K_OWN; n++) {
         let col = (own + 4u * n) * 4u;
         for (var c = 0u; c < 4u; c++) {
@@ -58,7 +58,7 @@ fn main(
             }
         }
     }
-    var acc: array<vec4<f32>, V_OWN>;
+    var acc = array<vec4<f32>, V_OWN>();
     var top = LOW;
     var total = 0.0;
     let low = select(0u, position + 1u - p.window, position >= p.window); // the first position this row sees

@@ -28,10 +28,18 @@ struct Params {
 const LOW: f32 = -1e30; // below any score; finite, so that differences stay numbers
 const SUBSETS: u32 = max(WG / VQ, 1u); // of a block's positions, shared out over the invocations; VQ is at most WG
 
+const PARTS: u32 = 16u;
+
 var<workgroup> q_s: array<vec4<f32>, GROUP * KQ>;
 var<workgroup> score_s: array<f32, GROUP * WG>;
-var<workgroup> top_s: array<f32, GROUP * 8u>;
+var<workgroup> part_s: array<f32, GROUP * PARTS>; // of maxima, and of sums
+var<workgroup> pages_s: array<u32, WG / PAGE>;    // of the block's positions
 var<workgroup> out_s: array<vec4<f32>, WG>;
+
+// Where a head's quads of a position begin, by its place in the block.
+fn block_at(place: u32, kv_head: u32, quads: u32) -> u32 {
+    return ((pages_s[place / PAGE] * p.n_kv_heads + kv_head) * PAGE + place % PAGE) * quads;
+}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -67,9 +75,9 @@ fn main(
         q_s[i] = v;
     }
 
-    var top: array<f32, GROUP>;
-    var total: array<f32, GROUP>; // of this invocation's own positions
-    var acc: array<vec4<f32>, GROUP>;
+    var top = array<f32, GROUP>();
+    var total = array<f32, GROUP>(); // of this invocation's own positions
+    var acc = array<vec4<f32>, GROUP>();
     for (var h = 0u; h < GROUP; h++) { top[h] = LOW; }
     let low = select(0u, position + 1u - p.window, position >= p.window); // the first position seen
     let chunk = step[STEP_CHUNK];
@@ -80,11 +88,12 @@ fn main(
     // Blocks begin at multiples of WG; chunks are such multiples too.
     for (var base = max(split * chunk, low / WG * WG); base < end; base += WG) {
         workgroupBarrier();
+        if (lid < WG / PAGE && base + lid * PAGE < end) { pages_s[lid] = step[pages + base / PAGE + lid]; }
+        workgroupBarrier();
         let seen = base + lid >= low && base + lid < end;
-        // With its zeros written out: Chromium's compiler for Vulkan sets a variable without them only once, not in each turn.
         var score = array<f32, GROUP>();
         if (seen) {
-            let at = quad_at(pages, base + lid, kv_head, p.n_kv_heads, KQ);
+            let at = block_at(lid, kv_head, KQ);
             for (var i = 0u; i < KQ; i++) {
                 let k = quad_load(k_pages[at + i]);
                 for (var h = 0u; h < GROUP; h++) { score[h] += dot(k, q_s[h * KQ + i]); }
@@ -92,16 +101,16 @@ fn main(
         }
         for (var h = 0u; h < GROUP; h++) { score_s[h * WG + lid] = select(LOW, score[h], seen); }
         workgroupBarrier();
-        for (var i = lid; i < GROUP * 8u; i += WG) {
-            let start_at = i / 8u * WG + i % 8u * (WG / 8u);
+        for (var i = lid; i < GROUP * PARTS; i += WG) {
+            let start_at = i / PARTS * WG + i % PARTS * (WG / PARTS);
             var m = score_s[start_at];
-            for (var j = 1u; j < WG / 8u; j++) { m = max(m, score_s[start_at + j]); }
-            top_s[i] = m;
+            for (var j = 1u; j < WG / PARTS; j++) { m = max(m, score_s[start_at + j]); }
+            part_s[i] = m;
         }
         workgroupBarrier();
         for (var h = 0u; h < GROUP; h++) {
             var m = top[h];
-            for (var j = 0u; j < 8u; j++) { m = max(m, top_s[h * 8u + j]); }
+            for (var j = 0u; j < PARTS; j++) { m = max(m, part_s[h * PARTS + j]); }
             let keep = exp(top[h] - m);
             top[h] = m;
             let weight = select(0.0, exp(score[h] - m), seen);
@@ -112,20 +121,42 @@ fn main(
         workgroupBarrier();
         if (subset < SUBSETS) {
             let n = min(WG, end - base);
-            for (var j = subset + select(0u, (low - base) / SUBSETS * SUBSETS, low > base); j < n; j += SUBSETS) {
-                let v = quad_load(v_pages[quad_at(pages, base + j, kv_head, p.n_kv_heads, VQ) + quad]);
+            var j = subset + select(0u, (low - base) / SUBSETS * SUBSETS, low > base);
+            // Four at once, so that their loads are under way together.
+            for (; j + 3u * SUBSETS < n; j += 4u * SUBSETS) {
+                let v0 = quad_load(v_pages[block_at(j, kv_head, VQ) + quad]);
+                let v1 = quad_load(v_pages[block_at(j + SUBSETS, kv_head, VQ) + quad]);
+                let v2 = quad_load(v_pages[block_at(j + 2u * SUBSETS, kv_head, VQ) + quad]);
+                let v3 = quad_load(v_pages[block_at(j + 3u * SUBSETS, kv_head, VQ) + quad]);
+                for (var h = 0u; h < GROUP; h++) {
+                    let at = h * WG + j;
+                    acc[h] += score_s[at] * v0 + score_s[at + SUBSETS] * v1 + score_s[at + 2u * SUBSETS] * v2
+                        + score_s[at + 3u * SUBSETS] * v3;
+                }
+            }
+            for (; j < n; j += SUBSETS) {
+                let v = quad_load(v_pages[block_at(j, kv_head, VQ) + quad]);
                 for (var h = 0u; h < GROUP; h++) { acc[h] += score_s[h * WG + j] * v; }
             }
         }
     }
 
+    // Sums of the weights over all invocations, by parts.
+    workgroupBarrier();
+    for (var h = 0u; h < GROUP; h++) { score_s[h * WG + lid] = total[h]; }
+    workgroupBarrier();
+    for (var i = lid; i < GROUP * PARTS; i += WG) {
+        let start_at = i / PARTS * WG + i % PARTS * (WG / PARTS);
+        var sum = 0.0;
+        for (var j = 0u; j < WG / PARTS; j++) { sum += score_s[start_at + j]; }
+        part_s[i] = sum;
+    }
     for (var h = 0u; h < GROUP; h++) {
         workgroupBarrier();
         out_s[lid] = acc[h];
-        score_s[lid] = total[h];
         workgroupBarrier();
         var sum = 0.0;
-        for (var j = 0u; j < WG; j++) { sum += score_s[j]; }
+        for (var j = 0u; j < PARTS; j++) { sum += part_s[h * PARTS + j]; }
         if (lid < VQ && h < n_group) {
             var v = vec4(0.0);
             for (var j = 0u; j < SUBSETS; j++) { v += out_s[j * VQ + lid]; }

@@ -1,5 +1,6 @@
 // linear for few rows: out = x * w^T. Four columns of the result per workgroup, K split over its invocations, ROWS rows of
-// x at once.
+// x at once. Each invocation has a unit of w; rows of x come through workgroup memory, where all invocations fetch them
+// together and each then finds its own 32 columns without sharing a bank.
 //
 // NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums.
 // GLU: columns n and pair + n of the product are gate and up; their gated product is what is stored.
@@ -55,27 +56,22 @@ const PARTS: u32 = WG / 4u; // a subgroup has at least 4 invocations
 #else
 const PARTS: u32 = WG;
 #endif
-var<workgroup> sums_s: array<vec4<f32>, PARTS * ROWS>;
+#ifdef DOT4
+var<workgroup> work_s: array<vec4<f32>, PARTS * ROWS>;
+#else
+// Of x, quad i of unit u of WG units at i * SPAN + u; then the sums.
+const SPAN: u32 = WG + 1u;
+var<workgroup> work_s: array<vec4<f32>, max(8u * SPAN, PARTS * ROWS)>;
+#endif
 #ifdef NORM
 var<workgroup> squares_s: array<f32, PARTS * ROWS>;
 #endif
 
 #ifndef DOT4
-fn load_x(row: u32, unit: u32) -> Vecs {
-    let q = unit * 8u;
+fn x_unit(u: u32) -> Vecs {
     return Vecs(
-        x_quad(row, q), x_quad(row, q + 1u), x_quad(row, q + 2u), x_quad(row, q + 3u),
-        x_quad(row, q + 4u), x_quad(row, q + 5u), x_quad(row, q + 6u), x_quad(row, q + 7u),
-    );
-}
-#endif
-
-#ifdef NORM
-fn load_norm(unit: u32) -> Vecs {
-    let q = unit * 8u;
-    return Vecs(
-        norm_weight[q], norm_weight[q + 1u], norm_weight[q + 2u], norm_weight[q + 3u],
-        norm_weight[q + 4u], norm_weight[q + 5u], norm_weight[q + 6u], norm_weight[q + 7u],
+        work_s[u], work_s[SPAN + u], work_s[2u * SPAN + u], work_s[3u * SPAN + u],
+        work_s[4u * SPAN + u], work_s[5u * SPAN + u], work_s[6u * SPAN + u], work_s[7u * SPAN + u],
     );
 }
 #endif
@@ -138,21 +134,18 @@ fn main(
 #endif
     let first = id / blocks * ROWS;
     if (first >= rows) { return; }
-    var sums: array<vec4<f32>, ROWS>;
+    var sums = array<vec4<f32>, ROWS>();
 #ifdef NORM
-    var squares: array<f32, ROWS>;
+    var squares = array<f32, ROWS>();
 #endif
+#ifdef DOT4
     for (var u = lid; u < p.units; u += WG) {
         let a = load_unit(r.x + u);
         let b = load_unit(r.y + u);
         let c = load_unit(r.z + u);
         let d = load_unit(r.w + u);
-#ifdef NORM
-        let factors = load_norm(u);
-#endif
         for (var m = 0u; m < ROWS; m++) {
             let row = min(first + m, rows - 1u);
-#ifdef DOT4
             let at = row * p.units + u;
             let lo = x[2u * at];
             let hi = x[2u * at + 1u];
@@ -161,22 +154,44 @@ fn main(
                 unit_dot_bytes(a, lo, hi, s), unit_dot_bytes(b, lo, hi, s),
                 unit_dot_bytes(c, lo, hi, s), unit_dot_bytes(d, lo, hi, s),
             );
-#else
-            var v = load_x(row, u);
-#ifdef NORM
-            squares[m] += vecs_dot(v, v);
-            v = vecs_mul(v, factors);
-#endif
-            let halves = vecs_sums(v);
-            sums[m] += vec4(unit_dot(a, v, halves), unit_dot(b, v, halves), unit_dot(c, v, halves), unit_dot(d, v, halves));
-#endif
         }
     }
+#else
+    for (var base = 0u; base < p.units; base += WG) {
+        let u = min(base + lid, p.units - 1u);
+        let a = load_unit(r.x + u);
+        let b = load_unit(r.y + u);
+        let c = load_unit(r.z + u);
+        let d = load_unit(r.w + u);
+        let quads = min(p.units - base, WG) * 8u;
+        for (var m = 0u; m < ROWS; m++) {
+            let row = min(first + m, rows - 1u);
+            workgroupBarrier();
+            for (var i = lid; i < quads; i += WG) {
+                var v = x_quad(row, base * 8u + i);
+#ifdef NORM
+                squares[m] += dot(v, v);
+                v *= norm_weight[base * 8u + i];
+#endif
+                work_s[i % 8u * SPAN + i / 8u] = v;
+            }
+            workgroupBarrier();
+            if (base + lid < p.units) {
+                let v = x_unit(lid);
+                let halves = vecs_sums(v);
+                sums[m] += vec4(unit_dot(a, v, halves), unit_dot(b, v, halves), unit_dot(c, v, halves), unit_dot(d, v, halves));
+            }
+        }
+    }
+#endif
     // The invocations' sums, together.
+#ifndef DOT4
+    workgroupBarrier();
+#endif
 #ifdef SUBGROUPS
     for (var m = 0u; m < ROWS; m++) {
         let part = subgroupAdd(sums[m]);
-        if (lane == 0u) { sums_s[m * PARTS + subgroup] = part; }
+        if (lane == 0u) { work_s[m * PARTS + subgroup] = part; }
 #ifdef NORM
         let square = subgroupAdd(squares[m]);
         if (lane == 0u) { squares_s[m * PARTS + subgroup] = square; }
@@ -186,7 +201,7 @@ fn main(
     let n_parts = n_subgroups;
 #else
     for (var m = 0u; m < ROWS; m++) {
-        sums_s[m * PARTS + lid] = sums[m];
+        work_s[m * PARTS + lid] = sums[m];
 #ifdef NORM
         squares_s[m * PARTS + lid] = squares[m];
 #endif
@@ -195,7 +210,7 @@ fn main(
         workgroupBarrier();
         if (lid < half) {
             for (var m = 0u; m < ROWS; m++) {
-                sums_s[m * PARTS + lid] += sums_s[m * PARTS + lid + half];
+                work_s[m * PARTS + lid] += work_s[m * PARTS + lid + half];
 #ifdef NORM
                 squares_s[m * PARTS + lid] += squares_s[m * PARTS + lid + half];
 #endif
@@ -211,7 +226,7 @@ fn main(
     var square = 0.0;
 #endif
     for (var i = 0u; i < n_parts; i++) {
-        total += sums_s[lid * PARTS + i];
+        total += work_s[lid * PARTS + i];
 #ifdef NORM
         square += squares_s[lid * PARTS + i];
 #endif

@@ -34,8 +34,10 @@ fn ones(bits: u32) -> vec4<u32> {
     return (((vec4(bits) >> vec4(0u, 4u, 8u, 12u)) & vec4(15u)) * 0x00204081u) & vec4(0x01010101u);
 }
 
+// Four signed bytes as floats. Put into the last bits of 2^23, which is exact: many GPUs convert integers slowly.
 fn ints(word: u32) -> vec4<f32> {
-    return vec4<f32>(unpack4xI8(word));
+    let bytes = (vec4(word ^ 0x80808080u) >> vec4(0u, 8u, 16u, 24u)) & vec4(0xffu);
+    return bitcast<vec4<f32>>(bytes | vec4(0x4b000000u)) - 8388736.0;
 }
 
 fn unit_vecs(u: Unit) -> Vecs {

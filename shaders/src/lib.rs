@@ -9,6 +9,8 @@
 //! - Binding 0 is the uniform `p: Params` (fields of four bytes), binding 1 the step's inputs. The engine finds bindings
 //!   and parameters by their names in [`Composed`]; no second list of them exists.
 //! - A row count is never a constant: kernels read it from the step and check their edges.
+//! - A variable has its first value written out: Chromium's compiler for Vulkan sets one without it only once, not in each
+//!   turn of a loop.
 
 mod compose;
 mod permutations;
@@ -74,6 +76,9 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_PENALTIES", 14),
     ("STEP_MASKS", 15),
     ("STEP_SEEDS", 16),
+    // Means of rows that are wanted, and where (first row, rows) of each begin.
+    ("STEP_N_POOLS", 17),
+    ("STEP_POOLS", 18),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),
@@ -102,19 +107,21 @@ const fn equal(a: &[u8], b: &[u8]) -> bool {
     i == a.len() && i == b.len()
 }
 
-macro_rules! files {
-    ($folder:literal: $($name:literal)*) => { &[$(($name, include_str!(concat!("../", $folder, "/", $name, ".wgsl")))),*] };
-}
-
 /// Every kernel: its name and its source.
-pub const KERNELS: &[(&str, &str)] = files!("kernels":
-    "add" "attend_merge" "attend_tile" "attend_vec" "embed" "glu" "kv_write" "linear_coop" "linear_mat" "linear_vec" "mask" "norm"
-    "penalise" "pick" "quantise" "rope" "rope_kv" "take_rows" "top_k");
+pub const KERNELS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
-const LIBRARY: &[(&str, &str)] = files!("lib":
-    "act" "dequant" "dequant_bf16" "dequant_f16" "dequant_f32" "dequant_q2_k" "dequant_q3_k" "dequant_q4_0"
-    "dequant_q4_1" "dequant_q4_k" "dequant_q5_0" "dequant_q5_1" "dequant_q5_k" "dequant_q6_k" "dequant_q8_0" "grid" "kv"
-    "random" "reduce" "rows" "step" "trig" "unit_half" "unit_plain" "unit_quant" "vecs");
+/// What kernels import.
+const LIBRARY: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/lib.rs"));
+
+/// Invocations of attend_vec's workgroup: as many as its arrays allow in the 16 KiB that every device has, 256 at most. `kq`
+/// and `vq` are quads of K and of V, at most 256; `group` the query heads of a workgroup.
+pub const fn attend_vec_workgroup(kq: u32, vq: u32, group: u32) -> u32 {
+    let mut wg = 256;
+    while wg > 64 && wg / 2 >= vq && 16 * group * kq + 4 * group * (wg + 16) + 17 * wg > 16 << 10 {
+        wg /= 2;
+    }
+    wg
+}
 
 fn find(list: &[(&str, &'static str)], name: &str) -> Option<&'static str> {
     list.iter().find(|(n, _)| *n == name).map(|(_, text)| *text)

@@ -27,9 +27,10 @@ pub fn permutations() -> Vec<Permutation> {
     let mut add = |kernel, features: Vec<&'static str>, consts: &[(&'static str, u32)]| {
         all.push(Permutation { kernel, features, consts: consts.to_vec() });
     };
-    for kernel in ["add", "attend_merge", "glu", "mask", "penalise", "rope", "take_rows"] {
+    for kernel in ["add", "attend_merge", "glu", "mask", "penalise", "pool", "rope", "take_rows"] {
         add(kernel, vec![], &[("WG", 64)]);
     }
+    add("copy", vec![], &[("WG", 256)]);
     add("pick", vec![], &[("WG", 256)]);
     for features in each(&[&[]], &["SUBGROUPS"]) {
         add("norm", features.clone(), &[("WG", 256)]);
@@ -50,7 +51,8 @@ pub fn permutations() -> Vec<Permutation> {
             let tile = (512 / quads).min(16);
             add("attend_tile", kv.to_vec(), &[("KQ", quads), ("VQ", quads), ("KT", tile)]);
             for group in [1, 4, 8] {
-                add("attend_vec", kv.to_vec(), &[("WG", 64), ("KQ", quads), ("VQ", quads), ("GROUP", group)]);
+                let wg = crate::attend_vec_workgroup(quads, quads, group);
+                add("attend_vec", kv.to_vec(), &[("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)]);
             }
         }
     }

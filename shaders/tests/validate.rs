@@ -101,6 +101,17 @@ fn every_permutation_translates() {
     assert!(failures.is_empty(), "{}", failures.into_values().collect::<Vec<_>>().join("\n"));
 }
 
+/// Chromium's compiler for Vulkan sets a variable without an initial value only once, not in each turn of a loop.
+#[test]
+fn every_variable_has_its_first_value_written_out() {
+    for permutation in permutations() {
+        let composed = compose(permutation.kernel, &permutation.features, &permutation.consts, Target::Naga).unwrap();
+        for line in composed.wgsl.lines().map(str::trim).filter(|line| line.starts_with("var ")) {
+            assert!(line.contains('='), "{}: {line}", permutation.kernel);
+        }
+    }
+}
+
 #[test]
 fn tint_is_told_what_it_demands() {
     let naga = compose("norm", &["SUBGROUPS"], &[("WG", 64)], Target::Naga).unwrap().wgsl;

@@ -6,6 +6,7 @@ export class Answer {
   #pieces = [];
   #wake = null;
   #end = null;
+  #stopped = false;
   #stop;
   #signal;
   #text = '';
@@ -26,7 +27,7 @@ export class Answer {
   }
 
   #abort = () => {
-    this.#stop();
+    this.stop();
     this.#finish({ error: this.#signal.reason });
   };
 
@@ -37,16 +38,19 @@ export class Answer {
       this.#finish({ error: unpack(data.error) });
       return;
     }
-    const { text, thinking, token, logprobs } = data;
+    // What was made while a stop was on its way to the worker is in the usage, not in the text.
+    const { text, thinking, token, logprobs } = this.#stopped ? { ...data, text: '', thinking: '' } : data;
     this.#text += text;
     this.#thinking += thinking;
     if (data.type === 'token') {
+      if (this.#stopped) return;
       this.#pieces.push({ text, thinking, token, ...(logprobs ? { logprobs } : {}) });
       this.#wake?.();
       return;
     }
     if (text || thinking) this.#pieces.push({ text, thinking });
-    this.#finish({ value: { text: this.#text, thinking: this.#thinking, reason: data.reason, usage: data.usage } });
+    const reason = this.#stopped ? 'cancelled' : data.reason;
+    this.#finish({ value: { text: this.#text, thinking: this.#thinking, reason, usage: data.usage } });
   }
 
   #finish(end) {
@@ -62,9 +66,11 @@ export class Answer {
     this.#wake?.();
   }
 
-  /** Ends the reply after the token under way. */
+  /** Ends the reply: nothing that comes from now on is handed out. */
   stop() {
-    if (!this.#end) this.#stop();
+    if (this.#end || this.#stopped) return;
+    this.#stopped = true;
+    this.#stop();
   }
 
   async text() {

@@ -142,7 +142,10 @@ export interface Answer extends AsyncIterable<Piece> {
   readonly finished: Promise<Finished>;
   /** The whole text. */
   text(): Promise<string>;
-  /** Ends the reply after the token under way, with reason `cancelled`. */
+  /**
+   * Ends the reply with reason `cancelled`: no further piece comes, and the engine computes none after the token under
+   * way when it hears of it. `usage` counts what was computed, `text` is what had come.
+   */
   stop(): void;
 }
 

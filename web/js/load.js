@@ -31,12 +31,13 @@ export async function load(source, options, { signal, tell, pull }) {
   if (notice) tell({ type: 'notice', message: notice });
   const chosen = choose({ gpu, threads: options.threads, variant: options.variant });
   tell({ type: 'notice', message: `${gpu ? gpu.name : 'CPU'}: ${chosen.why}` });
-  const [bindings, opened] = await Promise.all([start(chosen), open(source, options, { signal, tell, pull })]);
+  const started = start(chosen, { gpu, notice: (message) => tell({ type: 'notice', message }) });
+  const [{ bindings, threads }, opened] = await Promise.all([started, open(source, options, { signal, tell, pull })]);
   const settings = {
     gpu: Boolean(gpu),
     subgroups: Boolean(gpu?.subgroups),
     allForms: options.allForms,
-    threads: chosen.threads,
+    threads,
     contextLength: options.contextLength,
     cacheBytes: options.cacheBytes,
     // What was checked when it was kept is not computed again.

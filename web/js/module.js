@@ -32,8 +32,25 @@ export function choose({ gpu, threads: asked, variant }) {
   return { variant: 'threads', threads, why: `${threads} threads with relaxed SIMD` };
 }
 
-/** Starts a build: gives its exports. */
-export async function start({ variant, threads }) {
+/**
+ * Starts a build: `{bindings, threads}`. Where the CPU is to compute and this browser's compiler gets relaxed SIMD wrong,
+ * the plain build is started instead, and `notice` told.
+ */
+export async function start(chosen, { gpu, notice }) {
+  let { variant, threads } = chosen;
+  let started = await instantiate(variant);
+  if (!gpu && !started.bindings.exact()) {
+    const wrong = `this browser computes wrongly with ${started.bindings.build()}`;
+    if (variant === 'plain' || !('plain' in VARIANTS)) throw new IrError('unsupported', `${wrong}: use a newer one`);
+    notice(`${wrong}: one thread with SIMD`);
+    [variant, threads] = ['plain', 1];
+    started = await instantiate(variant);
+  }
+  if (variant === 'threads') await startThreads(started.module, started.memory, threads);
+  return { bindings: started.bindings, threads };
+}
+
+async function instantiate(variant) {
   const { glue, wasm } = VARIANTS[variant];
   let bindings;
   let module;
@@ -42,9 +59,8 @@ export async function start({ variant, threads }) {
   } catch (cause) {
     throw new IrError('network', `the engine's module cannot be loaded (${cause?.message ?? cause}): reload the page`, { cause });
   }
-  const exports = await bindings.default({ module_or_path: module });
-  if (variant === 'threads') await startThreads(module, exports.memory, threads);
-  return bindings;
+  const { memory } = await bindings.default({ module_or_path: module });
+  return { bindings, module, memory };
 }
 
 async function compile(url) {

@@ -13,7 +13,7 @@ pub fn code(error: &Error) -> &'static str {
         Error::Limit(_) => "limit",
         Error::Template(_) => "template",
         Error::Device(_) => "device",
-        Error::Lost(_) => "lost",
+        Error::Lost(_) | Error::Reload(_) => "lost",
         _ => "internal",
     }
 }

@@ -56,6 +56,7 @@ impl Host {
             ignore_eos: generate.ignore_eos,
             show_special: generate.show_special,
             logprobs: generate.logprobs,
+            ..Request::default()
         };
         let seq = self.engine.add(request, clock::seconds())?.0;
         if let Some(splitter) = splitter {
@@ -84,7 +85,7 @@ impl Host {
                 self.generation = (self.generation.0 + more, self.generation.1 + usage.generation);
                 self.splitters.remove(&seq).map(|mut s| s.finish()).unwrap_or_default()
             }
-            Event::Error { .. } => {
+            Event::Embedding { .. } | Event::Error { .. } => {
                 self.splitters.remove(&seq);
                 Split::default()
             }

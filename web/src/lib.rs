@@ -2,6 +2,8 @@
 //! answers requests, [`wire`] is the JSON that crosses, [`fault`] the errors. What a web developer sees is JavaScript:
 //! `js/index.js`. Fetching, caching and workers are there too, not here.
 
+#[cfg(target_arch = "wasm32")]
+mod alloc;
 pub mod fault;
 pub mod host;
 pub mod loading;
@@ -21,6 +23,12 @@ pub fn start() {
 #[wasm_bindgen]
 pub fn work() {
     ir_engine::cpu::work();
+}
+
+/// Whether the CPU's sums are exact in this browser, whose compiler may have a fault: where not, another build is taken.
+#[wasm_bindgen]
+pub fn exact() -> bool {
+    ir_engine::cpu::simd::is_exact(ir_engine::cpu::simd::detect())
 }
 
 /// What this build of the module can do: for its name in messages.

@@ -20,6 +20,9 @@ use crate::wire::{self, LoadOptions};
 const MOST_ON_CPU: u64 = 7 << 29;
 /// Bytes of keys and values where nothing else is asked.
 const CACHE: u64 = 1 << 30;
+/// Tokens of a prompt that the CPU computes at a time: a step cannot be stopped, and its activations take memory. A GPU
+/// is kept to short steps by what they are measured to take.
+const CPU_ROWS: usize = 64;
 
 /// A model on its way in.
 #[wasm_bindgen]
@@ -48,11 +51,15 @@ impl Loading {
         let hash = options.sha256.as_deref().map(|text| digest(text).map(|d| (Sha256::new(), d))).transpose()?;
         let device = device(&options).await?;
         let most = if options.gpu { CACHE } else { CACHE.min((MOST_ON_CPU + (256 << 20) - total) / 2) };
+        let usual = EngineOptions::default();
+        let rows = if options.gpu { usual.max_rows } else { CPU_ROWS };
         let engine = EngineOptions {
             context: options.context_length,
             kv_budget: options.cache_bytes.map_or(most, |bytes| bytes as u64),
             max_sequences: 1,
-            ..EngineOptions::default()
+            max_rows: rows,
+            chunk: rows,
+            ..usual
         };
         let options = EngineLoad { engine, ..EngineLoad::default() };
         Ok(Loading { total, loader: Loader::new(total, &device, &options), hash, started: clock::seconds() })

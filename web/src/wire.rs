@@ -1,7 +1,7 @@
 //! What crosses between JavaScript and the engine, as JSON: how to load, what to generate, and events. The engine's own
 //! `Request` and `Event` in the words of JavaScript; unknown fields are refused, not ignored.
 
-use ir_engine::run::{Event, Logprob, Logprobs, Sampling};
+use ir_engine::run::{Event, Logprob, Logprobs, Sampling, Usage};
 use ir_engine::text::chat::Message;
 use ir_engine::{Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -133,21 +133,28 @@ pub fn event(event: &Event, thinking: &str, text: &str) -> Value {
             }
             token
         }
+        Event::Embedding { values, usage, .. } => {
+            json!({ "type": "embedding", "seq": seq, "values": values, "usage": self::usage(usage) })
+        }
         Event::Done { reason, usage, .. } => json!({
             "type": "done", "seq": seq, "text": text, "thinking": thinking, "reason": reason.name(),
-            "usage": {
-                "promptTokens": usage.prompt_tokens,
-                "cachedTokens": usage.cached_tokens,
-                "completionTokens": usage.completion_tokens,
-                "queuedSeconds": usage.queued,
-                "promptSeconds": usage.prompt,
-                "generationSeconds": usage.generation,
-            },
+            "usage": self::usage(usage),
         }),
         Event::Error { error, .. } => {
             json!({ "type": "error", "seq": seq, "code": fault::code(error), "message": error.to_string() })
         }
     }
+}
+
+fn usage(of: &Usage) -> Value {
+    json!({
+        "promptTokens": of.prompt_tokens,
+        "cachedTokens": of.cached_tokens,
+        "completionTokens": of.completion_tokens,
+        "queuedSeconds": of.queued,
+        "promptSeconds": of.prompt,
+        "generationSeconds": of.generation,
+    })
 }
 
 fn logprobs(of: &Logprobs) -> Value {

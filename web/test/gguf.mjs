@@ -1,5 +1,8 @@
 // Model files for tests, made from others or of zeros: a header that is real, and data that need not exist anywhere.
 
+import { Readable } from 'node:stream';
+import { sendRange } from '../serve.mjs';
+
 const ALIGN = 32;
 const TYPES = { f32: [0, 1, 4], q8_0: [8, 32, 34] };
 const round = (n) => Math.ceil(n / ALIGN) * ALIGN;
@@ -155,6 +158,20 @@ export function zeros({ layers = 8, width = 1024, hidden = 4096, vocabulary = 32
   head.u64(nMeta);
   const bytes = Buffer.concat([...head.parts, ...meta.parts, ...table.parts]);
   return { head: Buffer.concat([bytes, Buffer.alloc(round(bytes.length) - bytes.length)]), zeros: at };
+}
+
+const nothing = Buffer.alloc(1 << 20);
+
+/** What a server answers for a file of `zeros()`. */
+export function sendZeros({ head, zeros }) {
+  const size = head.length + zeros;
+  return (request, response) => sendRange(request, response, size, (start, end) => Readable.from((function* () {
+    for (let at = start; at <= end;) {
+      const part = at < head.length ? head.subarray(at, end + 1) : nothing.subarray(0, Math.min(nothing.length, end + 1 - at));
+      yield part;
+      at += part.length;
+    }
+  })()));
 }
 
 /** The same file with another text for a token: for models that answer what a test wants. */

@@ -18,9 +18,9 @@ const ARGS = [
 ];
 
 /** A browser of its own with a page on an empty document of the test's server. */
-export async function open({ root = process.env.IR_DIST, isolate = true, routes = {}, blank = true, options = {} } = {}) {
+export async function open({ root = process.env.IR_DIST, prefix, isolate = true, routes = {}, blank = true, options = {} } = {}) {
   const blankPage = (_, response) => response.writeHead(200, { 'Content-Type': 'text/html' }).end('<!doctype html><title>test</title>');
-  const server = await serve({ root, isolate, routes: { '/blank': blankPage, ...routes, ...models() } });
+  const server = await serve({ root, prefix, isolate, routes: { '/blank': blankPage, ...routes, ...models() } });
   const profile = mkdtempSync(join(tmpdir(), 'ir-web-'));
   const context = await chromium.launchPersistentContext(profile, { headless: false, executablePath, args: ARGS, ...options });
   const page = context.pages()[0] ?? (await context.newPage());
@@ -33,6 +33,32 @@ export async function open({ root = process.env.IR_DIST, isolate = true, routes 
     rmSync(profile, { recursive: true, force: true });
   };
   return { page, context, profile, url: server.url, problems, close };
+}
+
+/** The processes of a browser that a test opened: all carry its profile or descend from one that does. */
+export function processes({ profile }) {
+  const parent = new Map();
+  const ours = new Set();
+  for (const id of readdirSync('/proc').filter((n) => /^\d+$/.test(n))) {
+    try {
+      const stat = readFileSync(`/proc/${id}/stat`, 'utf8');
+      parent.set(id, stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+      if (readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(profile)) ours.add(id);
+    } catch { /* it ended */ }
+  }
+  for (let grew = true; grew;) {
+    grew = false;
+    for (const [id, of] of parent) if (ours.has(of) && !ours.has(id)) grew = ours.add(id) && true;
+  }
+  return ours;
+}
+
+/** Ends the process that a browser's GPU work is in: every device is lost. */
+export function endGpu(browser) {
+  const isGpu = (id) => readFileSync(`/proc/${id}/cmdline`, 'utf8').includes('--type=gpu-process');
+  const found = [...processes(browser)].filter(isGpu);
+  found.forEach((id) => process.kill(Number(id), 'SIGKILL'));
+  return found.length;
 }
 
 /** `/golden/NAME.gguf` for each golden file. */
@@ -58,9 +84,13 @@ export function chats() {
   return chats.filter((c) => c.min_margin > 0.3);
 }
 
+const dist = process.env.IR_DIST ?? join(project, 'web/dist');
+
+/** A file of the built package. */
+export const built = (name) => readFileSync(join(dist, name));
+
 /** Whether this build of the module is in `dist`; a reason to skip where not. */
 export function unbuilt(variant) {
-  const dist = process.env.IR_DIST ?? join(project, 'web/dist');
   return readdirSync(join(dist, 'wasm')).includes(`ir_${variant}_bg.wasm`) ? false : `the build ${variant} is not in dist`;
 }
 

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { after, before, beforeEach, test } from 'node:test';
 import { serve } from '../serve.mjs';
 import { retold } from './gguf.mjs';
-import { open, tinyFile } from './harness.mjs';
+import { endGpu, open, tinyFile } from './harness.mjs';
 
 const GOLDEN = 'Hello! How can I help you?';
 let it;
@@ -52,6 +52,8 @@ test('ir-tiny talks within two seconds of opening the page', async (t) => {
   // The best of three: another process on a small machine must not decide.
   const took = [];
   for (let i = 0; i < 3; i++) {
+    // Away from the page first, which remembers what it does to the end.
+    await page.goto(`${it.url}blank`);
     await page.evaluate(() => localStorage.clear());
     const started = Date.now();
     await page.goto(it.url);
@@ -322,6 +324,54 @@ test('narrow, dark, by keyboard, and with names for a screen reader', async () =
   assert((await page.textContent('#spoken')).length > 0);
   assert(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
   await page.setViewportSize({ width: 1280, height: 720 });
+});
+
+test('the page works below a path of its own', async () => {
+  const below = await open({ prefix: '/ui/', blank: false });
+  try {
+    const sent = [];
+    below.page.on('request', (request) => sent.push(new URL(request.url())));
+    // Without the last stroke the server leads on.
+    await below.page.goto(below.url.slice(0, -1));
+    await below.page.click('#tiny');
+    await below.page.waitForSelector('body[data-state=chat]');
+    await below.page.fill('#input', 'Hello!');
+    await below.page.keyboard.press('Enter');
+    await below.page.waitForFunction(() => document.querySelector('.theirs .tools'));
+    assert.deepEqual(sent.filter((u) => u.protocol !== 'blob:' && !`${u.pathname}/`.startsWith('/ui/')).map(String), []);
+    assert.deepEqual(below.problems, []);
+  } finally {
+    await below.close();
+  }
+});
+
+test('a GPU that is lost: a sentence, and the page goes on', async () => {
+  const own = await open({ blank: false });
+  try {
+    await own.page.goto(own.url);
+    await own.page.evaluate(() => localStorage.setItem('ir-page-1', JSON.stringify({ messages: [], settings: { device: 'gpu' } })));
+    await own.page.reload();
+    await own.page.click('#tiny');
+    await own.page.waitForSelector('body[data-state=chat]');
+    assert.equal(await own.page.textContent('#model-device'), 'GPU');
+    assert.equal(endGpu(own), 1);
+    await own.page.fill('#input', 'Hello!');
+    await own.page.keyboard.press('Enter');
+    await own.page.waitForSelector('#error:not([hidden])');
+    const text = await own.page.textContent('#error-text');
+    assert.match(text, /device was lost.*load the model again/i);
+    await own.page.waitForSelector('body[data-state=empty]');
+    await own.page.click('#open-settings');
+    await own.page.selectOption('#device', 'cpu');
+    await own.page.keyboard.press('Escape');
+    await own.page.click('#tiny');
+    await own.page.waitForSelector('body[data-state=chat]');
+    await own.page.fill('#input', 'Hello!');
+    await own.page.keyboard.press('Enter');
+    await own.page.waitForFunction(() => document.querySelector('.theirs .tools'));
+  } finally {
+    await own.close();
+  }
 });
 
 test('nothing failed unseen', () => {

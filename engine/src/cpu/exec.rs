@@ -7,9 +7,9 @@ use super::kernels::attend::{self, Attend};
 use super::kernels::kv_write::{self, Columns, KvLayer};
 use super::kernels::linear;
 use super::kernels::rope::{self, Angles};
-use super::kernels::{add, embed, glu, norm, take_rows};
+use super::kernels::{add, embed, glu, norm, pool, take_rows};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot, View, Weight, WeightId};
+use crate::plan::{Inputs, Op, Plan, RunnerOptions, Slot, View, Weight, WeightId};
 
 /// A plan on the processor: activation buffers, the cache, and the small weights decoded. Matrices are read in place.
 #[derive(Debug)]
@@ -34,14 +34,10 @@ impl CpuRunner {
         if plan.weights.iter().flat_map(|w| &w.segments).any(|s| s.bytes.len() as u64 != s.n_bytes()) {
             return Err(Error::Reload("the model's weights are not held here"));
         }
-        let rows = |rows| match rows {
-            Rows::Tokens => options.max_tokens,
-            Rows::Outputs => options.max_outputs,
-        };
         let too_big = || Error::limit("the model's buffers or cache exceed the address space");
         let mut buffers = Vec::new();
         for buffer in &plan.buffers {
-            let n = buffer.cols.checked_mul(rows(buffer.rows)).filter(|n| *n < isize::MAX as usize / 4);
+            let n = buffer.cols.checked_mul(options.most(buffer.rows)).filter(|n| *n < isize::MAX as usize / 4);
             buffers.push(zeroed(n.ok_or_else(too_big)?)?);
         }
         let page = plan.kv_elements_per_token() * crate::plan::PAGE * options.kv.bytes();
@@ -64,13 +60,18 @@ impl CpuRunner {
         self.read(self.plan.logits, inputs).to_vec()
     }
 
-    /// Computes these ops alone, on what the slots hold.
+    /// The means of rows that the step just computed wanted: `[pools, width]`.
+    pub fn pooled(&self, inputs: &Inputs) -> Vec<f32> {
+        self.plan.pooled.map_or(Vec::new(), |slot| self.read(slot, inputs).to_vec())
+    }
+
+    /// Computes these ops alone, on what the slots hold; ops that the step does not need are passed over.
     pub fn run_ops(&mut self, ops: std::ops::Range<usize>, inputs: &Inputs) {
         let plan = Arc::clone(&self.plan);
         for (angles, table) in self.angles.iter_mut().zip(&plan.ropes) {
             angles.fill(table, &inputs.positions);
         }
-        for entry in &plan.ops[ops] {
+        for entry in plan.ops[ops].iter().filter(|e| inputs.count(e.when) > 0) {
             self.op(&plan, &entry.op, inputs);
         }
     }
@@ -103,11 +104,7 @@ impl CpuRunner {
     /// Elements that a slot has in this step.
     fn len(&self, slot: Slot, inputs: &Inputs) -> usize {
         let info = self.plan.slot(slot);
-        let rows = match info.rows {
-            Rows::Tokens => inputs.n_rows(),
-            Rows::Outputs => inputs.outputs.len(),
-        };
-        rows * info.cols
+        inputs.count(info.rows) * info.cols
     }
 
     fn read(&self, slot: Slot, inputs: &Inputs) -> &[f32] {
@@ -128,24 +125,24 @@ impl CpuRunner {
 
     fn op(&mut self, plan: &Plan, op: &Op, inputs: &Inputs) {
         let cpu = Arc::clone(&self.cpu);
-        let (t, pool) = (cpu.table, &*cpu.pool);
+        let (t, threads) = (cpu.table, &*cpu.pool);
         let cols = |slot: Slot| plan.slot(slot).cols;
         match *op {
             Op::Embed { table, out } => {
-                self.write(out, inputs, |_, out| embed::embed(pool, plan.weight(table), &inputs.tokens, out));
+                self.write(out, inputs, |_, out| embed::embed(threads, plan.weight(table), &inputs.tokens, out));
             }
             Op::Norm { x, weight, eps, out, .. } => self.write(out, inputs, |me, out| {
-                norm::norm(t, pool, me.columns(x, inputs), me.vector(weight), eps, out);
+                norm::norm(t, threads, me.columns(x, inputs), me.vector(weight), eps, out);
             }),
             Op::Linear { x, weight, bias, out } => self.write(out, inputs, |me, out| {
                 let mut scratch = std::mem::take(&mut me.scratch);
                 let (weight, bias, x) = (plan.weight(weight), bias.map(|b| me.vector(b)), me.read(x, inputs));
-                linear::linear(t, pool, &mut scratch, &weight.segments, weight.cols, x, cpu.activations, bias, out);
+                linear::linear(t, threads, &mut scratch, &weight.segments, weight.cols, x, cpu.activations, bias, out);
                 me.scratch = scratch;
             }),
             Op::Rope { x, head_dim, rope } => self.write(x.slot, inputs, |me, data| {
                 let style = plan.ropes[rope].style;
-                rope::rope(pool, data, cols(x.slot), x, head_dim, style, &me.angles[rope]);
+                rope::rope(threads, data, cols(x.slot), x, head_dim, style, &me.angles[rope]);
             }),
             Op::KvWrite { k, v, layer } => {
                 let mut kv = std::mem::take(&mut self.kv);
@@ -154,14 +151,17 @@ impl CpuRunner {
             }
             Op::Attend { q, layer, n_heads, scale, window, out } => self.write(out, inputs, |me, out| {
                 let op = Attend { n_heads, scale, window };
-                attend::attend(t, pool, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
+                attend::attend(t, threads, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
             }),
             Op::Glu { x, act, out } => self.write(out, inputs, |me, data| {
-                glu::glu(t, pool, me.read(x, inputs), act, cols(out), data);
+                glu::glu(t, threads, me.read(x, inputs), act, cols(out), data);
             }),
-            Op::Add { x, y } => self.write(x, inputs, |me, data| add::add(t, pool, data, me.read(y, inputs))),
+            Op::Add { x, y } => self.write(x, inputs, |me, data| add::add(t, threads, data, me.read(y, inputs))),
             Op::TakeRows { x, out } => self.write(out, inputs, |me, data| {
                 take_rows::take_rows(me.read(x, inputs), cols(x), &inputs.outputs, data);
+            }),
+            Op::Pool { x, out } => self.write(out, inputs, |me, data| {
+                pool::pool(t, threads, me.read(x, inputs), cols(x), &inputs.pools, data);
             }),
         }
     }

@@ -53,6 +53,8 @@ pub(super) enum Count {
     Tiles,
     /// Changes of logits.
     Changes,
+    /// Tokens, where means of rows are wanted.
+    Pooled,
     /// Outputs, where a token is to be picked for one of them.
     Picks,
     /// Outputs, where the largest logits of one of them are wanted.
@@ -77,6 +79,7 @@ pub(super) struct Counts {
     pub splits: usize,
     pub tiles: usize,
     pub changes: usize,
+    pub pools: usize,
     pub picks: bool,
     pub tops: bool,
     /// Whether logits are wanted of an output.
@@ -88,6 +91,7 @@ impl Counts {
         match rows {
             Rows::Tokens => self.tokens,
             Rows::Outputs => self.outputs,
+            Rows::Pools => self.pools,
         }
     }
 
@@ -104,6 +108,7 @@ impl Counts {
             }
             Count::Tiles => self.tiles,
             Count::Changes => self.changes,
+            Count::Pooled => self.tokens * usize::from(self.pools > 0),
             Count::Picks => self.outputs * usize::from(self.picks),
             Count::Tops => self.outputs * usize::from(self.tops),
         }

@@ -9,7 +9,7 @@ use super::parts::{Part, split};
 use super::planes::units;
 use super::{lower, step};
 use crate::error::{Error, Result};
-use crate::plan::{Op, PAGE, Plan, Rows, RunnerOptions, TOP, Weight, WeightId};
+use crate::plan::{Op, PAGE, Plan, RunnerOptions, TOP, Weight, WeightId};
 
 /// The buffers of a runner, by what they are.
 #[derive(Debug)]
@@ -84,10 +84,7 @@ fn sizes(
 ) -> Vec<(Resource, u64, String)> {
     let mut all = Vec::new();
     for (i, buffer) in plan.buffers.iter().enumerate() {
-        let rows = match buffer.rows {
-            Rows::Tokens => options.max_tokens,
-            Rows::Outputs => options.max_outputs,
-        };
+        let rows = options.most(buffer.rows);
         all.push((Resource::Buffer(i), rows as u64 * buffer.cols as u64 * 4, "activations".to_owned()));
     }
     for (i, weight) in plan.weights.iter().enumerate() {

@@ -167,10 +167,12 @@ impl Gpu {
     /// Waits for a submission where waiting is possible.
     fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         let poll = wgpu::PollType::Wait { submission_index: Some(index), timeout: None };
-        self.device()
-            .poll(poll)
-            .map(|_| ())
-            .map_err(|error| Error::Device(format!("the GPU stopped answering: {error}")))
+        let polled = self.device().poll(poll);
+        // What the device said first is nearer to the cause.
+        polled.map(|_| ()).map_err(|error| match self.check() {
+            Err(cause) => cause,
+            Ok(()) => Error::Device(format!("the GPU stopped answering: {error}")),
+        })
     }
 
     /// Cache pages that can be bound at once.

@@ -20,6 +20,8 @@ pub struct Results {
     pub top: Vec<(f32, u32)>,
     /// Each output's largest logit and the sum of exponentials relative to it.
     pub stats: Vec<(f32, f32)>,
+    /// The means of rows that were wanted.
+    pub pooled: Vec<f32>,
 }
 
 /// How many of each a readback brings, in this order, four bytes to a word.
@@ -29,17 +31,19 @@ pub(super) struct Parts {
     pub picked: usize,
     pub top: usize,
     pub stats: usize,
+    pub pooled: usize,
 }
 
 impl Parts {
     pub(super) fn words(&self) -> usize {
-        self.values + self.picked + 2 * self.top + 2 * self.stats
+        self.values + self.picked + 2 * self.top + 2 * self.stats + self.pooled
     }
 
     fn read(&self, bytes: &[u8]) -> Results {
         let (values, rest) = bytes.split_at(4 * self.values);
         let (picked, rest) = rest.split_at(4 * self.picked);
-        let (top, stats) = rest.split_at(8 * self.top);
+        let (top, rest) = rest.split_at(8 * self.top);
+        let (stats, pooled) = rest.split_at(8 * self.stats);
         let words = |bytes: &[u8]| bytemuck::pod_collect_to_vec::<u8, u32>(bytes);
         let floats = |w: &[u32]| (f32::from_bits(w[0]), w[1]);
         Results {
@@ -47,6 +51,7 @@ impl Parts {
             picked: words(picked),
             top: words(top).chunks_exact(2).map(floats).collect(),
             stats: words(stats).chunks_exact(2).map(|w| (f32::from_bits(w[0]), f32::from_bits(w[1]))).collect(),
+            pooled: bytemuck::pod_collect_to_vec(pooled),
         }
     }
 }
@@ -114,7 +119,7 @@ impl GpuReadback {
     fn values(&self, mapped: bool) -> Result<Results> {
         self.gpu.check()?;
         if !mapped {
-            return Err(Error::Device("the GPU's results could not be read: it may have been reset".into()));
+            return Err(Error::Lost("its results could not be read".into()));
         }
         let view = self.staging.slice(0..staging_bytes(self.parts)).get_mapped_range();
         let view = view.map_err(|error| Error::Device(format!("the GPU's results could not be read: {error}")))?;

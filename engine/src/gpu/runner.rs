@@ -39,7 +39,18 @@ pub struct GpuRunner {
     picks: Prepared,
     words: Vec<u32>,
     step: wgpu::Buffer,
+    /// The next step, if it will be like the last one.
+    ahead: Option<Encoded>,
     n_token_ids: usize,
+}
+
+/// A step as commands: those that no submission has taken yet, and where its results will lie.
+#[derive(Debug)]
+struct Encoded {
+    counts: Counts,
+    commands: wgpu::CommandBuffer,
+    staging: wgpu::Buffer,
+    parts: Parts,
 }
 
 /// Dispatches ready to be encoded.
@@ -121,6 +132,7 @@ impl GpuRunner {
             picks: picks_prepared,
             words,
             step,
+            ahead: None,
             n_token_ids,
         };
         runner.feed_plan()?;
@@ -191,6 +203,7 @@ impl GpuRunner {
             if bytes > self.gpu.max_binding() {
                 return Err(Error::limit("the step's page lists are longer than the GPU binds: use fewer sequences"));
             }
+            self.ahead = None;
             self.step = self.gpu.buffer("step", bytes.next_power_of_two().min(self.gpu.max_binding()));
             let dispatches = |p: &mut Prepared| p.launches.drain(..).map(|l| l.dispatch).collect();
             let (steps, picks) = (dispatches(&mut self.steps), dispatches(&mut self.picks));
@@ -235,6 +248,8 @@ impl GpuRunner {
 
     /// Computes a step and starts to read back what is wanted of its outputs. The inputs must have been checked.
     ///
+    /// A step of few rows is often followed by one of the same counts, which is encoded while the device computes.
+    ///
     /// # Errors
     /// Where the device failed.
     pub fn submit(&mut self, inputs: &Inputs) -> Result<GpuReadback> {
@@ -243,13 +258,29 @@ impl GpuRunner {
         self.many = is_many(&counts);
         let live = self.steps.launches.iter().filter(|l| l.dispatch.workgroups(&counts) > 0);
         self.work = live.map(|l| l.work(&counts)).sum();
+        let encoded = match self.ahead.take() {
+            Some(ahead) if ahead.counts == counts => ahead,
+            _ => self.encode_step(counts)?,
+        };
+        let Encoded { commands, staging, parts, .. } = encoded;
+        let index = self.gpu.queue().submit([commands]);
+        if !self.many && self.work <= self.pace.most(false) {
+            self.ahead = Some(self.encode_step(counts)?);
+        }
+        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
+    }
+
+    /// Encodes a step and the way back of its results; submits what goes beyond one submission.
+    fn encode_step(&self, counts: Counts) -> Result<Encoded> {
         let mut encoder = self.encode(&self.steps, &counts, self.encoder())?;
-        let n = inputs.outputs.len();
+        let n = counts.outputs;
+        let elements = |slot: Slot| counts.rows(self.plan.slot(slot).rows) * self.plan.slot(slot).cols;
         let parts = Parts {
-            values: if counts.logits { self.elements(self.plan.logits, inputs) } else { 0 },
+            values: if counts.logits { elements(self.plan.logits) } else { 0 },
             picked: if counts.picks { n } else { 0 },
             top: if counts.tops { n * TOP } else { 0 },
             stats: if counts.tops { n } else { 0 },
+            pooled: self.plan.pooled.map_or(0, elements),
         };
         let staging = self.staging(parts);
         // Logits are wanted as they are, before changes.
@@ -269,8 +300,10 @@ impl GpuRunner {
         copy(&mut encoder, Resource::Picked, parts.picked)?;
         copy(&mut encoder, Resource::Pairs(last % 2), 2 * parts.top)?;
         copy(&mut encoder, Resource::Stats(last % 2), 2 * parts.stats)?;
-        let index = self.gpu.queue().submit([encoder.finish()]);
-        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
+        if let Some(slot) = self.plan.pooled {
+            copy(&mut encoder, Resource::Buffer(self.plan.slot(slot).buffer), parts.pooled)?;
+        }
+        Ok(Encoded { counts, commands: encoder.finish(), staging, parts })
     }
 
     /// Learns how fast the device is: the last step took so many seconds from its submission to its results.
@@ -342,11 +375,7 @@ impl GpuRunner {
     /// Elements that a slot has in this step.
     fn elements(&self, slot: Slot, inputs: &Inputs) -> usize {
         let info = self.plan.slot(slot);
-        let rows = match info.rows {
-            Rows::Tokens => inputs.n_rows(),
-            Rows::Outputs => inputs.outputs.len(),
-        };
-        rows * info.cols
+        inputs.count(info.rows) * info.cols
     }
 
     /// What the runner has room for.

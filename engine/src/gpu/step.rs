@@ -57,6 +57,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         splits,
         tiles: tiles.len() / 4,
         changes: inputs.changes.len(),
+        pools: inputs.pools.len(),
         picks: inputs.wants.iter().any(|w| matches!(w, Want::Pick { .. })),
         tops: inputs.wants.contains(&Want::Top),
         logits: inputs.wants.is_empty() || inputs.wants.contains(&Want::Logits),
@@ -67,6 +68,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
     let draws = list(out, inputs.wants.iter().flat_map(|w| draw(*w)));
     let singles = list(out, singles.into_iter());
     let tiles = list(out, tiles.into_iter());
+    let pools = list(out, inputs.pools.iter().flat_map(|p| [p.first, p.rows]));
     for (name, value) in [
         ("STEP_N_TOKENS", counts.tokens as u32),
         ("STEP_N_OUTPUTS", counts.outputs as u32),
@@ -84,6 +86,8 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         ("STEP_OUTPUTS", outputs),
         ("STEP_SINGLES", singles),
         ("STEP_TILES", tiles),
+        ("STEP_N_POOLS", counts.pools as u32),
+        ("STEP_POOLS", pools),
     ] {
         out[step_word(name) as usize] = value;
     }

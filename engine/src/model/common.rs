@@ -1,7 +1,7 @@
 //! A spec from the keys that all decoder-only GGUF files share. What a family adds is in `families`.
 
 use super::rope;
-use super::spec::{Attn, Ffn, Heads, Layer, ModelSpec};
+use super::spec::{Attn, Ffn, Heads, Layer, ModelSpec, Pooling};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::shown;
@@ -33,6 +33,27 @@ impl Keys<'_> {
 
     fn opt_str(&self, name: &str) -> Result<Option<&str>> {
         self.file.meta().opt_str(&self.key(name))
+    }
+
+    /// How embeddings are pooled; [`Pooling::None`] where the file does not say.
+    fn pooling(&self) -> Result<Pooling> {
+        let Some(id) = self.opt_u32("pooling_type")? else { return Ok(Pooling::None) };
+        Pooling::ALL.get(id as usize).copied().ok_or_else(|| {
+            Error::unsupported(format!(
+                "metadata key {:?} is {id}, a kind of pooling that is not known",
+                self.key("pooling_type")
+            ))
+        })
+    }
+
+    /// Refuses models whose rows see later rows: attention here is causal.
+    fn expect_causal(&self) -> Result<()> {
+        match self.file.meta().opt_bool(&self.key("attention.causal"))? {
+            Some(false) => Err(Error::unsupported(
+                "this model reads a text in both directions (attention.causal is false), which is not supported yet",
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// A count between 1 and `max`.
@@ -72,6 +93,7 @@ pub(super) fn dense(keys: &Keys, style: RopeStyle) -> Result<ModelSpec> {
     if n_layers > n_tensors {
         return Err(Error::format(format!("the file claims {n_layers} layers, but holds {n_tensors} tensors")));
     }
+    keys.expect_causal()?;
     let width = keys.count("embedding_length", MAX_COLS)?;
     let layers = (0..n_layers).map(|i| dense_layer(keys, style, i, width)).collect::<Result<_>>()?;
     Ok(ModelSpec {
@@ -80,6 +102,7 @@ pub(super) fn dense(keys: &Keys, style: RopeStyle) -> Result<ModelSpec> {
         n_context: keys.count("context_length", u32::MAX >> 1)?,
         norm_eps: keys.file.meta().f32(&keys.key("attention.layer_norm_rms_epsilon"))?,
         layers,
+        pooling: keys.pooling()?,
     })
 }
 

@@ -4,7 +4,7 @@ use super::spec::{Attn, Ffn, Heads, Layer, ModelSpec};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::file::ModelFile;
-use crate::plan::{Act, KvShape, NormKind, Plan, Recorder, Slot};
+use crate::plan::{Act, KvShape, NormKind, Plan, Recorder, Rows, Slot};
 
 /// Records a model's plan.
 ///
@@ -28,6 +28,11 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
         false => table,
     };
     let bias = weights.bias(&mut rec, "output", &["output.weight".into()], &[n_vocab])?;
+    // The mean of normed rows, for embeddings: the steps that want none pass it over.
+    rec.only_with(Rows::Pools, |rec| {
+        let normed = rec.norm(rec.all(x), norm, NormKind::Rms, spec.norm_eps, spec.width)?;
+        rec.pool(normed)
+    })?;
     let taken = rec.take_rows(x)?;
     let logits = rec.fuse(|rec| {
         let normed = rec.norm(rec.all(taken), norm, NormKind::Rms, spec.norm_eps, spec.width)?;

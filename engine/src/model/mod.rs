@@ -9,7 +9,7 @@ mod weights;
 
 use std::sync::Arc;
 
-pub use spec::{Attn, Ffn, Heads, Layer, ModelSpec};
+pub use spec::{Attn, Ffn, Heads, Layer, ModelSpec, Pooling};
 pub use weights::READ_AT_RECORDING;
 
 use crate::bytes::Bytes;

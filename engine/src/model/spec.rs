@@ -15,6 +15,36 @@ pub struct ModelSpec {
     pub norm_eps: f32,
     /// The layers in order.
     pub layers: Vec<Layer>,
+    /// How the rows of a text become its embedding.
+    pub pooling: Pooling,
+}
+
+/// How the normed rows of a text become one embedding. What GGUF calls `{arch}.pooling_type`, numbered 0 to 4 in this
+/// order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pooling {
+    /// The file names none: a model made to generate. Its embedding is that of the last token, as Ollama has it; the
+    /// only row of a causal model that knows the whole text.
+    #[default]
+    None,
+    /// The mean of all rows.
+    Mean,
+    /// The first row.
+    Cls,
+    /// The last row.
+    Last,
+    /// No embedding but a score of a pair of texts, from a head that the file brings (rerankers).
+    Rank,
+}
+
+impl Pooling {
+    /// Every kind, at the place that is its number in a file.
+    pub const ALL: [Pooling; 5] = [Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last, Pooling::Rank];
+
+    /// The name that llama.cpp's `--pooling` has for it: `none`, `mean`, `cls`, `last`, `rank`.
+    pub fn name(self) -> &'static str {
+        ["none", "mean", "cls", "last", "rank"][self as usize]
+    }
 }
 
 /// One layer: attention, then feed-forward, each behind a norm and added to the stream.

@@ -1,5 +1,7 @@
 //! What a step brings to a recorded plan.
 
+use super::Rows;
+
 /// Tokens in one page of the KV cache.
 pub const PAGE: usize = 16;
 
@@ -42,6 +44,15 @@ pub struct Change {
     pub penalty: f32,
 }
 
+/// Neighbouring rows whose mean is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// The first of them.
+    pub first: u32,
+    /// Their number; at least one.
+    pub rows: u32,
+}
+
 /// One step's rows. All per-row vectors have one entry per row; rows of one sequence stand in the order of positions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {
@@ -59,12 +70,23 @@ pub struct Inputs {
     pub wants: Vec<Want>,
     /// Changes of the logits of outputs that are not wanted as logits.
     pub changes: Vec<Change>,
+    /// The rows whose means are wanted.
+    pub pools: Vec<Pool>,
 }
 
 impl Inputs {
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.tokens.len()
+    }
+
+    /// How many rows of this kind the step has.
+    pub fn count(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.n_rows(),
+            Rows::Outputs => self.outputs.len(),
+            Rows::Pools => self.pools.len(),
+        }
     }
 
     /// Whether something else than logits is wanted.
@@ -81,6 +103,7 @@ impl Inputs {
         self.outputs.clear();
         self.wants.clear();
         self.changes.clear();
+        self.pools.clear();
     }
 
     /// Adds a row; returns its index.
@@ -112,6 +135,10 @@ impl Inputs {
         }
         if self.outputs.iter().any(|row| *row as usize >= n) {
             return Err("an output row is outside the step".into());
+        }
+        let inside = |p: &Pool| p.rows > 0 && p.first.checked_add(p.rows).is_some_and(|end| end as usize <= n);
+        if !self.pools.iter().all(inside) {
+            return Err("the rows of a pool are none, or outside the step".into());
         }
         if !self.wants.is_empty() && self.wants.len() != self.outputs.len() {
             return Err("a step's wants and outputs differ in length".into());

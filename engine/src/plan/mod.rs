@@ -13,19 +13,22 @@ mod slots;
 mod tests;
 mod weight;
 
-pub use inputs::{Change, Inputs, PAGE, TOP, Want};
+pub use inputs::{Change, Inputs, PAGE, Pool, TOP, Want};
 pub use op::{Act, NormKind, Op, OpKind, RopeStyle, RopeTable, View};
 pub use options::{KvKind, RunnerOptions};
 pub use recorder::Recorder;
 pub use weight::{Segment, Weight, WeightId};
 
 /// How many rows a slot has in a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Rows {
     /// Every token of the step.
+    #[default]
     Tokens,
     /// The rows whose logits are wanted.
     Outputs,
+    /// The means of rows that are wanted.
+    Pools,
 }
 
 /// An activation: `rows x cols` of f32, row-major. Several slots may live in one buffer, one after the other.
@@ -72,6 +75,8 @@ pub struct Entry {
     pub group: usize,
     /// Which part of the model asked for it, for example `blk.3.attn`.
     pub scope: String,
+    /// Only steps that have rows of this kind need it; the others may pass it over.
+    pub when: Rows,
 }
 
 /// A recorded model.
@@ -91,6 +96,8 @@ pub struct Plan {
     pub kv: Vec<KvShape>,
     /// `[Outputs, vocabulary]`: what a step gives back.
     pub logits: Slot,
+    /// `[Pools, width]`: what a step gives back too, where the plan pools.
+    pub pooled: Option<Slot>,
 }
 
 impl Plan {

@@ -167,6 +167,13 @@ ops! {
         /// `[Outputs, n]`.
         out: Slot,
     }
+    /// The mean of neighbouring rows, for every [`super::Pool`] of the step; one row is its own mean.
+    Pool = "pool" {
+        /// `[Tokens, n]`.
+        x: Slot,
+        /// `[Pools, n]`.
+        out: Slot,
+    }
 }
 
 impl Op {
@@ -175,7 +182,9 @@ impl Op {
         match *self {
             Op::Embed { .. } => vec![],
             Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x.slot],
-            Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } => vec![x],
+            Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => {
+                vec![x]
+            }
             Op::KvWrite { k, v, .. } => vec![k.slot, v.slot],
             Op::Attend { q, .. } => vec![q.slot],
             Op::Add { x, y } => vec![x, y],
@@ -190,7 +199,8 @@ impl Op {
             | Op::Linear { out, .. }
             | Op::Attend { out, .. }
             | Op::Glu { out, .. }
-            | Op::TakeRows { out, .. } => Some(out),
+            | Op::TakeRows { out, .. }
+            | Op::Pool { out, .. } => Some(out),
             Op::Rope { x, .. } => Some(x.slot),
             Op::Add { x, .. } => Some(x),
             Op::KvWrite { .. } => None,

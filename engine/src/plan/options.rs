@@ -1,5 +1,7 @@
 //! What a runner of a plan is to have room for.
 
+use super::Rows;
+
 /// How the cache stores keys and values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KvKind {
@@ -25,10 +27,20 @@ impl KvKind {
 pub struct RunnerOptions {
     /// Rows of one step at most.
     pub max_tokens: usize,
-    /// Rows whose logits one step can give.
+    /// Rows whose logits one step can give, and means of rows that it can give besides.
     pub max_outputs: usize,
     /// How the cache stores its elements.
     pub kv: KvKind,
     /// Pages in the cache.
     pub n_pages: usize,
+}
+
+impl RunnerOptions {
+    /// Rows of this kind that one step has at most.
+    pub fn most(&self, rows: Rows) -> usize {
+        match rows {
+            Rows::Tokens => self.max_tokens,
+            Rows::Outputs | Rows::Pools => self.max_outputs,
+        }
+    }
 }

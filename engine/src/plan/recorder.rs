@@ -17,6 +17,7 @@ pub struct Recorder {
     scope: String,
     group: usize,
     depth: usize,
+    when: Rows,
 }
 
 impl Recorder {
@@ -60,6 +61,14 @@ impl Recorder {
         result
     }
 
+    /// Records the ops of `f` for steps that have rows of this kind: nothing else may read what they write.
+    pub fn only_with<T>(&mut self, rows: Rows, f: impl FnOnce(&mut Recorder) -> Result<T>) -> Result<T> {
+        let before = std::mem::replace(&mut self.when, rows);
+        let result = f(self);
+        self.when = before;
+        result
+    }
+
     fn close_group(&mut self) {
         if self.depth == 0 && self.ops.last().is_some_and(|e| e.group == self.group) {
             self.group += 1;
@@ -76,7 +85,7 @@ impl Recorder {
     }
 
     fn push(&mut self, op: Op) {
-        self.ops.push(Entry { op, group: self.group, scope: self.scope.clone() });
+        self.ops.push(Entry { op, group: self.group, scope: self.scope.clone(), when: self.when });
         self.close_group();
     }
 
@@ -199,9 +208,24 @@ impl Recorder {
         Ok(out)
     }
 
+    /// The means of rows that are wanted. A plan has one such op at most.
+    pub fn pool(&mut self, x: Slot) -> Result<Slot> {
+        let shape = self.shape(x);
+        let first = !self.ops.iter().any(|e| matches!(e.op, Op::Pool { .. }));
+        self.expect(shape.rows == Rows::Tokens && first, || "rows are pooled once".into())?;
+        let out = self.slot(Rows::Pools, shape.cols);
+        self.push(Op::Pool { x, out });
+        Ok(out)
+    }
+
     /// Ends the recording: assigns buffers.
     pub fn finish(self, logits: Slot) -> Plan {
-        let (buffer_of, buffers): (Vec<usize>, Vec<BufferInfo>) = slots::assign(&self.ops, &self.shapes, logits);
+        let pooled = self.ops.iter().find_map(|e| match e.op {
+            Op::Pool { out, .. } => Some(out),
+            _ => None,
+        });
+        let (buffer_of, buffers): (Vec<usize>, Vec<BufferInfo>) =
+            slots::assign(&self.ops, &self.shapes, logits, pooled);
         let slots = self.shapes.iter().zip(buffer_of);
         Plan {
             slots: slots.map(|(s, buffer)| SlotInfo { rows: s.rows, cols: s.cols, buffer }).collect(),
@@ -211,6 +235,7 @@ impl Recorder {
             ropes: self.ropes,
             kv: self.kv,
             logits,
+            pooled,
         }
     }
 }

@@ -9,6 +9,7 @@ impl Display for Rows {
         f.write_str(match self {
             Rows::Tokens => "Tokens",
             Rows::Outputs => "Outputs",
+            Rows::Pools => "Pools",
         })
     }
 }
@@ -75,7 +76,7 @@ impl Plan {
             }
             Op::Glu { x, act, .. } => write!(f, "{} {act:?}", s(x)),
             Op::Add { x, y } => write!(f, "{} {}", s(x), s(y)),
-            Op::TakeRows { x, .. } => write!(f, "{}", s(x)),
+            Op::TakeRows { x, .. } | Op::Pool { x, .. } => write!(f, "{}", s(x)),
         }
     }
 }
@@ -109,8 +110,12 @@ impl Display for Plan {
             };
             write!(f, "  {mark} ")?;
             self.show_op(&entry.op, f)?;
-            writeln!(f)?;
+            match entry.when {
+                Rows::Tokens => writeln!(f)?,
+                rows => writeln!(f, " (with {rows})")?,
+            }
         }
-        write!(f, "logits %{} [Outputs, {}]", self.logits.0, self.n_vocab())
+        write!(f, "logits %{} [Outputs, {}]", self.logits.0, self.n_vocab())?;
+        self.pooled.map_or(Ok(()), |p| write!(f, "\npooled %{} [Pools, {}]", p.0, self.slot(p).cols))
     }
 }

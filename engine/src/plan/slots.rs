@@ -23,11 +23,18 @@ pub(super) fn live_ranges(ops: &[Entry], n_slots: usize) -> Vec<Option<(usize, u
 
 /// Assigns buffers. Two slots share one only where the live range of the first ends in a group before the one in which
 /// the second begins, so no group reads and writes one buffer except through a declared in-place op.
-/// `keep` (the logits) lives to the end.
-pub(super) fn assign(ops: &[Entry], shapes: &[Shape], keep: Slot) -> (Vec<usize>, Vec<BufferInfo>) {
+/// What a step gives back lives to the end: the logits, and what is pooled.
+pub(super) fn assign(
+    ops: &[Entry],
+    shapes: &[Shape],
+    logits: Slot,
+    pooled: Option<Slot>,
+) -> (Vec<usize>, Vec<BufferInfo>) {
     let mut live = live_ranges(ops, shapes.len());
-    if let Some(range) = &mut live[keep.0 as usize] {
-        range.1 = usize::MAX;
+    for kept in std::iter::once(logits).chain(pooled) {
+        if let Some(range) = &mut live[kept.0 as usize] {
+            range.1 = usize::MAX;
+        }
     }
     let mut order: Vec<usize> = (0..shapes.len()).filter(|i| live[*i].is_some()).collect();
     order.sort_by_key(|i| live[*i].map(|r| r.0));

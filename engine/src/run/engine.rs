@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::request::{Event, Request, SeqId};
+use super::request::{EmbedRequest, Event, Request, SeqId};
 use super::scheduler::Limits;
 use super::steps::{Steps, Vocabulary};
 use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, Pooling};
 use crate::plan::{Op, PAGE};
 
 /// What an engine may take.
@@ -162,6 +162,22 @@ impl Engine {
         self.steps.add(request, now)
     }
 
+    /// Queues a text to make an embedding of; it is computed together with what else runs and ends with
+    /// [`Event::Embedding`].
+    ///
+    /// # Errors
+    /// Values out of range, a text longer than the context, or a model that ranks pairs of texts instead.
+    pub fn embed(&mut self, request: EmbedRequest, now: f64) -> Result<SeqId> {
+        let spec = self.model.spec();
+        let pooling = request.pooling.unwrap_or(spec.pooling);
+        if pooling == Pooling::Rank {
+            return Err(Error::unsupported(
+                "rank pooling gives a score of two texts and no embedding: ask for mean, cls or last pooling",
+            ));
+        }
+        self.steps.embed(request, pooling, spec.width, now)
+    }
+
     /// Ends a sequence: its `Done` comes with the next events. Says whether it was there.
     pub fn cancel(&mut self, id: SeqId, now: f64) -> bool {
         self.steps.cancel(id, now)
@@ -195,7 +211,7 @@ impl Engine {
             self.runner.took(now - begun);
             self.steps.set_brisk_rows(self.runner.brisk_rows());
         }
-        self.steps.finish(&output.logits, &output.picked, now)
+        self.steps.finish(&output, now)
     }
 
     /// One step, waiting for its results: what happened, empty when nothing is left to do. `clock` gives seconds. A device

@@ -1,7 +1,10 @@
 //! The engine loop: requests in, events out. Schedules rows, keeps the KV pages' books, chooses tokens.
 //! Nothing here computes: a step's rows go to a device as [`crate::plan::Inputs`] and come back as logits.
 
+mod embed;
 mod engine;
+#[cfg(feature = "constrain")]
+mod held;
 mod pages;
 mod random;
 mod request;
@@ -14,8 +17,9 @@ mod steps;
 mod tests;
 mod text;
 
+pub use embed::embed_ids;
 pub use engine::{Engine, EngineOptions, Stats, wait};
-pub use request::{Event, Finish, Logprob, Logprobs, Request, Sampling, SeqId, Usage};
+pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};
 pub(crate) use scheduler::Limits;
 pub use session::{Clock, Session, SessionOptions, chat_prompt, prompt_ids};

@@ -1,8 +1,12 @@
-//! What goes into the engine and what comes out, as plain data: [`Request`], [`Sampling`], [`Event`], [`Usage`].
+//! What goes into the engine and what comes out, as plain data: [`Request`], [`EmbedRequest`], [`Sampling`], [`Event`],
+//! [`Usage`].
 //! The same for a command line, a server and a web page. Text and chat templates belong to [`super::Session`].
 
 use crate::error::{Error, Result};
 use crate::meta::Meta;
+use crate::model::Pooling;
+#[cfg(feature = "constrain")]
+use crate::text::constrain::Constraint;
 
 /// Names a sequence in one engine. Ids ascend in the order requests were added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,8 +27,67 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Control tokens (`<|im_end|>`) appear in the text instead of vanishing.
     pub show_special: bool,
+    /// These control tokens appear in the text all the same: the marks of tool calls
+    /// ([`ToolFormat::token_ids`](crate::text::tools::ToolFormat::token_ids)).
+    pub show: Vec<u32>,
     /// Sends each token's log-probability and those of this many most likely tokens.
     pub logprobs: Option<usize>,
+    /// What the text is held to: tokens that it does not allow are banned before anything else of the sampling, and the
+    /// sequence ends with [`Finish::Stop`] where it is complete and can go no further. Each request takes a constraint
+    /// that has accepted nothing. A device gives such a sequence its whole row of logits and picks nothing itself.
+    #[cfg(feature = "constrain")]
+    pub constraint: Option<Constraint>,
+    /// The constraint begins behind the first time this text is generated (`</think>`), control tokens written out;
+    /// until then anything may come, the end included. `None`: at once.
+    #[cfg(feature = "constrain")]
+    pub constrain_after: Option<String>,
+    /// What opens that which `constrain_after` closes (`<think>`), for models that choose whether to reason: it may come
+    /// first beside what the constraint allows, and where another token does, the constraint holds from there.
+    #[cfg(feature = "constrain")]
+    pub constrain_opener: Option<u32>,
+}
+
+/// One text to make an embedding of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbedRequest {
+    /// Token ids of the text, at least one and at most the context. [`super::embed_ids`] gives them.
+    pub prompt: Vec<u32>,
+    /// How rows become an embedding; `None` means as the model's file says. [`Pooling::Rank`] is refused.
+    pub pooling: Option<Pooling>,
+    /// Keeps this many numbers from the start (Matryoshka embeddings, arXiv 2205.13147), at most the model's width;
+    /// `None` keeps all.
+    pub dimensions: Option<usize>,
+    /// Divides the embedding, after it was cut, by its length: its dot products are cosines then.
+    pub normalize: bool,
+}
+
+impl Default for EmbedRequest {
+    fn default() -> Self {
+        Self { prompt: Vec::new(), pooling: None, dimensions: None, normalize: true }
+    }
+}
+
+impl EmbedRequest {
+    /// Refuses what no engine could do; the engine also checks the prompt against its context.
+    ///
+    /// # Errors
+    /// Names the first value that is out of range.
+    pub fn check(&self, n_vocab: usize, width: usize) -> Result<()> {
+        check_prompt(&self.prompt, n_vocab)?;
+        match self.dimensions.filter(|n| !(1..=width).contains(n)) {
+            Some(n) => Err(Error::request(format!(
+                "dimensions is {n}: the model's embeddings have {width}, ask for 1 to {width}"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn check_prompt(prompt: &[u32], n_vocab: usize) -> Result<()> {
+    match prompt.iter().find(|id| **id as usize >= n_vocab) {
+        Some(id) => Err(Error::request(format!("the prompt holds token id {id} of a vocabulary of {n_vocab}"))),
+        None => Ok(()),
+    }
 }
 
 /// How a token is chosen from a row of logits. [`super::Sampler`] says in which order the fields apply; a field at its
@@ -84,7 +147,13 @@ impl Sampling {
     /// The defaults with what the file recommends in its place: `general.sampling.temp`, `top_k`, `top_p`, `min_p`,
     /// `penalty_last_n`, `penalty_repeat`. Values out of range are passed over.
     pub fn from_meta(meta: &Meta) -> Self {
-        let mut sampling = Self::default();
+        Self::default().recommended(meta)
+    }
+
+    /// These values with what the file recommends in their place, as [`Sampling::from_meta`] reads it.
+    #[must_use]
+    pub fn recommended(self, meta: &Meta) -> Self {
+        let mut sampling = self;
         let number = |name: &str| meta.get(&format!("general.sampling.{name}")).and_then(|v| v.as_f64());
         let mut set = |name: &str, write: fn(&mut Self, f64)| {
             if let Some(value) = number(name).filter(|v| v.is_finite()) {
@@ -142,9 +211,7 @@ impl Request {
     /// # Errors
     /// Names the first value that is out of range.
     pub fn check(&self, n_vocab: usize) -> Result<()> {
-        if let Some(id) = self.prompt.iter().find(|id| **id as usize >= n_vocab) {
-            return Err(Error::request(format!("the prompt holds token id {id} of a vocabulary of {n_vocab}")));
-        }
+        check_prompt(&self.prompt, n_vocab)?;
         let (n, len) = MAX_STOPS;
         if self.stop.len() > n || self.stop.iter().any(|s| s.is_empty() || s.len() > len) {
             return Err(Error::request(format!("give at most {n} stop strings, none empty or above {len} bytes")));
@@ -152,11 +219,20 @@ impl Request {
         if self.logprobs.is_some_and(|n| n > MAX_LOGPROBS) {
             return Err(Error::request(format!("ask for at most {MAX_LOGPROBS} log-probabilities per token")));
         }
+        #[cfg(feature = "constrain")]
+        if self.constrain_after.as_ref().is_some_and(|text| text.is_empty() || text.len() > len) {
+            return Err(Error::request(format!("the text that a constraint begins after has 1 to {len} bytes")));
+        }
+        #[cfg(feature = "constrain")]
+        if let Some(id) = self.constrain_opener.filter(|id| *id as usize >= n_vocab) {
+            return Err(Error::request(format!("constrain_opener is token id {id} of a vocabulary of {n_vocab}")));
+        }
         self.sampling.check(n_vocab)
     }
 }
 
-/// What the engine reports, in order for each sequence: any number of tokens, then one `Done` or `Error`.
+/// What the engine reports, in order for each sequence: any number of tokens, then one `Done` or `Error`. A text to embed
+/// ends with one `Embedding`, or with `Error`, or with `Done` where it was cancelled.
 #[derive(Debug)]
 pub enum Event {
     /// A token was chosen.
@@ -170,6 +246,15 @@ pub enum Event {
         text: String,
         /// Where the request asked for them.
         logprobs: Option<Box<Logprobs>>,
+    },
+    /// A text's embedding: its sequence ended.
+    Embedding {
+        /// The sequence.
+        seq: SeqId,
+        /// As many numbers as the model is wide or the request's `dimensions` say; all finite.
+        values: Vec<f32>,
+        /// What it took. No token was generated: `prompt` is the time from the first step to the end.
+        usage: Usage,
     },
     /// The sequence ended.
     Done {
@@ -193,7 +278,10 @@ impl Event {
     /// The sequence it is about.
     pub fn seq(&self) -> SeqId {
         match self {
-            Event::Token { seq, .. } | Event::Done { seq, .. } | Event::Error { seq, .. } => *seq,
+            Event::Token { seq, .. }
+            | Event::Embedding { seq, .. }
+            | Event::Done { seq, .. }
+            | Event::Error { seq, .. } => *seq,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! [`Sampler`]: one row of logits in, one token out, and the log-probabilities of a row.
 //!
-//! The order is llama.cpp's: logit bias, penalties (repeat, then frequency and presence), top-k, typical, top-p, min-p,
-//! temperature, pick. Each filter works on the softmax of what the one before it left, before temperature, and keeps at
+//! The order is llama.cpp's: mask, logit bias, penalties (repeat, then frequency and presence), top-k, typical, top-p,
+//! min-p, temperature, pick. A mask bans tokens, so whatever follows chooses among those that are left. Each filter works on the softmax of what the one before it left, before temperature, and keeps at
 //! least one token. Among equal logits the lower id comes first, everywhere.
 //!
 //! The pick is the largest `logit / temperature + gumbel(seed, position, id)`: a draw from the softmax in which a
@@ -42,8 +42,17 @@ impl Sampler {
     /// # Errors
     /// A logit that is NaN or infinite upwards, or a row in which every token is banned.
     pub fn sample(&mut self, row: &[f32], tokens: &[u32]) -> Result<u32> {
+        self.sample_among(row, tokens, None)
+    }
+
+    /// As [`Sampler::sample`], among the tokens whose bit is set: bit `t % 32` of word `t / 32` of `allowed`; tokens
+    /// beyond its last word are not. `None` allows all.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn sample_among(&mut self, row: &[f32], tokens: &[u32], allowed: Option<&[u32]>) -> Result<u32> {
         let mut adjusted = std::mem::take(&mut self.adjusted);
-        let changed = self.adjust(row, tokens, &mut adjusted);
+        let changed = self.adjust(row, tokens, allowed, &mut adjusted);
         let picked = self.choose(if changed { &adjusted } else { row }, tokens.len() as u32);
         self.adjusted = adjusted;
         picked
@@ -114,15 +123,18 @@ impl Sampler {
         penalties
     }
 
-    /// Writes the row with bias and penalties to `out`; says whether there were any.
-    fn adjust(&mut self, row: &[f32], tokens: &[u32], out: &mut Vec<f32>) -> bool {
+    /// Writes the row with mask, bias and penalties to `out`; says whether there were any.
+    fn adjust(&mut self, row: &[f32], tokens: &[u32], allowed: Option<&[u32]>, out: &mut Vec<f32>) -> bool {
         let penalties = self.fill_window(tokens);
         let s = &self.sampling;
-        if !penalties && s.logit_bias.is_empty() {
+        if !penalties && s.logit_bias.is_empty() && allowed.is_none() {
             return false;
         }
         out.clear();
-        out.extend_from_slice(row);
+        match allowed {
+            None => out.extend_from_slice(row),
+            Some(bits) => mask(row, bits, out),
+        }
         for (id, bias) in &s.logit_bias {
             if let Some(logit) = out.get_mut(*id as usize) {
                 *logit += bias;
@@ -202,6 +214,15 @@ impl Sampler {
     }
 }
 
+/// Writes the row with negative infinity for every token whose bit is not set.
+fn mask(row: &[f32], bits: &[u32], out: &mut Vec<f32>) {
+    for (at, logits) in row.chunks(32).enumerate() {
+        let word = bits.get(at).copied().unwrap_or(0);
+        let masked = |(i, logit): (usize, &f32)| if word >> i & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+        out.extend(logits.iter().enumerate().map(masked));
+    }
+}
+
 /// Joins changes of one token, from `first` on: biases of a token add up, and its penalties follow.
 fn join(changes: &mut Vec<Change>, first: usize) {
     changes[first..].sort_by_key(|c| c.token);
@@ -247,7 +268,7 @@ fn maximum(row: &[f32]) -> Result<Candidate> {
         )));
     }
     if max == f32::NEG_INFINITY {
-        return Err(Error::request("every token is banned: remove some of the logit biases"));
+        return Err(Error::request("every token is banned, by logit biases or a grammar: remove some of the biases"));
     }
     let id = row.iter().position(|x| *x == max).unwrap_or(0);
     Ok((max, id as u32))

@@ -12,7 +12,8 @@ use std::collections::VecDeque;
 use super::pages::{Content, PageId, Pages};
 use super::request::SeqId;
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, PAGE};
+use crate::model::Pooling;
+use crate::plan::{Inputs, PAGE, Pool};
 
 /// What a step and a sequence may take.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +39,12 @@ pub(crate) struct Part {
     pub rows: usize,
     /// Which row of the step's logits is its own; `None` while its prompt is not through.
     pub output: Option<usize>,
+    /// Which of the step's pools is its own, if it is to be embedded and rows of this part count.
+    pub pool: Option<usize>,
+    /// Tokens of it that were computed before.
+    pub start: usize,
+    /// Whether all its tokens are computed then.
+    pub whole: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +63,8 @@ struct Seq {
     content: Content,
     /// Prompt tokens that were found in pages when it was first admitted.
     n_cached: Option<usize>,
+    /// Which of its rows are pooled, where it is to be embedded and not continued.
+    pooling: Option<Pooling>,
 }
 
 impl Seq {
@@ -67,6 +76,25 @@ impl Seq {
     /// Pages it lacks to compute all its tokens.
     fn lacking(&self) -> usize {
         self.tokens.len().div_ceil(PAGE).saturating_sub(self.pages.len())
+    }
+
+    /// Tokens whose rows may come from pages that an earlier sequence filled. The last token is always computed, or
+    /// there would be no row to continue from; and every row that is pooled.
+    fn reusable(&self) -> usize {
+        match self.pooling {
+            Some(Pooling::Mean | Pooling::Cls) => 0,
+            _ => self.tokens.len() - 1,
+        }
+    }
+
+    /// Those of the rows scheduled now that are pooled; the first of them is the step's row `row`.
+    fn pool(&self, row: u32) -> Option<Pool> {
+        let rows = self.n_scheduled as u32;
+        match self.pooling? {
+            Pooling::Mean => Some(Pool { first: row, rows }),
+            Pooling::Cls => (self.n_computed == 0).then_some(Pool { first: row, rows: 1 }),
+            _ => (self.pending() == self.n_scheduled).then_some(Pool { first: row + rows - 1, rows: 1 }),
+        }
     }
 
     fn page_tokens(&self, page: usize) -> Option<&[u32; PAGE]> {
@@ -120,14 +148,32 @@ impl Scheduler {
     /// An empty prompt, or one that leaves no room for an answer in the context.
     pub(crate) fn add(&mut self, id: SeqId, tokens: Vec<u32>) -> Result<()> {
         let (n, context) = (tokens.len(), self.limits.context);
-        if n == 0 {
-            return Err(Error::request("the prompt is empty: give at least one token"));
-        }
         if n >= context {
             return Err(Error::limit(format!(
                 "the prompt has {n} tokens and the context holds {context}, the answer included: \
                  shorten the prompt or raise the context"
             )));
+        }
+        self.queue(id, tokens, None)
+    }
+
+    /// Queues a sequence whose rows are pooled. Its id must be above all earlier ones.
+    ///
+    /// # Errors
+    /// An empty prompt, or one that exceeds the context.
+    pub(crate) fn add_pooled(&mut self, id: SeqId, tokens: Vec<u32>, pooling: Pooling) -> Result<()> {
+        let (n, context) = (tokens.len(), self.limits.context);
+        if n > context {
+            return Err(Error::limit(format!(
+                "the text has {n} tokens and the context holds {context}: shorten the text or raise the context"
+            )));
+        }
+        self.queue(id, tokens, Some(pooling))
+    }
+
+    fn queue(&mut self, id: SeqId, tokens: Vec<u32>, pooling: Option<Pooling>) -> Result<()> {
+        if tokens.is_empty() {
+            return Err(Error::request("the prompt is empty: give at least one token"));
         }
         self.waiting.push_back(Seq {
             id,
@@ -138,6 +184,7 @@ impl Scheduler {
             n_registered: 0,
             content: Content::ROOT,
             n_cached: None,
+            pooling,
         });
         Ok(())
     }
@@ -225,8 +272,7 @@ impl Scheduler {
     /// when the free pages suffice for every prompt that is under way, or when nobody else runs.
     fn admit(&mut self) -> bool {
         let Some(mut seq) = self.waiting.pop_front() else { return false };
-        // The last token is always computed, or there would be no logits.
-        let reusable = if self.limits.reuse { (seq.tokens.len() - 1) / PAGE } else { 0 };
+        let reusable = if self.limits.reuse { seq.reusable() / PAGE } else { 0 };
         while seq.pages.len() < reusable {
             let Some(tokens) = seq.page_tokens(seq.pages.len()) else { break };
             let Some((page, content)) = self.pages.find(seq.content, tokens) else { break };
@@ -256,11 +302,16 @@ impl Scheduler {
                 last = inputs.push(seq.tokens[position], position as u32, table);
             }
             inputs.tables.push(seq.pages.clone());
-            let output = (end == seq.tokens.len()).then(|| {
+            let whole = end == seq.tokens.len();
+            let output = (whole && seq.pooling.is_none()).then(|| {
                 inputs.outputs.push(last);
                 inputs.outputs.len() - 1
             });
-            parts.push(Part { id: seq.id, rows: seq.n_scheduled, output });
+            let pool = seq.pool(last + 1 - seq.n_scheduled as u32).map(|pool| {
+                inputs.pools.push(pool);
+                inputs.pools.len() - 1
+            });
+            parts.push(Part { id: seq.id, rows: seq.n_scheduled, output, pool, start: seq.n_computed, whole });
         }
         parts
     }

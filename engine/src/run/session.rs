@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::text::Tokenizer;
 use crate::text::chat::{Message, Now, RenderInput, Split, ThinkSplitter};
+#[cfg(feature = "constrain")]
+use crate::text::constrain::Constraint;
 
 /// A host's clock: seconds from any start.
 pub type Clock = Box<dyn Fn() -> f64 + Send>;
@@ -26,6 +28,9 @@ pub struct SessionOptions {
     pub think: Option<bool>,
     /// The date for templates that write one.
     pub now: Now,
+    /// What an answer is held to, behind the reasoning where there is some. It must have accepted nothing.
+    #[cfg(feature = "constrain")]
+    pub constraint: Option<Constraint>,
 }
 
 /// A conversation: either chat messages, laid out by the model's template, or plain text that is continued.
@@ -129,8 +134,18 @@ impl Session {
             let (tokens, split) = self.render()?;
             (self.tokens, splitter) = (tokens, split);
         }
-        let SessionOptions { sampling, max_tokens, stop, .. } = self.options.clone();
-        let request = Request { prompt: self.tokens.clone(), max_tokens, sampling, stop, ..Request::default() };
+        let options = self.options.clone();
+        let request = Request {
+            prompt: self.tokens.clone(),
+            max_tokens: options.max_tokens,
+            sampling: options.sampling,
+            stop: options.stop,
+            #[cfg(feature = "constrain")]
+            constraint: options.constraint,
+            #[cfg(feature = "constrain")]
+            constrain_after: splitter.as_ref().and_then(|s| self.constrain_after(s)),
+            ..Request::default()
+        };
         let id = self.engine.add(request, (self.clock)())?;
         let message = Message::new("assistant", "");
         (self.answer, self.usage) = (Some(Answer { id, splitter, message }), None);
@@ -141,6 +156,14 @@ impl Session {
     fn render(&self) -> Result<(Vec<u32>, Option<ThinkSplitter>)> {
         let SessionOptions { think, now, .. } = self.options;
         chat_prompt(self.engine.model(), RenderInput { messages: &self.messages, think, now, ..RenderInput::default() })
+    }
+
+    /// What ends the reasoning before the answer: where the prompt ended inside it, or reasoning was asked for.
+    #[cfg(feature = "constrain")]
+    fn constrain_after(&self, splitter: &ThinkSplitter) -> Option<String> {
+        let tags = self.engine.model().template()?.think_tags()?;
+        let thinks = splitter.is_thinking() || self.options.think == Some(true);
+        (thinks && self.options.constraint.is_some()).then(|| tags.close.to_owned())
     }
 
     /// The next piece of the answer, reasoning and answer apart; `None` when it has ended. A piece may be empty: one step
@@ -171,6 +194,8 @@ impl Session {
                 }
                 Event::Done { reason, usage, .. } => ended = Some(Ok((reason, usage))),
                 Event::Error { error, .. } => ended = Some(Err(error)),
+                // A session asks for none.
+                Event::Embedding { .. } => {}
             }
         }
         if let Some(end) = ended {

@@ -4,12 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::request::{Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
+use super::embed::Embedding;
+#[cfg(feature = "constrain")]
+use super::held::Held;
+use super::request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
 use super::sampler::{Sampler, logprobs};
 use super::scheduler::{Limits, Part, Scheduler};
 use super::text::TextStream;
-use crate::device::Picked;
+use crate::device::{Output, Picked};
 use crate::error::{Error, Result};
+use crate::model::Pooling;
 use crate::plan::{Inputs, Want};
 
 /// What the engine needs to know of a vocabulary.
@@ -30,11 +34,47 @@ struct Stream {
     remaining: usize,
     ignore_eos: bool,
     show_special: bool,
+    show: Vec<u32>,
     n_logprobs: Option<usize>,
+    #[cfg(feature = "constrain")]
+    held: Option<Held>,
     usage: Usage,
     added: f64,
     started: Option<f64>,
     first: Option<f64>,
+}
+
+impl Stream {
+    /// Whether it takes the whole row of logits, whatever its sampler could do with.
+    fn needs_row(&self) -> bool {
+        #[cfg(feature = "constrain")]
+        if self.held.as_ref().is_some_and(Held::is_active) {
+            return true;
+        }
+        self.n_logprobs.is_some()
+    }
+
+    /// Chooses the token that follows `tokens`.
+    fn choose(&mut self, row: Row, tokens: &[u32]) -> Result<u32> {
+        let row = match row {
+            Row::Logits(row) => row,
+            Row::Picked(picked) => return self.sampler.finish(picked, tokens),
+        };
+        #[cfg(feature = "constrain")]
+        if let Some(held) = &mut self.held {
+            return self.sampler.sample_among(row, tokens, held.allowed()?);
+        }
+        self.sampler.sample(row, tokens)
+    }
+
+    /// Goes on by a token. Says whether its text is complete by its constraint.
+    #[cfg(feature = "constrain")]
+    fn hold(&mut self, token: u32, vocabulary: &dyn Vocabulary, piece: &mut Vec<u8>) -> Result<bool> {
+        let Some(held) = &mut self.held else { return Ok(false) };
+        piece.clear();
+        vocabulary.piece(token, true, piece);
+        held.push(token, piece)
+    }
 }
 
 /// Scheduler and streams, one owner, one step at a time.
@@ -42,6 +82,7 @@ pub(crate) struct Steps {
     scheduler: Scheduler,
     vocabulary: Arc<dyn Vocabulary>,
     streams: HashMap<SeqId, Stream>,
+    embeddings: HashMap<SeqId, Embedding>,
     next_id: u64,
     inputs: Inputs,
     /// Whether the device is asked for picks instead of logits.
@@ -59,6 +100,7 @@ impl Steps {
             scheduler: Scheduler::new(limits, n_pages),
             vocabulary,
             streams: HashMap::new(),
+            embeddings: HashMap::new(),
             next_id: 0,
             inputs: Inputs::default(),
             device_picks: false,
@@ -99,7 +141,12 @@ impl Steps {
             remaining: request.max_tokens.map_or(room, |n| n.min(room)),
             ignore_eos: request.ignore_eos,
             show_special: request.show_special,
+            show: request.show,
             n_logprobs: request.logprobs,
+            #[cfg(feature = "constrain")]
+            held: request
+                .constraint
+                .map(|constraint| Held::new(constraint, request.constrain_after, request.constrain_opener)),
             usage: Usage { prompt_tokens: n_prompt, ..Usage::default() },
             added: now,
             started: None,
@@ -109,8 +156,27 @@ impl Steps {
         Ok(id)
     }
 
+    /// Queues a text to embed, `width` numbers wide before it is cut.
+    ///
+    /// # Errors
+    /// Values out of range, or a text that does not fit the context.
+    pub(crate) fn embed(&mut self, request: EmbedRequest, pooling: Pooling, width: usize, now: f64) -> Result<SeqId> {
+        request.check(self.vocabulary.n_vocab(), width)?;
+        let (id, embedding) = (SeqId(self.next_id), Embedding::new(&request, now));
+        self.scheduler.add_pooled(id, request.prompt, pooling)?;
+        self.next_id += 1;
+        self.embeddings.insert(id, embedding);
+        Ok(id)
+    }
+
     /// Ends a sequence; its `Done` comes with the next events. Says whether it was there.
     pub(crate) fn cancel(&mut self, id: SeqId, now: f64) -> bool {
+        if let Some(embedding) = self.embeddings.remove(&id) {
+            let usage = embedding.usage(self.scheduler.n_cached(id), now);
+            self.scheduler.remove(id);
+            self.events.push(Event::Done { seq: id, reason: Finish::Cancelled, usage });
+            return true;
+        }
         let there = self.streams.contains_key(&id);
         if there {
             self.end(id, Finish::Cancelled, now);
@@ -120,7 +186,7 @@ impl Steps {
 
     /// No sequence is left and no event waits.
     pub(crate) fn is_idle(&self) -> bool {
-        self.streams.is_empty() && self.events.is_empty()
+        self.streams.is_empty() && self.embeddings.is_empty() && self.events.is_empty()
     }
 
     /// Schedules a step; `None` when no sequence needs one. A step that was never finished is scheduled again.
@@ -129,6 +195,9 @@ impl Steps {
         for part in &self.parts {
             if let Some(stream) = self.streams.get_mut(&part.id) {
                 stream.started.get_or_insert(now);
+            }
+            if let Some(embedding) = self.embeddings.get_mut(&part.id) {
+                embedding.start(now);
             }
         }
         if self.device_picks {
@@ -145,14 +214,15 @@ impl Steps {
         wants.resize(outputs.len(), Want::Logits);
         for part in &self.parts {
             let (Some(row), Some(stream)) = (part.output, self.streams.get_mut(&part.id)) else { continue };
-            let Some(tokens) = self.scheduler.tokens(part.id).filter(|_| stream.n_logprobs.is_none()) else { continue };
+            let Some(tokens) = self.scheduler.tokens(part.id).filter(|_| !stream.needs_row()) else { continue };
             wants[row] = stream.sampler.want(tokens, row as u32, changes);
         }
     }
 
-    /// Takes the step's logits (`[n_outputs, n_vocab]`), or what the device picked, chooses tokens and says what happened.
-    /// An error leaves the step undone, to be scheduled again.
-    pub(crate) fn finish(&mut self, logits: &[f32], picked: &[Option<Picked>], now: f64) -> Result<Vec<Event>> {
+    /// Takes the step's logits (`[n_outputs, n_vocab]`), or what the device picked, and the means of rows (`[n_pools,
+    /// width]`); chooses tokens and says what happened. An error leaves the step undone, to be scheduled again.
+    pub(crate) fn finish(&mut self, output: &Output, now: f64) -> Result<Vec<Event>> {
+        let Output { logits, picked, pooled, .. } = output;
         let parts = std::mem::take(&mut self.parts);
         let n_vocab = self.vocabulary.n_vocab();
         let n_outputs = parts.iter().filter(|p| p.output.is_some()).count();
@@ -160,7 +230,12 @@ impl Steps {
         if logits.len() != n_outputs * n_vocab && !(all_picked && logits.is_empty()) {
             return Err(Error::Shape(format!("a step gave {} logits, not {n_outputs} x {n_vocab}", logits.len())));
         }
+        let n_pools = self.inputs.pools.len();
+        if pooled.len().checked_rem(n_pools).unwrap_or(pooled.len()) != 0 || (n_pools > 0 && pooled.is_empty()) {
+            return Err(Error::Shape(format!("a step gave {} values for {n_pools} embeddings", pooled.len())));
+        }
         self.scheduler.commit(&parts);
+        self.pool(&parts, pooled, now);
         for part in &parts {
             let Some(row) = part.output else { continue };
             match picked.get(row).and_then(Option::as_ref) {
@@ -169,6 +244,27 @@ impl Steps {
             }
         }
         Ok(self.take_events())
+    }
+
+    /// Adds the step's means of rows to their embeddings; ends those that are whole.
+    fn pool(&mut self, parts: &[Part], pooled: &[f32], now: f64) {
+        let width = pooled.len().checked_div(self.inputs.pools.len()).unwrap_or(0);
+        for part in parts {
+            let Some(embedding) = self.embeddings.get_mut(&part.id) else { continue };
+            if let Some(index) = part.pool {
+                embedding.add(part, &pooled[index * width..][..width], self.inputs.pools[index].rows);
+            }
+            if !part.whole {
+                continue;
+            }
+            let Some(embedding) = self.embeddings.remove(&part.id) else { continue };
+            let usage = embedding.usage(self.scheduler.n_cached(part.id), now);
+            self.scheduler.remove(part.id);
+            self.events.push(match embedding.finish() {
+                Ok(values) => Event::Embedding { seq: part.id, values, usage },
+                Err(error) => Event::Error { seq: part.id, error },
+            });
+        }
     }
 
     /// Forgets what the device held: every sequence is computed again from its tokens.
@@ -197,14 +293,18 @@ impl Steps {
         if stream.remaining == 0 {
             return self.end(id, Finish::Length, now);
         }
-        let chosen = match row {
-            Row::Logits(row) => stream.sampler.sample(row, tokens),
-            Row::Picked(picked) => stream.sampler.finish(picked, tokens),
-        };
-        let token = match chosen {
+        let token = match stream.choose(row, tokens) {
             Ok(token) => token,
             Err(error) => return self.fail(id, error),
         };
+        let ends = !stream.ignore_eos && self.vocabulary.is_end(token);
+        #[cfg(feature = "constrain")]
+        let complete = match stream.hold(token, &*self.vocabulary, &mut self.piece) {
+            Ok(complete) => complete,
+            Err(error) => return self.fail(id, error),
+        };
+        #[cfg(not(feature = "constrain"))]
+        let complete = false;
         stream.usage.completion_tokens += 1;
         stream.remaining -= 1;
         let logprobs = match (stream.n_logprobs, row) {
@@ -212,12 +312,12 @@ impl Steps {
             _ => None,
         };
         self.piece.clear();
-        let ends = !stream.ignore_eos && self.vocabulary.is_end(token);
         if !ends || stream.show_special {
-            self.vocabulary.piece(token, stream.show_special, &mut self.piece);
+            let special = stream.show_special || stream.show.contains(&token);
+            self.vocabulary.piece(token, special, &mut self.piece);
         }
         let (mut text, stopped) = stream.text.push(&self.piece);
-        let reason = match (ends || stopped, stream.remaining) {
+        let reason = match (ends || stopped || complete, stream.remaining) {
             (true, _) => Some(Finish::Stop),
             (false, 0) => Some(Finish::Length),
             _ => None,

@@ -1,6 +1,7 @@
 //! Tests of the engine loop that need no model.
 #![allow(clippy::print_stdout, reason = "tests say what they covered and measured")]
 
+mod fake;
 mod sampler;
 mod traces;
 

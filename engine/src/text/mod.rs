@@ -5,6 +5,8 @@ mod bpe;
 mod category;
 mod category_table;
 pub mod chat;
+#[cfg(feature = "constrain")]
+pub mod constrain;
 mod decode;
 mod merge;
 mod pre;

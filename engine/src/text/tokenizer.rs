@@ -231,6 +231,11 @@ impl Tokenizer {
         self.vocab.kinds(id).any(Kinds::SPECIAL)
     }
 
+    /// Whether a token is found in any text, as one that users defined.
+    pub fn is_user(&self, id: u32) -> bool {
+        self.vocab.kinds(id).any(Kinds::USER)
+    }
+
     /// Whether BOS is put before a text.
     pub fn add_bos(&self) -> bool {
         self.adds.bos && self.roles.bos.is_some()

@@ -6,8 +6,8 @@ use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::plan::{
-    Act, Inputs, KvShape, NormKind, OpKind, PAGE, Plan, Recorder, RopeStyle, RopeTable, Rows, Segment, Slot, Weight,
-    WeightId,
+    Act, Inputs, KvShape, NormKind, OpKind, PAGE, Plan, Pool, Recorder, RopeStyle, RopeTable, Rows, Segment, Slot,
+    Weight, WeightId,
 };
 
 /// SplitMix64 (Steele et al. 2014): the same cases on every machine.
@@ -80,7 +80,8 @@ impl Case {
     /// What the device makes of it.
     pub fn run(&self, device: &Device) -> Vec<f32> {
         let n_pages = self.inputs.tables.iter().flatten().max().map_or(1, |p| *p as usize + 1);
-        let (max_tokens, max_outputs) = (self.inputs.n_rows(), self.inputs.outputs.len().max(1));
+        let most = self.inputs.outputs.len().max(self.inputs.pools.len()).max(1);
+        let (max_tokens, max_outputs) = (self.inputs.n_rows(), most);
         let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages };
         let mut runner = device.prepare(Arc::clone(&self.plan), options).unwrap();
         for (slot, data) in &self.slots {
@@ -270,6 +271,13 @@ fn elementwise(cases: &mut Vec<Case>) {
         let x = b.input(19);
         let out = b.rec.take_rows(x).unwrap();
         cases.push(b.case(OpKind::TakeRows, format!("{rows} rows"), out));
+
+        let mut b = Builder::new(rows as u64, rows);
+        let (x, n) = (b.input(301), rows as u32);
+        let ranges = [(0, n), (n / 2, n - n / 2), (n - 1, 1), (0, n.div_ceil(3))];
+        b.inputs.pools = ranges.map(|(first, rows)| Pool { first, rows }).to_vec();
+        let out = b.rec.only_with(Rows::Pools, |rec| rec.pool(x)).unwrap();
+        cases.push(b.case(OpKind::Pool, format!("{rows} rows"), out));
     }
 }
 

@@ -8,5 +8,6 @@ pub mod glu;
 pub mod kv_write;
 pub mod linear;
 pub mod norm;
+pub mod pool;
 pub mod rope;
 pub mod take_rows;

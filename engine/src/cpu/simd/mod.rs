@@ -18,6 +18,7 @@ mod formats;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod probe;
 pub mod q8;
 mod scalar;
 mod table;
@@ -31,6 +32,7 @@ pub(crate) mod exam;
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+pub use probe::is_exact;
 use q8::{BLOCK, Q8Row, Q8RowMut};
 
 /// Positions of one KV page.

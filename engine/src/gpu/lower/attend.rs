@@ -29,7 +29,7 @@ pub(super) fn attend(
     let per_kv = n_heads / n_kv_heads;
     let blocks = per_kv.div_ceil((QUADS / kq).clamp(1, 8));
     let group = per_kv.div_ceil(blocks);
-    let wg = vq.next_power_of_two().clamp(64, 256);
+    let wg = ir_shaders::attend_vec_workgroup(kq as u32, vq as u32, group as u32);
     let buffer = |slot: Slot| Resource::Buffer(lowering.plan.slot(slot).buffer);
     let when = (Rows::Tokens, 1..=usize::MAX);
     let params = vec![
@@ -50,7 +50,7 @@ pub(super) fn attend(
         ("out", buffer(to)),
     ];
     let quads = [("KQ", kq as u32), ("VQ", vq as u32)];
-    let consts = [&[("WG", wg as u32)][..], &quads, &[("GROUP", group as u32)]].concat();
+    let consts = [&[("WG", wg)][..], &quads, &[("GROUP", group as u32)]].concat();
     out.push(Dispatch {
         key: Key { kernel: "attend_vec", features: lowering.kv_features(), consts },
         bindings: [&bindings[..], &[("parts", Resource::Splits)]].concat(),

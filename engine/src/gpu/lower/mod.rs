@@ -41,6 +41,7 @@ fn rows_at(rows: Rows) -> u32 {
     match rows {
         Rows::Tokens => step_word("STEP_N_TOKENS"),
         Rows::Outputs => step_word("STEP_N_OUTPUTS"),
+        Rows::Pools => step_word("STEP_N_POOLS"),
     }
 }
 
@@ -57,7 +58,13 @@ impl Lowering<'_> {
             let n = self.plan.ops[at..range.end].iter().take_while(|e| e.group == group).count();
             let done = out.len();
             let used = self.fused(&self.plan.ops[at..at + n], &mut out)?;
-            out[done..].iter_mut().for_each(|d| d.op = at);
+            for dispatch in &mut out[done..] {
+                dispatch.op = at;
+                // What only pooling needs: other steps pass it over.
+                if self.plan.ops[at].when == Rows::Pools && dispatch.grid.count == Count::Rows(Rows::Tokens) {
+                    dispatch.grid.count = Count::Pooled;
+                }
+            }
             at += used;
         }
         Ok(out)
@@ -142,6 +149,9 @@ impl Lowering<'_> {
             Op::TakeRows { x, out: to } => {
                 out.push(self.elementwise("take_rows", to, vec![("x", x), ("out", to)], cols(x)));
             }
+            Op::Pool { x, out: to } => {
+                out.push(self.elementwise("pool", to, vec![("x", x), ("out", to)], cols(x)));
+            }
         }
         Ok(())
     }
@@ -150,7 +160,7 @@ impl Lowering<'_> {
     fn elementwise(&self, kernel: &'static str, like: Slot, slots: Vec<(&'static str, Slot)>, n: usize) -> Dispatch {
         let rows = self.plan.slot(like).rows;
         let mut params = vec![("n", n as u32)];
-        if kernel != "take_rows" {
+        if !matches!(kernel, "take_rows" | "pool") {
             params.push(("rows_at", rows_at(rows)));
         }
         Dispatch {

@@ -1,97 +1,16 @@
-//! Random traces of the scheduler and the engine loop over a fake device that stores what a real one would.
+//! Random traces of the scheduler and the engine loop over the fake device.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Lcg;
+use super::fake::{END, FakeDevice, Letters, N_VOCAB, WIDTH, hidden, logits, prefix_states};
+use crate::device::Output;
+use crate::model::Pooling;
 use crate::plan::{Inputs, PAGE};
-use crate::run::pages::PageId;
 use crate::run::scheduler::Limits;
 use crate::run::steps::{Steps, Vocabulary};
-use crate::run::{Event, Finish, Request, Sampler, Sampling, SeqId, Usage};
-
-const N_VOCAB: usize = 24;
-const END: u32 = 0;
-
-/// Token 0 ends; token 1 is silent; the others are letters, two of them halves of one character.
-pub(crate) struct Letters;
-
-impl Vocabulary for Letters {
-    fn n_vocab(&self) -> usize {
-        N_VOCAB
-    }
-
-    fn is_end(&self, id: u32) -> bool {
-        id == END
-    }
-
-    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
-        match id {
-            0 | 1 if special => out.extend_from_slice(b"<>"),
-            0 | 1 => {}
-            2 => out.push(0xC3),
-            3 => out.push(0xA9),
-            id => out.push(b'a' + (id % 3) as u8),
-        }
-    }
-}
-
-fn mix(a: u64, b: u64) -> u64 {
-    let x = (a ^ b.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x ^ (x >> 29)
-}
-
-/// The logits that follow a prefix, given what the cache says about it.
-fn logits(state: u64) -> Vec<f32> {
-    let logit = |id: usize| (mix(state, id as u64) >> 40) as f32 / (1 << 22) as f32 - if id == 0 { 2.0 } else { 0.0 };
-    (0..N_VOCAB).map(logit).collect()
-}
-
-/// The state after each token, and what attention over all of them gives.
-fn prefix_states(tokens: &[u32]) -> u64 {
-    let (mut chain, mut sum) = (0, 0);
-    for (position, token) in tokens.iter().enumerate() {
-        chain = mix(chain, u64::from(*token) + 1);
-        sum = mix(sum, chain ^ position as u64);
-    }
-    sum
-}
-
-/// Pages that hold, per place, the position and a state that depends on the whole prefix, as deep layers' keys do.
-struct FakeDevice {
-    places: Vec<Option<(u32, u64)>>,
-}
-
-impl FakeDevice {
-    fn new(n_pages: usize) -> Self {
-        Self { places: vec![None; n_pages * PAGE] }
-    }
-
-    fn place(table: &[PageId], position: u32) -> usize {
-        table[position as usize / PAGE] as usize * PAGE + position as usize % PAGE
-    }
-
-    fn read(&self, table: &[PageId], position: u32) -> u64 {
-        let (stored, chain) = self.places[Self::place(table, position)].expect("reads a place that nobody wrote");
-        assert_eq!(stored, position, "a page holds another position");
-        chain
-    }
-
-    fn step(&mut self, inputs: &Inputs) -> Vec<f32> {
-        for row in 0..inputs.n_rows() {
-            let (position, table) = (inputs.positions[row], &inputs.tables[inputs.seqs[row] as usize]);
-            let before = if position == 0 { 0 } else { self.read(table, position - 1) };
-            let chain = mix(before, u64::from(inputs.tokens[row]) + 1);
-            self.places[Self::place(table, position)] = Some((position, chain));
-        }
-        let attend = |row: &u32| {
-            let table = &inputs.tables[inputs.seqs[*row as usize] as usize];
-            let all = 0..=inputs.positions[*row as usize];
-            logits(all.fold(0, |sum, position| mix(sum, self.read(table, position) ^ u64::from(position))))
-        };
-        inputs.outputs.iter().flat_map(attend).collect()
-    }
-}
+use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, Sampling, SeqId, Usage};
 
 /// What a request gives: tokens, text and reason.
 type Answer = (Vec<u32>, String, Option<Finish>);
@@ -125,16 +44,52 @@ fn alone(request: &Request, context: usize) -> Answer {
     }
 }
 
-fn random_request(rng: &mut Lcg, context: usize) -> Request {
+/// A text's embedding by the plain rule: every row, then what is wanted of them.
+fn embedding_alone(request: &EmbedRequest) -> Vec<f32> {
+    let rows: Vec<[f32; WIDTH]> =
+        (1..=request.prompt.len()).map(|n| hidden(prefix_states(&request.prompt[..n]))).collect();
+    let pooled = match request.pooling.unwrap() {
+        Pooling::Mean => &rows[..],
+        Pooling::Cls => &rows[..1],
+        _ => &rows[rows.len() - 1..],
+    };
+    let mean = |i: usize| pooled.iter().map(|row| f64::from(row[i])).sum::<f64>() / pooled.len() as f64;
+    let mut values: Vec<f64> = (0..request.dimensions.unwrap_or(WIDTH)).map(mean).collect();
+    let length = values.iter().map(|x| x * x).sum::<f64>().sqrt();
+    if request.normalize && length > 0.0 {
+        values.iter_mut().for_each(|x| *x /= length);
+    }
+    values.iter().map(|x| *x as f32).collect()
+}
+
+/// Means of chunks in f32 against the mean in f64: rows are whole numbers up to 43, whose sums are exact, so a chunk's mean
+/// is wrong by 2^-24 of that, 2.6e-6; normalising a vector shorter than 1 enlarges it.
+const CHUNKS: f32 = 1e-5;
+
+fn random_prompt(rng: &mut Lcg, most: usize) -> Vec<u32> {
     // Few roots, so that prefixes are shared, forks happen inside pages, and whole prompts repeat.
     let root = rng.below(3);
-    let longest = [8, 40, 100][rng.below(3)].min(context - 1);
+    let longest = [8, 40, 100][rng.below(3)].min(most);
     let len = 1 + rng.below(longest);
     let fork = rng.below(len + 1);
     let mut prompt: Vec<u32> = (0..len).map(|i| (4 + (i * 7 + root) % (N_VOCAB - 4)) as u32).collect();
     if rng.below(2) == 0 {
         prompt[fork..].iter_mut().for_each(|t| *t = rng.below(N_VOCAB) as u32);
     }
+    prompt
+}
+
+fn random_text(rng: &mut Lcg, context: usize) -> EmbedRequest {
+    EmbedRequest {
+        prompt: random_prompt(rng, context),
+        pooling: Some([Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last][rng.below(4)]),
+        dimensions: [None, Some(1), Some(WIDTH)][rng.below(3)],
+        normalize: rng.below(2) == 0,
+    }
+}
+
+fn random_request(rng: &mut Lcg, context: usize) -> Request {
+    let prompt = random_prompt(rng, context - 1);
     let sampling = match rng.below(3) {
         0 => Sampling::greedy(),
         1 => Sampling { seed: rng.below(4) as u64, repeat_penalty: 1.2, ..Sampling::default() },
@@ -147,7 +102,9 @@ fn random_request(rng: &mut Lcg, context: usize) -> Request {
         stop: (0..[0, 0, 0, 1, 2][rng.below(5)]).map(|_| ["ab", "c", "éa", "aba"][rng.below(4)].to_string()).collect(),
         ignore_eos: rng.below(5) > 0,
         show_special: rng.below(4) == 0,
+        show: Vec::new(),
         logprobs: (rng.below(8) == 0).then_some(2),
+        ..Request::default()
     }
 }
 
@@ -159,6 +116,8 @@ struct Totals {
     n_cached: usize,
     n_cancelled: usize,
     n_batched: usize,
+    n_embedded: usize,
+    n_chunked: usize,
 }
 
 /// One random trace: limits, arrivals, cancellations, failed steps and a lost device, all from the seed.
@@ -170,6 +129,7 @@ struct Trace {
     /// Rows of a step that the device asked for.
     brisk: usize,
     requests: BTreeMap<SeqId, Request>,
+    texts: BTreeMap<SeqId, EmbedRequest>,
     answers: BTreeMap<SeqId, Answer>,
 }
 
@@ -194,11 +154,19 @@ impl Trace {
             limits,
             brisk: usize::MAX,
             requests: BTreeMap::new(),
+            texts: BTreeMap::new(),
             answers: BTreeMap::new(),
         }
     }
 
     fn add(&mut self) {
+        if self.rng.below(4) == 0 {
+            let text = random_text(&mut self.rng, self.limits.context);
+            let id = self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, 0.0).unwrap();
+            self.texts.insert(id, text);
+            self.answers.insert(id, Answer::default());
+            return;
+        }
         let request = random_request(&mut self.rng, self.limits.context);
         let id = self.steps.add(request.clone(), 0.0).unwrap();
         self.requests.insert(id, request);
@@ -213,7 +181,9 @@ impl Trace {
         let Limits { rows, chunk, seqs, context, .. } = self.limits;
         inputs.check(N_VOCAB, self.device.places.len() / PAGE).unwrap();
         let rows = rows.min(self.brisk.max(seqs));
-        assert!(inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() <= seqs);
+        assert!(
+            inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() + inputs.pools.len() <= seqs
+        );
         assert!(inputs.outputs.is_sorted() && inputs.positions.iter().all(|p| (*p as usize) < context));
         for seq in 0..inputs.tables.len() as u32 {
             let mine: Vec<u32> =
@@ -248,8 +218,8 @@ impl Trace {
                 Vec::new()
             }
             _ => {
-                let logits = self.device.step(&inputs);
-                self.steps.finish(&logits, &[], 0.0).unwrap()
+                let output = self.device.step(&inputs);
+                self.steps.finish(&output, 0.0).unwrap()
             }
         };
         self.steps.scheduler().check();
@@ -265,6 +235,25 @@ impl Trace {
                     answer.0.push(id);
                     answer.1.push_str(&text);
                     assert_eq!(logprobs.is_some(), self.requests[&seq].logprobs.is_some());
+                }
+                Event::Embedding { seq, values, usage } => {
+                    answer.2 = Some(Finish::Stop);
+                    let text = &self.texts[&seq];
+                    let want = embedding_alone(text);
+                    assert_eq!(values.len(), want.len());
+                    let error = values.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    let size = want.iter().fold(1f32, |most, x| most.max(x.abs()));
+                    assert!(error <= CHUNKS * size, "{text:?}: {values:?}, not {want:?}");
+                    assert_eq!((usage.prompt_tokens, usage.completion_tokens), (text.prompt.len(), 0));
+                    let last = matches!(text.pooling, Some(Pooling::Last | Pooling::None));
+                    assert!(usage.cached_tokens == 0 || last, "rows that count were not computed");
+                    totals.n_embedded += 1;
+                    totals.n_chunked += usize::from(text.prompt.len() > self.limits.chunk);
+                    totals.n_cached += usage.cached_tokens;
+                }
+                Event::Done { reason, seq, .. } if self.texts.contains_key(&seq) => {
+                    assert_eq!(reason, Finish::Cancelled);
+                    answer.2 = Some(reason);
                 }
                 Event::Done { reason, usage, seq } => {
                     answer.2 = Some(reason);
@@ -299,7 +288,7 @@ impl Trace {
         let (n_pages, n_free) = self.steps.scheduler().n_pages();
         assert_eq!(n_pages, n_free, "pages leaked");
         totals.n_preempted += self.steps.scheduler().n_preempted();
-        for (id, (tokens, text, reason)) in &self.answers {
+        for (id, (tokens, text, reason)) in self.answers.iter().filter(|a| self.requests.contains_key(a.0)) {
             let expected = alone(&self.requests[id], self.limits.context);
             totals.n_requests += 1;
             totals.n_tokens += tokens.len();
@@ -318,15 +307,17 @@ impl Trace {
 #[test]
 fn every_answer_of_every_trace_is_what_the_request_gives_alone() {
     let mut totals = Totals::default();
-    for seed in 0..6000 {
+    for seed in 0..8000 {
         Trace::new(seed).run(&mut totals);
     }
-    let Totals { n_requests, n_tokens, n_preempted, n_cached, n_cancelled, n_batched } = totals;
+    let Totals { n_requests, n_tokens, n_preempted, n_cached, n_cancelled, n_batched, n_embedded, n_chunked } = totals;
     println!(
-        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps"
+        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps, \
+         {n_embedded} embeddings, {n_chunked} of them in chunks"
     );
+    assert!(n_embedded > 6_000 && n_chunked > 3_000);
     assert!(
-        n_requests > 30_000 && n_preempted > 2_000 && n_cached > 30_000 && n_cancelled > 2_000 && n_batched > 50_000
+        n_requests > 25_000 && n_preempted > 2_000 && n_cached > 30_000 && n_cancelled > 2_000 && n_batched > 50_000
     );
 }
 
@@ -343,6 +334,42 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
     assert!(refused(&mut steps, Request { logprobs: Some(1 << 40), ..prompt(1) }).contains("log-prob"));
     assert!(steps.is_idle() && steps.begin(0.0).is_none());
     assert!(steps.add(prompt(31), 0.0).is_ok());
+    let embed = |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, 0.0);
+    let text = |n: usize| EmbedRequest { prompt: vec![5; n], ..EmbedRequest::default() };
+    let refused = |steps: &mut Steps, text: EmbedRequest| embed(steps, text).unwrap_err().to_string();
+    assert!(refused(&mut steps, text(33)).contains("the text has 33 tokens and the context holds 32"));
+    assert!(refused(&mut steps, text(0)).contains("empty"));
+    assert!(refused(&mut steps, EmbedRequest { prompt: vec![24], ..text(0) }).contains("token id 24"));
+    for dimensions in [0, WIDTH + 1, usize::MAX] {
+        let error = refused(&mut steps, EmbedRequest { dimensions: Some(dimensions), ..text(1) });
+        assert!(error.contains("ask for 1 to 3"), "{error}");
+    }
+    assert!(embed(&mut steps, text(32)).is_ok());
+}
+
+#[test]
+fn damaged_embeddings_and_results_of_another_step_are_told() {
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
+    let mut steps = Steps::new(Arc::new(Letters), limits, 8);
+    let text = EmbedRequest { prompt: vec![5, 6], ..EmbedRequest::default() };
+    let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, now).unwrap());
+    let output = |pooled: &[f32]| Output { pooled: pooled.to_vec(), ..Output::default() };
+    for pooled in [&[][..], &[1.0], &[1.0; 5]] {
+        steps.begin(1.0).unwrap();
+        assert!(steps.finish(&output(pooled), 2.0).is_err(), "{pooled:?}");
+    }
+    steps.begin(1.5).unwrap();
+    let events = steps.finish(&output(&[1.0, f32::NAN, 1.0, 0.0, 3.0, -4.0]), 2.0).unwrap();
+    assert!(matches!(&events[0], Event::Error { seq, error } if *seq == a && error.to_string().contains("damaged")));
+    let Event::Embedding { seq, values, usage } = &events[1] else { panic!("{events:?}") };
+    assert_eq!((*seq, values.as_slice()), (b, &[0.0, 0.6, -0.8][..]));
+    assert_eq!((usage.prompt_tokens, usage.queued, usage.prompt, usage.generation), (2, 0.5, 1.0, 0.0));
+    assert!(steps.is_idle());
+    // A row of zeros has no direction: it stays.
+    steps.embed(text, Pooling::Last, WIDTH, 3.0).unwrap();
+    steps.begin(3.0).unwrap();
+    let events = steps.finish(&output(&[0.0; 3]), 3.0).unwrap();
+    assert!(matches!(&events[0], Event::Embedding { values, .. } if values == &[0.0; 3]));
 }
 
 #[test]
@@ -354,9 +381,10 @@ fn a_damaged_row_ends_its_own_sequence_only() {
     steps.begin(1.0).unwrap();
     let mut rows = [logits(1), logits(1)].concat();
     rows[3] = f32::NAN;
-    assert!(steps.finish(&rows[1..], &[], 2.0).is_err(), "a row too short");
+    let output = |logits: &[f32]| Output { logits: logits.to_vec(), ..Output::default() };
+    assert!(steps.finish(&output(&rows[1..]), 2.0).is_err(), "a row too short");
     steps.begin(1.5).unwrap();
-    let events = steps.finish(&rows, &[], 2.0).unwrap();
+    let events = steps.finish(&output(&rows), 2.0).unwrap();
     assert!(matches!(&events[0], Event::Error { seq, .. } if *seq == a));
     assert!(matches!(&events[1], Event::Token { seq, .. } if *seq == b));
     let Event::Done { usage, reason: Finish::Length, .. } = &events[2] else { panic!("{events:?}") };

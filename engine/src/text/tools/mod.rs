@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 use super::chat::ToolCall;
 pub use format::ToolFormat;
 use harmony::Harmony;
+pub use python::is_name;
 use tagged::Tagged;
 
 /// A call's text may be this long; a longer one is taken for plain text.

@@ -50,6 +50,11 @@ pub(super) fn name_len(text: &str) -> usize {
     if text.starts_with(|c: char| c.is_ascii_digit()) { 0 } else { text.len() - rest.len() }
 }
 
+/// Whether a tool's or a parameter's name can be written in formats without quotes around it.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && name_len(text) == text.len()
+}
+
 /// Name and arguments of a complete call.
 pub(super) fn call_of(text: &str) -> Option<(String, Map<String, Json>)> {
     let mut reader = Reader { text, pos: 0 };

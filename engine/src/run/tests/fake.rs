@@ -1,0 +1,106 @@
+//! A fake device that stores what a real one would, and a vocabulary of letters.
+
+use crate::device::Output;
+use crate::plan::{Inputs, PAGE, Pool};
+use crate::run::pages::PageId;
+use crate::run::steps::Vocabulary;
+
+pub(crate) const N_VOCAB: usize = 24;
+pub(crate) const END: u32 = 0;
+
+/// Token 0 ends; token 1 is silent; the others are letters, two of them halves of one character.
+pub(crate) struct Letters;
+
+impl Vocabulary for Letters {
+    fn n_vocab(&self) -> usize {
+        N_VOCAB
+    }
+
+    fn is_end(&self, id: u32) -> bool {
+        id == END
+    }
+
+    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
+        match id {
+            0 | 1 if special => out.extend_from_slice(b"<>"),
+            0 | 1 => {}
+            2 => out.push(0xC3),
+            3 => out.push(0xA9),
+            id => out.push(b'a' + (id % 3) as u8),
+        }
+    }
+}
+
+fn mix(a: u64, b: u64) -> u64 {
+    let x = (a ^ b.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x ^ (x >> 29)
+}
+
+/// The logits that follow a prefix, given what the cache says about it.
+pub(crate) fn logits(state: u64) -> Vec<f32> {
+    let logit = |id: usize| (mix(state, id as u64) >> 40) as f32 / (1 << 22) as f32 - if id == 0 { 2.0 } else { 0.0 };
+    (0..N_VOCAB).map(logit).collect()
+}
+
+/// Columns of a normed row.
+pub(crate) const WIDTH: usize = 3;
+
+/// The normed row that follows a prefix.
+pub(crate) fn hidden(state: u64) -> [f32; WIDTH] {
+    [1000, 1001, 1002].map(|i| (mix(state, i) % 64) as f32 - 20.0)
+}
+
+/// The state after each token, and what attention over all of them gives.
+pub(crate) fn prefix_states(tokens: &[u32]) -> u64 {
+    let (mut chain, mut sum) = (0, 0);
+    for (position, token) in tokens.iter().enumerate() {
+        chain = mix(chain, u64::from(*token) + 1);
+        sum = mix(sum, chain ^ position as u64);
+    }
+    sum
+}
+
+/// Pages that hold, per place, the position and a state that depends on the whole prefix, as deep layers' keys do.
+pub(crate) struct FakeDevice {
+    pub(crate) places: Vec<Option<(u32, u64)>>,
+}
+
+impl FakeDevice {
+    pub(crate) fn new(n_pages: usize) -> Self {
+        Self { places: vec![None; n_pages * PAGE] }
+    }
+
+    fn place(table: &[PageId], position: u32) -> usize {
+        table[position as usize / PAGE] as usize * PAGE + position as usize % PAGE
+    }
+
+    fn read(&self, table: &[PageId], position: u32) -> u64 {
+        let (stored, chain) = self.places[Self::place(table, position)].expect("reads a place that nobody wrote");
+        assert_eq!(stored, position, "a page holds another position");
+        chain
+    }
+
+    pub(crate) fn step(&mut self, inputs: &Inputs) -> Output {
+        for row in 0..inputs.n_rows() {
+            let (position, table) = (inputs.positions[row], &inputs.tables[inputs.seqs[row] as usize]);
+            let before = if position == 0 { 0 } else { self.read(table, position - 1) };
+            let chain = mix(before, u64::from(inputs.tokens[row]) + 1);
+            self.places[Self::place(table, position)] = Some((position, chain));
+        }
+        let attend = |row: u32| {
+            let table = &inputs.tables[inputs.seqs[row as usize] as usize];
+            let all = 0..=inputs.positions[row as usize];
+            all.fold(0, |sum, position| mix(sum, self.read(table, position) ^ u64::from(position)))
+        };
+        let mean = |pool: &Pool| {
+            let mut sum = [0.0; WIDTH];
+            for row in pool.first..pool.first + pool.rows {
+                sum.iter_mut().zip(hidden(attend(row))).for_each(|(sum, x)| *sum += x);
+            }
+            sum.map(|sum| sum / pool.rows as f32)
+        };
+        let logits = inputs.outputs.iter().flat_map(|row| logits(attend(*row))).collect();
+        let pooled = inputs.pools.iter().flat_map(mean).collect();
+        Output { logits, n_vocab: N_VOCAB, pooled, ..Output::default() }
+    }
+}

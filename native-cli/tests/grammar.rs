@@ -1,0 +1,46 @@
+//! Answers of `ir run` held to grammars, with the built-in model.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{ir, scratch};
+
+const ASK: [&str; 5] = ["run", "ir-tiny", "Tell me a story about a fox and a drum", "--temp", "0"];
+
+fn answer(more: &[&str]) -> String {
+    ir(&[&ASK[..], more].concat()).ok().text().trim_end().to_owned()
+}
+
+#[test]
+fn answers_are_held_to_what_is_asked_for() {
+    let schema = r#"{"type": "object", "properties": {"hero": {"enum": ["fox", "drum"]}, "n": {"type": "integer", "maximum": 9, "minimum": 0}}, "required": ["hero", "n"]}"#;
+    let file = scratch().join("schema.json");
+    std::fs::write(&file, schema).unwrap();
+    for given in [schema, file.to_str().unwrap()] {
+        let value: serde_json::Value = serde_json::from_str(&answer(&["-j", given])).unwrap();
+        assert!(["fox", "drum"].contains(&value["hero"].as_str().unwrap()) && value["n"].as_u64().unwrap() < 10);
+    }
+    assert!(["yes", "no"].contains(&answer(&["--grammar", "root ::= \"yes\" | \"no\""]).as_str()));
+    let digits = answer(&["--regex", "[0-9]{3}-[0-9]{2}"]);
+    assert!(digits.len() == 6 && digits.as_bytes()[3] == b'-', "{digits}");
+    let (gbnf, lark) = (scratch().join("a.gbnf"), scratch().join("a.lark"));
+    std::fs::write(&gbnf, "root ::= [a-c]{4}").unwrap();
+    std::fs::write(&lark, "start: /[x-z]{4}/").unwrap();
+    let from = |file: &std::path::Path| answer(&["--grammar-file", file.to_str().unwrap()]);
+    assert!(from(&gbnf).len() == 4 && from(&gbnf).bytes().all(|b| (b'a'..=b'c').contains(&b)));
+    assert!(from(&lark).len() == 4 && from(&lark).bytes().all(|b| (b'x'..=b'z').contains(&b)));
+}
+
+#[test]
+fn what_is_malformed_is_said() {
+    let fails = |more: &[&str], expected: &str| {
+        let ran = ir(&[&ASK[..], more].concat());
+        assert!(ran.code == Some(2) && ran.stderr.contains(expected), "{more:?}: {}", ran.stderr);
+    };
+    fails(&["--grammar", "root ::= (\"a\""], "line 1: a parenthesis is not closed");
+    fails(&["--regex", "a(b"], "unclosed group");
+    fails(&["-j", "{\"type\": \"nothing\"}"], "nothing");
+    fails(&["-j", "{"], "no JSON");
+    fails(&["--grammar-file", "no-such-file.gbnf"], "no-such-file.gbnf");
+    fails(&["--regex", "a", "-j", "{}"], "cannot be used with");
+}

@@ -1,0 +1,157 @@
+//! Anthropic's API: `/v1/messages` and its count of tokens.
+
+mod answer;
+mod request;
+mod teller;
+mod turns;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use serde::Serialize;
+use utoipa::{IntoResponses, OpenApi, ToSchema};
+
+use crate::error::{ApiError, Kind};
+use crate::http::{self, Body, Client};
+use crate::hub::Hub;
+use crate::job::Event;
+use crate::prompt;
+use crate::shape::check_chat;
+use crate::sse::{self, Frames, Scribe};
+use answer::AnthropicMessage;
+use request::{CountRequest, MessagesRequest};
+use teller::Teller;
+
+/// The routes.
+pub(crate) fn routes() -> Router<Hub> {
+    Router::new().route("/v1/messages", post(create_message)).route("/v1/messages/count_tokens", post(count_tokens))
+}
+
+/// The addresses, described.
+#[derive(Debug, OpenApi)]
+#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError, AnthropicErrorDetail)))]
+pub(crate) struct Api;
+
+/// What went wrong, as Anthropic's clients read it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnthropicError {
+    /// `error`.
+    #[serde(rename = "type")]
+    kind: String,
+    error: AnthropicErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnthropicErrorDetail {
+    /// The kind of error, such as `invalid_request_error`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// One sentence that says what to do.
+    message: String,
+}
+
+/// The errors of every address under `/v1/messages`.
+#[derive(Debug, IntoResponses)]
+#[expect(dead_code, reason = "describes what ApiError::body writes")]
+pub(crate) enum AnthropicErrors {
+    /// The request is wrong.
+    #[response(status = 400)]
+    Invalid(#[to_schema] AnthropicError),
+    /// A key is needed.
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] AnthropicError),
+    /// There is no such model.
+    #[response(status = 404)]
+    NotFound(#[to_schema] AnthropicError),
+    /// The body is too large.
+    #[response(status = 413)]
+    TooLarge(#[to_schema] AnthropicError),
+    /// The server failed.
+    #[response(status = 500)]
+    Internal(#[to_schema] AnthropicError),
+    /// Known, and not built.
+    #[response(status = 501)]
+    NotImplemented(#[to_schema] AnthropicError),
+    /// The queue is full: ask again later.
+    #[response(status = 503)]
+    Busy(#[to_schema] AnthropicError),
+    /// The request took longer than its deadline.
+    #[response(status = 504)]
+    Deadline(#[to_schema] AnthropicError),
+}
+
+/// How many tokens a prompt has.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenCount {
+    input_tokens: usize,
+}
+
+/// The model's next message.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    tag = "Anthropic",
+    request_body = MessagesRequest,
+    responses(
+        (status = 200, description = "The message, or its events", content(
+            (AnthropicMessage = "application/json"),
+            (String = "text/event-stream"),
+        )),
+        AnthropicErrors,
+    )
+)]
+pub(crate) async fn create_message(
+    State(hub): State<Hub>,
+    client: Client,
+    Body(request): Body<MessagesRequest>,
+) -> Result<Response, ApiError> {
+    let (name, stream) = (request.model().to_owned(), request.streams());
+    let job = request.job(client)?;
+    // Held until the job has its own: a model with keep_alive 0 would be loaded twice.
+    let lease = hub.open(&job.model).await?;
+    check_chat(&lease, &job)?;
+    let stops = job.stop.clone();
+    let mut running = hub.run(job).await?;
+    let message = AnthropicMessage::new(name, running.prompt_tokens());
+    let mut teller = Teller::new(message, stops, lease.model().clone());
+    drop(lease);
+    if stream {
+        return Ok(sse::respond(sse::outputs(vec![running], 1), teller));
+    }
+    // The same teller makes the whole message, so that both forms agree; its events go nowhere.
+    let mut unheard = Frames::default();
+    while let Some(output) = running.next().await {
+        match output.event {
+            Event::Delta(delta) => teller.delta(0, delta, &mut unheard),
+            Event::Done(done) => teller.done(0, done, &mut unheard),
+            Event::Failed(error) => return Err(error),
+        }
+        unheard = Frames::default();
+    }
+    Ok(http::json(teller.message()))
+}
+
+/// How many tokens a message's prompt would have.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/count_tokens",
+    tag = "Anthropic",
+    request_body = CountRequest,
+    responses((status = 200, description = "The count", body = TokenCount), AnthropicErrors)
+)]
+pub(crate) async fn count_tokens(
+    State(hub): State<Hub>,
+    client: Client,
+    Body(request): Body<CountRequest>,
+) -> Result<Response, ApiError> {
+    let job = request.job(client)?;
+    let lease = hub.open(&job.model).await?;
+    check_chat(&lease, &job)?;
+    let model = lease.model().clone();
+    let prepared = tokio::task::spawn_blocking(move || prompt::prepare(&model, &job, usize::MAX, 0)).await;
+    let prepared =
+        prepared.map_err(|_| ApiError::new(Kind::Internal, "the server failed within: its log says more"))?;
+    Ok(http::json(&TokenCount { input_tokens: prepared?.ids.len() }))
+}

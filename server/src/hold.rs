@@ -1,0 +1,116 @@
+//! From a job's grammar or required tool call to what the engine holds the answer to ([`Hold`]). Compiling takes
+//! milliseconds and more: never on an async thread.
+
+use ir_engine::error::Error;
+use ir_engine::text::chat::ThinkTags;
+use ir_engine::text::constrain::{self, Constraint, Tool, tool_grammar};
+use ir_engine::text::tools::ToolFormat;
+use serde_json::Value as Json;
+
+use crate::error::ApiError;
+use crate::job::{Chat, Grammar, Job, Prompt, Think, ToolChoice};
+use crate::loaded::Loaded;
+
+/// What an answer is held to and where that begins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hold {
+    /// `None`: nothing.
+    pub(crate) constraint: Option<Constraint>,
+    /// Behind this text; `None`: at once.
+    pub(crate) after: Option<String>,
+    /// What may come first, and only then there is something to wait for.
+    pub(crate) opener: Option<u32>,
+}
+
+/// How a chat's answer is written by this model.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form {
+    pub(crate) tags: Option<ThinkTags>,
+    /// The prompt ends inside the reasoning.
+    pub(crate) thinking: bool,
+    pub(crate) tools: Option<ToolFormat>,
+}
+
+/// What a job's answer is held to, if anything; `form` where it is a chat's.
+///
+/// # Errors
+/// A grammar or tools that cannot be held to; the error names the field.
+pub(crate) fn hold(loaded: &Loaded, job: &Job, form: Option<Form>) -> Result<Hold, ApiError> {
+    let chat = match &job.prompt {
+        Prompt::Chat(chat) | Prompt::Continue { chat, .. } => Some(chat.as_ref()),
+        Prompt::Text(_) | Prompt::Tokens(_) | Prompt::Fill { .. } => None,
+    };
+    let format = form.and_then(|f| f.tools).unwrap_or(ToolFormat::Hermes);
+    let calls = chat.map(|chat| required_calls(chat, format)).transpose()?.flatten();
+    let (field, grammar) = match (calls, &job.grammar) {
+        (Some(calls), _) => ("tool_choice", calls),
+        (None, Some(grammar)) => (job.grammar_field.unwrap_or("grammar"), engine_grammar(grammar)),
+        (None, None) => return Ok(Hold::default()),
+    };
+    let constraint = loaded.constrainer()?.compile(&grammar).map_err(|e| refused(field, &e))?;
+    let (after, opener) = match form {
+        Some(form) => begins(loaded, job, form, field),
+        None => (None, None),
+    };
+    Ok(Hold { constraint: Some(constraint), after, opener })
+}
+
+/// Where a constraint begins in a chat's answer: behind the reasoning that is open or was asked for, or behind one that
+/// the model may open.
+fn begins(loaded: &Loaded, job: &Job, form: Form, field: &str) -> (Option<String>, Option<u32>) {
+    if form.tools == Some(ToolFormat::Harmony) {
+        // The grammar of calls brings its own reasoning.
+        let text = field != "tool_choice";
+        return (text.then(|| "<|channel|>final<|message|>".to_owned()), None);
+    }
+    let Some(tags) = form.tags else { return (None, None) };
+    let close = Some(tags.close.to_owned());
+    if form.thinking {
+        return (close, None);
+    }
+    let opener = loaded.model().tokenizer().id_of(tags.open);
+    match job.think {
+        Think::Off => (None, None),
+        Think::Default | Think::On | Think::Effort(_) if opener.is_some() => (close, opener),
+        Think::On | Think::Effort(_) => (close, None),
+        Think::Default => (None, None),
+    }
+}
+
+fn engine_grammar(grammar: &Grammar) -> constrain::Grammar {
+    match grammar {
+        Grammar::Json => constrain::Grammar::Json,
+        Grammar::JsonSchema(schema) => constrain::Grammar::JsonSchema(schema.clone()),
+        Grammar::Regex(text) => constrain::Grammar::Regex(text.clone()),
+        Grammar::Lark(text) => constrain::Grammar::Lark(text.clone()),
+        Grammar::Gbnf(text) => constrain::Grammar::Gbnf(text.clone()),
+    }
+}
+
+/// The grammar of the calls that a chat demands.
+fn required_calls(chat: &Chat, format: ToolFormat) -> Result<Option<constrain::Grammar>, ApiError> {
+    let choice = match &chat.tool_choice {
+        ToolChoice::Auto | ToolChoice::None => return Ok(None),
+        ToolChoice::Required => constrain::ToolChoice::Required,
+        ToolChoice::Named(name) => constrain::ToolChoice::Named(name),
+    };
+    let nameless = || ApiError::param("tools", "a tool has no function.name: give each one");
+    let tool = |tool: &'_ Json| -> Result<(String, Option<Json>), ApiError> {
+        let function = tool.get("function").ok_or_else(nameless)?;
+        let name = function.get("name").and_then(Json::as_str).ok_or_else(nameless)?;
+        Ok((name.to_owned(), function.get("parameters").cloned()))
+    };
+    let tools = chat.tools.iter().map(tool).collect::<Result<Vec<_>, _>>()?;
+    let tools: Vec<Tool> =
+        tools.iter().map(|(name, parameters)| Tool { name, parameters: parameters.as_ref() }).collect();
+    tool_grammar(format, &tools, choice, chat.parallel_calls).map(Some).map_err(|e| refused("tool_choice", &e))
+}
+
+fn refused(field: &str, error: &Error) -> ApiError {
+    match error {
+        Error::Request(_) | Error::Unsupported(_) | Error::Limit(_) => {
+            ApiError::param(field, format!("{field}: {error}"))
+        }
+        _ => ApiError::new(crate::Kind::Internal, error.to_string()),
+    }
+}

@@ -1,0 +1,273 @@
+//! The one interface between API handlers and the engine's side, as plain data: what is asked ([`Job`], [`EmbedJob`]).
+//! What comes back is in `output`. Whoever speaks an API translates to and from these; how requests meet engines is in
+//! `hub`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ir_engine::run::Sampling;
+use ir_engine::text::chat::Message;
+use serde_json::{Map, Value as Json};
+
+use crate::error::ApiError;
+pub use crate::output::{Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Reason, Usage};
+
+/// Completions of one request, at most.
+pub const MAX_CHOICES: usize = 16;
+
+/// Texts of one request to embed, at most.
+pub const MAX_INPUTS: usize = 2048;
+
+/// Which model is meant and how it is to be loaded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ModelRef {
+    /// The name as the client wrote it.
+    pub name: String,
+    /// Whether the name may be any path of this machine: only for programs on this machine ([`crate::Client`]).
+    pub any_path: bool,
+    /// How it is loaded, where it is not loaded yet or differently.
+    pub load: LoadOptions,
+    /// How long it stays loaded after this request; `None`: as the server is configured.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+/// What a client may choose about loading.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Tokens of a sequence at most (`num_ctx`). A smaller one than the loaded model's only limits the request.
+    pub context: Option<usize>,
+    /// `cpu`, `gpu`, `gpu:N` or `auto`.
+    pub device: Option<String>,
+}
+
+/// How long a model stays loaded after its last request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// This long; zero unloads at once.
+    For(Duration),
+    /// Until the memory is needed.
+    Forever,
+}
+
+/// One thing to generate.
+#[derive(Debug, Clone, Default)]
+pub struct Job {
+    /// The model.
+    pub model: ModelRef,
+    /// What to go on from.
+    pub prompt: Prompt,
+    /// Completions of it, 1 to [`MAX_CHOICES`]; each has the seed of the one before plus one.
+    pub n: usize,
+    /// Tokens per completion at most; `None`: until the context is full.
+    pub max_tokens: Option<usize>,
+    /// The API's defaults. What the model's file recommends goes over them, `sampling` over both.
+    pub defaults: Sampling,
+    /// What the client asks for.
+    pub sampling: SamplingChanges,
+    /// A completion ends before the first of these.
+    pub stop: Vec<String>,
+    /// Log-probabilities of each token and of this many most likely ones.
+    pub logprobs: Option<usize>,
+    /// What the answer must conform to. It begins behind the reasoning.
+    pub grammar: Option<Grammar>,
+    /// The request's field that `grammar` comes from, for errors; `None`: `grammar`.
+    pub grammar_field: Option<&'static str>,
+    /// Reasoning: as the model does, none, or some.
+    pub think: Think,
+    /// Goes on past the end-of-generation tokens.
+    pub ignore_eos: bool,
+    /// Ends with [`crate::Kind::Deadline`] when it takes longer; the server's own limit holds too.
+    pub deadline: Option<Duration>,
+}
+
+/// What a completion goes on from.
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    /// A chat, laid out by the model's template.
+    Chat(Box<Chat>),
+    /// Text as it stands, special tokens parsed, BOS as the model wants it.
+    Text(String),
+    /// Token ids as they stand.
+    Tokens(Vec<u32>),
+    /// Text between two texts, for models with fill-in-the-middle tokens.
+    Fill {
+        /// What comes before.
+        prefix: String,
+        /// What comes after.
+        suffix: String,
+    },
+    /// Token ids, then what a chat adds to them: Ollama's `context`.
+    Continue {
+        /// The earlier exchange.
+        tokens: Vec<u32>,
+        /// The new turn.
+        chat: Box<Chat>,
+    },
+}
+
+impl Default for Prompt {
+    fn default() -> Self {
+        Prompt::Text(String::new())
+    }
+}
+
+/// A chat and its tools.
+#[derive(Debug, Clone, Default)]
+pub struct Chat {
+    /// The turns so far; at least one.
+    pub messages: Vec<Message>,
+    /// Tool definitions in OpenAI's form (`{"type": "function", "function": {...}}`).
+    pub tools: Vec<Json>,
+    /// Whether and which tools are to be called.
+    pub tool_choice: ToolChoice,
+    /// Whether an answer may hold more than one call.
+    pub parallel_calls: bool,
+    /// The answer's beginning, which the model continues; it is not sent back.
+    pub prefill: Option<String>,
+    /// More variables for the template (`chat_template_kwargs`).
+    pub kwargs: Map<String, Json>,
+    /// Drops the oldest turns (never the system's) where the chat is longer than the context; otherwise it is refused.
+    pub truncate: bool,
+    /// A template instead of the model's own.
+    pub template: Option<String>,
+}
+
+/// Whether and which tools are to be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As the model likes.
+    #[default]
+    Auto,
+    /// None: definitions are left out of the prompt.
+    None,
+    /// At least one of any.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// What to do about reasoning.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Think {
+    /// The template's default.
+    #[default]
+    Default,
+    /// None.
+    Off,
+    /// Some.
+    On,
+    /// Some, this much (`low`, `medium`, `high`), for templates that know `reasoning_effort`.
+    Effort(String),
+}
+
+/// What an answer must conform to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Grammar {
+    /// Any JSON object.
+    Json,
+    /// JSON of this schema.
+    JsonSchema(Json),
+    /// A regular expression.
+    Regex(String),
+    /// Lark.
+    Lark(String),
+    /// llama.cpp's grammars.
+    Gbnf(String),
+}
+
+/// What a client asks of the sampler; `None` leaves the model's or the API's value. See [`Sampling`] for meanings.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[expect(missing_docs, reason = "each stands for the field of Sampling with its name")]
+pub struct SamplingChanges {
+    pub temperature: Option<f32>,
+    pub top_k: Option<usize>,
+    pub top_p: Option<f32>,
+    pub min_p: Option<f32>,
+    pub typical_p: Option<f32>,
+    pub repeat_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub repeat_last_n: Option<usize>,
+    /// `None`: a new one for every request.
+    pub seed: Option<u64>,
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+/// Texts or token lists to embed, each by itself; at most [`MAX_INPUTS`].
+#[derive(Debug, Clone, Default)]
+pub struct EmbedJob {
+    /// The model.
+    pub model: ModelRef,
+    /// What to embed.
+    pub inputs: Vec<EmbedInput>,
+    /// Cuts what is longer than the context; otherwise that is refused.
+    pub truncate: bool,
+    /// Keeps this many first values and scales them to length one again.
+    pub dimensions: Option<usize>,
+    /// Whether vectors get length one.
+    pub normalize: bool,
+}
+
+/// One thing to embed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmbedInput {
+    /// A text.
+    Text(String),
+    /// Its token ids.
+    Tokens(Vec<u32>),
+}
+
+/// What a model can do, by the words of Ollama's `capabilities`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Continues text.
+    pub completion: bool,
+    /// Its template shows tools and its calls can be read.
+    pub tools: bool,
+    /// It reasons before it answers.
+    pub thinking: bool,
+    /// It has fill-in-the-middle tokens.
+    pub insert: bool,
+    /// It gives embeddings.
+    pub embedding: bool,
+}
+
+impl Capabilities {
+    /// The words.
+    pub fn names(&self) -> Vec<&'static str> {
+        let all = [
+            ("completion", self.completion),
+            ("tools", self.tools),
+            ("insert", self.insert),
+            ("thinking", self.thinking),
+            ("embedding", self.embedding),
+        ];
+        all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
+    }
+}
+
+/// OpenAI's `logit_bias`: token ids as text to biases. Values beyond +-100 are refused; -100 bans.
+///
+/// # Errors
+/// Names the entry that is out of range.
+pub fn logit_bias(map: &HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
+    let wrong = |what: String| ApiError::param("logit_bias", what);
+    if map.len() > 1024 {
+        return Err(wrong("logit_bias takes at most 1024 tokens".into()));
+    }
+    let mut out = Vec::with_capacity(map.len());
+    for (id, bias) in map {
+        let id: u32 =
+            id.parse().map_err(|_| wrong(format!("logit_bias names {:?}, which is no token id", cut_id(id))))?;
+        if !(-100.0..=100.0).contains(bias) {
+            return Err(wrong(format!("logit_bias of token {id} is {bias}: it must be from -100 to 100")));
+        }
+        out.push((id, if *bias <= -100.0 { f32::NEG_INFINITY } else { *bias }));
+    }
+    out.sort_unstable_by_key(|(id, _)| *id);
+    Ok(out)
+}
+
+fn cut_id(id: &str) -> String {
+    crate::error::cut(id, 40)
+}

@@ -1,0 +1,147 @@
+//! Ollama's embeddings: `/api/embed`, and the older `/api/embeddings`.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use utoipa::ToSchema;
+
+use super::options;
+use crate::error::ApiError;
+use crate::http::{self, Body, Client};
+use crate::hub::Hub;
+use crate::job::{EmbedInput, EmbedJob, Job, ModelRef};
+
+/// `POST /api/embed`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct EmbedRequest {
+    /// The model's name.
+    #[schema(example = "ir-tiny")]
+    model: Option<String>,
+    /// A text, or several.
+    #[schema(value_type = Option<Value>)]
+    input: Option<Json>,
+    /// Whether texts that are too long are cut; true if not given.
+    truncate: Option<bool>,
+    /// Keeps so many numbers of each vector.
+    dimensions: Option<i64>,
+    /// `num_ctx`, `device`.
+    #[schema(value_type = Option<Object>)]
+    options: Option<Json>,
+    /// How long the model stays loaded.
+    #[schema(value_type = Option<Value>)]
+    keep_alive: Option<Json>,
+}
+
+/// `POST /api/embeddings`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct EmbeddingsRequest {
+    /// The model's name.
+    #[schema(example = "ir-tiny")]
+    model: Option<String>,
+    /// The text.
+    prompt: Option<String>,
+    /// `num_ctx`, `device`.
+    #[schema(value_type = Option<Object>)]
+    options: Option<Json>,
+    /// How long the model stays loaded.
+    #[schema(value_type = Option<Value>)]
+    keep_alive: Option<Json>,
+}
+
+/// Turns texts into vectors of length one
+#[utoipa::path(post, path = "/api/embed", request_body = EmbedRequest, responses(
+    (status = 200, description = "A vector for each text", body = Object),
+    (status = 400),
+    (status = 404),
+    (status = 503)))]
+pub(super) async fn embed(
+    State(hub): State<Hub>,
+    client: Client,
+    Body(request): Body<EmbedRequest>,
+) -> Result<Response, ApiError> {
+    let model = model(request.model, request.options.as_ref(), request.keep_alive.as_ref(), client)?;
+    let inputs = match request.input {
+        None | Some(Json::Null) => Vec::new(),
+        Some(Json::String(text)) if text.is_empty() => Vec::new(),
+        Some(Json::String(text)) => vec![EmbedInput::Text(text)],
+        Some(Json::Array(all)) => all.into_iter().map(text).collect::<Result<Vec<_>, _>>()?,
+        Some(_) => return Err(invalid_input()),
+    };
+    let dimensions =
+        match request.dimensions {
+            None | Some(0) => None,
+            Some(n) => Some(usize::try_from(n).map_err(|_| {
+                ApiError::param("dimensions", format!("dimensions is {n}: it must be a positive number"))
+            })?),
+        };
+    let name = model.name.clone();
+    if inputs.is_empty() {
+        hub.open(&model).await?;
+        return Ok(http::json(&json!({"model": name, "embeddings": []})));
+    }
+    let truncate = request.truncate.unwrap_or(true);
+    let done = hub.embed(EmbedJob { model, inputs, truncate, dimensions, normalize: true }).await?;
+    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
+    Ok(http::json(&json!({
+        "model": name,
+        "embeddings": done.vectors,
+        "total_duration": nanos(done.total),
+        "load_duration": nanos(done.load),
+        "prompt_eval_count": done.prompt_tokens,
+    })))
+}
+
+/// Turns a text into a vector
+#[utoipa::path(post, path = "/api/embeddings", request_body = EmbeddingsRequest, responses(
+    (status = 200, description = "The vector", body = Object),
+    (status = 400),
+    (status = 404),
+    (status = 503)))]
+pub(super) async fn embeddings(
+    State(hub): State<Hub>,
+    client: Client,
+    Body(request): Body<EmbeddingsRequest>,
+) -> Result<Response, ApiError> {
+    let model = model(request.model, request.options.as_ref(), request.keep_alive.as_ref(), client)?;
+    let prompt = request.prompt.unwrap_or_default();
+    if prompt.is_empty() {
+        hub.open(&model).await?;
+        return Ok(http::json(&json!({"embedding": []})));
+    }
+    let inputs = vec![EmbedInput::Text(prompt)];
+    let job = EmbedJob { model, inputs, truncate: true, dimensions: None, normalize: false };
+    let vector = hub.embed(job).await?.vectors.into_iter().next().unwrap_or_default();
+    Ok(http::json(&json!({"embedding": vector})))
+}
+
+fn model(
+    name: Option<String>,
+    options: Option<&Json>,
+    kept: Option<&Json>,
+    client: Client,
+) -> Result<ModelRef, ApiError> {
+    let name = name.unwrap_or_default();
+    if name.is_empty() {
+        return Err(ApiError::invalid("model is required"));
+    }
+    let mut job = Job::default();
+    if let Some(given) = options.filter(|o| !o.is_null()) {
+        options::apply(given, &mut job)?;
+    }
+    let keep_alive = kept.filter(|v| !v.is_null()).map(options::keep_alive).transpose()?;
+    Ok(ModelRef { name, any_path: client.any_path, keep_alive, load: job.model.load })
+}
+
+fn text(value: Json) -> Result<EmbedInput, ApiError> {
+    match value {
+        Json::String(text) => Ok(EmbedInput::Text(text)),
+        _ => Err(invalid_input()),
+    }
+}
+
+fn invalid_input() -> ApiError {
+    ApiError::param("input", "invalid input type")
+}
