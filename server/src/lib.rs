@@ -1,6 +1,6 @@
-//! The local REST server: Ollama's API over one engine. HTTP ends here: models and their computation are `ir-engine`'s.
-//! Reading order: `job` (what is asked and what comes back), `hub` (where requests meet engines), `worker` (the engine's
-//! thread), `ollama` (an API's handlers).
+//! The local REST server: the APIs of Ollama, OpenAI, Anthropic and llama-server over one engine. HTTP ends here: models and
+//! their computation are `ir-engine`'s. Reading order: `job` (what is asked) and `output` (what comes back), `hub` (where
+//! requests meet engines), `worker` (the engine's thread), `openai` (an API's handlers), `sse` and `shape` (what APIs share).
 
 mod anthropic;
 mod embedding;
