@@ -37,8 +37,10 @@ flags() { # of a variant
 }
 
 compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/wasm/ir_web.wasm
-    export CARGO_TARGET_DIR=$root/target/web
     local rust=$1 crate
+    # The threaded module shares no library with the others: apart, neither build throws the other's away.
+    export CARGO_TARGET_DIR=$root/target/web
+    [ "$rust" != threads ] || CARGO_TARGET_DIR+=-threads
     local arguments=(build --profile wasm --target $target -p ir-web --lib --manifest-path "$root/Cargo.toml")
     local lld=$CARGO_TARGET_DIR/wasm-ld
     if [ "$rust" = relaxed ]; then # the same libraries as the plain one: only our own code has relaxed SIMD
@@ -77,7 +79,7 @@ over=0
 for variant in "${variants[@]}"; do
     echo "== module $variant"
     compile "$variant"
-    glue "$root/target/web/$target/wasm/ir_web.wasm" "ir_$variant"
+    glue "$CARGO_TARGET_DIR/$target/wasm/ir_web.wasm" "ir_$variant"
     module=dist/wasm/ir_${variant}_bg.wasm
     bytes=$(wc -c <"$module")
     packed=$(gzip -9 -c "$module" | wc -c)

@@ -23,6 +23,8 @@ export async function open({ root = process.env.IR_DIST, prefix, isolate = true,
   const server = await serve({ root, prefix, isolate, routes: { '/blank': blankPage, ...routes, ...models() } });
   const profile = mkdtempSync(join(tmpdir(), 'ir-web-'));
   const context = await chromium.launchPersistentContext(profile, { headless: false, executablePath, args: ARGS, ...options });
+  // A machine that is busy with other things is no failure.
+  context.setDefaultTimeout(120_000);
   const page = context.pages()[0] ?? (await context.newPage());
   const problems = [];
   page.on('pageerror', (error) => problems.push(String(error)));

@@ -87,7 +87,7 @@ test('a page built by Vite with the package answers', async () => {
   const it = await open({ root: join(project, 'dist'), blank: false });
   try {
     await it.page.goto(it.url);
-    await it.page.waitForSelector('[data-done]', { timeout: 60_000 });
+    await it.page.waitForSelector('[data-done]');
     assert.equal(await it.page.textContent('#answer'), 'Hello! How can I help you?');
     assert.deepEqual(it.problems, []);
   } finally {

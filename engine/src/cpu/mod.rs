@@ -63,7 +63,8 @@ impl Cpu {
 
     /// For example `cpu (avx512, 8 threads)`.
     pub fn name(&self) -> String {
-        format!("cpu ({}, {} threads)", self.table.name, self.pool.threads())
+        let n = self.pool.threads();
+        format!("cpu ({}, {n} {})", self.table.name, if n == 1 { "thread" } else { "threads" })
     }
 
     /// The inner loops in use.
