@@ -216,10 +216,11 @@ fn a_model_may_choose_what_the_constraint_waits_for() {
     let base = bench.request(&digits, Sampling::greedy());
     let request = Request { constrain_after: Some(".".into()), constrain_opener: Some(opener), ..base };
     let is_digits = |text: &str| text.len() == 4 && text.bytes().all(|b| b.is_ascii_digit());
-    // The opener is not what the model would say first, and then digits come at once.
-    let at_once = bench.run(std::slice::from_ref(&request), None).remove(0);
+    // With a bias against the opener something else comes first: digits, at once.
+    let against = Sampling { logit_bias: vec![(opener, -80.0)], ..Sampling::greedy() };
+    let at_once = bench.run(&[Request { sampling: against, ..request.clone() }], None).remove(0);
     assert!(is_digits(&at_once.text) && at_once.reason == Some(Finish::Stop), "{at_once:?}");
-    // With a bias it is: what follows is free until the full stop, and digits behind it.
+    // With a bias for it: what follows is free until the full stop, and digits behind it.
     let sampling = Sampling { logit_bias: vec![(opener, 80.0)], ..Sampling::greedy() };
     let mut opened = bench.run(&[Request { sampling: sampling.clone(), max_tokens: Some(1), ..request.clone() }], None);
     assert_eq!(opened.remove(0).tokens, [opener]);
