@@ -10,7 +10,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let small = env::var("CARGO_CFG_TARGET_ARCH")? == "wasm32";
     for folder in ["kernels", "lib"] {
         println!("cargo::rerun-if-changed={folder}");
-        let mut files: Vec<_> = fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<Result<_, std::io::Error>>()?;
+        let mut files: Vec<_> =
+            fs::read_dir(folder)?.map(|file| Ok(file?.path())).collect::<Result<_, std::io::Error>>()?;
         files.retain(|file| file.extension().is_some_and(|e| e == "wgsl"));
         files.sort();
         let mut list = String::from("&[");

@@ -47,7 +47,8 @@ impl CopyTest {
             layout: &kernel.layout,
             entries: &entries,
         });
-        let grid = grid(quads.div_ceil(u64::from(WG)) as usize).ok_or_else(|| Error::limit("a copy of so many bytes"))?;
+        let grid =
+            grid(quads.div_ceil(u64::from(WG)) as usize).ok_or_else(|| Error::limit("a copy of so many bytes"))?;
         Ok(CopyTest { gpu: Arc::clone(gpu), from, kernel, bind_group, grid })
     }
 

@@ -145,11 +145,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
             wgpu::DeviceType::Other => "other",
         },
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        forms: Forms {
-            f16,
-            subgroups: features.contains(wgpu::Features::SUBGROUP) && !software,
-            ..Forms::BASE
-        },
+        forms: Forms { f16, subgroups: features.contains(wgpu::Features::SUBGROUP) && !software, ..Forms::BASE },
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         workgroup_memory: limits.max_compute_workgroup_storage_size,
