@@ -1,5 +1,5 @@
-"""How fast a server answers many at once: tokens per second of all streams together, and the time to the first token. Speaks
-`/v1/completions`, so that `ir serve` and llama-server are measured by the same requests; Python's standard library only.
+"""How fast a server answers many at once: tokens per second of all streams together, prompts' time counted in; the same from
+each stream's first token on, as benchmarks of engines count; and the time to the first token. Speaks `/v1/completions`, so that `ir serve` and llama-server are measured by the same requests; Python's standard library only.
 
 Usage: bench.py URL MODEL [--streams 1,16] [--tokens 128] [--words 32] [--rounds 3]
 """
@@ -15,7 +15,7 @@ WORDS = "fox drum hen river moon bear song boat tree stone rain light hill door 
 
 
 async def stream(at, model, i, tokens, words):
-    """Seconds to the first token, tokens, and when the last one came."""
+    """Seconds to the first token, tokens, when the last one came, and tokens per second after the first."""
     prompt = " ".join(WORDS[(i * 7 + k * (i + 3)) % len(WORDS)] for k in range(words))
     body = {"model": model, "prompt": f"{i} {prompt}", "max_tokens": tokens, "stream": True, "temperature": 0.8,
             "seed": i, "ignore_eos": True, "stream_options": {"include_usage": True}}
@@ -35,15 +35,16 @@ async def stream(at, model, i, tokens, words):
     writer.close()
     if first is None or not n:
         raise SystemExit(f"stream {i} gave no tokens: does the server know {model!r}?")
-    return first, n, time.monotonic()
+    end = time.monotonic()
+    return first, n, end, (n - 1) / (end - start - first)
 
 
 async def measure(at, args, n_streams, offset):
     begin = time.monotonic()
     every = await asyncio.gather(
         *(stream(at, args.model, offset + i, args.tokens, args.words) for i in range(n_streams)))
-    total = sum(n for _, n, _ in every) / (max(end for _, _, end in every) - begin)
-    return total, [first for first, _, _ in every]
+    total = sum(n for _, n, _, _ in every) / (max(end for _, _, end, _ in every) - begin)
+    return total, sum(rate for *_, rate in every), [first for first, *_ in every]
 
 
 async def main():
@@ -57,18 +58,20 @@ async def main():
     args = parser.parse_args()
     at, offset, totals = urlsplit(args.url), 1, {}
     await measure(at, args, 1, 0)
-    print("| streams | tokens/s together | first token p50 | p99 |\n|---|---|---|---|")
+    print("| streams | tokens/s together | after the first token | first token p50 | p99 |\n|---|---|---|---|---|")
     for n in map(int, args.streams.split(",")):
-        rates, firsts = [], []
+        rates, afters, firsts = [], [], []
         for _ in range(args.rounds):
-            rate, some = await measure(at, args, n, offset)
+            rate, after, some = await measure(at, args, n, offset)
             offset += n
             rates.append(rate)
+            afters.append(after)
             firsts += some
         firsts.sort()
         totals[n] = statistics.median(rates)
         p99 = firsts[min(len(firsts) - 1, int(len(firsts) * 0.99))]
-        print(f"| {n} | {totals[n]:.1f} | {statistics.median(firsts) * 1e3:.0f} ms | {p99 * 1e3:.0f} ms |", flush=True)
+        after = statistics.median(afters)
+        print(f"| {n} | {totals[n]:.1f} | {after:.1f} | {statistics.median(firsts) * 1e3:.0f} ms | {p99 * 1e3:.0f} ms |", flush=True)
     least = min(totals)
     for n in totals:
         if n != least:

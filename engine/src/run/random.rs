@@ -39,11 +39,26 @@ impl Draw {
         gumbel(self.bits(token))
     }
 
-    /// What [`Draw::gumbel`] does not exceed, without a logarithm: `e` is at least `u`, and `u` at least
-    /// `2^-(leading zeros + 1)`.
-    pub(crate) fn bound(self, token: u32) -> f32 {
-        (self.bits(token).leading_zeros() + 1) as f32 * BOUND_STEP
+    /// What none of 16 tokens from `first` on can exceed: the largest `(logit - best) * scale` plus a bound of its noise.
+    /// No logarithm and no branch, so that the compiler makes vectors of it.
+    pub(crate) fn reach(self, first: u32, logits: &[f32; 16], best: f32, scale: f32) -> f32 {
+        let mut most = f32::NEG_INFINITY;
+        for (i, logit) in logits.iter().enumerate() {
+            let distance = logit - best;
+            // Not 0 * infinity, for a tiny temperature.
+            let scaled = if distance == 0.0 { 0.0 } else { distance * scale };
+            let reach = scaled + bound(self.bits(first + i as u32));
+            most = if reach > most { reach } else { most };
+        }
+        most
     }
+}
+
+/// What [`gumbel`] does not exceed: `e` is at least `u`, and `u` at least `2^-n` where `bits` has `n - 1` leading zeros.
+/// The zeros are read from a float's exponent; where the upper 24 bits are 0 the bound is far above any noise.
+fn bound(bits: u32) -> f32 {
+    let exponent = ((bits >> 8) as i32 as f32).to_bits() >> 23;
+    (151 - exponent as i32) as f32 * BOUND_STEP
 }
 
 /// `ln 2`, with room for rounding.
@@ -123,8 +138,9 @@ mod tests {
     fn the_bound_holds_and_both_ends_are_finite() {
         let all = (0..32).flat_map(|k| [1u32 << k, (1u32 << k) - 1, (1u32 << k) + 1, u32::MAX - (1 << k), u32::MAX]);
         for bits in all.chain((0..100_000).map(mix)) {
-            let (noise, bound) = (gumbel(bits), (bits.leading_zeros() + 1) as f32 * BOUND_STEP);
+            let (noise, bound) = (gumbel(bits), bound(bits));
             assert!(noise.is_finite() && noise <= bound && noise <= GUMBEL_MAX, "{bits}: {noise} above {bound}");
+            assert!(bits < 256 || bound == (bits.leading_zeros() + 1) as f32 * BOUND_STEP, "{bits}: {bound}");
         }
     }
 }

@@ -159,8 +159,7 @@ impl Sampler {
         }
         let (filters_mass, top_k) = (s.typical_p < 1.0 || s.top_p < 1.0, s.top_k > 0 && s.top_k < row.len());
         if !top_k && !filters_mass {
-            let least = best.0 + s.min_p.ln();
-            return Ok(self.pick(candidates(row).filter(|c| c.0 >= least), best, position));
+            return Ok(self.pick_row(row, best, position));
         }
         let mut kept = std::mem::take(&mut self.candidates);
         kept.clear();
@@ -192,25 +191,63 @@ impl Sampler {
 
     /// Draws among candidates, of which `best` has the largest logit.
     fn pick(&self, candidates: impl Iterator<Item = Candidate>, best: Candidate, position: u32) -> u32 {
-        let (draw, scale) = (Draw::new(self.sampling.seed, position), 1.0 / self.sampling.temperature);
-        // Relative to the best, so that a tiny temperature yields 0 and negative infinities instead of NaN.
-        let score = |c: Candidate| {
-            let distance = c.0 - best.0;
-            (if distance == 0.0 { 0.0 } else { distance * scale }) + draw.gumbel(c.1)
-        };
-        let mut top = (score(best), best.1);
-        for c in candidates {
-            // Most are ruled out by what noise could give at most, or by a cheap bound on what it gives here.
-            let distance = (c.0 - best.0) * scale;
-            if distance + GUMBEL_MAX < top.0 || distance + draw.bound(c.1) < top.0 {
-                continue;
-            }
-            let score = score(c);
-            if score > top.0 || (score == top.0 && c.1 < top.1) {
-                top = (score, c.1);
+        let mut race = Race::new(&self.sampling, best, position);
+        candidates.for_each(|c| race.enter(c));
+        race.first.1
+    }
+
+    /// Draws among the tokens of a row that min-p leaves.
+    fn pick_row(&self, row: &[f32], best: Candidate, position: u32) -> u32 {
+        let least = best.0 + self.sampling.min_p.ln();
+        let mut race = Race::new(&self.sampling, best, position);
+        let (chunks, rest) = row.as_chunks::<16>();
+        for (at, chunk) in chunks.iter().enumerate().filter(|(_, chunk)| chunk.iter().any(|logit| *logit >= least)) {
+            let id = at as u32 * 16;
+            if race.may_win(id, chunk) {
+                chunk.iter().zip(id..).filter(|c| *c.0 >= least).for_each(|(logit, id)| race.enter((*logit, id)));
             }
         }
-        top.1
+        let id = (row.len() - rest.len()) as u32;
+        rest.iter().zip(id..).filter(|c| *c.0 >= least).for_each(|(logit, id)| race.enter((*logit, id)));
+        race.first.1
+    }
+}
+
+/// A draw under way: the candidate whose scaled logit and noise together are largest wins.
+struct Race {
+    draw: Draw,
+    scale: f32,
+    /// The largest logit: others count by their distance from it, so that a tiny temperature yields 0 and negative
+    /// infinities instead of NaN.
+    best: f32,
+    /// Score and id of the first so far.
+    first: Candidate,
+}
+
+impl Race {
+    fn new(sampling: &Sampling, best: Candidate, position: u32) -> Self {
+        let draw = Draw::new(sampling.seed, position);
+        Self { draw, scale: 1.0 / sampling.temperature, best: best.0, first: (draw.gumbel(best.1), best.1) }
+    }
+
+    fn enter(&mut self, (logit, id): Candidate) {
+        let distance = logit - self.best;
+        let scaled = if distance == 0.0 { 0.0 } else { distance * self.scale };
+        if logit == f32::NEG_INFINITY || scaled + GUMBEL_MAX < self.first.0 {
+            return;
+        }
+        let score = scaled + self.draw.gumbel(id);
+        if score > self.first.0 || (score == self.first.0 && id < self.first.1) {
+            self.first = (score, id);
+        }
+    }
+
+    /// Whether one of the tokens from `id` on could come first: most are ruled out by what noise could give at most, or
+    /// by a cheap bound on what it gives them.
+    fn may_win(&self, id: u32, logits: &[f32; 16]) -> bool {
+        let most = logits.iter().fold(f32::NEG_INFINITY, |most, x| if *x > most { *x } else { most });
+        let near = most == self.best || (most - self.best) * self.scale + GUMBEL_MAX >= self.first.0;
+        near && self.draw.reach(id, logits, self.best, self.scale) >= self.first.0
     }
 }
 

@@ -4,7 +4,7 @@ use crate::cpu::pool::Pool;
 use crate::cpu::simd::Table;
 
 /// Elements one task takes: enough to outweigh handing it out.
-const CHUNK: usize = 16 * 1024;
+const CHUNK: usize = 4096;
 
 /// `x += y`.
 pub fn add(t: &Table, pool: &Pool, x: &mut [f32], y: &[f32]) {

@@ -17,7 +17,7 @@ pub fn glu(t: &Table, pool: &Pool, x: &[f32], act: Act, n: usize, out: &mut [f32
             (t.silu_mul)(&gate[range.clone()], &up[range], out);
         });
     }
-    pool.chunks_mut(out, n, |r, out| {
+    pool.rows_mut(out, n, |r, out| {
         let (gate, up) = x[2 * n * r..2 * n * (r + 1)].split_at(n);
         (t.silu_mul)(gate, up, out);
     });

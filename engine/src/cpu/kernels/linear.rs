@@ -1,11 +1,13 @@
 //! `linear`: activations times the transpose of a weight, spread over threads. A weight is a list of row segments that
 //! fill consecutive output columns. The inner loops are in the tables of `cpu::simd`.
 
+use std::cell::Cell;
 use std::ops::Range;
 
-use crate::cpu::pool::{Columns, Pool};
+use crate::cpu::pool::{Columns, PARTS_PER_THREAD, Pool};
+use crate::cpu::simd::panels::{PanelMut, Panels, copy_exactly};
 use crate::cpu::simd::q8::{Q8, Q8Row};
-use crate::cpu::simd::tile::{PanelMut, Panels, Weights, copy_exactly};
+use crate::cpu::simd::tile::Weights;
 use crate::cpu::simd::{Table, TileKernels, TypeKernels};
 use crate::dtype::DType;
 use crate::plan::Segment;
@@ -65,13 +67,12 @@ pub fn linear(
     }
     let floats: Vec<&[f32]> = x.chunks_exact(k).collect();
     let quants: Vec<Q8Row<'_>> = (0..q8.rows()).map(|r| q8.row(r)).collect();
-    let tiles: Vec<Option<TileKernels>> =
-        segments.iter().map(|s| table.of(s.dtype).tile.filter(|_| tiled(s.dtype, rows, mode))).collect();
+    let tiles: Vec<Option<TileKernels>> = segments.iter().map(|s| tiled(table, s.dtype, rows, mode)).collect();
     pack(pool, &tiles, &floats, &quants, &mut scratch.panels);
     let panels = &scratch.panels;
     let step = tiles.iter().flatten().map(|t| t.lanes).max().unwrap_or(1);
     pool.columns(out, n, pool.threads() * PARTS_PER_THREAD, step, |range, mut view| {
-        let mut tile = Weights::default();
+        let mut tile = TILE.take();
         for (s, rows, at) in pieces(segments, range.clone()) {
             let segment = &segments[s];
             let piece = Piece { segment, kernels: table.of(segment.dtype), rows, at };
@@ -89,11 +90,14 @@ pub fn linear(
                 (table.add)(view.row_mut(r), &bias[range.clone()]);
             }
         }
+        TILE.set(tile);
     });
 }
 
-/// Parts of the columns for each thread: more than one, so that a thread that lost its core holds up less.
-const PARTS_PER_THREAD: usize = 4;
+thread_local! {
+    /// A thread's tile between parts.
+    static TILE: Cell<Weights> = const { Cell::new(Weights::EMPTY) };
+}
 
 const fn quantised(dtype: DType) -> bool {
     !matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
@@ -110,12 +114,11 @@ fn quantise(table: &Table, pool: &Pool, x: &[f32], k: usize, q8: &mut Q8) {
     });
 }
 
-/// From this many activation rows on, unpacking a tile of weights pays.
-const MANY: usize = 8;
-
-/// Whether a segment takes the many-rows form.
-fn tiled(dtype: DType, rows: usize, mode: Activations) -> bool {
-    rows >= MANY && (mode == Activations::Quantised || !quantised(dtype))
+/// The many-rows form of a segment, where it has one and it pays: from a full panel of activation rows on, unpacking
+/// the weights takes less time than a panel's multiplications save.
+fn tiled(table: &Table, dtype: DType, rows: usize, mode: Activations) -> Option<TileKernels> {
+    let tile = table.of(dtype).tile?;
+    (rows >= tile.rows && (mode == Activations::Quantised || !quantised(dtype))).then_some(tile)
 }
 
 /// Lays out the activations for each kind of tile in use, in parallel.
@@ -191,8 +194,13 @@ impl Piece<'_> {
             let n = t.lanes.min(self.rows.end - first);
             (t.unpack)(&self.segment.bytes[first * row_bytes..(first + n) * row_bytes], row_bytes, tile);
             let at = self.at + first - self.rows.start;
-            for panel in 0..view.rows().div_ceil(t.rows) {
-                (t.multiply)(tile, x, panel, out);
+            // The next tile's bytes come from memory while this one is multiplied, a share with each panel.
+            let ahead =
+                &self.segment.bytes[(first + n) * row_bytes..(first + n + t.lanes).min(self.rows.end) * row_bytes];
+            let panels = view.rows().div_ceil(t.rows);
+            let mut shares = ahead.chunks(ahead.len().div_ceil(panels).next_multiple_of(64).max(64));
+            for panel in 0..panels {
+                (t.multiply)(tile, x, panel, shares.next().unwrap_or_default(), out);
                 for r in 0..t.rows.min(view.rows() - panel * t.rows) {
                     let (to, from) = (&mut view.row_mut(panel * t.rows + r)[at..at + n], &out[r * t.lanes..][..n]);
                     match n {

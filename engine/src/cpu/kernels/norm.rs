@@ -8,7 +8,7 @@ use crate::cpu::simd::Table;
 /// `out` has rows of as many columns as `x` views.
 pub fn norm(t: &Table, pool: &Pool, x: Columns<'_>, weight: &[f32], eps: f32, out: &mut [f32]) {
     let group = weight.len();
-    pool.chunks_mut(out, x.view.cols, |r, out| {
+    pool.rows_mut(out, x.view.cols, |r, out| {
         for (x, out) in x.row(r).chunks_exact(group).zip(out.chunks_exact_mut(group)) {
             let mean = (t.sum_squares)(x) / group as f32;
             (t.scale_mul)(x, 1.0 / (mean + eps).sqrt(), weight, out);

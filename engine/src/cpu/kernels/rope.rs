@@ -30,7 +30,7 @@ impl Angles {
 /// Turns, in place, the heads of `head_dim` in the columns `view` of `x` (rows of `x_cols`).
 pub fn rope(pool: &Pool, x: &mut [f32], x_cols: usize, view: View, head_dim: usize, style: RopeStyle, angles: &Angles) {
     let n = angles.pairs;
-    pool.chunks_mut(x, x_cols, |r, row| {
+    pool.rows_mut(x, x_cols, |r, row| {
         let (cos, sin) = (&angles.cos[r * n..(r + 1) * n], &angles.sin[r * n..(r + 1) * n]);
         for head in row[view.start..view.start + view.cols].chunks_exact_mut(head_dim) {
             match style {

@@ -40,6 +40,15 @@ impl Pool {
         });
     }
 
+    /// Calls `f(r, row)` for each row of `cols` elements of `out`, in parallel; neighbours stay together as long as there
+    /// is a part for every thread, and short ones until they outweigh handing them out.
+    pub fn rows_mut<T: Send>(&self, out: &mut [T], cols: usize, f: impl Fn(usize, &mut [T]) + Sync) {
+        let rows = (out.len() / cols).div_ceil(self.threads() * PARTS_PER_THREAD).max(PART / cols).max(1);
+        self.chunks_mut(out, rows * cols, |i, part| {
+            part.chunks_mut(cols).enumerate().for_each(|(r, row)| f(i * rows + r, row));
+        });
+    }
+
     /// Splits the columns of `out` (`rows` x `cols`, row-major) into `parts` contiguous ranges, multiples of `step`
     /// but for the last, and calls `f(range, view)` for each that is not empty, in parallel. The view reaches exactly
     /// those columns of every row.
@@ -73,6 +82,12 @@ impl Pool {
         });
     }
 }
+
+/// Parts of a job for each thread: more than one, so that a thread that lost its core holds up less.
+pub const PARTS_PER_THREAD: usize = 4;
+
+/// Elements of a part at least, in jobs that do little with each: handing out a part takes up to a microsecond.
+const PART: usize = 4096;
 
 /// A range of columns of a row-major matrix, writable by one part of a job.
 pub struct Columns<'a, T> {

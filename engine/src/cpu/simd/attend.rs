@@ -5,7 +5,7 @@ use super::check_page;
 use super::dots::{F16, F32, Plain};
 use super::floats::{each, get, put};
 use super::lanes::Lanes;
-use super::tile::copy_exactly;
+use super::panels::copy_exactly;
 use crate::dtype::DType;
 
 /// Query rows and positions that share loads.
@@ -146,12 +146,11 @@ unsafe fn all_values<S: Lanes, T: Plain>(
     for (acc, weights) in acc.chunks_mut(TOGETHER * head_dim).zip(weights.chunks(TOGETHER * positions)) {
         // SAFETY: the lengths were checked; each call is given as many rows as it is made for.
         unsafe {
-            if acc.len() == TOGETHER * head_dim {
-                weigh::<S, T, TOGETHER>(weights, page, head_dim, positions, acc);
-            } else {
-                for (acc, weights) in acc.chunks_mut(head_dim).zip(weights.chunks(positions)) {
-                    weigh::<S, T, 1>(weights, page, head_dim, positions, acc);
-                }
+            match acc.len() / head_dim {
+                TOGETHER => weigh::<S, T, TOGETHER>(weights, page, head_dim, positions, acc),
+                3 => weigh::<S, T, 3>(weights, page, head_dim, positions, acc),
+                2 => weigh::<S, T, 2>(weights, page, head_dim, positions, acc),
+                _ => weigh::<S, T, 1>(weights, page, head_dim, positions, acc),
             }
         }
     }

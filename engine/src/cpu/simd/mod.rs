@@ -18,6 +18,7 @@ mod formats;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod panels;
 mod probe;
 pub mod q8;
 mod scalar;
@@ -112,8 +113,9 @@ pub(crate) struct TileKernels {
     pub(crate) layout: (usize, i32),
     /// Unpacks up to `lanes` weight rows of so many bytes.
     pub(crate) unpack: fn(w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
-    /// Multiplies the tile with a panel; `out[row * lanes + column]`.
-    pub(crate) multiply: fn(tile: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
+    /// Multiplies the tile with a panel; `out[row * lanes + column]`. `ahead` is what will be unpacked next: fetched
+    /// meanwhile.
+    pub(crate) multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
 }
 
 impl Table {

@@ -33,7 +33,7 @@ macro_rules! blocks {
                 layout: (<formats::$format as formats::Format>::GROUP, formats::offset::<$lanes, formats::$format>()),
                 unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
                     tile::unpack_q8::<$lanes, formats::$format>),
-                multiply: entry!($features, (w: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
+                multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
                     tile::multiply_q8::<$lanes, formats::$format, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q }>),
             }),
         }
@@ -53,7 +53,7 @@ macro_rules! plain {
                 layout: (1, 0),
                 unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
                     tile::unpack_plain::<$lanes, dots::$format>),
-                multiply: entry!($features, (w: &tile::Weights, x: &tile::Panels, panel: usize, out: &mut [f32]),
+                multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
                     tile::multiply_f32::<$lanes, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F }>),
             }),
             ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$format)]
@@ -67,7 +67,7 @@ macro_rules! table {
     ($lanes:ty, $name:literal, $features:literal) => {
         use $crate::cpu::simd::q8::{Q8Row, Q8RowMut};
         use $crate::cpu::simd::table::{blocks, entry, plain};
-        use $crate::cpu::simd::{Table, attend, dots, floats, formats, scalar, tile};
+        use $crate::cpu::simd::{Table, attend, dots, floats, formats, panels, scalar, tile};
         use $crate::dtype::DType;
 
         /// The table of this instruction set. Only `available` may hand it out.

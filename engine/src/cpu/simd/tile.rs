@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use super::dots::Plain;
 use super::formats::{Format, UNIT_BYTES, offset, pad_unit, unit};
 use super::lanes::{Lanes, steps};
-use super::q8::{BLOCK, Q8Row};
+use super::panels::{Panels, in_lane, lane_at, starts};
 
 /// Weight rows of a tile, and rows of a panel, at most.
 pub(crate) const MOST: usize = 16;
@@ -25,131 +25,9 @@ pub(crate) struct Weights {
     mins: Vec<f32>,
 }
 
-/// Activation rows in panels, in the order that the tile kernel reads them.
-#[derive(Debug, Default)]
-pub(crate) struct Panels {
-    /// Which layout this is: group length (1 for floats) and offset.
-    pub(crate) layout: (usize, i32),
-    rows: usize,
-    /// Positions of a panel.
-    n: usize,
-    /// Position, row, element.
-    quants: Vec<i8>,
-    /// Scales (or elements): position, row.
-    scales: Vec<f32>,
-    /// `-offset * sum`: position, row.
-    offsets: Vec<i32>,
-    /// `scale * sum`: position, row.
-    sums: Vec<f32>,
-}
-
-/// The lane that comes at `rank` when a tree over `lanes` lanes is walked from left to right.
-const fn lane_at(rank: usize, lanes: usize) -> usize {
-    rank.reverse_bits() >> (usize::BITS - lanes.trailing_zeros())
-}
-
-/// Copies `N` elements: a few instructions, where the compiler makes a call of a copy whose length it does not know.
-#[inline(always)]
-pub(crate) fn copy_exactly<const N: usize, T: Copy>(to: &mut [T], from: &[T]) {
-    to[..N].copy_from_slice(&from[..N]);
-}
-
-/// How many of `n` groups fall on `lane`.
-const fn in_lane(n: usize, lane: usize, lanes: usize) -> usize {
-    (n + lanes - 1 - lane) / lanes
-}
-
-/// The first position of each lane.
-fn starts(n: usize, lanes: usize) -> [usize; 32] {
-    let (mut starts, mut at) = ([0; 32], 0);
-    for rank in 0..lanes {
-        starts[lane_at(rank, lanes)] = at;
-        at += in_lane(n, lane_at(rank, lanes), lanes);
-    }
-    starts
-}
-
-/// One panel, to be filled.
-pub(crate) struct PanelMut<'a> {
-    rows: usize,
-    n: usize,
-    layout: (usize, i32),
-    quants: &'a mut [i8],
-    scales: &'a mut [f32],
-    offsets: &'a mut [i32],
-    sums: &'a mut [f32],
-}
-
-impl Panels {
-    /// Makes room for `total` rows of `k` columns in panels of `rows`, and gives the panels to be filled.
-    pub(crate) fn resize(
-        &mut self,
-        total: usize,
-        k: usize,
-        layout: (usize, i32),
-        rows: usize,
-    ) -> impl Iterator<Item = PanelMut<'_>> {
-        let (group, _) = layout;
-        let n = k / group;
-        let (len, size) = (total.div_ceil(rows) * rows * n, rows * n);
-        (self.layout, self.rows, self.n) = (layout, rows, n);
-        fn fit<T: Copy + Default>(v: &mut Vec<T>, len: usize) -> &mut [T] {
-            if v.len() < len {
-                v.resize(len, T::default());
-            }
-            &mut v[..len]
-        }
-        let quants = if group == 1 { 0 } else { len };
-        let mut rest =
-            (fit(&mut self.quants, quants * group), fit(&mut self.offsets, quants), fit(&mut self.sums, quants));
-        fit(&mut self.scales, len).chunks_exact_mut(size).map(move |scales| {
-            let take = if group == 1 { 0 } else { size };
-            PanelMut {
-                rows,
-                n,
-                layout,
-                scales,
-                quants: rest.0.split_off_mut(..take * group).unwrap_or_default(),
-                offsets: rest.1.split_off_mut(..take).unwrap_or_default(),
-                sums: rest.2.split_off_mut(..take).unwrap_or_default(),
-            }
-        })
-    }
-}
-
-impl PanelMut<'_> {
-    /// Lays out quantised rows for vectors of `lanes`.
-    pub(crate) fn pack_q8(&mut self, x: &[Q8Row<'_>], lanes: usize) {
-        let (group, offset) = self.layout;
-        let starts = starts(self.n, lanes);
-        for (i, x) in x.iter().enumerate() {
-            let sums = if group == BLOCK { x.sums } else { x.sums16 };
-            for (g, (quants, sum)) in x.quants.chunks_exact(group).zip(sums).take(self.n).enumerate() {
-                let at = (starts[g % lanes] + g / lanes) * self.rows + i;
-                let to = &mut self.quants[at * group..][..group];
-                if group == BLOCK {
-                    copy_exactly::<BLOCK, _>(to, quants);
-                } else {
-                    copy_exactly::<16, _>(to, quants);
-                }
-                self.scales[at] = x.scales[g * group / BLOCK];
-                self.offsets[at] = -offset * sum;
-                self.sums[at] = self.scales[at] * *sum as f32;
-            }
-        }
-    }
-
-    /// Lays out float rows; the tile's lanes are `2 * lanes` elements apart.
-    pub(crate) fn pack_f32(&mut self, x: &[&[f32]], lanes: usize) {
-        let starts = starts(self.n, 2 * lanes);
-        for (i, x) in x.iter().enumerate() {
-            for (step, x) in x.chunks(2 * lanes).enumerate() {
-                for (v, start) in x.iter().zip(starts) {
-                    self.scales[(start + step) * self.rows + i] = *v;
-                }
-            }
-        }
-    }
+impl Weights {
+    /// No tile, and no memory yet.
+    pub(crate) const EMPTY: Self = Self { quants: Vec::new(), scales: Vec::new(), mins: Vec::new() };
 }
 
 /// Row pointers of a tile; rows that are missing repeat the last one.
@@ -246,7 +124,20 @@ unsafe fn unpack_unit<S: Lanes, T: Format>(
     }
 }
 
-/// Multiplies the tile with panel `panel`: `out[row * LANES + column]` for `ROWS` rows.
+/// Asks for the `part`-th of `parts` of the bytes that are read next.
+#[inline(always)]
+unsafe fn fetch<S: Lanes>(ahead: &[u8], part: usize, parts: usize) {
+    let lines = ahead.len().div_ceil(LINE);
+    for line in lines * part / parts..lines * (part + 1) / parts {
+        // SAFETY: a hint; the address need not be valid.
+        unsafe { S::prefetch(ahead.as_ptr().wrapping_add(line * LINE)) };
+    }
+}
+
+/// Bytes of a cache line, or of half of one.
+const LINE: usize = 64;
+
+/// Multiplies the tile with panel `panel`: `out[row * LANES + column]` for `ROWS` rows; meanwhile `ahead` is fetched.
 ///
 /// # Safety
 /// Needs the instruction set `S`.
@@ -255,6 +146,7 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
     tile: &Weights,
     x: &Panels,
     panel: usize,
+    ahead: &[u8],
     out: &mut [f32],
 ) {
     let (n, first) = (x.n, panel * x.n * ROWS);
@@ -274,6 +166,7 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
         );
         let mut tree = Tree::<S, ROWS>::new();
         for rank in 0..S::LANES {
+            fetch::<S>(ahead, rank, S::LANES);
             let mut acc = [S::zero(); ROWS];
             for _ in 0..in_lane(n, lane_at(rank, S::LANES), S::LANES) {
                 let mut dots = [S::open(S::int(0)); ROWS];
@@ -380,7 +273,7 @@ pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain>(w: &[u8], row_bytes: usize
     }
 }
 
-/// Multiplies a float tile with panel `panel`: `out[row * LANES + column]` for `ROWS` rows.
+/// Multiplies a float tile with panel `panel`: `out[row * LANES + column]` for `ROWS` rows; meanwhile `ahead` is fetched.
 ///
 /// # Safety
 /// Needs the instruction set `S`.
@@ -389,6 +282,7 @@ pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize>(
     tile: &Weights,
     x: &Panels,
     panel: usize,
+    ahead: &[u8],
     out: &mut [f32],
 ) {
     let (n, first) = (x.n, panel * x.n * ROWS);
@@ -399,6 +293,7 @@ pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize>(
         let (mut w, mut x) = (tile.scales.as_ptr(), x.scales.as_ptr().add(first));
         let mut tree = Tree::<S, ROWS>::new();
         for rank in 0..2 * S::LANES {
+            fetch::<S>(ahead, rank, 2 * S::LANES);
             let mut acc = [S::zero(); ROWS];
             for _ in 0..in_lane(n, lane_at(rank, 2 * S::LANES), 2 * S::LANES) {
                 let v = S::load(w);

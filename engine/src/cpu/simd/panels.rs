@@ -1,0 +1,142 @@
+//! The many-rows form's activations: rows in panels, and the order of positions that tiles and panels share. The
+//! multiplication itself is in `tile`.
+
+use super::q8::{BLOCK, Q8Row};
+
+/// Activation rows in panels, in the order that the tile kernel reads them.
+#[derive(Debug, Default)]
+pub(crate) struct Panels {
+    /// Which layout this is: group length (1 for floats) and offset.
+    pub(crate) layout: (usize, i32),
+    pub(super) rows: usize,
+    /// Positions of a panel.
+    pub(super) n: usize,
+    /// Position, row, element.
+    pub(super) quants: Vec<i8>,
+    /// Scales (or elements): position, row.
+    pub(super) scales: Vec<f32>,
+    /// `-offset * sum`: position, row.
+    pub(super) offsets: Vec<i32>,
+    /// `scale * sum`: position, row.
+    pub(super) sums: Vec<f32>,
+}
+
+/// The lane that comes at `rank` when a tree over `lanes` lanes, at most 32, is walked from left to right.
+pub(super) const fn lane_at(rank: usize, lanes: usize) -> usize {
+    REVERSED[rank] as usize >> (5 - lanes.trailing_zeros())
+}
+
+/// Numbers of five bits, from right to left. A loop's exit waits for it: looked up, it is there sooner than computed.
+const REVERSED: [u8; 32] = {
+    let mut reversed = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        reversed[i] = (i as u8).reverse_bits() >> 3;
+        i += 1;
+    }
+    reversed
+};
+
+/// Copies `N` elements: a few instructions, where the compiler makes a call of a copy whose length it does not know.
+#[inline(always)]
+pub(crate) fn copy_exactly<const N: usize, T: Copy>(to: &mut [T], from: &[T]) {
+    to[..N].copy_from_slice(&from[..N]);
+}
+
+/// How many of `n` groups fall on `lane`.
+pub(super) const fn in_lane(n: usize, lane: usize, lanes: usize) -> usize {
+    (n + lanes - 1 - lane) / lanes
+}
+
+/// The first position of each lane.
+pub(super) fn starts(n: usize, lanes: usize) -> [usize; 32] {
+    let (mut starts, mut at) = ([0; 32], 0);
+    for rank in 0..lanes {
+        starts[lane_at(rank, lanes)] = at;
+        at += in_lane(n, lane_at(rank, lanes), lanes);
+    }
+    starts
+}
+
+/// One panel, to be filled.
+pub(crate) struct PanelMut<'a> {
+    rows: usize,
+    n: usize,
+    layout: (usize, i32),
+    quants: &'a mut [i8],
+    scales: &'a mut [f32],
+    offsets: &'a mut [i32],
+    sums: &'a mut [f32],
+}
+
+impl Panels {
+    /// Makes room for `total` rows of `k` columns in panels of `rows`, and gives the panels to be filled.
+    pub(crate) fn resize(
+        &mut self,
+        total: usize,
+        k: usize,
+        layout: (usize, i32),
+        rows: usize,
+    ) -> impl Iterator<Item = PanelMut<'_>> {
+        let (group, _) = layout;
+        let n = k / group;
+        let (len, size) = (total.div_ceil(rows) * rows * n, rows * n);
+        (self.layout, self.rows, self.n) = (layout, rows, n);
+        fn fit<T: Copy + Default>(v: &mut Vec<T>, len: usize) -> &mut [T] {
+            if v.len() < len {
+                v.resize(len, T::default());
+            }
+            &mut v[..len]
+        }
+        let quants = if group == 1 { 0 } else { len };
+        let mut rest =
+            (fit(&mut self.quants, quants * group), fit(&mut self.offsets, quants), fit(&mut self.sums, quants));
+        fit(&mut self.scales, len).chunks_exact_mut(size).map(move |scales| {
+            let take = if group == 1 { 0 } else { size };
+            PanelMut {
+                rows,
+                n,
+                layout,
+                scales,
+                quants: rest.0.split_off_mut(..take * group).unwrap_or_default(),
+                offsets: rest.1.split_off_mut(..take).unwrap_or_default(),
+                sums: rest.2.split_off_mut(..take).unwrap_or_default(),
+            }
+        })
+    }
+}
+
+impl PanelMut<'_> {
+    /// Lays out quantised rows for vectors of `lanes`.
+    pub(crate) fn pack_q8(&mut self, x: &[Q8Row<'_>], lanes: usize) {
+        let (group, offset) = self.layout;
+        let starts = starts(self.n, lanes);
+        for (i, x) in x.iter().enumerate() {
+            let sums = if group == BLOCK { x.sums } else { x.sums16 };
+            for (g, (quants, sum)) in x.quants.chunks_exact(group).zip(sums).take(self.n).enumerate() {
+                let at = (starts[g % lanes] + g / lanes) * self.rows + i;
+                let to = &mut self.quants[at * group..][..group];
+                if group == BLOCK {
+                    copy_exactly::<BLOCK, _>(to, quants);
+                } else {
+                    copy_exactly::<16, _>(to, quants);
+                }
+                self.scales[at] = x.scales[g * group / BLOCK];
+                self.offsets[at] = -offset * sum;
+                self.sums[at] = self.scales[at] * *sum as f32;
+            }
+        }
+    }
+
+    /// Lays out float rows; the tile's lanes are `2 * lanes` elements apart.
+    pub(crate) fn pack_f32(&mut self, x: &[&[f32]], lanes: usize) {
+        let starts = starts(self.n, 2 * lanes);
+        for (i, x) in x.iter().enumerate() {
+            for (step, x) in x.chunks(2 * lanes).enumerate() {
+                for (v, start) in x.iter().zip(starts) {
+                    self.scales[(start + step) * self.rows + i] = *v;
+                }
+            }
+        }
+    }
+}
