@@ -113,7 +113,7 @@ export class UrlSource {
   }
 
   async #ask(from) {
-    const response = await this.#request(from);
+    const response = await this.#request(from, true);
     if (tag(response) === this.validator && (extent(response).total ?? this.size) === this.size) return this.#part(response, from);
     await response.body?.cancel();
     throw new IrError('integrity', 'the file on the server changed while it was loading: load it again');
@@ -127,7 +127,8 @@ export class UrlSource {
     throw new IrError('http', `the server sent another part of the file than bytes ${asked} on: check the address`);
   }
 
-  async #request(from) {
+  /** `again`: the file is being loaded, and a server that is busy for a moment is asked once more. */
+  async #request(from, again = false) {
     let response;
     try {
       response = await fetch(this.url, {
@@ -149,6 +150,7 @@ export class UrlSource {
     }
     if (response.ok) return response;
     await response.body?.cancel();
+    if (again && (response.status === 429 || response.status >= 500)) throw new TypeError(`the server is busy (${response.status})`);
     if (response.status === 416 && from > 0) return new Response(null, { status: 200 });
     const why = { 401: 'asks for a login', 403: 'forbids it', 404: 'has no such file', 410: 'has no such file any more' };
     const sentence = `the server ${why[response.status] ?? 'refused'} (${response.status}): check the address`;

@@ -13,12 +13,13 @@ const file = tinyFile();
 const [chat] = chats();
 const job = { messages: chat.messages, temperature: 0 };
 /** What the server of the test does with `/model.gguf`: set anew by each test. */
-const server = { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, wrong: 0, bytes: file, seen: [] };
+const server = { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, wrong: 0, busy: false, bytes: file, seen: [] };
 
 function model(request, response) {
   const { cut, ranges, etag, drip, status, bytes, seen } = server;
   seen.push(request.headers.range ?? 'whole');
   if (status) return response.writeHead(status).end('no');
+  if (server.busy && seen.length === 2) return response.writeHead(503).end('later');
   response.setHeader('ETag', etag);
   if (!ranges) delete request.headers.range;
   if (server.wrong) request.headers.range = 'bytes=1000-';
@@ -64,7 +65,7 @@ before(async () => {
 });
 after(() => it.close());
 beforeEach(() => {
-  Object.assign(server, { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, wrong: 0, bytes: file, seen: [] });
+  Object.assign(server, { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, wrong: 0, busy: false, bytes: file, seen: [] });
   return it.page.evaluate(async () => (await import('/index.js')).Ir.cache.clear());
 });
 
@@ -191,7 +192,7 @@ test('a broken download goes on where it broke off', async () => {
 test('a long file comes in parts, broken or not, and only as many as are taken', async () => {
   const { head, pad, tail } = padded(file, 3 * PART);
   server.bytes = Buffer.concat([head, Buffer.alloc(pad), tail]);
-  server.cut = 2;
+  Object.assign(server, { cut: 2, busy: true });
   const { answers } = await ask(it.page, '/model.gguf', { device: 'cpu' }, [job]);
   assert.equal(answers[0].text, chat.reply);
   const asked = server.seen.map((range) => /=(\d+)-(\d+)$/.exec(range).slice(1).map(Number));
