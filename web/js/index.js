@@ -4,6 +4,7 @@
 import * as cache from './cache.js';
 import { IrError, pack, unpack } from './errors.js';
 import { Answer } from './answer.js';
+import { PIECE } from './source.js';
 
 export { IrError };
 
@@ -133,7 +134,7 @@ export class Ir {
             onNotice?.(data.message);
             break;
           case 'pull':
-            this.#pulled(iterator);
+            this.#pulled(iterator, data.buffer);
             break;
           default:
             this.#waiting.delete(id);
@@ -146,16 +147,17 @@ export class Ir {
     });
   }
 
-  async #pulled(iterator) {
+  /** Fills the worker's buffer with the iterable's next piece, and sends it back. */
+  async #pulled(iterator, buffer) {
     try {
       const { done, value } = await iterator.next();
       if (done) {
         this.#worker.postMessage({ command: 'pulled' });
         return;
       }
-      // A copy: the caller keeps its own bytes.
-      const bytes = Uint8Array.from(value instanceof ArrayBuffer ? new Uint8Array(value) : value);
-      this.#worker.postMessage({ command: 'pulled', bytes }, [bytes.buffer]);
+      const bytes = new Uint8Array(buffer, 0, value.length);
+      bytes.set(value);
+      this.#worker.postMessage({ command: 'pulled', bytes }, [buffer]);
     } catch (error) {
       const code = error instanceof IrError ? error.code : 'source';
       this.#worker.postMessage({ command: 'pulled', error: { code, message: String(error?.message ?? error) } });
@@ -203,7 +205,17 @@ function describe(source, options) {
   if (!Number.isSafeInteger(options.size) || options.size < 0) {
     throw new IrError('request', 'an iterable does not say how long it is: give options.size in bytes');
   }
-  return { plain: { kind: 'chunks' }, iterator };
+  return { plain: { kind: 'chunks' }, iterator: pieces(iterator) };
+}
+
+/** What an iterable of bytes gives, in pieces that the worker's buffer holds, however long its own are. */
+async function* pieces(iterator) {
+  for (;;) {
+    const { done, value } = await iterator.next();
+    if (done) return;
+    const bytes = ArrayBuffer.isView(value) ? new Uint8Array(value.buffer, value.byteOffset, value.byteLength) : new Uint8Array(value);
+    for (let at = 0; at < bytes.length; at += PIECE) yield bytes.subarray(at, at + PIECE);
+  }
 }
 
 function reader(stream) {

@@ -111,7 +111,7 @@ async function openUrl(url, options, { signal, tell }) {
   const remote = new UrlSource(url, { signal, size: options.size });
   const from = await remote.open(entry ?? undefined);
   if (options.size !== undefined && remote.size !== options.size) {
-    await remote.response?.body?.cancel();
+    remote.close();
     throw new IrError('integrity', `the file has ${remote.size} bytes and should have ${options.size}: check the address`);
   }
   const opened = { name: remote.name, size: remote.size, fromCache: from };
@@ -130,8 +130,9 @@ async function openUrl(url, options, { signal, tell }) {
 
 /** The first `end` bytes of what is being written. */
 async function* written(writer, end) {
+  const buffer = new Uint8Array(PIECE);
   for (let at = 0; at < end;) {
-    const bytes = writer.read(at, new Uint8Array(Math.min(PIECE, end - at)));
+    const bytes = writer.read(at, buffer.subarray(0, end - at));
     if (bytes.length === 0) throw new IrError('storage', 'what was kept of the file is gone: load it again');
     at += bytes.length;
     yield bytes;

@@ -3,8 +3,13 @@
 
 import { IrError } from './errors.js';
 
-/** Bytes of a piece that is read from a file. */
+/** Bytes of a piece at most. */
 export const PIECE = 2 << 20;
+/**
+ * Bytes that are asked of a server at a time. A browser reads ahead of the page, 64 MB and more of one response whatever
+ * the page does, so what is on its way is bounded by what is asked for: this part and the next.
+ */
+export const PART = 8 << 20;
 /** Attempts in a row without a single byte. */
 const ATTEMPTS = 5;
 
@@ -14,13 +19,11 @@ export function blobSource(blob, name) {
     name: name ?? blob.name ?? 'model',
     size: blob.size,
     async *chunks() {
-      for (let at = 0; at < blob.size; at += PIECE) {
-        try {
-          yield new Uint8Array(await blob.slice(at, at + PIECE).arrayBuffer());
-        } catch (cause) {
-          const sentence = 'the file cannot be read: it was moved, changed or deleted since it was chosen';
-          throw new IrError('source', sentence, { cause });
-        }
+      try {
+        yield* body(blob.stream());
+      } catch (cause) {
+        const sentence = 'the file cannot be read: it was moved, changed or deleted since it was chosen';
+        throw new IrError('source', sentence, { cause });
       }
     },
   };
@@ -35,6 +38,8 @@ export class UrlSource {
     this.name = decodeURIComponent(new URL(url).pathname.split('/').pop() || 'model');
     this.position = 0;
     this.validator = null;
+    /** The part that is asked for: a promise of it. */
+    this.next = null;
   }
 
   /** Sends the first request. `partial` is what the cache has of the file: used only while the server's is the same. */
@@ -42,7 +47,7 @@ export class UrlSource {
     const from = partial?.stored ?? 0;
     let response = await this.#request(from);
     const same = partial && response.status === 206 && tag(response) === partial.validator;
-    if (from > 0 && !(same && total(response) === partial.size)) {
+    if (from > 0 && !(same && extent(response).total === partial.size)) {
       await response.body?.cancel();
       response = await this.#request(0);
       this.position = 0;
@@ -50,65 +55,87 @@ export class UrlSource {
       this.position = from;
     }
     this.validator = tag(response);
-    this.size = total(response) ?? this.size;
+    this.size = extent(response).total ?? this.size;
     if (!Number.isSafeInteger(this.size)) {
       await response.body?.cancel();
       throw new IrError('http', 'the server does not say how long the file is: give its length in bytes as options.size');
     }
-    this.response = response;
+    this.next = Promise.resolve(this.#part(response, this.position));
     return this.position;
   }
 
   async *chunks() {
     let idle = 0;
-    while (this.position < this.size) {
-      try {
-        this.response ??= await this.#again();
-        for await (const bytes of body(this.response)) {
-          const rest = bytes.subarray(0, this.size - this.position);
-          this.position += rest.length;
-          idle = 0;
-          yield rest;
+    try {
+      while (this.position < this.size) {
+        try {
+          const part = await (this.next ?? this.#ask(this.position));
+          this.next = part.end < this.size ? this.#ask(part.end) : null;
+          // It is waited for later, or given up.
+          this.next?.catch(() => {});
+          for await (const bytes of this.#taken(part)) {
+            idle = 0;
+            yield bytes;
+          }
+          if (this.position < part.end) throw new TypeError('the connection ended early');
+        } catch (error) {
+          if (this.signal?.aborted) throw this.signal.reason;
+          if (error instanceof IrError) throw error;
+          this.close();
+          if (++idle >= ATTEMPTS) {
+            const sentence = `the download broke off at ${this.position} of ${this.size} bytes and did not go on`;
+            throw new IrError('network', `${sentence}: check the connection and try again`, { cause: error });
+          }
+          await pause(250 * 2 ** idle, this.signal);
         }
-        if (this.position < this.size) throw new TypeError('the connection ended early');
-      } catch (error) {
-        if (this.signal?.aborted) throw this.signal.reason;
-        if (error instanceof IrError) throw error;
-        this.response = null;
-        if (++idle >= ATTEMPTS) {
-          const sentence = `the download broke off at ${this.position} of ${this.size} bytes and did not go on`;
-          throw new IrError('network', `${sentence}: check the connection and try again`, { cause: error });
-        }
-        await pause(250 * 2 ** idle, this.signal);
       }
+    } finally {
+      this.close();
     }
-    await this.response?.body?.cancel().catch(() => {});
   }
 
-  /** The rest of a broken download; what a server without ranges sends again is passed over. */
-  async #again() {
-    const response = await this.#request(this.position);
-    if (tag(response) !== this.validator || (total(response) ?? this.size) !== this.size) {
-      throw new IrError('integrity', 'the file on the server changed while it was loading: load it again');
-    }
-    if (response.status === 206 || this.position === 0) return response;
-    let skip = this.position;
-    const rest = new TransformStream({
-      transform(bytes, out) {
-        const n = Math.min(skip, bytes.length);
-        skip -= n;
-        if (n < bytes.length) out.enqueue(bytes.subarray(n));
-      },
-    });
-    return new Response(response.body.pipeThrough(rest));
+  /** Gives up what is asked for. */
+  close() {
+    this.next?.then(({ response }) => response.body?.cancel()).catch(() => {});
+    this.next = null;
   }
 
-  async #request(from) {
+  /** The part's bytes from where the file has come to; what a server sends besides is passed over. */
+  async *#taken({ response, from, end }) {
+    let skip = this.position - from;
+    for await (const bytes of body(response.body)) {
+      const rest = bytes.subarray(Math.min(skip, bytes.length)).subarray(0, end - this.position);
+      skip = Math.max(0, skip - bytes.length);
+      this.position += rest.length;
+      if (rest.length > 0) yield rest;
+      if (this.position === end) return;
+    }
+  }
+
+  async #ask(from) {
+    const response = await this.#request(from, true);
+    if (tag(response) === this.validator && (extent(response).total ?? this.size) === this.size) return this.#part(response, from);
+    await response.body?.cancel();
+    throw new IrError('integrity', 'the file on the server changed while it was loading: load it again');
+  }
+
+  /** What of the file the body of an answer to a request from `asked` on is: a server without ranges sends all again. */
+  #part(response, asked) {
+    if (response.status !== 206) return { response, from: 0, end: this.size };
+    const { from = asked, end = Math.min(asked + PART, this.size) } = extent(response);
+    if (from <= asked && end > asked && end <= this.size) return { response, from, end };
+    throw new IrError('http', `the server sent another part of the file than bytes ${asked} on: check the address`);
+  }
+
+  /** `again`: the file is being loaded, and a server that is busy for a moment is asked once more. */
+  async #request(from, again = false) {
     let response;
     try {
       response = await fetch(this.url, {
         signal: this.signal,
-        headers: { Range: `bytes=${from}-` },
+        headers: { Range: `bytes=${from}-${from + PART - 1}` },
+        // Kept by the cache of models alone, and not one part after the other, as the browser's keeps them.
+        cache: 'no-store',
         credentials: 'omit',
         referrerPolicy: 'no-referrer',
       });
@@ -123,6 +150,7 @@ export class UrlSource {
     }
     if (response.ok) return response;
     await response.body?.cancel();
+    if (again && (response.status === 429 || response.status >= 500)) throw new TypeError(`the server is busy (${response.status})`);
     if (response.status === 416 && from > 0) return new Response(null, { status: 200 });
     const why = { 401: 'asks for a login', 403: 'forbids it', 404: 'has no such file', 410: 'has no such file any more' };
     const sentence = `the server ${why[response.status] ?? 'refused'} (${response.status}): check the address`;
@@ -130,16 +158,27 @@ export class UrlSource {
   }
 }
 
-async function* body(response) {
-  const reader = response.body.getReader();
+/** The bytes of a stream. A piece is there until the next is asked for: all come in one buffer, where the browser can. */
+async function* body(stream) {
+  const [reader, own] = readerOf(stream);
+  let buffer = own && new ArrayBuffer(PIECE);
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await (own ? reader.read(new Uint8Array(buffer)) : reader.read());
       if (done) return;
       yield value;
+      if (own) buffer = value.buffer;
     }
   } finally {
     await reader.cancel().catch(() => {});
+  }
+}
+
+function readerOf(stream) {
+  try {
+    return [stream.getReader({ mode: 'byob' }), true];
+  } catch {
+    return [stream.getReader(), false];
   }
 }
 
@@ -148,13 +187,12 @@ function tag(response) {
   return response.headers.get('etag') ?? response.headers.get('last-modified');
 }
 
-/** The whole file's length, where the response says it. */
-function total(response) {
-  const range = /\/(\d+)$/.exec(response.headers.get('content-range') ?? '');
-  if (range) return Number(range[1]);
-  const packed = response.headers.get('content-encoding');
-  const length = response.headers.get('content-length');
-  return response.status === 200 && length && !packed ? Number(length) : undefined;
+/** `{from, end, total}`: what a response says of the bytes that it has and of the whole file's length. */
+function extent(response) {
+  const [, first, last, all] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '') ?? [];
+  const whole = response.status === 200 && !response.headers.get('content-encoding') && response.headers.get('content-length');
+  const number = (text) => (/^\d+$/.test(text ?? '') ? Number(text) : undefined);
+  return { from: number(first), end: last && Number(last) + 1, total: number(all) ?? number(whole || undefined) };
 }
 
 function pause(ms, signal) {

@@ -4,6 +4,7 @@
 import { pack } from './errors.js';
 import { destroyDevices, widenRequests } from './gpu.js';
 import { load } from './load.js';
+import { PIECE } from './source.js';
 
 widenRequests();
 
@@ -30,15 +31,18 @@ const nextTurn = (() => {
   });
 })();
 
+/** The pieces of a page's iterable. One buffer goes back and forth, so that none are left to the collector. */
 async function* pull(id) {
+  let buffer = new ArrayBuffer(PIECE);
   for (;;) {
     const answer = new Promise((resolve, reject) => {
       pulled = { resolve, reject };
     });
-    send(id, 'pull');
+    self.postMessage({ id, type: 'pull', buffer }, [buffer]);
     const bytes = await answer;
     if (!bytes) return;
     yield bytes;
+    ({ buffer } = bytes);
   }
 }
 

@@ -5,21 +5,24 @@ import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { after, before, beforeEach, test } from 'node:test';
 import { sendRange } from '../serve.mjs';
-import { sendZeros, zeros } from './gguf.mjs';
+import { PART } from '../js/source.js';
+import { padded, sendZeros, zeros } from './gguf.mjs';
 import { ask, built, chats, loadFailure, open, tinyFile, unbuilt } from './harness.mjs';
 
 const file = tinyFile();
 const [chat] = chats();
 const job = { messages: chat.messages, temperature: 0 };
 /** What the server of the test does with `/model.gguf`: set anew by each test. */
-const server = { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, bytes: file, seen: [] };
+const server = { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, wrong: 0, busy: false, bytes: file, seen: [] };
 
 function model(request, response) {
   const { cut, ranges, etag, drip, status, bytes, seen } = server;
   seen.push(request.headers.range ?? 'whole');
   if (status) return response.writeHead(status).end('no');
+  if (server.busy && seen.length === 2) return response.writeHead(503).end('later');
   response.setHeader('ETag', etag);
   if (!ranges) delete request.headers.range;
+  if (server.wrong) request.headers.range = 'bytes=1000-';
   const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
   const parts = function* (start, end) {
     for (let at = start; at <= end; at += 65536) yield bytes.subarray(at, Math.min(at + 65536, end + 1));
@@ -62,7 +65,7 @@ before(async () => {
 });
 after(() => it.close());
 beforeEach(() => {
-  Object.assign(server, { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, bytes: file, seen: [] });
+  Object.assign(server, { cut: 0, ranges: true, etag: '"1"', drip: 0, status: 0, wrong: 0, busy: false, bytes: file, seen: [] });
   return it.page.evaluate(async () => (await import('/index.js')).Ir.cache.clear());
 });
 
@@ -186,6 +189,47 @@ test('a broken download goes on where it broke off', async () => {
   assert(starts[1] > 0 && starts[3] > starts[1], starts.join());
 });
 
+test('a long file comes in parts, broken or not, and only as many as are taken', async () => {
+  const { head, pad, tail } = padded(file, 3 * PART);
+  server.bytes = Buffer.concat([head, Buffer.alloc(pad), tail]);
+  Object.assign(server, { cut: 2, busy: true });
+  const { answers } = await ask(it.page, '/model.gguf', { device: 'cpu' }, [job]);
+  assert.equal(answers[0].text, chat.reply);
+  const asked = server.seen.map((range) => /=(\d+)-(\d+)$/.exec(range).slice(1).map(Number));
+  assert(asked.every(([from, to]) => to - from === PART - 1), server.seen.join());
+  assert(asked.some(([from]) => from > 3 * PART), server.seen.join());
+  // Who is slow to take the first part has the server send two.
+  server.seen = [];
+  await it.page.evaluate(async (PART) => {
+    const { UrlSource } = await import('/source.js');
+    const source = new UrlSource(new URL('/model.gguf', location.href).href);
+    await source.open();
+    const chunks = source.chunks();
+    let taken = 0;
+    while (taken < PART / 2) {
+      taken += (await chunks.next()).value.length;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    await chunks.return();
+  }, PART);
+  assert.equal(server.seen.length, 2, server.seen.join());
+});
+
+test('a long file that changes between two parts is refused', async () => {
+  const { head, pad, tail } = padded(file, 3 * PART);
+  Object.assign(server, { bytes: Buffer.concat([head, Buffer.alloc(pad), tail]), drip: 5 });
+  const load = loadFailure(it.page, '/model.gguf');
+  while (server.seen.length < 2) await new Promise((resolve) => setTimeout(resolve, 5));
+  server.etag = '"2"';
+  assert.equal((await load).code, 'integrity');
+});
+
+test('a server that sends another part than was asked for is refused', async () => {
+  server.wrong = 1;
+  const { code, message } = await loadFailure(it.page, '/model.gguf');
+  assert.deepEqual([code, /another part/.test(message)], ['http', true]);
+});
+
 test('a server without ranges sends all again, and it is not taken twice', async () => {
   Object.assign(server, { cut: 1, ranges: false });
   const { answers } = await ask(it.page, '/model.gguf', { device: 'cpu' }, [job]);
@@ -234,7 +278,7 @@ test('a load that was aborted is gone on with later, from the cache and then by 
   Object.assign(server, { drip: 0, seen: [] });
   const { answers } = await ask(it.page, '/model.gguf', { device: 'cpu', cache: true }, [job]);
   assert.equal(answers[0].text, chat.reply);
-  assert.deepEqual(server.seen, [`bytes=${entry.stored}-`]);
+  assert.deepEqual(server.seen, [`bytes=${entry.stored}-${entry.stored + PART - 1}`]);
 });
 
 test('no room in the storage, or no storage: memory only, and a notice', async () => {

@@ -18,11 +18,11 @@ const ARGS = [
 ];
 
 /** A browser of its own with a page on an empty document of the test's server. */
-export async function open({ root = process.env.IR_DIST, prefix, isolate = true, routes = {}, blank = true, options = {} } = {}) {
+export async function open({ root = process.env.IR_DIST, prefix, isolate = true, routes = {}, blank = true, args = [], options = {} } = {}) {
   const blankPage = (_, response) => response.writeHead(200, { 'Content-Type': 'text/html' }).end('<!doctype html><title>test</title>');
   const server = await serve({ root, prefix, isolate, routes: { '/blank': blankPage, ...routes, ...models() } });
   const profile = mkdtempSync(join(tmpdir(), 'ir-web-'));
-  const context = await chromium.launchPersistentContext(profile, { headless: false, executablePath, args: ARGS, ...options });
+  const context = await chromium.launchPersistentContext(profile, { headless: false, executablePath, args: [...ARGS, ...args], ...options });
   // A machine that is busy with other things is no failure.
   context.setDefaultTimeout(120_000);
   const page = context.pages()[0] ?? (await context.newPage());
@@ -35,6 +35,16 @@ export async function open({ root = process.env.IR_DIST, prefix, isolate = true,
     rmSync(profile, { recursive: true, force: true });
   };
   return { page, context, profile, url: server.url, problems, close };
+}
+
+/**
+ * The library watches the network for its user, and for that the browser keeps up to 200 MB of what was fetched. From now
+ * on it does not watch the page's new workers: memory is measured as a person's browser takes it.
+ */
+export function unwatchWorkers({ page }) {
+  const manager = page._connection?.toImpl?.(page)?.delegate?._networkManager;
+  if (typeof manager?.addSession !== 'function') throw new Error('this version of playwright-core has its network sessions elsewhere');
+  manager.addSession = async () => {};
 }
 
 /** The processes of a browser that a test opened: all carry its profile or descend from one that does. */
