@@ -8,11 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use utoipa::ToSchema;
 
-use super::options;
 use crate::error::ApiError;
 use crate::http::{self, Body, Client};
 use crate::hub::Hub;
-use crate::job::{EmbedInput, EmbedJob, Job, ModelRef};
+use crate::job::{EmbedInput, EmbedJob, ModelRef};
+use crate::wishes::Wishes;
 
 /// `POST /api/embed`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -62,7 +62,7 @@ pub(super) async fn embed(
     client: Client,
     Body(request): Body<EmbedRequest>,
 ) -> Result<Response, ApiError> {
-    let model = model(request.model, request.options.as_ref(), request.keep_alive.as_ref(), client)?;
+    let model = model(client, request.model, request.options, request.keep_alive)?;
     let inputs = match request.input {
         None | Some(Json::Null) => Vec::new(),
         Some(Json::String(text)) if text.is_empty() => Vec::new(),
@@ -105,7 +105,7 @@ pub(super) async fn embeddings(
     client: Client,
     Body(request): Body<EmbeddingsRequest>,
 ) -> Result<Response, ApiError> {
-    let model = model(request.model, request.options.as_ref(), request.keep_alive.as_ref(), client)?;
+    let model = model(client, request.model, request.options, request.keep_alive)?;
     let prompt = request.prompt.unwrap_or_default();
     if prompt.is_empty() {
         hub.open(&model).await?;
@@ -117,22 +117,15 @@ pub(super) async fn embeddings(
     Ok(http::json(&json!({"embedding": vector})))
 }
 
+/// The model as these fields want it.
 fn model(
-    name: Option<String>,
-    options: Option<&Json>,
-    kept: Option<&Json>,
     client: Client,
+    name: Option<String>,
+    options: Option<Json>,
+    keep_alive: Option<Json>,
 ) -> Result<ModelRef, ApiError> {
-    let name = name.unwrap_or_default();
-    if name.is_empty() {
-        return Err(ApiError::invalid("model is required"));
-    }
-    let mut job = Job::default();
-    if let Some(given) = options.filter(|o| !o.is_null()) {
-        options::apply(given, &mut job)?;
-    }
-    let keep_alive = kept.filter(|v| !v.is_null()).map(options::keep_alive).transpose()?;
-    Ok(ModelRef { name, any_path: client.any_path, keep_alive, load: job.model.load })
+    let wishes = Wishes { client, model: name.unwrap_or_default(), options, keep_alive, ..Wishes::default() };
+    Ok(wishes.job()?.model)
 }
 
 fn text(value: Json) -> Result<EmbedInput, ApiError> {
