@@ -159,6 +159,17 @@ pub enum Think {
     Effort(String),
 }
 
+impl Think {
+    /// As templates' switch: `None` is their default.
+    pub(crate) fn switch(&self) -> Option<bool> {
+        match self {
+            Think::Default => None,
+            Think::Off => Some(false),
+            Think::On | Think::Effort(_) => Some(true),
+        }
+    }
+}
+
 /// What an answer must conform to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grammar {

@@ -156,7 +156,7 @@ impl Inner {
         let loaded = Arc::new(Loaded {
             name: entry.name.clone(),
             place: entry.place.clone(),
-            capabilities: loaded::capabilities(&model),
+            capabilities: loaded::capabilities(model.meta(), model.template(), &|text| model.tokenizer().id_of(text)),
             context: engine.context(),
             device: device.name(),
             size: size_on_disk(&entry.place) + cache,

@@ -85,7 +85,8 @@ pub(crate) fn logit_bias(map: &HashMap<String, f32>) -> Result<Vec<(u32, f32)>, 
     }
     let mut out = Vec::with_capacity(map.len());
     for (id, bias) in map {
-        let id: u32 = id.parse().map_err(|_| wrong(format!("logit_bias names {:?}, which is no token id", cut(id, 40))))?;
+        let id: u32 =
+            id.parse().map_err(|_| wrong(format!("logit_bias names {:?}, which is no token id", cut(id, 40))))?;
         if !(-100.0..=100.0).contains(bias) {
             return Err(wrong(format!("logit_bias of token {id} is {bias}: it must be from -100 to 100")));
         }

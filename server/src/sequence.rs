@@ -28,7 +28,7 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<Sequence, ApiError>
     let context = job.model.load.context.map_or(loaded.context, |c| c.min(loaded.context));
     let seed = job.sampling.seed.unwrap_or_else(random_number);
     let Prepared { ids, reader, dropped_messages, form } = prompt::prepare(model, job, context, seed)?;
-    let Hold { constraint, after, opener } = hold::hold(loaded, job, form)?;
+    let Hold { constraint, begin } = hold::hold(loaded, job, form)?;
     let room = context - ids.len();
     let chat = matches!(job.prompt, Prompt::Chat(_) | Prompt::Continue { .. });
     let request = Request {
@@ -42,8 +42,8 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<Sequence, ApiError>
         show: if chat { ToolFormat::token_ids(model.tokenizer()) } else { Vec::new() },
         logprobs: job.logprobs,
         constraint,
-        constrain_after: after,
-        constrain_opener: opener,
+        constrain_after: begin.after,
+        constrain_opener: begin.opener,
     };
     request.check(model.plan().n_vocab())?;
     Ok(Sequence { request, reader, dropped_messages })

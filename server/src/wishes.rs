@@ -146,7 +146,8 @@ mod tests {
 
     #[test]
     fn fields_go_over_options_and_nothing_leaves_them() {
-        let options = json!({"temperature": 1.5, "top_k": 3, "num_predict": 9, "num_ctx": 64, "seed": 5, "stop": ["a", ""]});
+        let options =
+            json!({"temperature": 1.5, "top_k": 3, "num_predict": 9, "num_ctx": 64, "seed": 5, "stop": ["a", ""]});
         let job = Wishes { options: Some(options.clone()), ..wishes() }.job().unwrap();
         assert_eq!((job.max_tokens, job.model.load.context, job.sampling.seed), (Some(9), Some(64), Some(5)));
         assert_eq!((job.stop.as_slice(), job.n, job.logprobs), (&["a".to_owned()][..], 1, None));

@@ -10,9 +10,9 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use serde::Serialize;
-use utoipa::{IntoResponses, OpenApi, ToSchema};
+use utoipa::{OpenApi, ToSchema};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, error_responses};
 use crate::http::{self, Bodies, Body, Client};
 use crate::hub::Hub;
 use crate::prompt;
@@ -52,34 +52,9 @@ pub(crate) struct AnthropicErrorDetail {
     message: String,
 }
 
-/// The errors of every address under `/v1/messages`.
-#[derive(Debug, IntoResponses)]
-#[expect(dead_code, reason = "describes what ApiError::body writes")]
-pub(crate) enum AnthropicErrors {
-    /// The request is wrong.
-    #[response(status = 400)]
-    Invalid(#[to_schema] AnthropicError),
-    /// A key is needed.
-    #[response(status = 401)]
-    Unauthorized(#[to_schema] AnthropicError),
-    /// There is no such model.
-    #[response(status = 404)]
-    NotFound(#[to_schema] AnthropicError),
-    /// The body is too large.
-    #[response(status = 413)]
-    TooLarge(#[to_schema] AnthropicError),
-    /// The server failed.
-    #[response(status = 500)]
-    Internal(#[to_schema] AnthropicError),
-    /// Known, and not built.
-    #[response(status = 501)]
-    NotImplemented(#[to_schema] AnthropicError),
-    /// The queue is full: ask again later.
-    #[response(status = 503)]
-    Busy(#[to_schema] AnthropicError),
-    /// The request took longer than its deadline.
-    #[response(status = 504)]
-    Deadline(#[to_schema] AnthropicError),
+error_responses! {
+    /// The errors of every address under `/v1/messages`.
+    AnthropicErrors: AnthropicError
 }
 
 /// How many tokens a prompt has.

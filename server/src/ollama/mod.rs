@@ -11,11 +11,11 @@ use axum::response::Response;
 use axum::routing::{delete as delete_route, get, post};
 use ir_engine::text::chat::{Message, ToolCall};
 use ir_engine::text::constrain::relaxed;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::error::{ApiError, Kind};
+use crate::error::{ApiError, Kind, error_responses};
 use crate::http::{Body, Client};
 use crate::hub::Hub;
 use crate::job::{Chat, Grammar, KeepAlive, ModelRef, Prompt};
@@ -23,7 +23,7 @@ use crate::loaded::Lease;
 use crate::sampling::ollama_sampling;
 use crate::shape::{cannot, chat_of, check_chat};
 use crate::wishes::{Wishes, start};
-use answer::{Shape, respond};
+use answer::{Chatted, Generated, Record, Shape, respond};
 pub use options::duration;
 
 #[derive(OpenApi)]
@@ -44,6 +44,18 @@ pub use options::duration;
     blob
 ))]
 pub(crate) struct Api;
+
+/// What went wrong, as Ollama's clients read it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OllamaError {
+    /// One sentence that says what to do.
+    error: String,
+}
+
+error_responses! {
+    /// The errors of every address under `/api`.
+    OllamaErrors: OllamaError
+}
 
 /// The routes.
 pub(crate) fn routes() -> Router<Hub> {
@@ -68,7 +80,7 @@ pub(crate) fn routes() -> Router<Hub> {
 macro_rules! later {
     ($($name:ident: $method:ident $path:literal $params:tt $summary:literal;)*) => { $(
         #[doc = $summary]
-        #[utoipa::path($method, path = $path, params $params, responses((status = 501, description = "There is no model store yet")))]
+        #[utoipa::path($method, path = $path, params $params, responses((status = 501, description = "There is no model store yet", body = OllamaError)))]
         async fn $name() -> ApiError {
             ApiError::new(
                 Kind::NotImplemented,
@@ -204,11 +216,9 @@ impl Common {
 /// `keep_alive` is 0.
 #[utoipa::path(post, path = "/api/generate", request_body = GenerateRequest, responses(
     (status = 200, description = "What was generated", content(
-        (Object = "application/json"),
+        (Record<Generated> = "application/json"),
         (String = "application/x-ndjson"))),
-    (status = 400),
-    (status = 404),
-    (status = 503)))]
+    OllamaErrors))]
 async fn generate(
     State(hub): State<Hub>,
     client: Client,
@@ -275,11 +285,9 @@ fn one_turn(
 /// Streams objects, one to a line, unless `stream` is false.
 #[utoipa::path(post, path = "/api/chat", request_body = ChatRequest, responses(
     (status = 200, description = "The answer", content(
-        (Object = "application/json"),
+        (Record<Chatted> = "application/json"),
         (String = "application/x-ndjson"))),
-    (status = 400),
-    (status = 404),
-    (status = 503)))]
+    OllamaErrors))]
 async fn chat(State(hub): State<Hub>, client: Client, Body(request): Body<ChatRequest>) -> Result<Response, ApiError> {
     let (stream, truncate) = (request.common.streams(), request.common.truncate.unwrap_or(true));
     let mut job = request.common.wishes(client)?.job()?;

@@ -7,7 +7,8 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::OpenAiErrors;
-use super::chat_answer::{ChatCompletion, ChatScribe, Head};
+use super::chat_answer::{ChatCompletion, Head};
+use super::chat_stream::ChatScribe;
 use super::fields::Common;
 use super::message::{OpenAiMessage, messages};
 use super::tools::{FunctionTool, ResponseFormat, ToolChoiceForm, tools_and_choice};
