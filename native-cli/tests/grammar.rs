@@ -35,8 +35,8 @@ fn answers_are_held_to_what_is_asked_for() {
 fn a_grammar_holds_behind_reasoning_that_the_model_chooses_to_open() {
     let file = ir_engine::file::ModelFile::open(&tiny()).unwrap();
     let plain = file.meta().str("tokenizer.chat_template").unwrap();
-    let asks = "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}";
-    let none = "{%- if enable_thinking is false -%}{{- '<think>\n\n</think>\n\n' -}}{%- endif -%}";
+    let asks = "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}";
+    let none = "{%- if enable_thinking is false -%}{{- '<think>\\n\\n</think>\\n\\n' -}}{%- endif -%}";
     assert!(plain.contains(asks));
     let template = plain.replace(asks, &format!("{asks}{none}"));
     // The first word of its answer opens the reasoning, and that of the second sentence closes it.

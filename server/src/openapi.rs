@@ -148,8 +148,7 @@ mod tests {
                 for (status, response) in operation["responses"].as_object().into_iter().flatten() {
                     let Some(body) = response["content"].get("application/json") else { continue };
                     let schema = resolved(&JSON, &body["schema"]);
-                    let known = body["schema"]["$ref"].is_string()
-                        && ["properties", "allOf"].iter().any(|k| !schema[k].is_null());
+                    let known = ["properties", "allOf"].iter().any(|key| !schema[*key].is_null());
                     assert!(known, "{method} {path} {status}: {schema}");
                     n += 1;
                 }
