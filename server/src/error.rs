@@ -214,6 +214,42 @@ impl From<ir_engine::error::Error> for ApiError {
     }
 }
 
+/// The errors of an API's addresses for its OpenAPI file, all of one form: what [`ApiError::body`] writes.
+macro_rules! error_responses {
+    ($(#[$doc:meta])* $name:ident: $body:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, utoipa::IntoResponses)]
+        #[expect(dead_code, reason = "describes what ApiError::body writes")]
+        pub(crate) enum $name {
+            /// The request is wrong.
+            #[response(status = 400)]
+            Invalid(#[to_schema] $body),
+            /// A key is needed.
+            #[response(status = 401)]
+            Unauthorized(#[to_schema] $body),
+            /// There is no such model.
+            #[response(status = 404)]
+            NotFound(#[to_schema] $body),
+            /// The body is too large.
+            #[response(status = 413)]
+            TooLarge(#[to_schema] $body),
+            /// The server failed.
+            #[response(status = 500)]
+            Internal(#[to_schema] $body),
+            /// Known, and not built.
+            #[response(status = 501)]
+            NotImplemented(#[to_schema] $body),
+            /// The queue is full: ask again later.
+            #[response(status = 503)]
+            Busy(#[to_schema] $body),
+            /// The request took longer than its deadline.
+            #[response(status = 504)]
+            Deadline(#[to_schema] $body),
+        }
+    };
+}
+pub(crate) use error_responses;
+
 /// A text's first `n` characters, with an ellipsis where there were more: for sentences that quote a client.
 pub(crate) fn cut(text: &str, n: usize) -> String {
     match text.char_indices().nth(n) {

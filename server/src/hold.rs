@@ -2,13 +2,12 @@
 //! milliseconds and more: never on an async thread.
 
 use ir_engine::error::Error;
-use ir_engine::text::chat::ThinkTags;
-use ir_engine::text::constrain::{self, Constraint, Tool, tool_grammar};
+use ir_engine::text::constrain::{self, AnswerForm, Begin, Constraint, Tool, tool_grammar};
 use ir_engine::text::tools::ToolFormat;
 use serde_json::Value as Json;
 
 use crate::error::ApiError;
-use crate::job::{Chat, Grammar, Job, Prompt, Think, ToolChoice};
+use crate::job::{Chat, Grammar, Job, Prompt, ToolChoice};
 use crate::loaded::Loaded;
 
 /// What an answer is held to and where that begins.
@@ -16,26 +15,14 @@ use crate::loaded::Loaded;
 pub(crate) struct Hold {
     /// `None`: nothing.
     pub(crate) constraint: Option<Constraint>,
-    /// Behind this text; `None`: at once.
-    pub(crate) after: Option<String>,
-    /// What may come first, and only then there is something to wait for.
-    pub(crate) opener: Option<u32>,
-}
-
-/// How a chat's answer is written by this model.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Form {
-    pub(crate) tags: Option<ThinkTags>,
-    /// The prompt ends inside the reasoning.
-    pub(crate) thinking: bool,
-    pub(crate) tools: Option<ToolFormat>,
+    pub(crate) begin: Begin,
 }
 
 /// What a job's answer is held to, if anything; `form` where it is a chat's.
 ///
 /// # Errors
 /// A grammar or tools that cannot be held to; the error names the field.
-pub(crate) fn hold(loaded: &Loaded, job: &Job, form: Option<Form>) -> Result<Hold, ApiError> {
+pub(crate) fn hold(loaded: &Loaded, job: &Job, form: Option<AnswerForm>) -> Result<Hold, ApiError> {
     let chat = match &job.prompt {
         Prompt::Chat(chat) | Prompt::Continue { chat, .. } => Some(chat.as_ref()),
         Prompt::Text(_) | Prompt::Tokens(_) | Prompt::Fill { .. } => None,
@@ -48,33 +35,9 @@ pub(crate) fn hold(loaded: &Loaded, job: &Job, form: Option<Form>) -> Result<Hol
         (None, None) => return Ok(Hold::default()),
     };
     let constraint = loaded.constrainer()?.compile(&grammar).map_err(|e| refused(field, &e))?;
-    let (after, opener) = match form {
-        Some(form) => begins(loaded, job, form, field),
-        None => (None, None),
-    };
-    Ok(Hold { constraint: Some(constraint), after, opener })
-}
-
-/// Where a constraint begins in a chat's answer: behind the reasoning that is open or was asked for, or behind one that
-/// the model may open.
-fn begins(loaded: &Loaded, job: &Job, form: Form, field: &str) -> (Option<String>, Option<u32>) {
-    if form.tools == Some(ToolFormat::Harmony) {
-        // The grammar of calls brings its own reasoning.
-        let text = field != "tool_choice";
-        return (text.then(|| "<|channel|>final<|message|>".to_owned()), None);
-    }
-    let Some(tags) = form.tags else { return (None, None) };
-    let close = Some(tags.close.to_owned());
-    if form.thinking {
-        return (close, None);
-    }
-    let opener = loaded.model().tokenizer().id_of(tags.open);
-    match job.think {
-        Think::Off => (None, None),
-        Think::Default | Think::On | Think::Effort(_) if opener.is_some() => (close, opener),
-        Think::On | Think::Effort(_) => (close, None),
-        Think::Default => (None, None),
-    }
+    let calls = field == "tool_choice";
+    let begin = form.map(|f| f.begin(job.think.switch(), calls, loaded.model().tokenizer())).unwrap_or_default();
+    Ok(Hold { constraint: Some(constraint), begin })
 }
 
 fn engine_grammar(grammar: &Grammar) -> constrain::Grammar {

@@ -13,7 +13,7 @@ use ir_engine::run::EngineOptions;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::error::{ApiError, Kind};
-use crate::job::{Job, KeepAlive, MAX_CHOICES, ModelRef};
+use crate::job::{Capabilities, Job, KeepAlive, MAX_CHOICES, ModelRef};
 use crate::loaded::{Lease, Loaded};
 use crate::loading::{self, Next, Slot};
 use crate::mailbox::{Mailbox, lock};
@@ -74,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) devices: Mutex<HashMap<String, Device>>,
     pub(crate) next_id: AtomicU64,
     meters: Mutex<BTreeMap<String, Arc<Meters>>>,
+    /// What models of files can do, by the files' digests.
+    abilities: Mutex<HashMap<String, Capabilities>>,
     queue: Arc<Semaphore>,
     n_places: usize,
     traffic: Traffic,
@@ -108,6 +110,7 @@ impl Hub {
             devices: Mutex::default(),
             next_id: AtomicU64::new(0),
             meters: Mutex::default(),
+            abilities: Mutex::default(),
             queue: Arc::new(Semaphore::new(n_places)),
             n_places,
             traffic: Traffic::default(),
@@ -156,6 +159,20 @@ impl Hub {
         }
         let _place = self.place(1)?;
         self.in_time(self.deadline(Instant::now(), None), self.opened(entry, wanted)).await
+    }
+
+    /// What the model of a file of this digest can do: found once and then remembered.
+    pub(crate) fn capabilities_by(&self, digest: &str, find: impl FnOnce() -> Capabilities) -> Capabilities {
+        if let Some(known) = lock(&self.0.abilities).get(digest) {
+            return *known;
+        }
+        let found = find();
+        let mut all = lock(&self.0.abilities);
+        // Files that come and go must not fill the memory.
+        if all.len() >= 4096 {
+            all.clear();
+        }
+        *all.entry(digest.to_owned()).or_insert(found)
     }
 
     /// Unloads a model as soon as nobody uses it. Says whether it was loaded.

@@ -2,15 +2,14 @@
 //! What comes back is in `output`. Whoever speaks an API translates to and from these; how requests meet engines is in
 //! `hub`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use ir_engine::run::Sampling;
 use ir_engine::text::chat::Message;
 use serde_json::{Map, Value as Json};
 
-use crate::error::ApiError;
 pub use crate::output::{Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Reason, Usage};
+pub use crate::sampling::SamplingChanges;
 
 /// Completions of one request, at most.
 pub const MAX_CHOICES: usize = 16;
@@ -160,6 +159,17 @@ pub enum Think {
     Effort(String),
 }
 
+impl Think {
+    /// As templates' switch: `None` is their default.
+    pub(crate) fn switch(&self) -> Option<bool> {
+        match self {
+            Think::Default => None,
+            Think::Off => Some(false),
+            Think::On | Think::Effort(_) => Some(true),
+        }
+    }
+}
+
 /// What an answer must conform to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Grammar {
@@ -173,24 +183,6 @@ pub enum Grammar {
     Lark(String),
     /// llama.cpp's grammars.
     Gbnf(String),
-}
-
-/// What a client asks of the sampler; `None` leaves the model's or the API's value. See [`Sampling`] for meanings.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[expect(missing_docs, reason = "each stands for the field of Sampling with its name")]
-pub struct SamplingChanges {
-    pub temperature: Option<f32>,
-    pub top_k: Option<usize>,
-    pub top_p: Option<f32>,
-    pub min_p: Option<f32>,
-    pub typical_p: Option<f32>,
-    pub repeat_penalty: Option<f32>,
-    pub presence_penalty: Option<f32>,
-    pub frequency_penalty: Option<f32>,
-    pub repeat_last_n: Option<usize>,
-    /// `None`: a new one for every request.
-    pub seed: Option<u64>,
-    pub logit_bias: Vec<(u32, f32)>,
 }
 
 /// Texts or token lists to embed, each by itself; at most [`MAX_INPUTS`].
@@ -244,30 +236,4 @@ impl Capabilities {
         ];
         all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
     }
-}
-
-/// OpenAI's `logit_bias`: token ids as text to biases. Values beyond +-100 are refused; -100 bans.
-///
-/// # Errors
-/// Names the entry that is out of range.
-pub fn logit_bias(map: &HashMap<String, f32>) -> Result<Vec<(u32, f32)>, ApiError> {
-    let wrong = |what: String| ApiError::param("logit_bias", what);
-    if map.len() > 1024 {
-        return Err(wrong("logit_bias takes at most 1024 tokens".into()));
-    }
-    let mut out = Vec::with_capacity(map.len());
-    for (id, bias) in map {
-        let id: u32 =
-            id.parse().map_err(|_| wrong(format!("logit_bias names {:?}, which is no token id", cut_id(id))))?;
-        if !(-100.0..=100.0).contains(bias) {
-            return Err(wrong(format!("logit_bias of token {id} is {bias}: it must be from -100 to 100")));
-        }
-        out.push((id, if *bias <= -100.0 { f32::NEG_INFINITY } else { *bias }));
-    }
-    out.sort_unstable_by_key(|(id, _)| *id);
-    Ok(out)
-}
-
-fn cut_id(id: &str) -> String {
-    crate::error::cut(id, 40)
 }

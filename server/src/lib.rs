@@ -25,6 +25,7 @@ mod registry;
 mod responses;
 mod router;
 mod running;
+mod sampling;
 mod sequence;
 mod serve;
 mod shape;
@@ -33,6 +34,7 @@ mod timed;
 #[cfg(unix)]
 mod unix_socket;
 mod watch;
+mod wishes;
 mod worker;
 
 pub use error::{ApiError, Flavour, Kind};

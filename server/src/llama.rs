@@ -4,15 +4,16 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use serde::Deserialize;
-use serde_json::{Map, Value as Json, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 use utoipa::{OpenApi, ToSchema};
 
-use crate::error::{ApiError, Kind};
+use crate::error::{ApiError, Kind, error_responses};
 use crate::http::{self, Body, Client};
 use crate::hub::Hub;
 use crate::job::{Chat, ModelRef};
 use crate::loaded::Lease;
+use crate::openai::OpenAiError;
 use crate::openai::message::{OpenAiMessage, messages};
 use crate::openai::tools::{FunctionTool, check_tools};
 use crate::prompt;
@@ -25,6 +26,29 @@ const MAX_TOKENS: usize = 1 << 20;
 #[derive(OpenApi)]
 #[openapi(paths(tokenize, detokenize, apply_template, props, change_props, rerank))]
 pub(crate) struct Api;
+
+/// What went wrong, as llama-server's clients read it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LlamaError {
+    error: LlamaErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LlamaErrorDetail {
+    /// The status.
+    code: u16,
+    /// One sentence that says what to do.
+    message: String,
+    /// The kind of error, such as `invalid_request_error`.
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+error_responses! {
+    /// The errors of llama-server's addresses.
+    LlamaErrors: LlamaError
+}
 
 pub(crate) fn routes() -> Router<Hub> {
     let mut routes = Router::new()
@@ -67,9 +91,42 @@ fn yes() -> bool {
     true
 }
 
+/// The tokens of a text.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokensAnswer {
+    tokens: Vec<TokenForm>,
+}
+
+/// A token.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum TokenForm {
+    /// Its id.
+    Id(u32),
+    /// Its id and its text.
+    WithPiece(TokenPiece),
+}
+
+/// A token and its text.
+#[derive(Debug, Serialize, ToSchema)]
+struct TokenPiece {
+    id: u32,
+    piece: PieceForm,
+}
+
+/// A token's text.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum PieceForm {
+    /// As text.
+    Text(String),
+    /// As bytes, where they are no whole characters.
+    Bytes(Vec<u8>),
+}
+
 /// Cuts a text into tokens
 #[utoipa::path(post, path = "/tokenize", request_body = TokenizeRequest, responses(
-    (status = 200, description = "The tokens", body = Object), (status = 400), (status = 404), (status = 503)))]
+    (status = 200, description = "The tokens", body = TokensAnswer), LlamaErrors))]
 async fn tokenize(
     State(hub): State<Hub>,
     client: Client,
@@ -82,14 +139,15 @@ async fn tokenize(
             let tokenizer = model.tokenizer();
             let ids = tokenizer.encode(&request.content, request.add_special, request.parse_special);
             let piece = |id: u32| {
-                let bytes = tokenizer.token_bytes(id);
-                let piece = std::str::from_utf8(&bytes).map_or_else(|_| json!(bytes.as_ref()), |text| json!(text));
-                json!({"id": id, "piece": piece})
+                let text = String::from_utf8(tokenizer.token_bytes(id).into_owned());
+                let piece = text.map_or_else(|e| PieceForm::Bytes(e.into_bytes()), PieceForm::Text);
+                TokenForm::WithPiece(TokenPiece { id, piece })
             };
-            Ok(if request.with_pieces { ids.into_iter().map(piece).collect() } else { json!(ids) })
+            let form = |id: u32| if request.with_pieces { piece(id) } else { TokenForm::Id(id) };
+            Ok(ids.into_iter().map(form).collect())
         })
         .await?;
-    Ok(http::json(&json!({"tokens": tokens})))
+    Ok(http::json(&TokensAnswer { tokens }))
 }
 
 /// Tokens to make text of.
@@ -101,9 +159,15 @@ struct DetokenizeRequest {
     model: Option<String>,
 }
 
+/// A text.
+#[derive(Debug, Serialize, ToSchema)]
+struct TextAnswer {
+    content: String,
+}
+
 /// Makes text of tokens
 #[utoipa::path(post, path = "/detokenize", request_body = DetokenizeRequest, responses(
-    (status = 200, description = "The text", body = Object), (status = 400), (status = 404), (status = 503)))]
+    (status = 200, description = "The text", body = TextAnswer), LlamaErrors))]
 async fn detokenize(
     State(hub): State<Hub>,
     client: Client,
@@ -118,7 +182,7 @@ async fn detokenize(
         let n = tokenizer.n_vocab();
         return Err(ApiError::param("tokens", format!("tokens holds id {id} of a vocabulary of {n}")));
     }
-    Ok(http::json(&json!({"content": tokenizer.decode(&request.tokens, true)})))
+    Ok(http::json(&TextAnswer { content: tokenizer.decode(&request.tokens, true) }))
 }
 
 /// A chat to lay out.
@@ -138,9 +202,15 @@ struct TemplateRequest {
     model: Option<String>,
 }
 
+/// A chat as the model reads it.
+#[derive(Debug, Serialize, ToSchema)]
+struct PromptAnswer {
+    prompt: String,
+}
+
 /// Shows a chat as the model reads it
 #[utoipa::path(post, path = "/apply-template", request_body = TemplateRequest, responses(
-    (status = 200, description = "The prompt", body = Object), (status = 400), (status = 404), (status = 503)))]
+    (status = 200, description = "The prompt", body = PromptAnswer), LlamaErrors))]
 async fn apply_template(
     State(hub): State<Hub>,
     client: Client,
@@ -152,7 +222,7 @@ async fn apply_template(
     let chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages)?) };
     let model = std::sync::Arc::clone(lease.model());
     let prompt = hub.prepared(move || prompt::rendered(&model, &chat)).await?;
-    Ok(http::json(&json!({"prompt": prompt})))
+    Ok(http::json(&PromptAnswer { prompt }))
 }
 
 /// Which model.
@@ -162,10 +232,56 @@ struct OfModel {
     model: Option<String>,
 }
 
+/// What a model and its server are like.
+#[derive(Debug, Serialize, ToSchema)]
+struct Props {
+    default_generation_settings: GenerationSettings,
+    /// Requests that are computed together.
+    total_slots: usize,
+    model_alias: String,
+    /// The model's file; its name alone for programs elsewhere.
+    model_path: String,
+    modalities: Modalities,
+    /// The chat template, in Jinja.
+    chat_template: String,
+    bos_token: String,
+    eos_token: String,
+    build_info: &'static str,
+}
+
+/// What a request gets that asks for nothing else.
+#[derive(Debug, Serialize, ToSchema)]
+struct GenerationSettings {
+    /// Tokens of a sequence at most.
+    n_ctx: usize,
+    params: SamplingParams,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Serialize, ToSchema)]
+struct SamplingParams {
+    temperature: f32,
+    top_k: usize,
+    top_p: f32,
+    min_p: f32,
+    typical_p: f32,
+    repeat_penalty: f32,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    repeat_last_n: usize,
+}
+
+/// What a model takes beside text.
+#[derive(Debug, Default, Serialize, ToSchema)]
+struct Modalities {
+    vision: bool,
+    audio: bool,
+}
+
 /// Says what a model and its server are like
 #[utoipa::path(get, path = "/props", params(
     ("model" = Option<String>, Query, description = "The model; without it the one used last")), responses(
-    (status = 200, description = "The properties", body = Object), (status = 404), (status = 503)))]
+    (status = 200, description = "The properties", body = Props), LlamaErrors))]
 async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>) -> Result<Response, ApiError> {
     let lease = lease(&hub, of.model, client).await?;
     let (model, defaults) = (lease.model(), ir_engine::run::Sampling::from_meta(lease.model().meta()));
@@ -178,40 +294,41 @@ async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>
         Place::File(path) if client.any_path => path.display().to_string(),
         Place::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
-    Ok(http::json(&json!({
-        "default_generation_settings": {
-            "n_ctx": lease.context,
-            "params": {
-                "temperature": defaults.temperature,
-                "top_k": defaults.top_k,
-                "top_p": defaults.top_p,
-                "min_p": defaults.min_p,
-                "typical_p": defaults.typical_p,
-                "repeat_penalty": defaults.repeat_penalty,
-                "presence_penalty": defaults.presence_penalty,
-                "frequency_penalty": defaults.frequency_penalty,
-                "repeat_last_n": defaults.repeat_last_n,
+    Ok(http::json(&Props {
+        default_generation_settings: GenerationSettings {
+            n_ctx: lease.context,
+            params: SamplingParams {
+                temperature: defaults.temperature,
+                top_k: defaults.top_k,
+                top_p: defaults.top_p,
+                min_p: defaults.min_p,
+                typical_p: defaults.typical_p,
+                repeat_penalty: defaults.repeat_penalty,
+                presence_penalty: defaults.presence_penalty,
+                frequency_penalty: defaults.frequency_penalty,
+                repeat_last_n: defaults.repeat_last_n,
             },
         },
-        "total_slots": hub.parallel(),
-        "model_alias": lease.name,
-        "model_path": path,
-        "modalities": {"vision": false, "audio": false},
-        "chat_template": template,
-        "bos_token": token(tokenizer.bos()),
-        "eos_token": token(tokenizer.eos()),
-        "build_info": concat!("ir ", env!("CARGO_PKG_VERSION")),
-    })))
+        total_slots: hub.parallel(),
+        model_alias: lease.name.clone(),
+        model_path: path,
+        modalities: Modalities::default(),
+        chat_template: template.to_owned(),
+        bos_token: token(tokenizer.bos()),
+        eos_token: token(tokenizer.eos()),
+        build_info: concat!("ir ", env!("CARGO_PKG_VERSION")),
+    }))
 }
 
 /// Refused: properties are set when the server starts
-#[utoipa::path(post, path = "/props", responses((status = 501, description = "Not here")))]
+#[utoipa::path(post, path = "/props", responses((status = 501, description = "Not here", body = LlamaError)))]
 async fn change_props() -> ApiError {
     ApiError::new(Kind::NotImplemented, "properties cannot be changed while the server runs: start it with other flags")
 }
 
 /// Ranks documents by how well they answer a query; not possible yet
-#[utoipa::path(post, path = "/v1/rerank", responses((status = 501, description = "No reranker can be loaded yet")))]
+#[utoipa::path(post, path = "/v1/rerank", responses(
+    (status = 501, description = "No reranker can be loaded yet", body = OpenAiError)))]
 async fn rerank() -> ApiError {
     ApiError::new(
         Kind::NotImplemented,

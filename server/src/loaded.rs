@@ -1,13 +1,17 @@
 //! [`Loaded`]: a model that an engine runs, as the handlers see it; [`Lease`]: the promise that it stays.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use ir_engine::meta::{Array, Meta};
 use ir_engine::model::{Model, Pooling};
 use ir_engine::run::Stats;
+use ir_engine::text::chat::ChatTemplate;
 use ir_engine::text::constrain::Constrainer;
+use ir_engine::text::tools::ToolFormat;
 
 use crate::error::ApiError;
 use crate::hub::Inner;
@@ -83,18 +87,32 @@ impl Loaded {
     }
 }
 
-/// What a model can do.
-pub(crate) fn capabilities(model: &Model) -> Capabilities {
-    let template = model.template();
+/// What the model of a file can do; its template compiled, and `id_of` a token by its text.
+pub(crate) fn capabilities(
+    meta: &Meta,
+    template: Option<&ChatTemplate>,
+    id_of: &dyn Fn(&str) -> Option<u32>,
+) -> Capabilities {
+    let format = || ToolFormat::of_meta(meta, &|text| id_of(text).is_some());
     // As Ollama has it: a file that says how to pool is of a model made to embed.
-    let pooling = model.spec().pooling;
+    let pooling = Pooling::from_meta(meta).unwrap_or_default();
     Capabilities {
         completion: pooling == Pooling::None,
-        tools: template.is_some_and(|t| t.supports_tools()) && prompt::tool_format(model).is_some(),
-        thinking: template.is_some_and(|t| t.thinks()),
-        insert: prompt::fill_tokens(model).is_some(),
+        tools: template.is_some_and(ChatTemplate::supports_tools) && format().is_some(),
+        thinking: template.is_some_and(ChatTemplate::thinks),
+        insert: prompt::fill_tokens(meta, id_of).is_some(),
         embedding: !matches!(pooling, Pooling::None | Pooling::Rank),
     }
+}
+
+/// The same without a model: from its file's metadata alone.
+pub(crate) fn capabilities_of_file(meta: &Meta) -> Capabilities {
+    let tokens = meta.opt_array("tokenizer.ggml.tokens").ok().flatten();
+    let texts = tokens.iter().flat_map(Array::iter).map(|t| t.as_str().unwrap_or(""));
+    let ids: HashMap<&str, u32> = texts.zip(0..).collect();
+    let id_of = |text: &str| ids.get(text).copied();
+    let template = ChatTemplate::from_meta(meta, &|text| id_of(text).is_some()).ok().flatten();
+    capabilities(meta, template.as_ref(), &id_of)
 }
 
 /// A loaded model that is not unloaded while this lives.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ir_engine::builtin;
 use ir_engine::device::{Device, kv_bytes};
+use ir_engine::error::Error;
 use ir_engine::model::Model;
 use ir_engine::run::{Engine, EngineOptions};
 use tokio::sync::watch;
@@ -137,9 +138,7 @@ impl Inner {
             Place::Builtin => Model::from_bytes(builtin::bytes(), &options.model),
             Place::File(path) => Model::open(path, &options.model),
         };
-        let failed = |e: ir_engine::error::Error| {
-            ApiError::new(Kind::Internal, format!("the model {} cannot be loaded: {e}", entry.name))
-        };
+        let failed = |e: Error| not_loadable(&entry.name, &e);
         let model = Arc::new(model.map_err(failed)?);
         let most = model.spec().n_context;
         let context = wanted.context.map(|c| c.clamp(2, most.max(2))).or(options.engine.context);
@@ -156,7 +155,7 @@ impl Inner {
         let loaded = Arc::new(Loaded {
             name: entry.name.clone(),
             place: entry.place.clone(),
-            capabilities: loaded::capabilities(&model),
+            capabilities: loaded::capabilities(model.meta(), model.template(), &|text| model.tokenizer().id_of(text)),
             context: engine.context(),
             device: device.name(),
             size: size_on_disk(&entry.place) + cache,
@@ -223,6 +222,12 @@ fn fits(loaded: &Loaded, wanted: &LoadOptions) -> bool {
     long_enough && there && !loaded.is_broken()
 }
 
+/// What a file that is listed lacks or has too much of: a family that is not built yet is no fault of the server.
+fn not_loadable(name: &str, error: &Error) -> ApiError {
+    let kind = if matches!(error, Error::Unsupported(_)) { Kind::NotImplemented } else { Kind::Internal };
+    ApiError::new(kind, format!("the model {name} cannot be loaded: {error}"))
+}
+
 fn size_on_disk(place: &Place) -> u64 {
     match place {
         Place::Builtin => builtin::bytes().len() as u64,
@@ -279,5 +284,20 @@ pub(crate) async fn sweep(hub: std::sync::Weak<Inner>) {
         let until = next.map_or(longest, |at| at.min(longest));
         // Waking every few seconds also lets the task end when the hub is gone.
         let _ = tokio::time::timeout_at(until.into(), inner.sweep.notified()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_that_is_not_built_is_no_failure_of_the_server() {
+        let error = not_loadable("m", &Error::unsupported("x models are not supported yet"));
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (Kind::NotImplemented, "the model m cannot be loaded: x models are not supported yet")
+        );
+        assert_eq!(not_loadable("m", &Error::format("the file is cut short")).kind, Kind::Internal);
     }
 }

@@ -141,6 +141,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_answer_in_json_has_a_schema_of_its_own() {
+        let mut n = 0;
+        for (path, methods) in JSON["paths"].as_object().into_iter().flatten() {
+            for (method, operation) in methods.as_object().into_iter().flatten() {
+                for (status, response) in operation["responses"].as_object().into_iter().flatten() {
+                    let Some(body) = response["content"].get("application/json") else { continue };
+                    let schema = resolved(&JSON, &body["schema"]);
+                    let known = ["properties", "allOf"].iter().any(|key| !schema[*key].is_null());
+                    assert!(known, "{method} {path} {status}: {schema}");
+                    n += 1;
+                }
+            }
+        }
+        assert!(n > 100, "{n}");
+    }
+
+    #[test]
     fn every_reference_in_the_document_leads_somewhere() {
         fn references<'a>(value: &'a Json, out: &mut Vec<&'a str>) {
             match value {

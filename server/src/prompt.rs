@@ -3,14 +3,15 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ir_engine::meta::Meta;
 use ir_engine::model::Model;
 use ir_engine::run::prompt_ids;
 use ir_engine::text::chat::{ChatTemplate, Now, RenderInput, Rendered, ThinkSplitter};
+use ir_engine::text::constrain::AnswerForm;
 use ir_engine::text::tools::{Piece, ToolFormat, ToolParser};
 use serde_json::Value as Json;
 
 use crate::error::ApiError;
-use crate::hold::Form;
 use crate::job::{Chat, Job, Part, Prompt, Think, ToolChoice};
 
 /// A prompt ready for the engine.
@@ -20,7 +21,7 @@ pub(crate) struct Prepared {
     pub(crate) reader: Reader,
     pub(crate) dropped_messages: usize,
     /// How a chat's answer is written.
-    pub(crate) form: Option<Form>,
+    pub(crate) form: Option<AnswerForm>,
 }
 
 /// Tells reasoning, text and calls apart in one completion.
@@ -109,9 +110,8 @@ impl Reader {
 }
 
 /// How a model writes tool calls.
-pub(crate) fn tool_format(model: &Model) -> Option<ToolFormat> {
-    let template = model.meta().opt_str("tokenizer.chat_template").ok().flatten().unwrap_or("");
-    ToolFormat::detect(template, &|text| model.tokenizer().id_of(text).is_some())
+fn tool_format(model: &Model) -> Option<ToolFormat> {
+    ToolFormat::of_meta(model.meta(), &|text| model.tokenizer().id_of(text).is_some())
 }
 
 /// Makes a job's prompt ready; at most `context` tokens, one of them for the answer.
@@ -192,7 +192,7 @@ fn layout(
         one_call: !chat.parallel_calls,
         called: None,
     };
-    let form = Form { tags: template.think_tags(), thinking: rendered.thinking, tools: format };
+    let form = AnswerForm { tags: template.think_tags(), inside: rendered.thinking, tools: format };
     Ok(Prepared { ids, reader, dropped_messages: dropped, form: Some(form) })
 }
 
@@ -221,15 +221,9 @@ fn render(
     let text_of = |id: Option<u32>| id.map(|id| tokenizer.piece(id).into_owned()).unwrap_or_default();
     let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
     let mut kwargs = chat.kwargs.clone();
-    let think = match think {
-        Think::Default => None,
-        Think::Off => Some(false),
-        Think::On => Some(true),
-        Think::Effort(effort) => {
-            kwargs.entry("reasoning_effort").or_insert_with(|| effort.as_str().into());
-            Some(true)
-        }
-    };
+    if let Think::Effort(effort) = think {
+        kwargs.entry("reasoning_effort").or_insert_with(|| effort.as_str().into());
+    }
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let input = RenderInput {
         messages: &chat.messages,
@@ -237,7 +231,7 @@ fn render(
         add_generation_prompt: true,
         bos: &bos,
         eos: &eos,
-        think,
+        think: think.switch(),
         kwargs: Some(&kwargs),
         now: Now { unix_seconds: seconds, ..Now::default() },
     };
@@ -245,10 +239,10 @@ fn render(
 }
 
 /// Whether a model has tokens for filling in, and which: prefix, suffix, middle.
-pub(crate) fn fill_tokens(model: &Model) -> Option<[u32; 3]> {
+pub(crate) fn fill_tokens(meta: &Meta, id_of: &dyn Fn(&str) -> Option<u32>) -> Option<[u32; 3]> {
     let id = |key: &str, texts: &[&str]| {
-        let named = model.meta().get(&format!("tokenizer.ggml.{key}_token_id")).and_then(|v| v.as_u64());
-        named.map(|id| id as u32).or_else(|| texts.iter().find_map(|t| model.tokenizer().id_of(t)))
+        let named = meta.get(&format!("tokenizer.ggml.{key}_token_id")).and_then(|v| v.as_u64());
+        named.map(|id| id as u32).or_else(|| texts.iter().find_map(|t| id_of(t)))
     };
     let prefix = id("fim_pre", &["<|fim_prefix|>", "<fim_prefix>", "<PRE>"])?;
     let suffix = id("fim_suf", &["<|fim_suffix|>", "<fim_suffix>", "<SUF>"])?;
@@ -257,9 +251,9 @@ pub(crate) fn fill_tokens(model: &Model) -> Option<[u32; 3]> {
 }
 
 fn fill(model: &Model, prefix: &str, suffix: &str) -> Result<Vec<u32>, ApiError> {
-    let [before, after, middle] =
-        fill_tokens(model).ok_or_else(|| ApiError::invalid("this model has no tokens for filling in (insert)"))?;
     let tokenizer = model.tokenizer();
+    let [before, after, middle] = fill_tokens(model.meta(), &|text| tokenizer.id_of(text))
+        .ok_or_else(|| ApiError::invalid("this model has no tokens for filling in (insert)"))?;
     let mut ids: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
     ids.push(before);
     ids.extend(tokenizer.encode(prefix, false, false));

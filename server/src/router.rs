@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -10,9 +11,10 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use serde::Serialize;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
-use utoipa::OpenApi;
+use utoipa::{OpenApi, ToSchema};
 
 use crate::error::{ApiError, Flavour, Kind};
 use crate::http;
@@ -34,12 +36,12 @@ pub struct Guard {
 
 /// The whole server as a service.
 pub fn router(hub: Hub, guard: Guard) -> Router {
-    let origins = guard.origins.clone();
-    let allowed = move |origin: &HeaderValue| origin.to_str().is_ok_and(|o| origin_allowed(o, &origins));
+    // Who may ask at all is `visitors`' to say: here each gets its own origin back.
     let cors = CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| allowed(origin)))
+        .allow_origin(AllowOrigin::mirror_request())
         .allow_methods(AllowMethods::list([Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT]))
-        .allow_headers(AllowHeaders::mirror_request());
+        .allow_headers(AllowHeaders::mirror_request())
+        .max_age(Duration::from_secs(12 * 3600));
     let page = guard.page.as_deref().map(page::routes).unwrap_or_default();
     Router::new()
         .merge(page)
@@ -57,12 +59,13 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         .fallback(async || ApiError::not_found("404 page not found"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::Method, "405 method not allowed"))
         .with_state(hub.clone())
-        .layer(from_fn_with_state(guard, check))
+        .layer(from_fn_with_state(guard.clone(), check_key))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(Kind::Internal, "the server failed within: its log says more").into_response()
         }))
         .layer(from_fn(render_errors))
         .layer(cors)
+        .layer(from_fn_with_state(guard, visitors))
         .layer(from_fn_with_state(hub, watch::watch))
 }
 
@@ -76,14 +79,20 @@ async fn root() -> &'static str {
     "Ollama is running (this one is ir)"
 }
 
-/// Says whether the server is well
-#[utoipa::path(get, path = "/health", responses((status = 200, description = "It is", body = Object)))]
-async fn health() -> Response {
-    http::json(&serde_json::json!({"status": "ok"}))
+/// How the server is.
+#[derive(Debug, Serialize, ToSchema)]
+struct Health {
+    status: &'static str,
 }
 
 /// Says whether the server is well
-#[utoipa::path(get, path = "/api/health", responses((status = 200, description = "It is", body = Object)))]
+#[utoipa::path(get, path = "/health", responses((status = 200, description = "It is", body = Health)))]
+async fn health() -> Response {
+    http::json(&Health { status: "ok" })
+}
+
+/// Says whether the server is well
+#[utoipa::path(get, path = "/api/health", responses((status = 200, description = "It is", body = Health)))]
 async fn api_health() -> Response {
     health().await
 }
@@ -105,12 +114,34 @@ async fn render_errors(request: Request, next: Next) -> Response {
     }
 }
 
-/// Lets through who may ask.
-async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
+/// Lets through hosts and web pages that may ask, as Ollama does: strangers get 403, and what browsers ask beforehand 204.
+async fn visitors(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     if guard.check_host && !host(&request).is_none_or(host_allowed) {
         return StatusCode::FORBIDDEN.into_response();
     }
+    let origin = request.headers().get(header::ORIGIN);
+    if !origin.is_none_or(|o| o.to_str().is_ok_and(|o| is_own(o, &request) || origin_allowed(o, &guard.origins))) {
+        let sentence = "pages of this origin may not ask this server: start it with --cors and the origin";
+        return ApiError::new(Kind::Forbidden, sentence).response(Flavour::of_path(request.uri().path()));
+    }
+    let beforehand = request.method() == Method::OPTIONS;
+    let mut response = next.run(request).await;
+    if beforehand && response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
+    response
+}
+
+/// Whether a page is this server's own.
+fn is_own(origin: &str, request: &Request) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|h| h.to_str().ok());
+    let bare = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    bare.is_some() && bare == host
+}
+
+/// Lets through who has a key, where one is needed.
+async fn check_key(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
     // Who watches whether the server lives needs no key.
     let path = request.uri().path();
     let open = ["/", "/health", "/v1/health", "/api/health", "/ui"].contains(&path) || path.starts_with("/ui/");

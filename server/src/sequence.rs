@@ -1,7 +1,7 @@
 //! From a job to what the engine is asked: the request of a completion ([`Sequence`]) and those of texts to embed. Runs
 //! beside the engine's thread, on threads that may block.
 
-use ir_engine::run::{EmbedRequest, Request, Sampling, embed_ids};
+use ir_engine::run::{EmbedRequest, Request, embed_ids};
 use ir_engine::text::tools::ToolFormat;
 
 use crate::error::ApiError;
@@ -28,47 +28,25 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<Sequence, ApiError>
     let context = job.model.load.context.map_or(loaded.context, |c| c.min(loaded.context));
     let seed = job.sampling.seed.unwrap_or_else(random_number);
     let Prepared { ids, reader, dropped_messages, form } = prompt::prepare(model, job, context, seed)?;
-    let Hold { constraint, after, opener } = hold::hold(loaded, job, form)?;
+    let Hold { constraint, begin } = hold::hold(loaded, job, form)?;
     let room = context - ids.len();
     let chat = matches!(job.prompt, Prompt::Chat(_) | Prompt::Continue { .. });
     let request = Request {
         prompt: ids,
         max_tokens: Some(job.max_tokens.map_or(room, |n| n.min(room))),
-        sampling: sampling(job, loaded, seed),
+        // The API's defaults, the file's recommendations over them, the client's values over both.
+        sampling: job.sampling.applied(job.defaults.clone().recommended(model.meta()), seed),
         stop: job.stop.clone(),
         ignore_eos: job.ignore_eos,
         show_special: false,
         show: if chat { ToolFormat::token_ids(model.tokenizer()) } else { Vec::new() },
         logprobs: job.logprobs,
         constraint,
-        constrain_after: after,
-        constrain_opener: opener,
+        constrain_after: begin.after,
+        constrain_opener: begin.opener,
     };
     request.check(model.plan().n_vocab())?;
     Ok(Sequence { request, reader, dropped_messages })
-}
-
-/// The API's defaults, the file's recommendations over them, the client's values over both.
-fn sampling(job: &Job, loaded: &Loaded, seed: u64) -> Sampling {
-    let mut sampling = job.defaults.clone().recommended(loaded.model().meta());
-    let changes = &job.sampling;
-    macro_rules! take {
-        ($($field:ident),*) => { $(if let Some(value) = changes.$field { sampling.$field = value; })* };
-    }
-    take!(
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        typical_p,
-        repeat_penalty,
-        presence_penalty,
-        frequency_penalty,
-        repeat_last_n
-    );
-    sampling.logit_bias.clone_from(&changes.logit_bias);
-    sampling.seed = seed;
-    sampling
 }
 
 /// A number that nobody could guess: the standard library keys its hash tables with the system's randomness.

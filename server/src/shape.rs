@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ir_engine::model::Model;
-use ir_engine::run::{Logprob, Logprobs, Sampling};
+use ir_engine::run::{Logprob, Logprobs};
 use ir_engine::text::chat::Message;
 use serde::Serialize;
 use serde::de::value::SeqAccessDeserializer;
@@ -17,12 +17,6 @@ use utoipa::ToSchema;
 use crate::error::{ApiError, cut};
 use crate::job::{Chat, Done, Job, Prompt, Reason, Think};
 use crate::loaded::Loaded;
-
-/// The sampling of OpenAI's and Anthropic's APIs where neither client nor model says anything: the model's own
-/// distribution.
-pub(crate) fn plain_sampling() -> Sampling {
-    Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, min_p: 0.0, ..Sampling::default() }
-}
 
 /// A name that no other answer has: the prefix and 24 letters and digits.
 pub(crate) fn new_id(prefix: &str) -> String {

@@ -89,6 +89,21 @@ pub(crate) fn respond(outputs: BoxStream<'static, Output>, scribe: impl Scribe) 
     (headers, body).into_response()
 }
 
+/// A job told to its end by the scribe that would write its events, so that both forms agree; the events go nowhere.
+///
+/// # Errors
+/// What the job failed with.
+pub(crate) async fn whole<S: Scribe>(mut running: Running, mut scribe: S) -> Result<S, ApiError> {
+    while let Some(output) = running.next().await {
+        match output.event {
+            Event::Delta(delta) => scribe.delta(output.choice, delta, &mut Frames::default()),
+            Event::Done(done) => scribe.done(output.choice, done, &mut Frames::default()),
+            Event::Failed(error) => return Err(error),
+        }
+    }
+    Ok(scribe)
+}
+
 /// The wire's text, piece by piece.
 fn frames<S: Scribe>(outputs: BoxStream<'static, Output>, mut scribe: S, idle: Duration) -> BoxStream<'static, String> {
     let mut first = Frames::default();

@@ -150,3 +150,53 @@ async fn a_shutdown_ends_streams_with_a_record() {
     let last: serde_json::Value = serde_json::from_str(all.lines().last().unwrap()).unwrap();
     assert!(last["error"].as_str().unwrap_or("").contains("shutting down") || last["done"] == true, "{last}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_models_can_do_is_listed_without_loading_them() {
+    let server = TestServer::with(Settings { files: 1, ..Settings::default() });
+    let get = || server.send(Request::get("/api/tags").header("host", "localhost").body(Body::empty()).unwrap());
+    for _ in 0..2 {
+        let (status, listed) = text(get().await).await;
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let models = listed["models"].as_array().unwrap();
+        assert_eq!((status, models.len()), (200, 2), "{listed}");
+        assert!(models.iter().all(|m| m["capabilities"] == json!(["completion", "tools"])), "{listed}");
+        assert_eq!(models[1]["details"]["context_length"], 1024);
+    }
+    assert!(server.hub.loaded().is_empty());
+    // What is listed is what a loaded model says of itself.
+    let (_, shown) = server.ask("/api/show", json!({"model": "model-0"})).await;
+    assert_eq!(shown["capabilities"], json!(["completion", "tools"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_may_ask_are_told_so_beforehand_and_strangers_get_nothing() {
+    let server = TestServer::tiny();
+    let ask = |method: &str, host: &str, origin: Option<&str>| {
+        let mut request = Request::builder().method(method).uri("/api/chat").header("host", host);
+        if let Some(origin) = origin {
+            request = request.header("origin", origin).header("access-control-request-method", "POST");
+            request = request.header("access-control-request-headers", "content-type,x-stainless-os");
+        }
+        server.send(request.body(Body::empty()).unwrap())
+    };
+    let told = ask("OPTIONS", "localhost:11434", Some("http://localhost:3000")).await;
+    assert_eq!(told.status(), 204);
+    let header = |name: &str| told.headers().get(name).map_or("", |v| v.to_str().unwrap()).to_owned();
+    assert_eq!(header("access-control-allow-origin"), "http://localhost:3000");
+    assert_eq!(header("access-control-allow-headers"), "content-type,x-stainless-os");
+    assert!(header("access-control-allow-methods").contains("POST"));
+    assert_eq!((header("access-control-max-age"), text(told).await.1), ("43200".into(), String::new()));
+    assert_eq!(ask("OPTIONS", "localhost:11434", None).await.status(), 204);
+    // A page that this server gave out itself asks no stranger.
+    assert_eq!(ask("OPTIONS", "192.168.1.2:11434", Some("http://192.168.1.2:11434")).await.status(), 204);
+    for (method, host, origin) in [
+        ("OPTIONS", "localhost:11434", Some("https://evil.example")),
+        ("POST", "localhost:11434", Some("https://evil.example")),
+        ("POST", "localhost:11434", Some("null")),
+        ("OPTIONS", "evil.example", None),
+        ("OPTIONS", "evil.example", Some("http://evil.example")),
+    ] {
+        assert_eq!(ask(method, host, origin).await.status(), 403, "{method} {host} {origin:?}");
+    }
+}

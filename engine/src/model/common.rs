@@ -35,17 +35,6 @@ impl Keys<'_> {
         self.file.meta().opt_str(&self.key(name))
     }
 
-    /// How embeddings are pooled; [`Pooling::None`] where the file does not say.
-    fn pooling(&self) -> Result<Pooling> {
-        let Some(id) = self.opt_u32("pooling_type")? else { return Ok(Pooling::None) };
-        Pooling::ALL.get(id as usize).copied().ok_or_else(|| {
-            Error::unsupported(format!(
-                "metadata key {:?} is {id}, a kind of pooling that is not known",
-                self.key("pooling_type")
-            ))
-        })
-    }
-
     /// Refuses models whose rows see later rows: attention here is causal.
     fn expect_causal(&self) -> Result<()> {
         match self.file.meta().opt_bool(&self.key("attention.causal"))? {
@@ -102,7 +91,7 @@ pub(super) fn dense(keys: &Keys, style: RopeStyle) -> Result<ModelSpec> {
         n_context: keys.count("context_length", u32::MAX >> 1)?,
         norm_eps: keys.file.meta().f32(&keys.key("attention.layer_norm_rms_epsilon"))?,
         layers,
-        pooling: keys.pooling()?,
+        pooling: Pooling::from_meta(keys.file.meta())?,
     })
 }
 

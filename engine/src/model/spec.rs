@@ -1,5 +1,7 @@
 //! [`ModelSpec`]: a transformer as a value. Plain data, nothing computes here.
 
+use crate::error::{Error, Result};
+use crate::meta::Meta;
 use crate::plan::{Act, RopeTable};
 
 /// Everything that tells one model of the known parts from another.
@@ -40,6 +42,18 @@ pub enum Pooling {
 impl Pooling {
     /// Every kind, at the place that is its number in a file.
     pub const ALL: [Pooling; 5] = [Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last, Pooling::Rank];
+
+    /// What a file says; [`Pooling::None`] where it says nothing.
+    ///
+    /// # Errors
+    /// A kind that is not known.
+    pub fn from_meta(meta: &Meta) -> Result<Pooling> {
+        let key = format!("{}.pooling_type", meta.arch()?);
+        let Some(id) = meta.opt_u32(&key)? else { return Ok(Pooling::None) };
+        Pooling::ALL.get(id as usize).copied().ok_or_else(|| {
+            Error::unsupported(format!("metadata key {key:?} is {id}, a kind of pooling that is not known"))
+        })
+    }
 
     /// The name that llama.cpp's `--pooling` has for it: `none`, `mean`, `cls`, `last`, `rank`.
     pub fn name(self) -> &'static str {

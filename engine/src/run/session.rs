@@ -10,7 +10,9 @@ use crate::model::Model;
 use crate::text::Tokenizer;
 use crate::text::chat::{Message, Now, RenderInput, Split, ThinkSplitter};
 #[cfg(feature = "constrain")]
-use crate::text::constrain::Constraint;
+use crate::text::constrain::{AnswerForm, Begin, Constraint};
+#[cfg(feature = "constrain")]
+use crate::text::tools::ToolFormat;
 
 /// A host's clock: seconds from any start.
 pub type Clock = Box<dyn Fn() -> f64 + Send>;
@@ -134,6 +136,8 @@ impl Session {
             let (tokens, split) = self.render()?;
             (self.tokens, splitter) = (tokens, split);
         }
+        #[cfg(feature = "constrain")]
+        let begin = self.begin(splitter.as_ref());
         let options = self.options.clone();
         let request = Request {
             prompt: self.tokens.clone(),
@@ -143,7 +147,9 @@ impl Session {
             #[cfg(feature = "constrain")]
             constraint: options.constraint,
             #[cfg(feature = "constrain")]
-            constrain_after: splitter.as_ref().and_then(|s| self.constrain_after(s)),
+            constrain_after: begin.after,
+            #[cfg(feature = "constrain")]
+            constrain_opener: begin.opener,
             ..Request::default()
         };
         let id = self.engine.add(request, (self.clock)())?;
@@ -158,12 +164,18 @@ impl Session {
         chat_prompt(self.engine.model(), RenderInput { messages: &self.messages, think, now, ..RenderInput::default() })
     }
 
-    /// What ends the reasoning before the answer: where the prompt ended inside it, or reasoning was asked for.
+    /// Where a constraint begins: in a chat's answer behind its reasoning, in continued text at once.
     #[cfg(feature = "constrain")]
-    fn constrain_after(&self, splitter: &ThinkSplitter) -> Option<String> {
-        let tags = self.engine.model().template()?.think_tags()?;
-        let thinks = splitter.is_thinking() || self.options.think == Some(true);
-        (thinks && self.options.constraint.is_some()).then(|| tags.close.to_owned())
+    fn begin(&self, splitter: Option<&ThinkSplitter>) -> Begin {
+        let model = self.engine.model();
+        let (Some(template), Some(_), false) = (model.template(), &self.options.constraint, self.messages.is_empty())
+        else {
+            return Begin::default();
+        };
+        let tokenizer = model.tokenizer();
+        let tools = ToolFormat::of_meta(model.meta(), &|text| tokenizer.id_of(text).is_some());
+        let inside = splitter.is_some_and(ThinkSplitter::is_thinking);
+        AnswerForm { tags: template.think_tags(), inside, tools }.begin(self.options.think, false, tokenizer)
     }
 
     /// The next piece of the answer, reasoning and answer apart; `None` when it has ended. A piece may be empty: one step

@@ -88,6 +88,45 @@ pub fn tiny() -> PathBuf {
     engine().join("models/ir-tiny/ir-tiny-q4_0.gguf")
 }
 
+/// The built-in model with another chat template and with tokens of other texts, as a file of this name. A token that
+/// changes its text is no longer made by merging, but found by itself.
+pub fn reworked(name: &str, template: &str, renamed: &[(&str, &str)]) -> String {
+    use ir_engine::file::{GgufWriter, ModelFile};
+    use ir_engine::meta::MetaBuilder;
+    let file = ModelFile::open(&tiny()).unwrap();
+    let texts = |key: &str| -> Vec<String> {
+        file.meta().array(key).unwrap().iter().map(|t| t.as_str().unwrap().to_owned()).collect()
+    };
+    let mut tokens = texts("tokenizer.ggml.tokens");
+    let kinds = file.meta().array("tokenizer.ggml.token_type").unwrap();
+    let mut kinds: Vec<i32> = kinds.iter().map(|kind| kind.as_i64().unwrap() as i32).collect();
+    for (token, kind) in tokens.iter_mut().zip(&mut kinds) {
+        if let Some((_, new)) = renamed.iter().find(|(old, _)| old == token) {
+            // A token of the user's.
+            (*token, *kind) = ((*new).to_owned(), 4);
+        }
+    }
+    let makes = |merge: &str, text: &str| merge.replace(' ', "") == text || merge.split(' ').any(|part| part == text);
+    let mut merges = texts("tokenizer.ggml.merges");
+    merges.retain(|merge| !renamed.iter().any(|(old, _)| makes(merge, old)));
+    let [template_key, tokens_key, merges_key, kinds_key] =
+        ["chat_template", "ggml.tokens", "ggml.merges", "ggml.token_type"].map(|key| format!("tokenizer.{key}"));
+    let replaced = [&template_key, &tokens_key, &merges_key, &kinds_key];
+    let mut meta = MetaBuilder::new();
+    for (key, value) in file.meta().iter().filter(|(key, _)| !replaced.iter().any(|r| **r == **key)) {
+        meta = meta.value(&key, value);
+    }
+    meta = meta.strs(&tokens_key, &tokens).strs(&merges_key, &merges).i32s(&kinds_key, &kinds);
+    meta = meta.str(&template_key, template);
+    let mut writer = GgufWriter::new(meta).unwrap();
+    for tensor in file.tensors() {
+        writer.tensor(tensor.name(), tensor.dims(), tensor.dtype().unwrap()).unwrap();
+    }
+    let mut bytes = Vec::new();
+    writer.write(&mut bytes, &mut |i| file.bytes(&file.tensors()[i]).unwrap().to_vec()).unwrap();
+    write(name, &bytes)
+}
+
 /// Reference data (`IR_SHARED`, else beside the project), or `None` (said on stderr) where this machine has none.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");

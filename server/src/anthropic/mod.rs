@@ -10,15 +10,15 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use serde::Serialize;
-use utoipa::{IntoResponses, OpenApi, ToSchema};
+use utoipa::{OpenApi, ToSchema};
 
-use crate::error::{ApiError, Kind};
-use crate::http::{self, Body, Client};
+use crate::error::{ApiError, error_responses};
+use crate::http::{self, Bodies, Body, Client};
 use crate::hub::Hub;
-use crate::job::Event;
 use crate::prompt;
 use crate::shape::check_chat;
-use crate::sse::{self, Frames, Scribe};
+use crate::sse;
+use crate::wishes::start;
 use answer::AnthropicMessage;
 use request::{CountRequest, MessagesRequest};
 use teller::Teller;
@@ -52,34 +52,9 @@ pub(crate) struct AnthropicErrorDetail {
     message: String,
 }
 
-/// The errors of every address under `/v1/messages`.
-#[derive(Debug, IntoResponses)]
-#[expect(dead_code, reason = "describes what ApiError::body writes")]
-pub(crate) enum AnthropicErrors {
-    /// The request is wrong.
-    #[response(status = 400)]
-    Invalid(#[to_schema] AnthropicError),
-    /// A key is needed.
-    #[response(status = 401)]
-    Unauthorized(#[to_schema] AnthropicError),
-    /// There is no such model.
-    #[response(status = 404)]
-    NotFound(#[to_schema] AnthropicError),
-    /// The body is too large.
-    #[response(status = 413)]
-    TooLarge(#[to_schema] AnthropicError),
-    /// The server failed.
-    #[response(status = 500)]
-    Internal(#[to_schema] AnthropicError),
-    /// Known, and not built.
-    #[response(status = 501)]
-    NotImplemented(#[to_schema] AnthropicError),
-    /// The queue is full: ask again later.
-    #[response(status = 503)]
-    Busy(#[to_schema] AnthropicError),
-    /// The request took longer than its deadline.
-    #[response(status = 504)]
-    Deadline(#[to_schema] AnthropicError),
+error_responses! {
+    /// The errors of every address under `/v1/messages`.
+    AnthropicErrors: AnthropicError
 }
 
 /// How many tokens a prompt has.
@@ -105,32 +80,18 @@ pub(crate) struct TokenCount {
 pub(crate) async fn create_message(
     State(hub): State<Hub>,
     client: Client,
-    Body(request): Body<MessagesRequest>,
+    Bodies(prompt, request): MessagesRequest,
 ) -> Result<Response, ApiError> {
-    let (name, stream) = (request.model().to_owned(), request.streams());
-    let job = request.job(client)?;
-    // Held until the job has its own: a model with keep_alive 0 would be loaded twice.
-    let lease = hub.open(&job.model).await?;
-    check_chat(&lease, &job)?;
+    let (name, stream) = (prompt.model().to_owned(), request.streams());
+    let job = request.wishes(prompt, client)?.job()?;
     let stops = job.stop.clone();
-    let mut running = hub.run(job).await?;
+    let running = start(&hub, job).await?;
     let message = AnthropicMessage::new(name, running.prompt_tokens());
-    let mut teller = Teller::new(message, stops, lease.model().clone());
-    drop(lease);
+    let teller = Teller::new(message, stops, running.model().model().clone());
     if stream {
         return Ok(sse::respond(sse::outputs(vec![running], 1), teller));
     }
-    // The same teller makes the whole message, so that both forms agree; its events go nowhere.
-    let mut unheard = Frames::default();
-    while let Some(output) = running.next().await {
-        match output.event {
-            Event::Delta(delta) => teller.delta(0, delta, &mut unheard),
-            Event::Done(done) => teller.done(0, done, &mut unheard),
-            Event::Failed(error) => return Err(error),
-        }
-        unheard = Frames::default();
-    }
-    Ok(http::json(teller.message()))
+    Ok(http::json(sse::whole(running, teller).await?.message()))
 }
 
 /// How many tokens a message's prompt would have.
@@ -146,12 +107,10 @@ pub(crate) async fn count_tokens(
     client: Client,
     Body(request): Body<CountRequest>,
 ) -> Result<Response, ApiError> {
-    let job = request.job(client)?;
+    let job = request.wishes(client)?.job()?;
     let lease = hub.open(&job.model).await?;
     check_chat(&lease, &job)?;
     let model = lease.model().clone();
-    let prepared = tokio::task::spawn_blocking(move || prompt::prepare(&model, &job, usize::MAX, 0)).await;
-    let prepared =
-        prepared.map_err(|_| ApiError::new(Kind::Internal, "the server failed within: its log says more"))?;
-    Ok(http::json(&TokenCount { input_tokens: prepared?.ids.len() }))
+    let prepared = hub.prepared(move || prompt::prepare(&model, &job, usize::MAX, 0)).await?;
+    Ok(http::json(&TokenCount { input_tokens: prepared.ids.len() }))
 }

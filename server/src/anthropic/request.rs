@@ -1,4 +1,4 @@
-//! What Anthropic's clients ask, and how it becomes a job. The turns of a chat are in `turns`.
+//! What Anthropic's clients ask, and the wishes it is. The turns of a chat are in `turns`.
 
 use ir_engine::text::chat::Message;
 use serde::Deserialize;
@@ -7,10 +7,12 @@ use utoipa::ToSchema;
 
 use super::turns::{Block, Turn, add_turn, plain_text};
 use crate::error::ApiError;
-use crate::http::Client;
-use crate::job::{Chat, Job, ModelRef, Prompt, SamplingChanges, Think, ToolChoice};
+use crate::http::{Bodies, Client};
+use crate::job::{Chat, Prompt, SamplingChanges, Think, ToolChoice};
 use crate::openai::tools::{check_choice, schema_grammar};
-use crate::shape::{TextOr, chat_of, plain_sampling, whole, whole_number};
+use crate::sampling::plain_sampling;
+use crate::shape::{TextOr, chat_of, whole, whole_number};
+use crate::wishes::Wishes;
 
 /// A prompt, of which the tokens are counted.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -31,23 +33,12 @@ pub(crate) struct CountRequest {
     thinking: Option<Thinking>,
 }
 
-/// A message to be written.
+/// A message to be written: a prompt and more.
+pub(super) type MessagesRequest = Bodies<CountRequest, MessageFields>;
+
+/// What a message has beside its prompt.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(crate) struct MessagesRequest {
-    /// A model's name.
-    #[schema(example = "ir-tiny")]
-    model: String,
-    /// The turns so far; at least one. A last one of the assistant is the beginning of the answer.
-    #[schema(min_items = 1)]
-    messages: Vec<Turn>,
-    /// Directions for the model.
-    system: Option<TextOr<Block>>,
-    /// Tools that the model may call.
-    tools: Option<Vec<Tool>>,
-    /// Whether and which tools are called.
-    tool_choice: Option<Choice>,
-    /// Whether the model thinks before it answers.
-    thinking: Option<Thinking>,
+pub(crate) struct MessageFields {
     /// Tokens at most, those of the thinking included.
     #[schema(minimum = 1)]
     #[serde(deserialize_with = "whole_number")]
@@ -154,56 +145,54 @@ pub(crate) enum OutputFormat {
     },
 }
 
-impl MessagesRequest {
-    /// The model's name.
-    pub(super) fn model(&self) -> &str {
-        &self.model
-    }
-
+impl MessageFields {
     /// Whether the message is to be streamed.
     pub(super) fn streams(&self) -> bool {
         self.stream == Some(true)
     }
 
-    /// The job.
+    /// What is asked.
     ///
     /// # Errors
     /// Names the field that is wrong.
-    pub(super) fn job(self, client: Client) -> Result<Job, ApiError> {
+    pub(super) fn wishes(self, prompt: CountRequest, client: Client) -> Result<Wishes, ApiError> {
         if self.max_tokens == 0 {
             return Err(ApiError::param("max_tokens", "max_tokens must be 1 or more"));
         }
-        let MessagesRequest { model, messages, system, tools, tool_choice, thinking, .. } = self;
-        let mut job = CountRequest { model, messages, system, tools, tool_choice, thinking }.job(client)?;
-        job.max_tokens = Some(usize::try_from(self.max_tokens).unwrap_or(usize::MAX));
-        job.stop = self.stop_sequences.unwrap_or_default();
-        if let Some(i) = job.stop.iter().position(String::is_empty) {
+        if let Some(i) = self.stop_sequences.iter().flatten().position(String::is_empty) {
             let field = format!("stop_sequences[{i}]");
             return Err(ApiError::param(&field, format!("{field} is empty: leave it out")));
         }
-        job.sampling = SamplingChanges {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k.map(|k| usize::try_from(k).unwrap_or(usize::MAX)),
-            ..SamplingChanges::default()
-        };
-        if let Some(OutputFormat::JsonSchema { schema }) = self.output_config.and_then(|c| c.format) {
-            job.grammar = Some(schema_grammar("output_config.format.schema", &schema, true)?);
-            job.grammar_field = Some("output_config.format");
-        }
-        Ok(job)
+        let format = self.output_config.and_then(|c| c.format);
+        let held = format.map(|OutputFormat::JsonSchema { schema }| {
+            schema_grammar("output_config.format.schema", &schema, true).map(|s| (s, "output_config.format"))
+        });
+        Ok(Wishes {
+            max_tokens: Some(i64::try_from(self.max_tokens).unwrap_or(i64::MAX)),
+            stop: self.stop_sequences,
+            sampling: SamplingChanges {
+                temperature: self.temperature,
+                top_p: self.top_p,
+                top_k: self.top_k.map(|k| usize::try_from(k).unwrap_or(usize::MAX)),
+                ..SamplingChanges::default()
+            },
+            grammars: held.transpose()?.into_iter().collect(),
+            ..prompt.wishes(client)?
+        })
     }
 }
 
 impl CountRequest {
-    /// The job, as far as its prompt goes.
+    /// The model's name.
+    pub(super) fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// What is asked, as far as the prompt goes.
     ///
     /// # Errors
     /// Names the field that is wrong.
-    pub(super) fn job(self, client: Client) -> Result<Job, ApiError> {
-        if self.model.is_empty() {
-            return Err(ApiError::param("model", "model: give a model's name"));
-        }
+    pub(super) fn wishes(self, client: Client) -> Result<Wishes, ApiError> {
         if self.messages.is_empty() {
             return Err(ApiError::param("messages", "messages: at least one message is required"));
         }
@@ -219,17 +208,17 @@ impl CountRequest {
         let (tool_choice, one_call) = self.tool_choice.map(Choice::split).unwrap_or_default();
         check_choice(&tool_choice, &tools)?;
         let chat = Chat { tools, tool_choice, parallel_calls: !one_call, ..chat_of(messages) };
-        Ok(Job {
-            model: ModelRef { name: self.model, any_path: client.any_path, ..ModelRef::default() },
+        Ok(Wishes {
+            model: self.model,
+            client,
             prompt: Prompt::Chat(Box::new(chat)),
-            n: 1,
             defaults: plain_sampling(),
             think: match self.thinking.map(|t| t.kind) {
                 None | Some(ThinkingKind::Adaptive) => Think::Default,
                 Some(ThinkingKind::Enabled) => Think::On,
                 Some(ThinkingKind::Disabled) => Think::Off,
             },
-            ..Job::default()
+            ..Wishes::default()
         })
     }
 }
@@ -265,7 +254,7 @@ impl Choice {
 mod tests {
     use super::*;
     use crate::http::parse;
-    use crate::job::Grammar;
+    use crate::job::{Grammar, Job};
 
     fn job(mut body: Json) -> Result<Job, ApiError> {
         let map = body.as_object_mut().unwrap();
@@ -274,7 +263,9 @@ mod tests {
         {
             map.entry(field).or_insert(value);
         }
-        parse::<MessagesRequest>(body.to_string().as_bytes())?.job(Client::default())
+        let text = body.to_string();
+        let prompt = parse::<CountRequest>(text.as_bytes())?;
+        parse::<MessageFields>(text.as_bytes())?.wishes(prompt, Client::default())?.job()
     }
 
     fn chat(job: Job) -> Chat {
@@ -324,7 +315,7 @@ mod tests {
             let error = job(body.clone()).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{body}: {error}");
         }
-        let missing = parse::<MessagesRequest>(br#"{"model": "m", "messages": []}"#).unwrap_err();
+        let missing = parse::<MessageFields>(br#"{"model": "m", "messages": []}"#).unwrap_err();
         assert!(missing.message.contains("missing field `max_tokens`"), "{missing}");
     }
 }

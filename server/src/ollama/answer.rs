@@ -5,13 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use axum::response::Response;
 use futures_util::stream::unfold;
 use ir_engine::text::chat::ToolCall;
-use serde_json::{Map, Value as Json, json};
+use serde::Serialize;
+use serde_json::Value as Json;
+use utoipa::ToSchema;
 
 use crate::error::{ApiError, Flavour};
 use crate::http;
 use crate::job::{Answer, Delta, Done, Event, Part, Reason};
 use crate::running::Running;
-use crate::shape::token_logprobs;
+use crate::shape::{TokenLogprob, token_logprobs};
 
 /// Whose form an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +24,124 @@ pub(super) enum Shape {
     Chat,
 }
 
+/// An answer, or a piece of one.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Record<T> {
+    /// The model's name as it was asked for.
+    model: String,
+    /// RFC 3339, in UTC.
+    created_at: String,
+    /// What was generated.
+    #[serde(flatten)]
+    content: T,
+    /// Whether nothing follows.
+    done: bool,
+    /// `stop`, `length`, `load` or `unload`; in the last record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    done_reason: Option<&'static str>,
+    /// What `/api/generate` can go on from; in the last record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    context: Option<Vec<u32>>,
+    /// In the last record.
+    #[serde(flatten)]
+    counts: Counts,
+    /// Where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<TokenLogprob>>,
+}
+
+/// What an answer took; zeros are left out.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct Counts {
+    /// Nanoseconds from the request to its end.
+    #[serde(skip_serializing_if = "is_zero")]
+    total_duration: u64,
+    /// Nanoseconds of loading the model.
+    #[serde(skip_serializing_if = "is_zero")]
+    load_duration: u64,
+    /// Tokens of the prompt.
+    #[serde(skip_serializing_if = "is_zero")]
+    prompt_eval_count: u64,
+    /// Nanoseconds of computing the prompt.
+    #[serde(skip_serializing_if = "is_zero")]
+    prompt_eval_duration: u64,
+    /// Tokens generated.
+    #[serde(skip_serializing_if = "is_zero")]
+    eval_count: u64,
+    /// Nanoseconds of generating.
+    #[serde(skip_serializing_if = "is_zero")]
+    eval_duration: u64,
+    /// Turns that did not fit and were dropped. (Not Ollama's: what it would have done without a word.)
+    #[serde(skip_serializing_if = "is_zero")]
+    dropped_messages: u64,
+}
+
+/// What `/api/generate` generates.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct Generated {
+    /// Text of the answer.
+    response: String,
+    /// Text of the reasoning.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    thinking: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<OllamaCall>,
+}
+
+/// What `/api/chat` generates.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Chatted {
+    message: OllamaMessage,
+}
+
+/// The assistant's turn.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OllamaMessage {
+    role: &'static str,
+    /// Text of the answer.
+    content: String,
+    /// Text of the reasoning.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    thinking: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<OllamaCall>,
+}
+
+/// A call of a tool.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OllamaCall {
+    #[schema(required = true)]
+    id: Option<String>,
+    function: OllamaFunction,
+}
+
+/// What is called.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OllamaFunction {
+    /// Its number among the answer's calls.
+    index: usize,
+    name: String,
+    #[schema(value_type = Object)]
+    arguments: Json,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// Nanoseconds.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// A running job as a response.
 pub(super) async fn respond(running: Running, model: String, shape: Shape, stream: bool) -> Result<Response, ApiError> {
     if !stream {
         let answer = running.collect().await?.into_iter().next();
         let answer = answer.ok_or_else(|| ApiError::new(crate::Kind::Internal, "the answer was lost"))?;
-        return Ok(http::json(&whole(&answer, &model, shape)));
+        let part = Telling { model: &model, shape, content: Content::of(&answer), logprobs: &answer.logprobs };
+        return Ok(http::json(&part.last(&answer.done)));
     }
     let lines = unfold(Some(running), move |state| {
         let model = model.clone();
@@ -39,7 +153,7 @@ pub(super) async fn respond(running: Running, model: String, shape: Shape, strea
                         Some(line) => (line, true),
                         None => continue,
                     },
-                    Event::Done(done) => (last(Content::default(), &done, &model, shape), false),
+                    Event::Done(done) => (Telling::nothing(&model, shape).last(&done), false),
                     Event::Failed(error) => (error.body(Flavour::Ollama), false),
                 };
                 return Some((line, go_on.then_some(running)));
@@ -50,27 +164,22 @@ pub(super) async fn respond(running: Running, model: String, shape: Shape, strea
 }
 
 /// The answer to an empty prompt.
-pub(super) fn loaded(model: &str, shape: Shape, reason: &str) -> Response {
-    let mut record = record(Content::default(), model, shape, true);
-    record.insert("done_reason".into(), reason.into());
-    http::json(&Json::Object(record))
+pub(super) fn loaded(model: &str, shape: Shape, reason: &'static str) -> Response {
+    http::json(&Telling::nothing(model, shape).record(Some(reason), None, Counts::default()))
 }
 
 #[derive(Debug, Default)]
 struct Content {
     text: String,
     thinking: String,
-    calls: Vec<Json>,
+    calls: Vec<OllamaCall>,
 }
 
-fn whole(answer: &Answer, model: &str, shape: Shape) -> Json {
-    let calls = answer.calls.iter().enumerate().map(|(i, c)| call(i, c)).collect();
-    let content = Content { text: answer.text.clone(), thinking: answer.thinking.clone(), calls };
-    let mut line = last(content, &answer.done, model, shape);
-    if !answer.logprobs.is_empty() {
-        line["logprobs"] = json!(token_logprobs(&answer.logprobs));
+impl Content {
+    fn of(answer: &Answer) -> Content {
+        let calls = answer.calls.iter().enumerate().map(|(i, c)| call(i, c)).collect();
+        Content { text: answer.text.clone(), thinking: answer.thinking.clone(), calls }
     }
-    line
 }
 
 /// A delta as a line; `None` where it shows nothing, such as a call that is under way.
@@ -88,66 +197,67 @@ fn chunk(delta: Delta, model: &str, shape: Shape) -> Option<Json> {
     if empty && delta.logprobs.is_empty() {
         return None;
     }
-    let mut record = record(content, model, shape, false);
-    if !delta.logprobs.is_empty() {
-        record.insert("logprobs".into(), json!(token_logprobs(&delta.logprobs)));
-    }
-    Some(Json::Object(record))
+    let part = Telling { model, shape, content, logprobs: &delta.logprobs };
+    Some(part.record(None, None, Counts::default()))
 }
 
-fn last(content: Content, done: &Done, model: &str, shape: Shape) -> Json {
-    let mut record = record(content, model, shape, true);
-    let reason = if done.reason == Reason::Length { "length" } else { "stop" };
-    record.insert("done_reason".into(), reason.into());
-    if shape == (Shape::Generate { raw: false }) {
-        record.insert("context".into(), done.tokens.clone().into());
-    }
-    let usage = &done.usage;
-    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-    let counts = [
-        ("total_duration", nanos(usage.total)),
-        ("load_duration", nanos(usage.load)),
-        ("prompt_eval_count", usage.prompt_tokens as u64),
-        ("prompt_eval_duration", nanos(usage.prompt)),
-        ("eval_count", usage.completion_tokens as u64),
-        ("eval_duration", nanos(usage.generation)),
-        // Not Ollama's: what it would have done without a word.
-        ("dropped_messages", usage.dropped_messages as u64),
-    ];
-    for (name, value) in counts.into_iter().filter(|(_, value)| *value > 0) {
-        record.insert(name.into(), value.into());
-    }
-    Json::Object(record)
+/// A part of an answer about to be written down.
+struct Telling<'a> {
+    model: &'a str,
+    shape: Shape,
+    content: Content,
+    logprobs: &'a [ir_engine::run::Logprobs],
 }
 
-fn record(content: Content, model: &str, shape: Shape, done: bool) -> Map<String, Json> {
-    let mut map = Map::new();
-    map.insert("model".into(), model.into());
-    map.insert("created_at".into(), timestamp(SystemTime::now()).into());
-    let text_key = if shape == Shape::Chat { "content" } else { "response" };
-    let mut inner = Map::new();
-    if shape == Shape::Chat {
-        inner.insert("role".into(), "assistant".into());
+impl<'a> Telling<'a> {
+    fn nothing(model: &'a str, shape: Shape) -> Telling<'a> {
+        Telling { model, shape, content: Content::default(), logprobs: &[] }
     }
-    inner.insert(text_key.into(), content.text.into());
-    if !content.thinking.is_empty() {
-        inner.insert("thinking".into(), content.thinking.into());
+
+    /// The last record.
+    fn last(self, done: &Done) -> Json {
+        let usage = &done.usage;
+        let counts = Counts {
+            total_duration: nanos(usage.total),
+            load_duration: nanos(usage.load),
+            prompt_eval_count: usage.prompt_tokens as u64,
+            prompt_eval_duration: nanos(usage.prompt),
+            eval_count: usage.completion_tokens as u64,
+            eval_duration: nanos(usage.generation),
+            dropped_messages: usage.dropped_messages as u64,
+        };
+        let reason = if done.reason == Reason::Length { "length" } else { "stop" };
+        let context = (self.shape == Shape::Generate { raw: false }).then(|| done.tokens.clone());
+        self.record(Some(reason), context, counts)
     }
-    if !content.calls.is_empty() {
-        inner.insert("tool_calls".into(), content.calls.into());
-    }
-    match shape {
-        Shape::Chat => {
-            map.insert("message".into(), inner.into());
+
+    /// A record; it is the last where there is a reason to end.
+    fn record(self, done_reason: Option<&'static str>, context: Option<Vec<u32>>, counts: Counts) -> Json {
+        let Content { text, thinking, calls: tool_calls } = self.content;
+        let logprobs = (!self.logprobs.is_empty()).then(|| token_logprobs(self.logprobs));
+        let (model, created_at, done) = (self.model.into(), timestamp(SystemTime::now()), done_reason.is_some());
+        match self.shape {
+            Shape::Chat => {
+                let content =
+                    Chatted { message: OllamaMessage { role: "assistant", content: text, thinking, tool_calls } };
+                json(&Record { model, created_at, content, done, done_reason, context, counts, logprobs })
+            }
+            Shape::Generate { .. } => {
+                let content = Generated { response: text, thinking, tool_calls };
+                json(&Record { model, created_at, content, done, done_reason, context, counts, logprobs })
+            }
         }
-        Shape::Generate { .. } => map.extend(inner),
     }
-    map.insert("done".into(), done.into());
-    map
 }
 
-fn call(index: usize, call: &ToolCall) -> Json {
-    json!({"id": call.id, "function": {"index": index, "name": call.name, "arguments": call.arguments}})
+/// Plain data always has a JSON form.
+fn json(record: &impl Serialize) -> Json {
+    serde_json::to_value(record).unwrap_or_default()
+}
+
+fn call(index: usize, call: &ToolCall) -> OllamaCall {
+    let function = OllamaFunction { index, name: call.name.clone(), arguments: call.arguments.clone() };
+    OllamaCall { id: call.id.clone(), function }
 }
 
 /// RFC 3339 in UTC with nanoseconds.

@@ -1,18 +1,18 @@
 //! Ollama's embeddings: `/api/embed`, and the older `/api/embeddings`.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::response::Response;
-use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use super::options;
+use super::OllamaErrors;
+use super::answer::nanos;
 use crate::error::ApiError;
 use crate::http::{self, Body, Client};
 use crate::hub::Hub;
-use crate::job::{EmbedInput, EmbedJob, Job, ModelRef};
+use crate::job::{EmbedInput, EmbedJob, ModelRef};
+use crate::wishes::Wishes;
 
 /// `POST /api/embed`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -51,18 +51,40 @@ pub(super) struct EmbeddingsRequest {
     keep_alive: Option<Json>,
 }
 
+/// Vectors of texts.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct EmbedAnswer {
+    model: String,
+    /// One for each text.
+    embeddings: Vec<Vec<f32>>,
+    /// Nanoseconds from the request to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_duration: Option<u64>,
+    /// Nanoseconds of loading the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    load_duration: Option<u64>,
+    /// Tokens of all texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_eval_count: Option<usize>,
+}
+
+/// The vector of a text.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct EmbeddingAnswer {
+    /// Empty where the text is.
+    embedding: Vec<f32>,
+}
+
 /// Turns texts into vectors of length one
 #[utoipa::path(post, path = "/api/embed", request_body = EmbedRequest, responses(
-    (status = 200, description = "A vector for each text", body = Object),
-    (status = 400),
-    (status = 404),
-    (status = 503)))]
+    (status = 200, description = "A vector for each text", body = EmbedAnswer),
+    OllamaErrors))]
 pub(super) async fn embed(
     State(hub): State<Hub>,
     client: Client,
     Body(request): Body<EmbedRequest>,
 ) -> Result<Response, ApiError> {
-    let model = model(request.model, request.options.as_ref(), request.keep_alive.as_ref(), client)?;
+    let model = model(client, request.model, request.options, request.keep_alive)?;
     let inputs = match request.input {
         None | Some(Json::Null) => Vec::new(),
         Some(Json::String(text)) if text.is_empty() => Vec::new(),
@@ -80,59 +102,49 @@ pub(super) async fn embed(
     let name = model.name.clone();
     if inputs.is_empty() {
         hub.open(&model).await?;
-        return Ok(http::json(&json!({"model": name, "embeddings": []})));
+        return Ok(http::json(&EmbedAnswer { model: name, ..EmbedAnswer::default() }));
     }
     let truncate = request.truncate.unwrap_or(true);
     let done = hub.embed(EmbedJob { model, inputs, truncate, dimensions, normalize: true }).await?;
-    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-    Ok(http::json(&json!({
-        "model": name,
-        "embeddings": done.vectors,
-        "total_duration": nanos(done.total),
-        "load_duration": nanos(done.load),
-        "prompt_eval_count": done.prompt_tokens,
-    })))
+    Ok(http::json(&EmbedAnswer {
+        model: name,
+        embeddings: done.vectors,
+        total_duration: Some(nanos(done.total)),
+        load_duration: Some(nanos(done.load)),
+        prompt_eval_count: Some(done.prompt_tokens),
+    }))
 }
 
 /// Turns a text into a vector
 #[utoipa::path(post, path = "/api/embeddings", request_body = EmbeddingsRequest, responses(
-    (status = 200, description = "The vector", body = Object),
-    (status = 400),
-    (status = 404),
-    (status = 503)))]
+    (status = 200, description = "The vector", body = EmbeddingAnswer),
+    OllamaErrors))]
 pub(super) async fn embeddings(
     State(hub): State<Hub>,
     client: Client,
     Body(request): Body<EmbeddingsRequest>,
 ) -> Result<Response, ApiError> {
-    let model = model(request.model, request.options.as_ref(), request.keep_alive.as_ref(), client)?;
+    let model = model(client, request.model, request.options, request.keep_alive)?;
     let prompt = request.prompt.unwrap_or_default();
     if prompt.is_empty() {
         hub.open(&model).await?;
-        return Ok(http::json(&json!({"embedding": []})));
+        return Ok(http::json(&EmbeddingAnswer::default()));
     }
     let inputs = vec![EmbedInput::Text(prompt)];
     let job = EmbedJob { model, inputs, truncate: true, dimensions: None, normalize: false };
-    let vector = hub.embed(job).await?.vectors.into_iter().next().unwrap_or_default();
-    Ok(http::json(&json!({"embedding": vector})))
+    let embedding = hub.embed(job).await?.vectors.into_iter().next().unwrap_or_default();
+    Ok(http::json(&EmbeddingAnswer { embedding }))
 }
 
+/// The model as these fields want it.
 fn model(
-    name: Option<String>,
-    options: Option<&Json>,
-    kept: Option<&Json>,
     client: Client,
+    name: Option<String>,
+    options: Option<Json>,
+    keep_alive: Option<Json>,
 ) -> Result<ModelRef, ApiError> {
-    let name = name.unwrap_or_default();
-    if name.is_empty() {
-        return Err(ApiError::invalid("model is required"));
-    }
-    let mut job = Job::default();
-    if let Some(given) = options.filter(|o| !o.is_null()) {
-        options::apply(given, &mut job)?;
-    }
-    let keep_alive = kept.filter(|v| !v.is_null()).map(options::keep_alive).transpose()?;
-    Ok(ModelRef { name, any_path: client.any_path, keep_alive, load: job.model.load })
+    let wishes = Wishes { client, model: name.unwrap_or_default(), options, keep_alive, ..Wishes::default() };
+    Ok(wishes.job()?.model)
 }
 
 fn text(value: Json) -> Result<EmbedInput, ApiError> {

@@ -11,17 +11,19 @@ use axum::response::Response;
 use axum::routing::{delete as delete_route, get, post};
 use ir_engine::text::chat::{Message, ToolCall};
 use ir_engine::text::constrain::relaxed;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::error::{ApiError, Kind};
+use crate::error::{ApiError, Kind, error_responses};
 use crate::http::{Body, Client};
 use crate::hub::Hub;
-use crate::job::{Chat, Grammar, Job, KeepAlive, ModelRef, Prompt};
+use crate::job::{Chat, Grammar, KeepAlive, ModelRef, Prompt};
 use crate::loaded::Lease;
+use crate::sampling::ollama_sampling;
 use crate::shape::{cannot, chat_of, check_chat};
-use answer::{Shape, respond};
+use crate::wishes::{Wishes, start};
+use answer::{Chatted, Generated, Record, Shape, respond};
 pub use options::duration;
 
 #[derive(OpenApi)]
@@ -42,6 +44,18 @@ pub use options::duration;
     blob
 ))]
 pub(crate) struct Api;
+
+/// What went wrong, as Ollama's clients read it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct OllamaError {
+    /// One sentence that says what to do.
+    error: String,
+}
+
+error_responses! {
+    /// The errors of every address under `/api`.
+    OllamaErrors: OllamaError
+}
 
 /// The routes.
 pub(crate) fn routes() -> Router<Hub> {
@@ -66,7 +80,7 @@ pub(crate) fn routes() -> Router<Hub> {
 macro_rules! later {
     ($($name:ident: $method:ident $path:literal $params:tt $summary:literal;)*) => { $(
         #[doc = $summary]
-        #[utoipa::path($method, path = $path, params $params, responses((status = 501, description = "There is no model store yet")))]
+        #[utoipa::path($method, path = $path, params $params, responses((status = 501, description = "There is no model store yet", body = OllamaError)))]
         async fn $name() -> ApiError {
             ApiError::new(
                 Kind::NotImplemented,
@@ -167,38 +181,28 @@ struct ChatMessage {
 }
 
 impl Common {
-    /// The job without its prompt, and whether the model is to be unloaded after it.
-    fn job(&self, client: Client) -> Result<Job, ApiError> {
-        let name = self.name();
-        if name.is_empty() {
-            return Err(ApiError::invalid("model is required"));
-        }
-        let top_logprobs = self.top_logprobs.unwrap_or(0);
-        if !(0..=20).contains(&top_logprobs) {
-            return Err(ApiError::invalid("top_logprobs must be between 0 and 20"));
-        }
-        let keep_alive = self.keep_alive.as_ref().filter(|v| !v.is_null()).map(options::keep_alive).transpose()?;
-        let model = ModelRef { name, any_path: client.any_path, keep_alive, ..ModelRef::default() };
-        let mut job = Job { model, n: 1, defaults: options::defaults(), ..Job::default() };
-        if let Some(given) = self.options.as_ref().filter(|o| !o.is_null()) {
-            options::apply(given, &mut job)?;
-        }
-        job.logprobs = (self.logprobs == Some(true) || top_logprobs > 0).then_some(top_logprobs as usize);
-        job.think = options::think(self.think.as_ref())?;
-        job.grammar = match &self.format {
+    /// What is asked, without its prompt.
+    fn wishes(self, client: Client) -> Result<Wishes, ApiError> {
+        let grammar = match self.format {
             None | Some(Json::Null) => None,
             Some(Json::String(s)) if s.is_empty() => None,
             Some(Json::String(s)) if s == "json" => Some(Grammar::Json),
             // As Ollama does, without a word: what no grammar can hold to is passed over.
-            Some(schema @ Json::Object(_)) => Some(Grammar::JsonSchema(relaxed(schema))),
+            Some(schema @ Json::Object(_)) => Some(Grammar::JsonSchema(relaxed(&schema))),
             Some(_) => return Err(ApiError::param("format", "format must be \"json\" or a JSON schema")),
         };
-        job.grammar_field = Some("format");
-        Ok(job)
-    }
-
-    fn name(&self) -> String {
-        self.model.clone().unwrap_or_default()
+        Ok(Wishes {
+            model: self.model.unwrap_or_default(),
+            client,
+            keep_alive: self.keep_alive,
+            options: self.options,
+            defaults: ollama_sampling(),
+            logprobs: self.logprobs == Some(true),
+            top: self.top_logprobs.map(|n| ("top_logprobs", n)),
+            think: options::think(self.think.as_ref())?,
+            grammars: grammar.map(|g| (g, "format")).into_iter().collect(),
+            ..Wishes::default()
+        })
     }
 
     fn streams(&self) -> bool {
@@ -212,19 +216,17 @@ impl Common {
 /// `keep_alive` is 0.
 #[utoipa::path(post, path = "/api/generate", request_body = GenerateRequest, responses(
     (status = 200, description = "What was generated", content(
-        (Object = "application/json"),
+        (Record<Generated> = "application/json"),
         (String = "application/x-ndjson"))),
-    (status = 400),
-    (status = 404),
-    (status = 503)))]
+    OllamaErrors))]
 async fn generate(
     State(hub): State<Hub>,
     client: Client,
     Body(request): Body<GenerateRequest>,
 ) -> Result<Response, ApiError> {
-    let mut job = request.common.job(client)?;
-    let (model, stream, truncate) =
-        (request.common.name(), request.common.streams(), request.common.truncate.unwrap_or(true));
+    let (stream, truncate) = (request.common.streams(), request.common.truncate.unwrap_or(true));
+    let mut job = request.common.wishes(client)?.job()?;
+    let model = job.model.name.clone();
     let some = Option::unwrap_or_default;
     let (prompt, suffix, system) = (some(request.prompt), some(request.suffix), some(request.system));
     let (template, context, raw) =
@@ -283,13 +285,12 @@ fn one_turn(
 /// Streams objects, one to a line, unless `stream` is false.
 #[utoipa::path(post, path = "/api/chat", request_body = ChatRequest, responses(
     (status = 200, description = "The answer", content(
-        (Object = "application/json"),
+        (Record<Chatted> = "application/json"),
         (String = "application/x-ndjson"))),
-    (status = 400),
-    (status = 404),
-    (status = 503)))]
+    OllamaErrors))]
 async fn chat(State(hub): State<Hub>, client: Client, Body(request): Body<ChatRequest>) -> Result<Response, ApiError> {
-    let mut job = request.common.job(client)?;
+    let (stream, truncate) = (request.common.streams(), request.common.truncate.unwrap_or(true));
+    let mut job = request.common.wishes(client)?.job()?;
     let name = job.model.name.clone();
     let turns = request.messages.unwrap_or_default();
     for turn in &turns {
@@ -300,13 +301,8 @@ async fn chat(State(hub): State<Hub>, client: Client, Body(request): Body<ChatRe
     }
     let tools = request.tools.unwrap_or_default();
     let messages = turns.into_iter().map(ChatMessage::into_message).collect();
-    let truncate = request.common.truncate.unwrap_or(true);
     job.prompt = Prompt::Chat(Box::new(Chat { tools, truncate, ..chat_of(messages) }));
-    let lease = hub.open(&job.model).await?;
-    check_chat(&lease, &job)?;
-    let stream = request.common.streams();
-    let running = hub.run(job).await?;
-    respond(running, name, Shape::Chat, stream).await
+    respond(start(&hub, job).await?, name, Shape::Chat, stream).await
 }
 
 impl ChatMessage {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
@@ -10,54 +11,128 @@ use ir_engine::builtin;
 use ir_engine::dtype::DType;
 use ir_engine::file::ModelFile;
 use ir_engine::meta::{Kind as ValueKind, Value};
-use serde::Deserialize;
-use serde_json::{Map, Value as Json, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
+use super::OllamaErrors;
 use super::answer::timestamp;
 use crate::error::ApiError;
 use crate::http::{self, Body, Client};
 use crate::hub::Hub;
-use crate::job::ModelRef;
+use crate::job::{Capabilities, ModelRef};
+use crate::loaded::{Loaded, capabilities_of_file};
 use crate::registry::{Entry, Place};
 
 /// Elements of an array that `/api/show` repeats where not asked for all.
 const SHOWN: usize = 5;
 
+/// The version.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VersionAnswer {
+    version: &'static str,
+}
+
 /// Says the version
-#[utoipa::path(get, path = "/api/version", responses((status = 200, description = "The version", body = Object)))]
+#[utoipa::path(get, path = "/api/version", responses(
+    (status = 200, description = "The version", body = VersionAnswer)))]
 pub(super) async fn version() -> Response {
-    http::json(&json!({"version": env!("CARGO_PKG_VERSION")}))
+    http::json(&VersionAnswer { version: env!("CARGO_PKG_VERSION") })
+}
+
+/// What a list of models says of each.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct KnownModel {
+    name: String,
+    /// The same.
+    model: String,
+    /// When its file was written: RFC 3339, in UTC.
+    modified_at: String,
+    /// Bytes of its file.
+    size: u64,
+    /// 64 hexadecimal digits that tell versions of the file apart.
+    digest: String,
+    details: Details,
+    /// What it can do: `completion`, `tools`, `insert`, `thinking`, `embedding`.
+    #[schema(value_type = Vec<String>)]
+    capabilities: Vec<&'static str>,
+}
+
+/// The models that are known.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct KnownModels {
+    models: Vec<KnownModel>,
+}
+
+/// What a model is made of.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Details {
+    parent_model: String,
+    format: &'static str,
+    family: String,
+    families: [String; 1],
+    /// Such as `3.2B`.
+    parameter_size: String,
+    /// The storage type that most of its bytes have.
+    quantization_level: String,
+    /// Tokens that it was made for.
+    context_length: u32,
+    /// Numbers of an embedding.
+    embedding_length: u32,
 }
 
 /// Lists the models that are known
-#[utoipa::path(get, path = "/api/tags", responses((status = 200, description = "The models", body = Object)))]
+#[utoipa::path(get, path = "/api/tags", responses((status = 200, description = "The models", body = KnownModels)))]
 pub(super) async fn tags(State(hub): State<Hub>) -> Result<Response, ApiError> {
     let entries = hub.registry().list();
-    let models = blocking(move || entries.iter().filter_map(described).collect::<Vec<Json>>()).await?;
-    Ok(http::json(&json!({"models": models})))
+    let known = move || KnownModels { models: entries.iter().filter_map(|e| described(&hub, e)).collect() };
+    Ok(http::json(&blocking(known).await?))
+}
+
+/// What is said of a loaded model.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LoadedModel {
+    name: String,
+    /// The same.
+    model: String,
+    /// Bytes of its file and of its cache at its largest.
+    size: u64,
+    digest: String,
+    details: Details,
+    /// When it is unloaded if nobody asks it: RFC 3339, in UTC.
+    expires_at: String,
+    /// Bytes in a GPU's memory.
+    size_vram: u64,
+    /// Tokens of a sequence at most.
+    context_length: usize,
+    /// What it runs on.
+    device: String,
+}
+
+/// The models that are loaded.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LoadedModels {
+    models: Vec<LoadedModel>,
 }
 
 /// Lists the models that are loaded
-#[utoipa::path(get, path = "/api/ps", responses((status = 200, description = "The models", body = Object)))]
+#[utoipa::path(get, path = "/api/ps", responses((status = 200, description = "The models", body = LoadedModels)))]
 pub(super) async fn ps(State(hub): State<Hub>) -> Response {
     let far = SystemTime::now() + Duration::from_secs(100 * 365 * 86_400);
     let mut loaded = hub.loaded();
     loaded.sort_by_key(|l| std::cmp::Reverse(l.expires_at().unwrap_or(far)));
-    let models = loaded.iter().map(|l| {
-        json!({
-            "name": l.name,
-            "model": l.name,
-            "size": l.size,
-            "digest": digest(&l.place),
-            "details": details(l.model().file()),
-            "expires_at": timestamp(l.expires_at().unwrap_or(far)),
-            "size_vram": if l.on_gpu { l.size } else { 0 },
-            "context_length": l.context,
-            "device": l.device,
-        })
-    });
-    http::json(&json!({"models": models.collect::<Vec<Json>>()}))
+    let one = |l: &Arc<Loaded>| LoadedModel {
+        name: l.name.clone(),
+        model: l.name.clone(),
+        size: l.size,
+        digest: digest(&l.place),
+        details: details(l.model().file()),
+        expires_at: timestamp(l.expires_at().unwrap_or(far)),
+        size_vram: if l.on_gpu { l.size } else { 0 },
+        context_length: l.context,
+        device: l.device.clone(),
+    };
+    http::json(&LoadedModels { models: loaded.iter().map(one).collect() })
 }
 
 /// `POST /api/show`.
@@ -74,10 +149,8 @@ pub(super) struct ShowRequest {
 
 /// Shows what is known of a model
 #[utoipa::path(post, path = "/api/show", request_body = ShowRequest, responses(
-    (status = 200, description = "The model", body = Object),
-    (status = 400),
-    (status = 404),
-    (status = 503)))]
+    (status = 200, description = "The model", body = ShownModel),
+    OllamaErrors))]
 pub(super) async fn show(
     State(hub): State<Hub>,
     client: Client,
@@ -91,36 +164,67 @@ pub(super) async fn show(
     let wanted = ModelRef { name, any_path: client.any_path, ..ModelRef::default() };
     let entry = hub.registry().find(&wanted)?;
     // What a model can do is found by opening it: it is about to be used anyway.
-    let capabilities = hub.open(&wanted).await?.capabilities.names();
-    let shown = blocking(move || shown(&entry, verbose, &capabilities)).await?;
+    let capabilities = hub.open(&wanted).await?.capabilities;
+    let shown = blocking(move || shown(&entry, verbose, capabilities)).await?;
     Ok(http::json(&shown?))
 }
 
-fn shown(entry: &Entry, verbose: bool, capabilities: &[&str]) -> Result<Json, ApiError> {
+/// What is known of a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ShownModel {
+    license: String,
+    modelfile: String,
+    parameters: String,
+    /// Its chat template, in Jinja.
+    template: String,
+    details: Details,
+    /// Its file's metadata; long arrays are empty unless `verbose`.
+    #[schema(value_type = Object)]
+    model_info: Map<String, Json>,
+    /// Its tensors, where `verbose`.
+    tensors: Vec<TensorInfo>,
+    /// What it can do: `completion`, `tools`, `insert`, `thinking`, `embedding`.
+    #[schema(value_type = Vec<String>)]
+    capabilities: Vec<&'static str>,
+    /// When its file was written: RFC 3339, in UTC.
+    modified_at: String,
+}
+
+/// A tensor.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TensorInfo {
+    name: String,
+    /// How it is stored.
+    #[serde(rename = "type")]
+    kind: String,
+    shape: Vec<u64>,
+}
+
+fn shown(entry: &Entry, verbose: bool, capabilities: Capabilities) -> Result<ShownModel, ApiError> {
     let file = open(&entry.place)?;
     let text = |key: &str| file.meta().opt_str(key).ok().flatten().unwrap_or("").to_owned();
-    let mut info = Map::new();
+    let mut model_info = Map::new();
     for (key, value) in file.meta().iter() {
         if key != "general.name" && !key.starts_with("tokenizer.chat_template") {
-            info.insert(key.into_owned(), value_json(&value, verbose));
+            model_info.insert(key.into_owned(), value_json(&value, verbose));
         }
     }
-    let tensor = |t: &ir_engine::file::Tensor| {
-        let kind = DType::from_id(t.type_id()).map_or_else(|_| t.type_id().to_string(), |d| d.name().to_owned());
-        json!({"name": t.name(), "type": kind, "shape": t.dims()})
+    let tensor = |t: &ir_engine::file::Tensor| TensorInfo {
+        name: t.name().to_owned(),
+        kind: DType::from_id(t.type_id()).map_or_else(|_| t.type_id().to_string(), |d| d.name().to_owned()),
+        shape: t.dims().to_vec(),
     };
-    let tensors: Vec<Json> = if verbose { file.tensors().iter().map(tensor).collect() } else { Vec::new() };
-    Ok(json!({
-        "license": text("general.license"),
-        "modelfile": format!("FROM {}\n", entry.name),
-        "parameters": "",
-        "template": text("tokenizer.chat_template"),
-        "details": details(&file),
-        "model_info": info,
-        "tensors": tensors,
-        "capabilities": capabilities,
-        "modified_at": timestamp(entry.place.modified()),
-    }))
+    Ok(ShownModel {
+        license: text("general.license"),
+        modelfile: format!("FROM {}\n", entry.name),
+        parameters: String::new(),
+        template: text("tokenizer.chat_template"),
+        details: details(&file),
+        model_info,
+        tensors: if verbose { file.tensors().iter().map(tensor).collect() } else { Vec::new() },
+        capabilities: capabilities.names(),
+        modified_at: timestamp(entry.place.modified()),
+    })
 }
 
 fn value_json(value: &Value, verbose: bool) -> Json {
@@ -139,20 +243,22 @@ fn value_json(value: &Value, verbose: bool) -> Json {
     }
 }
 
-/// A model as `/api/tags` lists it; `None` where its file does not open.
-fn described(entry: &Entry) -> Option<Json> {
+/// A model in the list; `None` where its file does not open.
+fn described(hub: &Hub, entry: &Entry) -> Option<KnownModel> {
     let file = open(&entry.place).ok()?;
-    Some(json!({
-        "name": entry.name,
-        "model": entry.name,
-        "modified_at": timestamp(entry.place.modified()),
-        "size": file.byte_len(),
-        "digest": digest(&entry.place),
-        "details": details(&file),
-    }))
+    let digest = digest(&entry.place);
+    Some(KnownModel {
+        name: entry.name.clone(),
+        model: entry.name.clone(),
+        modified_at: timestamp(entry.place.modified()),
+        size: file.byte_len(),
+        capabilities: hub.capabilities_by(&digest, || capabilities_of_file(file.meta())).names(),
+        details: details(&file),
+        digest,
+    })
 }
 
-fn details(file: &ModelFile) -> Json {
+fn details(file: &ModelFile) -> Details {
     let meta = file.meta();
     let family = meta.arch().unwrap_or("").to_owned();
     let mut bytes_by_type: BTreeMap<&str, u64> = BTreeMap::new();
@@ -164,16 +270,16 @@ fn details(file: &ModelFile) -> Json {
     let level = bytes_by_type.iter().max_by_key(|(_, bytes)| **bytes).map_or("", |(name, _)| name);
     let parameters = file.tensors().iter().fold(0u64, |sum, t| sum.saturating_add(t.n_elements()));
     let number = |key: &str| meta.opt_u32(&format!("{family}.{key}")).ok().flatten().unwrap_or(0);
-    json!({
-        "parent_model": "",
-        "format": "gguf",
-        "family": family,
-        "families": [family],
-        "parameter_size": human(parameters),
-        "quantization_level": level,
-        "context_length": number("context_length"),
-        "embedding_length": number("embedding_length"),
-    })
+    Details {
+        parent_model: String::new(),
+        format: "gguf",
+        parameter_size: human(parameters),
+        quantization_level: level.to_owned(),
+        context_length: number("context_length"),
+        embedding_length: number("embedding_length"),
+        families: [family.clone()],
+        family,
+    }
 }
 
 fn human(n: u64) -> String {

@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use ir_engine::run::Sampling;
 use serde_json::Value as Json;
 
 use crate::error::{ApiError, cut};
 use crate::job::{Job, KeepAlive, Think};
-
-/// Ollama's defaults.
-pub(crate) fn defaults() -> Sampling {
-    Sampling { temperature: 0.8, top_k: 40, top_p: 0.9, min_p: 0.0, ..Sampling::default() }
-}
+use crate::sampling::{kept, limit, looked_at};
 
 /// Puts options into a job. Unknown ones are passed over, as Ollama does.
 ///
@@ -32,15 +27,13 @@ pub(crate) fn apply(options: &Json, job: &mut Job) -> Result<(), ApiError> {
             "repeat_penalty" => sampling.repeat_penalty = Some(float(name, value)?),
             "presence_penalty" => sampling.presence_penalty = Some(float(name, value)?),
             "frequency_penalty" => sampling.frequency_penalty = Some(float(name, value)?),
-            "top_k" => sampling.top_k = Some(integer(name, value)?.max(0) as usize),
-            "repeat_last_n" => {
-                sampling.repeat_last_n = Some(usize::try_from(integer(name, value)?).unwrap_or(usize::MAX));
-            }
+            "top_k" => sampling.top_k = Some(kept(integer(name, value)?)),
+            "repeat_last_n" => sampling.repeat_last_n = Some(looked_at(integer(name, value)?)),
             // Negative seeds mean a new one for every request.
             "seed" => sampling.seed = u64::try_from(integer(name, value)?).ok(),
             // -1 and -2: until the context is full.
-            "num_predict" => job.max_tokens = usize::try_from(integer(name, value)?).ok(),
-            "num_ctx" => job.model.load.context = usize::try_from(integer(name, value)?).ok().filter(|n| *n > 0),
+            "num_predict" => job.max_tokens = limit(integer(name, value)?),
+            "num_ctx" => job.model.load.context = limit(integer(name, value)?).filter(|n| *n > 0),
             "stop" => job.stop = strings(name, value)?,
             "device" => {
                 let text = value.as_str().ok_or_else(|| wrong(name, "string"))?;

@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: from request to job, and from the running job to its answer.
+//! `POST /v1/chat/completions`: from request to wishes, and from the running job to its answer.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -7,16 +7,18 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::OpenAiErrors;
-use super::chat_answer::{ChatCompletion, ChatScribe, Head};
-use super::fields::{Common, limit};
+use super::chat_answer::{ChatCompletion, Head};
+use super::chat_stream::ChatScribe;
+use super::fields::Common;
 use super::message::{OpenAiMessage, messages};
-use super::tools::{FunctionTool, ResponseFormat, ToolChoiceForm, check_tools, tool_choice};
+use super::tools::{FunctionTool, ResponseFormat, ToolChoiceForm, tools_and_choice};
 use crate::error::ApiError;
 use crate::http::{self, Bodies, Client};
 use crate::hub::Hub;
-use crate::job::{Chat, Job, Prompt, Think};
-use crate::shape::{chat_of, check_chat, whole};
+use crate::job::{Chat, Prompt, Think};
+use crate::shape::{chat_of, whole};
 use crate::sse;
+use crate::wishes::{Wishes, start};
 
 /// What only chats have.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -46,7 +48,7 @@ pub(crate) struct ChatFields {
     /// With those of this many most likely tokens.
     #[schema(minimum = 0, maximum = 20)]
     #[serde(default, deserialize_with = "whole")]
-    top_logprobs: Option<u64>,
+    top_logprobs: Option<i64>,
     /// More variables for the model's template. (llama-server's.)
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<Map<String, Json>>,
@@ -105,41 +107,34 @@ pub(crate) struct Reasoning {
     pub(crate) effort: Option<Effort>,
 }
 
-/// Most likely tokens that a request may ask for at each token.
-pub(crate) const MAX_TOP: u64 = 20;
-
 impl ChatFields {
-    /// The job without what `common` says.
-    fn fill(self, common: &Common, job: &mut Job) -> Result<(), ApiError> {
+    /// What is asked.
+    fn wishes(self, common: Common, client: Client) -> Result<Wishes, ApiError> {
         if self.functions.as_ref().is_some_and(|f| !f.is_null()) {
             return Err(ApiError::param("functions", "functions were replaced by tools: give tools"));
         }
-        let top = self.top_logprobs.unwrap_or(0);
-        if top > MAX_TOP {
-            return Err(ApiError::param("top_logprobs", "top_logprobs must be between 0 and 20"));
-        }
-        if top > 0 && self.logprobs == Some(false) {
+        if self.top_logprobs.is_some_and(|n| n > 0) && self.logprobs == Some(false) {
             return Err(ApiError::param("top_logprobs", "top_logprobs asks for what logprobs: false declines"));
         }
-        job.logprobs = (top > 0 || self.logprobs == Some(true)).then_some(top as usize);
-        if let Some(n) = self.max_completion_tokens {
-            job.max_tokens = limit(n);
-        }
         let effort = self.reasoning_effort.or(self.reasoning.and_then(|r| r.effort));
-        job.think = effort.map_or(Think::Default, Effort::think);
         let format = self.response_format.map(|f| f.grammar()).transpose()?.flatten();
-        common.hold(job, format, "response_format")?;
-        let mut tools = check_tools(self.tools.unwrap_or_default())?;
-        let choice = tool_choice(self.tool_choice.as_ref(), &mut tools)?;
+        let (tools, tool_choice) = tools_and_choice(self.tools, self.tool_choice.as_ref())?;
         let chat = Chat {
             tools,
-            tool_choice: choice,
+            tool_choice,
             parallel_calls: self.parallel_tool_calls.unwrap_or(true),
             kwargs: self.chat_template_kwargs.unwrap_or_default(),
             ..chat_of(messages(&common.model, self.messages)?)
         };
-        job.prompt = Prompt::Chat(Box::new(chat));
-        Ok(())
+        let under = common.wishes(client, format.map(|f| (f, "response_format")))?;
+        Ok(Wishes {
+            prompt: Prompt::Chat(Box::new(chat)),
+            max_tokens: self.max_completion_tokens.or(under.max_tokens),
+            logprobs: self.logprobs == Some(true),
+            top: self.top_logprobs.map(|n| ("top_logprobs", n)),
+            think: effort.map_or(Think::Default, Effort::think),
+            ..under
+        })
     }
 }
 
@@ -165,17 +160,13 @@ pub(crate) async fn chat_completions(
     client: Client,
     Bodies(common, request): ChatRequest,
 ) -> Result<Response, ApiError> {
-    let mut job = common.job(client)?;
-    request.fill(&common, &mut job)?;
-    // Held until the job has its own: a model with keep_alive 0 would be loaded twice.
-    let lease = hub.open(&job.model).await?;
-    check_chat(&lease, &job)?;
+    let (model, streams, counts) = (common.model.clone(), common.streams(), common.counts());
+    let job = request.wishes(common, client)?.job()?;
     let n = job.n;
-    let running = hub.run(job).await?;
-    drop(lease);
-    let head = Head::new(&common.model, running.created);
-    if common.streams() {
-        return Ok(sse::respond(sse::outputs(vec![running], n), ChatScribe::new(head, n, common.counts())));
+    let running = start(&hub, job).await?;
+    let head = Head::new(&model, running.created);
+    if streams {
+        return Ok(sse::respond(sse::outputs(vec![running], n), ChatScribe::new(head, n, counts)));
     }
     let answers = running.collect().await?;
     Ok(http::json(&ChatCompletion::new(head, answers)))
@@ -185,7 +176,7 @@ pub(crate) async fn chat_completions(
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
-    use crate::job::{Grammar, ToolChoice};
+    use crate::job::{Grammar, Job, ToolChoice};
     use serde_json::json;
 
     fn job(mut body: Json) -> Result<Job, ApiError> {
@@ -195,9 +186,7 @@ mod tests {
         let text = body.to_string();
         let common: Common = http::parse(text.as_bytes())?;
         let request: ChatFields = http::parse(text.as_bytes())?;
-        let mut job = common.job(Client::default())?;
-        request.fill(&common, &mut job)?;
-        Ok(job)
+        request.wishes(common, Client::default())?.job()
     }
 
     fn chat(job: Job) -> Chat {

@@ -18,12 +18,10 @@ use crate::loaded::Lease;
 use crate::running::Running;
 use crate::shape::{cannot, whole};
 use crate::sse;
+use crate::wishes::Wishes;
 
 /// Completions of all prompts of a request together, at most.
 const MAX_TOGETHER: usize = 64;
-
-/// Most likely tokens that a request may ask for at each token.
-const MAX_LOGPROBS: u64 = 20;
 
 /// What only completions have.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -37,7 +35,7 @@ pub(crate) struct CompletionFields {
     /// Sends the log-probabilities of each token and of this many most likely ones.
     #[schema(minimum = 0, maximum = 20)]
     #[serde(default, deserialize_with = "whole")]
-    logprobs: Option<u64>,
+    logprobs: Option<i64>,
     /// The same as `n`: completions are not ranked here.
     #[serde(default, deserialize_with = "whole")]
     best_of: Option<u64>,
@@ -47,19 +45,17 @@ pub(crate) struct CompletionFields {
 
 impl CompletionFields {
     /// The prompts, and the job that each of them gets.
-    fn fill(&mut self, common: &Common, job: &mut Job) -> Result<Vec<OneText>, ApiError> {
-        if self.best_of.is_some_and(|n| n != job.n as u64) {
+    fn job(&mut self, common: Common, client: Client) -> Result<(Vec<OneText>, Job), ApiError> {
+        if self.best_of.is_some_and(|n| n != common.n.unwrap_or(1)) {
             return Err(ApiError::param("best_of", "completions are not ranked here: give best_of the value of n"));
-        }
-        if self.logprobs.is_some_and(|n| n > MAX_LOGPROBS) {
-            return Err(ApiError::param("logprobs", format!("logprobs must be between 0 and {MAX_LOGPROBS}")));
         }
         if self.logprobs.is_some() && self.echo == Some(true) {
             return Err(ApiError::param("echo", "log-probabilities of prompts are not computed: ask without echo"));
         }
-        job.logprobs = self.logprobs.map(|n| n as usize);
         let format = self.response_format.take().map(|f| f.grammar()).transpose()?.flatten();
-        common.hold(job, format, "response_format")?;
+        let under = common.wishes(client, format.map(|f| (f, "response_format")))?;
+        let top = self.logprobs.map(|n| ("logprobs", n));
+        let job = Wishes { logprobs: top.is_some(), top, ..under }.job()?;
         let prompts = std::mem::replace(&mut self.prompt, Texts::List(Vec::new())).split();
         if prompts.is_empty() {
             return Err(ApiError::param("prompt", "prompt is empty: give text or token ids"));
@@ -68,7 +64,7 @@ impl CompletionFields {
             let message = format!("prompt asks for more than {MAX_TOGETHER} completions at once: send fewer prompts");
             return Err(ApiError::param("prompt", message));
         }
-        Ok(prompts)
+        Ok((prompts, job))
     }
 
     /// A prompt as a job goes on from it.
@@ -113,8 +109,8 @@ pub(crate) async fn completions(
     client: Client,
     Bodies(common, mut request): CompletionRequest,
 ) -> Result<Response, ApiError> {
-    let mut job = common.job(client)?;
-    let prompts = request.fill(&common, &mut job)?;
+    let (model, streams, counts) = (common.model.clone(), common.streams(), common.counts());
+    let (prompts, job) = request.job(common, client)?;
     let lease = hub.open(&job.model).await?;
     let vocabulary = lease.model().tokenizer().n_vocab();
     let (n, mut echoes, mut jobs) = (job.n, Vec::new(), Vec::new());
@@ -127,7 +123,7 @@ pub(crate) async fn completions(
         }
         let echo = if request.echo == Some(true) { echoed(&lease, &prompt) } else { String::new() };
         echoes.extend(std::iter::repeat_n(echo, n));
-        jobs.push(Job { prompt: request.prompt(&lease, &common.model, prompt)?, ..job.clone() });
+        jobs.push(Job { prompt: request.prompt(&lease, &model, prompt)?, ..job.clone() });
     }
     // Started in order; where one does not start, the others are dropped and so cancelled.
     let mut all: Vec<Running> = Vec::with_capacity(jobs.len());
@@ -136,9 +132,9 @@ pub(crate) async fn completions(
     }
     drop(lease);
     let Some(first) = all.first() else { return Err(ApiError::param("prompt", "prompt is empty")) };
-    let head = TextHead::new(&common.model, first.created, n, echoes);
-    if common.streams() {
-        return Ok(sse::respond(sse::outputs(all, n), TextScribe::new(head, common.counts())));
+    let head = TextHead::new(&model, first.created, n, echoes);
+    if streams {
+        return Ok(sse::respond(sse::outputs(all, n), TextScribe::new(head, counts)));
     }
     let answers = try_join_all(all.into_iter().map(Running::collect)).await?;
     let answers: Vec<Answer> = answers.into_iter().flatten().collect();
@@ -155,9 +151,7 @@ mod tests {
         let text = body.to_string();
         let common: Common = http::parse(text.as_bytes())?;
         let mut request: CompletionFields = http::parse(text.as_bytes())?;
-        let mut job = common.job(Client::default())?;
-        let prompts = request.fill(&common, &mut job)?;
-        Ok((prompts, job))
+        request.job(common, Client::default())
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The request fields that OpenAI's chats and completions have in common, with llama-server's and Ollama's beside them,
-//! and how they become a job. Fields that are not named here are passed over, as the real servers do.
+//! and the wishes they are. Fields that are not named here are passed over, as the real servers do.
 
 use std::collections::HashMap;
 
@@ -10,9 +10,10 @@ use utoipa::ToSchema;
 use super::tools::schema_grammar;
 use crate::error::ApiError;
 use crate::http::Client;
-use crate::job::{Grammar, Job, LoadOptions, MAX_CHOICES, ModelRef, logit_bias};
-use crate::ollama::options;
-use crate::shape::{TextOr, plain_sampling, whole};
+use crate::job::{Grammar, SamplingChanges};
+use crate::sampling::{kept, logit_bias, looked_at, plain_sampling};
+use crate::shape::{TextOr, whole};
+use crate::wishes::Wishes;
 
 /// What chats and completions have in common.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -68,10 +69,10 @@ pub(crate) struct Common {
     /// Goes on past the end of the answer. (llama-server's.)
     ignore_eos: Option<bool>,
     /// A grammar in GBNF that the answer is held to. (llama-server's.)
-    pub(crate) grammar: Option<String>,
+    grammar: Option<String>,
     /// A schema that the answer is held to. (llama-server's.)
     #[schema(value_type = Option<Object>)]
-    pub(crate) json_schema: Option<Json>,
+    json_schema: Option<Json>,
     /// Tokens of the context. (Ollama's, as an option.)
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "whole")]
@@ -102,81 +103,41 @@ impl Common {
         self.stream_options.as_ref().is_some_and(|o| o.include_usage == Some(true))
     }
 
-    /// A job without its prompt and format.
-    pub(crate) fn job(&self, client: Client) -> Result<Job, ApiError> {
-        if self.model.is_empty() {
-            return Err(ApiError::param("model", "you must provide a model parameter"));
-        }
-        let n = self.n.unwrap_or(1);
-        if !(1..=MAX_CHOICES as u64).contains(&n) {
-            return Err(ApiError::param("n", format!("n is {n}: ask for 1 to {MAX_CHOICES} completions")));
-        }
-        let keep_alive = self.keep_alive.as_ref().filter(|v| !v.is_null()).map(options::keep_alive).transpose()?;
-        let model =
-            ModelRef { name: self.model.clone(), any_path: client.any_path, load: LoadOptions::default(), keep_alive };
-        let mut job = Job { model, n: n as usize, defaults: plain_sampling(), ..Job::default() };
-        if let Some(given) = self.options.as_ref().filter(|o| !o.is_null()) {
-            options::apply(given, &mut job)?;
-        }
-        self.sampling(&mut job)?;
-        if let Some(stop) = self.stop.clone() {
-            job.stop = stop.into_texts();
-        }
-        job.stop.retain(|s| !s.is_empty());
-        if let Some(n) = self.max_tokens {
-            job.max_tokens = limit(n);
-        }
-        if let Some(n) = self.num_ctx {
-            job.model.load.context = usize::try_from(n).ok().filter(|n| *n > 0);
-        }
-        job.ignore_eos = self.ignore_eos.unwrap_or(false);
-        Ok(job)
+    /// What is asked, without its prompt; `format` is what the answer is held to and the field that says so.
+    pub(crate) fn wishes(self, client: Client, format: Option<(Grammar, &'static str)>) -> Result<Wishes, ApiError> {
+        let sampling = SamplingChanges {
+            temperature: self.temperature,
+            top_k: self.top_k.map(kept),
+            top_p: self.top_p,
+            min_p: self.min_p,
+            typical_p: self.typical_p,
+            repeat_penalty: self.repeat_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            repeat_last_n: self.repeat_last_n.map(looked_at),
+            logit_bias: self.logit_bias.as_ref().map(logit_bias).transpose()?.unwrap_or_default(),
+            ..SamplingChanges::default()
+        };
+        let gbnf = self.grammar.filter(|g| !g.is_empty()).map(|g| (Grammar::Gbnf(g), "grammar"));
+        let schema = self.json_schema.filter(|s| !s.is_null());
+        let schema = schema.map(|s| schema_grammar("json_schema", &s, false)).transpose()?.map(|s| (s, "json_schema"));
+        Ok(Wishes {
+            model: self.model,
+            client,
+            keep_alive: self.keep_alive,
+            options: self.options,
+            context: self.num_ctx,
+            n: self.n,
+            max_tokens: self.max_tokens,
+            stop: self.stop.map(TextOr::into_texts),
+            defaults: plain_sampling(),
+            sampling,
+            seed: self.seed,
+            ignore_eos: self.ignore_eos.unwrap_or(false),
+            grammars: [gbnf, schema, format].into_iter().flatten().collect(),
+            ..Wishes::default()
+        })
     }
-
-    fn sampling(&self, job: &mut Job) -> Result<(), ApiError> {
-        let sampling = &mut job.sampling;
-        macro_rules! take {
-            ($($field:ident),*) => { $(if self.$field.is_some() { sampling.$field = self.$field; })* };
-        }
-        take!(temperature, top_p, min_p, typical_p, repeat_penalty, presence_penalty, frequency_penalty);
-        if let Some(k) = self.top_k {
-            sampling.top_k = Some(usize::try_from(k).unwrap_or(0));
-        }
-        if let Some(n) = self.repeat_last_n {
-            sampling.repeat_last_n = Some(usize::try_from(n).unwrap_or(usize::MAX));
-        }
-        if let Some(seed) = self.seed {
-            // Any whole number is a seed here but -1, as llama-server has it.
-            sampling.seed = (seed != -1).then_some(seed as u64);
-        }
-        if let Some(bias) = &self.logit_bias {
-            sampling.logit_bias = logit_bias(bias)?;
-        }
-        Ok(())
-    }
-
-    /// Holds the answer to one of llama-server's fields, or to a format, which stands in `field`.
-    pub(crate) fn hold(&self, job: &mut Job, format: Option<Grammar>, field: &'static str) -> Result<(), ApiError> {
-        let gbnf = self.grammar.clone().filter(|g| !g.is_empty()).map(|g| (Grammar::Gbnf(g), "grammar"));
-        let schema = self.json_schema.as_ref().filter(|s| !s.is_null());
-        let schema = schema.map(|s| schema_grammar("json_schema", s, false)).transpose()?.map(|s| (s, "json_schema"));
-        let mut given = [gbnf, schema, format.map(|f| (f, field))].into_iter().flatten();
-        if let Some((grammar, field)) = given.next() {
-            (job.grammar, job.grammar_field) = (Some(grammar), Some(field));
-        }
-        match given.next() {
-            Some((_, second)) => {
-                let message = format!("{second} is not the only one of {field}, grammar and json_schema: give one");
-                Err(ApiError::param(second, message))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// A number of tokens; negative is without a limit.
-pub(crate) fn limit(n: i64) -> Option<usize> {
-    usize::try_from(n).ok()
 }
 
 /// Texts or token ids: what completions go on from and embeddings are made of.
@@ -229,7 +190,7 @@ mod tests {
         let body = r#"{"model": "m", "n": 2, "temperature": 0.5, "seed": -7, "stop": ["a", ""], "max_tokens": -1.0,
             "options": {"temperature": 1.5, "top_k": 3, "num_predict": 9}, "num_ctx": 256, "user": 5,
             "logit_bias": {"5": -100, "6": 1.5}, "top_p": null}"#;
-        let job = common(body).unwrap().job(Client::default()).unwrap();
+        let job = common(body).unwrap().wishes(Client::default(), None).unwrap().job().unwrap();
         assert_eq!((job.n, job.max_tokens, job.stop.as_slice()), (2, None, &["a".to_owned()][..]));
         let s = &job.sampling;
         assert_eq!((s.temperature, s.top_k, s.top_p, s.seed), (Some(0.5), Some(3), None, Some(-7i64 as u64)));
@@ -240,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let wrong = |body: &str| common(body).and_then(|c| c.job(Client::default())).unwrap_err();
+        let wrong = |body: &str| common(body).and_then(|c| c.wishes(Client::default(), None)?.job()).unwrap_err();
         for (body, param) in [
             (r#"{"model": 5}"#, "model"),
             (r#"{}"#, "model"),
@@ -264,9 +225,10 @@ mod tests {
 
     #[test]
     fn one_format_at_most() {
-        let held = |body: &str, format| {
-            let mut job = Job::default();
-            common(body).unwrap().hold(&mut job, format, "response_format").map(|()| (job.grammar, job.grammar_field))
+        let held = |body: &str, format: Option<Grammar>| {
+            let format = format.map(|f| (f, "response_format"));
+            let job = common(body).unwrap().wishes(Client::default(), format)?.job()?;
+            Ok::<_, ApiError>((job.grammar, job.grammar_field))
         };
         let gbnf = r#"{"model": "m", "grammar": "root ::= \"a\""}"#;
         let want = (Some(Grammar::Gbnf("root ::= \"a\"".into())), Some("grammar"));

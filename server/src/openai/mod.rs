@@ -2,6 +2,7 @@
 
 pub(crate) mod chat;
 mod chat_answer;
+mod chat_stream;
 mod completions;
 mod completions_answer;
 mod embeddings;
@@ -14,8 +15,9 @@ mod usage;
 use axum::Router;
 use axum::routing::{get, post};
 use serde::Serialize;
-use utoipa::{IntoResponses, OpenApi, ToSchema};
+use utoipa::{OpenApi, ToSchema};
 
+use crate::error::error_responses;
 use crate::hub::Hub;
 
 /// What every answer says of who made it.
@@ -61,32 +63,7 @@ pub(crate) struct OpenAiErrorDetail {
     code: Option<String>,
 }
 
-/// The errors of every address under `/v1`.
-#[derive(Debug, IntoResponses)]
-#[expect(dead_code, reason = "describes what ApiError::body writes")]
-pub(crate) enum OpenAiErrors {
-    /// The request is wrong.
-    #[response(status = 400)]
-    Invalid(#[to_schema] OpenAiError),
-    /// A key is needed.
-    #[response(status = 401)]
-    Unauthorized(#[to_schema] OpenAiError),
-    /// There is no such model.
-    #[response(status = 404)]
-    NotFound(#[to_schema] OpenAiError),
-    /// The body is too large.
-    #[response(status = 413)]
-    TooLarge(#[to_schema] OpenAiError),
-    /// The server failed.
-    #[response(status = 500)]
-    Internal(#[to_schema] OpenAiError),
-    /// Known, and not built.
-    #[response(status = 501)]
-    NotImplemented(#[to_schema] OpenAiError),
-    /// The queue is full: ask again later.
-    #[response(status = 503)]
-    Busy(#[to_schema] OpenAiError),
-    /// The request took longer than its deadline.
-    #[response(status = 504)]
-    Deadline(#[to_schema] OpenAiError),
+error_responses! {
+    /// The errors of every address under `/v1`.
+    OpenAiErrors: OpenAiError
 }

@@ -170,8 +170,18 @@ pub(crate) fn tool_name(tool: &Json) -> &str {
     tool.pointer("/function/name").and_then(Json::as_str).unwrap_or("")
 }
 
+/// A request's tools in a chat's form, and the choice among them.
+pub(crate) fn tools_and_choice(
+    tools: Option<Vec<Json>>,
+    choice: Option<&Json>,
+) -> Result<(Vec<Json>, ToolChoice), ApiError> {
+    let mut tools = check_tools(tools.unwrap_or_default())?;
+    let choice = tool_choice(choice, &mut tools)?;
+    Ok((tools, choice))
+}
+
 /// The choice among tools, which a list of allowed ones cuts down.
-pub(crate) fn tool_choice(choice: Option<&Json>, tools: &mut Vec<Json>) -> Result<ToolChoice, ApiError> {
+fn tool_choice(choice: Option<&Json>, tools: &mut Vec<Json>) -> Result<ToolChoice, ApiError> {
     let wrong = |what: String| ApiError::param("tool_choice", what);
     let chosen = match choice {
         None | Some(Json::Null) => ToolChoice::Auto,

@@ -15,13 +15,14 @@ use utoipa::{OpenApi, ToSchema};
 use crate::error::ApiError;
 use crate::http::{self, Bodies, Client};
 use crate::hub::Hub;
-use crate::job::{Chat, Event, Grammar, Job, Prompt, Think};
+use crate::job::{Chat, Grammar, Prompt, Think};
 use crate::openai::OpenAiErrors;
-use crate::openai::chat::{Effort, MAX_TOP};
-use crate::openai::fields::{Common, limit};
-use crate::openai::tools::{FunctionWord, check_tools, schema_grammar, tool_choice};
-use crate::shape::{TextOr, chat_of, check_chat, whole};
-use crate::sse::{self, Frames, Scribe};
+use crate::openai::chat::Effort;
+use crate::openai::fields::Common;
+use crate::openai::tools::{FunctionWord, schema_grammar, tools_and_choice};
+use crate::shape::{TextOr, chat_of, whole};
+use crate::sse;
+use crate::wishes::{Wishes, start};
 use input::{InputItem, messages};
 use output::ResponseObject;
 use teller::Teller;
@@ -65,7 +66,7 @@ pub(crate) struct ResponseFields {
     /// Sends the log-probabilities of each token and of this many most likely ones.
     #[schema(minimum = 0, maximum = 20)]
     #[serde(default, deserialize_with = "whole")]
-    top_logprobs: Option<u64>,
+    top_logprobs: Option<i64>,
     /// Comes back with the response.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Json>,
@@ -185,40 +186,32 @@ impl ResponseFields {
         if common.n.is_some_and(|n| n > 1) {
             return Err(ApiError::param("n", "a response holds one answer: leave n out"));
         }
-        if self.top_logprobs.is_some_and(|n| n > MAX_TOP) {
-            return Err(ApiError::param("top_logprobs", format!("top_logprobs must be between 0 and {MAX_TOP}")));
-        }
         Ok(())
     }
 
-    fn wants_logprobs(&self) -> bool {
-        let included = self.include.iter().flatten().any(|i| i == "message.output_text.logprobs");
-        included || self.top_logprobs.is_some_and(|n| n > 0)
-    }
-
-    /// The job without what `common` says, and the response that it will be.
-    fn fill(self, common: &Common, job: &mut Job) -> Result<ResponseObject, ApiError> {
-        self.check(common)?;
-        let object = ResponseObject::new(common, &self);
-        job.logprobs = self.wants_logprobs().then_some(self.top_logprobs.unwrap_or(0) as usize);
-        if let Some(n) = self.max_output_tokens {
-            job.max_tokens = limit(n);
-        }
-        let effort = self.reasoning.and_then(|r| r.effort);
-        job.think = effort.map_or(Think::Default, Effort::think);
+    /// What is asked, and the response that it will be.
+    fn wishes(self, common: Common, client: Client) -> Result<(Wishes, ResponseObject), ApiError> {
+        self.check(&common)?;
+        let object = ResponseObject::new(&common, &self);
         let format = self.text.as_ref().map(TextConfig::grammar).transpose()?.flatten();
-        common.hold(job, format, "text.format")?;
-        let mut tools = check_tools(self.tools.unwrap_or_default())?;
-        let choice = tool_choice(self.tool_choice.as_ref(), &mut tools)?;
+        let (tools, tool_choice) = tools_and_choice(self.tools, self.tool_choice.as_ref())?;
         let chat = Chat {
             tools,
-            tool_choice: choice,
+            tool_choice,
             parallel_calls: self.parallel_tool_calls.unwrap_or(true),
             truncate: self.truncation == Some(Truncation::Auto),
             ..chat_of(messages(&common.model, self.instructions, self.input)?)
         };
-        job.prompt = Prompt::Chat(Box::new(chat));
-        Ok(object)
+        let under = common.wishes(client, format.map(|f| (f, "text.format")))?;
+        let wishes = Wishes {
+            prompt: Prompt::Chat(Box::new(chat)),
+            max_tokens: self.max_output_tokens.or(under.max_tokens),
+            logprobs: self.include.iter().flatten().any(|i| i == "message.output_text.logprobs"),
+            top: self.top_logprobs.map(|n| ("top_logprobs", n)),
+            think: self.reasoning.and_then(|r| r.effort).map_or(Think::Default, Effort::think),
+            ..under
+        };
+        Ok((wishes, object))
     }
 }
 
@@ -244,44 +237,29 @@ pub(crate) async fn responses(
     client: Client,
     Bodies(common, request): ResponseRequest,
 ) -> Result<Response, ApiError> {
-    let mut job = common.job(client)?;
-    let object = request.fill(&common, &mut job)?;
-    // Held until the job has its own: a model with keep_alive 0 would be loaded twice.
-    let lease = hub.open(&job.model).await?;
-    check_chat(&lease, &job)?;
-    let mut running = hub.run(job).await?;
-    drop(lease);
-    let mut teller = Teller::new(object.at(running.created));
-    if common.streams() {
+    let streams = common.streams();
+    let (wishes, object) = request.wishes(common, client)?;
+    let running = start(&hub, wishes.job()?).await?;
+    let teller = Teller::new(object.at(running.created));
+    if streams {
         return Ok(sse::respond(sse::outputs(vec![running], 1), teller));
     }
-    // The same teller makes the whole response, so that both forms agree; its events go nowhere.
-    let mut unheard = Frames::default();
-    while let Some(output) = running.next().await {
-        match output.event {
-            Event::Delta(delta) => teller.delta(0, delta, &mut unheard),
-            Event::Done(done) => teller.done(0, done, &mut unheard),
-            Event::Failed(error) => return Err(error),
-        }
-        unheard = Frames::default();
-    }
-    Ok(http::json(teller.response()))
+    Ok(http::json(sse::whole(running, teller).await?.response()))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
-    use crate::job::ToolChoice;
+    use crate::job::{Job, ToolChoice};
     use serde_json::json;
 
     fn fill(body: Json) -> Result<(Job, Json), ApiError> {
         let text = body.to_string();
         let common: Common = http::parse(text.as_bytes())?;
         let request: ResponseFields = http::parse(text.as_bytes())?;
-        let mut job = common.job(Client::default())?;
-        let object = request.fill(&common, &mut job)?;
-        Ok((job, serde_json::to_value(object).unwrap()))
+        let (wishes, object) = request.wishes(common, Client::default())?;
+        Ok((wishes.job()?, serde_json::to_value(object).unwrap()))
     }
 
     #[test]

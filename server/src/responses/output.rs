@@ -46,7 +46,7 @@ pub(crate) struct ResponseObject {
     tool_choice: Json,
     #[schema(value_type = Vec<Object>)]
     tools: Vec<Json>,
-    top_logprobs: u64,
+    top_logprobs: i64,
     #[schema(required = true)]
     top_p: Option<f32>,
     truncation: Truncation,

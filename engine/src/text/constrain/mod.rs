@@ -5,6 +5,7 @@
 //! is added here: the trie of a vocabulary, schemas made ready, GBNF, grammars of tool calls, bounds against hostile
 //! grammars, and bounds on JSON, so that every parser can read it.
 
+mod begin;
 mod compile;
 mod gbnf;
 mod guard;
@@ -22,6 +23,7 @@ use serde_json::Value as Json;
 use self::guard::{Guard, Risks};
 use super::Tokenizer;
 use crate::error::{Error, Result};
+pub use begin::{AnswerForm, Begin};
 pub use schema::relaxed;
 pub use tools::{Tool, ToolChoice, ToolGrammar, tool_grammar};
 

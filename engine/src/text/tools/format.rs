@@ -1,5 +1,6 @@
 //! [`ToolFormat`]: how a family writes its calls, and how to tell from a model's template and tokens.
 
+use crate::meta::Meta;
 use crate::text::Tokenizer;
 
 /// How a model writes tool calls.
@@ -81,6 +82,12 @@ impl ToolFormat {
         } else {
             None
         }
+    }
+
+    /// The format of a model file; `has_token` says whether its vocabulary holds a token of this text.
+    pub fn of_meta(meta: &Meta, has_token: &dyn Fn(&str) -> bool) -> Option<ToolFormat> {
+        let template = meta.opt_str("tokenizer.chat_template").ok().flatten().unwrap_or("");
+        ToolFormat::detect(template, has_token)
     }
 
     /// The control tokens of a vocabulary that a [`ToolParser`](super::ToolParser) or a
