@@ -15,7 +15,7 @@ pub struct AnswerForm {
     pub tools: Option<ToolFormat>,
 }
 
-/// Where a constraint begins: the fields `constrain_after` and `constrain_opener` of a [`Request`](crate::run::Request).
+/// Where a constraint begins: the fields `constrain_after` and `constrain_opener` of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Begin {
     /// Behind this text; `None`: at once.
