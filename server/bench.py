@@ -7,6 +7,7 @@ Usage: bench.py URL MODEL [--streams 1,16] [--tokens 128] [--words 32] [--rounds
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import time
 from urllib.parse import urlsplit
@@ -25,13 +26,14 @@ async def stream(at, model, i, tokens, words):
     reader, writer = await asyncio.open_connection(at.hostname, at.port)
     start, first, n = time.monotonic(), None, 0
     writer.write(head.encode() + text)
-    async for line in reader:
-        if not line.startswith(b"data: {"):
-            continue
-        chunk = json.loads(line[6:])
-        if chunk.get("choices") and first is None:
+    # Only the last piece is parsed: what measures must not take the processor from what is measured.
+    tail = b""
+    while piece := await reader.read(1 << 16):
+        if first is None and b"data: {" in piece:
             first = time.monotonic() - start
-        n = (chunk.get("usage") or {}).get("completion_tokens", n)
+        tail = tail[-4096:] + piece
+    counts = re.findall(rb'"completion_tokens": ?(\d+)', tail)
+    n = int(counts[-1]) if counts else 0
     writer.close()
     if first is None or not n:
         raise SystemExit(f"stream {i} gave no tokens: does the server know {model!r}?")

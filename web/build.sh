@@ -99,7 +99,6 @@ done
 } >dist/variants.js
 cp js/*.js js/*.d.ts dist/
 cp page/* dist/
-[ -e dist/wasm/ir_threads.js ] || rm dist/thread.js
 cp "$root/engine/models/ir-tiny/ir-tiny-q4_0.gguf" dist/models/ir-tiny.gguf
 sed -i "s|connect-src 'self'|connect-src 'self'${IR_CONNECT:+ $IR_CONNECT}|" dist/index.html
 if [ $over = 1 ]; then
