@@ -114,8 +114,8 @@ fn quantise(table: &Table, pool: &Pool, x: &[f32], k: usize, q8: &mut Q8) {
     });
 }
 
-/// The many-rows form of a segment, where it has one and it pays: from a full panel of activation rows on, unpacking
-/// the weights takes less time than a panel's multiplications save.
+/// The many-rows form of a segment, where it has one and it pays: from a full panel of activation rows on, as measured
+/// on AVX2.
 fn tiled(table: &Table, dtype: DType, rows: usize, mode: Activations) -> Option<TileKernels> {
     let tile = table.of(dtype).tile?;
     (rows >= tile.rows && (mode == Activations::Quantised || !quantised(dtype))).then_some(tile)

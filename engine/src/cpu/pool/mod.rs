@@ -86,7 +86,7 @@ impl Pool {
 /// Parts of a job for each thread: more than one, so that a thread that lost its core holds up less.
 pub const PARTS_PER_THREAD: usize = 4;
 
-/// Elements of a part at least, in jobs that do little with each: handing out a part takes up to a microsecond.
+/// Elements of a part at least, in jobs that do little with each: enough to outweigh handing it out.
 const PART: usize = 4096;
 
 /// A range of columns of a row-major matrix, writable by one part of a job.

@@ -21,21 +21,10 @@ pub(crate) struct Panels {
     pub(super) sums: Vec<f32>,
 }
 
-/// The lane that comes at `rank` when a tree over `lanes` lanes, at most 32, is walked from left to right.
+/// The lane that comes at `rank` when a tree over `lanes` lanes is walked from left to right.
 pub(super) const fn lane_at(rank: usize, lanes: usize) -> usize {
-    REVERSED[rank] as usize >> (5 - lanes.trailing_zeros())
+    rank.reverse_bits() >> (usize::BITS - lanes.trailing_zeros())
 }
-
-/// Numbers of five bits, from right to left. A loop's exit waits for it: looked up, it is there sooner than computed.
-const REVERSED: [u8; 32] = {
-    let mut reversed = [0; 32];
-    let mut i = 0;
-    while i < 32 {
-        reversed[i] = (i as u8).reverse_bits() >> 3;
-        i += 1;
-    }
-    reversed
-};
 
 /// Copies `N` elements: a few instructions, where the compiler makes a call of a copy whose length it does not know.
 #[inline(always)]
