@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes web/dist: the npm package's files and the page, from a clean machine with Rust. Usage: web/build.sh [VARIANT...]
 # Variants of the module: `plain` (SIMD, every browser), `relaxed` (relaxed SIMD), `threads` (both, with shared memory).
-# The page takes the best that the browser has. IR_CONNECT="https://host ..." lets the page fetch models from there.
+# The page takes the best that the browser has. `grammar` is a second module, for answers that are held to a format. IR_CONNECT="https://host ..." lets the page fetch models from there.
 set -euo pipefail
 cd "$(dirname "$0")"
 variants=("$@")
-[ $# -gt 0 ] || variants=(plain relaxed threads)
+[ $# -gt 0 ] || variants=(plain relaxed threads grammar)
 limit=700000 # bytes, gzipped
 target=wasm32-unknown-unknown
 root=$PWD/..
@@ -27,6 +27,7 @@ flags() { # of a variant
     case $1 in
     plain) echo "$remap -C target-feature=+simd128,+bulk-memory,+mutable-globals,+sign-ext,+nontrapping-fptoint" ;;
     relaxed) flags plain ;; # with what `compile` adds
+    grammar) flags plain ;;
     threads)
         echo "$(flags plain),+relaxed-simd,+atomics -C link-arg=--shared-memory -C link-arg=--import-memory" \
             "-C link-arg=--max-memory=4294967296 -C link-arg=--export=__wasm_init_tls -C link-arg=--export=__tls_size" \
@@ -37,18 +38,27 @@ flags() { # of a variant
 }
 
 compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/wasm/ir_web.wasm
-    local rust=$1 crate
+    local rust=$1 feature=engine crate
+    [ "$rust" != grammar ] || feature=grammar
     # The threaded module shares no library with the others: apart, neither build throws the other's away.
     export CARGO_TARGET_DIR=$root/target/web
     [ "$rust" != threads ] || CARGO_TARGET_DIR+=-threads
     local arguments=(build --profile wasm --target $target -p ir-web --lib --manifest-path "$root/Cargo.toml")
+    arguments+=(--no-default-features --features $feature)
     local lld=$CARGO_TARGET_DIR/wasm-ld
-    if [ "$rust" = relaxed ]; then # the same libraries as the plain one: only our own code has relaxed SIMD
+    # The relaxed module and the grammars' take the plain one's libraries: what is special goes to our own code only.
+    case $rust in
+    relaxed)
         arguments+=(-Zprofile-rustflags)
         for crate in ir-engine ir-web; do
             arguments+=(--config "profile.wasm.package.$crate.rustflags=['-Ctarget-feature=+relaxed-simd']")
         done
-    fi
+        ;;
+    grammar) # its compiler recurses; the inner loops, where speed is the point, are not in it
+        arguments+=(-Zprofile-rustflags --config "profile.wasm.package.ir-engine.opt-level='z'")
+        arguments+=(--config "profile.wasm.package.ir-web.rustflags=['-Clink-arg=-zstack-size=8388608']")
+        ;;
+    esac
     mkdir -p "$CARGO_TARGET_DIR"
     ln -sfn "$linker" "$lld"
     export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$lld
@@ -57,7 +67,6 @@ compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/wasm/ir_we
         return
     fi
     # The threaded module needs a standard library with atomics, which no toolchain ships.
-    debian_rust
     RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS="$(flags "$rust") --remap-path-prefix=/usr/lib/rustlib/src=std" \
         cargo "${arguments[@]}" -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
 }
@@ -73,29 +82,53 @@ glue() { # MODULE NAME: the JavaScript side, by a tool that has the version of w
         cargo run --quiet --manifest-path glue/Cargo.toml -- "$1" "$dist/wasm" "$2"
 }
 
+built() { # VARIANT: where its module is
+    local folder=web
+    [ "$1" != threads ] || folder=web-threads
+    echo "$root/target/$folder/$target/wasm/ir_web-$1.wasm"
+}
+
+chain() { # VARIANT...: one after the other
+    local variant start
+    for variant in "$@"; do
+        start=$SECONDS
+        compile "$variant"
+        cp "$CARGO_TARGET_DIR/$target/wasm/ir_web.wasm" "$(built "$variant")"
+        echo "== module $variant: compiled in $((SECONDS - start)) s"
+    done
+}
+
 rm -rf dist
 mkdir -p dist/wasm dist/models
+[ -d "$rustup_target" ] && [[ " ${variants[*]} " != *" threads "* ]] || debian_rust
+# The last part of a build takes one core: the threaded module, which shares nothing with the others, is built beside them.
+others=() jobs=()
+for variant in "${variants[@]}"; do
+    if [ "$variant" = threads ]; then chain threads & jobs+=($!); else others+=("$variant"); fi
+done
+chain "${others[@]}" & jobs+=($!)
+for job in "${jobs[@]}"; do wait "$job"; done
 over=0
 for variant in "${variants[@]}"; do
-    echo "== module $variant"
-    compile "$variant"
-    glue "$CARGO_TARGET_DIR/$target/wasm/ir_web.wasm" "ir_$variant"
+    glue "$(built "$variant")" "ir_$variant"
     module=dist/wasm/ir_${variant}_bg.wasm
     bytes=$(wc -c <"$module")
     packed=$(gzip -9 -c "$module" | wc -c)
-    echo "   $variant: $bytes bytes, $packed gzipped (limit $limit)"
+    echo "== module $variant: $bytes bytes, $packed gzipped (limit $limit)"
     [ "$packed" -le "$limit" ] || over=1
 done
+place() { # NAME: where a module's two files are
+    echo "{ glue: () => import('./wasm/ir_$1.js'), wasm: new URL('./wasm/ir_$1_bg.wasm', import.meta.url) }"
+}
 {
-    echo "// Written by build.sh: the builds of the module that are here."
+    grammar=null
+    echo "// Written by build.sh: the builds of the module that are here, and the second module."
     echo "export const VARIANTS = {"
     for variant in "${variants[@]}"; do
-        echo "  $variant: {"
-        echo "    glue: () => import('./wasm/ir_$variant.js'),"
-        echo "    wasm: new URL('./wasm/ir_${variant}_bg.wasm', import.meta.url),"
-        echo "  },"
+        if [ "$variant" = grammar ]; then grammar=$(place grammar); else echo "  $variant: $(place "$variant"),"; fi
     done
     echo "};"
+    echo "export const GRAMMAR = $grammar;"
 } >dist/variants.js
 cp js/*.js js/*.d.ts dist/
 cp page/* dist/

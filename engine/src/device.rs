@@ -53,6 +53,7 @@ impl Device {
     }
 
     /// Cache pages that the device can hold at once, whatever its memory.
+    #[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "only a GPU asks what the cache looks like"))]
     pub fn max_pages(&self, plan: &Plan, kv: KvKind) -> usize {
         match self {
             Device::Cpu(_) => usize::MAX,

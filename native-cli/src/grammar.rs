@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ir_engine::text::Tokenizer;
-use ir_engine::text::constrain::{Constrainer, Constraint, Grammar};
+use ir_engine::text::constrain::{Constrainer, Constraint, Grammar, Vocabulary};
 
 use crate::args::GrammarArgs;
 use crate::failure::{Failure, Result};
@@ -29,7 +29,7 @@ pub(crate) fn constraint(args: &GrammarArgs, tokenizer: &Tokenizer) -> Result<Op
         GrammarArgs { regex: Some(regex), .. } => Grammar::Regex(regex.clone()),
         _ => return Ok(None),
     };
-    let compiled = Constrainer::new(tokenizer)?.compile(&grammar);
+    let compiled = Constrainer::new(&Vocabulary::of(tokenizer))?.compile(&grammar);
     compiled.map(Some).map_err(|e| Failure::usage(e.to_string()))
 }
 

@@ -10,7 +10,7 @@ use ir_engine::meta::{Array, Meta};
 use ir_engine::model::{Model, Pooling};
 use ir_engine::run::Stats;
 use ir_engine::text::chat::ChatTemplate;
-use ir_engine::text::constrain::Constrainer;
+use ir_engine::text::constrain::{Constrainer, Vocabulary};
 use ir_engine::text::tools::ToolFormat;
 
 use crate::error::ApiError;
@@ -78,7 +78,7 @@ impl Loaded {
 
     /// What compiles grammars for this model. The first call takes a fraction of a second: not for async threads.
     pub(crate) fn constrainer(&self) -> Result<&Constrainer, ApiError> {
-        let make = || Constrainer::new(self.model.tokenizer()).map_err(ApiError::from);
+        let make = || Constrainer::new(&Vocabulary::of(self.model.tokenizer())).map_err(ApiError::from);
         self.constrainer.get_or_init(make).as_ref().map_err(ApiError::clone)
     }
 

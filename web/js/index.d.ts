@@ -115,11 +115,23 @@ export interface GenerateOptions {
   logitBias?: [token: number, bias: number | null][];
   /** Reports the log-probability of each token and of this many others. */
   logprobs?: number;
+  /**
+   * Holds the answer to a form, behind the reasoning where there is some. The first one fetches a second module.
+   * @throws {IrError} code `request`, `unsupported` or `limit` where it cannot be held to.
+   */
+  format?: Format;
   ignoreEos?: boolean;
   /** Control tokens appear in the text. */
   showSpecial?: boolean;
   signal?: AbortSignal;
 }
+
+/**
+ * What an answer is, from its first character to its last: a JSON object, JSON that a schema describes, a text that a
+ * regular expression matches as a whole (Rust's syntax, without look-around), or one of a grammar in llguidance's Lark
+ * or llama.cpp's GBNF. Schemas that ask for what cannot be held to are refused.
+ */
+export type Format = 'json' | { schema: object | boolean } | { regex: string } | { lark: string } | { gbnf: string };
 
 export interface ChatOptions extends GenerateOptions {
   /** Asks a reasoning model to think, or not to. */

@@ -164,19 +164,32 @@ export class Ir {
     }
   }
 
-  #generate(what, { signal, ...options }) {
+  #generate(what, { signal, format, ...options }) {
     if (this.#closed) throw this.#closed;
     signal?.throwIfAborted();
     const date = new Date();
     const clock = { unixSeconds: Math.floor(date / 1000), utcOffset: -60 * date.getTimezoneOffset() };
     const seed = options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
     const answer = new Answer(signal, () => this.#worker.postMessage({ command: 'stop', target: id }));
-    const id = this.#send({ command: 'generate', request: { ...clock, ...options, seed, ...what } }, (data) => {
+    const request = json({ ...clock, ...options, seed, ...what });
+    const id = this.#send({ command: 'generate', request, ...(format === undefined ? {} : { format: json(format) }) }, (data) => {
       if (data.type !== 'token') this.#waiting.delete(id);
       answer.take(data);
     });
     return answer;
   }
+}
+
+/** As JSON: a browser clones what is nested deeply into nothing. */
+function json(value) {
+  let cause;
+  try {
+    const text = JSON.stringify(value);
+    if (text !== undefined) return text;
+  } catch (error) {
+    cause = error;
+  }
+  throw new IrError('request', `the options are no plain data${cause ? ` (${cause.message})` : ''}: give what JSON can hold`, { cause });
 }
 
 /** A source as plain data for the worker, and what stays here of an iterable. */

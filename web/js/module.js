@@ -38,20 +38,20 @@ export function choose({ gpu, threads: asked, variant }) {
  */
 export async function start(chosen, { gpu, notice }) {
   let { variant, threads } = chosen;
-  let started = await instantiate(variant);
+  let started = await instantiate(VARIANTS[variant]);
   if (!gpu && !started.bindings.exact()) {
     const wrong = `this browser computes wrongly with ${started.bindings.build()}`;
     if (variant === 'plain' || !('plain' in VARIANTS)) throw new IrError('unsupported', `${wrong}: use a newer one`);
     notice(`${wrong}: one thread with SIMD`);
     [variant, threads] = ['plain', 1];
-    started = await instantiate(variant);
+    started = await instantiate(VARIANTS[variant]);
   }
   if (variant === 'threads') await startThreads(started.module, started.memory, threads);
   return { bindings: started.bindings, threads };
 }
 
-async function instantiate(variant) {
-  const { glue, wasm } = VARIANTS[variant];
+/** Starts a module as it is: `{bindings, module, memory}`. */
+export async function instantiate({ glue, wasm }) {
   let bindings;
   let module;
   try {

@@ -2,6 +2,7 @@
 // looks at its queue, so that a stop takes effect after the token under way.
 
 import { pack } from './errors.js';
+import { compile } from './grammar.js';
 import { destroyDevices, widenRequests } from './gpu.js';
 import { load } from './load.js';
 import { PIECE } from './source.js';
@@ -16,9 +17,16 @@ const queue = [];
 /** Sequence numbers by the page's request ids, and back. */
 const sequences = new Map();
 const requests = new Map();
+/** Requests whose format is being compiled. */
+const compiling = new Set();
 const loading = new AbortController();
 /** The page's answers to `pull`. */
 let pulled = null;
+
+/** The usage of an answer that never began. */
+const NOTHING = {
+  promptTokens: 0, cachedTokens: 0, completionTokens: 0, queuedSeconds: 0, promptSeconds: 0, generationSeconds: 0,
+};
 
 const send = (id, type, more) => self.postMessage({ id, type, ...more });
 const nextTurn = (() => {
@@ -56,13 +64,38 @@ const commands = {
     if (loaded.gpu) info.device.name = `${loaded.gpu.name} (WebGPU, ${info.device.forms})`;
     return { name: loaded.name, info };
   },
-  generate({ id, request }) {
-    const seq = host.add(JSON.stringify(request));
+  generate({ id, request, format }) {
+    if (format === undefined) {
+      commands.begin({ id, request });
+      return;
+    }
+    const compiled = compile(format, () => host.vocabulary());
+    compiling.add(id);
+    // Others go on meanwhile.
+    compiled.then(
+      (rules) => take({ id, command: 'begin', request, rules }),
+      (error) => take({ id, command: 'refuse', error }),
+    );
+  },
+  refuse({ id, error }) {
+    if (compiling.delete(id)) throw error;
+  },
+  begin({ id, request, rules }) {
+    // It was stopped meanwhile.
+    if (rules && !compiling.delete(id)) {
+      rules.free();
+      return;
+    }
+    const seq = host.add(request, rules);
     sequences.set(id, seq);
     requests.set(seq, id);
     run();
   },
   stop({ target }) {
+    if (compiling.delete(target)) {
+      self.postMessage({ id: target, type: 'done', text: '', thinking: '', reason: 'cancelled', usage: NOTHING });
+      return;
+    }
     const seq = sequences.get(target);
     if (seq !== undefined) host.cancel(seq);
   },
@@ -71,12 +104,21 @@ const commands = {
   stats: () => JSON.parse(host.stats()),
 };
 
+/** Commands that are answered by events. */
+const SILENT = ['generate', 'begin', 'refuse'];
+
+/** Runs a command as soon as no step is under way. */
+function take(message) {
+  if (stepping) queue.push(message);
+  else answer(message);
+}
+
 /** Runs a command and answers it. */
 async function answer(message) {
   const { id, command } = message;
   try {
     const value = await commands[command](message);
-    if (command !== 'generate') send(id, 'value', { value });
+    if (!SILENT.includes(command)) send(id, 'value', { value });
   } catch (error) {
     if (command === 'load') destroyDevices();
     send(id, 'error', { error: pack(error) });
@@ -133,7 +175,6 @@ self.onmessage = ({ data }) => {
       self.close();
       break;
     default:
-      if (stepping) queue.push(data);
-      else answer(data);
+      take(data);
   }
 };

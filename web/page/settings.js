@@ -1,5 +1,5 @@
-// The settings dialog: sliders of the sampling, system prompt, device and context. Only values that a person moved are
-// sent; the others stay as the model's file recommends.
+// The settings dialog: sliders of the sampling, system prompt, form of the answers, device and context. Only values that a
+// person moved are sent; the others stay as the model's file recommends.
 
 const SLIDERS = [
   ['temperature', 'Temperature', 0, 2, 0.05, 0.8],
@@ -18,7 +18,7 @@ export class Settings {
     this.recommended = {};
     this.changed = changed;
     for (const [name, label, min, max, step] of SLIDERS) this.#slider(name, label, min, max, step);
-    for (const id of ['system', 'device', 'context']) {
+    for (const id of ['system', 'format', 'device', 'context']) {
       if (this.values[id] !== undefined) $(id).value = this.values[id];
       $(id).addEventListener('input', () => {
         this.values[id] = $(id).value;
@@ -75,7 +75,18 @@ export class Settings {
   /** Options for `ir.chat`. */
   generate() {
     const { maxTokens, ...sampling } = this.values.sampling;
-    return { ...sampling, ...(maxTokens > 0 ? { maxTokens } : {}) };
+    const format = this.#format();
+    return { ...sampling, ...(maxTokens > 0 ? { maxTokens } : {}), ...(format ? { format } : {}) };
+  }
+
+  #format() {
+    const text = (this.values.format ?? '').trim();
+    if (!text || text === 'json') return text;
+    try {
+      return { schema: JSON.parse(text) };
+    } catch (error) {
+      throw new Error(`the JSON schema in the settings is no JSON (${error.message}): mend it there, or leave it empty`);
+    }
   }
 
   get system() {

@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
-use ir_engine::run::{Engine, Event, Request, Sampling, SeqId, chat_prompt, prompt_ids};
+use ir_engine::run::{Engine, Event, Request, Sampling, SeqId, answer_form, chat_prompt, prompt_ids};
 use ir_engine::text::chat::{Now, RenderInput, Split, ThinkSplitter};
+use ir_engine::text::constrain::{Begin, Vocabulary};
 use ir_engine::{Device, Error, Result};
 use serde_json::{Value, json};
 use wasm_bindgen::JsValue;
@@ -12,6 +13,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::clock;
 use crate::fault::throw;
+use crate::held::{PageRules, constraint};
 use crate::wire::{self, Generate};
 
 /// A model that runs.
@@ -33,7 +35,7 @@ impl Host {
         Host { engine, splitters: HashMap::new(), file_bytes, load_seconds, prompt: none, generation: none }
     }
 
-    fn start(&mut self, request: &str) -> Result<u64> {
+    fn start(&mut self, request: &str, rules: Option<PageRules>) -> Result<u64> {
         let generate: Generate = wire::read(request)?;
         let model = self.engine.model();
         let (prompt, splitter) = match &generate {
@@ -48,6 +50,10 @@ impl Host {
             Generate { messages: None, prompt: None, tokens: Some(ids), .. } => (ids.clone(), None),
             _ => return Err(Error::request("give either messages, or a prompt, or tokens")),
         };
+        let begin = match (&rules, &generate.messages) {
+            (Some(_), Some(_)) => answer_form(model, splitter.as_ref()).begin(generate.think, false, model.tokenizer()),
+            _ => Begin::default(),
+        };
         let request = Request {
             prompt,
             max_tokens: generate.max_tokens,
@@ -56,6 +62,9 @@ impl Host {
             ignore_eos: generate.ignore_eos,
             show_special: generate.show_special,
             logprobs: generate.logprobs,
+            constraint: rules.map(constraint),
+            constrain_after: begin.after,
+            constrain_opener: begin.opener,
             ..Request::default()
         };
         let seq = self.engine.add(request, clock::seconds())?.0;
@@ -134,12 +143,18 @@ impl Host {
 
 #[wasm_bindgen]
 impl Host {
-    /// Queues a request, [`Generate`] as JSON; gives the number that its events carry.
+    /// Queues a request, [`Generate`] as JSON; gives the number that its events carry. `rules`: what its answer is held
+    /// to, behind the reasoning where there is some.
     ///
     /// # Errors
     /// Values out of range, a template that refuses the messages, a prompt that is too long for the context.
-    pub fn add(&mut self, request: &str) -> std::result::Result<f64, JsValue> {
-        self.start(request).map(|seq| seq as f64).map_err(throw)
+    pub fn add(&mut self, request: &str, rules: Option<PageRules>) -> std::result::Result<f64, JsValue> {
+        self.start(request, rules).map(|seq| seq as f64).map_err(throw)
+    }
+
+    /// What the other module needs to know of the model: [`Vocabulary::to_bytes`].
+    pub fn vocabulary(&self) -> Vec<u8> {
+        Vocabulary::of(self.engine.model().tokenizer()).to_bytes()
     }
 
     /// Ends a sequence. Its last event comes with the next step.

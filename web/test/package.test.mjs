@@ -16,6 +16,8 @@ const example = join(web, 'example-vite');
 /** Bytes that a module may have, gzipped. */
 const LIMIT = 700_000;
 
+const modules = readdirSync(join(web, 'dist/wasm')).filter((n) => n.endsWith('.wasm'));
+
 /** A project of a user: the example, with the packed package in its `node_modules`. */
 let project;
 let names;
@@ -39,7 +41,6 @@ function run(command, args, cwd) {
 }
 
 test('every module is small', (t) => {
-  const modules = readdirSync(join(web, 'dist/wasm')).filter((n) => n.endsWith('.wasm'));
   assert(modules.length > 0);
   for (const name of modules) {
     const bytes = readFileSync(join(web, 'dist/wasm', name));
@@ -52,7 +53,7 @@ test('every module is small', (t) => {
 });
 
 test('npm packs what a user needs and nothing of the page', () => {
-  for (const name of ['package.json', 'README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/variants.js', 'dist/models/ir-tiny.gguf', 'dist/wasm/ir_plain_bg.wasm']) {
+  for (const name of ['package.json', 'README.md', 'dist/index.js', 'dist/index.d.ts', 'dist/worker.js', 'dist/variants.js', 'dist/models/ir-tiny.gguf', ...modules.map((n) => `dist/wasm/${n}`)]) {
     assert(names.includes(name), `${name} is missing`);
   }
   assert(!names.some((n) => /app\.js|index\.html|test|glue\/|example/.test(n)), names.join());
@@ -64,6 +65,9 @@ test('the types say what the code does', () => {
     const messages: Message[] = [{ role: 'user', content: 'hi' }];
     const ir = await Ir.load(new File([], 'a'), { device: 'gpu', contextLength: 5, onProgress: (p) => p.loaded / p.total });
     for await (const piece of ir.chat(messages, { temperature: 0, signal: AbortSignal.timeout(5) })) console.log(piece.text);
+    await ir.chat(messages, { format: { schema: { type: 'object' } } }).text();
+    // @ts-expect-error: no such format
+    ir.chat(messages, { format: { xml: '' } });
     const { usage } = await ir.generate(await ir.tokenize('a')).finished;
     usage.completionTokens.toFixed();
     await Ir.load((await Ir.cache.list())[0]!);

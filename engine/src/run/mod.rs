@@ -3,7 +3,6 @@
 
 mod embed;
 mod engine;
-#[cfg(feature = "constrain")]
 mod held;
 mod pages;
 mod random;
@@ -22,4 +21,4 @@ pub use engine::{Engine, EngineOptions, Stats, wait};
 pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};
 pub(crate) use scheduler::Limits;
-pub use session::{Clock, Session, SessionOptions, chat_prompt, prompt_ids};
+pub use session::{Clock, Session, SessionOptions, answer_form, chat_prompt, prompt_ids};

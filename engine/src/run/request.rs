@@ -5,7 +5,6 @@
 use crate::error::{Error, Result};
 use crate::meta::Meta;
 use crate::model::Pooling;
-#[cfg(feature = "constrain")]
 use crate::text::constrain::Constraint;
 
 /// Names a sequence in one engine. Ids ascend in the order requests were added.
@@ -13,7 +12,7 @@ use crate::text::constrain::Constraint;
 pub struct SeqId(pub u64);
 
 /// One thing to generate.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Request {
     /// Token ids to continue; at least one.
     pub prompt: Vec<u32>,
@@ -35,15 +34,12 @@ pub struct Request {
     /// What the text is held to: tokens that it does not allow are banned before anything else of the sampling, and the
     /// sequence ends with [`Finish::Stop`] where it is complete and can go no further. Each request takes a constraint
     /// that has accepted nothing. A device gives such a sequence its whole row of logits and picks nothing itself.
-    #[cfg(feature = "constrain")]
     pub constraint: Option<Constraint>,
     /// The constraint begins behind the first time this text is generated (`</think>`), control tokens written out;
     /// until then anything may come, the end included. `None`: at once.
-    #[cfg(feature = "constrain")]
     pub constrain_after: Option<String>,
     /// What opens that which `constrain_after` closes (`<think>`), for models that choose whether to reason: it may come
     /// first beside what the constraint allows, and where another token does, the constraint holds from there.
-    #[cfg(feature = "constrain")]
     pub constrain_opener: Option<u32>,
 }
 
@@ -219,11 +215,9 @@ impl Request {
         if self.logprobs.is_some_and(|n| n > MAX_LOGPROBS) {
             return Err(Error::request(format!("ask for at most {MAX_LOGPROBS} log-probabilities per token")));
         }
-        #[cfg(feature = "constrain")]
         if self.constrain_after.as_ref().is_some_and(|text| text.is_empty() || text.len() > len) {
             return Err(Error::request(format!("the text that a constraint begins after has 1 to {len} bytes")));
         }
-        #[cfg(feature = "constrain")]
         if let Some(id) = self.constrain_opener.filter(|id| *id as usize >= n_vocab) {
             return Err(Error::request(format!("constrain_opener is token id {id} of a vocabulary of {n_vocab}")));
         }

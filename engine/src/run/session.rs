@@ -9,9 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::text::Tokenizer;
 use crate::text::chat::{Message, Now, RenderInput, Split, ThinkSplitter};
-#[cfg(feature = "constrain")]
 use crate::text::constrain::{AnswerForm, Begin, Constraint};
-#[cfg(feature = "constrain")]
 use crate::text::tools::ToolFormat;
 
 /// A host's clock: seconds from any start.
@@ -31,7 +29,6 @@ pub struct SessionOptions {
     /// The date for templates that write one.
     pub now: Now,
     /// What an answer is held to, behind the reasoning where there is some. It must have accepted nothing.
-    #[cfg(feature = "constrain")]
     pub constraint: Option<Constraint>,
 }
 
@@ -136,19 +133,22 @@ impl Session {
             let (tokens, split) = self.render()?;
             (self.tokens, splitter) = (tokens, split);
         }
-        #[cfg(feature = "constrain")]
-        let begin = self.begin(splitter.as_ref());
         let options = self.options.clone();
+        let begin = match &options.constraint {
+            // A text that is continued is held at once.
+            Some(_) if !self.messages.is_empty() => {
+                let model = self.engine.model();
+                answer_form(model, splitter.as_ref()).begin(options.think, false, model.tokenizer())
+            }
+            _ => Begin::default(),
+        };
         let request = Request {
             prompt: self.tokens.clone(),
             max_tokens: options.max_tokens,
             sampling: options.sampling,
             stop: options.stop,
-            #[cfg(feature = "constrain")]
             constraint: options.constraint,
-            #[cfg(feature = "constrain")]
             constrain_after: begin.after,
-            #[cfg(feature = "constrain")]
             constrain_opener: begin.opener,
             ..Request::default()
         };
@@ -162,20 +162,6 @@ impl Session {
     fn render(&self) -> Result<(Vec<u32>, Option<ThinkSplitter>)> {
         let SessionOptions { think, now, .. } = self.options;
         chat_prompt(self.engine.model(), RenderInput { messages: &self.messages, think, now, ..RenderInput::default() })
-    }
-
-    /// Where a constraint begins: in a chat's answer behind its reasoning, in continued text at once.
-    #[cfg(feature = "constrain")]
-    fn begin(&self, splitter: Option<&ThinkSplitter>) -> Begin {
-        let model = self.engine.model();
-        let (Some(template), Some(_), false) = (model.template(), &self.options.constraint, self.messages.is_empty())
-        else {
-            return Begin::default();
-        };
-        let tokenizer = model.tokenizer();
-        let tools = ToolFormat::of_meta(model.meta(), &|text| tokenizer.id_of(text).is_some());
-        let inside = splitter.is_some_and(ThinkSplitter::is_thinking);
-        AnswerForm { tags: template.think_tags(), inside, tools }.begin(self.options.think, false, tokenizer)
     }
 
     /// The next piece of the answer, reasoning and answer apart; `None` when it has ended. A piece may be empty: one step
@@ -340,6 +326,13 @@ pub fn chat_prompt(model: &Model, input: RenderInput<'_>) -> Result<(Vec<u32>, O
     let rendered = template.render(&input)?;
     let splitter = template.think_tags().map(|tags| ThinkSplitter::new(tags, rendered.thinking));
     Ok((prompt_ids(tokenizer, &rendered.text), splitter))
+}
+
+/// How a model writes the answer to a chat that [`chat_prompt`] laid out, which gave the splitter.
+pub fn answer_form(model: &Model, splitter: Option<&ThinkSplitter>) -> AnswerForm {
+    let tools = ToolFormat::of_meta(model.meta(), &|text| model.tokenizer().id_of(text).is_some());
+    let inside = splitter.is_some_and(ThinkSplitter::is_thinking);
+    AnswerForm { tags: model.template().and_then(|t| t.think_tags()), inside, tools }
 }
 
 /// The ids of a prompt: special tokens parsed, one BOS where the model wants one, whether or not the text has it, and

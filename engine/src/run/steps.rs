@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::embed::Embedding;
-#[cfg(feature = "constrain")]
 use super::held::Held;
 use super::request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
 use super::sampler::{Sampler, logprobs};
@@ -36,7 +35,6 @@ struct Stream {
     show_special: bool,
     show: Vec<u32>,
     n_logprobs: Option<usize>,
-    #[cfg(feature = "constrain")]
     held: Option<Held>,
     usage: Usage,
     added: f64,
@@ -47,7 +45,6 @@ struct Stream {
 impl Stream {
     /// Whether it takes the whole row of logits, whatever its sampler could do with.
     fn needs_row(&self) -> bool {
-        #[cfg(feature = "constrain")]
         if self.held.as_ref().is_some_and(Held::is_active) {
             return true;
         }
@@ -60,7 +57,6 @@ impl Stream {
             Row::Logits(row) => row,
             Row::Picked(picked) => return self.sampler.finish(picked, tokens),
         };
-        #[cfg(feature = "constrain")]
         if let Some(held) = &mut self.held {
             return self.sampler.sample_among(row, tokens, held.allowed()?);
         }
@@ -68,7 +64,6 @@ impl Stream {
     }
 
     /// Goes on by a token. Says whether its text is complete by its constraint.
-    #[cfg(feature = "constrain")]
     fn hold(&mut self, token: u32, vocabulary: &dyn Vocabulary, piece: &mut Vec<u8>) -> Result<bool> {
         let Some(held) = &mut self.held else { return Ok(false) };
         piece.clear();
@@ -143,7 +138,6 @@ impl Steps {
             show_special: request.show_special,
             show: request.show,
             n_logprobs: request.logprobs,
-            #[cfg(feature = "constrain")]
             held: request
                 .constraint
                 .map(|constraint| Held::new(constraint, request.constrain_after, request.constrain_opener)),
@@ -298,13 +292,10 @@ impl Steps {
             Err(error) => return self.fail(id, error),
         };
         let ends = !stream.ignore_eos && self.vocabulary.is_end(token);
-        #[cfg(feature = "constrain")]
         let complete = match stream.hold(token, &*self.vocabulary, &mut self.piece) {
             Ok(complete) => complete,
             Err(error) => return self.fail(id, error),
         };
-        #[cfg(not(feature = "constrain"))]
-        let complete = false;
         stream.usage.completion_tokens += 1;
         stream.remaining -= 1;
         let logprobs = match (stream.n_logprobs, row) {

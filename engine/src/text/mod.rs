@@ -5,7 +5,6 @@ mod bpe;
 mod category;
 mod category_table;
 pub mod chat;
-#[cfg(feature = "constrain")]
 pub mod constrain;
 mod decode;
 mod merge;

@@ -7,7 +7,7 @@ use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
 use ir_engine::model::{Model, ModelOptions};
 use ir_engine::run::{Engine, EngineOptions, Event, Finish, Request, Sampling, prompt_ids, wait};
-use ir_engine::text::constrain::{Constrainer, Constraint, Grammar};
+use ir_engine::text::constrain::{Constrainer, Constraint, Grammar, Vocabulary};
 use serde_json::{Value as Json, json};
 
 use crate::schemas::valid;
@@ -21,7 +21,7 @@ impl Bench {
     fn new(options: EngineOptions) -> Bench {
         let model = Arc::new(Model::from_bytes(ir_engine::builtin::bytes(), &ModelOptions::default()).unwrap());
         let cpu = Cpu::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }).unwrap();
-        let constrainer = Constrainer::new(model.tokenizer()).unwrap();
+        let constrainer = Constrainer::new(&Vocabulary::of(model.tokenizer())).unwrap();
         Bench { engine: Engine::new(model, &Device::Cpu(Arc::new(cpu)), &options).unwrap(), constrainer }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ir_engine::text::constrain::{Constrainer, Grammar};
+use ir_engine::text::constrain::{Constrainer, Grammar, Vocabulary};
 use serde_json::json;
 
 use crate::common::exam::Random;
@@ -15,7 +15,7 @@ const MEDIAN: Duration = Duration::from_millis(1);
 fn a_mask_takes_less_than_a_millisecond() {
     let Some(words) = llama() else { return };
     let start = Instant::now();
-    Constrainer::new(&words.tokenizer).unwrap();
+    Constrainer::new(&Vocabulary::of(&words.tokenizer)).unwrap();
     println!("a constrainer for {} tokens: {:?}", words.tokenizer.n_vocab(), start.elapsed());
     let person = json!({"type": "object", "required": ["name", "age", "email", "tags", "address"], "properties": {
         "name": {"type": "string"}, "age": {"type": "integer", "minimum": 0, "maximum": 150},

@@ -6,7 +6,7 @@ use ir_engine::file::ModelFile;
 use ir_engine::meta::MetaBuilder;
 use ir_engine::model::{Model, ModelOptions};
 use ir_engine::text::Tokenizer;
-use ir_engine::text::constrain::{Constrainer, Constraint, Grammar};
+use ir_engine::text::constrain::{Constrainer, Constraint, Grammar, Vocabulary};
 
 use crate::common::exam::Random;
 use crate::common::shared;
@@ -22,7 +22,7 @@ pub(crate) struct Words {
 
 impl Words {
     pub(crate) fn of(tokenizer: Tokenizer) -> Words {
-        let constrainer = Constrainer::new(&tokenizer).unwrap();
+        let constrainer = Constrainer::new(&Vocabulary::of(&tokenizer)).unwrap();
         let mut by_first = vec![Vec::new(); 256];
         for id in (0..tokenizer.n_vocab()).filter(|id| !tokenizer.is_control(*id)) {
             if let Some(first) = tokenizer.token_bytes(id).first() {

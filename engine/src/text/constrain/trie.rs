@@ -9,11 +9,9 @@ use llguidance::toktrie::{InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, Tok
 
 use super::compile;
 use super::guard::Risks;
+use super::vocabulary::{Kind, Vocabulary};
 use crate::error::{Error, Result};
-use crate::text::Tokenizer;
 
-/// Longer tokens are never allowed: the trie counts depth in ten bits.
-const LONGEST: usize = 512;
 /// Nodes of the trie at most: it counts them in 22 bits.
 const MAX_NODES: usize = 3_500_000;
 /// Tokens at most: it counts them in 24 bits.
@@ -32,9 +30,9 @@ pub(super) struct Prepared {
 }
 
 /// A vocabulary as llguidance asks for it. Texts are never tokenized: any tokens that spell a text are allowed.
-struct Vocabulary(TokTrie);
+struct Walked(TokTrie);
 
-impl TokenizerEnv for Vocabulary {
+impl TokenizerEnv for Walked {
     fn tok_trie(&self) -> &TokTrie {
         &self.0
     }
@@ -49,8 +47,8 @@ impl TokenizerEnv for Vocabulary {
 }
 
 /// Builds the trie.
-pub(super) fn prepare(tokenizer: &Tokenizer) -> Result<Prepared> {
-    let (mut words, marks) = words(tokenizer);
+pub(super) fn prepare(vocabulary: &Vocabulary) -> Result<Prepared> {
+    let (mut words, marks) = words(vocabulary);
     let n_nodes = thin(&mut words);
     if n_nodes > MAX_NODES || words.len() > MAX_TOKENS || words.is_empty() {
         return Err(Error::unsupported(format!(
@@ -59,14 +57,14 @@ pub(super) fn prepare(tokenizer: &Tokenizer) -> Result<Prepared> {
         )));
     }
     let risks = Risks::of(&words);
-    let eog = tokenizer.eog();
+    let eog = vocabulary.eog();
     let end = eog.first().copied().unwrap_or(llguidance::toktrie::INVALID_TOKEN);
     let mut trie = TokTrie::from(&TokRxInfo::new(words.len() as u32, end), &words);
     drop(words);
     if !eog.is_empty() {
         trie = trie.with_eos_tokens(eog);
     }
-    let env: TokEnv = Arc::new(Vocabulary(trie));
+    let env: TokEnv = Arc::new(Walked(trie));
     let slices = SlicedBiasComputer::general_slices();
     let mut factory =
         ParserFactory::new(&env, InferenceCapabilities::default(), &slices).map_err(|e| compile::failed(&e))?;
@@ -77,20 +75,18 @@ pub(super) fn prepare(tokenizer: &Tokenizer) -> Result<Prepared> {
 
 /// What each token writes; empty for tokens that are never allowed. Control tokens are marked, so that no text matches
 /// them.
-fn words(tokenizer: &Tokenizer) -> (Vec<Vec<u8>>, Marks) {
+fn words(vocabulary: &Vocabulary) -> (Vec<Vec<u8>>, Marks) {
     let mut marks = Marks::new();
-    let word = |id: u32| {
-        let bytes = tokenizer.token_bytes(id);
-        let control = tokenizer.is_control(id) || tokenizer.is_eog(id);
-        if bytes.is_empty() || bytes.len() > LONGEST || bytes[0] == TokTrie::SPECIAL_TOKEN_MARKER {
+    let word = |(id, (bytes, kind)): (usize, (&[u8], Kind))| {
+        if bytes.is_empty() || bytes[0] == TokTrie::SPECIAL_TOKEN_MARKER {
             return Vec::new();
         }
-        if control || tokenizer.is_user(id) {
-            marks.insert(String::from_utf8_lossy(&bytes).into_owned(), id);
+        if kind != Kind::Text {
+            marks.insert(String::from_utf8_lossy(bytes).into_owned(), id as u32);
         }
-        if control { [&[TokTrie::SPECIAL_TOKEN_MARKER], &bytes[..]].concat() } else { bytes.into_owned() }
+        if kind == Kind::Control { [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat() } else { bytes.to_vec() }
     };
-    let words = (0..tokenizer.n_vocab()).map(word).collect();
+    let words = vocabulary.tokens().enumerate().map(word).collect();
     (words, marks)
 }
 
