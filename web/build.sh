@@ -107,7 +107,9 @@ for variant in "${variants[@]}"; do
     if [ "$variant" = threads ]; then chain threads & jobs+=($!); else others+=("$variant"); fi
 done
 chain "${others[@]}" & jobs+=($!)
-for job in "${jobs[@]}"; do wait "$job"; done
+failed=0
+for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+[ $failed = 0 ] || exit 1
 over=0
 for variant in "${variants[@]}"; do
     glue "$(built "$variant")" "ir_$variant"

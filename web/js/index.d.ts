@@ -116,8 +116,9 @@ export interface GenerateOptions {
   /** Reports the log-probability of each token and of this many others. */
   logprobs?: number;
   /**
-   * Holds the answer to a form, behind the reasoning where there is some. The first one fetches a second module.
-   * @throws {IrError} code `request`, `unsupported` or `limit` where it cannot be held to.
+   * Holds the answer to a form, behind the reasoning where there is some. The first one fetches a second module. The answer
+   * fails with code `request`, `unsupported` or `limit` where it cannot be held to, `network` where the module does not come;
+   * and with `limit` where the format of another answer broke that module, which is made anew then.
    */
   format?: Format;
   ignoreEos?: boolean;

@@ -170,9 +170,10 @@ export class Ir {
     const date = new Date();
     const clock = { unixSeconds: Math.floor(date / 1000), utcOffset: -60 * date.getTimezoneOffset() };
     const seed = options.seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
+    const command = { command: 'generate', request: json({ ...clock, ...options, seed, ...what }) };
+    if (format !== undefined) command.format = json(format);
     const answer = new Answer(signal, () => this.#worker.postMessage({ command: 'stop', target: id }));
-    const request = json({ ...clock, ...options, seed, ...what });
-    const id = this.#send({ command: 'generate', request, ...(format === undefined ? {} : { format: json(format) }) }, (data) => {
+    const id = this.#send(command, (data) => {
       if (data.type !== 'token') this.#waiting.delete(id);
       answer.take(data);
     });

@@ -69,11 +69,15 @@ const commands = {
       commands.begin({ id, request });
       return;
     }
-    const compiled = compile(format, () => host.vocabulary());
     compiling.add(id);
-    // Others go on meanwhile.
-    compiled.then(
-      (rules) => take({ id, command: 'begin', request, rules }),
+    commands.compile({ id, request, format });
+  },
+  compile({ id, request, format }) {
+    // It was stopped meanwhile.
+    if (!compiling.has(id)) return;
+    // Others go on while the module comes. Without rules it broke meanwhile: once more.
+    compile(format, () => host.vocabulary()).then(
+      (rules) => take(rules ? { id, command: 'begin', request, rules } : { id, command: 'compile', request, format }),
       (error) => take({ id, command: 'refuse', error }),
     );
   },
@@ -105,7 +109,7 @@ const commands = {
 };
 
 /** Commands that are answered by events. */
-const SILENT = ['generate', 'begin', 'refuse'];
+const SILENT = ['generate', 'compile', 'begin', 'refuse'];
 
 /** Runs a command as soon as no step is under way. */
 function take(message) {
@@ -146,7 +150,7 @@ async function run() {
   } finally {
     running = false;
     stepping = false;
-    for (const message of queue.splice(0)) await answer(message);
+    queue.splice(0).forEach(take);
   }
 }
 

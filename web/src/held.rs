@@ -1,4 +1,4 @@
-//! [`constraint`]: an answer's constraint whose rules are an object of JavaScript, the second module's `Rules`. The object
+//! [`constraint`]: an answer's constraint whose rules are an object of JavaScript, `Rules` of `js/grammar.js`. The object
 //! stays in a table of this thread, since a request must be able to cross threads and an object cannot.
 
 use std::cell::{Cell, RefCell};
@@ -14,7 +14,7 @@ type Answer<T> = std::result::Result<T, JsValue>;
 
 #[wasm_bindgen]
 extern "C" {
-    /// `grammar::Rules` of the second module.
+    /// `Rules` of `js/grammar.js`.
     pub type PageRules;
     #[wasm_bindgen(method, catch)]
     fn allowed(this: &PageRules) -> Answer<Vec<u32>>;
@@ -24,8 +24,8 @@ extern "C" {
     fn accept_text(this: &PageRules, text: &[u8]) -> Answer<bool>;
     #[wasm_bindgen(method, catch, js_name = isComplete)]
     fn is_complete(this: &PageRules) -> Answer<bool>;
-    #[wasm_bindgen(method)]
-    fn fork(this: &PageRules) -> PageRules;
+    #[wasm_bindgen(method, catch)]
+    fn fork(this: &PageRules) -> Answer<PageRules>;
     #[wasm_bindgen(method, catch)]
     fn free(this: &PageRules) -> Answer<()>;
 }
@@ -62,7 +62,7 @@ impl Held {
     fn ask<T>(&self, question: impl FnOnce(&PageRules) -> Answer<T>) -> Result<T> {
         RULES.with_borrow(|all| match all.get(&self.place) {
             Some(rules) => question(rules).map_err(|error| failed(&error)),
-            None => Err(Error::request("the rules of this answer belong to another thread")),
+            None => Err(Error::request("the rules of this answer are gone: ask again")),
         })
     }
 }
@@ -70,7 +70,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(rules) = RULES.with_borrow_mut(|all| all.remove(&self.place)) {
-            // Fails only where the other module broke, and then its memory is gone as a whole.
+            // An object whose module broke has nothing to give back.
             let _ = rules.free();
         }
     }
@@ -106,7 +106,7 @@ impl Rules for Held {
     }
 
     fn fork(&self) -> Box<dyn Rules> {
-        let copy = RULES.with_borrow(|all| all.get(&self.place).map(PageRules::fork));
+        let copy = RULES.with_borrow(|all| all.get(&self.place).and_then(|rules| rules.fork().ok()));
         Box::new(Held::new(copy, self.is_done))
     }
 }

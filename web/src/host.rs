@@ -36,6 +36,8 @@ impl Host {
     }
 
     fn start(&mut self, request: &str, rules: Option<PageRules>) -> Result<u64> {
+        // Taken up first, so that they are given back where the request is refused.
+        let constraint = rules.map(constraint);
         let generate: Generate = wire::read(request)?;
         let model = self.engine.model();
         let (prompt, splitter) = match &generate {
@@ -50,7 +52,7 @@ impl Host {
             Generate { messages: None, prompt: None, tokens: Some(ids), .. } => (ids.clone(), None),
             _ => return Err(Error::request("give either messages, or a prompt, or tokens")),
         };
-        let begin = match (&rules, &generate.messages) {
+        let begin = match (&constraint, &generate.messages) {
             (Some(_), Some(_)) => answer_form(model, splitter.as_ref()).begin(generate.think, false, model.tokenizer()),
             _ => Begin::default(),
         };
@@ -62,7 +64,7 @@ impl Host {
             ignore_eos: generate.ignore_eos,
             show_special: generate.show_special,
             logprobs: generate.logprobs,
-            constraint: rules.map(constraint),
+            constraint,
             constrain_after: begin.after,
             constrain_opener: begin.opener,
             ..Request::default()

@@ -84,7 +84,7 @@ impl Vocabulary {
         let mut words = words.iter().map(|w| u32::from_le_bytes(*w));
         let (Some(n), Some(n_eog)) = (words.next(), words.next()) else { return Err(broken()) };
         let (n, n_eog) = (n as usize, n_eog as usize);
-        if n + n_eog > words.len() {
+        if n.checked_add(n_eog).is_none_or(|all| all > words.len()) {
             return Err(broken());
         }
         let eog: Vec<u32> = words.by_ref().take(n_eog).collect();
