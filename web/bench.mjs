@@ -1,7 +1,9 @@
-// Speed on the CPU in Chromium: this engine against @wllama/wllama (llama.cpp as WebAssembly), the same files, the same
+// Speed in Chromium: this engine against @wllama/wllama (llama.cpp as WebAssembly), the same files, the same
 // prompts, in turns in one page. Needs `build.sh` to have run. Usage:
-//   node bench.mjs [--threads 1,2] [--prompt N] [--generate N] [--rounds N] [--alone] MODEL.gguf...
-// Rates are medians over the rounds, in tokens per second; the first round is not counted. --alone leaves wllama out.
+//   node bench.mjs [--threads 1,2] [--prompt N] [--generate N] [--rounds N] [--alone | --gpu] MODEL.gguf...
+// Rates are medians over the rounds, in tokens per second; the first round is not counted. --alone leaves wllama out; --gpu
+// measures this engine alone on the browser's GPU. IR_CHROMIUM_ARGS="--flag ..." are more flags for Chromium, which needs
+// some to find a GPU without a display.
 
 import { execFileSync } from 'node:child_process';
 import { createReadStream, existsSync, mkdirSync, statSync } from 'node:fs';
@@ -26,10 +28,12 @@ const { values, positionals: models } = parseArgs({
     generate: { type: 'string', default: '48' },
     rounds: { type: 'string', default: '5' },
     alone: { type: 'boolean', default: false },
+    gpu: { type: 'boolean', default: false },
   },
 });
 if (models.length === 0) throw new Error('name the GGUF files to measure');
-const threads = values.threads.split(',').map((n) => number(n, 'threads'));
+const alone = values.alone || values.gpu;
+const threads = values.gpu ? [1] : values.threads.split(',').map((n) => number(n, 'threads'));
 const [nPrompt, nGenerate, rounds] = ['prompt', 'generate', 'rounds'].map((name) => number(values[name], name));
 
 const send = (file, type) => (_, response) => {
@@ -37,7 +41,7 @@ const send = (file, type) => (_, response) => {
   createReadStream(file).pipe(response);
 };
 const routes = Object.fromEntries(models.map((m) => [`/bench/${basename(m)}`, send(m, 'application/octet-stream')]));
-if (!values.alone) {
+if (!alone) {
   const folder = fileURLToPath(new URL('../target/web-bench', import.meta.url));
   const esm = join(folder, 'node_modules/@wllama/wllama/esm');
   if (!existsSync(esm)) {
@@ -49,11 +53,11 @@ if (!values.alone) {
 }
 
 /** In the page: loads a model with either engine; gives what runs one prompt. */
-async function prepare({ who, url, threads, context }) {
+async function prepare({ who, url, device, threads, context }) {
   globalThis.bench ??= {};
   if (who === 'ir') {
     const { Ir } = await import('/index.js');
-    const ir = await Ir.load(url, { device: 'cpu', threads, contextLength: context, cache: false });
+    const ir = await Ir.load(url, { device, threads, contextLength: context, cache: false });
     globalThis.bench[who] = {
       name: `${ir.info().device.name}`,
       end: () => ir.free(),
@@ -91,9 +95,9 @@ function text(round) {
 }
 
 const median = (all) => [...all].sort((a, b) => a - b)[all.length >> 1];
-const who = values.alone ? ['ir'] : ['ir', 'wllama'];
+const who = alone ? ['ir'] : ['ir', 'wllama'];
 const context = Math.max(1024, 2 * (nPrompt + nGenerate));
-const { page, close } = await open({ routes });
+const { page, close } = await open({ routes, args: (process.env.IR_CHROMIUM_ARGS ?? '').split(' ').filter(Boolean) });
 try {
   const cores = await page.evaluate(() => navigator.hardwareConcurrency);
   console.log(`Chromium with ${cores} cores; prompts of about ${nPrompt} tokens, ${nGenerate} generated, ${rounds} rounds`);
@@ -101,7 +105,7 @@ try {
     for (const n of threads) {
       const rates = {};
       for (const engine of who) {
-        const name = await page.evaluate(prepare, { who: engine, url: `/bench/${basename(model)}`, threads: n, context });
+        const name = await page.evaluate(prepare, { who: engine, url: `/bench/${basename(model)}`, device: values.gpu ? 'gpu' : 'cpu', threads: n, context });
         rates[engine] = { name, prompt: [], decode: [] };
       }
       for (let round = 0; round < rounds + WARM; round++) {
@@ -125,6 +129,7 @@ function report(model, n, rates) {
   for (const kind of ['prompt', 'decode']) {
     const parts = who.map((w) => `${rates[w].name} ${median(rates[w][kind]).toFixed(1)}`);
     const ratio = who.length > 1 ? `, ${(median(rates.ir[kind]) / median(rates.wllama[kind])).toFixed(2)}x` : '';
-    console.log(`${model}, ${n} thread${n > 1 ? 's' : ''}, ${kind}: ${parts.join(', ')}${ratio}`);
+    const place = values.gpu ? 'GPU' : `${n} thread${n > 1 ? 's' : ''}`;
+    console.log(`${model}, ${place}, ${kind}: ${parts.join(', ')}${ratio}`);
   }
 }

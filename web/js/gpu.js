@@ -39,6 +39,39 @@ export async function probe() {
   };
 }
 
+/** Milliseconds between two questions at first, and after which nothing is asked any more. */
+const [OFTEN, LONG] = [0.15, 16];
+/** What a worker sleeps on; `null` where the browser has none. Memory of this kind is there without isolation, too. */
+const cell = (() => {
+  try {
+    return new Int32Array(new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }).buffer);
+  } catch {
+    return null;
+  }
+})();
+
+/**
+ * Waits for a step of the GPU. A browser looks only every two milliseconds or so whether the GPU is done, and whenever
+ * something is submitted: so nothing is, at intervals that grow with the step.
+ */
+export async function awaitStep(step, nextTurn) {
+  if (!cell) return step;
+  let under = true;
+  const ended = () => {
+    under = false;
+  };
+  step.then(ended, ended);
+  const began = performance.now();
+  await nextTurn();
+  for (let took = 0; under && took < LONG; took = performance.now() - began) {
+    Atomics.wait(cell, 0, 0, Math.max(OFTEN, took / 8));
+    await nextTurn();
+    if (under) for (const device of devices) device.queue.submit([]);
+    await nextTurn();
+  }
+  return step;
+}
+
 /** Gives all device memory back. */
 export function destroyDevices() {
   for (const device of devices) device.destroy();

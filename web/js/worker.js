@@ -3,13 +3,14 @@
 
 import { pack } from './errors.js';
 import { compile } from './grammar.js';
-import { destroyDevices, widenRequests } from './gpu.js';
+import { awaitStep, destroyDevices, widenRequests } from './gpu.js';
 import { load } from './load.js';
 import { PIECE } from './source.js';
 
 widenRequests();
 
 let host = null;
+let onGpu = false;
 let stepping = false;
 let running = false;
 /** Commands that wait for the step under way. */
@@ -59,6 +60,7 @@ const commands = {
     const tell = (event) => self.postMessage({ id, ...event });
     const loaded = await load(source, options, { signal: loading.signal, tell, pull: () => pull(id) });
     host = loaded.host;
+    onGpu = Boolean(loaded.gpu);
     const info = JSON.parse(host.info());
     // The browser's name of the adapter says more than wgpu's.
     if (loaded.gpu) info.device.name = `${loaded.gpu.name} (WebGPU, ${info.device.forms})`;
@@ -136,7 +138,8 @@ async function run() {
   try {
     while (!host.is_idle()) {
       stepping = true;
-      const events = JSON.parse(await host.step());
+      const step = host.step();
+      const events = JSON.parse(await (onGpu ? awaitStep(step, nextTurn) : step));
       stepping = false;
       events.forEach(report);
       await nextTurn();

@@ -24,7 +24,7 @@ pub enum Grammar {
     /// `properties` are given gets no others unless `additionalProperties` or `patternProperties` say so, or schemas are
     /// combined by `allOf`. `oneOf` counts as `anyOf`. `pattern` is an ECMAScript expression (`\d` is ASCII); a `format`
     /// that is not known is a mere remark. What cannot be held to (`not`, `uniqueItems`, `if`, ...) is refused: see
-    /// [`relaxed`].
+    /// [`relaxed`](super::relaxed).
     JsonSchema(Json),
     /// A regular expression in Rust's syntax that the whole text matches, without look-around; `\d` and `\w` are ASCII.
     Regex(String),
@@ -32,7 +32,7 @@ pub enum Grammar {
     Lark(String),
     /// A grammar in llama.cpp's GBNF; its first rule is `root`.
     Gbnf(String),
-    /// Calls of tools: what [`tool_grammar`] makes.
+    /// Calls of tools: what [`tool_grammar`](super::tool_grammar) makes.
     Tools(ToolGrammar),
 }
 
