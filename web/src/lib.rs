@@ -1,5 +1,5 @@
 //! `ir-web`: the engine as WebAssembly, called by `js/worker.js`; two modules. Feature `engine` is the main one:
-//! [`loading`] takes a file in pieces, [`host`] answers requests, [`wire`] is the JSON that crosses, [`held`] asks what
+//! [`loading`] takes a file in pieces, [`host`] answers requests, [`wire`] is the JSON that crosses, `held` asks what
 //! a constrained answer may go on with. That is answered by the other, feature `grammar`: [`grammar`] compiles what
 //! answers are held to. [`fault`] are the errors of both. What a web developer sees is JavaScript: `js/index.js`.
 //! Fetching, caching and workers are there too, not here.
