@@ -9,7 +9,7 @@ export const PIECE = 2 << 20;
  * Bytes that are asked of a server at a time. A browser reads ahead of the page, 64 MB and more of one response whatever
  * the page does, so what is on its way is bounded by what is asked for: this part and the next.
  */
-export const PART = 8 << 20;
+export const PART = 4 << 20;
 /** Attempts in a row without a single byte. */
 const ATTEMPTS = 5;
 
