@@ -7,7 +7,7 @@ use ir_engine::text::tools::ToolFormat;
 use serde_json::Value as Json;
 
 use crate::error::ApiError;
-use crate::job::{Chat, Grammar, Job, Prompt, ToolChoice};
+use crate::job::{Chat, Job, Prompt, ToolChoice};
 use crate::loaded::Loaded;
 
 /// What an answer is held to and where that begins.
@@ -31,23 +31,13 @@ pub(crate) fn hold(loaded: &Loaded, job: &Job, form: Option<AnswerForm>) -> Resu
     let calls = chat.map(|chat| required_calls(chat, format)).transpose()?.flatten();
     let (field, grammar) = match (calls, &job.grammar) {
         (Some(calls), _) => ("tool_choice", calls),
-        (None, Some(grammar)) => (job.grammar_field.unwrap_or("grammar"), engine_grammar(grammar)),
+        (None, Some(grammar)) => (job.grammar_field.unwrap_or("grammar"), grammar.clone()),
         (None, None) => return Ok(Hold::default()),
     };
     let constraint = loaded.constrainer()?.compile(&grammar).map_err(|e| refused(field, &e))?;
     let calls = field == "tool_choice";
     let begin = form.map(|f| f.begin(job.think.switch(), calls, loaded.model().tokenizer())).unwrap_or_default();
     Ok(Hold { constraint: Some(constraint), begin })
-}
-
-fn engine_grammar(grammar: &Grammar) -> constrain::Grammar {
-    match grammar {
-        Grammar::Json => constrain::Grammar::Json,
-        Grammar::JsonSchema(schema) => constrain::Grammar::JsonSchema(schema.clone()),
-        Grammar::Regex(text) => constrain::Grammar::Regex(text.clone()),
-        Grammar::Lark(text) => constrain::Grammar::Lark(text.clone()),
-        Grammar::Gbnf(text) => constrain::Grammar::Gbnf(text.clone()),
-    }
 }
 
 /// The grammar of the calls that a chat demands.

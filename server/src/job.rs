@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ir_engine::run::Sampling;
 use ir_engine::text::chat::Message;
+pub use ir_engine::text::constrain::Grammar;
 use serde_json::{Map, Value as Json};
 
 pub use crate::output::{Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Reason, Usage};
@@ -168,21 +169,6 @@ impl Think {
             Think::On | Think::Effort(_) => Some(true),
         }
     }
-}
-
-/// What an answer must conform to.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Grammar {
-    /// Any JSON object.
-    Json,
-    /// JSON of this schema.
-    JsonSchema(Json),
-    /// A regular expression.
-    Regex(String),
-    /// Lark.
-    Lark(String),
-    /// llama.cpp's grammars.
-    Gbnf(String),
 }
 
 /// Texts or token lists to embed, each by itself; at most [`MAX_INPUTS`].
