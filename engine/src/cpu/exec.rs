@@ -7,9 +7,9 @@ use super::kernels::attend::{self, Attend};
 use super::kernels::kv_write::{self, Columns, KvLayer};
 use super::kernels::linear;
 use super::kernels::rope::{self, Angles};
-use super::kernels::{add, embed, glu, norm, pool, take_rows};
+use super::kernels::{act, add, embed, glu, heads, norm, pool, scale, softcap, take_rows};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, Op, Plan, RunnerOptions, Slot, View, Weight, WeightId};
+use crate::plan::{Heads, Inputs, Norm, Op, Plan, Prologue, RunnerOptions, Slot, Then, View, Weight, WeightId};
 
 /// A plan on the processor: activation buffers, the cache, and the small weights decoded. Matrices are read in place.
 #[derive(Debug)]
@@ -131,15 +131,25 @@ impl CpuRunner {
             Op::Embed { table, out } => {
                 self.write(out, inputs, |_, out| embed::embed(threads, plan.weight(table), &inputs.tokens, out));
             }
-            Op::Norm { x, weight, eps, out, .. } => self.write(out, inputs, |me, out| {
-                norm::norm(t, threads, me.columns(x, inputs), me.vector(weight), eps, out);
-            }),
-            Op::Linear { x, weight, bias, out } => self.write(out, inputs, |me, out| {
-                let mut scratch = std::mem::take(&mut me.scratch);
-                let (weight, bias, x) = (plan.weight(weight), bias.map(|b| me.vector(b)), me.read(x, inputs));
-                linear::linear(t, threads, &mut scratch, &weight.segments, weight.cols, x, cpu.activations, bias, out);
-                me.scratch = scratch;
-            }),
+            Op::Norm { x, norm, out } => self.norm(x, &norm, out, inputs),
+            Op::Linear { x, norm, weight, scale, bias, then } => {
+                let x = match norm {
+                    None => x,
+                    Some(Prologue { norm, normed }) => {
+                        self.norm(View { slot: x, start: 0, cols: cols(x) }, &norm, normed, inputs);
+                        normed
+                    }
+                };
+                self.write(then.product(), inputs, |me, out| {
+                    let mut scratch = std::mem::take(&mut me.scratch);
+                    let (weight, x) = (plan.weight(weight), me.read(x, inputs));
+                    let (scale, bias) = (scale.map(|s| me.vector(s)), bias.map(|b| me.vector(b)));
+                    let (segments, k, mode) = (&weight.segments, weight.cols, cpu.activations);
+                    linear::linear(t, threads, &mut scratch, segments, k, x, mode, scale, bias, out);
+                    me.scratch = scratch;
+                });
+                self.then(plan, then, inputs);
+            }
             Op::Rope { x, head_dim, rope } => self.write(x.slot, inputs, |me, data| {
                 let style = plan.ropes[rope].style;
                 rope::rope(threads, data, cols(x.slot), x, head_dim, style, &me.angles[rope]);
@@ -149,14 +159,21 @@ impl CpuRunner {
                 kv_write::kv_write(t, inputs, self.columns(k, inputs), self.columns(v, inputs), &mut kv[layer]);
                 self.kv = kv;
             }
-            Op::Attend { q, layer, n_heads, scale, window, out } => self.write(out, inputs, |me, out| {
-                let op = Attend { n_heads, scale, window };
+            Op::Attend { q, layer, n_heads, scale, cap, window, out } => self.write(out, inputs, |me, out| {
+                let op = Attend { n_heads, scale, cap, window };
                 attend::attend(t, threads, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
             }),
-            Op::Glu { x, act, out } => self.write(out, inputs, |me, data| {
-                glu::glu(t, threads, me.read(x, inputs), act, cols(out), data);
+            Op::Act { x, act } => self.write(x, inputs, |_, data| act::act(threads, data, act)),
+            Op::Glu { x, gated, out } => self.write(out, inputs, |me, data| {
+                glu::glu(t, threads, me.read(x, inputs), gated, cols(out), data);
             }),
-            Op::Add { x, y } => self.write(x, inputs, |me, data| add::add(t, threads, data, me.read(y, inputs))),
+            Op::Add { x, y, factor } => {
+                self.write(x, inputs, |me, data| add::add(t, threads, data, me.read(y, inputs), factor));
+            }
+            Op::Scale { x, factor, weight } => self.write(x, inputs, |me, data| {
+                scale::scale(threads, data, cols(x), factor, weight.map(|w| me.vector(w)));
+            }),
+            Op::Softcap { x, cap } => self.write(x, inputs, |_, data| softcap::softcap(threads, data, cap)),
             Op::TakeRows { x, out } => self.write(out, inputs, |me, data| {
                 take_rows::take_rows(me.read(x, inputs), cols(x), &inputs.outputs, data);
             }),
@@ -164,6 +181,46 @@ impl CpuRunner {
                 pool::pool(t, threads, me.read(x, inputs), cols(x), &inputs.pools, data);
             }),
         }
+    }
+
+    fn norm(&mut self, x: View, norm: &Norm, out: Slot, inputs: &Inputs) {
+        let cpu = Arc::clone(&self.cpu);
+        self.write(out, inputs, |me, out| {
+            norm::norm(cpu.table, &cpu.pool, me.columns(x, inputs), &me.norm_of(norm), out);
+        });
+    }
+
+    /// What follows a product that lies in `then`'s own slot.
+    fn then(&mut self, plan: &Plan, then: Then, inputs: &Inputs) {
+        let cpu = Arc::clone(&self.cpu);
+        let (t, threads) = (cpu.table, &*cpu.pool);
+        match then {
+            Then::Store { out: _ } => {}
+            Then::Add { to, factor, product } => {
+                self.write(to, inputs, |me, to| add::add(t, threads, to, me.read(product, inputs), factor));
+            }
+            Then::Act { act, out } => self.write(out, inputs, |_, out| act::act(threads, out, act)),
+            Then::Glu { gated, product, out } => self.write(out, inputs, |me, data| {
+                glu::glu(t, threads, me.read(product, inputs), gated, plan.slot(out).cols, data);
+            }),
+            Then::Heads { heads, out } => {
+                let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope } = plan.heads[heads];
+                let mut kv = std::mem::take(&mut self.kv);
+                self.write(out, inputs, |me, rows| {
+                    let norms = [q_norm, k_norm, v_norm].map(|norm| norm.map(|norm| me.norm_of(&norm)));
+                    let rope = rope.map(|rope| (plan.ropes[rope].style, &me.angles[rope]));
+                    let op = heads::Heads { n_heads, clamp, norms, rope };
+                    heads::heads(t, threads, inputs, rows, &op, &mut kv[layer]);
+                });
+                self.kv = kv;
+            }
+        }
+    }
+
+    fn norm_of(&self, norm: &Norm) -> norm::Norm<'_> {
+        let Norm { kind, eps, group, weight, bias } = *norm;
+        let (weight, bias) = (weight.map(|w| self.vector(w)), bias.map(|b| self.vector(b)));
+        norm::Norm { kind, eps, group, weight, bias }
     }
 
     fn vector(&self, id: WeightId) -> &[f32] {

@@ -1,10 +1,10 @@
 //! The one transformer: records any spec.
 
-use super::spec::{Attn, Ffn, Heads, Layer, ModelSpec};
+use super::spec::{self, Attn, Ffn, Layer, ModelSpec};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::file::ModelFile;
-use crate::plan::{Act, KvShape, NormKind, Plan, Recorder, Rows, Slot};
+use crate::plan::{Act, Attend, Gated, Heads, KvShape, Norm, NormKind, Plan, Product, Recorder, Rows, Slot, WeightId};
 
 /// Records a model's plan.
 ///
@@ -22,7 +22,8 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     }
     rec.scope("head");
     let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.dims().get(1).copied().unwrap_or(0)) as usize;
-    let norm = weights.vector(&mut rec, "output_norm.weight", spec.width)?;
+    let weight = weights.vector(&mut rec, "output_norm.weight", spec.width)?;
+    let norm = rms(spec, weight, spec.width);
     let head = match weights.has("output.weight") {
         true => weights.matrix(&mut rec, "output", &["output.weight".into()], &[n_vocab], spec.width)?,
         false => table,
@@ -30,15 +31,17 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let bias = weights.bias(&mut rec, "output", &["output.weight".into()], &[n_vocab])?;
     // The mean of normed rows, for embeddings: the steps that want none pass it over.
     rec.only_with(Rows::Pools, |rec| {
-        let normed = rec.norm(rec.all(x), norm, NormKind::Rms, spec.norm_eps, spec.width)?;
+        let normed = rec.norm(rec.all(x), norm)?;
         rec.pool(normed)
     })?;
     let taken = rec.take_rows(x)?;
-    let logits = rec.fuse(|rec| {
-        let normed = rec.norm(rec.all(taken), norm, NormKind::Rms, spec.norm_eps, spec.width)?;
-        rec.linear(normed, head, bias)
-    })?;
+    let logits = rec.linear(taken, Product { norm: Some(norm), bias, ..Product::from(head) })?;
     Ok(rec.finish(logits))
+}
+
+/// The family's norm of runs of `group` columns.
+fn rms(spec: &ModelSpec, weight: WeightId, group: usize) -> Norm {
+    Norm { kind: NormKind::Rms, eps: spec.norm_eps, group, weight: Some(weight), bias: None }
 }
 
 struct Part<'a> {
@@ -46,13 +49,6 @@ struct Part<'a> {
     weights: &'a Weights<'a>,
     rec: &'a mut Recorder,
     prefix: String,
-}
-
-/// The tensors of a norm and the matrix behind it, without the layer's prefix.
-struct NormLinear<'a> {
-    norm: &'a str,
-    name: &'a str,
-    tensors: &'a [&'a str],
 }
 
 impl Part<'_> {
@@ -71,71 +67,53 @@ impl Part<'_> {
         }
     }
 
-    /// Norm of the stream and one matrix of several tensors on it, gated where asked, as one group.
-    fn norm_linear(&mut self, x: Slot, names: NormLinear, rows: &[usize], glu: Option<Act>) -> Result<Slot> {
-        let NormLinear { norm, name, tensors } = names;
-        let width = self.spec.width;
+    /// The product of one matrix, of several tensors, with the stream behind the norm.
+    fn normed(&mut self, norm: &str, name: &str, tensors: &[&str], rows: &[usize]) -> Result<Product> {
+        let weight = self.weights.vector(self.rec, &self.name(norm), self.spec.width)?;
+        let norm = Some(rms(self.spec, weight, self.spec.width));
+        Ok(Product { norm, ..self.product(name, tensors, rows, self.spec.width)? })
+    }
+
+    /// The product of one matrix of several tensors.
+    fn product(&mut self, name: &str, tensors: &[&str], rows: &[usize], cols: usize) -> Result<Product> {
         let names: Vec<String> = tensors.iter().map(|t| self.name(t)).collect();
-        let norm = self.weights.vector(self.rec, &self.name(norm), width)?;
-        let matrix = self.weights.matrix(self.rec, &self.name(name), &names, rows, width)?;
+        let weight = self.weights.matrix(self.rec, &self.name(name), &names, rows, cols)?;
         let bias = self.weights.bias(self.rec, &self.name(name), &names, rows)?;
-        let eps = self.spec.norm_eps;
-        self.rec.fuse(|rec| {
-            let normed = rec.norm(rec.all(x), norm, NormKind::Rms, eps, width)?;
-            let y = rec.linear(normed, matrix, bias)?;
-            glu.map_or(Ok(y), |act| rec.glu(y, act))
-        })
+        Ok(Product { bias, ..Product::from(weight) })
     }
 
-    /// A matrix and the addition of its result to the stream, as one group.
-    fn linear_add(&mut self, x: Slot, input: Slot, cols: usize, tensor: &str) -> Result<()> {
-        let names = [self.name(tensor)];
-        let name = self.name(tensor.trim_end_matches(".weight"));
-        let matrix = self.weights.matrix(self.rec, &name, &names, &[self.spec.width], cols)?;
-        let bias = self.weights.bias(self.rec, &name, &names, &[self.spec.width])?;
-        self.rec.fuse(|rec| {
-            let y = rec.linear(input, matrix, bias)?;
-            rec.add(x, y)
-        })
+    fn head_norm(&mut self, tensor: &str, head_dim: usize) -> Result<Norm> {
+        let weight = self.weights.vector(self.rec, &self.name(tensor), head_dim)?;
+        Ok(rms(self.spec, weight, head_dim))
     }
 
-    fn heads(&mut self, h: &Heads, x: Slot) -> Result<()> {
-        let (q_cols, k_cols, v_cols) = (h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim);
+    fn heads(&mut self, h: &spec::Heads, x: Slot) -> Result<()> {
+        let rows = [h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim];
         let tensors = &["attn_q.weight", "attn_k.weight", "attn_v.weight"];
-        let names = NormLinear { norm: "attn_norm.weight", name: "attn_qkv", tensors };
-        let qkv = self.norm_linear(x, names, &[q_cols, k_cols, v_cols], None)?;
-        let norms = match h.qk_norm {
-            true => Some((
-                self.weights.vector(self.rec, &self.name("attn_q_norm.weight"), h.head_dim)?,
-                self.weights.vector(self.rec, &self.name("attn_k_norm.weight"), h.head_dim)?,
-            )),
-            false => None,
+        let product = self.normed("attn_norm.weight", "attn_qkv", tensors, &rows)?;
+        let (q_norm, k_norm) = match h.qk_norm {
+            true => (
+                Some(self.head_norm("attn_q_norm.weight", h.head_dim)?),
+                Some(self.head_norm("attn_k_norm.weight", h.head_dim)?),
+            ),
+            false => (None, None),
         };
         let layer = self.rec.kv_layer(KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim });
-        let rope = self.rec.rope_table(h.rope.clone());
-        let eps = self.spec.norm_eps;
-        let q = self.rec.fuse(|rec| {
-            let mut q = rec.view(qkv, 0, q_cols)?;
-            let mut k = rec.view(qkv, q_cols, k_cols)?;
-            let v = rec.view(qkv, q_cols + k_cols, v_cols)?;
-            if let Some((q_norm, k_norm)) = norms {
-                let q_normed = rec.norm(q, q_norm, NormKind::Rms, eps, h.head_dim)?;
-                let k_normed = rec.norm(k, k_norm, NormKind::Rms, eps, h.head_dim)?;
-                (q, k) = (rec.all(q_normed), rec.all(k_normed));
-            }
-            rec.rope(q, h.head_dim, rope)?;
-            rec.rope(k, h.head_dim, rope)?;
-            rec.kv_write(k, v, layer)?;
-            Ok(q)
-        })?;
-        let seen = self.rec.attend(q, layer, h.n_heads, h.scale, h.window)?;
-        self.linear_add(x, seen, h.n_heads * h.v_dim, "attn_output.weight")
+        let rope = Some(self.rec.rope_table(h.rope.clone()));
+        let heads = Heads { layer, n_heads: h.n_heads, clamp: None, q_norm, k_norm, v_norm: None, rope };
+        let q = self.rec.linear_heads(x, product, heads)?;
+        let attend = Attend { layer, n_heads: h.n_heads, scale: h.scale, cap: None, window: h.window };
+        let seen = self.rec.attend(q, attend)?;
+        let cols = h.n_heads * h.v_dim;
+        let product = self.product("attn_output", &["attn_output.weight"], &[self.spec.width], cols)?;
+        self.rec.linear_add(seen, product, x, 1.0)
     }
 
     fn dense(&mut self, hidden: usize, act: Act, x: Slot) -> Result<()> {
         let tensors = &["ffn_gate.weight", "ffn_up.weight"];
-        let names = NormLinear { norm: "ffn_norm.weight", name: "ffn_gate_up", tensors };
-        let gated = self.norm_linear(x, names, &[hidden, hidden], Some(act))?;
-        self.linear_add(x, gated, hidden, "ffn_down.weight")
+        let product = self.normed("ffn_norm.weight", "ffn_gate_up", tensors, &[hidden, hidden])?;
+        let gated = self.rec.linear_glu(x, product, Gated::plain(act))?;
+        let product = self.product("ffn_down", &["ffn_down.weight"], &[self.spec.width], hidden)?;
+        self.rec.linear_add(gated, product, x, 1.0)
     }
 }

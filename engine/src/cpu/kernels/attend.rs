@@ -1,6 +1,7 @@
 //! `attend`: causal attention over paged keys and values, one pass with a running maximum (Milakov and Gimelshein 2018).
 
 use super::kv_write::{Columns, KvLayer};
+use super::softcap;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::Table;
 use crate::plan::{Inputs, PAGE};
@@ -12,11 +13,13 @@ pub struct Attend {
     pub n_heads: usize,
     /// Factor on the scores.
     pub scale: f32,
+    /// Soft cap of the scaled scores.
+    pub cap: Option<f32>,
     /// Positions a row sees, itself included.
     pub window: Option<u32>,
 }
 
-/// `out[r][h] = softmax(scale * q[r][h] . K) . V` over the positions up to and including the row's own.
+/// `out[r][h] = softmax(cap(scale * q[r][h] . K)) . V` over the positions up to and including the row's own.
 ///
 /// Pages are taken in the order of positions, so a row's result does not depend on what else is in the step.
 pub fn attend(t: &Table, pool: &Pool, inputs: &Inputs, q: Columns<'_>, layer: &KvLayer, op: Attend, out: &mut [f32]) {
@@ -39,7 +42,11 @@ pub fn attend(t: &Table, pool: &Pool, inputs: &Inputs, q: Columns<'_>, layer: &K
             let (dtype, size, scores) = (layer.dtype(), layer.dtype().block_bytes(), &mut scores[..group * n]);
             let keys = &layer.keys(*id, head)[from * shape.k_dim * size..];
             (t.attend_scores)(dtype, q, keys, shape.k_dim, n, scores);
-            run.weigh(t, op.scale, scores, n, out);
+            (t.scale)(scores, op.scale);
+            if let Some(cap) = op.cap {
+                scores.iter_mut().for_each(|score| *score = softcap::value(*score, cap));
+            }
+            run.weigh(t, scores, n, out);
             let values = &layer.values(*id, head)[from * shape.v_dim * size..];
             (t.attend_values)(dtype, scores, values, shape.v_dim, n, out);
         }
@@ -58,10 +65,9 @@ struct Running {
 impl Running {
     /// Turns a page's scores (`heads x n`) into weights, and shrinks what `out` (`heads x v_dim`) holds where a larger
     /// score has come.
-    fn weigh(&mut self, t: &Table, scale: f32, scores: &mut [f32], n: usize, out: &mut [f32]) {
+    fn weigh(&mut self, t: &Table, scores: &mut [f32], n: usize, out: &mut [f32]) {
         let v_dim = out.len() / self.max.len();
         for (h, scores) in scores.chunks_exact_mut(n).enumerate() {
-            (t.scale)(scores, scale);
             let max = (t.max)(scores);
             if max > self.max[h] {
                 let shrink = (self.max[h] - max).exp();

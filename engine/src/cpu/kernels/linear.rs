@@ -33,7 +33,7 @@ pub struct Scratch {
 /// Activation rows given together to one pass over a weight row.
 const FEW: usize = 8;
 
-/// `out[r][c] = x[r] . w[c] + bias[c]`, where the columns `c` run through the rows of all segments.
+/// `out[r][c] = (x[r] . w[c]) * scale[c] + bias[c]`, where the columns `c` run through the rows of all segments.
 /// `x`: n x `k`; `out`: n x (rows of all segments).
 ///
 /// # Panics
@@ -47,6 +47,7 @@ pub fn linear(
     k: usize,
     x: &[f32],
     mode: Activations,
+    scale: Option<&[f32]>,
     bias: Option<&[f32]>,
     out: &mut [f32],
 ) {
@@ -56,7 +57,8 @@ pub fn linear(
     }
     let rows = x.len() / k;
     assert!(x.len() == rows * k && out.len() == rows * n, "activations {} and output {}", x.len(), out.len());
-    assert!(bias.is_none_or(|b| b.len() == n), "a bias of another length than the output");
+    let fits = |vector: Option<&[f32]>| vector.is_none_or(|v| v.len() == n);
+    assert!(fits(scale) && fits(bias), "factors or a bias of another length than the output");
     for s in segments {
         let row = s.dtype.bytes_for(k);
         assert!(row.and_then(|b| b.checked_mul(s.rows)) == Some(s.bytes.len()), "a {} segment of wrong size", s.dtype);
@@ -83,6 +85,11 @@ pub fn linear(
                 piece.few(&quants, piece.kernels.dots_q8, &mut view);
             } else {
                 piece.few(&floats, piece.kernels.dots_f32, &mut view);
+            }
+        }
+        if let Some(scale) = scale {
+            for r in 0..view.rows() {
+                view.row_mut(r).iter_mut().zip(&scale[range.clone()]).for_each(|(x, s)| *x *= s);
             }
         }
         if let Some(bias) = bias {
