@@ -30,14 +30,16 @@ const EXP: f64 = 1e-5;
 /// 1/127/sqrt(12)*sqrt(3) of a uniform signal's own size per term, averaging out over the terms.
 const Q8_ACTIVATIONS: f64 = 1e-2;
 
+/// What a case may be off.
 fn tolerance(case: &Case, activations: Activations) -> f64 {
     let quantised = case.dtype.is_some_and(|d| !matches!(d, DType::F32 | DType::F16 | DType::BF16));
-    match case.op {
-        OpKind::Embed | OpKind::TakeRows | OpKind::Add | OpKind::Pool => 0.0,
-        OpKind::Linear if quantised && activations == Activations::Quantised => Q8_ACTIVATIONS,
-        OpKind::Attend | OpKind::Glu => EXP,
-        _ => F32_ORDER,
-    }
+    case.powers
+        * match case.op {
+            OpKind::Embed | OpKind::TakeRows | OpKind::Pool => 0.0,
+            OpKind::Linear if quantised && activations == Activations::Quantised => Q8_ACTIVATIONS,
+            _ if case.exponentials => EXP,
+            _ => F32_ORDER,
+        }
 }
 
 #[test]

@@ -248,7 +248,7 @@ mod tests {
                 let mut run = |threads, x: &[f32]| {
                     let mut out = vec![f32::NAN; x.len() / k * n];
                     let (pool, mode) = (Pool::new(threads), Activations::Quantised);
-                    linear(table, &pool, &mut scratch, &segments, k, x, mode, Some(&bias), &mut out);
+                    linear(table, &pool, &mut scratch, &segments, k, x, mode, None, Some(&bias), &mut out);
                     out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
                 };
                 let single: Vec<u32> = x.chunks_exact(k).flat_map(|x| run(1, x)).collect();
@@ -275,7 +275,7 @@ mod tests {
                     let x = random.floats(rows * k);
                     let mut out = vec![f32::NAN; rows * n];
                     let segments = [segment(DType::F32, n, &w)];
-                    linear(table, &pool, &mut scratch, &segments, k, &x, Activations::F32, None, &mut out);
+                    linear(table, &pool, &mut scratch, &segments, k, &x, Activations::F32, None, None, &mut out);
                     let w: Vec<f64> =
                         w.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
                     for (i, got) in out.iter().enumerate() {
