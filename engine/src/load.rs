@@ -2,6 +2,7 @@
 //! On a GPU each piece goes to the device at once and the file is held nowhere; on a processor the weights are kept once.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bytes::Bytes;
@@ -55,7 +56,7 @@ struct Begun {
     /// On a device that takes weights: what takes them.
     runner: Option<Runner>,
     /// Per tensor, the segments that are fed with it.
-    segments: Vec<Vec<(WeightId, usize)>>,
+    segments: Vec<Vec<(WeightId, usize, Range<u64>)>>,
     /// Tensors that are kept in memory, by their indices.
     kept: BTreeMap<usize, Vec<u8>>,
 }
@@ -170,13 +171,8 @@ impl Begun {
             for (j, segment) in weight.segments.iter().enumerate() {
                 // Rows without a tensor are zeros, and are there.
                 let Some(index) = table.index(&segment.name) else { continue };
-                if table.tensors()[index].byte_len() != segment.n_bytes() {
-                    let name = &segment.name;
-                    return Err(Error::unsupported(format!(
-                        "tensor {name} is used in part, which cannot be loaded in pieces"
-                    )));
-                }
-                segments[index].push((WeightId(i as u32), j));
+                let range = segment.offset..segment.offset.saturating_add(segment.n_bytes());
+                segments[index].push((WeightId(i as u32), j, range));
             }
         }
         let takes = device.takes_weights();
@@ -201,8 +197,13 @@ impl Begun {
             kept.extend_from_slice(piece.bytes);
         }
         if let Some(runner) = &mut self.runner {
-            for (weight, segment) in &self.segments[piece.tensor] {
-                runner.feed(*weight, *segment, piece.offset, piece.bytes)?;
+            let end = piece.offset.saturating_add(piece.bytes.len() as u64);
+            for (weight, segment, range) in &self.segments[piece.tensor] {
+                let (from, to) = (range.start.max(piece.offset), range.end.min(end));
+                if from < to {
+                    let bytes = &piece.bytes[(from - piece.offset) as usize..(to - piece.offset) as usize];
+                    runner.feed(*weight, *segment, from - range.start, bytes)?;
+                }
             }
         }
         Ok(())

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use super::Cpu;
 use super::kernels::attend::{self, Attend};
+use super::kernels::expert_linear::{self, Gathered, Rows, Stack};
 use super::kernels::kv_write::{self, Columns, KvLayer};
 use super::kernels::linear;
 use super::kernels::rope::{self, Angles};
-use super::kernels::{act, add, embed, glu, heads, norm, pool, scale, softcap, take_rows};
+use super::kernels::{act, add, combine, embed, gate, glu, heads, norm, pool, route, scale, softcap, take_rows};
 use crate::error::{Error, Result};
-use crate::plan::{Heads, Inputs, Norm, Op, Plan, Prologue, RunnerOptions, Slot, Then, View, Weight, WeightId};
+use crate::plan::{
+    Heads, Inputs, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View, Weight, WeightId,
+};
 
 /// A plan on the processor: activation buffers, the cache, and the small weights decoded. Matrices are read in place.
 #[derive(Debug)]
@@ -22,6 +25,7 @@ pub struct CpuRunner {
     kv: Vec<KvLayer>,
     angles: Vec<Angles>,
     scratch: linear::Scratch,
+    gathered: Gathered,
     n_token_ids: usize,
 }
 
@@ -49,8 +53,8 @@ impl CpuRunner {
         let kv = kv.map(|(layer, shape)| KvLayer::new(options.kv, *shape, pages(layer))).collect::<Result<_>>()?;
         let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
-        let (scratch, n_token_ids) = (linear::Scratch::default(), plan.n_token_ids());
-        Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, angles, scratch, n_token_ids })
+        let (scratch, gathered, n_token_ids) = (linear::Scratch::default(), Gathered::default(), plan.n_token_ids());
+        Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, angles, scratch, gathered, n_token_ids })
     }
 
     /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
@@ -127,8 +131,12 @@ impl CpuRunner {
         let (t, threads) = (cpu.table, &*cpu.pool);
         let cols = |slot: Slot| plan.slot(slot).cols;
         match *op {
-            Op::Embed { table, out } => {
-                self.write(out, inputs, |_, out| embed::embed(threads, plan.weight(table), &inputs.tokens, out));
+            Op::Embed { table, by, out } => {
+                let ids = match by {
+                    Lookup::Token => &inputs.tokens,
+                    Lookup::Position => &inputs.positions,
+                };
+                self.write(out, inputs, |_, out| embed::embed(threads, plan.weight(table), ids, out));
             }
             Op::Norm { x, norm, out } => self.norm(x, &norm, out, inputs),
             Op::Linear { x, norm, weight, scale, bias, then } => {
@@ -147,7 +155,7 @@ impl CpuRunner {
                     linear::linear(t, threads, &mut scratch, segments, k, x, mode, scale, bias, out);
                     me.scratch = scratch;
                 });
-                self.then(plan, then, inputs);
+                self.then(plan, then, 1, inputs);
             }
             Op::Rope { x, head_dim, rope } => self.write(x.slot, inputs, |me, data| {
                 let style = plan.ropes[rope].style;
@@ -158,9 +166,36 @@ impl CpuRunner {
                 kv_write::kv_write(t, inputs, self.columns(k, inputs), self.columns(v, inputs), &mut kv[layer]);
                 self.kv = kv;
             }
-            Op::Attend { q, layer, n_heads, scale, cap, window, out } => self.write(out, inputs, |me, out| {
-                let op = Attend { n_heads, scale, cap, window };
-                attend::attend(t, threads, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
+            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out } => {
+                self.write(out, inputs, |me, out| {
+                    let (slopes, sinks) = (slopes.map(|s| me.vector(s)), sinks.map(|s| me.vector(s)));
+                    let op = Attend { n_heads, scale, cap, window, temperature, slopes, sinks };
+                    attend::attend(t, threads, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
+                });
+            }
+            Op::Route { x, bias, routing, out } => self.write(out, inputs, |me, out| {
+                let bias = bias.map(|b| me.vector(b));
+                route::route(threads, me.read(x, inputs), cols(x), bias, &routing, out);
+            }),
+            Op::ExpertLinear { x, each, pick, weight, scale, bias, then } => {
+                self.write(then.product(), inputs, |me, out| {
+                    let (mut scratch, mut gathered) =
+                        (std::mem::take(&mut me.scratch), std::mem::take(&mut me.gathered));
+                    let (weight, Pick { picks, used, of: n }) = (plan.weight(weight), pick);
+                    let (scale, bias) = (scale.map(|s| me.vector(s)), bias.map(|b| me.vector(b)));
+                    let stack = Stack { segments: &weight.segments, n, k: weight.cols, scale, bias };
+                    let rows = Rows { x: me.read(x, inputs), each, picks: me.read(picks, inputs), used };
+                    let mode = cpu.activations;
+                    expert_linear::expert_linear(t, threads, &mut scratch, &mut gathered, &stack, rows, mode, out);
+                    (me.scratch, me.gathered) = (scratch, gathered);
+                });
+                self.then(plan, then, pick.used, inputs);
+            }
+            Op::Combine { x, pick: Pick { picks, used, of: _ }, out } => self.write(out, inputs, |me, data| {
+                combine::combine(t, threads, me.read(x, inputs), me.read(picks, inputs), used, cols(out), data);
+            }),
+            Op::Gate { x, gate, act, group } => self.write(x, inputs, |me, data| {
+                gate::gate(threads, data, cols(x), me.columns(gate, inputs), act, group);
             }),
             Op::Act { x, act } => self.write(x, inputs, |_, data| act::act(threads, data, act)),
             Op::Glu { x, gated, out } => self.write(out, inputs, |me, data| {
@@ -189,8 +224,8 @@ impl CpuRunner {
         });
     }
 
-    /// What follows a product that lies in `then`'s own slot.
-    fn then(&mut self, plan: &Plan, then: Then, inputs: &Inputs) {
+    /// What follows a product that lies in `then`'s own slot, in `parts` equal parts of its columns.
+    fn then(&mut self, plan: &Plan, then: Then, parts: usize, inputs: &Inputs) {
         let cpu = Arc::clone(&self.cpu);
         let (t, threads) = (cpu.table, &*cpu.pool);
         match then {
@@ -200,15 +235,15 @@ impl CpuRunner {
             }
             Then::Act { act, out } => self.write(out, inputs, |_, out| act::act(threads, out, act)),
             Then::Glu { gated, product, out } => self.write(out, inputs, |me, data| {
-                glu::glu(t, threads, me.read(product, inputs), gated, plan.slot(out).cols, data);
+                glu::glu(t, threads, me.read(product, inputs), gated, plan.slot(out).cols / parts, data);
             }),
             Then::Heads { heads, out } => {
-                let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope } = plan.heads[heads];
+                let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = plan.heads[heads];
                 let mut kv = std::mem::take(&mut self.kv);
                 self.write(out, inputs, |me, rows| {
                     let norms = [q_norm, k_norm, v_norm].map(|norm| norm.map(|norm| me.norm_of(&norm)));
                     let rope = rope.map(|rope| (plan.ropes[rope].style, &me.angles[rope]));
-                    let op = heads::Heads { n_heads, clamp, norms, rope };
+                    let op = heads::Heads { n_heads, clamp, norms, rope, norms_after_rope };
                     heads::heads(t, threads, inputs, rows, &op, &mut kv[layer]);
                 });
                 self.kv = kv;

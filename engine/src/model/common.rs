@@ -10,12 +10,15 @@ use crate::plan::{NormKind, RopeStyle, RopeTable};
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
 pub(super) const MAX_LAYERS: u32 = 4096;
 pub(super) const MAX_COLS: u32 = 1 << 20;
+pub(super) const MAX_EXPERTS: u32 = 1 << 14;
 pub(super) const MAX_HEAD_DIM: usize = 4096;
 
 /// The keys of one architecture.
 pub(super) struct Keys<'a> {
     pub file: &'a ModelFile,
     pub arch: &'a str,
+    /// Whether the ends of YaRN's ramp are rounded to whole pairs.
+    pub yarn_rounds: bool,
 }
 
 impl Keys<'_> {
@@ -168,6 +171,7 @@ fn scaling(keys: &Keys) -> Result<rope::Scaling> {
             },
             fast: keys.factor("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
             slow: keys.factor("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            rounds: keys.yarn_rounds,
             log_multiplier: keys.factor("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0),
         }),
         other => {

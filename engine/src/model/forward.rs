@@ -4,7 +4,7 @@ use super::spec::{self, Attn, Ffn, Layer, ModelSpec, NormStyle, Normed, Wiring};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::file::ModelFile;
-use crate::plan::{Attend, Gated, Heads, KvShape, Norm, Plan, Product, Recorder, Rows, Slot};
+use crate::plan::{Act, Attend, Gated, Heads, KvShape, Lookup, Norm, Plan, Product, Recorder, Rows, Slot};
 
 /// Records a model's plan.
 ///
@@ -15,7 +15,7 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let weights = Weights { file };
     rec.scope("embed");
     let table = weights.table(&mut rec, "token_embd.weight", spec.width)?;
-    let embedded = rec.embed(table)?;
+    let embedded = rec.embed(table, Lookup::Token)?;
     let mut model = Part { spec, weights: &weights, rec: &mut rec, prefix: String::new() };
     let x = model.embedding(embedded)?;
     for (i, layer) in spec.layers.iter().enumerate() {
@@ -49,27 +49,29 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     Ok(rec.finish(logits))
 }
 
-struct Part<'a> {
-    spec: &'a ModelSpec,
-    weights: &'a Weights<'a>,
-    rec: &'a mut Recorder,
+/// A part of a model that is being recorded.
+pub(super) struct Part<'a> {
+    pub(super) spec: &'a ModelSpec,
+    pub(super) weights: &'a Weights<'a>,
+    pub(super) rec: &'a mut Recorder,
     /// Of the names of tensors: a layer's, or none.
     prefix: String,
 }
 
-/// What a part of a layer leaves to be added to the stream: a product that is not recorded yet.
-struct Branch {
-    input: Slot,
-    product: Product,
-    norm: Option<Norm>,
+/// What a part of a layer leaves to be added to the stream, behind its norm.
+pub(super) enum Branch {
+    /// A product that is not recorded yet.
+    Product { input: Slot, product: Product, norm: Option<Norm> },
+    /// Rows.
+    Rows { rows: Slot, norm: Option<Norm> },
 }
 
 impl Part<'_> {
-    fn name(&self, tensor: &str) -> String {
+    pub(super) fn name(&self, tensor: &str) -> String {
         format!("{}{tensor}", self.prefix)
     }
 
-    fn has(&self, tensor: &str) -> bool {
+    pub(super) fn has(&self, tensor: &str) -> bool {
         self.weights.has(&self.name(tensor))
     }
 
@@ -78,6 +80,11 @@ impl Part<'_> {
         let spec = self.spec;
         if spec.embedding.scale != 1.0 {
             self.rec.scale(x, spec.embedding.scale, None)?;
+        }
+        if spec.embedding.positions {
+            let table = self.weights.table(self.rec, "position_embd.weight", spec.width)?;
+            let positions = self.rec.embed(table, Lookup::Position)?;
+            self.rec.add(x, positions, 1.0)?;
         }
         match self.norm(spec.norm, spec.embedding.norm, &[spec.width], spec.width)? {
             Some(norm) => self.rec.norm(self.rec.all(x), norm),
@@ -106,17 +113,30 @@ impl Part<'_> {
         }
     }
 
-    /// `x += factor * norm(product)`.
+    /// `x += factor * norm(branch)`.
     fn add(&mut self, branch: Branch, x: Slot, factor: f32) -> Result<()> {
-        let Branch { input, product, norm } = branch;
-        let Some(norm) = norm else { return self.rec.linear_add(input, product, x, factor) };
-        let y = self.rec.linear(input, product)?;
-        let normed = self.rec.norm(self.rec.all(y), norm)?;
-        self.rec.add(x, normed, factor)
+        let (rows, norm) = match branch {
+            Branch::Product { input, product, norm: None } => {
+                return self.rec.linear_add(input, product, x, factor);
+            }
+            Branch::Product { input, product, norm } => (self.rec.linear(input, product)?, norm),
+            Branch::Rows { rows, norm } => (rows, norm),
+        };
+        let rows = match norm {
+            Some(norm) => self.rec.norm(self.rec.all(rows), norm)?,
+            None => rows,
+        };
+        self.rec.add(x, rows, factor)
     }
 
     /// A norm of runs of `group` columns, whose weights have one of these lengths.
-    fn norm(&mut self, style: NormStyle, normed: Normed, lengths: &[usize], group: usize) -> Result<Option<Norm>> {
+    pub(super) fn norm(
+        &mut self,
+        style: NormStyle,
+        normed: Normed,
+        lengths: &[usize],
+        group: usize,
+    ) -> Result<Option<Norm>> {
         let NormStyle { kind, eps } = style;
         let (weight, bias) = match normed {
             Normed::No => return Ok(None),
@@ -127,7 +147,7 @@ impl Part<'_> {
     }
 
     /// The product of one matrix of several tensors (their names without `.weight`), with their biases.
-    fn product(&mut self, name: &str, tensors: &[&str], rows: &[usize], cols: usize) -> Result<Product> {
+    pub(super) fn product(&mut self, name: &str, tensors: &[&str], rows: &[usize], cols: usize) -> Result<Product> {
         let names: Vec<String> = tensors.iter().map(|t| format!("{}.weight", self.name(t))).collect();
         let weight = self.weights.matrix(self.rec, &self.name(name), &names, rows, cols)?;
         let bias = self.weights.bias(self.rec, &self.name(name), &names, rows)?;
@@ -147,14 +167,49 @@ impl Part<'_> {
         let cache = self.rec.kv_layer(KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim });
         let rope = h.rope.as_ref().map(|table| self.rec.rope_table(table.clone()));
         let (n_heads, clamp) = (h.n_heads, h.clamp);
-        let heads = Heads { layer: cache, n_heads, clamp, q_norm, k_norm, v_norm: None, rope };
+        let heads = Heads {
+            layer: cache,
+            n_heads,
+            clamp,
+            q_norm,
+            k_norm,
+            v_norm: None,
+            rope,
+            norms_after_rope: h.qk_norm_after_rope,
+        };
         let q = self.rec.linear_heads(x, Product { norm, ..product }, heads)?;
-        let attend = Attend { layer: cache, n_heads, scale: h.scale, cap: h.cap, window: h.window };
+        let slopes = h.alibi.map(|most| self.weights.constant(self.rec, "slopes", &slopes(n_heads, most)));
+        let sinks = match self.has("attn_sinks.weight") {
+            true => Some(self.weights.vector(self.rec, &self.name("attn_sinks.weight"), n_heads)?),
+            false => None,
+        };
+        let (scale, temperature) = (h.scale, h.temperature);
+        let attend = Attend { layer: cache, n_heads, scale, cap: h.cap, window: h.window, temperature, slopes, sinks };
         let seen = self.rec.attend(q, attend)?;
         let cols = h.n_heads * h.v_dim;
+        if self.has("attn_gate.weight") {
+            self.gate(h, norm, x, seen)?;
+        }
+        let sub_norm = self.part_norm("attn_sub_norm", cols)?;
         let product = self.product("attn_output", &["attn_output"], &[width], cols)?;
-        let after = self.norm(self.spec.norm, layer.attn_norms.after, &[width], width)?;
-        Ok(Branch { input: seen, product, norm: after })
+        let norm = self.norm(self.spec.norm, layer.attn_norms.after, &[width], width)?;
+        Ok(Branch::Product { input: seen, product: Product { norm: sub_norm, ..product }, norm })
+    }
+
+    /// A gate on what attention saw: an element for each column, or for each head.
+    fn gate(&mut self, h: &spec::Heads, norm: Option<Norm>, x: Slot, seen: Slot) -> Result<()> {
+        let cols = h.n_heads * h.v_dim;
+        let rows = self.weights.dims(&self.name("attn_gate.weight")).and_then(|dims| dims.get(1).copied());
+        let n = if rows == Some(h.n_heads as u64) { h.n_heads } else { cols };
+        let product = self.product("attn_gate", &["attn_gate"], &[n], self.spec.width)?;
+        let gate = self.rec.linear(x, Product { norm, ..product })?;
+        self.rec.gate(seen, self.rec.all(gate), Act::Sigmoid, cols / n)
+    }
+
+    /// A norm inside a part, if the file has one.
+    fn part_norm(&mut self, tensor: &'static str, cols: usize) -> Result<Option<Norm>> {
+        let normed = if self.has(&format!("{tensor}.weight")) { Normed::By(tensor) } else { Normed::No };
+        self.norm(self.spec.norm, normed, &[cols], cols)
     }
 
     /// A norm on queries or keys of `cols` columns, if the file has one: by heads with common weights or weights of their
@@ -168,8 +223,14 @@ impl Part<'_> {
     }
 
     fn ffn(&mut self, ffn: &Ffn, layer: &Layer, x: Slot) -> Result<Branch> {
+        match ffn {
+            Ffn::Dense { hidden, act } => self.dense(*hidden, *act, layer, x),
+            Ffn::Moe(moe) => self.moe(moe, layer, x),
+        }
+    }
+
+    fn dense(&mut self, hidden: usize, act: Act, layer: &Layer, x: Slot) -> Result<Branch> {
         let width = self.spec.width;
-        let Ffn::Dense { hidden, act } = *ffn;
         let norm = self.norm(self.spec.norm, layer.ffn_norms.before, &[width], width)?;
         let up = self.weights.dims(&self.name("ffn_up.weight"));
         let fused = up.is_some_and(|dims| dims.get(1) == Some(&(2 * hidden as u64)));
@@ -183,8 +244,19 @@ impl Part<'_> {
             let product = self.product("ffn_up", &["ffn_up"], &[hidden], width)?;
             self.rec.linear_act(x, Product { norm, ..product }, act)?
         };
+        let sub_norm = self.part_norm("ffn_sub_norm", hidden)?;
         let product = self.product("ffn_down", &["ffn_down"], &[width], hidden)?;
-        let after = self.norm(self.spec.norm, layer.ffn_norms.after, &[width], width)?;
-        Ok(Branch { input, product, norm: after })
+        let norm = self.norm(self.spec.norm, layer.ffn_norms.after, &[width], width)?;
+        Ok(Branch::Product { input, product: Product { norm: sub_norm, ..product }, norm })
     }
+}
+
+/// Slopes of the heads whose steepest has about `2^(-most / heads)` (ALiBi; Press et al. 2022).
+fn slopes(n_heads: usize, most: f32) -> Vec<f32> {
+    let n = if n_heads.is_power_of_two() { n_heads } else { n_heads.next_power_of_two() / 2 };
+    let slope = |h: usize| match h < n {
+        true => (-most * (h + 1) as f32 / n as f32).exp2(),
+        false => (-most * (2 * (h - n) + 1) as f32 / (2 * n) as f32).exp2(),
+    };
+    (0..n_heads).map(slope).collect()
 }

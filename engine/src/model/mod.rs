@@ -2,6 +2,7 @@
 
 mod common;
 mod decoder;
+mod experts;
 mod families;
 mod forward;
 mod rope;
@@ -10,7 +11,7 @@ mod weights;
 
 use std::sync::Arc;
 
-pub use spec::{Attn, Embedding, Ffn, Head, Heads, Layer, ModelSpec, NormStyle, Normed, Norms, Pooling, Wiring};
+pub use spec::{Attn, Embedding, Ffn, Head, Heads, Layer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Wiring};
 pub use weights::READ_AT_RECORDING;
 
 use crate::bytes::Bytes;

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::meta::Meta;
-use crate::plan::{Act, NormKind, RopeTable};
+use crate::plan::{Act, Gated, NormKind, RopeTable, Routing, Temperature};
 
 /// Everything that tells one model of the known parts from another.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,8 @@ pub struct Embedding {
     pub scale: f32,
     /// A norm on them.
     pub norm: Normed,
+    /// Whether rows of a table of positions are added.
+    pub positions: bool,
 }
 
 /// From the normed stream to logits.
@@ -169,6 +171,12 @@ pub struct Heads {
     pub rope: Option<RopeTable>,
     /// Formula of the norms on queries and keys, if the file has any.
     pub qk_norm: NormStyle,
+    /// Whether they follow the rotation.
+    pub qk_norm_after_rope: bool,
+    /// Factor on the queries by position.
+    pub temperature: Option<Temperature>,
+    /// The largest bias by distance (ALiBi), of which the heads' slopes are made.
+    pub alibi: Option<f32>,
     /// Positions a row sees, itself included.
     pub window: Option<u32>,
 }
@@ -183,4 +191,19 @@ pub enum Ffn {
         /// On the gate, or on what there is instead.
         act: Act,
     },
+    /// Experts, of which each row uses a few (Shazeer et al. 2017).
+    Moe(Moe),
+}
+
+/// A mixture of experts. Biases, shared experts and their gate are found in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moe {
+    /// Experts.
+    pub n: usize,
+    /// Columns between, of each.
+    pub hidden: usize,
+    /// Of gate and up.
+    pub gated: Gated,
+    /// How they are chosen.
+    pub routing: Routing,
 }

@@ -54,10 +54,12 @@ impl Weights<'_> {
         let vector = cols == 1 && dims.len() == 1;
         let (has_cols, has_rows) = match *dims {
             [n] if vector => (1, n),
-            // A weight for each element of each head.
+            // A vector of each of several parts: heads, experts.
             [n, m] if cols == 1 && rows.is_some_and(|rows| n.checked_mul(m) == Some(rows as u64)) => (1, n * m),
             [n] => (n, 1),
             [c, r] => (c, r),
+            // Matrices one after the other.
+            [c, r, e] => (c, r.saturating_mul(e)),
             _ => return Err(wrong("a matrix".into())),
         };
         if has_cols != cols as u64 || rows.is_some_and(|rows| has_rows != rows as u64) {
@@ -73,7 +75,7 @@ impl Weights<'_> {
             return Err(wrong(format!("{has_rows} rows of {row_bytes} bytes")));
         }
         let bytes = self.file.held(tensor)?.unwrap_or_default();
-        Ok(Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes })
+        Ok(Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes, offset: 0 })
     }
 
     /// Rows of several tensors, one after the other, as one weight. `rows[i]` output columns come from `names[i]`.
@@ -118,13 +120,61 @@ impl Weights<'_> {
         Ok((weight, if self.has(&bias) { load(bias)? } else { None }))
     }
 
+    /// A vector of these values, which no file holds.
+    pub(super) fn constant(&self, rec: &mut Recorder, name: &str, values: &[f32]) -> WeightId {
+        let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        let segment =
+            Segment { name: String::new(), dtype: DType::F32, rows: values.len(), bytes, row_bytes: 4, offset: 0 };
+        rec.weight(Weight { name: name.to_owned(), cols: 1, segments: vec![segment] })
+    }
+
     /// A vector of `n`.
-    fn vector(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
+    pub(super) fn vector(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
         let segment = self.segment(name, Some(n), 1)?;
         if segment.dtype.block_len() > 1 {
             return Err(Error::unsupported(format!("tensor {name} is a {} vector", segment.dtype)));
         }
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
+    }
+
+    /// A stack of `n` matrices, each of whose rows come from several tensors, one after the other: `rows[i]` of `names[i]`,
+    /// which hold the rows of all matrices.
+    pub(super) fn stack(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
+        (cols, n): (usize, usize),
+    ) -> Result<WeightId> {
+        let all = rows.iter().map(|r| r.checked_mul(n).filter(|all| *all <= MAX_ROWS));
+        let all = all.collect::<Option<Vec<_>>>();
+        let all = all.ok_or_else(|| Error::limit(format!("{n} matrices of {rows:?} rows are too many")))?;
+        let whole = names.iter().zip(&all).map(|(name, all)| self.segment(name, Some(*all), cols));
+        let whole = whole.collect::<Result<Vec<_>>>()?;
+        let mut segments = Vec::with_capacity(n * whole.len());
+        for e in 0..n {
+            for (segment, rows) in whole.iter().zip(rows) {
+                segments.push(part(segment, e * rows, *rows)?);
+            }
+        }
+        Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
+    }
+
+    /// The biases that go with a stack's `names`, in the stack's order; `None` if the file holds none of them.
+    pub(super) fn stack_bias(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
+        n: usize,
+    ) -> Result<Option<WeightId>> {
+        let names: Vec<String> = names.iter().map(|n| n.replace(".weight", ".bias")).collect();
+        if !names.iter().any(|n| self.has(n)) {
+            return Ok(None);
+        }
+        self.stack(rec, &format!("{name}.bias"), &names, rows, (1, n)).map(Some)
     }
 
     /// The biases that go with `names` (`x.weight` -> `x.bias`), or `None` where the file holds none of them.
@@ -145,9 +195,18 @@ impl Weights<'_> {
                 return self.segment(name, Some(*rows), 1);
             }
             let bytes = Bytes::from(vec![0; 4 * rows]);
-            Ok(Segment { name: String::new(), dtype: DType::F32, rows: *rows, bytes, row_bytes: 4 })
+            Ok(Segment { name: String::new(), dtype: DType::F32, rows: *rows, bytes, row_bytes: 4, offset: 0 })
         };
         let segments = names.iter().zip(rows).map(segment).collect::<Result<_>>()?;
         Ok(Some(rec.weight(Weight { name: format!("{name}.bias"), cols: 1, segments })))
     }
+}
+
+/// Rows of a segment.
+fn part(segment: &Segment, first: usize, rows: usize) -> Result<Segment> {
+    let (from, to) = (first * segment.row_bytes, (first + rows) * segment.row_bytes);
+    let short = || Error::format(format!("tensor {} ends before its last row", segment.name));
+    let bytes =
+        if segment.bytes.is_empty() { Bytes::default() } else { segment.bytes.slice(from..to).ok_or_else(short)? };
+    Ok(Segment { bytes, rows, offset: segment.offset + from as u64, ..segment.clone() })
 }

@@ -7,6 +7,7 @@ mod cut;
 mod inputs;
 mod op;
 mod options;
+mod parts;
 mod recorder;
 mod show;
 mod slots;
@@ -15,9 +16,13 @@ mod tests;
 mod weight;
 
 pub use inputs::{Change, Inputs, PAGE, Pool, TOP, Want};
-pub use op::{Act, Gated, Heads, Norm, NormKind, Op, OpKind, Prologue, RopeStyle, RopeTable, Then, View};
+pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
-pub use recorder::{Attend, Product, Recorder};
+pub use parts::{
+    Act, Gated, Heads, Lookup, Norm, NormKind, Pick, Prologue, RopeStyle, RopeTable, Routing, Scoring, Temperature,
+    Then, View,
+};
+pub use recorder::{Attend, Behind, Product, Recorder};
 pub use weight::{Segment, Weight, WeightId};
 
 /// How many rows a slot has in a step.
@@ -133,7 +138,7 @@ impl Plan {
     /// Token ids that the plan takes: rows of its token table, or all if it has none.
     pub fn n_token_ids(&self) -> usize {
         let table = self.ops.iter().find_map(|e| match e.op {
-            Op::Embed { table, .. } => Some(self.weight(table).rows()),
+            Op::Embed { table, by: Lookup::Token, .. } => Some(self.weight(table).rows()),
             _ => None,
         });
         table.unwrap_or(usize::MAX)

@@ -110,7 +110,7 @@ fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
     let v = rec.view(x, KV_HEADS * DIM, KV_HEADS * DIM).unwrap();
     let q = rec.view(x, 2 * KV_HEADS * DIM, HEADS * DIM).unwrap();
     rec.kv_write(k, v, layer).unwrap();
-    let attend = Attend { layer, n_heads: HEADS, scale: 0.6, cap: None, window };
+    let attend = Attend { window, ..Attend::plain(layer, HEADS, 0.6) };
     let out = rec.attend(q, attend).unwrap();
     let plan = Arc::new(rec.finish(out));
     let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130 };

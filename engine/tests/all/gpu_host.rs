@@ -11,8 +11,8 @@ use ir_engine::dtype::DType;
 use ir_engine::error::Result;
 use ir_engine::gpu::Gpu;
 use ir_engine::plan::{
-    Act, Attend, Gated, Heads, Inputs, KvShape, Norm, NormKind, Plan, Pool, Product, Recorder, RopeStyle, RopeTable,
-    Rows, Segment, Slot, Weight, WeightId,
+    Act, Attend, Gated, Heads, Inputs, KvShape, Lookup, Norm, NormKind, Plan, Pool, Product, Recorder, RopeStyle,
+    RopeTable, Rows, Segment, Slot, Weight, WeightId,
 };
 
 /// A Llama of 1B parameters: 16 layers, 32 heads of 64 over 8 of keys and values.
@@ -29,6 +29,7 @@ fn weight(rec: &mut Recorder, segments: &[(DType, usize)], cols: usize) -> Weigh
         rows: *rows,
         bytes: Bytes::default(),
         row_bytes: dtype.bytes_for(cols).unwrap(),
+        offset: 0,
     };
     rec.weight(Weight { name: "w".into(), cols, segments: segments.iter().map(segment).collect() })
 }
@@ -47,10 +48,11 @@ fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()
     let w = weight(rec, &[(qkv[0], 2048), (qkv[1], 512), (qkv[2], 512)], WIDTH);
     let layer = rec.kv_layer(KvShape { n_kv_heads: 8, k_dim: 64, v_dim: 64 });
     let (n_heads, rope) = (32, Some(rope));
-    let heads = Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope };
+    let heads =
+        Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope, norms_after_rope: false };
     let product = normed(rec, w);
     let q = rec.linear_heads(x, product, heads)?;
-    let seen = rec.attend(q, Attend { layer, n_heads, scale: 0.125, cap: None, window: None })?;
+    let seen = rec.attend(q, Attend::plain(layer, n_heads, 0.125))?;
     let w = weight(rec, &[(qkv[0], WIDTH)], 2048);
     rec.linear_add(seen, w, x, 1.0)?;
     let w = weight(rec, &[(qkv[0], HIDDEN), (qkv[0], HIDDEN)], WIDTH);
@@ -63,7 +65,7 @@ fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()
 fn plan(qkv: [DType; 3]) -> Plan {
     let mut rec = Recorder::new();
     let table = weight(&mut rec, &[(qkv[2], VOCABULARY)], WIDTH);
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     let inv_freq = vec![0.5; 32];
     let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
     (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope).unwrap());

@@ -4,7 +4,10 @@
 pub mod act;
 pub mod add;
 pub mod attend;
+pub mod combine;
 pub mod embed;
+pub mod expert_linear;
+pub mod gate;
 pub mod glu;
 pub mod heads;
 pub mod kv_write;
@@ -12,6 +15,7 @@ pub mod linear;
 pub mod norm;
 pub mod pool;
 pub mod rope;
+pub mod route;
 pub mod scale;
 pub mod softcap;
 pub mod take_rows;

@@ -6,8 +6,8 @@ use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::plan::{
-    Act, Attend, Gated, Inputs, KvShape, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder, RopeStyle,
-    RopeTable, Rows, Segment, Slot, Weight, WeightId,
+    Act, Attend, Gated, Inputs, KvShape, Lookup, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder,
+    RopeStyle, RopeTable, Rows, Segment, Slot, Weight, WeightId,
 };
 
 mod products;
@@ -107,7 +107,14 @@ fn matrix(rec: &mut Recorder, random: &mut Random, dtypes: [DType; 2], rows: usi
         (0..rows).for_each(|_| bytes.extend(random.blocks(dtype, cols)));
         let bytes = Bytes::from(bytes);
         let row_bytes = dtype.bytes_for(cols).unwrap();
-        Segment { name: "w".into(), dtype, rows, bytes: bytes.slice(offset..bytes.len()).unwrap(), row_bytes }
+        Segment {
+            name: "w".into(),
+            dtype,
+            rows,
+            bytes: bytes.slice(offset..bytes.len()).unwrap(),
+            row_bytes,
+            offset: 0,
+        }
     };
     let first = rows.div_ceil(2);
     let mut segments = vec![segment(dtypes[0], first, random)];
@@ -182,7 +189,7 @@ fn embed(cases: &mut Vec<Case>) {
     for (i, dtype) in DType::ALL.iter().enumerate() {
         let mut b = Builder::new(i as u64, 9);
         let table = matrix(&mut b.rec, &mut b.random, [*dtype, DType::F16], 40, 256);
-        let out = b.rec.embed(table).unwrap();
+        let out = b.rec.embed(table, Lookup::Token).unwrap();
         cases.push(b.case(OpKind::Embed, format!("{dtype}"), out));
     }
 }
@@ -266,7 +273,8 @@ fn attend(cases: &mut Vec<Case>) {
             let v = b.rec.view(x, kv_heads * k_dim, kv_heads * v_dim).unwrap();
             let q = b.rec.view(x, kv_heads * (k_dim + v_dim), heads * k_dim).unwrap();
             b.rec.kv_write(k, v, layer).unwrap();
-            let attend = Attend { layer, n_heads: heads, scale: 1.0 / (k_dim as f32).sqrt(), cap, window };
+            let scale = 1.0 / (k_dim as f32).sqrt();
+            let attend = Attend { cap, window, ..Attend::plain(layer, heads, scale) };
             let out = b.rec.attend(q, attend).unwrap();
             let name = format!(
                 "{rows} rows, {heads}/{kv_heads} heads of {k_dim}/{v_dim}, window {window:?}, cap {cap:?}, {kv:?}"
@@ -281,7 +289,7 @@ fn attend(cases: &mut Vec<Case>) {
         let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 24, v_dim: 24 });
         let [k, v, q] = [0, 24, 48].map(|at| b.rec.view(x, at, 24).unwrap());
         b.rec.kv_write(k, v, layer).unwrap();
-        let attend = Attend { layer, n_heads: 1, scale: 1.0, cap: None, window: Some(1) };
+        let attend = Attend { window: Some(1), ..Attend::plain(layer, 1, 1.0) };
         let out = b.rec.attend(q, attend).unwrap();
         cases.push(Case { kv, ..b.case(OpKind::KvWrite, format!("{kv:?}"), out) });
     }

@@ -117,7 +117,16 @@ fn norm(kind: NormKind, group: usize, weight: Option<WeightId>, bias: Option<Wei
 /// What is done to the heads of a shape.
 fn heads_of(b: &mut Builder, shape: &Shape, layer: usize) -> Heads {
     let Shape { n_heads, kv: KvShape { n_kv_heads, k_dim, v_dim }, what } = *shape;
-    let mut heads = Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope: None };
+    let mut heads = Heads {
+        layer,
+        n_heads,
+        clamp: None,
+        q_norm: None,
+        k_norm: None,
+        v_norm: None,
+        rope: None,
+        norms_after_rope: false,
+    };
     match what {
         "rope" => heads.rope = Some(rope(&mut b.rec, RopeStyle::Halves, k_dim / 2)),
         "some elements" => heads.rope = Some(rope(&mut b.rec, RopeStyle::Interleaved, k_dim / 4)),
@@ -179,8 +188,7 @@ pub(super) fn heads(cases: &mut Vec<Case>) {
             let bias = (i % 2 == 1).then(|| b.vector(cols));
             let q = b.rec.linear_heads(x, Product { weight, norm, scale: None, bias }, heads).unwrap();
             let scale = 0.3 / (kv.k_dim as f32).sqrt();
-            let attend = Attend { layer, n_heads, scale, cap: None, window: None };
-            let out = b.rec.attend(q, attend).unwrap();
+            let out = b.rec.attend(q, Attend::plain(layer, n_heads, scale)).unwrap();
             let case = b.case(OpKind::Linear, format!("{rows} rows, heads of {kv:?} with {what}"), out);
             cases.push(Case { kv: KvKind::F32, exponentials: true, ..case });
         }
