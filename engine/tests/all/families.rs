@@ -1,0 +1,77 @@
+//! Every family against PyTorch: logits and greedy choices of the golden files (`tests/data/golden`).
+
+use crate::common::{Golden, argmax, relative_error};
+use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
+use ir_engine::device::{Device, KvKind, RunnerOptions};
+use ir_engine::plan::{Inputs, PAGE};
+
+const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"];
+
+/// Logits of every position of `ids`, in one step.
+fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv: KvKind) -> Vec<f32> {
+    let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
+    let device = Device::Cpu(std::sync::Arc::new(Cpu::new(&options).unwrap()));
+    let n_pages = ids.len().div_ceil(PAGE);
+    let options = RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages };
+    let mut runner = device.prepare(golden.model.plan().clone(), options).unwrap();
+    let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
+    for (i, id) in ids.iter().enumerate() {
+        inputs.push(*id, i as u32, 0);
+    }
+    inputs.outputs = (0..ids.len() as u32).collect();
+    let readback = runner.submit(&inputs).unwrap();
+    readback.ready().unwrap().unwrap().logits
+}
+
+/// Largest relative error allowed on scalar kernels with f32 activations: float32 sums in another order than PyTorch's.
+const SCALAR_F32: f64 = 1e-4;
+/// The same with a half-precision cache: 11 bits of significand in every key and value.
+const SCALAR_F16_KV: f64 = 2e-3;
+/// As users run it: half-precision cache, each instruction set's own order of sums and its own activations.
+const AS_RUN: f64 = 2e-2;
+/// Steps whose margin must exceed twice the largest error, or the argmax would prove nothing.
+const QUALIFYING: f64 = 0.7;
+
+fn check(name: &str, simd: &str, activations: Activations, kv: KvKind, tolerance: f64) {
+    let golden = Golden::load(name);
+    let n = golden.ids.len();
+    let n_vocab = golden.model.plan().n_vocab();
+    let ids: Vec<u32> = golden.ids.iter().chain(&golden.greedy).copied().collect();
+    let got = logits(&golden, &ids, simd, activations, kv);
+    let error = relative_error(&got[..n * n_vocab], &golden.logits);
+    let worst = got.iter().zip(&golden.logits).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let mut qualifying = 0;
+    for (step, (id, margin)) in golden.greedy.iter().zip(&golden.margins).enumerate() {
+        if *margin > 2.0 * worst {
+            let row = &got[(n - 1 + step) * n_vocab..(n + step) * n_vocab];
+            assert_eq!(argmax(row), *id, "{name} {simd}: step {step}, margin {margin}, largest error {worst}");
+            qualifying += 1;
+        }
+    }
+    let steps = golden.greedy.len();
+    println!(
+        "{name} {simd} {activations:?} kv {kv:?}: relative error {error:.1e}, {qualifying} of {steps} steps agree"
+    );
+    assert!(error <= tolerance, "{name} {simd} {activations:?} {kv:?}: relative error {error:e} above {tolerance:e}");
+    assert!(
+        qualifying as f64 >= QUALIFYING * steps as f64,
+        "{name} {simd}: only {qualifying} of {steps} steps qualify"
+    );
+}
+
+#[test]
+fn scalar_kernels_agree_with_pytorch() {
+    for name in FAMILIES {
+        check(name, "scalar", Activations::F32, KvKind::F32, SCALAR_F32);
+        check(name, "scalar", Activations::F32, KvKind::F16, SCALAR_F16_KV);
+    }
+}
+
+#[test]
+fn every_instruction_set_agrees_with_pytorch_as_users_run_it() {
+    for table in simd::available() {
+        for name in FAMILIES {
+            check(name, table.name, Activations::Quantised, KvKind::F16, AS_RUN);
+        }
+    }
+}
