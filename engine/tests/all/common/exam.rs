@@ -7,9 +7,10 @@ use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::plan::{
     Act, Attend, Gated, Inputs, KvShape, Lookup, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder,
-    RopeStyle, RopeTable, Rows, Segment, Slot, Weight, WeightId,
+    RopeStyle, RopeTable, Rows, Segment, Slot, Temperature, Weight, WeightId,
 };
 
+mod experts;
 mod products;
 
 /// SplitMix64 (Steele et al. 2014): the same cases on every machine.
@@ -39,25 +40,15 @@ impl Random {
 
     /// Blocks of any type: random bits, with scales of a weight's usual size.
     pub fn blocks(&mut self, dtype: DType, n: usize) -> Vec<u8> {
-        let scales: &[usize] = match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => {
-                let mut out = Vec::new();
-                ir_engine::quant::encode(dtype, &self.floats(n), &mut out).unwrap();
-                return out;
-            }
-            DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],
-            DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
-            DType::Q2_K => &[80, 82],
-            DType::Q3_K => &[108],
-            DType::Q6_K => &[208],
+        let Some(traits) = &dtype.traits().groups else {
+            let mut out = Vec::new();
+            ir_engine::quant::encode(dtype, &self.floats(n), &mut out).unwrap();
+            return out;
         };
         let mut out = vec![0; dtype.bytes_for(n).unwrap()];
         out.iter_mut().for_each(|b| *b = self.bits() as u8);
         for block in out.chunks_exact_mut(dtype.block_bytes()) {
-            for at in scales {
-                let scale = half::f16::from_f32(0.01 * self.float());
-                block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
-            }
+            (traits.set_scale)(block, 0.01 * self.float(), 0.01 * self.float());
         }
         out
     }
@@ -99,29 +90,26 @@ impl Case {
     }
 }
 
-/// A matrix at an odd place in memory, in two segments where it has more than one row.
-fn matrix(rec: &mut Recorder, random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> WeightId {
-    let segment = |dtype: DType, rows: usize, random: &mut Random| {
-        let offset = random.below(4);
-        let mut bytes = vec![0; offset];
+/// The rows of a matrix at odd places in memory, in two segments if it has more than one row.
+fn segments(random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> Vec<Segment> {
+    let mut segment = |dtype: DType, rows: usize| {
+        let skipped = random.below(4);
+        let mut bytes = vec![0; skipped];
         (0..rows).for_each(|_| bytes.extend(random.blocks(dtype, cols)));
         let bytes = Bytes::from(bytes);
-        let row_bytes = dtype.bytes_for(cols).unwrap();
-        Segment {
-            name: "w".into(),
-            dtype,
-            rows,
-            bytes: bytes.slice(offset..bytes.len()).unwrap(),
-            row_bytes,
-            offset: 0,
-        }
+        let (bytes, row_bytes) = (bytes.slice(skipped..bytes.len()).unwrap(), dtype.bytes_for(cols).unwrap());
+        Segment { name: "w".into(), dtype, rows, bytes, row_bytes, offset: 0 }
     };
     let first = rows.div_ceil(2);
-    let mut segments = vec![segment(dtypes[0], first, random)];
+    let mut segments = vec![segment(dtypes[0], first)];
     if rows > first {
-        segments.push(segment(dtypes[1], rows - first, random));
+        segments.push(segment(dtypes[1], rows - first));
     }
-    rec.weight(Weight { name: "w".into(), cols, segments })
+    segments
+}
+
+fn matrix(rec: &mut Recorder, random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> WeightId {
+    rec.weight(Weight { name: "w".into(), cols, segments: segments(random, dtypes, rows, cols) })
 }
 
 /// Rows of three sequences at scattered positions and pages; every second row is an output.
@@ -192,6 +180,10 @@ fn embed(cases: &mut Vec<Case>) {
         let out = b.rec.embed(table, Lookup::Token).unwrap();
         cases.push(b.case(OpKind::Embed, format!("{dtype}"), out));
     }
+    let mut b = Builder::new(99, 50);
+    let table = matrix(&mut b.rec, &mut b.random, [DType::F32; 2], 40, 48);
+    let out = b.rec.embed(table, Lookup::Position).unwrap();
+    cases.push(b.case(OpKind::Embed, "by position".into(), out));
 }
 
 fn norm(cases: &mut Vec<Case>) {
@@ -282,6 +274,21 @@ fn attend(cases: &mut Vec<Case>) {
             cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
         }
     }
+    for (rows, with) in [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature")] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(3 * 4 * 16);
+        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16 });
+        let [k, v, q] = [0, 64, 128].map(|at| b.rec.view(x, at, 64).unwrap());
+        b.rec.kv_write(k, v, layer).unwrap();
+        let mut attend = Attend { window: Some(40), ..Attend::plain(layer, 4, 0.25) };
+        match with {
+            "slopes" => attend.slopes = Some(b.vector(4)),
+            "sinks" => attend.sinks = Some(b.vector(4)),
+            _ => attend.temperature = Some(Temperature { factor: 0.5, length: 6.0, offset: 1.0 }),
+        }
+        let out = b.rec.attend(q, attend).unwrap();
+        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("{rows} rows, {with}"), out) });
+    }
     // One row that sees one position gives its value back: `kv_write` alone, in both forms.
     for kv in [KvKind::F16, KvKind::F32] {
         let mut b = Builder::new(3, 5);
@@ -350,7 +357,20 @@ fn act(cases: &mut Vec<Case>) {
 /// Every case.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for make in [embed, norm, linear, products::products, products::heads, rope, attend, act, elementwise] {
+    for make in [
+        embed,
+        norm,
+        linear,
+        products::products,
+        products::heads,
+        experts::expert_linear,
+        experts::route,
+        experts::combine_and_gate,
+        rope,
+        attend,
+        act,
+        elementwise,
+    ] {
         make(&mut cases);
     }
     cases

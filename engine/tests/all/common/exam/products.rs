@@ -140,6 +140,12 @@ fn heads_of(b: &mut Builder, shape: &Shape, layer: usize) -> Heads {
             heads.k_norm = norm(NormKind::Rms, k_dim, Some(b.vector(k_dim)), None);
             heads.rope = Some(rope(&mut b.rec, RopeStyle::Halves, k_dim / 2));
         }
+        "norms behind the rotation" => {
+            heads.q_norm = norm(NormKind::Rms, k_dim, Some(b.vector(k_dim)), None);
+            heads.k_norm = norm(NormKind::Rms, k_dim, Some(b.vector(k_dim)), None);
+            heads.rope = Some(rope(&mut b.rec, RopeStyle::Halves, k_dim / 2));
+            heads.norms_after_rope = true;
+        }
         "one norm" => {
             heads.k_norm = norm(NormKind::Rms, k_dim, None, None);
             heads.rope = Some(rope(&mut b.rec, RopeStyle::Interleaved, k_dim / 2));
@@ -171,6 +177,7 @@ pub(super) fn heads(cases: &mut Vec<Case>) {
         shape(2, 2, 16, 16, "nothing"),
         shape(4, 1, 32, 32, "clamp"),
         shape(4, 2, 32, 32, "norms by head"),
+        shape(4, 2, 16, 16, "norms behind the rotation"),
         shape(2, 1, 20, 20, "one norm"),
         shape(4, 2, 16, 16, "norms of all columns"),
         shape(4, 2, 24, 12, "three norms"),
