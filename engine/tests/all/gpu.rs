@@ -113,7 +113,7 @@ fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
     let attend = Attend { window, ..Attend::plain(layer, HEADS, 0.6) };
     let out = rec.attend(q, attend).unwrap();
     let plan = Arc::new(rec.finish(out));
-    let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130 };
+    let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130, n_states: 1 };
     let mut runner = device.prepare(Arc::clone(&plan), options).unwrap();
     let mut random = Random(window.map_or(1, u64::from));
     let tables = vec![(0..126).rev().collect(), vec![127, 128, 129]];

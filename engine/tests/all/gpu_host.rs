@@ -88,7 +88,8 @@ fn one_row(position: u32) -> Inputs {
     inputs
 }
 
-const OPTIONS: RunnerOptions = RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64 };
+const OPTIONS: RunnerOptions =
+    RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64, n_states: 1 };
 
 #[test]
 fn a_decode_step_takes_few_dispatches() {
