@@ -42,15 +42,14 @@ impl CpuRunner {
         }
         let page = plan.kv_elements_per_token() * crate::plan::PAGE * options.kv.bytes();
         page.checked_mul(options.n_pages).filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
-        let kv =
-            plan.kv.iter().map(|shape| KvLayer::new(options.kv, *shape, options.n_pages)).collect::<Result<_>>()?;
+        // A part of a model has no pages in layers that its ops do not write.
+        let written: Vec<usize> = plan.ops.iter().filter_map(|e| plan.cache_written(&e.op)).collect();
+        let pages = |layer: usize| if written.contains(&layer) { options.n_pages } else { 0 };
+        let kv = plan.kv.iter().enumerate();
+        let kv = kv.map(|(layer, shape)| KvLayer::new(options.kv, *shape, pages(layer))).collect::<Result<_>>()?;
         let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
-        let embed = plan.ops.iter().find_map(|e| match e.op {
-            Op::Embed { table, .. } => Some(plan.weight(table).rows()),
-            _ => None,
-        });
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
-        let (scratch, n_token_ids) = (linear::Scratch::default(), embed.unwrap_or(usize::MAX));
+        let (scratch, n_token_ids) = (linear::Scratch::default(), plan.n_token_ids());
         Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, angles, scratch, n_token_ids })
     }
 

@@ -1,6 +1,7 @@
 //! From a file to a model: family, spec, weights, recorded plan, tokenizer and chat template. No device.
 
 mod common;
+mod decoder;
 mod families;
 mod forward;
 mod rope;
@@ -9,7 +10,7 @@ mod weights;
 
 use std::sync::Arc;
 
-pub use spec::{Attn, Ffn, Heads, Layer, ModelSpec, Pooling};
+pub use spec::{Attn, Embedding, Ffn, Head, Heads, Layer, ModelSpec, NormStyle, Normed, Norms, Pooling, Wiring};
 pub use weights::READ_AT_RECORDING;
 
 use crate::bytes::Bytes;

@@ -54,6 +54,8 @@ impl Weights<'_> {
         let vector = cols == 1 && dims.len() == 1;
         let (has_cols, has_rows) = match *dims {
             [n] if vector => (1, n),
+            // A weight for each element of each head.
+            [n, m] if cols == 1 && rows.is_some_and(|rows| n.checked_mul(m) == Some(rows as u64)) => (1, n * m),
             [n] => (n, 1),
             [c, r] => (c, r),
             _ => return Err(wrong("a matrix".into())),
@@ -93,8 +95,31 @@ impl Weights<'_> {
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments: vec![segment] }))
     }
 
+    /// A tensor's dimensions, if the file holds it.
+    pub(super) fn dims(&self, name: &str) -> Option<&[u64]> {
+        self.file.tensor(name).map(|tensor| tensor.dims())
+    }
+
+    /// A norm's weights and bias, `name` being without `.weight`: vectors of one of these lengths, also where the file
+    /// has them in two dimensions.
+    pub(super) fn norm(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        lengths: &[usize],
+    ) -> Result<(Option<WeightId>, Option<WeightId>)> {
+        let mut load = |name: String| {
+            let tensor = self.find(&name)?;
+            let n = lengths.iter().find(|n| **n as u64 == tensor.n_elements()).or(lengths.first()).copied();
+            self.vector(rec, &name, n.unwrap_or_default()).map(Some)
+        };
+        let weight = load(format!("{name}.weight"))?;
+        let bias = format!("{name}.bias");
+        Ok((weight, if self.has(&bias) { load(bias)? } else { None }))
+    }
+
     /// A vector of `n`.
-    pub(super) fn vector(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
+    fn vector(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
         let segment = self.segment(name, Some(n), 1)?;
         if segment.dtype.block_len() > 1 {
             return Err(Error::unsupported(format!("tensor {name} is a {} vector", segment.dtype)));

@@ -135,6 +135,15 @@ impl Plan {
         Some(self.heads[heads].n_heads * self.kv[self.heads[heads].layer].k_dim)
     }
 
+    /// Token ids that the plan takes: rows of its token table, or all if it has none.
+    pub fn n_token_ids(&self) -> usize {
+        let table = self.ops.iter().find_map(|e| match e.op {
+            Op::Embed { table, .. } => Some(self.weight(table).rows()),
+            _ => None,
+        });
+        table.unwrap_or(usize::MAX)
+    }
+
     /// Columns of the logits.
     pub fn n_vocab(&self) -> usize {
         self.slot(self.logits).cols

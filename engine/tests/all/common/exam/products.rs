@@ -1,5 +1,6 @@
 //! Cases of `linear`: every norm in front of a product, every vector beside it, and everything that may happen then.
 
+use ir_engine::device::KvKind;
 use ir_engine::dtype::DType;
 use ir_engine::plan::{
     Act, Attend, Gated, Heads, KvShape, Norm, NormKind, OpKind, Product, Recorder, RopeStyle, RopeTable, Slot, WeightId,
@@ -153,6 +154,7 @@ fn heads_of(b: &mut Builder, shape: &Shape, layer: usize) -> Heads {
 }
 
 /// Products of queries, keys and values, and attention over them: what was made ready and stored shows in what is seen.
+/// The cache is f32: sums in another order would decide which of two halves, 2^-11 apart, an element becomes.
 pub(super) fn heads(cases: &mut Vec<Case>) {
     let shapes = [
         shape(4, 2, 16, 16, "rope"),
@@ -180,7 +182,7 @@ pub(super) fn heads(cases: &mut Vec<Case>) {
             let attend = Attend { layer, n_heads, scale, cap: None, window: None };
             let out = b.rec.attend(q, attend).unwrap();
             let case = b.case(OpKind::Linear, format!("{rows} rows, heads of {kv:?} with {what}"), out);
-            cases.push(Case { exponentials: true, ..case });
+            cases.push(Case { kv: KvKind::F32, exponentials: true, ..case });
         }
     }
 }
