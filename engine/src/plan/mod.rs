@@ -131,6 +131,11 @@ impl Plan {
         &self.weights[id.0 as usize]
     }
 
+    /// Whether any op writes a slot; in a part of a plan that was cut, one of its own.
+    pub fn writes(&self, slot: Slot) -> bool {
+        self.ops.iter().any(|entry| entry.op.writes() == Some(slot))
+    }
+
     /// Columns of the slot an op writes that hold its result, if not all do: behind [`Then::Heads`] only the queries do.
     pub fn result_columns(&self, op: &Op) -> Option<usize> {
         let Op::Linear { then: Then::Heads { heads, .. }, .. } = *op else { return None };
