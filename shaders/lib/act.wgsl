@@ -78,6 +78,11 @@ fn act(x: f32) -> f32 {
     return max(x, 0.0) + select(log(1.0 + e), e, e < 1e-4);
 }
 #endif
+#ifdef IDENTITY
+fn act(x: f32) -> f32 {
+    return x;
+}
+#endif
 
 #ifdef GLU
 // A gate and its up. LIMIT: the gate is bounded from above and the up on both sides by p.limit; p.up_offset is added.

@@ -198,8 +198,8 @@ impl CpuRunner {
             Op::Combine { x, pick: Pick { picks, used, of: _ }, out } => self.write(out, inputs, |me, data| {
                 combine::combine(t, threads, me.read(x, inputs), me.read(picks, inputs), used, cols(out), data);
             }),
-            Op::Gate { x, gate, act, group } => self.write(x, inputs, |me, data| {
-                gate::gate(threads, data, cols(x), me.columns(gate, inputs), act, group);
+            Op::Gate { x, gate, act, group } => self.write(x.slot, inputs, |me, data| {
+                gate::gate(threads, data, cols(x.slot), x, me.columns(gate, inputs), act, group);
             }),
             Op::Conv { x, weight, bias, act, state, out } => {
                 let mut states = std::mem::take(&mut self.states);

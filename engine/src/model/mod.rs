@@ -5,13 +5,16 @@ mod decoder;
 mod experts;
 mod families;
 mod forward;
+mod recurrent;
 mod rope;
 mod spec;
 mod weights;
 
 use std::sync::Arc;
 
-pub use spec::{Attn, Embedding, Ffn, Head, Heads, Layer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Wiring};
+pub use spec::{
+    Embedding, Ffn, Head, Heads, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
+};
 pub use weights::READ_AT_RECORDING;
 
 use crate::bytes::Bytes;

@@ -146,10 +146,10 @@ ops! {
         /// `[rows, n]`.
         out: Slot,
     }
-    /// `x[.., c] *= act(gate[.., c / group])`, in place.
+    /// `x[.., c] *= act(gate[.., c / group])`, in place; the gate lies in another slot.
     Gate = "gate" {
         /// Changed.
-        x: Slot,
+        x: View,
         /// `x.cols / group` columns.
         gate: View,
         /// On the gate.
@@ -273,7 +273,7 @@ impl Op {
             }
             Op::Route { x, .. } => vec![x],
             Op::ExpertLinear { x, pick, .. } | Op::Combine { x, pick, .. } => vec![x, pick.picks],
-            Op::Gate { x, gate, .. } => vec![x, gate.slot],
+            Op::Gate { x, gate, .. } => vec![x.slot, gate.slot],
             Op::KvWrite { k, v, .. } => vec![k.slot, v.slot],
             Op::Attend { q, .. } => vec![q.slot],
             Op::Add { x, y, .. } => vec![x, y],
@@ -294,8 +294,7 @@ impl Op {
             | Op::TakeRows { out, .. }
             | Op::Pool { out, .. } => Some(out),
             Op::Linear { then, .. } | Op::ExpertLinear { then, .. } => Some(then.result()),
-            Op::Gate { x, .. } => Some(x),
-            Op::Rope { x, .. } | Op::Act { x, .. } => Some(x.slot),
+            Op::Rope { x, .. } | Op::Act { x, .. } | Op::Gate { x, .. } => Some(x.slot),
             Op::Add { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => Some(x),
             Op::KvWrite { .. } => None,
         }

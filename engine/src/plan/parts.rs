@@ -59,6 +59,8 @@ pub enum Act {
     Tanh,
     /// `ln(1 + exp(x))`.
     Softplus,
+    /// `x`.
+    Identity,
 }
 
 impl Act {

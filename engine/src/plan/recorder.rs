@@ -339,10 +339,10 @@ impl Recorder {
     }
 
     /// `x *= act(gate)`, an element of the gate for each `group` of columns.
-    pub fn gate(&mut self, x: Slot, gate: View, act: Act, group: usize) -> Result<()> {
-        let (a, b) = (self.shape(x), self.shape(gate.slot));
-        let fits = group > 0 && a.cols == gate.cols * group && a.rows == b.rows && gate.slot != x;
-        self.expect(fits, || format!("{} columns do not gate {} in groups of {group}", gate.cols, a.cols))?;
+    pub fn gate(&mut self, x: View, gate: View, act: Act, group: usize) -> Result<()> {
+        let same_rows = self.shape(x.slot).rows == self.shape(gate.slot).rows;
+        let fits = group > 0 && x.cols == gate.cols * group && same_rows && gate.slot != x.slot;
+        self.expect(fits, || format!("{} columns do not gate {} in groups of {group}", gate.cols, x.cols))?;
         self.push(Op::Gate { x, gate, act, group });
         Ok(())
     }

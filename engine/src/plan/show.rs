@@ -139,7 +139,7 @@ impl Plan {
                 self.show_then(then, f)
             }
             Op::Combine { x, pick, out: _ } => write!(f, "{} by {}", s(x), s(pick.picks)),
-            Op::Gate { x, gate, act, group } => write!(f, "{} {} {act:?} group={group}", s(x), v(gate)),
+            Op::Gate { x, gate, act, group } => write!(f, "{} {} {act:?} group={group}", v(x), v(gate)),
             Op::Conv { x, weight, bias, act, state, out: _ } => {
                 write!(f, "{} {} state={state}", v(x), w(weight))?;
                 bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;

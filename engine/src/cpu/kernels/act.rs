@@ -37,6 +37,7 @@ pub fn value(act: Act, x: f32) -> f32 {
         Act::ReluSquared => x.max(0.0).powi(2),
         Act::Sigmoid => sigmoid(x),
         Act::Tanh => x.tanh(),
+        Act::Identity => x,
         // Beyond, the sum is the exponential itself.
         Act::Softplus => {
             if x > 20.0 {

@@ -18,6 +18,7 @@ pub(super) fn feature(act: Act) -> &'static str {
         Act::Sigmoid => "SIGMOID",
         Act::Tanh => "TANH",
         Act::Softplus => "SOFTPLUS",
+        Act::Identity => "IDENTITY",
     }
 }
 
