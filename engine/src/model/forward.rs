@@ -21,7 +21,7 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
         part.layer(layer, x)?;
     }
     rec.scope("head");
-    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.dims().get(1).copied().unwrap_or(0)) as usize;
+    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
     let norm = weights.vector(&mut rec, "output_norm.weight", spec.width)?;
     let head = match weights.has("output.weight") {
         true => weights.matrix(&mut rec, "output", &["output.weight".into()], &[n_vocab], spec.width)?,
@@ -58,6 +58,11 @@ struct NormLinear<'a> {
 impl Part<'_> {
     fn name(&self, tensor: &str) -> String {
         format!("{}.{tensor}", self.prefix)
+    }
+
+    /// Whether the file holds this tensor of the layer.
+    fn has(&self, tensor: &str) -> bool {
+        self.weights.has(&self.name(tensor))
     }
 
     fn layer(&mut self, layer: &Layer, x: Slot) -> Result<()> {
@@ -101,9 +106,12 @@ impl Part<'_> {
 
     fn heads(&mut self, h: &Heads, x: Slot) -> Result<()> {
         let (q_cols, k_cols, v_cols) = (h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim);
-        let tensors = &["attn_q.weight", "attn_k.weight", "attn_v.weight"];
+        let (tensors, rows): (&[&str], &[usize]) = match self.has("attn_qkv.weight") {
+            true => (&["attn_qkv.weight"], &[q_cols + k_cols + v_cols]),
+            false => (&["attn_q.weight", "attn_k.weight", "attn_v.weight"], &[q_cols, k_cols, v_cols]),
+        };
         let names = NormLinear { norm: "attn_norm.weight", name: "attn_qkv", tensors };
-        let qkv = self.norm_linear(x, names, &[q_cols, k_cols, v_cols], None)?;
+        let qkv = self.norm_linear(x, names, rows, None)?;
         let norms = match h.qk_norm {
             true => Some((
                 self.weights.vector(self.rec, &self.name("attn_q_norm.weight"), h.head_dim)?,
@@ -112,7 +120,7 @@ impl Part<'_> {
             false => None,
         };
         let layer = self.rec.kv_layer(KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim });
-        let rope = self.rec.rope_table(h.rope.clone());
+        let rope = h.rope.as_ref().map(|table| self.rec.rope_table(table.clone()));
         let eps = self.spec.norm_eps;
         let q = self.rec.fuse(|rec| {
             let mut q = rec.view(qkv, 0, q_cols)?;
@@ -123,8 +131,10 @@ impl Part<'_> {
                 let k_normed = rec.norm(k, k_norm, NormKind::Rms, eps, h.head_dim)?;
                 (q, k) = (rec.all(q_normed), rec.all(k_normed));
             }
-            rec.rope(q, h.head_dim, rope)?;
-            rec.rope(k, h.head_dim, rope)?;
+            if let Some(rope) = rope {
+                rec.rope(q, h.head_dim, rope)?;
+                rec.rope(k, h.head_dim, rope)?;
+            }
             rec.kv_write(k, v, layer)?;
             Ok(q)
         })?;
@@ -133,9 +143,16 @@ impl Part<'_> {
     }
 
     fn dense(&mut self, hidden: usize, act: Act, x: Slot) -> Result<()> {
-        let tensors = &["ffn_gate.weight", "ffn_up.weight"];
-        let names = NormLinear { norm: "ffn_norm.weight", name: "ffn_gate_up", tensors };
-        let gated = self.norm_linear(x, names, &[hidden, hidden], Some(act))?;
+        let (tensors, rows): (&[&str], &[usize]) = match self.has("ffn_gate.weight") {
+            true => (&["ffn_gate.weight", "ffn_up.weight"], &[hidden, hidden]),
+            // Gate rows first, then up.
+            false => (&["ffn_up.weight"], &[2 * hidden]),
+        };
+        // Some files name the norm by its place behind attention.
+        let behind = !self.has("ffn_norm.weight") && self.has("post_attention_norm.weight");
+        let norm = if behind { "post_attention_norm.weight" } else { "ffn_norm.weight" };
+        let names = NormLinear { norm, name: "ffn_gate_up", tensors };
+        let gated = self.norm_linear(x, names, rows, Some(act))?;
         self.linear_add(x, gated, hidden, "ffn_down.weight")
     }
 }

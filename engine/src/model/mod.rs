@@ -3,6 +3,7 @@
 mod common;
 mod families;
 mod forward;
+mod parts;
 mod rope;
 mod spec;
 mod weights;
@@ -29,8 +30,8 @@ pub struct ModelOptions {
     pub tokenizer_pre: Option<String>,
 }
 
-/// What kind of model a file holds and its recorded computation, without the time that a tokenizer takes to build: for
-/// looking at a model, not for running it.
+/// What kind of model a file holds and its recorded computation, without a tokenizer: for looking at a model, and for running
+/// it on token ids ([`crate::device::Device::prepare`]), as files without a tokenizer can be.
 ///
 /// # Errors
 /// Where the file holds what this version does not support, or contradicts itself.
@@ -42,6 +43,7 @@ pub fn inspect(file: &ModelFile) -> Result<(ModelSpec, Plan)> {
     }
     let spec = families::spec(file)?;
     let plan = forward::record(&spec, file)?;
+    parts::expect_all_read(file, &spec, &plan)?;
     Ok((spec, plan))
 }
 
