@@ -1,6 +1,6 @@
 //! `ir check`: two devices op by op, and the first op that disagrees.
 
-use ir_engine::check::{self, Compared};
+use ir_engine::check::{self, Compared, Worst};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind};
 
@@ -12,7 +12,7 @@ use crate::{compute, models};
 /// Most tokens of the prompt that are used: enough for tiles with a ragged edge.
 const MAX_TOKENS: usize = 100;
 
-/// Relative error at the end of a group: f32 sums in another order and a driver's exponentials; a single group's result
+/// Relative error behind an op: f32 sums in another order and a driver's exponentials; a single op's result
 /// may be small against its terms, so this is wider than for whole models.
 const F32: f64 = 1e-4;
 /// Keys and values rounded to halves: sums in another order decide which of two neighbours, 2^-11 apart, an element
@@ -56,7 +56,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result {
     failed?;
     match first {
         None => out.line(format!(
-            "{} agrees with {} in {n} groups of ops: largest relative error {worst:.1e}, {tolerance:.0e} allowed",
+            "{} agrees with {} over {n} ops: largest relative error {worst:.1e}, {tolerance:.0e} allowed",
             device.name(),
             truth.name()
         )),
@@ -70,8 +70,12 @@ pub(crate) fn check(args: &CheckArgs) -> Result {
 }
 
 fn line(compared: &Compared) -> String {
-    let Compared { rows, ops, scope, names, error } = compared;
-    format!("op {} ({scope}: {names}), {rows} rows: relative error {error:.1e}", ops.start)
+    let Compared { rows, op, scope, name, error, worst } = compared;
+    let Worst { row, column, want, got } = worst;
+    format!(
+        "op {op} ({scope}: {name}), {rows} rows: relative error {error:.1e}, most in row {row}, column {column}: \
+         {got:e} for {want:e}"
+    )
 }
 
 fn tolerance(args: &CheckArgs, device: &Device) -> f64 {

@@ -1,8 +1,8 @@
 //! The list of permutations that exist: what the test validates and what an engine may ask for.
 
-/// Features of the stored types of weights, as [`crate::compose`] takes them.
-pub const WEIGHT_TYPES: &[&str] =
-    &["F32", "F16W", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"];
+/// Features of the stored types of weights, as [`crate::compose`] takes them, and whether they are blocks of small
+/// integers: one for each `lib/dequant_NAME.wgsl`.
+pub const WEIGHT_TYPES: &[(&str, bool)] = include!(concat!(env!("OUT_DIR"), "/types.rs"));
 
 /// One way to compose a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +56,8 @@ pub fn permutations() -> Vec<Permutation> {
             }
         }
     }
-    for dtype in WEIGHT_TYPES {
+    for (dtype, blocks) in WEIGHT_TYPES {
         add("embed", vec![dtype], &[("WG", 64)]);
-        let plain = ["F32", "F16W", "BF16"].contains(dtype);
         let sets: &[&[&'static str]] = &[
             &[],
             &["NORM"],
@@ -90,7 +89,7 @@ pub fn permutations() -> Vec<Permutation> {
         for features in each(&[&[], &["BIAS"], &["GLU"], &["GLU", "BIAS"], &["ADD"], &["ADD", "BIAS"]], &["F16"]) {
             add("linear_coop", [&[*dtype, "COOPMAT"][..], &features].concat(), &[("WG", 256)]);
         }
-        if plain {
+        if !blocks {
             for features in [&["RAGGED"][..], &["RAGGED", "BIAS"], &["RAGGED", "ADD"], &["RAGGED", "GLU"]] {
                 add("linear_coop", [&[*dtype, "COOPMAT"][..], features].concat(), &[("WG", 256)]);
             }

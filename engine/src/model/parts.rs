@@ -4,35 +4,34 @@
 use std::collections::HashSet;
 
 use super::spec::ModelSpec;
-use super::weights::READ_AT_RECORDING;
+use super::weights::ROPE_FACTORS;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Tensor};
 use crate::meta::shown;
 use crate::plan::Plan;
 
-/// Parts that are not supported, by how the names of their tensors begin, `blk.N.` left out.
+/// Parts that are not supported, at least not in every architecture, by how the names of their tensors begin, `blk.N.` left
+/// out.
 const PARTS: &[(&str, &str)] = &[
-    ("ffn_gate_inp", EXPERTS),
-    ("ffn_gate_exps", EXPERTS),
-    ("ffn_up_exps", EXPERTS),
-    ("ffn_gate_up_exps", EXPERTS),
-    ("ffn_down_exps", EXPERTS),
-    ("attn_sinks", "attention sinks"),
-    ("attn_kv_a_mqa", "latent attention"),
     ("attn_gate", "a gate on attention"),
-    ("attn_norm.bias", "layer norms"),
-    ("output_norm.bias", "layer norms"),
-    ("attn_norm_2", "parallel residuals"),
-    ("position_embd", "learned positions"),
+    ("attn_kv_a_mqa", "latent attention"),
+    ("attn_norm_2", "a second norm in front of attention"),
     ("attn_rel_b", "position biases on scores"),
+    ("attn_sinks", "attention sinks"),
+    ("cross_attn", "cross-attention"),
+    ("ffn_gate_exps", EXPERTS),
+    ("ffn_gate_inp", EXPERTS),
+    ("ffn_gate_up_exps", EXPERTS),
+    ("hc_", "hyper-connections"),
+    ("indexer", "an index of keys"),
+    ("per_layer_", "embeddings per layer"),
+    ("position_embd", "learned positions"),
+    ("post_attention_norm", "norms behind attention and feed-forward"),
+    ("post_ffw_norm", "norms behind attention and feed-forward"),
+    ("rope_factors_", "long rope factors"),
+    ("shortconv", "short convolutions"),
     ("ssm_", "recurrent layers"),
     ("time_mix", "recurrent layers"),
-    ("shortconv", "short convolutions"),
-    ("post_ffw_norm", "norms behind attention and feed-forward"),
-    ("indexer", "an index of keys"),
-    ("cross_attn", "cross-attention"),
-    ("rope_factors_", "long rope factors"),
-    ("per_layer_", "embeddings per layer"),
 ];
 
 const EXPERTS: &str = "a mixture of experts";
@@ -62,11 +61,6 @@ pub(super) fn named(file: &ModelFile) -> Vec<&'static str> {
     parts
 }
 
-/// Whether a file holds experts.
-pub(super) fn has_experts(file: &ModelFile) -> bool {
-    named(file).contains(&EXPERTS)
-}
-
 /// Tensors that a text's logits do not depend on.
 fn is_beside(name: &str, spec: &ModelSpec) -> bool {
     let (layer, in_layer) = in_layer(name);
@@ -81,30 +75,21 @@ fn is_beside(name: &str, spec: &ModelSpec) -> bool {
 }
 
 /// # Errors
-/// A part of the file's model that is not supported, by its name.
-pub(super) fn expect_supported(file: &ModelFile, spec: &ModelSpec) -> Result<()> {
-    let needed = |t: &&Tensor| !is_beside(t.name(), spec);
-    let found = file.tensors().iter().filter(needed).find_map(|t| Some((t, part(t)?)));
-    let Some((tensor, part)) = found else { return Ok(()) };
-    let (arch, name) = (&spec.family, shown(tensor.name().as_bytes()));
-    Err(Error::unsupported(format!(
-        "architecture {arch} with {part} is not supported yet (the file has a tensor {name})"
-    )))
-}
-
-/// # Errors
-/// A tensor of the file that the recorded plan leaves unread, by its name.
-pub(super) fn expect_all_read(file: &ModelFile, spec: &ModelSpec, plan: &Plan) -> Result<()> {
+/// A tensor of the file that the recorded plan leaves unread, by its name. `scales` are those whose numbers it holds.
+pub(super) fn expect_all_read(file: &ModelFile, spec: &ModelSpec, plan: &Plan, scales: &HashSet<String>) -> Result<()> {
     let segments = plan.weights.iter().flat_map(|w| &w.segments);
-    let read: HashSet<&str> = segments.map(|s| s.name.as_str()).chain(READ_AT_RECORDING.iter().copied()).collect();
-    let unread = |t: &&Tensor| !read.contains(t.name()) && !is_beside(t.name(), spec);
-    let n = file.tensors().iter().filter(unread).count();
-    let Some(tensor) = file.tensors().iter().find(unread) else { return Ok(()) };
-    let name = shown(tensor.name().as_bytes());
-    let more = if n > 1 { format!(" and {} more", n - 1) } else { String::new() };
+    let read: HashSet<&str> = segments.map(|s| s.name.as_str()).chain([ROPE_FACTORS]).collect();
+    let is_unread = |t: &&Tensor| {
+        let name = t.name();
+        !read.contains(name) && !scales.contains(name) && !is_beside(name, spec)
+    };
+    let unread: Vec<&Tensor> = file.tensors().iter().filter(is_unread).collect();
+    let Some(first) = unread.first() else { return Ok(()) };
+    let more = if unread.len() > 1 { format!(" and {} more", unread.len() - 1) } else { String::new() };
+    let what = unread.iter().find_map(|t| part(t)).map_or(String::new(), |part| format!(", for {part},"));
     Err(Error::unsupported(format!(
-        "tensor {name}{more} would be read by no part of a {} model, and its answers would be wrong: this kind of file is \
-         not supported yet",
-        spec.family
+        "this kind of {} model is not supported yet: nothing would read tensor {}{more}{what} and the answers would be wrong",
+        spec.family,
+        shown(first.name().as_bytes())
     )))
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::meta::{Meta, Value};
-use crate::plan::{Act, RopeTable};
+use crate::plan::{Act, Gated, NormKind, RopeTable, Routing, Temperature};
 
 /// Everything that tells one model of the known parts from another.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,12 +13,59 @@ pub struct ModelSpec {
     pub width: usize,
     /// Positions the model was made for.
     pub n_context: usize,
-    /// Added under the root of every norm.
-    pub norm_eps: f32,
+    /// Formula of the norms of the stream.
+    pub norm: NormStyle,
+    /// From tokens to the stream.
+    pub embedding: Embedding,
     /// The layers in order.
     pub layers: Vec<Layer>,
+    /// The norm in front of the head.
+    pub output_norm: Normed,
+    /// From the stream to logits.
+    pub head: Head,
     /// How the rows of a text become its embedding.
     pub pooling: Pooling,
+}
+
+/// A norm's formula.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormStyle {
+    /// How it centres and scales.
+    pub kind: NormKind,
+    /// Added under the root.
+    pub eps: f32,
+}
+
+/// Whether a norm stands at a place, and by which weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Normed {
+    /// There is none.
+    No,
+    /// There is one without weights.
+    Bare,
+    /// With the weights of this tensor, and its bias if the file has one. The name is without `.weight` and, in a layer,
+    /// without the layer's prefix.
+    By(&'static str),
+}
+
+/// From tokens to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Embedding {
+    /// Factor on the rows of the token table.
+    pub scale: f32,
+    /// A norm on them.
+    pub norm: Normed,
+    /// Whether rows of a table of positions are added.
+    pub positions: bool,
+}
+
+/// From the normed stream to logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Head {
+    /// Factor on the logits.
+    pub scale: f32,
+    /// Their soft cap, behind the factor.
+    pub cap: Option<f32>,
 }
 
 /// How the normed rows of a text become one embedding. What GGUF calls `{arch}.pooling_type`, numbered 0 to 4 in this
@@ -67,13 +114,39 @@ impl Pooling {
     }
 }
 
-/// One layer: attention, then feed-forward, each behind a norm and added to the stream.
+/// One layer: attention and feed-forward, each between optional norms and added to the stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
     /// How rows see one another.
     pub attn: Attn,
+    /// Norms around it.
+    pub attn_norms: Norms,
     /// What each row does by itself.
     pub ffn: Ffn,
+    /// Norms around it.
+    pub ffn_norms: Norms,
+    /// Which stream the feed-forward part reads.
+    pub wiring: Wiring,
+    /// Factor on what both parts add to the stream.
+    pub residual: f32,
+}
+
+/// Norms around a part of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Norms {
+    /// Of the part's input.
+    pub before: Normed,
+    /// Of its output, in front of the addition.
+    pub after: Normed,
+}
+
+/// How a layer's parts are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wiring {
+    /// `x += A(x); x += F(x)`.
+    Serial,
+    /// `x += A(x) + F(x)` (GPT-J, PaLM).
+    Parallel,
 }
 
 /// Kinds of attention.
@@ -83,7 +156,7 @@ pub enum Attn {
     Heads(Heads),
 }
 
-/// Grouped-head attention.
+/// Grouped-head attention. Norms on queries and keys, biases and whether the matrices are fused are found in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heads {
     /// Query heads.
@@ -96,10 +169,20 @@ pub struct Heads {
     pub v_dim: usize,
     /// Factor on the scores.
     pub scale: f32,
-    /// How positions turn queries and keys; `None` if they do not.
+    /// Soft cap on the scores.
+    pub cap: Option<f32>,
+    /// Queries, keys and values are limited to `-clamp..clamp`.
+    pub clamp: Option<f32>,
+    /// How positions turn queries and keys; not at all if `None`.
     pub rope: Option<RopeTable>,
-    /// A norm on each query and key head, by the weights that the file holds.
-    pub qk_norm: bool,
+    /// Formula of the norms on queries and keys, if the file has any.
+    pub qk_norm: NormStyle,
+    /// Whether they follow the rotation.
+    pub qk_norm_after_rope: bool,
+    /// Factor on the queries by position.
+    pub temperature: Option<Temperature>,
+    /// The largest bias by distance (ALiBi), of which the heads' slopes are made.
+    pub alibi: Option<f32>,
     /// Positions a row sees, itself included.
     pub window: Option<u32>,
 }
@@ -107,11 +190,26 @@ pub struct Heads {
 /// Kinds of feed-forward part.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ffn {
-    /// `down(act(gate(x)) * up(x))`.
+    /// `down(act(gate(x)) * up(x))`, or `down(act(up(x)))` if the file has no gate.
     Dense {
         /// Columns between.
         hidden: usize,
-        /// On the gate.
+        /// On the gate, or on what there is instead.
         act: Act,
     },
+    /// Experts, of which each row uses a few (Shazeer et al. 2017).
+    Moe(Moe),
+}
+
+/// A mixture of experts. Biases, shared experts and their gate are found in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moe {
+    /// Experts.
+    pub n: usize,
+    /// Columns between, of each.
+    pub hidden: usize,
+    /// Of gate and up.
+    pub gated: Gated,
+    /// How they are chosen.
+    pub routing: Routing,
 }

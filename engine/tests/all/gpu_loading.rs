@@ -13,7 +13,7 @@ use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
 use ir_engine::meta::MetaBuilder;
-use ir_engine::plan::{Inputs, NormKind, Plan, Recorder, Segment, Weight, WeightId};
+use ir_engine::plan::{Inputs, Lookup, Norm, NormKind, Plan, Recorder, Segment, Weight, WeightId};
 
 /// Rows and columns of every matrix.
 const WIDTH: usize = 4096;
@@ -64,7 +64,7 @@ fn weight(rec: &mut Recorder, file: &ModelFile, name: &str, rows: usize, cols: u
     let tensor = file.tensor(name).unwrap();
     let dtype = tensor.dtype().unwrap();
     let (bytes, row_bytes) = (file.bytes(tensor).unwrap(), dtype.bytes_for(cols).unwrap());
-    let segments = vec![Segment { name: name.into(), dtype, rows, bytes, row_bytes }];
+    let segments = vec![Segment { name: name.into(), dtype, rows, bytes, row_bytes, offset: 0 }];
     rec.weight(Weight { name: name.into(), cols, segments })
 }
 
@@ -74,16 +74,16 @@ fn plan(file: &ModelFile) -> Plan {
     let matrix = |rec: &mut Recorder, i: usize| weight(rec, file, &format!("matrix.{i}"), WIDTH, WIDTH);
     let norm = weight(&mut rec, file, "norm", WIDTH, 1);
     let table = matrix(&mut rec, 0);
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     for i in 1..MATRICES - 1 {
         let w = matrix(&mut rec, i);
-        let normed = rec.norm(rec.all(x), norm, NormKind::Rms, 1e-5, WIDTH).unwrap();
-        let y = rec.linear(normed, w, None).unwrap();
-        rec.add(x, y).unwrap();
+        let normed = Norm { kind: NormKind::Rms, eps: 1e-5, group: WIDTH, weight: Some(norm), bias: None };
+        let normed = rec.norm(rec.all(x), normed).unwrap();
+        rec.linear_add(normed, w, x, 1.0).unwrap();
     }
     let taken = rec.take_rows(x).unwrap();
     let head = matrix(&mut rec, MATRICES - 1);
-    let logits = rec.linear(taken, head, None).unwrap();
+    let logits = rec.linear(taken, head).unwrap();
     rec.finish(logits)
 }
 

@@ -27,9 +27,10 @@ fn table(n_vocab: usize, random: &mut Random) -> (Plan, Vec<f32>) {
         rows: ROWS,
         bytes: Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()),
         row_bytes: 4 * n_vocab,
+        offset: 0,
     };
     let table = rec.weight(Weight { name: "table".into(), cols: n_vocab, segments: vec![segment] });
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     let logits = rec.take_rows(x).unwrap();
     (rec.finish(logits), values)
 }
@@ -123,7 +124,7 @@ fn damaged_rows_are_errors_and_not_picks() {
             let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
             let segment = Segment { bytes, rows: 1, ..plan.weights[0].segments[0].clone() };
             let table = rec.weight(Weight { name: "table".into(), cols: 3000, segments: vec![segment] });
-            let x = rec.embed(table).unwrap();
+            let x = rec.embed(table, Lookup::Token).unwrap();
             let logits = rec.take_rows(x).unwrap();
             let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F16, n_pages: 1 };
             let device = Device::Gpu(Arc::new(Gpu::open_now(&GpuOptions::default()).unwrap()));

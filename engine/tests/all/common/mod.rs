@@ -19,8 +19,12 @@ pub struct Golden {
 }
 
 impl Golden {
+    /// One that belongs to the project.
     pub fn load(name: &str) -> Golden {
-        let dir = data().join("golden").join(name);
+        Golden::open(&data().join("golden").join(name))
+    }
+
+    pub fn open(dir: &Path) -> Golden {
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap();
         let numbers = |key: &str| json[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
         Golden {
