@@ -9,8 +9,8 @@ use crate::bytes::Bytes;
 use crate::device::{Device, Runner};
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Placement, PushReader, Table};
-use crate::model::{Model, ModelOptions, READ_AT_RECORDING};
-use crate::plan::WeightId;
+use crate::model::{Model, ModelOptions, read_at_recording};
+use crate::plan::{Plan, WeightId};
 use crate::run::{Engine, EngineOptions, Limits};
 
 /// How a model is to be opened and run.
@@ -149,9 +149,11 @@ impl Loader {
             None => Begun::new(&table, self.total, &self.device, &self.options)?,
         };
         let kept = begun.kept.into_iter().map(|(index, bytes)| (index, Bytes::from(bytes))).collect();
+        let before = Arc::clone(begun.model.plan());
         let model = Arc::new(begun.model.with_file(ModelFile::from_pieces(table, self.total, kept)?)?);
         match begun.runner {
             Some(mut runner) => {
+                feed_late(&mut runner, &before, model.plan())?;
                 runner.fed(model.plan())?;
                 Ok(Engine::with_runner(model, &self.device, runner, begun.limits))
             }
@@ -177,7 +179,7 @@ impl Begun {
         }
         let takes = device.takes_weights();
         let used = |index: usize| !takes && !segments[index].is_empty();
-        let early = |index: usize| READ_AT_RECORDING.contains(&table.tensors()[index].name());
+        let early = |index: usize| read_at_recording(table.tensors()[index].name());
         let kept = (0..segments.len()).filter(|i| used(*i) || early(*i)).map(|i| (i, Vec::new())).collect();
         fits_memory(table, &kept)?;
         let runner = match takes {
@@ -208,6 +210,19 @@ impl Begun {
         }
         Ok(())
     }
+}
+
+/// Feeds the rows that are in no tensor as they are, and that recording could not know before the whole file was there:
+/// factors of products.
+fn feed_late(runner: &mut Runner, before: &Plan, plan: &Plan) -> Result<()> {
+    for (i, (old, new)) in before.weights.iter().zip(&plan.weights).enumerate() {
+        for (j, (old, new)) in old.segments.iter().zip(&new.segments).enumerate() {
+            if new.name.is_empty() && old.bytes.is_empty() {
+                runner.feed(WeightId(i as u32), j, 0, &new.bytes)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn no_memory(bytes: u64) -> Error {

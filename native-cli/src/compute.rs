@@ -165,6 +165,15 @@ impl Sequence {
     }
 }
 
+/// The ids of `--ids`, which must be of the model's vocabulary.
+pub(crate) fn known_ids(ids: &[u32], plan: &Plan) -> Result<Vec<u32>> {
+    let n_vocab = plan.n_vocab();
+    match ids.iter().find(|id| **id as usize >= n_vocab) {
+        Some(id) => Err(Failure::usage(format!("--ids: {id} is outside the model's vocabulary of {n_vocab}"))),
+        None => Ok(ids.to_vec()),
+    }
+}
+
 /// The token with the largest logit, the first of equals.
 pub(crate) fn argmax(row: &[f32]) -> Result<u32> {
     Ok(Sampler::new(Sampling::greedy()).sample(row, &[])?)

@@ -1,6 +1,6 @@
 //! A decoder's spec from the keys and tensors that all decoder-only GGUF files share. What a family adds is in `families`.
 
-use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_LAYERS, MAX_TAPS, rope_table};
+use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
 use super::spec::{
     Embedding, Ffn, Head, Heads, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
 };
@@ -9,13 +9,7 @@ use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring};
 
 /// A decoder of plain layers: norms in front, grouped heads, a feed-forward part, one after the other.
 pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -> Result<ModelSpec> {
-    // Blocks behind the trunk draft tokens and are no part of it.
-    let n_blocks = keys.count("block_count", MAX_LAYERS)?;
-    let n_layers = n_blocks.saturating_sub(keys.opt_u32("nextn_predict_layers")?.unwrap_or(0) as usize);
-    let n_tensors = keys.file.tensors().len();
-    if n_layers == 0 || n_layers > n_tensors {
-        return Err(Error::format(format!("the file claims {n_layers} layers, but holds {n_tensors} tensors")));
-    }
+    let n_layers = keys.n_layers()?;
     keys.expect_causal()?;
     let positions = keys.file.tensor("position_embd.weight").is_some();
     let (width, norm) = (keys.count("embedding_length", MAX_COLS)?, keys.norm(kind)?);
@@ -165,7 +159,7 @@ impl ModelSpec {
         };
         let renorm = match renorm {
             By::Family(renorm) => renorm,
-            By::Key(absent) => keys.file.meta().opt_bool(&keys.key("expert_weights_norm"))?.unwrap_or(absent),
+            By::Key(absent) => keys.opt_bool("expert_weights_norm")?.unwrap_or(absent),
         };
         let scale = if scaled { keys.factor("expert_weights_scale")?.unwrap_or(1.0) } else { 1.0 };
         for layer in &mut self.layers {

@@ -32,12 +32,13 @@ impl Part<'_> {
         Ok(Branch::Rows { rows: out, norm })
     }
 
-    /// The product of a stack of matrices, with the biases of each.
+    /// The product of a stack of matrices, with the factors and biases of each.
     fn stack(&mut self, name: &str, tensors: &[&str], rows: &[usize], shape: (usize, usize)) -> Result<Product> {
         let names: Vec<String> = tensors.iter().map(|t| format!("{}.weight", self.name(t))).collect();
         let weight = self.weights.stack(self.rec, &self.name(name), &names, rows, shape)?;
+        let scale = self.weights.scale(self.rec, &self.name(name), &names, rows, shape.1)?;
         let bias = self.weights.stack_bias(self.rec, &self.name(name), &names, rows, shape.1)?;
-        Ok(Product { bias, ..weight.into() })
+        Ok(Product { scale, bias, ..weight.into() })
     }
 
     /// What stands between the two products of each picked expert.

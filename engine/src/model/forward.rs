@@ -1,5 +1,6 @@
 //! The one transformer: records any spec.
 
+use super::parts;
 use super::spec::{self, Ffn, Layer, Mixer, ModelSpec, NormStyle, Normed, Wiring};
 use super::weights::Weights;
 use crate::error::Result;
@@ -12,7 +13,7 @@ use crate::plan::{Act, Attend, Gated, Heads, KvShape, Lookup, Norm, Plan, Produc
 /// A tensor that is missing or of the wrong shape is named.
 pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let mut rec = Recorder::new();
-    let weights = Weights { file };
+    let weights = Weights::new(file);
     rec.scope("embed");
     let table = weights.table(&mut rec, "token_embd.weight", spec.width)?;
     let embedded = rec.embed(table, Lookup::Token)?;
@@ -23,13 +24,15 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
         part.layer(layer, x)?;
     }
     rec.scope("head");
-    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.dims().get(1).copied().unwrap_or(0)) as usize;
+    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
     let mut model = Part { spec, weights: &weights, rec: &mut rec, prefix: String::new() };
     let norm = model.norm(spec.norm, spec.output_norm, &[spec.width], spec.width)?;
     let head = match weights.has("output.weight") {
         true => model.product("output", &["output"], &[n_vocab], spec.width)?,
         false => {
-            Product { bias: weights.bias(&mut rec, "output", &["output.weight".into()], &[n_vocab])?, ..table.into() }
+            let (names, rows) = (["output.weight".into()], [n_vocab]);
+            let bias = weights.bias(&mut rec, "output", &names, &rows)?;
+            Product { scale: weights.scale(&mut rec, "output", &names, &rows, 1)?, bias, ..table.into() }
         }
     };
     // The mean of normed rows, for embeddings: the steps that want none pass it over.
@@ -46,7 +49,9 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
         rec.scale(logits, spec.head.scale, None)?;
     }
     spec.head.cap.map_or(Ok(()), |cap| rec.softcap(logits, cap))?;
-    Ok(rec.finish(logits))
+    let plan = rec.finish(logits);
+    parts::expect_all_read(file, spec, &plan, &weights.into_scales())?;
+    Ok(plan)
 }
 
 /// A part of a model that is being recorded.
@@ -151,12 +156,13 @@ impl Part<'_> {
         Ok(Some(Norm { kind, eps, group, weight, bias }))
     }
 
-    /// The product of one matrix of several tensors (their names without `.weight`), with their biases.
+    /// The product of one matrix of several tensors (their names without `.weight`), with their factors and biases.
     pub(super) fn product(&mut self, name: &str, tensors: &[&str], rows: &[usize], cols: usize) -> Result<Product> {
         let names: Vec<String> = tensors.iter().map(|t| format!("{}.weight", self.name(t))).collect();
         let weight = self.weights.matrix(self.rec, &self.name(name), &names, rows, cols)?;
+        let scale = self.weights.scale(self.rec, &self.name(name), &names, rows, 1)?;
         let bias = self.weights.bias(self.rec, &self.name(name), &names, rows)?;
-        Ok(Product { bias, ..Product::from(weight) })
+        Ok(Product { scale, bias, ..Product::from(weight) })
     }
 
     fn heads(&mut self, h: &spec::Heads, layer: &Layer, x: Slot) -> Result<Branch> {
@@ -186,7 +192,7 @@ impl Part<'_> {
             norms_after_rope: h.qk_norm_after_rope,
         };
         let q = self.rec.linear_heads(x, Product { norm, ..product }, heads)?;
-        let slopes = h.alibi.map(|most| self.weights.constant(self.rec, "slopes", &slopes(n_heads, most)));
+        let slopes = h.alibi.map(|most| self.weights.constant(self.rec, "slopes", &slopes(n_heads, most), n_heads));
         let sinks = match self.has("attn_sinks.weight") {
             true => Some(self.weights.vector(self.rec, &self.name("attn_sinks.weight"), n_heads)?),
             false => None,

@@ -1,7 +1,7 @@
 //! [`ModelSpec`]: a transformer as a value. Plain data, nothing computes here.
 
 use crate::error::{Error, Result};
-use crate::meta::Meta;
+use crate::meta::{Meta, Value};
 use crate::plan::{Act, Gated, NormKind, RopeTable, Routing, Temperature};
 
 /// Everything that tells one model of the known parts from another.
@@ -90,12 +90,18 @@ impl Pooling {
     /// Every kind, at the place that is its number in a file.
     pub const ALL: [Pooling; 5] = [Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last, Pooling::Rank];
 
-    /// What a file says; [`Pooling::None`] where it says nothing.
+    /// What a file says; [`Pooling::None`] if it says nothing, which some write as -1.
     ///
     /// # Errors
     /// A kind that is not known.
     pub fn from_meta(meta: &Meta) -> Result<Pooling> {
         let key = format!("{}.pooling_type", meta.arch()?);
+        let unsaid = |v: Value| {
+            v.as_i64() == Some(-1) || v.as_u64() == Some(u32::MAX.into()) || v.as_array().is_some_and(|a| a.is_empty())
+        };
+        if meta.get(&key).is_some_and(unsaid) {
+            return Ok(Pooling::None);
+        }
         let Some(id) = meta.opt_u32(&key)? else { return Ok(Pooling::None) };
         Pooling::ALL.get(id as usize).copied().ok_or_else(|| {
             Error::unsupported(format!("metadata key {key:?} is {id}, a kind of pooling that is not known"))

@@ -1,5 +1,7 @@
 //! From a spec and a file to the weight table: names and shapes checked, row groups formed, nothing copied or decoded.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::bytes::Bytes;
@@ -14,28 +16,53 @@ const MAX_ROWS: usize = i32::MAX as usize;
 /// Finds a model's tensors and adds them to a recording.
 pub(super) struct Weights<'a> {
     pub file: &'a ModelFile,
+    /// Names of the tensors whose numbers became factors of products.
+    scales: RefCell<HashSet<String>>,
 }
 
-/// Tensors that recording itself reads, by name. Of a file that arrives in pieces these are kept, and the model is
-/// recorded anew once they are there.
-pub const READ_AT_RECORDING: &[&str] = &["rope_freqs.weight"];
+/// The factors of rotations, which recording reads.
+pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// Reads a small vector of [`READ_AT_RECORDING`] as f32 (norms stay in the file). Ones where it has not arrived yet.
+/// Whether recording itself reads the tensor of this name. Of a file that arrives in pieces these are kept, and the model is
+/// recorded anew once they are there.
+pub fn read_at_recording(name: &str) -> bool {
+    name == ROPE_FACTORS || name.ends_with(".scale")
+}
+
+/// Reads a small vector of [`read_at_recording`] as f32 (norms stay in the file). Ones where it has not arrived yet.
 pub(super) fn vector(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Vec<f32>> {
+    Ok(arrived(file, tensor, n)?.unwrap_or_else(|| vec![1.0; n]))
+}
+
+/// The same; `None` if it has not arrived yet.
+fn arrived(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Option<Vec<f32>>> {
     if tensor.n_elements() != n as u64 {
         let (name, has) = (tensor.name(), tensor.n_elements());
         return Err(Error::shape(format!("tensor {name} should have {n} elements, but has {has}")));
     }
-    let (dtype, mut out) = (tensor.dtype()?, vec![1.0; n]);
+    let dtype = tensor.dtype()?;
     match file.held(tensor)? {
-        Some(bytes) => crate::quant::decode(dtype, &bytes, &mut out)?,
-        None if READ_AT_RECORDING.contains(&tensor.name()) => {}
-        None => return Err(Error::Reload("a tensor that recording reads was not kept")),
+        Some(bytes) => {
+            let mut out = vec![1.0; n];
+            crate::quant::decode(dtype, &bytes, &mut out)?;
+            Ok(Some(out))
+        }
+        None if read_at_recording(tensor.name()) => Ok(None),
+        None => Err(Error::Reload("a tensor that recording reads was not kept")),
     }
-    Ok(out)
 }
 
-impl Weights<'_> {
+impl<'a> Weights<'a> {
+    /// The tensors of a file.
+    pub(super) fn new(file: &'a ModelFile) -> Weights<'a> {
+        Weights { file, scales: RefCell::default() }
+    }
+
+    /// Names of the tensors whose numbers became factors of products.
+    pub(super) fn into_scales(self) -> HashSet<String> {
+        self.scales.into_inner()
+    }
+
     fn find(&self, name: &str) -> Result<&Tensor> {
         let missing = || Error::format(format!("tensor {name} is missing: the file is no complete model of its kind"));
         self.file.tensor(name).ok_or_else(missing)
@@ -124,11 +151,10 @@ impl Weights<'_> {
         Ok((weight, if self.has(&bias) { load(bias)? } else { None }))
     }
 
-    /// A vector of these values, which no file holds.
-    pub(super) fn constant(&self, rec: &mut Recorder, name: &str, values: &[f32]) -> WeightId {
+    /// A vector of `rows` values, which no file holds as they are.
+    pub(super) fn constant(&self, rec: &mut Recorder, name: &str, values: &[f32], rows: usize) -> WeightId {
         let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
-        let segment =
-            Segment { name: String::new(), dtype: DType::F32, rows: values.len(), bytes, row_bytes: 4, offset: 0 };
+        let segment = Segment { name: String::new(), dtype: DType::F32, rows, bytes, row_bytes: 4, offset: 0 };
         rec.weight(Weight { name: name.to_owned(), cols: 1, segments: vec![segment] })
     }
 
@@ -197,6 +223,44 @@ impl Weights<'_> {
             return Ok(None);
         }
         self.stack(rec, &format!("{name}.bias"), &names, rows, (1, n)).map(Some)
+    }
+
+    /// The factors that go with `names` (`x.weight` -> `x.scale`) on the products of `n` matrices whose `rows[i]` output
+    /// columns come from `names[i]`, or `None` if the file holds none of them. A file has one factor for a matrix.
+    pub(super) fn scale(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
+        n: usize,
+    ) -> Result<Option<WeightId>> {
+        let names = names.iter().map(|n| n.trim_end_matches(".weight").to_owned() + ".scale");
+        let tensors: Vec<Option<&Tensor>> = names.map(|name| self.file.tensor(&name)).collect();
+        if tensors.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut all = Some(Vec::with_capacity(tensors.len()));
+        for tensor in &tensors {
+            let factors = match tensor {
+                Some(tensor) => {
+                    self.scales.borrow_mut().insert(tensor.name().to_owned());
+                    arrived(self.file, tensor, n)?
+                }
+                None => Some(vec![1.0; n]),
+            };
+            all = all.zip(factors).map(|(mut all, factors)| {
+                all.push(factors);
+                all
+            });
+        }
+        // Empty while the file is still being fed.
+        let values = all.map_or(Vec::new(), |all| {
+            let of = |e: usize| all.iter().zip(rows).flat_map(move |(f, rows)| std::iter::repeat_n(f[e], *rows));
+            (0..n).flat_map(of).collect()
+        });
+        let id = self.constant(rec, &format!("{name}.scale"), &values, rows.iter().sum::<usize>() * n);
+        Ok(Some(id))
     }
 
     /// The biases that go with `names` (`x.weight` -> `x.bias`), or `None` where the file holds none of them.

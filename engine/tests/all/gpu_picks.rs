@@ -8,7 +8,7 @@ use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
-use ir_engine::plan::{Inputs, Plan, Recorder, Segment, Weight};
+use ir_engine::plan::{Inputs, Lookup, Plan, Recorder, Segment, Weight};
 use ir_engine::run::{Sampler, Sampling};
 
 const ROWS: usize = 6;

@@ -1,7 +1,10 @@
 //! The families: from a file to a spec. A family says only what goes beyond the common keys and tensors.
 
+mod known;
+
 use super::common::Keys;
 use super::decoder::{By, WindowRope, decoder};
+use super::parts;
 use super::spec::{Ffn, Mixer, ModelSpec, Normed};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
@@ -101,16 +104,26 @@ const FAMILIES: &[(&str, Family)] = &[
 /// The spec of a file.
 ///
 /// # Errors
-/// An unknown architecture is named, with those that are known.
+/// An architecture that is not supported, with what it needs beyond those that are.
 pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let arch = file.meta().arch()?;
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
-        let known: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
-        let known = known.join(", ");
-        let arch = shown(arch.as_bytes());
-        return Err(Error::unsupported(format!("architecture {arch} is not supported yet (known: {known})")));
+        return Err(Error::unsupported(unsupported(file, arch)));
     };
     family(&Keys { file, arch, yarn_rounds: true })
+}
+
+/// Why an architecture cannot run: by what is known of it, else by the file's tensors.
+fn unsupported(file: &ModelFile, arch: &str) -> String {
+    if let Some(needs) = known::needs(arch) {
+        return format!("architecture {arch} is not supported yet: it needs {needs}");
+    }
+    let supported: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
+    let parts = match parts::named(file).join(", ") {
+        none if none.is_empty() => none,
+        parts => format!("; its tensors are for {parts}"),
+    };
+    format!("architecture {} is not known{parts} (supported: {})", shown(arch.as_bytes()), supported.join(", "))
 }
 
 /// Llama 1 to 3 and Mistral: q and k rows in the file are permuted for interleaved rotation.
@@ -143,7 +156,7 @@ fn smollm3(keys: &Keys) -> Result<ModelSpec> {
 /// Factors on embedding, scores, branches and logits.
 fn granite(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?;
-    if keys.file.meta().opt_bool(&keys.key("rope.scaling.finetuned"))? == Some(false) {
+    if keys.opt_bool("rope.scaling.finetuned")? == Some(false) {
         spec = spec.each_heads(|_, heads| {
             heads.rope = None;
             Ok(())
@@ -315,7 +328,7 @@ fn falcon(keys: &Keys) -> Result<ModelSpec> {
 
 fn gptneox(keys: &Keys) -> Result<ModelSpec> {
     let spec = decoder(keys, Halves, Layer, GeluErf)?;
-    let parallel = keys.file.meta().opt_bool(&keys.key("use_parallel_residual"))? != Some(false);
+    let parallel = keys.opt_bool("use_parallel_residual")? != Some(false);
     Ok(if parallel { spec.parallel() } else { spec })
 }
 
@@ -501,4 +514,17 @@ fn lfm2(keys: &Keys) -> Result<ModelSpec> {
 fn nemotron_h(keys: &Keys) -> Result<ModelSpec> {
     let spec = decoder(keys, Halves, Rms, ReluSquared)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
     unturned(one_norm(spec), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAMILIES, known};
+
+    /// A family that was added needs nothing any more.
+    #[test]
+    fn no_architecture_is_both_supported_and_not() {
+        for (name, _) in FAMILIES {
+            assert!(known::needs(name).is_none(), "{name} is supported: take it from the list of those that are not");
+        }
+    }
 }
