@@ -19,7 +19,6 @@ const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen
 const FORMS: &[(&str, KvKind, f64)] = &[
     ("base", KvKind::F32, 1e-4),
     ("base", KvKind::F16, 2e-3),
-    ("base+unfused", KvKind::F16, 2e-3),
     ("base+f16+subgroups", KvKind::F16, 1e-2),
     ("base+dot4", KvKind::F16, 2e-2),
 ];
