@@ -3,8 +3,8 @@
 mod feed;
 #[cfg(not(target_arch = "wasm32"))]
 mod profile;
+mod slots;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -29,7 +29,7 @@ pub struct GpuRunner {
     plan: Arc<Plan>,
     options: RunnerOptions,
     parts: Vec<Vec<Part>>,
-    constants: Constants,
+    constants: Box<Constants>,
     memory: Memory,
     upload: Upload,
     pace: Pace,
@@ -102,7 +102,7 @@ impl GpuRunner {
     pub(super) fn new(gpu: Arc<Gpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<GpuRunner> {
         gpu.check()?;
         let parts = memory::parts(&plan, gpu.max_part);
-        let constants = Constants::new(&plan);
+        let constants = Box::new(Constants::new(&plan));
         let lowering =
             lower::Lowering { plan: &plan, parts: &parts, constants: &constants, forms: gpu.forms(), kv: options.kv };
         let dispatches = lowering.lower(0..plan.ops.len())?;
@@ -336,57 +336,6 @@ impl GpuRunner {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         })
-    }
-
-    /// Computes these ops alone, on what the slots hold.
-    ///
-    /// # Errors
-    /// Where the device failed.
-    pub fn run_ops(&mut self, ops: Range<usize>, inputs: &Inputs) -> Result<()> {
-        self.gpu.check()?;
-        let counts = self.write_step(inputs)?;
-        let (plan, parts, constants) = (&self.plan, &self.parts, &self.constants);
-        let lowering = lower::Lowering { plan, parts, constants, forms: self.gpu.forms(), kv: self.options.kv };
-        let prepared = self.prepare(lowering.lower(ops)?)?;
-        let encoder = self.encode(&prepared, &counts, self.encoder())?;
-        self.gpu.queue().submit([encoder.finish()]);
-        self.gpu.check()
-    }
-
-    /// Overwrites a slot's rows in this step.
-    ///
-    /// # Errors
-    /// Where the device failed, or `data` is not as long as the slot.
-    pub fn set_slot(&mut self, slot: Slot, inputs: &Inputs, data: &[f32]) -> Result<()> {
-        if data.len() != self.elements(slot, inputs) {
-            return Err(Error::shape(format!("a slot of {} values got {}", self.elements(slot, inputs), data.len())));
-        }
-        self.gpu.queue().write_buffer(self.slot_buffer(slot)?, 0, bytemuck::cast_slice(data));
-        self.gpu.check()
-    }
-
-    /// Starts to read a slot's rows in this step.
-    ///
-    /// # Errors
-    /// Where the device failed.
-    pub fn slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<GpuReadback> {
-        self.gpu.check()?;
-        let parts = Parts { values: self.elements(slot, inputs), ..Parts::default() };
-        let staging = self.staging(parts);
-        let mut encoder = self.encoder();
-        encoder.copy_buffer_to_buffer(self.slot_buffer(slot)?, 0, &staging, 0, 4 * parts.values as u64);
-        let index = self.gpu.queue().submit([encoder.finish()]);
-        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
-    }
-
-    fn slot_buffer(&self, slot: Slot) -> Result<&wgpu::Buffer> {
-        self.memory.get(Resource::Buffer(self.plan.slot(slot).buffer))
-    }
-
-    /// Elements that a slot has in this step.
-    fn elements(&self, slot: Slot, inputs: &Inputs) -> usize {
-        let info = self.plan.slot(slot);
-        inputs.count(info.rows) * info.cols
     }
 
     /// What the runner has room for.
