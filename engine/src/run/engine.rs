@@ -110,6 +110,8 @@ impl Engine {
         }
         let limits = limits(model.spec().n_context, options);
         let n_states = n_states(plan.state_bytes(), &limits, options)?;
+        let left = options.kv_budget.saturating_sub(plan.state_bytes().saturating_mul(n_states as u64));
+        let options = &EngineOptions { kv_budget: left, ..options.clone() };
         let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
         Ok((
             limits,

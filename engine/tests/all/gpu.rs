@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::common::exam::{Case, Random, cases};
-use crate::common::relative_error;
+use crate::common::{relative_error, skipped};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
@@ -21,7 +21,7 @@ fn gpu(options: &GpuOptions) -> Option<Device> {
     match Gpu::open_now(options) {
         Ok(gpu) => Some(Device::Gpu(Arc::new(gpu))),
         Err(error) => {
-            eprintln!("skipped: {error}");
+            skipped(error);
             None
         }
     }

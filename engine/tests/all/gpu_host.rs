@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::common::timed;
 use ir_engine::bytes::Bytes;
 use ir_engine::device::{KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
@@ -114,7 +115,7 @@ fn a_decode_step_takes_few_dispatches() {
     }
 }
 
-/// What the host may spend on a decode step of 16 layers.
+/// What the host may spend on a decode step of 16 layers, in a release build.
 const MOST_MICROSECONDS: f64 = 500.0;
 
 #[test]
@@ -129,7 +130,7 @@ fn a_decode_step_costs_the_host_little() {
         readback.wait().unwrap();
     }
     println!("a decode step costs the host {best:.0} us");
-    assert!(best <= MOST_MICROSECONDS, "{best} us");
+    assert!(!timed() || best <= MOST_MICROSECONDS, "{best} us");
 }
 
 #[test]

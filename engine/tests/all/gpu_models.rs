@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{Golden, alone, argmax, relative_error};
+use crate::common::{Golden, alone, argmax, relative_error, skipped};
 use ir_engine::check::{Compared, check as compare};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, Runner, RunnerOptions};
@@ -27,7 +27,7 @@ fn gpu(options: GpuOptions) -> Option<Device> {
     match Gpu::open_now(&options) {
         Ok(gpu) => Some(Device::Gpu(Arc::new(gpu))),
         Err(error) => {
-            eprintln!("skipped: {error}");
+            skipped(error);
             None
         }
     }
@@ -255,6 +255,6 @@ fn memory_is_given_back() {
             println!("resident after 4 runners {before}, after 20 {after}");
             assert!(after < before + (32 << 20), "{before} bytes grew to {after}");
         }
-        _ => eprintln!("skipped: this system does not tell its resident memory"),
+        _ => skipped("this system does not tell its resident memory"),
     }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::common::skipped;
 use crate::common::exam::Random;
 use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
@@ -73,7 +74,7 @@ fn picks_equal_those_of_the_whole_row() {
         let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
         let device = match Gpu::open_now(&options) {
             Ok(gpu) => Device::Gpu(Arc::new(gpu)),
-            Err(error) => return eprintln!("skipped: {error}"),
+            Err(error) => return skipped(error),
         };
         let (mut n, mut different) = (0, 0);
         for n_vocab in [50, 1000, 5000, 70_000] {
@@ -115,7 +116,7 @@ fn picks_equal_those_of_the_whole_row() {
 
 #[test]
 fn damaged_rows_are_errors_and_not_picks() {
-    let Ok(gpu) = Gpu::open_now(&GpuOptions::default()) else { return eprintln!("skipped: no GPU") };
+    let Ok(gpu) = Gpu::open_now(&GpuOptions::default()) else { return skipped("no GPU") };
     for damage in [f32::NAN, f32::INFINITY] {
         for (i, sampling) in samplings().into_iter().enumerate().filter(|(_, s)| s.top_k != 0 || s.top_p == 1.0) {
             let (plan, _) = table(3000, &mut Random(1));

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{argmax, relative_error, shared};
+use crate::common::{argmax, relative_error, shared, skipped};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
 use ir_engine::model::{Model, ModelOptions};
@@ -44,7 +44,7 @@ fn logits_of_quantised_models_agree_with_float64() {
             match Gpu::open_now(&GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..Default::default() }) {
                 Ok(gpu) => Device::Gpu(Arc::new(gpu)),
                 Err(error) => {
-                    eprintln!("skipped: {forms}: {error}");
+                    skipped(format_args!("{forms}: {error}"));
                     continue;
                 }
             };
@@ -54,7 +54,7 @@ fn logits_of_quantised_models_agree_with_float64() {
             let name = file.rsplit('/').next().unwrap();
             let places = [models.join(file), models.join("babyllama-1M").join(name)];
             let Some(path) = places.iter().find(|path| path.exists()) else {
-                eprintln!("skipped: {file} is not beside this checkout");
+                skipped(format_args!("{file} is not beside this checkout"));
                 continue;
             };
             let model = Model::open(path, &ModelOptions::default()).unwrap();
