@@ -8,6 +8,7 @@
 mod dtype;
 mod half;
 pub mod iq4_nl;
+pub mod iq4_xs;
 pub mod planes;
 pub mod q2_k;
 pub mod q3_k;
@@ -70,6 +71,8 @@ macro_rules! block_types {
             Q6_K = 14, q6_k::Q6_K, "q6_k" { block: 256 x 210, decode: groups 16, encode: no, simd: own, planes: [16, 2, 8, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
             IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
+            /// 4 bits on uneven steps, 6-bit scales for 32 each.
+            IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 2], q8: 1e-2 }
             /// The upper half of an f32.
             BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
         }
