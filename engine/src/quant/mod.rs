@@ -9,6 +9,7 @@ mod dtype;
 mod half;
 pub mod iq4_nl;
 pub mod iq4_xs;
+pub mod mxfp4;
 pub mod planes;
 pub mod q2_k;
 pub mod q3_k;
@@ -75,6 +76,8 @@ macro_rules! block_types {
             IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 2], q8: 1e-2 }
             /// The upper half of an f32.
             BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
+            /// Floats of 4 bits, a power of two for 32.
+            MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 0], q8: 1e-2 }
         }
     };
 }
