@@ -10,6 +10,7 @@ mod half;
 pub mod iq4_nl;
 pub mod iq4_xs;
 pub mod mxfp4;
+pub mod nvfp4;
 pub mod planes;
 pub mod q2_k;
 pub mod q3_k;
@@ -78,6 +79,8 @@ macro_rules! block_types {
             BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
             /// Floats of 4 bits, a power of two for 32.
             MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 0], q8: 1e-2 }
+            /// Floats of 4 bits, a float of 8 bits for 16.
+            NVFP4 = 40, nvfp4::NVFP4, "nvfp4" { block: 64 x 36, decode: groups 16, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
         }
     };
 }
