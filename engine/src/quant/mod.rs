@@ -22,6 +22,7 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+pub mod tq1_0;
 pub mod tq2_0;
 
 use bytemuck::Pod;
@@ -78,6 +79,8 @@ macro_rules! block_types {
             IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 2], q8: 1e-2 }
             /// The upper half of an f32.
             BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
+            /// -1, 0 or 1, five in a byte, one f16 scale for 256.
+            TQ1_0 = 34, tq1_0::TQ1_0, "tq1_0" { block: 256 x 54, decode: groups 32, encode: no, simd: decoded, planes: [0, 0, 0, 56], q8: 1e-2 }
             /// -1, 0 or 1 in 2 bits, one f16 scale for 256.
             TQ2_0 = 35, tq2_0::TQ2_0, "tq2_0" { block: 256 x 66, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 0, 2], q8: 1e-2 }
             /// Floats of 4 bits, a power of two for 32.
