@@ -12,6 +12,7 @@ pub mod iq4_xs;
 pub mod mxfp4;
 pub mod nvfp4;
 pub mod planes;
+pub mod q1_0;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -87,6 +88,8 @@ macro_rules! block_types {
             MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 0], q8: 1e-2 }
             /// Floats of 4 bits, a float of 8 bits for 16.
             NVFP4 = 40, nvfp4::NVFP4, "nvfp4" { block: 64 x 36, decode: groups 16, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
+            /// 1 bit, one f16 scale for 128.
+            Q1_0 = 41, q1_0::Q1_0, "q1_0" { block: 128 x 18, decode: groups 32, encode: no, simd: decoded, planes: [4, 0, 0, 2], q8: 1e-2 }
         }
     };
 }
