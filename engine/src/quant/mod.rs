@@ -13,6 +13,7 @@ pub mod mxfp4;
 pub mod nvfp4;
 pub mod planes;
 pub mod q1_0;
+pub mod q2_0;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -90,6 +91,8 @@ macro_rules! block_types {
             NVFP4 = 40, nvfp4::NVFP4, "nvfp4" { block: 64 x 36, decode: groups 16, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 1 bit, one f16 scale for 128.
             Q1_0 = 41, q1_0::Q1_0, "q1_0" { block: 128 x 18, decode: groups 32, encode: no, simd: decoded, planes: [4, 0, 0, 2], q8: 1e-2 }
+            /// 2 bits, one f16 scale for 64.
+            Q2_0 = 42, q2_0::Q2_0, "q2_0" { block: 64 x 18, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 0, 2], q8: 1e-2 }
         }
     };
 }
