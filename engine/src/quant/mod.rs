@@ -24,6 +24,7 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+pub mod q8_k;
 pub mod tq1_0;
 pub mod tq2_0;
 
@@ -75,6 +76,8 @@ macro_rules! block_types {
             Q5_K = 13, q5_k::Q5_K, "q5_k" { block: 256 x 176, decode: groups 32, encode: no, simd: own, planes: [16, 2, 4, 4], q8: 1e-2 }
             /// 6 bits, 8-bit scales for 16 each, in super-blocks of 256.
             Q6_K = 14, q6_k::Q6_K, "q6_k" { block: 256 x 210, decode: groups 16, encode: no, simd: own, planes: [16, 2, 8, 2], q8: 1e-2 }
+            /// 8 bits, one f32 scale for 256; for intermediate results.
+            Q8_K = 15, q8_k::Q8_K, "q8_k" { block: 256 x 292, decode: groups 32, encode: no, simd: decoded, planes: [32, 0, 0, 4], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
             IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 4 bits on uneven steps, 6-bit scales for 32 each.
