@@ -6,7 +6,9 @@
 //! `quantize_row_*_ref`). Blocks are byte arrays of alignment 1, so a file's bytes can be viewed as blocks anywhere.
 
 mod dtype;
+mod grid;
 mod half;
+pub mod iq2_xxs;
 pub mod iq4_nl;
 pub mod iq4_xs;
 pub mod mxfp4;
@@ -78,6 +80,8 @@ macro_rules! block_types {
             Q6_K = 14, q6_k::Q6_K, "q6_k" { block: 256 x 210, decode: groups 16, encode: no, simd: own, planes: [16, 2, 8, 2], q8: 1e-2 }
             /// 8 bits, one f32 scale for 256; for intermediate results.
             Q8_K = 15, q8_k::Q8_K, "q8_k" { block: 256 x 292, decode: groups 32, encode: no, simd: decoded, planes: [32, 0, 0, 4], q8: 1e-2 }
+            /// 2 bits, eights from a grid of 256, 4-bit scales for 32 each.
+            IQ2_XXS = 16, iq2_xxs::IQ2_XXS, "iq2_xxs" { block: 256 x 66, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 0, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
             IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 4 bits on uneven steps, 6-bit scales for 32 each.
