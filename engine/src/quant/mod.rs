@@ -8,6 +8,7 @@
 mod dtype;
 mod grid;
 mod half;
+pub mod iq2_s;
 pub mod iq2_xs;
 pub mod iq2_xxs;
 pub mod iq4_nl;
@@ -87,6 +88,8 @@ macro_rules! block_types {
             IQ2_XS = 17, iq2_xs::IQ2_XS, "iq2_xs" { block: 256 x 74, decode: groups 16, encode: no, simd: decoded, planes: [8, 1, 0, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
             IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
+            /// 2 bits, eights from a grid of 1024, 4-bit scales for 16 each.
+            IQ2_S = 22, iq2_s::IQ2_S, "iq2_s" { block: 256 x 82, decode: groups 16, encode: no, simd: decoded, planes: [4, 2, 4, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, 6-bit scales for 32 each.
             IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 2], q8: 1e-2 }
             /// The upper half of an f32.
