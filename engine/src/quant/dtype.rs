@@ -39,7 +39,6 @@ block_types!(dtypes);
 /// Types of ggml that no row stands for yet, or that no file stores matrices in.
 const OTHERS: &[(u32, &str)] = &[
     (9, "Q8_1"),
-    (18, "IQ3_XXS"),
     (19, "IQ1_S"),
     (20, "IQ4_NL"),
     (21, "IQ3_S"),
