@@ -11,6 +11,7 @@ mod half;
 pub mod iq2_s;
 pub mod iq2_xs;
 pub mod iq2_xxs;
+pub mod iq3_s;
 pub mod iq3_xxs;
 pub mod iq4_nl;
 pub mod iq4_xs;
@@ -91,6 +92,8 @@ macro_rules! block_types {
             IQ3_XXS = 18, iq3_xxs::IQ3_XXS, "iq3_xxs" { block: 256 x 98, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 4, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
             IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
+            /// 3 bits, fours from a grid of 512, 4-bit scales for 32 each.
+            IQ3_S = 21, iq3_s::IQ3_S, "iq3_s" { block: 256 x 110, decode: groups 32, encode: no, simd: decoded, planes: [8, 1, 4, 8], q8: 1e-2 }
             /// 2 bits, eights from a grid of 1024, 4-bit scales for 16 each.
             IQ2_S = 22, iq2_s::IQ2_S, "iq2_s" { block: 256 x 82, decode: groups 16, encode: no, simd: decoded, planes: [4, 2, 4, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, 6-bit scales for 32 each.
