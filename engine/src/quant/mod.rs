@@ -8,6 +8,7 @@
 mod dtype;
 mod grid;
 mod half;
+pub mod iq1_s;
 pub mod iq2_s;
 pub mod iq2_xs;
 pub mod iq2_xxs;
@@ -90,6 +91,8 @@ macro_rules! block_types {
             IQ2_XS = 17, iq2_xs::IQ2_XS, "iq2_xs" { block: 256 x 74, decode: groups 16, encode: no, simd: decoded, planes: [8, 1, 0, 2], q8: 1e-2 }
             /// 3 bits, fours from a grid of 256, 4-bit scales for 32 each.
             IQ3_XXS = 18, iq3_xxs::IQ3_XXS, "iq3_xxs" { block: 256 x 98, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 4, 2], q8: 1e-2 }
+            /// 1.5 bits, eights from a grid of 2048, 3-bit scales for 32 each.
+            IQ1_S = 19, iq1_s::IQ1_S, "iq1_s" { block: 256 x 50, decode: groups 32, encode: no, simd: decoded, planes: [4, 2, 0, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
             IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 3 bits, fours from a grid of 512, 4-bit scales for 32 each.
