@@ -8,6 +8,7 @@
 mod dtype;
 mod grid;
 mod half;
+pub mod iq1_m;
 pub mod iq1_s;
 pub mod iq2_s;
 pub mod iq2_xs;
@@ -101,6 +102,8 @@ macro_rules! block_types {
             IQ2_S = 22, iq2_s::IQ2_S, "iq2_s" { block: 256 x 82, decode: groups 16, encode: no, simd: decoded, planes: [4, 2, 4, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, 6-bit scales for 32 each.
             IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 2], q8: 1e-2 }
+            /// 1.75 bits, eights from a grid of 2048, 3-bit scales for 16 each.
+            IQ1_M = 29, iq1_m::IQ1_M, "iq1_m" { block: 256 x 56, decode: groups 16, encode: no, simd: decoded, planes: [4, 2, 0, 8], q8: 1e-2 }
             /// The upper half of an f32.
             BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
             /// -1, 0 or 1, five in a byte, one f16 scale for 256.
