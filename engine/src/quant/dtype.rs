@@ -37,8 +37,7 @@ macro_rules! dtypes {
 block_types!(dtypes);
 
 /// Types of ggml that no row stands for yet, or that no file stores matrices in.
-const OTHERS: &[(u32, &str)] =
-    &[(9, "Q8_1"), (20, "IQ4_NL"), (24, "I8"), (25, "I16"), (26, "I32"), (27, "I64"), (28, "F64"), (29, "IQ1_M")];
+const OTHERS: &[(u32, &str)] = &[(9, "Q8_1"), (24, "I8"), (25, "I16"), (26, "I32"), (27, "I64"), (28, "F64")];
 
 impl DType {
     /// The type with this GGUF id.

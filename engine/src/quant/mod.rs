@@ -95,13 +95,13 @@ macro_rules! block_types {
             /// 1.5 bits, eights from a grid of 2048, 3-bit scales for 32 each.
             IQ1_S = 19, iq1_s::IQ1_S, "iq1_s" { block: 256 x 50, decode: groups 32, encode: no, simd: decoded, planes: [4, 2, 0, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
-            IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
+            IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: own, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 3 bits, fours from a grid of 512, 4-bit scales for 32 each.
             IQ3_S = 21, iq3_s::IQ3_S, "iq3_s" { block: 256 x 110, decode: groups 32, encode: no, simd: decoded, planes: [8, 1, 4, 8], q8: 1e-2 }
             /// 2 bits, eights from a grid of 1024, 4-bit scales for 16 each.
             IQ2_S = 22, iq2_s::IQ2_S, "iq2_s" { block: 256 x 82, decode: groups 16, encode: no, simd: decoded, planes: [4, 2, 4, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, 6-bit scales for 32 each.
-            IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 2], q8: 1e-2 }
+            IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: own, planes: [16, 1, 0, 2], q8: 1e-2 }
             /// 1.75 bits, eights from a grid of 2048, 3-bit scales for 16 each.
             IQ1_M = 29, iq1_m::IQ1_M, "iq1_m" { block: 256 x 56, decode: groups 16, encode: no, simd: decoded, planes: [4, 2, 0, 8], q8: 1e-2 }
             /// The upper half of an f32.
@@ -109,9 +109,9 @@ macro_rules! block_types {
             /// -1, 0 or 1, five in a byte, one f16 scale for 256.
             TQ1_0 = 34, tq1_0::TQ1_0, "tq1_0" { block: 256 x 54, decode: groups 32, encode: no, simd: decoded, planes: [0, 0, 0, 56], q8: 1e-2 }
             /// -1, 0 or 1 in 2 bits, one f16 scale for 256.
-            TQ2_0 = 35, tq2_0::TQ2_0, "tq2_0" { block: 256 x 66, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 0, 2], q8: 1e-2 }
+            TQ2_0 = 35, tq2_0::TQ2_0, "tq2_0" { block: 256 x 66, decode: groups 32, encode: no, simd: own, planes: [8, 0, 0, 2], q8: 1e-2 }
             /// Floats of 4 bits, a power of two for 32.
-            MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: no, simd: decoded, planes: [16, 1, 0, 0], q8: 1e-2 }
+            MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: no, simd: own, planes: [16, 1, 0, 0], q8: 1e-2 }
             /// Floats of 4 bits, a float of 8 bits for 16.
             NVFP4 = 40, nvfp4::NVFP4, "nvfp4" { block: 64 x 36, decode: groups 16, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 1 bit, one f16 scale for 128.
