@@ -179,7 +179,7 @@ impl Begun {
         }
         let takes = device.takes_weights();
         let used = |index: usize| !takes && !segments[index].is_empty();
-        let early = |index: usize| read_at_recording(table.tensors()[index].name());
+        let early = |index: usize| read_at_recording(table, table.tensors()[index].name());
         let kept = (0..segments.len()).filter(|i| used(*i) || early(*i)).map(|i| (i, Vec::new())).collect();
         fits_memory(table, &kept)?;
         let runner = match takes {

@@ -50,7 +50,7 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     }
     spec.head.cap.map_or(Ok(()), |cap| rec.softcap(logits, cap))?;
     let plan = rec.finish(logits);
-    parts::expect_all_read(file, spec, &plan, &weights.into_scales())?;
+    parts::expect_all_read(file, spec, &plan, &weights.into_read())?;
     Ok(plan)
 }
 
@@ -192,7 +192,8 @@ impl Part<'_> {
             norms_after_rope: h.qk_norm_after_rope,
         };
         let q = self.rec.linear_heads(x, Product { norm, ..product }, heads)?;
-        let slopes = h.alibi.map(|most| self.weights.constant(self.rec, "slopes", &slopes(n_heads, most), n_heads));
+        let slopes =
+            h.alibi.map(|most| self.weights.constant(self.rec, "slopes", Some(&slopes(n_heads, most)), n_heads));
         let sinks = match self.has("attn_sinks.weight") {
             true => Some(self.weights.vector(self.rec, &self.name("attn_sinks.weight"), n_heads)?),
             false => None,

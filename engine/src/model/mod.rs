@@ -3,6 +3,7 @@
 mod common;
 mod decoder;
 mod experts;
+mod factors;
 mod families;
 mod forward;
 mod parts;

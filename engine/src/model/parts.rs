@@ -75,13 +75,13 @@ fn is_beside(name: &str, spec: &ModelSpec) -> bool {
 }
 
 /// # Errors
-/// A tensor of the file that the recorded plan leaves unread, by its name. `scales` are those whose numbers it holds.
-pub(super) fn expect_all_read(file: &ModelFile, spec: &ModelSpec, plan: &Plan, scales: &HashSet<String>) -> Result<()> {
+/// A tensor of the file that the recorded plan leaves unread, by its name. `noted` are those whose numbers recording read.
+pub(super) fn expect_all_read(file: &ModelFile, spec: &ModelSpec, plan: &Plan, noted: &HashSet<String>) -> Result<()> {
     let segments = plan.weights.iter().flat_map(|w| &w.segments);
     let read: HashSet<&str> = segments.map(|s| s.name.as_str()).chain([ROPE_FACTORS]).collect();
     let is_unread = |t: &&Tensor| {
         let name = t.name();
-        !read.contains(name) && !scales.contains(name) && !is_beside(name, spec)
+        !read.contains(name) && !noted.contains(name) && !is_beside(name, spec)
     };
     let unread: Vec<&Tensor> = file.tensors().iter().filter(is_unread).collect();
     let Some(first) = unread.first() else { return Ok(()) };

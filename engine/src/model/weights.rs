@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::factors::{self, floats, plain_rows};
 use crate::bytes::Bytes;
-use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::file::{ModelFile, Tensor};
+use crate::file::{ModelFile, Table, Tensor};
 use crate::plan::{Recorder, Segment, Weight, WeightId};
 
 /// Rows of a tensor at most: token ids are 32 bits, of which the sign is not used.
@@ -16,8 +16,8 @@ const MAX_ROWS: usize = i32::MAX as usize;
 /// Finds a model's tensors and adds them to a recording.
 pub(super) struct Weights<'a> {
     pub file: &'a ModelFile,
-    /// Names of the tensors whose numbers became factors of products.
-    scales: RefCell<HashSet<String>>,
+    /// Names of the tensors whose numbers recording has read.
+    read: RefCell<HashSet<String>>,
 }
 
 /// The factors of rotations, which recording reads.
@@ -25,8 +25,8 @@ pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// Whether recording itself reads the tensor of this name. Of a file that arrives in pieces these are kept, and the model is
 /// recorded anew once they are there.
-pub fn read_at_recording(name: &str) -> bool {
-    name == ROPE_FACTORS || name.ends_with(".scale")
+pub fn read_at_recording(table: &Table, name: &str) -> bool {
+    name == ROPE_FACTORS || factors::is_read(table, name)
 }
 
 /// Reads a small vector of [`read_at_recording`] as f32 (norms stay in the file). Ones where it has not arrived yet.
@@ -35,7 +35,7 @@ pub(super) fn vector(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Vec<
 }
 
 /// The same; `None` if it has not arrived yet.
-fn arrived(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Option<Vec<f32>>> {
+pub(super) fn arrived(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Option<Vec<f32>>> {
     if tensor.n_elements() != n as u64 {
         let (name, has) = (tensor.name(), tensor.n_elements());
         return Err(Error::shape(format!("tensor {name} should have {n} elements, but has {has}")));
@@ -47,7 +47,7 @@ fn arrived(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Option<Vec<f32
             crate::quant::decode(dtype, &bytes, &mut out)?;
             Ok(Some(out))
         }
-        None if read_at_recording(tensor.name()) => Ok(None),
+        None if read_at_recording(file.table(), tensor.name()) => Ok(None),
         None => Err(Error::Reload("a tensor that recording reads was not kept")),
     }
 }
@@ -55,12 +55,17 @@ fn arrived(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Option<Vec<f32
 impl<'a> Weights<'a> {
     /// The tensors of a file.
     pub(super) fn new(file: &'a ModelFile) -> Weights<'a> {
-        Weights { file, scales: RefCell::default() }
+        Weights { file, read: RefCell::default() }
     }
 
-    /// Names of the tensors whose numbers became factors of products.
-    pub(super) fn into_scales(self) -> HashSet<String> {
-        self.scales.into_inner()
+    /// Names of the tensors whose numbers recording has read.
+    pub(super) fn into_read(self) -> HashSet<String> {
+        self.read.into_inner()
+    }
+
+    /// Recording has read the numbers of this tensor.
+    pub(super) fn note_read(&self, name: &str) {
+        self.read.borrow_mut().insert(name.to_owned());
     }
 
     fn find(&self, name: &str) -> Result<&Tensor> {
@@ -74,7 +79,7 @@ impl<'a> Weights<'a> {
     }
 
     /// The tensor's rows of `cols` columns, of which there must be `rows` where that is known.
-    fn segment(&self, name: &str, rows: Option<usize>, cols: usize) -> Result<Segment> {
+    pub(super) fn segment(&self, name: &str, rows: Option<usize>, cols: usize) -> Result<Segment> {
         let tensor = self.find(name)?;
         let dtype = tensor.dtype()?;
         let (dims, wrong) = (tensor.dims(), |want: String| {
@@ -151,10 +156,9 @@ impl<'a> Weights<'a> {
         Ok((weight, if self.has(&bias) { load(bias)? } else { None }))
     }
 
-    /// A vector of `rows` values, which no file holds as they are.
-    pub(super) fn constant(&self, rec: &mut Recorder, name: &str, values: &[f32], rows: usize) -> WeightId {
-        let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
-        let segment = Segment { name: String::new(), dtype: DType::F32, rows, bytes, row_bytes: 4, offset: 0 };
+    /// A vector of `rows` values, which no file holds as they are; `None` as long as they are not known.
+    pub(super) fn constant(&self, rec: &mut Recorder, name: &str, values: Option<&[f32]>, rows: usize) -> WeightId {
+        let segment = plain_rows(rows, values.map_or(Bytes::default(), floats));
         rec.weight(Weight { name: name.to_owned(), cols: 1, segments: vec![segment] })
     }
 
@@ -225,44 +229,6 @@ impl<'a> Weights<'a> {
         self.stack(rec, &format!("{name}.bias"), &names, rows, (1, n)).map(Some)
     }
 
-    /// The factors that go with `names` (`x.weight` -> `x.scale`) on the products of `n` matrices whose `rows[i]` output
-    /// columns come from `names[i]`, or `None` if the file holds none of them. A file has one factor for a matrix.
-    pub(super) fn scale(
-        &self,
-        rec: &mut Recorder,
-        name: &str,
-        names: &[String],
-        rows: &[usize],
-        n: usize,
-    ) -> Result<Option<WeightId>> {
-        let names = names.iter().map(|n| n.trim_end_matches(".weight").to_owned() + ".scale");
-        let tensors: Vec<Option<&Tensor>> = names.map(|name| self.file.tensor(&name)).collect();
-        if tensors.iter().all(Option::is_none) {
-            return Ok(None);
-        }
-        let mut all = Some(Vec::with_capacity(tensors.len()));
-        for tensor in &tensors {
-            let factors = match tensor {
-                Some(tensor) => {
-                    self.scales.borrow_mut().insert(tensor.name().to_owned());
-                    arrived(self.file, tensor, n)?
-                }
-                None => Some(vec![1.0; n]),
-            };
-            all = all.zip(factors).map(|(mut all, factors)| {
-                all.push(factors);
-                all
-            });
-        }
-        // Empty while the file is still being fed.
-        let values = all.map_or(Vec::new(), |all| {
-            let of = |e: usize| all.iter().zip(rows).flat_map(move |(f, rows)| std::iter::repeat_n(f[e], *rows));
-            (0..n).flat_map(of).collect()
-        });
-        let id = self.constant(rec, &format!("{name}.scale"), &values, rows.iter().sum::<usize>() * n);
-        Ok(Some(id))
-    }
-
     /// The biases that go with `names` (`x.weight` -> `x.bias`), or `None` where the file holds none of them.
     /// Where it holds some, the others are zeros.
     pub(super) fn bias(
@@ -272,18 +238,10 @@ impl<'a> Weights<'a> {
         names: &[String],
         rows: &[usize],
     ) -> Result<Option<WeightId>> {
-        let names: Vec<String> = names.iter().map(|n| n.replace(".weight", ".bias")).collect();
-        if !names.iter().any(|n| self.has(n)) {
+        if !names.iter().any(|n| self.has(&n.replace(".weight", ".bias"))) {
             return Ok(None);
         }
-        let segment = |(name, rows): (&String, &usize)| {
-            if self.has(name) {
-                return self.segment(name, Some(*rows), 1);
-            }
-            let bytes = Bytes::from(vec![0; 4 * rows]);
-            Ok(Segment { name: String::new(), dtype: DType::F32, rows: *rows, bytes, row_bytes: 4, offset: 0 })
-        };
-        let segments = names.iter().zip(rows).map(segment).collect::<Result<_>>()?;
+        let segments = names.iter().zip(rows).map(|(name, rows)| self.bias_rows(name, *rows)).collect::<Result<_>>()?;
         Ok(Some(rec.weight(Weight { name: format!("{name}.bias"), cols: 1, segments })))
     }
 }

@@ -1,0 +1,120 @@
+//! Factors beside matrices: `x.scale` multiplies the product of `x.weight`. A file has one number for a matrix.
+
+use super::weights::{Weights, arrived};
+use crate::bytes::Bytes;
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::file::Table;
+use crate::plan::{Recorder, Segment, WeightId};
+
+/// Whether a name is that of a matrix or bias of a feed-forward part that every row uses.
+fn is_dense_ffn(name: &str) -> bool {
+    name.contains(".ffn_") && !name.contains("exps") && !name.contains("_inp")
+}
+
+/// The name of the tensor that goes with a matrix, `.weight` replaced.
+fn beside(matrix: &str, end: &str) -> String {
+    format!("{}{end}", matrix.strip_suffix(".weight").unwrap_or(matrix))
+}
+
+/// Whether recording reads a tensor's numbers because it is such a factor, or a bias that one multiplies.
+pub(super) fn is_read(table: &Table, name: &str) -> bool {
+    let bias = name.strip_suffix(".bias").filter(|_| is_dense_ffn(name));
+    name.ends_with(".scale") || bias.is_some_and(|x| table.tensor(&format!("{x}.scale")).is_some())
+}
+
+/// Architectures whose feed-forward parts llama.cpp multiplies by the factors of plain numbers.
+const FFN: &[&str] = &[
+    "bailingmoe",
+    "bailingmoe2",
+    "bitnet",
+    "cohere2",
+    "deepseek",
+    "dots1",
+    "ernie4_5",
+    "ernie4_5-moe",
+    "exaone-moe",
+    "glm4moe",
+    "granite",
+    "granitemoe",
+    "hunyuan-moe",
+    "hy_v3",
+    "llama",
+    "minicpm",
+    "mistral3",
+    "qwen2moe",
+    "qwen3",
+    "refact",
+];
+
+/// Architectures whose experts it multiplies by them.
+const EXPERTS: &[&str] = &["hy_v3", "llama", "mellum", "mistral3", "qwen3moe"];
+
+impl Weights<'_> {
+    /// The factors that go with `names` on the products of `n` matrices whose `rows[i]` output columns come from `names[i]`,
+    /// or `None` if the file holds none of them.
+    pub(super) fn scale(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
+        n: usize,
+    ) -> Result<Option<WeightId>> {
+        if names.iter().all(|name| !self.has(&beside(name, ".scale"))) {
+            return Ok(None);
+        }
+        let all: Option<Vec<Vec<f32>>> = names.iter().map(|name| self.factors(name, n)).collect::<Result<_>>()?;
+        let values = all.map(|all| {
+            let of = |e: usize| all.iter().zip(rows).flat_map(move |(f, rows)| std::iter::repeat_n(f[e], *rows));
+            (0..n).flat_map(of).collect::<Vec<f32>>()
+        });
+        let rows = rows.iter().sum::<usize>() * n;
+        Ok(Some(self.constant(rec, &format!("{name}.scale"), values.as_deref(), rows)))
+    }
+
+    /// The factors of the `n` matrices of a tensor; `None` if they have not arrived yet.
+    fn factors(&self, matrix: &str, n: usize) -> Result<Option<Vec<f32>>> {
+        let Some(tensor) = self.file.tensor(&beside(matrix, ".scale")) else { return Ok(Some(vec![1.0; n])) };
+        self.note_read(tensor.name());
+        let factors = arrived(self.file, tensor, n)?;
+        Ok(if self.multiplies(matrix) { factors } else { Some(vec![1.0; n]) })
+    }
+
+    /// Whether the factor beside a matrix counts. It always does beside blocks. Beside plain numbers no converter writes one
+    /// for feed-forward parts, and llama.cpp, whose tests have some there, passes them over in most architectures.
+    fn multiplies(&self, matrix: &str) -> bool {
+        let plain = self.file.tensor(matrix).and_then(|t| t.dtype().ok()).is_some_and(|t| t.block_len() == 1);
+        let arch = self.file.meta().arch().unwrap_or_default();
+        match plain {
+            true if matrix.contains("exps.") => EXPERTS.contains(&arch),
+            true if is_dense_ffn(matrix) => FFN.contains(&arch),
+            _ => true,
+        }
+    }
+
+    /// The bias of a matrix. In feed-forward parts the factor multiplies it too; then it is no range of the file.
+    pub(super) fn bias_rows(&self, matrix: &str, rows: usize) -> Result<Segment> {
+        let name = beside(matrix, ".bias");
+        let Some(bias) = self.file.tensor(&name) else {
+            return Ok(plain_rows(rows, Bytes::from(vec![0; 4 * rows])));
+        };
+        if !is_dense_ffn(&name) || !self.has(&beside(matrix, ".scale")) {
+            return self.segment(&name, Some(rows), 1);
+        }
+        self.note_read(&name);
+        let both = arrived(self.file, bias, rows)?.zip(self.factors(matrix, 1)?);
+        let values = both.map(|(bias, factor)| bias.iter().map(|x| x * factor[0]).collect::<Vec<f32>>());
+        Ok(plain_rows(rows, values.map_or(Bytes::default(), |values| floats(&values))))
+    }
+}
+
+/// Numbers as a segment that no file holds as they are.
+pub(super) fn plain_rows(rows: usize, bytes: Bytes) -> Segment {
+    Segment { name: String::new(), dtype: DType::F32, rows, bytes, row_bytes: 4, offset: 0 }
+}
+
+/// Numbers as a file has them.
+pub(super) fn floats(values: &[f32]) -> Bytes {
+    Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+}
