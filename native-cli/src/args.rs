@@ -74,7 +74,7 @@ pub(crate) enum Command {
     #[command(after_long_help = EMBED_EXAMPLES)]
     Embed(EmbedArgs),
     /// Measure the speed of prompts and of generation
-    #[command(after_long_help = BENCH_EXAMPLES)]
+    #[command(after_long_help = bench_examples())]
     Bench(BenchArgs),
     /// Measure how well a model predicts a text
     #[command(after_long_help = PERPLEXITY_EXAMPLES)]
@@ -168,6 +168,10 @@ The file says how the rows of a text become its embedding (pooling). Files of mo
 embedding is that of the last token, as in Ollama. Models that read a text in both directions (BERT and its kin) are \
 not supported yet.";
 
+fn bench_examples() -> String {
+    format!("{BENCH_EXAMPLES}{}.", crate::synthetic::type_names())
+}
+
 const BENCH_EXAMPLES: &str = "\
 Examples:
   ir bench model.gguf
@@ -182,7 +186,7 @@ On a GPU a line tells what a decode step takes: the host's time until all is sub
 device's time where it has timestamps. `host:` is the same step on a backend that does nothing.
 
 Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1), followed by a type: \
-f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k.";
+";
 
 const PERPLEXITY_EXAMPLES: &str = "\
 Examples:

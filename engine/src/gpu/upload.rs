@@ -8,7 +8,7 @@ use super::constants::Constants;
 use super::dispatch::Resource;
 use super::memory::Memory;
 use super::parts::Part;
-use super::planes::{plane_sizes, rearrange, units};
+use super::planes::{grid, plane_sizes, rearrange, units};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Segment, WeightId};
@@ -221,6 +221,10 @@ impl Upload {
         let part = &to.parts[id.0 as usize][run.part];
         let before = plane_sizes(part.dtype, run.at as u64 * units(to.plan.weight(id).cols) as u64);
         let buffer = to.memory.get(Resource::Part(id, run.part));
+        // The grid comes with the part's first row.
+        if let (Ok(buffer), 0, grid @ [_, ..]) = (&buffer, run.at, grid(part.dtype)) {
+            to.gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(grid));
+        }
         for (i, plane) in fill.planes.iter_mut().enumerate().filter(|(_, p)| !p.is_empty()) {
             // A weight that no kernel reads has parts and no buffer.
             if let Ok(buffer) = buffer {

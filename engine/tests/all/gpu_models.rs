@@ -103,6 +103,18 @@ fn families_agree_with_pytorch() {
     }
 }
 
+/// The families whose goldens are kept beside the project, in the base form: all at once, and in pieces.
+#[test]
+fn claimed_families_agree_with_pytorch() {
+    let options = GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() };
+    let Some(device) = gpu(options) else { return };
+    for (name, golden) in crate::families::goldens().iter().filter(|(name, _)| !FAMILIES.contains(name)) {
+        for chunks in [&[usize::MAX][..], &[20, 5, 1]] {
+            check(&device, golden, name, KvKind::F32, 1e-4, chunks);
+        }
+    }
+}
+
 /// Every op against the definition.
 fn compared(device: &Device, name: &str) -> Vec<Compared> {
     let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };

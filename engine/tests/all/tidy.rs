@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use ir_engine::dtype::DType;
 use ir_engine::plan::OpKind;
 
 /// The modules of the engine, lowest first. A module uses only lower ones, never its own level's others.
 const LAYERS: &[&[&str]] = &[
-    &["error", "dtype", "bytes", "meta"],
-    &["file", "quant", "text", "builtin"],
+    &["error", "dtype", "quant", "bytes", "meta"],
+    &["file", "text", "builtin"],
     &["plan"],
     &["model", "cpu", "gpu"],
     &["device"],
@@ -18,7 +19,8 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// At the bottom, who uses whom is spelled out instead.
-const BOTTOM: &[(&str, &str)] = &[("bytes", "error"), ("dtype", "error"), ("meta", "error"), ("meta", "bytes")];
+const BOTTOM: &[(&str, &str)] =
+    &[("bytes", "error"), ("quant", "error"), ("dtype", "quant"), ("meta", "error"), ("meta", "bytes")];
 
 /// Lines a source file may have, about; a file that is a list of like items says so with [`LIST`] in its header.
 const MAX_LINES: usize = 420;
@@ -222,6 +224,42 @@ fn devices_name_every_field_of_an_op() {
         }
     }
     report("fields of ops that a device leaves out", faults);
+}
+
+/// A block type is known by its row alone: no other code asks which one it is. The types' own files may spell it (decoders,
+/// WGSL snippets, and the loops that are all in `formats.rs`), and so may tests, comments, and the help of the command.
+#[test]
+fn block_types_are_spelled_in_the_table_alone() {
+    const OWN: &[&str] = &["engine/src/quant/", "engine/src/cpu/simd/formats.rs", "shaders/lib/dequant_"];
+    let types: Vec<DType> = DType::ALL.iter().copied().filter(|dtype| !dtype.is_plain()).collect();
+    assert!(types.len() >= 10, "only {} block types", types.len());
+    let mut faults = Vec::new();
+    for (path, text) in sources() {
+        let path = short(&path);
+        let test = path.contains("/tests") || path.contains("/fuzz/") || path.ends_with("/exam.rs");
+        if test || OWN.iter().any(|own| path.starts_with(own)) {
+            continue;
+        }
+        let any_case = path.starts_with("engine/") || path.starts_with("shaders/");
+        let code = text.split("#[cfg(test)]\nmod").next().unwrap_or_default();
+        for (i, line) in code.lines().enumerate() {
+            let line = line.split("//").next().unwrap_or_default();
+            for word in line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_') {
+                let is = |dtype: &&DType| word == dtype.name() || any_case && dtype.name().eq_ignore_ascii_case(word);
+                // Files of models are named after their types.
+                if let Some(dtype) = types.iter().find(is).filter(|_| !line.contains(&format!("{word}.gguf"))) {
+                    faults.push(format!("{path}:{}: {dtype} is spelled outside the table", i + 1));
+                }
+            }
+        }
+    }
+    for dtype in DType::ALL {
+        let snippet = format!("shaders/lib/dequant_{}.wgsl", dtype.traits().feature);
+        if !root().join(&snippet).exists() {
+            faults.push(format!("{dtype} has no {snippet}"));
+        }
+    }
+    report("block types", faults);
 }
 
 #[test]

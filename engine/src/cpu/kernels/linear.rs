@@ -107,7 +107,7 @@ thread_local! {
 }
 
 const fn quantised(dtype: DType) -> bool {
-    !matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+    !dtype.is_plain()
 }
 
 /// Quantises the rows of `x`, in parallel where there are many.
@@ -225,7 +225,7 @@ impl Piece<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::simd::{available, exam::Random};
+    use crate::cpu::simd::exam::{Random, tables};
 
     fn segment(dtype: DType, rows: usize, bytes: &[u8]) -> Segment {
         let (bytes, row_bytes) = (bytes.to_vec().into(), bytes.len() / rows);
@@ -237,10 +237,10 @@ mod tests {
     fn batches_and_threads_change_no_bit() {
         let mut random = Random(21);
         let mut scratch = Scratch::default();
-        for table in available() {
+        for table in tables() {
             for (i, dtype) in DType::ALL.iter().enumerate() {
                 let k = [256, 512, 768, 1280][i % 4];
-                let other = [DType::F16, DType::Q6_K, DType::Q4_0][i % 3];
+                let other = DType::ALL[(i * 5 + 1) % DType::ALL.len()];
                 let w = [random.weights(*dtype, 37 * k, 0.1), random.weights(other, 21 * k, 0.1)];
                 let segments = [segment(*dtype, 37, &w[0]), segment(other, 21, &w[1])];
                 let (rows, n) = (21, 58);
@@ -267,7 +267,7 @@ mod tests {
         let mut random = Random(22);
         let mut scratch = Scratch::default();
         let pool = Pool::new(2);
-        for table in available() {
+        for table in tables() {
             for k in [1, 5, 31, 33, 70] {
                 for rows in [1, 3, 9, 40] {
                     let n = 19;

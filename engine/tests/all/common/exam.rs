@@ -39,25 +39,15 @@ impl Random {
 
     /// Blocks of any type: random bits, with scales of a weight's usual size.
     pub fn blocks(&mut self, dtype: DType, n: usize) -> Vec<u8> {
-        let scales: &[usize] = match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => {
-                let mut out = Vec::new();
-                ir_engine::quant::encode(dtype, &self.floats(n), &mut out).unwrap();
-                return out;
-            }
-            DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],
-            DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
-            DType::Q2_K => &[80, 82],
-            DType::Q3_K => &[108],
-            DType::Q6_K => &[208],
+        let Some(traits) = &dtype.traits().groups else {
+            let mut out = Vec::new();
+            ir_engine::quant::encode(dtype, &self.floats(n), &mut out).unwrap();
+            return out;
         };
         let mut out = vec![0; dtype.bytes_for(n).unwrap()];
         out.iter_mut().for_each(|b| *b = self.bits() as u8);
         for block in out.chunks_exact_mut(dtype.block_bytes()) {
-            for at in scales {
-                let scale = half::f16::from_f32(0.01 * self.float());
-                block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
-            }
+            (traits.set_scale)(block, 0.01 * self.float(), 0.01 * self.float());
         }
         out
     }
