@@ -17,7 +17,7 @@ mod compose;
 mod permutations;
 
 pub use compose::{Access, Binding};
-pub use permutations::{ACTS, Permutation, WEIGHT_TYPES, permutations};
+pub use permutations::{ACTS, Permutation, WEIGHT_TYPES, all_permutations, permutations};
 
 /// Why a kernel could not be composed.
 #[derive(Debug, Clone, PartialEq, Eq)]

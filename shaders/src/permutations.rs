@@ -36,17 +36,41 @@ fn choices(features: &[&'static str]) -> Vec<Features> {
     all.map(|bits| (0..features.len()).filter(|i| bits >> i & 1 == 1).map(|i| features[i]).collect()).collect()
 }
 
-/// Every permutation.
+/// What the test validates in every run: every kernel, every type of weights with the plain forms and those of most models,
+/// and every feature of products with two types, one plain and one of blocks.
 pub fn permutations() -> Vec<Permutation> {
+    let mut list = others();
+    let most = [vec![], vec!["ADD"], vec!["GLU", "SILU"]];
+    for dtype in WEIGHT_TYPES {
+        products(&mut list, dtype, &most, &[vec![]], &[1]);
+        rows_at_once(&mut list, dtype, &[2, 4, 8]);
+    }
+    let two = [WEIGHT_TYPES.iter().find(|t| t.0 == "bf16"), WEIGHT_TYPES.iter().find(|t| t.1)];
+    for dtype in two.into_iter().flatten() {
+        products(&mut list, dtype, &thens(), &choices(&["SCALE", "BIAS"]), &[1]);
+    }
+    list.0
+}
+
+/// Every permutation: each feature of products with each type.
+pub fn all_permutations() -> Vec<Permutation> {
+    let mut list = others();
+    for dtype in WEIGHT_TYPES {
+        products(&mut list, dtype, &thens(), &choices(&["SCALE", "BIAS"]), &[1, 2, 4, 8]);
+    }
+    list.0
+}
+
+/// Kernels other than those of products.
+fn others() -> List {
     let mut list = List(Vec::new());
     elementwise(&mut list);
     rows(&mut list);
     attention(&mut list);
-    for (dtype, blocks) in WEIGHT_TYPES {
+    for (dtype, _) in WEIGHT_TYPES {
         list.add("embed", &[&[dtype]], &[("WG", 64)]);
-        products(&mut list, dtype, *blocks);
     }
-    list.0
+    list
 }
 
 /// Kernels with one invocation per element.
@@ -105,38 +129,47 @@ fn attention(list: &mut List) {
 
 /// What may happen to a product.
 fn thens() -> Vec<Features> {
-    let mut all: Vec<Features> = vec![vec![], vec!["ADD"], vec!["ACT", "SILU"], vec!["GLU", "SILU"]];
+    let mut all: Vec<Features> = vec![vec![], vec!["ADD"]];
+    for act in ACTS {
+        all.extend([vec!["ACT", act], vec!["GLU", act]]);
+    }
+    // Limits are apart from what is between them.
     all.push(vec!["GLU", "SILU", "LIMIT"]);
     all
 }
 
-/// The products of weights of a type.
-fn products(list: &mut List, dtype: &'static str, blocks: bool) {
-    let plain = !blocks;
-    for then in thens() {
-        for vectors in choices(&["SCALE", "BIAS"]) {
-            let parts: &[&[&'static str]] = &[&[dtype], &then, &vectors];
-            for features in choices(&["NORM", "SUBGROUPS"]) {
-                for n in [1, 2, 4, 8] {
-                    list.add("linear_vec", &[parts, &[&features]].concat(), &[("WG", 64), ("ROWS", n)]);
-                }
+/// Products of weights of a type, for these numbers of rows at once.
+fn rows_at_once(list: &mut List, (dtype, _): &(&'static str, bool), rows: &[u32]) {
+    for n in rows {
+        list.add("linear_vec", &[&[dtype]], &[("WG", 64), ("ROWS", *n)]);
+    }
+}
+
+/// Products of weights of a type: what happens to them, and vectors beside them, each with each.
+fn products(
+    list: &mut List,
+    (dtype, blocks): &(&'static str, bool),
+    thens: &[Features],
+    vectors: &[Features],
+    rows: &[u32],
+) {
+    // Blocks take activations as bytes; plain types may have any number of columns.
+    let special = if *blocks { "DOT4" } else { "RAGGED" };
+    for (then, vectors) in thens.iter().flat_map(|then| vectors.iter().map(move |v| (then, v))) {
+        let parts = [&[*dtype][..], then, vectors].concat();
+        let alone = choices(&["SUBGROUPS"]).into_iter().map(|f| [&[special][..], &f].concat());
+        for features in choices(&["NORM", "SUBGROUPS"]).into_iter().chain(alone) {
+            for n in rows {
+                list.add("linear_vec", &[&parts, &features], &[("WG", 64), ("ROWS", *n)]);
             }
-            for features in choices(&["TALL", "F16"]) {
-                list.add("linear_mat", &[parts, &[&features]].concat(), &[]);
-            }
-            for features in choices(&["F16"]) {
-                list.add("linear_coop", &[parts, &[&["COOPMAT"], &features]].concat(), &[("WG", 256)]);
-            }
-            let special = if plain { "RAGGED" } else { "DOT4" };
-            let special: &[&[&'static str]] = &[&[special]];
-            let parts = &[parts, special].concat();
-            for n in [1, 8] {
-                list.add("linear_vec", parts, &[("WG", 64), ("ROWS", n)]);
-            }
-            if plain {
-                list.add("linear_mat", parts, &[]);
-                list.add("linear_coop", &[&parts[..], &[&["COOPMAT"]]].concat(), &[("WG", 256)]);
-            }
+        }
+        let ragged = (!blocks).then(|| choices(&["F16"]).into_iter().map(|f| [&["RAGGED"][..], &f].concat()));
+        let ragged: Vec<Features> = ragged.into_iter().flatten().collect();
+        for features in choices(&["TALL", "F16"]).iter().chain(&ragged) {
+            list.add("linear_mat", &[&parts, features], &[]);
+        }
+        for features in choices(&["F16"]).iter().chain(&ragged) {
+            list.add("linear_coop", &[&parts, &["COOPMAT"], features], &[("WG", 256)]);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Every listed permutation: composed, validated, translated to SPIR-V, MSL and HLSL, and inside WebGPU's default limits.
-//! No driver is needed.
+//! No driver is needed. With IR_FULL=1 every feature of products is combined with every type of weights.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -7,7 +7,7 @@
     reason = "a test that cannot go on fails, and says what it covered"
 )]
 
-use ir_shaders::{Access, KERNELS, Permutation, Target, compose, permutations};
+use ir_shaders::{Access, KERNELS, Permutation, Target, all_permutations, compose, permutations};
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
@@ -86,7 +86,8 @@ fn translate(module: &naga::Module, info: &ModuleInfo, hlsl: bool) -> Result<(),
 
 #[test]
 fn every_permutation_translates() {
-    let all = permutations();
+    let all = if std::env::var_os("IR_FULL").is_some() { all_permutations() } else { permutations() };
+    println!("{} permutations", all.len());
     assert!(all.len() > 500, "only {} permutations are listed", all.len());
     for (kernel, _) in KERNELS {
         assert!(all.iter().any(|p| p.kernel == *kernel), "no permutation of {kernel} is listed");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::constants::Constants;
-use super::dispatch::{Counts, Dispatch, Resource};
+use super::dispatch::{Counts, Dispatch, Key, Resource};
 use super::parts::Part;
 use super::{Forms, MOST_BYTES, lower, memory, step};
 use crate::error::Result;
@@ -42,6 +42,19 @@ impl StepCost {
         cost.most_per_layer = layers.into_values().max().unwrap_or(0);
         Ok(cost)
     }
+}
+
+/// The permutations of kernels that a plan asks for on a GPU that binds up to 4 GiB at once, whatever its steps.
+///
+/// # Errors
+/// Where a shape is beyond the kernels.
+pub fn permutations(plan: &Plan, forms: Forms, kv: KvKind) -> Result<Vec<ir_shaders::Permutation>> {
+    let (parts, constants) = (&memory::parts(plan, MOST_BYTES / 16 * 16), &Constants::new(plan));
+    let dispatches = lower::Lowering { plan, parts, constants, forms, kv }.lower(0..plan.ops.len())?;
+    let keys = dispatches.into_iter().chain(lower::sample(plan, forms)).map(|dispatch| dispatch.key);
+    let permutation =
+        |key: Key| ir_shaders::Permutation { kernel: key.kernel, features: key.features, consts: key.consts };
+    Ok(keys.map(permutation).collect())
 }
 
 /// The number in `blk.3.attn`.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use copy::CopyTest;
-pub use cost::StepCost;
+pub use cost::{StepCost, permutations};
 pub use forms::Forms;
 pub use open::{AdapterDescription, GpuOptions, adapters};
 pub use readback::{GpuReadback, Results};

@@ -117,7 +117,7 @@ fn check(golden: &Golden, name: &str, (simd, activations, kv): Form, tolerance: 
 type Form = (&'static str, Activations, KvKind);
 
 /// The goldens of every family that runs, if they are at hand: those of the project always are.
-fn goldens() -> Vec<(&'static str, Golden)> {
+pub(crate) fn goldens() -> Vec<(&'static str, Golden)> {
     let own = FAMILIES.iter().map(|name| (*name, Golden::load(name)));
     let folder = shared("golden");
     let others = CLAIMED.iter().filter_map(|name| Some((*name, Golden::open(&folder.as_ref()?.join(name)))));

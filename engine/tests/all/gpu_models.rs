@@ -104,10 +104,9 @@ fn families_agree_with_pytorch() {
 }
 
 /// Every op against the definition.
-fn compared(device: &Device, name: &str) -> Vec<Compared> {
+fn compared(device: &Device, golden: &Golden) -> Vec<Compared> {
     let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };
     let truth = Device::Cpu(Arc::new(Cpu::new(&options).unwrap()));
-    let golden = Golden::load(name);
     let mut all = Vec::new();
     let mut report = |c| all.push(c);
     compare(golden.model.plan(), &truth, device, &golden.ids, KvKind::F16, &mut report).unwrap();
@@ -118,9 +117,25 @@ fn compared(device: &Device, name: &str) -> Vec<Compared> {
 const OP: f64 = 1e-4;
 
 #[test]
+fn every_op_of_every_family_computes_what_the_definition_says() {
+    for forms in ["base", "base+subgroups"] {
+        let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
+        let Some(device) = gpu(options) else { return };
+        for (name, golden) in &crate::families::goldens() {
+            let all = compared(&device, golden);
+            let worst = all.iter().map(|c| c.error).fold(0.0, f64::max);
+            println!("{name}, {forms}: {} ops, largest relative error {worst:.1e}", all.len());
+            let wrong = all.iter().find(|c| c.error.is_nan() || c.error > OP);
+            assert!(all.len() > 10 && wrong.is_none(), "{name}, {forms}: {wrong:?}");
+        }
+    }
+}
+
+#[test]
 fn the_comparison_op_by_op_finds_a_broken_kernel() {
     let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() }) else { return };
-    let all = compared(&device, "qwen3");
+    let golden = Golden::load("qwen3");
+    let all = compared(&device, &golden);
     assert!(all.len() > 10 && all.iter().all(|c| c.error <= OP), "{all:?}");
     let broken = [
         ("attend_tile", "base + j <= position", "base + j < position", "attend"),
@@ -132,7 +147,7 @@ fn the_comparison_op_by_op_finds_a_broken_kernel() {
         let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), sabotage, ..GpuOptions::default() }) else {
             return;
         };
-        let all = compared(&device, "qwen3");
+        let all = compared(&device, &golden);
         let first = all.iter().find(|c| c.error.is_nan() || c.error > OP);
         assert_eq!(first.map(|c| c.name), Some(name), "{kernel} broken");
         assert_eq!(first.map(|c| c.scope.starts_with("blk.0.")), Some(true), "{kernel} broken");
