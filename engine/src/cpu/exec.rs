@@ -10,7 +10,9 @@ use super::kernels::kv_write::{self, Columns, KvLayer};
 use super::kernels::linear;
 use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
-use super::kernels::{act, add, combine, embed, gate, glu, heads, norm, pool, route, scale, softcap, take_rows};
+use super::kernels::{
+    act, add, combine, embed, gate, glu, head_linear, heads, norm, pool, route, scale, softcap, take_rows,
+};
 use crate::error::{Error, Result};
 use crate::plan::{
     Heads, Inputs, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View, Weight, WeightId,
@@ -161,13 +163,14 @@ impl CpuRunner {
                 });
                 self.then(plan, then, 1, inputs);
             }
-            Op::Rope { x, head_dim, rope } => self.write(x.slot, inputs, |me, data| {
+            Op::Rope { x, head_dim, first, rope } => self.write(x.slot, inputs, |me, data| {
                 let style = plan.ropes[rope].style;
-                rope::rope(threads, data, cols(x.slot), x, head_dim, style, &me.angles[rope]);
+                rope::rope(threads, data, cols(x.slot), x, head_dim, first, style, &me.angles[rope]);
             }),
-            Op::KvWrite { k, v, layer } => {
+            Op::KvWrite { k, tail, v, layer } => {
                 let mut kv = std::mem::take(&mut self.kv);
-                kv_write::kv_write(t, inputs, self.columns(k, inputs), self.columns(v, inputs), &mut kv[layer]);
+                let columns = |view: View| self.columns(view, inputs);
+                kv_write::kv_write(t, inputs, columns(k), tail.map(columns), v.map(columns), &mut kv[layer]);
                 self.kv = kv;
             }
             Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out } => {
@@ -195,6 +198,14 @@ impl CpuRunner {
                 });
                 self.then(plan, then, pick.used, inputs);
             }
+            Op::HeadLinear { x, weight, n_heads, pass, out } => self.write(out, inputs, |me, out| {
+                let (mut scratch, mut gathered) = (std::mem::take(&mut me.scratch), std::mem::take(&mut me.gathered));
+                let weight = plan.weight(weight);
+                let heads = head_linear::Heads { segments: &weight.segments, n: n_heads, k: weight.cols, pass };
+                let (x, mode) = (me.read(x, inputs), cpu.activations);
+                head_linear::head_linear(t, threads, &mut scratch, &mut gathered, &heads, x, mode, out);
+                (me.scratch, me.gathered) = (scratch, gathered);
+            }),
             Op::Combine { x, pick: Pick { picks, used, of: _ }, out } => self.write(out, inputs, |me, data| {
                 combine::combine(t, threads, me.read(x, inputs), me.read(picks, inputs), used, cols(out), data);
             }),

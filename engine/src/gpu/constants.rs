@@ -94,8 +94,9 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
             }
             Op::Act { x: _, act: _, bias, factor } => all.extend(bias.into_iter().chain(factor)),
             Op::Embed { table: _, by: _, out: _ }
-            | Op::Rope { x: _, head_dim: _, rope: _ }
-            | Op::KvWrite { k: _, v: _, layer: _ }
+            | Op::Rope { x: _, head_dim: _, first: _, rope: _ }
+            | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
+            | Op::HeadLinear { x: _, weight: _, n_heads: _, pass: _, out: _ }
             | Op::Combine { x: _, pick: _, out: _ }
             | Op::Gate { x: _, gate: _, act: _, group: _ }
             | Op::Glu { x: _, gated: _, out: _ }

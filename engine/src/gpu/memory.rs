@@ -54,15 +54,16 @@ fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
                     | Then::Heads { heads: _, out: _ } => {}
                 }
             }
-            Op::ExpertLinear { x: _, each: _, pick: _, weight, scale: _, bias: _, then: _ } => _ = all.insert(weight),
+            Op::ExpertLinear { x: _, each: _, pick: _, weight, scale: _, bias: _, then: _ }
+            | Op::HeadLinear { x: _, weight, n_heads: _, pass: _, out: _ } => _ = all.insert(weight),
             Op::Norm { x: _, norm: _, out: _ }
             | Op::Route { x: _, bias: _, routing: _, out: _ }
             | Op::Combine { x: _, pick: _, out: _ }
             | Op::Gate { x: _, gate: _, act: _, group: _ }
             | Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
             | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ }
-            | Op::Rope { x: _, head_dim: _, rope: _ }
-            | Op::KvWrite { k: _, v: _, layer: _ }
+            | Op::Rope { x: _, head_dim: _, first: _, rope: _ }
+            | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
             | Op::Attend {
                 q: _,
                 layer: _,

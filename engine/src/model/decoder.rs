@@ -2,7 +2,7 @@
 
 use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
 use super::spec::{
-    Embedding, Ffn, Head, Heads, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
+    Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring};
@@ -51,6 +51,10 @@ fn mixers(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle
     } else if keys.has(i, "shortconv.conv.weight") {
         all.push(Mixer::ShortConv(keys.count("shortconv.l_cache", MAX_TAPS)?));
     }
+    if keys.has(i, "attn_kv_a_mqa.weight") {
+        all.push(Mixer::Latent(latent(keys, style, i)?));
+        return Ok(all);
+    }
     let attends = !delta && (keys.has(i, "attn_q.weight") || keys.has(i, "attn_qkv.weight"));
     let feeds = keys.has(i, "ffn_up.weight") || keys.has(i, "ffn_gate_inp.weight");
     if attends || all.is_empty() && !feeds {
@@ -81,6 +85,33 @@ fn mamba2(keys: &Keys, i: usize) -> Result<Ssm> {
         return Err(Error::unsupported("recurrent layers of Mamba 1 (tensor ssm_x) are not supported yet"));
     }
     ssm(keys)
+}
+
+/// Latent attention by its keys; real head sizes are those with `_mla`.
+fn latent(keys: &Keys, style: RopeStyle, i: usize) -> Result<Latent> {
+    if !keys.has(i, "attn_k_b.weight") {
+        return Err(Error::unsupported(
+            "this file holds latent attention in its old form (tensor attn_kv_b): convert the model anew",
+        ));
+    }
+    let n_heads = keys.per_layer("attention.head_count", i, None)?;
+    let count = |name: &str| keys.count(name, MAX_HEAD_DIM as u32);
+    let (key, v_dim) = (count("attention.key_length_mla")?, count("attention.value_length_mla")?);
+    let (rank, rope_dim) = (count("attention.kv_lora_rank")?, count("rope.dimension_count")?);
+    if rope_dim >= key || n_heads.saturating_mul(rank + key) > MAX_COLS as usize {
+        return Err(Error::shape(format!(
+            "layer {i}: latent heads of {key} elements, {rope_dim} turning, over {rank}"
+        )));
+    }
+    let mut rope = rope_table(keys, style, rope_dim, None)?;
+    let mut scale = 1.0 / (key as f32).sqrt();
+    // The file's multiplier is a tenth of the one of the formula, which here is on the scores and not on what turns.
+    if let Some(multiplier) = keys.factor("rope.scaling.yarn_log_multiplier")? {
+        let factor = keys.factor("rope.scaling.factor")?.unwrap_or(1.0);
+        scale *= (1.0 + multiplier * factor.ln()).powi(2);
+        rope.magnitude = keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+    }
+    Ok(Latent { n_heads, nope_dim: key - rope_dim, rope_dim, v_dim, rank, scale, rope: Some(rope) })
 }
 
 fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle) -> Result<Heads> {

@@ -117,6 +117,7 @@ impl Part<'_> {
     fn mix(&mut self, mixer: &Mixer, layer: &Layer, x: Slot) -> Result<Branch> {
         match mixer {
             Mixer::Heads(heads) => self.heads(heads, layer, x),
+            Mixer::Latent(latent) => self.latent(latent, layer, x),
             Mixer::DeltaNet(ssm) => self.delta_net(ssm, layer, x),
             Mixer::Mamba2(ssm) => self.mamba2(ssm, layer, x),
             Mixer::ShortConv(taps) => self.short_conv(*taps, layer, x),
@@ -178,7 +179,8 @@ impl Part<'_> {
         };
         let q_norm = self.head_norm(h, "attn_q_norm", q)?;
         let k_norm = self.head_norm(h, "attn_k_norm", k)?;
-        let cache = self.rec.kv_layer(KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim });
+        let shape = KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim, v_in_k: false };
+        let cache = self.rec.kv_layer(shape);
         let rope = h.rope.as_ref().map(|table| self.rec.rope_table(table.clone()));
         let (n_heads, clamp) = (h.n_heads, h.clamp);
         let heads = Heads {

@@ -6,6 +6,7 @@ mod experts;
 mod factors;
 mod families;
 mod forward;
+mod latent;
 mod parts;
 mod recurrent;
 mod rope;
@@ -15,7 +16,7 @@ mod weights;
 use std::sync::Arc;
 
 pub use spec::{
-    Embedding, Ffn, Head, Heads, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
+    Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
 };
 pub use weights::read_at_recording;
 

@@ -7,7 +7,7 @@ use crate::plan::{Act, NormKind, Product, Recur, Recurrence, Slot, WeightId};
 
 impl Part<'_> {
     /// The stream behind the norm in front of the mixer.
-    fn mixer_input(&mut self, layer: &Layer, x: Slot) -> Result<Slot> {
+    pub(super) fn mixer_input(&mut self, layer: &Layer, x: Slot) -> Result<Slot> {
         let width = self.spec.width;
         match self.norm(self.spec.norm, layer.attn_norms.before, &[width], width)? {
             Some(norm) => self.rec.norm(self.rec.all(x), norm),
@@ -15,7 +15,7 @@ impl Part<'_> {
         }
     }
 
-    fn mixer_output(&mut self, layer: &Layer, input: Slot, product: Product) -> Result<Branch> {
+    pub(super) fn mixer_output(&mut self, layer: &Layer, input: Slot, product: Product) -> Result<Branch> {
         let width = self.spec.width;
         let norm = self.norm(self.spec.norm, layer.attn_norms.after, &[width], width)?;
         Ok(Branch::Product { input, product, norm })

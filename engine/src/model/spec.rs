@@ -154,12 +154,33 @@ pub enum Wiring {
 pub enum Mixer {
     /// Query heads over fewer or as many key-value heads (Ainslie et al. 2023).
     Heads(Heads),
+    /// Heads over one latent row per token (DeepSeek-V2, 2024).
+    Latent(Latent),
     /// A gated delta net (Yang et al. 2024).
     DeltaNet(Ssm),
     /// Mamba 2 (Dao and Gu 2024).
     Mamba2(Ssm),
     /// A gated convolution of so many taps (LFM 2).
     ShortConv(usize),
+}
+
+/// Latent attention. Whether queries come through a row of their own is found in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Latent {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Elements of a head that do not turn.
+    pub nope_dim: usize,
+    /// Elements that do, the same key for all heads.
+    pub rope_dim: usize,
+    /// Elements of a value head.
+    pub v_dim: usize,
+    /// Elements of the latent row.
+    pub rank: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// How positions turn; not at all if `None`.
+    pub rope: Option<RopeTable>,
 }
 
 /// The shape of a recurrent mixer.

@@ -82,6 +82,15 @@ pub struct KvShape {
     pub k_dim: usize,
     /// Elements of one V head.
     pub v_dim: usize,
+    /// Whether a value is the first elements of its key: then nothing else is kept (latent attention).
+    pub v_in_k: bool,
+}
+
+impl KvShape {
+    /// Elements that one token occupies.
+    pub fn n_elements(&self) -> usize {
+        self.n_kv_heads * (self.k_dim + if self.v_in_k { 0 } else { self.v_dim })
+    }
 }
 
 /// One op in its place.
@@ -158,7 +167,7 @@ impl Plan {
 
     /// Elements of K and V that one token occupies over all layers.
     pub fn kv_elements_per_token(&self) -> usize {
-        self.kv.iter().map(|kv| kv.n_kv_heads * (kv.k_dim + kv.v_dim)).sum()
+        self.kv.iter().map(KvShape::n_elements).sum()
     }
 
     /// Bytes of one sequence's states.

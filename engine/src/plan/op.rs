@@ -71,17 +71,21 @@ ops! {
     Rope = "rope" {
         /// Whole heads.
         x: View,
-        /// Elements of one head; those beyond the table's stay.
+        /// Elements of one head; those that the table has no pairs for stay.
         head_dim: usize,
+        /// The first element of a head that turns.
+        first: usize,
         /// Index into [`super::Plan::ropes`].
         rope: usize,
     }
     /// Stores keys and values of every row in its sequence's page.
     KvWrite = "kv_write" {
-        /// `n_kv_heads * k_dim` columns.
+        /// `n_kv_heads * k_dim` columns, less those of `tail`.
         k: View,
-        /// `n_kv_heads * v_dim` columns.
-        v: View,
+        /// The last elements of the keys of a cache with one head, which lie elsewhere.
+        tail: Option<View>,
+        /// `n_kv_heads * v_dim` columns; none if a value is a part of its key.
+        v: Option<View>,
         /// Index into [`super::Plan::kv`].
         layer: usize,
     }
@@ -136,6 +140,20 @@ ops! {
         bias: Option<WeightId>,
         /// `Store`, `Act` or `Glu`, of `used` times the columns of one.
         then: Then,
+    }
+    /// The product of every head's columns with a matrix of its own. Of each head `pass` more columns follow those that are
+    /// multiplied, and are passed on behind its product.
+    HeadLinear = "head_linear" {
+        /// `[rows, n_heads * (cols + pass)]`.
+        x: Slot,
+        /// A stack `[n_heads * n, cols]`.
+        weight: WeightId,
+        /// Heads.
+        n_heads: usize,
+        /// Columns of each head that are passed on.
+        pass: usize,
+        /// `[rows, n_heads * (n + pass)]`.
+        out: Slot,
     }
     /// `out[r] = sum over the picks of r of their weight times their columns of x`.
     Combine = "combine" {
@@ -274,7 +292,8 @@ impl Op {
             Op::Route { x, .. } => vec![x],
             Op::ExpertLinear { x, pick, .. } | Op::Combine { x, pick, .. } => vec![x, pick.picks],
             Op::Gate { x, gate, .. } => vec![x.slot, gate.slot],
-            Op::KvWrite { k, v, .. } => vec![k.slot, v.slot],
+            Op::KvWrite { k, tail, v, .. } => [k].into_iter().chain(tail).chain(v).map(|view| view.slot).collect(),
+            Op::HeadLinear { x, .. } => vec![x],
             Op::Attend { q, .. } => vec![q.slot],
             Op::Add { x, y, .. } => vec![x, y],
         }
@@ -289,6 +308,7 @@ impl Op {
             | Op::Glu { out, .. }
             | Op::Route { out, .. }
             | Op::Combine { out, .. }
+            | Op::HeadLinear { out, .. }
             | Op::Conv { out, .. }
             | Op::Recur { out, .. }
             | Op::TakeRows { out, .. }

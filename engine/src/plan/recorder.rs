@@ -222,42 +222,61 @@ impl Recorder {
     }
 
     fn expect_heads(&self, heads: &Heads, shape: Shape) -> Result<()> {
-        let KvShape { n_kv_heads, k_dim, v_dim } = self.kv[heads.layer];
+        let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = self.kv[heads.layer];
         let (q, k, v) = (heads.n_heads * k_dim, n_kv_heads * k_dim, n_kv_heads * v_dim);
-        self.expect(shape.rows == Rows::Tokens && shape.cols == q + k + v && heads.n_heads > 0, || {
+        self.expect(shape.rows == Rows::Tokens && shape.cols == q + k + v && heads.n_heads > 0 && !v_in_k, || {
             format!("{} columns are no {} query heads, {n_kv_heads} keys and values", shape.cols, heads.n_heads)
         })?;
         for (norm, cols) in [(heads.q_norm, q), (heads.k_norm, k), (heads.v_norm, v)] {
             norm.map_or(Ok(()), |norm| self.expect_norm(&norm, cols))?;
         }
-        heads.rope.map_or(Ok(()), |rope| self.expect_rope(q + k, k_dim, rope))
+        heads.rope.map_or(Ok(()), |rope| self.expect_rope(q + k, k_dim, 0, rope))
     }
 
     fn expect_halves(&self, cols: usize) -> Result<()> {
         self.expect(cols.is_multiple_of(2), || format!("{cols} columns are no gate and up"))
     }
 
-    fn expect_rope(&self, cols: usize, head_dim: usize, rope: usize) -> Result<()> {
+    fn expect_rope(&self, cols: usize, head_dim: usize, first: usize, rope: usize) -> Result<()> {
         let dims = 2 * self.ropes[rope].inv_freq.len();
-        self.expect(head_dim > 0 && cols.is_multiple_of(head_dim) && dims <= head_dim, || {
+        self.expect(head_dim > 0 && cols.is_multiple_of(head_dim) && dims <= head_dim - first, || {
             format!("rope turns {dims} elements of heads of {head_dim} in {cols} columns")
         })
     }
 
-    /// Rotates heads in place.
-    pub fn rope(&mut self, x: View, head_dim: usize, rope: usize) -> Result<()> {
-        self.expect_rope(x.cols, head_dim, rope)?;
-        self.push(Op::Rope { x, head_dim, rope });
+    /// Rotates heads in place, each from its element `first` on.
+    pub fn rope(&mut self, x: View, head_dim: usize, first: usize, rope: usize) -> Result<()> {
+        self.expect(first < head_dim, || format!("heads of {head_dim} do not turn from element {first} on"))?;
+        self.expect_rope(x.cols, head_dim, first, rope)?;
+        self.push(Op::Rope { x, head_dim, first, rope });
         Ok(())
     }
 
     /// Stores keys and values.
-    pub fn kv_write(&mut self, k: View, v: View, layer: usize) -> Result<()> {
+    pub fn kv_write(&mut self, k: View, tail: Option<View>, v: Option<View>, layer: usize) -> Result<()> {
         let kv = self.kv[layer];
-        let fits = k.cols == kv.n_kv_heads * kv.k_dim && v.cols == kv.n_kv_heads * kv.v_dim;
-        self.expect(fits, || format!("keys of {} and values of {} columns do not fit the cache", k.cols, v.cols))?;
-        self.push(Op::KvWrite { k, v, layer });
+        let k_cols = k.cols + tail.map_or(0, |tail| tail.cols);
+        let fits = k_cols == kv.n_kv_heads * kv.k_dim
+            && v.is_none() == kv.v_in_k
+            && v.is_none_or(|v| v.cols == kv.n_kv_heads * kv.v_dim)
+            && (tail.is_none() || kv.n_kv_heads == 1);
+        self.expect(fits, || format!("keys of {k_cols} columns and their values do not fit the cache"))?;
+        self.push(Op::KvWrite { k, tail, v, layer });
         Ok(())
+    }
+
+    /// The product of every head's columns with its own matrix of a stack; `pass` columns of each head are passed on.
+    pub fn head_linear(&mut self, x: Slot, weight: WeightId, n_heads: usize, pass: usize) -> Result<Slot> {
+        let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
+        let (rows, n_segments) = (w.rows(), w.segments.len());
+        let fits = n_heads > 0
+            && shape.cols == n_heads * (w.cols + pass)
+            && rows.is_multiple_of(n_heads)
+            && n_segments.is_multiple_of(n_heads);
+        self.expect(fits, || format!("{n_heads} heads of {} do not lie in {} columns", w.cols + pass, shape.cols))?;
+        let out = self.slot(shape.rows, rows + n_heads * pass);
+        self.push(Op::HeadLinear { x, weight, n_heads, pass, out });
+        Ok(out)
     }
 
     /// Attention over the layer's pages.

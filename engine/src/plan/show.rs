@@ -117,8 +117,17 @@ impl Plan {
                 bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
                 self.show_then(then, f)
             }
-            Op::Rope { x, head_dim, rope } => write!(f, "{} head_dim={head_dim} table={rope}", v(x)),
-            Op::KvWrite { k, v: values, layer } => write!(f, "{} {} layer={layer}", v(k), v(values)),
+            Op::Rope { x, head_dim, first, rope } => {
+                write!(f, "{} head_dim={head_dim} from {first} table={rope}", v(x))
+            }
+            Op::KvWrite { k, tail, v: values, layer } => {
+                write!(f, "{} layer={layer}", v(k))?;
+                tail.map_or(Ok(()), |tail| write!(f, " tail={}", v(tail)))?;
+                values.map_or(Ok(()), |values| write!(f, " v={}", v(values)))
+            }
+            Op::HeadLinear { x, weight, n_heads, pass, out: _ } => {
+                write!(f, "{} {} heads={n_heads} pass={pass}", s(x), w(weight))
+            }
             Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: _ } => {
                 write!(f, "{} layer={layer} heads={n_heads}/{} scale={scale:.6}", v(q), self.kv[layer].n_kv_heads)?;
                 cap.map_or(Ok(()), |cap| write!(f, " cap={cap}"))?;

@@ -48,7 +48,7 @@ fn random_op(
         }
         _ => {
             let rope = rec.rope_table(RopeTable { style: RopeStyle::Halves, inv_freq: vec![1.0], magnitude: 1.0 });
-            rec.rope(rec.all(x), cols, rope)?;
+            rec.rope(rec.all(x), cols, 0, rope)?;
         }
     }
     slots.retain(|(_, cols)| *cols >= 4);
@@ -131,7 +131,7 @@ fn slots_name_the_forms_that_their_readers_take() {
 fn a_cut_between_a_cache_and_its_reader_is_refused() {
     let mut rec = Recorder::new();
     let x = rec.input(Rows::Tokens, 16);
-    let layer = rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 16, v_dim: 16 });
+    let layer = rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 16, v_dim: 16, v_in_k: false });
     let w = matrix(&mut rec, 48, 16);
     let heads = Heads {
         layer,

@@ -12,7 +12,7 @@ use ir_engine::run::{Engine, EngineOptions, Event, Finish, Request, Sampling, Se
 
 const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"];
 /// One of each kind of part that these do not have; their goldens are kept beside the project.
-const KINDS: &[&str] = &["gemma3", "mixtral", "gpt-oss", "gpt2", "qwen3-next", "lfm2", "granite-hybrid"];
+const KINDS: &[&str] = &["gemma3", "mixtral", "gpt-oss", "gpt2", "qwen3-next", "lfm2", "granite-hybrid", "deepseek-v3"];
 /// Tokens of each answer.
 const N_ANSWER: usize = 24;
 /// Log-probabilities that are compared at each token.

@@ -26,6 +26,8 @@ fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv
 /// Families that run and whose goldens are kept beside the project.
 const CLAIMED: &[&str] = &[
     "cohere2",
+    "deepseek-v2",
+    "deepseek-v3",
     "dots1",
     "ernie45-moe",
     "exaone4",
@@ -37,6 +39,7 @@ const CLAIMED: &[&str] = &[
     "gemma3",
     "glm4",
     "glm4-moe",
+    "glm4-moe-lite",
     "glm4-moe-mtp",
     "gpt-oss",
     "gpt2",

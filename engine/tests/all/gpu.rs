@@ -105,11 +105,11 @@ fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
     const N: u32 = 2000;
     let mut rec = Recorder::new();
     let x = rec.input(Rows::Tokens, (HEADS + 2 * KV_HEADS) * DIM);
-    let layer = rec.kv_layer(KvShape { n_kv_heads: KV_HEADS, k_dim: DIM, v_dim: DIM });
+    let layer = rec.kv_layer(KvShape { n_kv_heads: KV_HEADS, k_dim: DIM, v_dim: DIM, v_in_k: false });
     let k = rec.view(x, 0, KV_HEADS * DIM).unwrap();
     let v = rec.view(x, KV_HEADS * DIM, KV_HEADS * DIM).unwrap();
     let q = rec.view(x, 2 * KV_HEADS * DIM, HEADS * DIM).unwrap();
-    rec.kv_write(k, v, layer).unwrap();
+    rec.kv_write(k, None, Some(v), layer).unwrap();
     let attend = Attend { window, ..Attend::plain(layer, HEADS, 0.6) };
     let out = rec.attend(q, attend).unwrap();
     let plan = Arc::new(rec.finish(out));

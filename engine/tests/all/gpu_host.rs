@@ -47,7 +47,7 @@ fn normed(rec: &mut Recorder, weight: WeightId) -> Product {
 
 fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()> {
     let w = weight(rec, &[(qkv[0], 2048), (qkv[1], 512), (qkv[2], 512)], WIDTH);
-    let layer = rec.kv_layer(KvShape { n_kv_heads: 8, k_dim: 64, v_dim: 64 });
+    let layer = rec.kv_layer(KvShape { n_kv_heads: 8, k_dim: 64, v_dim: 64, v_in_k: false });
     let (n_heads, rope) = (32, Some(rope));
     let heads =
         Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope, norms_after_rope: false };

@@ -23,7 +23,7 @@ fn tolerance(case: &Case, activations: Activations) -> f64 {
     let quantised = case.dtype.filter(|dtype| !dtype.is_plain() && activations == Activations::Quantised);
     let error = match (case.op, quantised) {
         (OpKind::Embed | OpKind::TakeRows | OpKind::Pool, _) => 0.0,
-        (OpKind::Linear | OpKind::ExpertLinear, Some(dtype)) => dtype.traits().q8_tolerance,
+        (OpKind::Linear | OpKind::ExpertLinear | OpKind::HeadLinear, Some(dtype)) => dtype.traits().q8_tolerance,
         _ if case.exponentials => EXP,
         _ => F32_ORDER,
     };

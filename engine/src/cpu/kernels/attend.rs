@@ -72,7 +72,11 @@ pub fn attend(
             run.sum.fill(1.0);
         }
         let mut scores = vec![0.0; group * PAGE];
-        out.fill(0.0);
+        // A value that is a part of its key is summed with the rest of the key, which is left out at the end.
+        let width = if shape.v_in_k { shape.k_dim } else { shape.v_dim };
+        let mut wide = vec![0.0; if shape.v_in_k { group * width } else { 0 }];
+        let acc = if shape.v_in_k { &mut wide[..] } else { &mut *out };
+        acc.fill(0.0);
         let seen = first as usize / PAGE..=position as usize / PAGE;
         for (page, id) in pages.iter().enumerate().take(seen.end() + 1).skip(*seen.start()) {
             let from = (first as usize).saturating_sub(page * PAGE);
@@ -83,9 +87,12 @@ pub fn attend(
             for (h, scores) in scores.chunks_exact_mut(n).enumerate() {
                 op.finish(t, scores, head * group + h, page * PAGE + from, position);
             }
-            run.weigh(t, scores, n, out);
-            let values = &layer.values(*id, head)[from * shape.v_dim * size..];
-            (t.attend_values)(dtype, scores, values, shape.v_dim, n, out);
+            run.weigh(t, scores, n, acc);
+            let values = if shape.v_in_k { layer.keys(*id, head) } else { layer.values(*id, head) };
+            (t.attend_values)(dtype, scores, &values[from * width * size..], width, n, acc);
+        }
+        for (out, wide) in out.chunks_exact_mut(shape.v_dim).zip(wide.chunks_exact(width)) {
+            out.copy_from_slice(&wide[..shape.v_dim]);
         }
         for (out, sum) in out.chunks_exact_mut(shape.v_dim).zip(&run.sum) {
             (t.scale)(out, 1.0 / sum);

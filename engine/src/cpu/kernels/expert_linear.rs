@@ -24,8 +24,8 @@ pub struct Stack<'a> {
 /// Memory that [`expert_linear`] uses again from call to call.
 #[derive(Debug, Default)]
 pub struct Gathered {
-    x: Vec<f32>,
-    out: Vec<f32>,
+    pub(super) x: Vec<f32>,
+    pub(super) out: Vec<f32>,
 }
 
 /// The inputs: rows of `k` columns, or of `k` for each pick if `each`, and `used` picks of each row.

@@ -44,11 +44,11 @@ pub fn heads(t: &Table, pool: &Pool, inputs: &Inputs, rows: &mut [f32], op: &Hea
         normalise(rows);
     }
     if let Some((style, angles)) = op.rope {
-        rope(pool, rows, width, view(0, n_cols[0] + n_cols[1]), shape.k_dim, style, angles);
+        rope(pool, rows, width, view(0, n_cols[0] + n_cols[1]), shape.k_dim, 0, style, angles);
     }
     if op.norms_after_rope {
         normalise(rows);
     }
     let columns = |view: View| Columns { data: rows, width, view };
-    kv_write(t, inputs, columns(views[1]), columns(views[2]), layer);
+    kv_write(t, inputs, columns(views[1]), None, Some(columns(views[2])), layer);
 }

@@ -22,7 +22,8 @@ impl KvLayer {
     /// Where the system would not give that much memory.
     pub fn new(kind: KvKind, shape: KvShape, n_pages: usize) -> Result<KvLayer> {
         let bytes = |dim: usize| n_pages * shape.n_kv_heads * PAGE * dim * kind.bytes();
-        Ok(KvLayer { kind, shape, k: zeroed(bytes(shape.k_dim))?, v: zeroed(bytes(shape.v_dim))? })
+        let v_dim = if shape.v_in_k { 0 } else { shape.v_dim };
+        Ok(KvLayer { kind, shape, k: zeroed(bytes(shape.k_dim))?, v: zeroed(bytes(v_dim))? })
     }
 
     /// The layer's shape.
@@ -51,21 +52,40 @@ impl KvLayer {
     }
 }
 
-/// Stores the rows' keys `k` and values `v` in their sequences' pages.
-pub fn kv_write(t: &Table, inputs: &Inputs, k: Columns<'_>, v: Columns<'_>, layer: &mut KvLayer) {
+/// Stores the rows' keys `k` (and behind them `tail`, of a cache with one head) and values `v` in their sequences' pages.
+pub fn kv_write(
+    t: &Table,
+    inputs: &Inputs,
+    k: Columns<'_>,
+    tail: Option<Columns<'_>>,
+    v: Option<Columns<'_>>,
+    layer: &mut KvLayer,
+) {
     let (kind, shape) = (layer.kind, layer.shape);
+    let k_dim = shape.k_dim - tail.map_or(0, |tail| tail.view.cols);
     for (r, (position, seq)) in inputs.positions.iter().zip(&inputs.seqs).enumerate() {
         let (page, place) = (inputs.tables[*seq as usize][*position as usize / PAGE], *position as usize % PAGE);
-        for (from, dim, to) in [(&k, shape.k_dim, &mut layer.k), (&v, shape.v_dim, &mut layer.v)] {
-            for (head, x) in from.row(r).chunks_exact(dim).enumerate() {
-                let start = ((page as usize * shape.n_kv_heads + head) * PAGE + place) * dim * kind.bytes();
-                let out = &mut to[start..start + dim * kind.bytes()];
-                match kind {
-                    KvKind::F16 => (t.to_f16)(x, out),
-                    KvKind::F32 => out.copy_from_slice(bytemuck::cast_slice(x)),
-                }
+        let first = |head: usize, dim: usize| ((page as usize * shape.n_kv_heads + head) * PAGE + place) * dim;
+        for (head, x) in k.row(r).chunks_exact(k_dim).enumerate() {
+            store(t, kind, x, &mut layer.k, first(head, shape.k_dim));
+        }
+        if let Some(tail) = tail {
+            store(t, kind, tail.row(r), &mut layer.k, first(0, shape.k_dim) + k_dim);
+        }
+        if let Some(v) = v {
+            for (head, x) in v.row(r).chunks_exact(shape.v_dim).enumerate() {
+                store(t, kind, x, &mut layer.v, first(head, shape.v_dim));
             }
         }
+    }
+}
+
+/// Stores elements from the element `first` of a cache on.
+fn store(t: &Table, kind: KvKind, x: &[f32], to: &mut [u8], first: usize) {
+    let out = &mut to[first * kind.bytes()..(first + x.len()) * kind.bytes()];
+    match kind {
+        KvKind::F16 => (t.to_f16)(x, out),
+        KvKind::F32 => out.copy_from_slice(bytemuck::cast_slice(x)),
     }
 }
 

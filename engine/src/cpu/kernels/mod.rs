@@ -10,6 +10,7 @@ pub mod embed;
 pub mod expert_linear;
 pub mod gate;
 pub mod glu;
+pub mod head_linear;
 pub mod heads;
 pub mod kv_write;
 pub mod linear;

@@ -27,12 +27,24 @@ impl Angles {
     }
 }
 
-/// Turns, in place, the heads of `head_dim` in the columns `view` of `x` (rows of `x_cols`).
-pub fn rope(pool: &Pool, x: &mut [f32], x_cols: usize, view: View, head_dim: usize, style: RopeStyle, angles: &Angles) {
+/// Turns, in place, the heads of `head_dim` in the columns `view` of `x` (rows of `x_cols`), each from its element `first`
+/// on.
+#[expect(clippy::too_many_arguments, reason = "an op with its operands; each is named at the call")]
+pub fn rope(
+    pool: &Pool,
+    x: &mut [f32],
+    x_cols: usize,
+    view: View,
+    head_dim: usize,
+    first: usize,
+    style: RopeStyle,
+    angles: &Angles,
+) {
     let n = angles.pairs;
     pool.rows_mut(x, x_cols, |r, row| {
         let (cos, sin) = (&angles.cos[r * n..(r + 1) * n], &angles.sin[r * n..(r + 1) * n]);
         for head in row[view.start..view.start + view.cols].chunks_exact_mut(head_dim) {
+            let head = &mut head[first..];
             match style {
                 RopeStyle::Halves => {
                     let (a, b) = head[..2 * n].split_at_mut(n);

@@ -22,7 +22,7 @@ pub(super) struct Attend {
 /// Dispatches of `attend`.
 pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatch>) -> Result<()> {
     let Attend { q, layer, n_heads, scale, cap, window, to } = *op;
-    let KvShape { n_kv_heads, k_dim, v_dim } = lowering.plan.kv[layer];
+    let KvShape { n_kv_heads, k_dim, v_dim, v_in_k: _ } = lowering.plan.kv[layer];
     let (kq, vq) = (k_dim.div_ceil(4), v_dim.div_ceil(4));
     if kq.max(vq) > 256 {
         return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));

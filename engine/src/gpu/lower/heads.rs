@@ -27,7 +27,7 @@ impl Lowering<'_> {
         if norms_after_rope {
             return Err(super::missing("norms behind the rotation"));
         }
-        let KvShape { n_kv_heads, k_dim, v_dim } = self.plan.kv[layer];
+        let KvShape { n_kv_heads, k_dim, v_dim, v_in_k: _ } = self.plan.kv[layer];
         if k_dim.max(v_dim) > MOST_DIM {
             return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));
         }
@@ -122,7 +122,7 @@ impl Lowering<'_> {
     }
 
     pub(super) fn kv_write(&self, k: View, v: View, layer: usize) -> Dispatch {
-        let KvShape { n_kv_heads, k_dim, v_dim } = self.plan.kv[layer];
+        let KvShape { n_kv_heads, k_dim, v_dim, v_in_k: _ } = self.plan.kv[layer];
         let quads = k_dim.div_ceil(4) + v_dim.div_ceil(4);
         Dispatch {
             key: Key { kernel: "kv_write", features: self.kv_features(), consts: vec![("WG", WG)] },

@@ -84,8 +84,13 @@ impl Lowering<'_> {
             Op::Linear { x, norm, weight, scale, bias, then } => {
                 self.linear(x, norm, weight, [scale, bias], then, out)?;
             }
-            Op::Rope { x, head_dim, rope } => out.push(self.rope(x, head_dim, rope)),
-            Op::KvWrite { k, v, layer } => out.push(self.kv_write(k, v, layer)),
+            Op::Rope { x, head_dim, first: 0, rope } => out.push(self.rope(x, head_dim, rope)),
+            Op::KvWrite { k, tail: None, v: Some(v), layer } => out.push(self.kv_write(k, v, layer)),
+            Op::Rope { x: _, head_dim: _, first: _, rope: _ }
+            | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
+            | Op::HeadLinear { x: _, weight: _, n_heads: _, pass: _, out: _ } => {
+                return Err(missing("latent attention"));
+            }
             Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: to } => {
                 if temperature.is_some() || slopes.is_some() || sinks.is_some() {
                     return Err(missing("attention with sinks, slopes or a temperature"));

@@ -49,6 +49,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("dbrx", dbrx),
     ("granitemoe", granite),
     ("deepseek", deepseek),
+    ("deepseek2", deepseek2),
+    ("mistral4", deepseek2),
     ("dots1", dots1),
     ("ernie4_5-moe", llama),
     ("hunyuan-dense", hunyuan),
@@ -373,6 +375,11 @@ fn dbrx(keys: &Keys) -> Result<ModelSpec> {
 fn deepseek(keys: &Keys) -> Result<ModelSpec> {
     let spec = llama(keys)?.routed(keys, By::Family(Softmax), By::Family(false))?;
     Ok(spec.weighted(keys.factor("expert_weights_scale")?.unwrap_or(1.0)))
+}
+
+/// Latent attention, found in the file.
+fn deepseek2(keys: &Keys) -> Result<ModelSpec> {
+    llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))
 }
 
 fn dots1(keys: &Keys) -> Result<ModelSpec> {

@@ -249,9 +249,16 @@ fn rope(cases: &mut Vec<Case>) {
         let inv_freq = (0..pairs).map(|i| 10_000f32.powf(-(i as f32) / pairs as f32)).collect();
         let table = b.rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.0 });
         let view = b.rec.view(x, 10, 2 * head_dim).unwrap();
-        b.rec.rope(view, head_dim, table).unwrap();
+        b.rec.rope(view, head_dim, 0, table).unwrap();
         cases.push(b.case(OpKind::Rope, format!("{style:?}, {rows} rows, {pairs} pairs of {head_dim}"), x));
     }
+    let mut b = Builder::new(8, 20);
+    let x = b.input(3 * 24);
+    let inv_freq = (0..4).map(|i| 0.5f32.powi(i)).collect();
+    let table = b.rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
+    let all = b.rec.all(x);
+    b.rec.rope(all, 24, 16, table).unwrap();
+    cases.push(b.case(OpKind::Rope, "the tails of heads".into(), x));
 }
 
 /// Writes keys and values, then attends: what is stored shows in what is seen.
@@ -268,11 +275,11 @@ fn attend(cases: &mut Vec<Case>) {
         for kv in [KvKind::F16, KvKind::F32] {
             let mut b = Builder::new(rows as u64, rows);
             let x = b.input(kv_heads * (k_dim + v_dim) + heads * k_dim);
-            let layer = b.rec.kv_layer(KvShape { n_kv_heads: kv_heads, k_dim, v_dim });
+            let layer = b.rec.kv_layer(KvShape { n_kv_heads: kv_heads, k_dim, v_dim, v_in_k: false });
             let k = b.rec.view(x, 0, kv_heads * k_dim).unwrap();
             let v = b.rec.view(x, kv_heads * k_dim, kv_heads * v_dim).unwrap();
             let q = b.rec.view(x, kv_heads * (k_dim + v_dim), heads * k_dim).unwrap();
-            b.rec.kv_write(k, v, layer).unwrap();
+            b.rec.kv_write(k, None, Some(v), layer).unwrap();
             let scale = 1.0 / (k_dim as f32).sqrt();
             let attend = Attend { cap, window, ..Attend::plain(layer, heads, scale) };
             let out = b.rec.attend(q, attend).unwrap();
@@ -285,9 +292,9 @@ fn attend(cases: &mut Vec<Case>) {
     for (rows, with) in [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature")] {
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(3 * 4 * 16);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16 });
+        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16, v_in_k: false });
         let [k, v, q] = [0, 64, 128].map(|at| b.rec.view(x, at, 64).unwrap());
-        b.rec.kv_write(k, v, layer).unwrap();
+        b.rec.kv_write(k, None, Some(v), layer).unwrap();
         let mut attend = Attend { window: Some(40), ..Attend::plain(layer, 4, 0.25) };
         match with {
             "slopes" => attend.slopes = Some(b.vector(4)),
@@ -297,13 +304,24 @@ fn attend(cases: &mut Vec<Case>) {
         let out = b.rec.attend(q, attend).unwrap();
         cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("{rows} rows, {with}"), out) });
     }
+    // Keys in two pieces, whose first elements are the values: what latent attention keeps.
+    for (rows, kv) in [(1, KvKind::F16), (5, KvKind::F32), (70, KvKind::F16)] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(24 + 8 + 4 * 32);
+        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 32, v_dim: 24, v_in_k: true });
+        let [k, tail, q] = [(0, 24), (24, 8), (32, 128)].map(|(at, n)| b.rec.view(x, at, n).unwrap());
+        b.rec.kv_write(k, Some(tail), None, layer).unwrap();
+        let out = b.rec.attend(q, Attend::plain(layer, 4, 0.2)).unwrap();
+        let name = format!("{rows} rows, values inside keys, {kv:?}");
+        cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
+    }
     // One row that sees one position gives its value back: `kv_write` alone, in both forms.
     for kv in [KvKind::F16, KvKind::F32] {
         let mut b = Builder::new(3, 5);
         let x = b.input(3 * 24);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 24, v_dim: 24 });
+        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 24, v_dim: 24, v_in_k: false });
         let [k, v, q] = [0, 24, 48].map(|at| b.rec.view(x, at, 24).unwrap());
-        b.rec.kv_write(k, v, layer).unwrap();
+        b.rec.kv_write(k, None, Some(v), layer).unwrap();
         let attend = Attend { window: Some(1), ..Attend::plain(layer, 1, 1.0) };
         let out = b.rec.attend(q, attend).unwrap();
         cases.push(Case { kv, ..b.case(OpKind::KvWrite, format!("{kv:?}"), out) });
@@ -383,6 +401,7 @@ pub fn cases() -> Vec<Case> {
         products::heads,
         experts::expert_linear,
         experts::route,
+        experts::head_linear,
         experts::combine_and_gate,
         recurrent::conv,
         recurrent::recur,

@@ -59,6 +59,19 @@ pub(super) fn expert_linear(cases: &mut Vec<Case>) {
     }
 }
 
+/// Matrices of heads, with columns that are passed on.
+pub(super) fn head_linear(cases: &mut Vec<Case>) {
+    for (i, (rows, n_heads, pass)) in [(1, 3, 8), (7, 2, 0), (40, 4, 5)].into_iter().enumerate() {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(n_heads * (K + pass));
+        let dtype = [DType::BF16, DType::Q8_0, DType::F32][i];
+        let weight = stack(&mut b, dtype, n_heads);
+        let out = b.rec.head_linear(x, weight, n_heads, pass).unwrap();
+        let case = b.case(OpKind::HeadLinear, format!("{dtype}, {rows} rows, {n_heads} heads, {pass} passed on"), out);
+        cases.push(Case { dtype: Some(dtype), ..case });
+    }
+}
+
 /// What was chosen shows in what the chosen matrices give.
 pub(super) fn route(cases: &mut Vec<Case>) {
     let scorings = [Scoring::Softmax, Scoring::Sigmoid, Scoring::SoftmaxOfPicked, Scoring::SqrtSoftplus];

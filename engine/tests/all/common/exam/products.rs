@@ -102,7 +102,7 @@ struct Shape {
 }
 
 fn shape(n_heads: usize, n_kv_heads: usize, k_dim: usize, v_dim: usize, what: &'static str) -> Shape {
-    Shape { n_heads, kv: KvShape { n_kv_heads, k_dim, v_dim }, what }
+    Shape { n_heads, kv: KvShape { n_kv_heads, k_dim, v_dim, v_in_k: false }, what }
 }
 
 fn rope(rec: &mut Recorder, style: RopeStyle, pairs: usize) -> usize {
@@ -116,7 +116,7 @@ fn norm(kind: NormKind, group: usize, weight: Option<WeightId>, bias: Option<Wei
 
 /// What is done to the heads of a shape.
 fn heads_of(b: &mut Builder, shape: &Shape, layer: usize) -> Heads {
-    let Shape { n_heads, kv: KvShape { n_kv_heads, k_dim, v_dim }, what } = *shape;
+    let Shape { n_heads, kv: KvShape { n_kv_heads, k_dim, v_dim, .. }, what } = *shape;
     let mut heads = Heads {
         layer,
         n_heads,
