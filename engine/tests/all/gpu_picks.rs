@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::common::skipped;
 use crate::common::exam::Random;
+use crate::common::skipped;
 use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;

@@ -160,7 +160,7 @@ fn fast_on_english_and_near_linear_on_noise() {
         for what in NOISE {
             let long = what.repeat((1 << 20) / what.len());
             let short = what.repeat((1 << 16) / what.len());
-            let (long, short) = (cost(&tokenizer, &long, 1), cost(&tokenizer, &short, 3));
+            let (long, short) = (cost(&tokenizer, &long, 1), cost(&tokenizer, &short, 2));
             line += &format!(" {what:?} {long:.2} ({:.1} times a short one's)", long / 16.0 / short);
             // What takes no time to speak of shows nothing.
             assert!(long < 0.1 || long < DEARER * 16.0 * short, "{line}");
