@@ -62,7 +62,7 @@ pub fn timed() -> bool {
 }
 
 /// Seconds that a thing takes on this thread, the best of some runs: of the processor if the system tells them (Linux), so
-/// that what else runs on the machine changes little.
+/// that what else runs on the machine changes little. Those come in steps of some milliseconds.
 pub fn seconds(runs: usize, mut run: impl FnMut()) -> f64 {
     let on_processor = || {
         let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
