@@ -7,7 +7,7 @@ use super::planes::{Planes, put};
 use super::{Block, Groups};
 
 /// 256 elements `d * (t - 1)`, `t` a digit of a number to the base of 3 that a byte holds as a fraction of 256: digit `n`
-/// (see [`digit`]) of `qs[i]` is element `32 n + i` for the first 32 bytes, element `160 + 16 n + i - 32` for the others;
+/// of `qs[i]` is element `32 n + i` for the first 32 bytes, element `160 + 16 n + i - 32` for the others;
 /// digit `n` of `qh[i]` is element `240 + 4 n + i`.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[allow(non_camel_case_types, reason = "the field writes TQ1_0, and so do the files")]
