@@ -15,16 +15,23 @@ pub(crate) fn with_parity(signs: u32) -> u8 {
     signs | ((signs.count_ones() & 1) as u8) << 7
 }
 
+/// The bits of a byte, each as a byte of 0 or 1.
+#[inline]
+pub(crate) fn bits(byte: u8) -> u64 {
+    // Bit `i` alone in byte `i`; then 1 for what is not 0.
+    let alone = (u64::from(byte) * ONES) & 0x8040_2010_0804_0201;
+    (alone + 0x7f * ONES) >> 7 & ONES
+}
+
 /// The elements of eight bytes, none of them 0, negated where a sign is set.
 pub(super) fn negated(bytes: u64, signs: u8) -> [i8; 8] {
-    // Bit `i` alone in byte `i`; then 1 for what is not 0.
-    let bits = (u64::from(signs) * ONES) & 0x8040_2010_0804_0201;
-    let negative = (bits + 0x7f * ONES) >> 7 & ONES;
+    let negative = bits(signs);
     ((bytes ^ negative * 255) + negative).to_le_bytes().map(|byte| byte as i8)
 }
 
 /// The eight 2-bit codes of a row, each in a byte.
-fn eight(row: u16) -> u64 {
+#[inline]
+pub(crate) fn eight(row: u16) -> u64 {
     let x = u64::from(row);
     let x = (x | x << 24) & 0x0000_00ff_0000_00ff;
     let x = (x | x << 12) & 0x000f_000f_000f_000f;

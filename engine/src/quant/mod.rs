@@ -50,7 +50,7 @@ use planes::Planes;
 /// - `block`: elements and bytes of one block;
 /// - `decode`: `plain` elements, or `groups` of so many elements (16 or 32) with a common scale and minimum;
 /// - `encode`: whether values can be rounded to it here;
-/// - `simd`: `own` if `cpu/simd/formats.rs` (or `grids.rs`) has a loop for it, else `decoded`: blocks are decoded by the scalar code and
+/// - `simd`: `own` if `cpu/simd/formats.rs` (or `eights.rs`) has a loop for it, else `decoded`: blocks are decoded by the scalar code and
 ///   multiplied by the loop that all such types share;
 /// - `planes`: bytes that 32 elements take in planes 0 to 2 of a GPU's buffer, and a block in plane 3;
 /// - `q8`: how far products with activations in 8 bits may be off in the exam, relatively. The activations are rounded in
@@ -107,17 +107,17 @@ macro_rules! block_types {
             /// The upper half of an f32.
             BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
             /// -1, 0 or 1, five in a byte, one f16 scale for 256.
-            TQ1_0 = 34, tq1_0::TQ1_0, "tq1_0" { block: 256 x 54, decode: groups 32, encode: no, simd: decoded, planes: [0, 0, 0, 56], q8: 1e-2 }
+            TQ1_0 = 34, tq1_0::TQ1_0, "tq1_0" { block: 256 x 54, decode: groups 32, encode: no, simd: own, planes: [0, 0, 0, 56], q8: 1e-2 }
             /// -1, 0 or 1 in 2 bits, one f16 scale for 256.
             TQ2_0 = 35, tq2_0::TQ2_0, "tq2_0" { block: 256 x 66, decode: groups 32, encode: no, simd: own, planes: [8, 0, 0, 2], q8: 1e-2 }
             /// Floats of 4 bits, a power of two for 32.
             MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: no, simd: own, planes: [16, 1, 0, 0], q8: 1e-2 }
             /// Floats of 4 bits, a float of 8 bits for 16.
-            NVFP4 = 40, nvfp4::NVFP4, "nvfp4" { block: 64 x 36, decode: groups 16, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
+            NVFP4 = 40, nvfp4::NVFP4, "nvfp4" { block: 64 x 36, decode: groups 16, encode: no, simd: own, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 1 bit, one f16 scale for 128.
-            Q1_0 = 41, q1_0::Q1_0, "q1_0" { block: 128 x 18, decode: groups 32, encode: no, simd: decoded, planes: [4, 0, 0, 2], q8: 1e-2 }
+            Q1_0 = 41, q1_0::Q1_0, "q1_0" { block: 128 x 18, decode: groups 32, encode: no, simd: own, planes: [4, 0, 0, 2], q8: 1e-2 }
             /// 2 bits, one f16 scale for 64.
-            Q2_0 = 42, q2_0::Q2_0, "q2_0" { block: 64 x 18, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 0, 2], q8: 1e-2 }
+            Q2_0 = 42, q2_0::Q2_0, "q2_0" { block: 64 x 18, decode: groups 32, encode: no, simd: own, planes: [8, 0, 0, 2], q8: 1e-2 }
         }
     };
 }

@@ -4,7 +4,7 @@
 
 use std::mem::MaybeUninit;
 
-pub(crate) use super::grids::*;
+pub(crate) use super::eights::*;
 use super::lanes::Lanes;
 use crate::quant::{iq4_nl, mxfp4};
 
@@ -206,7 +206,7 @@ format!(MXFP4, 17, 32, 32, [const OFFSET: i32 = 16; const MOST: i32 = 28;],
 });
 
 /// The steps of MXFP4, 16 added.
-const RAISED_STEPS: [i8; 16] = {
+pub(super) const RAISED_STEPS: [i8; 16] = {
     let mut steps = mxfp4::STEPS;
     let mut i = 0;
     while i < 16 {

@@ -14,9 +14,9 @@ mod avx2;
 mod avx512;
 mod decoded;
 mod dots;
+mod eights;
 mod floats;
 mod formats;
-mod grids;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;

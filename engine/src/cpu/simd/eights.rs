@@ -1,11 +1,12 @@
-//! Loops of the block types whose elements are rows of grids, in the vocabulary of `lanes`: eights of bytes are looked up
-//! one by one and put together to vectors, to which the signs are applied. Each is held to its definition in `quant`.
+//! Loops of the block types whose quants are put together by eights of bytes, in the vocabulary of `lanes`: rows of grids,
+//! to which signs are applied, and bits and digits that lie in no order of vectors. Each is held to its definition in
+//! `quant`.
 #![allow(non_camel_case_types, reason = "the field writes IQ2_XS, and so do the files")]
 
-use super::formats::{Format, format, half};
+use super::formats::{Format, RAISED_STEPS, format, half};
 use super::lanes::Lanes;
-use crate::quant::grid::{ONES, eights, fours, with_parity};
-use crate::quant::{iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs};
+use crate::quant::grid::{ONES, bits, eight, eights, fours, with_parity};
+use crate::quant::{iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs, nvfp4, tq1_0};
 
 static IQ2_XXS_ROWS: [u64; 256] = eights(&iq2_xxs::GRID, [8, 25, 43, 0]);
 static IQ2_XS_ROWS: [u64; 512] = eights(&iq2_xs::GRID, [8, 25, 43, 0]);
@@ -87,6 +88,12 @@ unsafe fn u32_at(p: *const u8) -> u32 {
     u32::from_le_bytes(unsafe { p.cast::<[u8; 4]>().read() })
 }
 
+#[inline(always)]
+unsafe fn u64_at(p: *const u8) -> u64 {
+    // SAFETY: eight bytes of the block that the caller is in.
+    u64::from_le_bytes(unsafe { p.cast::<[u8; 8]>().read() })
+}
+
 format!(IQ2_XXS, 66, 256, 32, [const WIDE: bool = true;],
     |S, p, i| signed::<S>(i, |e| {
         let (group, l) = (p.add(e / EIGHTS * 66 + 2 + e % EIGHTS / 4 * 8), e % 4);
@@ -160,3 +167,46 @@ format!(IQ1_M, 56, 256, 16, [const OFFSET: i32 = 16; const MOST: i32 = 25;],
     let d = S::splat(half(d.to_le_bytes().as_ptr()));
     odd::<S>(d, small::<S>(sub, |g| (word(g / 4) >> (g % 4 * 3) & 7) as u8), 0.125)
 });
+
+/// A scale for each of the groups `sub * LANES` and following.
+#[inline(always)]
+unsafe fn each<S: Lanes>(sub: usize, scale: impl Fn(usize) -> f32) -> (S::F, S::F) {
+    let mut scales = [0.0; 16];
+    for (j, to) in scales[..S::LANES].iter_mut().enumerate() {
+        *to = scale(sub * S::LANES + j);
+    }
+    // SAFETY: `scales` holds a vector.
+    unsafe { (S::load(scales.as_ptr()), S::zero()) }
+}
+
+/// What the 256 bytes of E4M3 stand for, halved.
+static E4M3: [f32; 256] = nvfp4::SCALES;
+
+format!(NVFP4, 36, 64, 16, [const OFFSET: i32 = 16; const MOST: i32 = 28;],
+    |S, p, i| {
+        let nibbles = unsigned::<S>(i, |e| u64_at(p.add(e / 8 * 36 + 4 + e % 8 / 2 * 8)) >> (e % 2 * 4) & 15 * ONES);
+        S::lookup16(&RAISED_STEPS, nibbles)
+    },
+    |sub| each::<S>(sub, |g| E4M3[usize::from(*p.add(g / 4 * 36 + g % 4))]));
+
+format!(Q1_0, 18, 128, 32, [const OFFSET: i32 = 1; const MOST: i32 = 2;],
+    |S, p, i| unsigned::<S>(i, |e| 2 * bits(*p.add(e / 16 * 18 + 2 + e % 16))),
+    |sub| each::<S>(sub, |g| half(p.add(g / 4 * 18))));
+
+format!(Q2_0, 18, 64, 32, [const OFFSET: i32 = 1; const MOST: i32 = 3;],
+    |S, p, i| unsigned::<S>(i, |e| eight(u16_at(p.add(e / 8 * 18 + 2 + e % 8 * 2)))),
+    |sub| each::<S>(sub, |g| half(p.add(g / 2 * 18))));
+
+format!(TQ1_0, 54, 256, 32, [const OFFSET: i32 = 1; const MOST: i32 = 2;],
+    |S, p, i| unsigned::<S>(i, |e| {
+        let (block, e) = (p.add(e / EIGHTS * 54), e % EIGHTS);
+        match e {
+            0..20 => tq1_0::digits(u64_at(block.add(e % 4 * 8)), e / 4),
+            20..30 => tq1_0::digits(u64_at(block.add(32 + e % 2 * 8)), (e - 20) / 2),
+            _ => {
+                let (bytes, n) = (u64::from(u32_at(block.add(48))), 2 * (e - 30));
+                tq1_0::digits(bytes, n) | tq1_0::digits(bytes, n + 1) << 32
+            }
+        }
+    }),
+    |_sub| (per_block::<S>(p, 54, 52), S::zero()));
