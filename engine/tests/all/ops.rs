@@ -18,19 +18,16 @@ const F32_ORDER: f64 = 2e-6;
 /// The vectorised exponential is allowed this on top.
 const EXP: f64 = 1e-5;
 
+/// What a case may be off.
 fn tolerance(case: &Case, activations: Activations) -> f64 {
-    let quantised = case.dtype.filter(|dtype| !dtype.is_plain());
-    match case.op {
-        OpKind::Embed | OpKind::TakeRows | OpKind::Add | OpKind::Pool => 0.0,
-        OpKind::Linear
-            if activations == Activations::Quantised
-                && let Some(dtype) = quantised =>
-        {
-            dtype.traits().q8_tolerance
-        }
-        OpKind::Attend | OpKind::Glu => EXP,
+    let quantised = case.dtype.filter(|dtype| !dtype.is_plain() && activations == Activations::Quantised);
+    let error = match (case.op, quantised) {
+        (OpKind::Embed | OpKind::TakeRows | OpKind::Pool, _) => 0.0,
+        (OpKind::Linear | OpKind::ExpertLinear, Some(dtype)) => dtype.traits().q8_tolerance,
+        _ if case.exponentials => EXP,
         _ => F32_ORDER,
-    }
+    };
+    case.powers * error
 }
 
 #[test]

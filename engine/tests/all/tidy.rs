@@ -155,10 +155,14 @@ fn unsafe_code_stays_in_its_places() {
     report("unsafe code outside its places", faults);
 }
 
+/// Ops that the GPU refuses by name: it has no kernels for them yet.
+const NOT_ON_GPU: &[&str] = &["combine", "conv", "expert_linear", "gate", "recur", "route"];
+
 /// Ops whose case in the exam is made through another op's builder are found by their variant's name.
 #[test]
 fn every_op_is_in_its_places() {
-    let exam = std::fs::read_to_string(root().join("engine/tests/all/common/exam.rs")).unwrap();
+    let exam = files(&root().join("engine/tests/all/common"), &[".rs"]);
+    let exam: String = exam.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let shaders = files(&root().join("shaders/kernels"), &[".wgsl"]);
     let shaders: Vec<String> = shaders.iter().map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect();
     let mut faults = Vec::new();
@@ -172,8 +176,8 @@ fn every_op_is_in_its_places() {
             Ok(_) => {}
         }
         let of_op = |shader: &String| shader == op.name() || shader.starts_with(&format!("{}_", op.name()));
-        if !shaders.iter().any(of_op) {
-            faults.push(format!("{}: no shader of that name", op.name()));
+        if shaders.iter().any(of_op) == NOT_ON_GPU.contains(&op.name()) {
+            faults.push(format!("{}: a shader of that name, and the list of ops without one, disagree", op.name()));
         }
         if !exam.contains(&format!("OpKind::{op:?}")) {
             faults.push(format!("{}: no case in the exam", op.name()));
@@ -182,11 +186,48 @@ fn every_op_is_in_its_places() {
     let names: BTreeSet<_> = OpKind::ALL.iter().map(|op| op.name()).collect();
     for path in files(&root().join("engine/src/cpu/kernels"), &[".rs"]) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        if name != "mod" && !names.contains(name.as_str()) {
+        // What happens behind a product has a kernel of its own and is no op by itself.
+        if !["mod", "heads"].contains(&name.as_str()) && !names.contains(name.as_str()) {
             faults.push(format!("{} is no op's kernel", short(&path)));
         }
     }
     report("an op and its places", faults);
+}
+
+/// Patterns of a plan's types in `text` that leave fields out with `..`: a device that matches so would pass over a field
+/// that is new, and compute something else than the op says.
+fn patterns_with_fields_left_out(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in ["Op::", "Then::", "Norm ", "Heads ", "Gated ", "Prologue "] {
+        for (at, _) in text.match_indices(name) {
+            let before = text[..at].chars().next_back();
+            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let rest = &text[at..];
+            let head = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(rest.len());
+            let Some(fields) = rest[head..].strip_prefix(" {") else { continue };
+            let fields = &fields[..fields.find('}').unwrap_or(fields.len())];
+            if fields.trim_end().trim_end_matches(',').ends_with("..") {
+                found.push(format!("{} {{{fields}}}", &rest[..head]));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn devices_name_every_field_of_an_op() {
+    assert_eq!(patterns_with_fields_left_out("match op { Op::Add { x, y, factor } => 1 }").len(), 0);
+    assert_eq!(patterns_with_fields_left_out("match op { Op::Add { x, .. } => 1 }").len(), 1);
+    assert_eq!(patterns_with_fields_left_out("let Gated { act,\n .. } = gated;").len(), 1);
+    let mut faults = Vec::new();
+    for path in ["engine/src/cpu", "engine/src/gpu"].iter().flat_map(|dir| files(&root().join(dir), &[".rs"])) {
+        for pattern in patterns_with_fields_left_out(&std::fs::read_to_string(&path).unwrap()) {
+            faults.push(format!("{}: {pattern}", short(&path)));
+        }
+    }
+    report("fields of ops that a device leaves out", faults);
 }
 
 /// A block type is known by its row alone: no other code asks which one it is. The types' own files may spell it (decoders,
