@@ -1,7 +1,7 @@
 //! Rows of the grids that the indices of some types point into, and signs, eight bytes at a time.
 
 /// A byte of 1, eight times.
-pub(super) const ONES: u64 = 0x0101_0101_0101_0101;
+pub(crate) const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// Row `i` of a grid: 16 bits, two rows in a word.
 pub(super) fn row(grid: &[u32], i: usize) -> u16 {
@@ -9,21 +9,29 @@ pub(super) fn row(grid: &[u32], i: usize) -> u16 {
 }
 
 /// Seven signs, and the eighth such that their number is even (ggml's `ksigns_iq2xs`).
-pub(super) fn with_parity(signs: u32) -> u8 {
+#[inline]
+pub(crate) fn with_parity(signs: u32) -> u8 {
     let signs = (signs & 127) as u8;
     signs | ((signs.count_ones() & 1) as u8) << 7
 }
 
+/// The bits of a byte, each as a byte of 0 or 1.
+#[inline]
+pub(crate) fn bits(byte: u8) -> u64 {
+    // Bit `i` alone in byte `i`; then 1 for what is not 0.
+    let alone = (u64::from(byte) * ONES) & 0x8040_2010_0804_0201;
+    (alone + 0x7f * ONES) >> 7 & ONES
+}
+
 /// The elements of eight bytes, none of them 0, negated where a sign is set.
 pub(super) fn negated(bytes: u64, signs: u8) -> [i8; 8] {
-    // Bit `i` alone in byte `i`; then 1 for what is not 0.
-    let bits = (u64::from(signs) * ONES) & 0x8040_2010_0804_0201;
-    let negative = (bits + 0x7f * ONES) >> 7 & ONES;
+    let negative = bits(signs);
     ((bytes ^ negative * 255) + negative).to_le_bytes().map(|byte| byte as i8)
 }
 
 /// The eight 2-bit codes of a row, each in a byte.
-fn eight(row: u16) -> u64 {
+#[inline]
+pub(crate) fn eight(row: u16) -> u64 {
     let x = u64::from(row);
     let x = (x | x << 24) & 0x0000_00ff_0000_00ff;
     let x = (x | x << 12) & 0x000f_000f_000f_000f;
@@ -48,4 +56,30 @@ pub(super) fn eighths(row: u16, down: bool) -> [i8; 8] {
     // 16 more than the element, which is not negative; taken off within each byte.
     let raised = 8 * eight(row) + if down { 7 * ONES } else { 9 * ONES };
     ((raised + 0x70 * ONES) ^ (0x80 * ONES)).to_le_bytes().map(|byte| byte as i8)
+}
+
+/// The rows of a grid of eights, expanded to the levels that their 2-bit codes stand for.
+pub(crate) const fn eights<const N: usize, const ROWS: usize>(grid: &[u32; N], levels: [u8; 4]) -> [u64; ROWS] {
+    assert!(ROWS == 2 * N);
+    let mut rows = [0; ROWS];
+    let mut i = 0;
+    while i < 8 * ROWS {
+        let code = grid[i / 16] >> (i % 16 * 2) & 3;
+        rows[i / 8] |= (levels[code as usize] as u64) << (i % 8 * 8);
+        i += 1;
+    }
+    rows
+}
+
+/// The same for a grid of fours, with codes of 4 bits.
+pub(crate) const fn fours<const N: usize, const ROWS: usize>(grid: &[u32; N], levels: [u8; 8]) -> [u32; ROWS] {
+    assert!(ROWS == 2 * N);
+    let mut rows = [0; ROWS];
+    let mut i = 0;
+    while i < 4 * ROWS {
+        let code = grid[i / 8] >> (i % 8 * 4) & 7;
+        rows[i / 4] |= (levels[code as usize] as u32) << (i % 4 * 8);
+        i += 1;
+    }
+    rows
 }

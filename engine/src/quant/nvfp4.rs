@@ -24,22 +24,28 @@ impl NVFP4 {
     }
 }
 
-/// Half of what an E4M3 stands for, since the steps are doubled. 0x7f, a NaN, is 0 as ggml has it.
-fn scale(d: u8) -> f32 {
-    let (exponent, mantissa) = (u32::from(d >> 3 & 15), f32::from(d & 7));
-    match (d, exponent) {
-        (0x7f, _) => 0.0,
-        (_, 0) => mantissa / 1024.0,
-        _ => (1.0 + mantissa / 8.0) * f32::from_bits((127 + exponent - 8) << 23),
+/// Half of what each E4M3 stands for, since the steps are doubled. 0x7f, a NaN, is 0 as ggml has it.
+pub(crate) const SCALES: [f32; 256] = {
+    let mut scales = [0.0; 256];
+    let mut d = 0;
+    while d < 256 {
+        let (exponent, mantissa) = (d as u32 >> 3 & 15, d as u32 & 7);
+        scales[d] = match (d, exponent) {
+            (0x7f, _) => 0.0,
+            (_, 0) => mantissa as f32 / 1024.0,
+            _ => f32::from_bits((127 + exponent - 8) << 23 | mantissa << 20),
+        };
+        d += 1;
     }
-}
+    scales
+};
 
 impl Block for NVFP4 {
     const USUAL: (f32, f32) = (3.4e-3, 0.0);
 
     fn groups(&self, out: &mut Groups) {
         for (g, d) in self.d.into_iter().enumerate() {
-            out.scales[g] = scale(d);
+            out.scales[g] = SCALES[usize::from(d)];
         }
         for (i, out) in out.quants[..64].iter_mut().enumerate() {
             *out = STEPS[usize::from(self.nibble(i))];

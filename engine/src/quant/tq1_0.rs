@@ -7,7 +7,7 @@ use super::planes::{Planes, put};
 use super::{Block, Groups};
 
 /// 256 elements `d * (t - 1)`, `t` a digit of a number to the base of 3 that a byte holds as a fraction of 256: digit `n`
-/// (see [`digit`]) of `qs[i]` is element `32 n + i` for the first 32 bytes, element `160 + 16 n + i - 32` for the others;
+/// of `qs[i]` is element `32 n + i` for the first 32 bytes, element `160 + 16 n + i - 32` for the others;
 /// digit `n` of `qh[i]` is element `240 + 4 n + i`.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 #[allow(non_camel_case_types, reason = "the field writes TQ1_0, and so do the files")]
@@ -21,10 +21,14 @@ pub struct TQ1_0 {
     pub d: [u8; 2],
 }
 
-/// Digit `n` of a byte, 0 to 2: the fraction times 3 to the power of `n`, less its whole part, times 3.
-fn digit(byte: u8, n: usize) -> i8 {
-    let rest = byte.wrapping_mul([1, 3, 9, 27, 81][n]);
-    (u16::from(rest) * 3 >> 8) as i8
+/// Digit `n` of each of eight bytes, 0 to 2: the fraction times 3 to the power of `n`, less its whole part, times 3.
+#[inline]
+pub(crate) fn digits(bytes: u64, n: usize) -> u64 {
+    const LOW: u64 = 0x00ff_00ff_00ff_00ff;
+    let power = [1, 3, 9, 27, 81][n];
+    let even = (((bytes & LOW) * power) & LOW) * 3;
+    let odd = (((bytes >> 8 & LOW) * power) & LOW) * 3;
+    (even >> 8 & LOW) | (odd & !LOW)
 }
 
 impl Block for TQ1_0 {
@@ -32,19 +36,15 @@ impl Block for TQ1_0 {
 
     fn groups(&self, out: &mut Groups) {
         out.scales[..8].fill(f16(self.d));
-        let (first, others) = self.qs.split_at(32);
-        for n in 0..5 {
-            for (i, byte) in first.iter().enumerate() {
-                out.quants[32 * n + i] = digit(*byte, n) - 1;
-            }
-            for (i, byte) in others.iter().enumerate() {
-                out.quants[160 + 16 * n + i] = digit(*byte, n) - 1;
-            }
-        }
-        for n in 0..4 {
-            for (i, byte) in self.qh.iter().enumerate() {
-                out.quants[240 + 4 * n + i] = digit(*byte, n) - 1;
-            }
+        for (e, quants) in out.quants.chunks_exact_mut(8).enumerate() {
+            let eight = |at: usize| self.qs[at..at + 8].iter().rev().fold(0, |all, byte| all << 8 | u64::from(*byte));
+            let four = u64::from(u32::from_le_bytes(self.qh));
+            let digits = match e {
+                0..20 => digits(eight(e % 4 * 8), e / 4),
+                20..30 => digits(eight(32 + e % 2 * 8), (e - 20) / 2),
+                _ => digits(four, 2 * (e - 30)) | digits(four, 2 * (e - 30) + 1) << 32,
+            };
+            quants.copy_from_slice(&digits.to_le_bytes().map(|digit| digit as i8 - 1));
         }
     }
 

@@ -234,7 +234,12 @@ fn devices_name_every_field_of_an_op() {
 /// WGSL snippets, and the loops that are all in `formats.rs`), and so may tests, comments, and the help of the command.
 #[test]
 fn block_types_are_spelled_in_the_table_alone() {
-    const OWN: &[&str] = &["engine/src/quant/", "engine/src/cpu/simd/formats.rs", "shaders/lib/dequant_"];
+    const OWN: &[&str] = &[
+        "engine/src/quant/",
+        "engine/src/cpu/simd/formats.rs",
+        "engine/src/cpu/simd/eights.rs",
+        "shaders/lib/dequant_",
+    ];
     let types: Vec<DType> = DType::ALL.iter().copied().filter(|dtype| !dtype.is_plain()).collect();
     assert!(types.len() >= 10, "only {} block types", types.len());
     let mut faults = Vec::new();

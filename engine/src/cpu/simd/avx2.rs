@@ -161,6 +161,13 @@ impl Lanes for Avx2 {
         };
         lookup16(table: &[i8; 16], at: __m256i) -> __m256i =
             _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())), at);
+        negated(v: __m256i, signs: u64) -> __m256i = {
+            let spread = _mm256_shuffle_epi8(_mm256_set1_epi32(signs as i32), _mm256_setr_epi64x(
+                0, 0x0101_0101_0101_0101, 0x0202_0202_0202_0202, 0x0303_0303_0303_0303));
+            let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+            let set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
+            _mm256_sub_epi8(_mm256_xor_si256(v, set), set)
+        };
         prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
     }
 }

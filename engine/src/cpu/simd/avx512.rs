@@ -191,6 +191,7 @@ impl Lanes for Avx512 {
         };
         lookup16(table: &[i8; 16], at: __m512i) -> __m512i =
             _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), at);
+        negated(v: __m512i, signs: u64) -> __m512i = _mm512_mask_sub_epi8(v, signs, _mm512_setzero_si512(), v);
         prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
     }
 }

@@ -4,6 +4,7 @@
 
 use std::mem::MaybeUninit;
 
+pub(crate) use super::eights::*;
 use super::lanes::Lanes;
 use crate::quant::{iq4_nl, mxfp4};
 
@@ -87,6 +88,7 @@ macro_rules! format {
         }
     };
 }
+pub(crate) use format;
 
 format!(Q4_0, 18, 32, 32, [const OFFSET: i32 = 8;],
     |S, p, i| S::nibbles16(p.add(2), 18, i),
@@ -204,7 +206,7 @@ format!(MXFP4, 17, 32, 32, [const OFFSET: i32 = 16; const MOST: i32 = 28;],
 });
 
 /// The steps of MXFP4, 16 added.
-const RAISED_STEPS: [i8; 16] = {
+pub(super) const RAISED_STEPS: [i8; 16] = {
     let mut steps = mxfp4::STEPS;
     let mut i = 0;
     while i < 16 {
@@ -217,7 +219,7 @@ const RAISED_STEPS: [i8; 16] = {
 const NIBBLES: u128 = 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
 
 #[inline(always)]
-unsafe fn half(p: *const u8) -> f32 {
+pub(super) unsafe fn half(p: *const u8) -> f32 {
     // SAFETY: two bytes of the block that the caller is in.
     half::f16::from_le_bytes(unsafe { p.cast::<[u8; 2]>().read() }).to_f32()
 }

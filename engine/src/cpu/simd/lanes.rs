@@ -113,6 +113,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn nibbles64(p: *const u8, i: usize) -> Self::Q;
     /// The entries of a table of 16 that bytes of 0 to 15 name.
     unsafe fn lookup16(table: &[i8; 16], at: Self::Q) -> Self::Q;
+    /// Each byte, negated where its bit of `signs` is set, the lowest bit for the first byte.
+    unsafe fn negated(v: Self::Q, signs: u64) -> Self::Q;
     /// A hint that this address is read soon; it need not be valid.
     unsafe fn prefetch(p: *const u8);
 

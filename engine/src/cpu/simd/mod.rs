@@ -14,6 +14,7 @@ mod avx2;
 mod avx512;
 mod decoded;
 mod dots;
+mod eights;
 mod floats;
 mod formats;
 mod lanes;
@@ -54,7 +55,6 @@ pub struct Table {
     /// Dot products by weight type, in the order of [`DType::ALL`]; read through [`Table::of`].
     pub(crate) types: [TypeKernels; DType::ALL.len()],
     /// The loops of block types without their own, for groups of 16 and of 32; the scalar table has none.
-    #[allow(dead_code, reason = "the exam reads it, and whatever types have no loop of their own")]
     pub(crate) shared: &'static [SharedKernels],
     /// Quantises one row of activations (`k` floats) into a row of [`q8::Q8`]. The same bits on every table.
     pub quantise: fn(x: &[f32], out: Q8RowMut<'_>),
@@ -122,11 +122,9 @@ pub(crate) struct TileKernels {
 }
 
 /// What the block types without a loop of their own share, for one group length.
-#[allow(dead_code, reason = "the exam reads it, and whatever types have no loop of their own")]
 pub(crate) struct SharedKernels {
     pub(crate) dots_f32: fn(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]),
     pub(crate) dots_q8: fn(dtype: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
-    pub(crate) layout: (usize, i32),
     pub(crate) unpack: fn(dtype: DType, w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
     pub(crate) multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
 }

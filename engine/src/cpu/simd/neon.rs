@@ -173,6 +173,12 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         };
         lookup16(table: &[i8; 16], at: int8x16_t) -> int8x16_t =
             vqtbl1q_s8(vreinterpretq_s8_u8(vld1q_u8(table.as_ptr().cast())), vreinterpretq_u8_s8(at));
+        negated(v: int8x16_t, signs: u64) -> int8x16_t = {
+            let spread = vcombine_u8(vdup_n_u8(signs as u8), vdup_n_u8((signs >> 8) as u8));
+            let bit = vreinterpretq_u8_u64(vdupq_n_u64(0x8040_2010_0804_0201));
+            let set = vreinterpretq_s8_u8(vtstq_u8(spread, bit));
+            vsubq_s8(veorq_s8(v, set), set)
+        };
         prefetch(p: *const u8) = asm!("prfm pldl1keep, [{0}]", in(reg) p, options(nostack, preserves_flags, readonly));
     }
 }

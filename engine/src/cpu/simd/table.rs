@@ -79,7 +79,6 @@ macro_rules! shared {
         $crate::cpu::simd::SharedKernels {
             dots_f32: entry!($features, (t: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 decoded::dots_f32::<$lanes>),
-            layout: decoded::layout::<$lanes, $group>(),
             dots_q8: entry!($features, (t: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
                 decoded::dots_q8::<$lanes, $group>),
             unpack: entry!($features, (t: DType, w: &[u8], row_bytes: usize, tile: &mut tile::Weights),

@@ -316,6 +316,13 @@ impl<const MODE: u8> Lanes for Wasm<MODE> {
             v128_and(if i / 4 % 2 == 0 { all } else { u16x8_shr(all, 4) }, u8x16_splat(15))
         };
         lookup16(table: &[i8; 16], at: v128) -> v128 = i8x16_swizzle(v128_load(table.as_ptr().cast()), at);
+        negated(v: v128, signs: u64) -> v128 = {
+            let bits = i16x8_splat(signs as i16);
+            let spread = i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(bits, bits);
+            let bit = u64x2_splat(0x8040_2010_0804_0201);
+            let set = i8x16_eq(v128_and(spread, bit), bit);
+            i8x16_sub(v128_xor(v, set), set)
+        };
         prefetch(_p: *const u8) = ();
     }
 }
