@@ -110,6 +110,13 @@ impl Keys<'_> {
         Ok(self.opt_f32(name)?.filter(|x| *x != 0.0))
     }
 
+    /// Whether positions have several axes (M-RoPE): the file shares the pairs of a head out among them.
+    pub(super) fn has_axes(&self) -> Result<bool> {
+        let key = self.key("rope.dimension_sections");
+        let sections = self.file.meta().opt_array(&key)?;
+        Ok(sections.is_some_and(|s| s.len() >= 2 && s.iter().take(2).all(|n| n.as_i64().is_some_and(|n| n > 0))))
+    }
+
     /// Whether the file has this tensor of a layer.
     pub(super) fn has(&self, layer: usize, tensor: &str) -> bool {
         self.file.tensor(&format!("blk.{layer}.{tensor}")).is_some()

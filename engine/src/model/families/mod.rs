@@ -302,8 +302,10 @@ fn exaone4(keys: &Keys) -> Result<ModelSpec> {
     }
 }
 
+/// Files with three position axes rotate in halves.
 fn glm4(keys: &Keys) -> Result<ModelSpec> {
-    Ok(llama(keys)?.post_norms("post_attention_norm", "post_ffw_norm"))
+    let spec = if keys.has_axes()? { qwen(keys)? } else { llama(keys)? };
+    Ok(spec.post_norms("post_attention_norm", "post_ffw_norm"))
 }
 
 /// One norm, or in the 40B one for each part.
@@ -457,10 +459,13 @@ fn refact(keys: &Keys) -> Result<ModelSpec> {
     unturned(llama(keys)?, Some(8.0))
 }
 
-/// The 13B has biases by distance instead of a rotation.
+/// Positions go by the number of layers: the 7B rotates, the 13B has biases by distance.
 fn baichuan(keys: &Keys) -> Result<ModelSpec> {
     let spec = llama(keys)?;
-    if spec.layers.len() == 40 { unturned(spec, Some(8.0)) } else { Ok(spec) }
+    match spec.layers.len() {
+        32 => Ok(spec),
+        n => unturned(spec, (n == 40).then_some(8.0)),
+    }
 }
 
 /// Norms on whole queries and keys and clamped heads, if the file has them.
