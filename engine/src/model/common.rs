@@ -1,9 +1,9 @@
 //! The keys that decoder-only GGUF files share, read with their defaults.
 //! llama.cpp's writer stores every key it knows, used or not: an empty array, and a factor of 0, count as absent.
 
-use super::rope;
 use super::spec::NormStyle;
 use super::weights::{self, ROPE_FACTORS};
+use super::{parts, rope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::{Meta, Value, shown};
@@ -178,7 +178,7 @@ pub(super) fn rope_table(
         return rope::table(style, dims, base, rope::Scaling::None, None);
     }
     let scaling = scaling(keys)?;
-    let factors = match keys.file.tensor(ROPE_FACTORS) {
+    let factors = match keys.file.tensor(ROPE_FACTORS).filter(|t| !parts::is_unused(keys.arch, t.name())) {
         Some(tensor) => Some(weights::vector(keys.file, tensor, dims / 2)?),
         None => None,
     };

@@ -123,7 +123,7 @@ impl Weights<'_> {
     /// The bias of a matrix. In feed-forward parts the factor multiplies it too; then it is no range of the file.
     pub(super) fn bias_rows(&self, matrix: &str, rows: usize) -> Result<Segment> {
         let name = beside(matrix, ".bias");
-        let Some(bias) = self.file.tensor(&name) else {
+        let Some(bias) = self.file.tensor(&name).filter(|_| self.has(&name)) else {
             return Ok(plain_rows(rows, Bytes::from(vec![0; 4 * rows])));
         };
         if !is_dense_ffn(&name) || !self.has(&beside(matrix, ".scale")) {

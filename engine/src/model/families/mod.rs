@@ -47,7 +47,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("qwen3vlmoe", qwen),
     ("olmoe", qwen2moe),
     ("dbrx", dbrx),
-    ("granitemoe", granite),
+    ("granitemoe", granitemoe),
     ("deepseek", deepseek),
     ("dots1", dots1),
     ("ernie4_5-moe", llama),
@@ -144,8 +144,13 @@ fn smollm3(keys: &Keys) -> Result<ModelSpec> {
 }
 
 /// Factors on embedding, scores, branches and logits.
+fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
+    scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])
+}
+
+/// The same; some do not turn.
 fn granite(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?;
+    let mut spec = granitemoe(keys)?;
     if keys.opt_bool("rope.scaling.finetuned")? == Some(false) {
         spec = spec.each_heads(|_, heads| {
             heads.rope = None;
@@ -455,7 +460,11 @@ fn jais(keys: &Keys) -> Result<ModelSpec> {
     })
 }
 
+/// Has no experts, although some files of this name claim so.
 fn refact(keys: &Keys) -> Result<ModelSpec> {
+    if keys.has(0, "ffn_gate_inp.weight") {
+        return Err(Error::unsupported("refact models with a mixture of experts are not supported: none is known"));
+    }
     unturned(llama(keys)?, Some(8.0))
 }
 
