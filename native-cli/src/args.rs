@@ -249,7 +249,7 @@ pub(crate) struct DeviceArgs {
     /// What computes: cpu, gpu (the best one), gpu:N (as `ir devices` numbers them), auto (a GPU that is not software)
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
-    /// Forms of the GPU's kernels: base, f16, subgroups, dot4, unfused, joined by + [default: what the GPU has]
+    /// Forms of the GPU's kernels: base, f16, subgroups, dot4, joined by + [default: what the GPU has]
     #[arg(long, value_name = "FORMS")]
     pub(crate) gpu_forms: Option<String>,
     /// Instruction set: auto, scalar, or one by its name (avx2, avx512, neon)

@@ -179,7 +179,11 @@ impl Random {
         out.extend_from_slice(&(self.next() & keep | set).to_le_bytes()[..rest]);
         if let Some(traits) = &dtype.traits().groups {
             let (scale, min) = traits.usual;
-            out[start..].chunks_exact_mut(dtype.block_bytes()).for_each(|b| (traits.set_scale)(b, scale, min));
+            for (i, block) in out[start..].chunks_exact_mut(dtype.block_bytes()).enumerate() {
+                // Without minima the bits of some types lean to one side: every second block to the other.
+                let sign = if min == 0.0 && i % 2 == 1 { -1.0 } else { 1.0 };
+                (traits.set_scale)(block, sign * scale, min);
+            }
         }
     }
 }

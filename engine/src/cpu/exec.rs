@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::Cpu;
 use super::kernels::attend::{self, Attend};
+use super::kernels::conv::{self, Conv};
 use super::kernels::expert_linear::{self, Gathered, Rows, Stack};
 use super::kernels::kv_write::{self, Columns, KvLayer};
 use super::kernels::linear;
+use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
 use super::kernels::{act, add, combine, embed, gate, glu, heads, norm, pool, route, scale, softcap, take_rows};
 use crate::error::{Error, Result};
@@ -23,6 +25,7 @@ pub struct CpuRunner {
     buffers: Vec<Vec<f32>>,
     vectors: Vec<Vec<f32>>,
     kv: Vec<KvLayer>,
+    states: Vec<States>,
     angles: Vec<Angles>,
     scratch: linear::Scratch,
     gathered: Gathered,
@@ -52,9 +55,10 @@ impl CpuRunner {
         let kv = plan.kv.iter().enumerate();
         let kv = kv.map(|(layer, shape)| KvLayer::new(options.kv, *shape, pages(layer))).collect::<Result<_>>()?;
         let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
+        let states = plan.states.iter().map(|n| States::new(*n, options.n_states)).collect::<Result<_>>()?;
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
         let (scratch, gathered, n_token_ids) = (linear::Scratch::default(), Gathered::default(), plan.n_token_ids());
-        Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, angles, scratch, gathered, n_token_ids })
+        Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, states, angles, scratch, gathered, n_token_ids })
     }
 
     /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
@@ -194,10 +198,32 @@ impl CpuRunner {
             Op::Combine { x, pick: Pick { picks, used, of: _ }, out } => self.write(out, inputs, |me, data| {
                 combine::combine(t, threads, me.read(x, inputs), me.read(picks, inputs), used, cols(out), data);
             }),
-            Op::Gate { x, gate, act, group } => self.write(x, inputs, |me, data| {
-                gate::gate(threads, data, cols(x), me.columns(gate, inputs), act, group);
+            Op::Gate { x, gate, act, group } => self.write(x.slot, inputs, |me, data| {
+                gate::gate(threads, data, cols(x.slot), x, me.columns(gate, inputs), act, group);
             }),
-            Op::Act { x, act } => self.write(x, inputs, |_, data| act::act(threads, data, act)),
+            Op::Conv { x, weight, bias, act, state, out } => {
+                let mut states = std::mem::take(&mut self.states);
+                self.write(out, inputs, |me, out| {
+                    let op = Conv { weight: me.vector(weight), bias: bias.map(|b| me.vector(b)), act };
+                    conv::conv(threads, inputs, me.columns(x, inputs), op, &mut states[state], out);
+                });
+                self.states = states;
+            }
+            Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out } => {
+                let mut states = std::mem::take(&mut self.states);
+                self.write(out, inputs, |me, out| {
+                    let columns = |view: View| me.columns(view, inputs);
+                    let (q, k, v, decay) = (columns(q), columns(k), columns(v), columns(decay));
+                    let (beta, v_scale, skip) = (beta.map(columns), v_scale.map(columns), skip.map(|s| me.vector(s)));
+                    let op = Recur { form, q, k, v, decay, beta, v_scale, skip };
+                    recur::recur(t, threads, inputs, &op, &mut states[state], out);
+                });
+                self.states = states;
+            }
+            Op::Act { x, act, bias, factor } => self.write(x.slot, inputs, |me, data| {
+                let (bias, factor) = (bias.map(|b| me.vector(b)), factor.map(|f| me.vector(f)));
+                act::act(threads, data, cols(x.slot), x, act, bias, factor);
+            }),
             Op::Glu { x, gated, out } => self.write(out, inputs, |me, data| {
                 glu::glu(t, threads, me.read(x, inputs), gated, cols(out), data);
             }),
@@ -233,7 +259,10 @@ impl CpuRunner {
             Then::Add { to, factor, product } => {
                 self.write(to, inputs, |me, to| add::add(t, threads, to, me.read(product, inputs), factor));
             }
-            Then::Act { act, out } => self.write(out, inputs, |_, out| act::act(threads, out, act)),
+            Then::Act { act, out } => self.write(out, inputs, |_, data| {
+                let cols = plan.slot(out).cols;
+                act::act(threads, data, cols, View { slot: out, start: 0, cols }, act, None, None);
+            }),
             Then::Glu { gated, product, out } => self.write(out, inputs, |me, data| {
                 glu::glu(t, threads, me.read(product, inputs), gated, plan.slot(out).cols / parts, data);
             }),

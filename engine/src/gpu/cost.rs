@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::dispatch::{Counts, Dispatch, Resource};
+use super::constants::Constants;
+use super::dispatch::{Counts, Dispatch, Key, Resource};
 use super::parts::Part;
 use super::{Forms, MOST_BYTES, lower, memory, step};
 use crate::error::Result;
@@ -26,13 +27,14 @@ impl StepCost {
     /// Where a shape is beyond the kernels.
     pub fn of(plan: &Plan, inputs: &Inputs, forms: Forms, kv: KvKind) -> Result<StepCost> {
         let parts = memory::parts(plan, MOST_BYTES / 16 * 16);
-        let dispatches = lower::Lowering { plan, parts: &parts, forms, kv }.lower(0..plan.ops.len())?;
+        let (parts, constants) = (&parts, &Constants::new(plan));
+        let dispatches = lower::Lowering { plan, parts, constants, forms, kv }.lower(0..plan.ops.len())?;
         let counts = step::write(inputs, &mut Vec::new());
         let mut layers: BTreeMap<&str, usize> = BTreeMap::new();
         let mut cost = StepCost { dispatches: 0, most_per_layer: 0, weight_bytes: 0 };
         for dispatch in dispatches.iter().filter(|d| d.workgroups(&counts) > 0) {
             cost.dispatches += 1;
-            cost.weight_bytes += weight_bytes(dispatch, &parts, &counts);
+            cost.weight_bytes += weight_bytes(dispatch, parts, &counts);
             if let Some(layer) = layer(&plan.ops[dispatch.op].scope) {
                 *layers.entry(layer).or_default() += 1;
             }
@@ -40,6 +42,19 @@ impl StepCost {
         cost.most_per_layer = layers.into_values().max().unwrap_or(0);
         Ok(cost)
     }
+}
+
+/// The permutations of kernels that a plan asks for on a GPU that binds up to 4 GiB at once, whatever its steps.
+///
+/// # Errors
+/// Where a shape is beyond the kernels.
+pub fn permutations(plan: &Plan, forms: Forms, kv: KvKind) -> Result<Vec<ir_shaders::Permutation>> {
+    let (parts, constants) = (&memory::parts(plan, MOST_BYTES / 16 * 16), &Constants::new(plan));
+    let dispatches = lower::Lowering { plan, parts, constants, forms, kv }.lower(0..plan.ops.len())?;
+    let keys = dispatches.into_iter().chain(lower::sample(plan, forms)).map(|dispatch| dispatch.key);
+    let permutation =
+        |key: Key| ir_shaders::Permutation { kernel: key.kernel, features: key.features, consts: key.consts };
+    Ok(keys.map(permutation).collect())
 }
 
 /// The number in `blk.3.attn`.

@@ -1,6 +1,7 @@
 //! A GPU as a device, through wgpu: lowers a plan to dispatches of the kernels in `ir-shaders`, prepares them once and
 //! replays them every step. What each op computes is defined by `cpu/kernels`, not here.
 
+mod constants;
 #[cfg(not(target_arch = "wasm32"))]
 mod copy;
 mod cost;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use copy::CopyTest;
-pub use cost::StepCost;
+pub use cost::{StepCost, permutations};
 pub use forms::Forms;
 pub use open::{AdapterDescription, GpuOptions, adapters};
 pub use readback::{GpuReadback, Results};

@@ -12,6 +12,7 @@ use crate::plan::{NormKind, RopeStyle, RopeTable};
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
 pub(super) const MAX_LAYERS: u32 = 4096;
 pub(super) const MAX_COLS: u32 = 1 << 20;
+pub(super) const MAX_TAPS: u32 = 64;
 pub(super) const MAX_EXPERTS: u32 = 1 << 14;
 pub(super) const MAX_HEAD_DIM: usize = 4096;
 
@@ -128,8 +129,14 @@ impl Keys<'_> {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
             NormKind::Layer => "attention.layer_norm_epsilon",
         };
-        let key = self.key(name);
-        let eps = self.file.meta().f32(&key)?;
+        // Some files of RMS norms name the epsilon of the others.
+        let other = self.key("attention.layer_norm_epsilon");
+        let (key, own) = (self.key(name), self.opt_f32(name)?);
+        let eps = match own {
+            Some(eps) => eps,
+            None if kind == NormKind::Rms && self.file.meta().get(&other).is_some() => self.file.meta().f32(&other)?,
+            None => self.file.meta().f32(&key)?,
+        };
         if !(eps.is_finite() && eps >= 0.0) {
             return Err(Error::format(format!("metadata key {key:?} is {eps}, but should be a small positive number")));
         }

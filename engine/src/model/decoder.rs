@@ -1,8 +1,8 @@
 //! A decoder's spec from the keys and tensors that all decoder-only GGUF files share. What a family adds is in `families`.
 
-use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, rope_table};
+use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
 use super::spec::{
-    Attn, Embedding, Ffn, Head, Heads, Layer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Wiring,
+    Embedding, Ffn, Head, Heads, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring};
@@ -14,14 +14,17 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
     let positions = keys.file.tensor("position_embd.weight").is_some();
     let (width, norm) = (keys.count("embedding_length", MAX_COLS)?, keys.norm(kind)?);
     let layer = |i: usize| {
-        let attn = Attn::Heads(heads(keys, style, i, width, norm)?);
+        let mixers = mixers(keys, style, i, width, norm)?;
         let ffn = match keys.has(i, "ffn_gate_inp.weight") {
-            true => Ffn::Moe(experts(keys, i, act)?),
-            false => Ffn::Dense { hidden: keys.per_layer("feed_forward_length", i, None)?, act },
+            true => Some(Ffn::Moe(experts(keys, i, act)?)),
+            false if keys.has(i, "ffn_up.weight") || mixers.is_empty() => {
+                Some(Ffn::Dense { hidden: keys.per_layer("feed_forward_length", i, None)?, act })
+            }
+            false => None,
         };
         let norms = |name| Norms { before: Normed::By(name), after: Normed::No };
         let (attn_norms, ffn_norms) = (norms("attn_norm"), norms("ffn_norm"));
-        Ok(Layer { attn, attn_norms, ffn, ffn_norms, wiring: Wiring::Serial, residual: 1.0 })
+        Ok(Layer { mixers, attn_norms, ffn, ffn_norms, wiring: Wiring::Serial, residual: 1.0 })
     };
     Ok(ModelSpec {
         family: keys.arch.to_owned(),
@@ -34,6 +37,50 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
         head: Head { scale: 1.0, cap: None },
         pooling: Pooling::from_meta(keys.file.meta())?,
     })
+}
+
+/// What a layer mixes rows with, by its tensors. A layer that has neither these nor a feed-forward part counts as one of
+/// attention, so that what is missing is named.
+fn mixers(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle) -> Result<Vec<Mixer>> {
+    let mut all = Vec::new();
+    let delta = keys.has(i, "ssm_ba.weight") || keys.has(i, "ssm_alpha.weight");
+    if delta {
+        all.push(Mixer::DeltaNet(ssm(keys)?));
+    } else if keys.has(i, "ssm_in.weight") {
+        all.push(Mixer::Mamba2(mamba2(keys, i)?));
+    } else if keys.has(i, "shortconv.conv.weight") {
+        all.push(Mixer::ShortConv(keys.count("shortconv.l_cache", MAX_TAPS)?));
+    }
+    let attends = !delta && (keys.has(i, "attn_q.weight") || keys.has(i, "attn_qkv.weight"));
+    let feeds = keys.has(i, "ffn_up.weight") || keys.has(i, "ffn_gate_inp.weight");
+    if attends || all.is_empty() && !feeds {
+        all.push(Mixer::Heads(heads(keys, style, i, width, norm)?));
+    }
+    Ok(all)
+}
+
+/// The shape of a recurrent mixer by its keys.
+fn ssm(keys: &Keys) -> Result<Ssm> {
+    let n_heads = keys.count("ssm.time_step_rank", MAX_COLS)?;
+    let n_k_heads = keys.opt_u32("ssm.group_count")?.filter(|n| *n > 0).map_or(1, |n| n as usize);
+    let inner = keys.count("ssm.inner_size", MAX_COLS)?;
+    let k_dim = keys.count("ssm.state_size", MAX_COLS)?;
+    let fits =
+        inner.is_multiple_of(n_heads) && n_heads.is_multiple_of(n_k_heads) && k_dim * n_k_heads <= MAX_COLS as usize;
+    if !fits || inner / n_heads * k_dim > MAX_COLS as usize {
+        return Err(Error::shape(format!(
+            "{n_heads} recurrent heads over {n_k_heads} of {k_dim} elements do not divide {inner} columns"
+        )));
+    }
+    let taps = keys.count("ssm.conv_kernel", MAX_TAPS)?;
+    Ok(Ssm { taps, n_heads, n_k_heads, k_dim, v_dim: inner / n_heads, tiled: false })
+}
+
+fn mamba2(keys: &Keys, i: usize) -> Result<Ssm> {
+    if keys.has(i, "ssm_x.weight") {
+        return Err(Error::unsupported("recurrent layers of Mamba 1 (tensor ssm_x) are not supported yet"));
+    }
+    ssm(keys)
 }
 
 fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle) -> Result<Heads> {
@@ -116,7 +163,7 @@ impl ModelSpec {
         };
         let scale = if scaled { keys.factor("expert_weights_scale")?.unwrap_or(1.0) } else { 1.0 };
         for layer in &mut self.layers {
-            if let Ffn::Moe(moe) = &mut layer.ffn {
+            if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
                 moe.routing = Routing { scoring, renorm, scale, ..moe.routing };
             }
         }
@@ -126,7 +173,7 @@ impl ModelSpec {
     /// A factor on the weights of experts.
     pub(super) fn weighted(self, scale: f32) -> ModelSpec {
         self.each_layer(|_, layer| {
-            if let Ffn::Moe(moe) = &mut layer.ffn {
+            if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
                 moe.routing.scale = scale;
             }
         })
@@ -135,8 +182,11 @@ impl ModelSpec {
     /// Changes the heads of every layer.
     pub(super) fn each_heads(mut self, mut change: impl FnMut(usize, &mut Heads) -> Result<()>) -> Result<ModelSpec> {
         for (i, layer) in self.layers.iter_mut().enumerate() {
-            let Attn::Heads(heads) = &mut layer.attn;
-            change(i, heads)?;
+            for mixer in &mut layer.mixers {
+                if let Mixer::Heads(heads) = mixer {
+                    change(i, heads)?;
+                }
+            }
         }
         Ok(self)
     }

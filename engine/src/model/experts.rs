@@ -80,7 +80,7 @@ impl Part<'_> {
         let gate = self.product("ffn_gate_inp_shexp", &["ffn_gate_inp_shexp"], &[1], width)?;
         let gate = self.rec.linear(x, gate)?;
         let shared = self.rec.linear(between, down)?;
-        self.rec.gate(shared, self.rec.all(gate), Act::Sigmoid, width)?;
+        self.rec.gate(self.rec.all(shared), self.rec.all(gate), Act::Sigmoid, width)?;
         self.rec.add(out, shared, 1.0)
     }
 }

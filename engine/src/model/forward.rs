@@ -1,7 +1,7 @@
 //! The one transformer: records any spec.
 
 use super::parts;
-use super::spec::{self, Attn, Ffn, Layer, ModelSpec, NormStyle, Normed, Wiring};
+use super::spec::{self, Ffn, Layer, Mixer, ModelSpec, NormStyle, Normed, Wiring};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::file::ModelFile;
@@ -99,22 +99,27 @@ impl Part<'_> {
 
     fn layer(&mut self, layer: &Layer, x: Slot) -> Result<()> {
         self.rec.scope(self.name("attn"));
-        let Attn::Heads(heads) = &layer.attn;
-        let attn = self.heads(heads, layer, x)?;
-        match layer.wiring {
-            Wiring::Serial => {
-                self.add(attn, x, layer.residual)?;
-                self.rec.scope(self.name("ffn"));
-                let ffn = self.ffn(&layer.ffn, layer, x)?;
-                self.add(ffn, x, layer.residual)
-            }
-            // The feed-forward part has read the stream before attention is added to it.
-            Wiring::Parallel => {
-                self.rec.scope(self.name("ffn"));
-                let ffn = self.ffn(&layer.ffn, layer, x)?;
-                self.add(attn, x, layer.residual)?;
-                self.add(ffn, x, layer.residual)
-            }
+        let mixed = layer.mixers.iter().map(|mixer| self.mix(mixer, layer, x)).collect::<Result<Vec<_>>>()?;
+        let add_mixed = |me: &mut Self| mixed.into_iter().try_for_each(|branch| me.add(branch, x, layer.residual));
+        // In a parallel layer the feed-forward part has read the stream before anything is added to it.
+        if layer.wiring == Wiring::Serial {
+            add_mixed(self)?;
+            self.rec.scope(self.name("ffn"));
+            let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, x)).transpose()?;
+            return ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual));
+        }
+        self.rec.scope(self.name("ffn"));
+        let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, x)).transpose()?;
+        add_mixed(self)?;
+        ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual))
+    }
+
+    fn mix(&mut self, mixer: &Mixer, layer: &Layer, x: Slot) -> Result<Branch> {
+        match mixer {
+            Mixer::Heads(heads) => self.heads(heads, layer, x),
+            Mixer::DeltaNet(ssm) => self.delta_net(ssm, layer, x),
+            Mixer::Mamba2(ssm) => self.mamba2(ssm, layer, x),
+            Mixer::ShortConv(taps) => self.short_conv(*taps, layer, x),
         }
     }
 
@@ -164,8 +169,11 @@ impl Part<'_> {
         let width = self.spec.width;
         let (q, k, v) = (h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim);
         let norm = self.norm(self.spec.norm, layer.attn_norms.before, &[width], width)?;
+        let q_rows = self.weights.dims(&self.name("attn_q.weight")).and_then(|dims| dims.get(1).copied());
+        let gated = q_rows == Some(2 * q as u64);
         let product = match self.has("attn_qkv.weight") {
             true => self.product("attn_qkv", &["attn_qkv"], &[q + k + v], width)?,
+            false if gated => self.beside_gates(h, [q, k, v])?,
             false => self.product("attn_qkv", &["attn_q", "attn_k", "attn_v"], &[q, k, v], width)?,
         };
         let q_norm = self.head_norm(h, "attn_q_norm", q)?;
@@ -194,8 +202,8 @@ impl Part<'_> {
         let attend = Attend { layer: cache, n_heads, scale, cap: h.cap, window: h.window, temperature, slopes, sinks };
         let seen = self.rec.attend(q, attend)?;
         let cols = h.n_heads * h.v_dim;
-        if self.has("attn_gate.weight") {
-            self.gate(h, norm, x, seen)?;
+        if self.has("attn_gate.weight") || gated {
+            self.gate(h, gated, norm, x, seen)?;
         }
         let sub_norm = self.part_norm("attn_sub_norm", cols)?;
         let product = self.product("attn_output", &["attn_output"], &[width], cols)?;
@@ -203,18 +211,37 @@ impl Part<'_> {
         Ok(Branch::Product { input: seen, product: Product { norm: sub_norm, ..product }, norm })
     }
 
-    /// A gate on what attention saw: an element for each column, or for each head.
-    fn gate(&mut self, h: &spec::Heads, norm: Option<Norm>, x: Slot, seen: Slot) -> Result<()> {
+    /// Queries, keys and values of a file whose tensor of queries has each head's gate behind its query.
+    fn beside_gates(&mut self, h: &spec::Heads, [q, k, v]: [usize; 3]) -> Result<Product> {
+        let name = |tensor: &str| self.name(tensor);
+        let queries = (0..h.n_heads).map(|i| 2 * i * h.head_dim..(2 * i + 1) * h.head_dim).collect();
+        let parts = [
+            (name("attn_q.weight"), 2 * q, queries),
+            (name("attn_k.weight"), k, vec![0..k]),
+            (name("attn_v.weight"), v, vec![0..v]),
+        ];
+        Ok(self.weights.slices(self.rec, &name("attn_qkv"), &parts, self.spec.width)?.into())
+    }
+
+    /// A gate on what attention saw: an element for each column, or for each head. It has a tensor of its own, or lies
+    /// `inside` that of the queries.
+    fn gate(&mut self, h: &spec::Heads, inside: bool, norm: Option<Norm>, x: Slot, seen: Slot) -> Result<()> {
         let cols = h.n_heads * h.v_dim;
         let rows = self.weights.dims(&self.name("attn_gate.weight")).and_then(|dims| dims.get(1).copied());
-        let n = if rows == Some(h.n_heads as u64) { h.n_heads } else { cols };
-        let product = self.product("attn_gate", &["attn_gate"], &[n], self.spec.width)?;
+        let n = if !inside && rows == Some(h.n_heads as u64) { h.n_heads } else { cols };
+        let product = if inside {
+            let gates = (0..h.n_heads).map(|i| (2 * i + 1) * h.head_dim..(2 * i + 2) * h.head_dim).collect();
+            let parts = [(self.name("attn_q.weight"), 2 * h.n_heads * h.head_dim, gates)];
+            self.weights.slices(self.rec, &self.name("attn_gate"), &parts, self.spec.width)?.into()
+        } else {
+            self.product("attn_gate", &["attn_gate"], &[n], self.spec.width)?
+        };
         let gate = self.rec.linear(x, Product { norm, ..product })?;
-        self.rec.gate(seen, self.rec.all(gate), Act::Sigmoid, cols / n)
+        self.rec.gate(self.rec.all(seen), self.rec.all(gate), Act::Sigmoid, cols / n)
     }
 
     /// A norm inside a part, if the file has one.
-    fn part_norm(&mut self, tensor: &'static str, cols: usize) -> Result<Option<Norm>> {
+    pub(super) fn part_norm(&mut self, tensor: &'static str, cols: usize) -> Result<Option<Norm>> {
         let normed = if self.has(&format!("{tensor}.weight")) { Normed::By(tensor) } else { Normed::No };
         self.norm(self.spec.norm, normed, &[cols], cols)
     }

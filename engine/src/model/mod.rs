@@ -7,13 +7,16 @@ mod factors;
 mod families;
 mod forward;
 mod parts;
+mod recurrent;
 mod rope;
 mod spec;
 mod weights;
 
 use std::sync::Arc;
 
-pub use spec::{Attn, Embedding, Ffn, Head, Heads, Layer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Wiring};
+pub use spec::{
+    Embedding, Ffn, Head, Heads, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
+};
 pub use weights::read_at_recording;
 
 use crate::bytes::Bytes;

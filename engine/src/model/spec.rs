@@ -117,12 +117,12 @@ impl Pooling {
 /// One layer: attention and feed-forward, each between optional norms and added to the stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
-    /// How rows see one another.
-    pub attn: Attn,
-    /// Norms around it.
+    /// How rows see one another: what all of these make of one input is added. Some layers have none.
+    pub mixers: Vec<Mixer>,
+    /// Norms around them.
     pub attn_norms: Norms,
-    /// What each row does by itself.
-    pub ffn: Ffn,
+    /// What each row does by itself, if anything.
+    pub ffn: Option<Ffn>,
     /// Norms around it.
     pub ffn_norms: Norms,
     /// Which stream the feed-forward part reads.
@@ -149,11 +149,34 @@ pub enum Wiring {
     Parallel,
 }
 
-/// Kinds of attention.
+/// Ways in which rows see one another.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Attn {
+pub enum Mixer {
     /// Query heads over fewer or as many key-value heads (Ainslie et al. 2023).
     Heads(Heads),
+    /// A gated delta net (Yang et al. 2024).
+    DeltaNet(Ssm),
+    /// Mamba 2 (Dao and Gu 2024).
+    Mamba2(Ssm),
+    /// A gated convolution of so many taps (LFM 2).
+    ShortConv(usize),
+}
+
+/// The shape of a recurrent mixer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ssm {
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// Heads of values.
+    pub n_heads: usize,
+    /// Heads of queries and keys ("groups").
+    pub n_k_heads: usize,
+    /// Elements of a query or key head.
+    pub k_dim: usize,
+    /// Elements of a value head.
+    pub v_dim: usize,
+    /// Whether value head `h` has key head `h % n_k_heads`.
+    pub tiled: bool,
 }
 
 /// Grouped-head attention. Norms on queries and keys, biases and whether the matrices are fused are found in the file.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::factors::{self, floats, plain_rows};
 use super::parts;
@@ -149,7 +150,9 @@ impl<'a> Weights<'a> {
             let n = lengths.iter().find(|n| **n as u64 == tensor.n_elements()).or(lengths.first()).copied();
             self.vector(rec, &name, n.unwrap_or_default()).map(Some)
         };
-        let weight = load(format!("{name}.weight"))?;
+        // Some files leave the ending out.
+        let full = format!("{name}.weight");
+        let weight = load(if !self.has(&full) && self.has(name) { name.to_owned() } else { full })?;
         let bias = format!("{name}.bias");
         Ok((weight, if self.has(&bias) { load(bias)? } else { None }))
     }
@@ -167,6 +170,24 @@ impl<'a> Weights<'a> {
             return Err(Error::unsupported(format!("tensor {name} is a {} vector", segment.dtype)));
         }
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
+    }
+
+    /// Rows of several tensors, one after the other, as one weight: of each tensor (of so many rows in all) the ranges named.
+    pub(super) fn slices(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        parts: &[(String, usize, Vec<Range<usize>>)],
+        cols: usize,
+    ) -> Result<WeightId> {
+        let mut segments = Vec::new();
+        for (tensor, rows, ranges) in parts {
+            let whole = self.segment(tensor, Some(*rows), cols)?;
+            for range in ranges {
+                segments.push(part(&whole, range.start, range.len())?);
+            }
+        }
+        Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
     }
 
     /// A stack of `n` matrices, each of whose rows come from several tensors, one after the other: `rows[i]` of `names[i]`,

@@ -15,14 +15,14 @@ mod slots;
 mod tests;
 mod weight;
 
-pub use inputs::{Change, Inputs, PAGE, Pool, TOP, Want};
+pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
 pub use parts::{
-    Act, Gated, Heads, Lookup, Norm, NormKind, Pick, Prologue, RopeStyle, RopeTable, Routing, Scoring, Temperature,
-    Then, View,
+    Act, Gated, Heads, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing, Scoring,
+    Temperature, Then, View,
 };
-pub use recorder::{Attend, Behind, Product, Recorder};
+pub use recorder::{Attend, Behind, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};
 
 /// How many rows a slot has in a step.
@@ -110,6 +110,8 @@ pub struct Plan {
     pub ropes: Vec<RopeTable>,
     /// Cache shapes, one per layer that keeps keys and values.
     pub kv: Vec<KvShape>,
+    /// Elements (f32) of every state that a sequence keeps, by the index that recurrent ops carry.
+    pub states: Vec<usize>,
     /// Heads made ready behind a product, by the index that [`Then::Heads`] carries.
     pub heads: Vec<Heads>,
     /// `[Outputs, vocabulary]`: what a step gives back.
@@ -127,6 +129,11 @@ impl Plan {
     /// A weight.
     pub fn weight(&self, id: WeightId) -> &Weight {
         &self.weights[id.0 as usize]
+    }
+
+    /// Whether any op writes a slot; in a part of a plan that was cut, one of its own.
+    pub fn writes(&self, slot: Slot) -> bool {
+        self.ops.iter().any(|entry| entry.op.writes() == Some(slot))
     }
 
     /// Columns of the slot an op writes that hold its result, if not all do: behind [`Then::Heads`] only the queries do.
@@ -152,6 +159,20 @@ impl Plan {
     /// Elements of K and V that one token occupies over all layers.
     pub fn kv_elements_per_token(&self) -> usize {
         self.kv.iter().map(|kv| kv.n_kv_heads * (kv.k_dim + kv.v_dim)).sum()
+    }
+
+    /// Bytes of one sequence's states.
+    pub fn state_bytes(&self) -> u64 {
+        self.states.iter().map(|n| 4 * *n as u64).sum()
+    }
+
+    /// Positions that the plan takes: rows of its table of positions, or all if it has none.
+    pub fn n_positions(&self) -> usize {
+        let table = self.ops.iter().find_map(|e| match e.op {
+            Op::Embed { table, by: Lookup::Position, .. } => Some(self.weight(table).rows()),
+            _ => None,
+        });
+        table.unwrap_or(usize::MAX)
     }
 
     /// Bytes of all weights as they are in the file.

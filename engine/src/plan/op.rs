@@ -1,6 +1,6 @@
 //! The ops: the whole vocabulary of computation. What each computes is defined by the scalar kernel of the same name.
 
-use super::{Act, Gated, Lookup, Norm, Pick, Prologue, Routing, Slot, Temperature, Then, View, WeightId};
+use super::{Act, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Routing, Slot, Temperature, Then, View, WeightId};
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $snake:literal { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* })*) => {
@@ -146,10 +146,10 @@ ops! {
         /// `[rows, n]`.
         out: Slot,
     }
-    /// `x[.., c] *= act(gate[.., c / group])`, in place.
+    /// `x[.., c] *= act(gate[.., c / group])`, in place; the gate lies in another slot.
     Gate = "gate" {
         /// Changed.
-        x: Slot,
+        x: View,
         /// `x.cols / group` columns.
         gate: View,
         /// On the gate.
@@ -157,12 +157,55 @@ ops! {
         /// Columns that share an element of the gate: 1, a head, or all.
         group: usize,
     }
-    /// `x = act(x)`, in place.
+    /// Causal convolution of every column over its sequence's rows: `out[t][c] = act(sum over j of weight[c][j] *
+    /// x[t - taps + 1 + j][c] + bias[c])`. The rows before the step come from the state, and before the sequence are zeros.
+    Conv = "conv" {
+        /// The columns.
+        x: View,
+        /// `x.cols * taps` elements, the taps of a column one after the other, the last of which is the row's own.
+        weight: WeightId,
+        /// `x.cols` summands.
+        bias: Option<WeightId>,
+        /// On the sum.
+        act: Option<Act>,
+        /// Index into [`super::Plan::states`]: the last `taps - 1` rows.
+        state: usize,
+        /// `[Tokens, x.cols]`.
+        out: Slot,
+    }
+    /// The recurrence of every head over its sequence's rows, row by row.
+    Recur = "recur" {
+        /// `n_k_heads * k_dim` columns.
+        q: View,
+        /// Likewise.
+        k: View,
+        /// `n_heads * v_dim` columns.
+        v: View,
+        /// Logarithms of decay: one per head, or one per element of each head's key.
+        decay: View,
+        /// One per head: corrects by what the state has for the key already (delta rule).
+        beta: Option<View>,
+        /// One per head: a factor on the values.
+        v_scale: Option<View>,
+        /// One per head: so many times the values, without their factor, are added to the result.
+        skip: Option<WeightId>,
+        /// The shape.
+        form: Recurrence,
+        /// Index into [`super::Plan::states`].
+        state: usize,
+        /// `[Tokens, n_heads * v_dim]`.
+        out: Slot,
+    }
+    /// `x = factor * act(x + bias)`, in place.
     Act = "act" {
         /// Changed.
-        x: Slot,
+        x: View,
         /// On every element.
         act: Act,
+        /// `x.cols` summands.
+        bias: Option<WeightId>,
+        /// `x.cols` factors.
+        factor: Option<WeightId>,
     }
     /// `out = gated activation of x[.., ..n] and x[.., n..]` with `n` half of `x`'s columns.
     Glu = "glu" {
@@ -222,10 +265,15 @@ impl Op {
             Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x.slot],
             Op::Linear { x, then: Then::Add { to, .. }, .. } => vec![x, to],
             Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => vec![x],
-            Op::Act { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => vec![x],
+            Op::Act { x, .. } => vec![x.slot],
+            Op::Scale { x, .. } | Op::Softcap { x, .. } => vec![x],
+            Op::Conv { x, .. } => vec![x.slot],
+            Op::Recur { q, k, v, decay, beta, v_scale, .. } => {
+                [q, k, v, decay].into_iter().chain(beta).chain(v_scale).map(|view| view.slot).collect()
+            }
             Op::Route { x, .. } => vec![x],
             Op::ExpertLinear { x, pick, .. } | Op::Combine { x, pick, .. } => vec![x, pick.picks],
-            Op::Gate { x, gate, .. } => vec![x, gate.slot],
+            Op::Gate { x, gate, .. } => vec![x.slot, gate.slot],
             Op::KvWrite { k, v, .. } => vec![k.slot, v.slot],
             Op::Attend { q, .. } => vec![q.slot],
             Op::Add { x, y, .. } => vec![x, y],
@@ -241,12 +289,13 @@ impl Op {
             | Op::Glu { out, .. }
             | Op::Route { out, .. }
             | Op::Combine { out, .. }
+            | Op::Conv { out, .. }
+            | Op::Recur { out, .. }
             | Op::TakeRows { out, .. }
             | Op::Pool { out, .. } => Some(out),
             Op::Linear { then, .. } | Op::ExpertLinear { then, .. } => Some(then.result()),
-            Op::Gate { x, .. } => Some(x),
-            Op::Rope { x, .. } => Some(x.slot),
-            Op::Add { x, .. } | Op::Act { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => Some(x),
+            Op::Rope { x, .. } | Op::Act { x, .. } | Op::Gate { x, .. } => Some(x.slot),
+            Op::Add { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => Some(x),
             Op::KvWrite { .. } => None,
         }
     }

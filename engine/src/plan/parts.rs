@@ -57,6 +57,10 @@ pub enum Act {
     Sigmoid,
     /// `tanh(x)`.
     Tanh,
+    /// `ln(1 + exp(x))`.
+    Softplus,
+    /// `x`.
+    Identity,
 }
 
 impl Act {
@@ -259,4 +263,32 @@ pub struct Pick {
     pub used: usize,
     /// Matrices of the stack.
     pub of: usize,
+}
+
+/// A recurrence over the rows of a sequence. Each head keeps a matrix `S` of `k_dim x v_dim`. For a row with query `q`, key
+/// `k`, value `v` and logarithm of decay `g`: `S = exp(g) S`; `S += k v^T`, or `S += beta k (v - S^T k)^T` with a correction;
+/// the head gives `S^T q`. Mamba 2 (Dao and Gu 2024) and gated delta nets (Yang et al. 2024).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recurrence {
+    /// Heads of values, which are those of the state.
+    pub n_heads: usize,
+    /// Heads of queries and keys, of which each serves `n_heads / n_k_heads` of values.
+    pub n_k_heads: usize,
+    /// Elements of a query or key head.
+    pub k_dim: usize,
+    /// Elements of a value head.
+    pub v_dim: usize,
+    /// Whether value head `h` has key head `h % n_k_heads`, and not `h / (n_heads / n_k_heads)`.
+    pub tiled: bool,
+    /// Factor on the queries.
+    pub q_scale: f32,
+    /// Factor on the keys.
+    pub k_scale: f32,
+}
+
+impl Recurrence {
+    /// Elements of one sequence's state.
+    pub fn n_state(&self) -> usize {
+        self.n_heads * self.k_dim * self.v_dim
+    }
 }

@@ -2,8 +2,8 @@
 
 use super::slots::{self, Kept, Shape};
 use super::{
-    Act, Entry, Gated, Heads, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, RopeTable, Routing, Rows, Slot,
-    Temperature, Then, View, Weight, WeightId,
+    Act, Entry, Gated, Heads, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, Recurrence, RopeTable, Routing, Rows,
+    Slot, Temperature, Then, View, Weight, WeightId,
 };
 use crate::error::{Error, Result};
 
@@ -35,6 +35,7 @@ pub struct Recorder {
     weights: Vec<Weight>,
     ropes: Vec<RopeTable>,
     kv: Vec<KvShape>,
+    states: Vec<usize>,
     heads: Vec<Heads>,
     scope: String,
     when: Rows,
@@ -338,17 +339,63 @@ impl Recorder {
     }
 
     /// `x *= act(gate)`, an element of the gate for each `group` of columns.
-    pub fn gate(&mut self, x: Slot, gate: View, act: Act, group: usize) -> Result<()> {
-        let (a, b) = (self.shape(x), self.shape(gate.slot));
-        let fits = group > 0 && a.cols == gate.cols * group && a.rows == b.rows && gate.slot != x;
-        self.expect(fits, || format!("{} columns do not gate {} in groups of {group}", gate.cols, a.cols))?;
+    pub fn gate(&mut self, x: View, gate: View, act: Act, group: usize) -> Result<()> {
+        let same_rows = self.shape(x.slot).rows == self.shape(gate.slot).rows;
+        let fits = group > 0 && x.cols == gate.cols * group && same_rows && gate.slot != x.slot;
+        self.expect(fits, || format!("{} columns do not gate {} in groups of {group}", gate.cols, x.cols))?;
         self.push(Op::Gate { x, gate, act, group });
         Ok(())
     }
 
-    /// `x = act(x)`.
-    pub fn act(&mut self, x: Slot, act: Act) {
-        self.push(Op::Act { x, act });
+    /// `factor * act(x + bias)`, in place.
+    pub fn act(&mut self, x: View, act: Act, bias: Option<WeightId>, factor: Option<WeightId>) -> Result<()> {
+        for vector in bias.into_iter().chain(factor) {
+            self.expect_rows(vector, x.cols)?;
+        }
+        self.push(Op::Act { x, act, bias, factor });
+        Ok(())
+    }
+
+    /// A state of so many elements for each sequence.
+    fn state(&mut self, n: usize) -> usize {
+        self.states.push(n);
+        self.states.len() - 1
+    }
+
+    /// Causal convolution of the columns of `x` with `taps` factors each.
+    pub fn conv(
+        &mut self,
+        x: View,
+        weight: WeightId,
+        bias: Option<WeightId>,
+        taps: usize,
+        act: Option<Act>,
+    ) -> Result<Slot> {
+        self.expect(taps > 0 && self.shape(x.slot).rows == Rows::Tokens, || format!("a convolution of {taps} taps"))?;
+        self.expect_rows(weight, x.cols * taps)?;
+        bias.map_or(Ok(()), |bias| self.expect_rows(bias, x.cols))?;
+        let (state, out) = (self.state((taps - 1) * x.cols), self.slot(Rows::Tokens, x.cols));
+        self.push(Op::Conv { x, weight, bias, act, state, out });
+        Ok(out)
+    }
+
+    /// The recurrence of every head over its sequence's rows.
+    pub fn recur(&mut self, form: Recurrence, recur: Recur) -> Result<Slot> {
+        let Recur { q, k, v, decay, beta, v_scale, skip } = recur;
+        let Recurrence { n_heads, n_k_heads, k_dim, v_dim, .. } = form;
+        let keys = n_k_heads * k_dim;
+        let fits = n_heads > 0
+            && n_k_heads > 0
+            && n_heads.is_multiple_of(n_k_heads)
+            && (q.cols, k.cols, v.cols) == (keys, keys, n_heads * v_dim)
+            && (decay.cols == n_heads || decay.cols == n_heads * k_dim)
+            && beta.into_iter().chain(v_scale).all(|view| view.cols == n_heads)
+            && self.shape(v.slot).rows == Rows::Tokens;
+        self.expect(fits, || format!("the columns of a recurrence do not fit {n_heads} heads of {k_dim} x {v_dim}"))?;
+        skip.map_or(Ok(()), |skip| self.expect_rows(skip, n_heads))?;
+        let (state, out) = (self.state(form.n_state()), self.slot(Rows::Tokens, n_heads * v_dim));
+        self.push(Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out });
+        Ok(out)
     }
 
     /// Gated activation of `[gate | up]`.
@@ -421,11 +468,31 @@ impl Recorder {
             weights: self.weights,
             ropes: self.ropes,
             kv: self.kv,
+            states: self.states,
             heads: self.heads,
             logits,
             pooled,
         }
     }
+}
+
+/// The operands of a recurrence: see [`Op::Recur`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recur {
+    /// Queries.
+    pub q: View,
+    /// Keys.
+    pub k: View,
+    /// Values.
+    pub v: View,
+    /// Logarithms of decay.
+    pub decay: View,
+    /// Strengths of correction.
+    pub beta: Option<View>,
+    /// Factors on the values.
+    pub v_scale: Option<View>,
+    /// Factors of what is passed on of the values.
+    pub skip: Option<WeightId>,
 }
 
 /// What happens behind a product with picked matrices.

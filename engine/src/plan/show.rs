@@ -139,8 +139,23 @@ impl Plan {
                 self.show_then(then, f)
             }
             Op::Combine { x, pick, out: _ } => write!(f, "{} by {}", s(x), s(pick.picks)),
-            Op::Gate { x, gate, act, group } => write!(f, "{} {} {act:?} group={group}", s(x), v(gate)),
-            Op::Act { x, act } => write!(f, "{} {act:?}", s(x)),
+            Op::Gate { x, gate, act, group } => write!(f, "{} {} {act:?} group={group}", v(x), v(gate)),
+            Op::Conv { x, weight, bias, act, state, out: _ } => {
+                write!(f, "{} {} state={state}", v(x), w(weight))?;
+                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
+                act.map_or(Ok(()), |act| write!(f, ", {act:?}"))
+            }
+            Op::Recur { q, k, v: values, decay, beta, v_scale, skip, form, state, out: _ } => {
+                write!(f, "{} {} {} decay={} state={state} {form:?}", v(q), v(k), v(values), v(decay))?;
+                beta.map_or(Ok(()), |beta| write!(f, " beta={}", v(beta)))?;
+                v_scale.map_or(Ok(()), |scale| write!(f, " v*{}", v(scale)))?;
+                skip.map_or(Ok(()), |skip| write!(f, " + v*{}", w(skip)))
+            }
+            Op::Act { x, act, bias, factor } => {
+                write!(f, "{} {act:?}", v(x))?;
+                bias.map_or(Ok(()), |bias| write!(f, " of +{}", w(bias)))?;
+                factor.map_or(Ok(()), |factor| write!(f, " * {}", w(factor)))
+            }
             Op::Glu { x, gated, out: _ } => write!(f, "{} {gated}", s(x)),
             Op::Add { x, y, factor } if factor == 1.0 => write!(f, "{} {}", s(x), s(y)),
             Op::Add { x, y, factor } => write!(f, "{} {factor} times {}", s(x), s(y)),

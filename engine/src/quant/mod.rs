@@ -6,8 +6,22 @@
 //! `quantize_row_*_ref`). Blocks are byte arrays of alignment 1, so a file's bytes can be viewed as blocks anywhere.
 
 mod dtype;
+mod grid;
 mod half;
+pub mod iq1_m;
+pub mod iq1_s;
+pub mod iq2_s;
+pub mod iq2_xs;
+pub mod iq2_xxs;
+pub mod iq3_s;
+pub mod iq3_xxs;
+pub mod iq4_nl;
+pub mod iq4_xs;
+pub mod mxfp4;
+pub mod nvfp4;
 pub mod planes;
+pub mod q1_0;
+pub mod q2_0;
 pub mod q2_k;
 pub mod q3_k;
 pub mod q4_0;
@@ -18,6 +32,9 @@ pub mod q5_1;
 pub mod q5_k;
 pub mod q6_k;
 pub mod q8_0;
+pub mod q8_k;
+pub mod tq1_0;
+pub mod tq2_0;
 
 use bytemuck::Pod;
 
@@ -67,8 +84,40 @@ macro_rules! block_types {
             Q5_K = 13, q5_k::Q5_K, "q5_k" { block: 256 x 176, decode: groups 32, encode: no, simd: own, planes: [16, 2, 4, 4], q8: 1e-2 }
             /// 6 bits, 8-bit scales for 16 each, in super-blocks of 256.
             Q6_K = 14, q6_k::Q6_K, "q6_k" { block: 256 x 210, decode: groups 16, encode: no, simd: own, planes: [16, 2, 8, 2], q8: 1e-2 }
+            /// 8 bits, one f32 scale for 256; for intermediate results.
+            Q8_K = 15, q8_k::Q8_K, "q8_k" { block: 256 x 292, decode: groups 32, encode: no, simd: decoded, planes: [32, 0, 0, 4], q8: 1e-2 }
+            /// 2 bits, eights from a grid of 256, 4-bit scales for 32 each.
+            IQ2_XXS = 16, iq2_xxs::IQ2_XXS, "iq2_xxs" { block: 256 x 66, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 0, 2], q8: 1e-2 }
+            /// 2 bits, eights from a grid of 512, 4-bit scales for 16 each.
+            IQ2_XS = 17, iq2_xs::IQ2_XS, "iq2_xs" { block: 256 x 74, decode: groups 16, encode: no, simd: decoded, planes: [8, 1, 0, 2], q8: 1e-2 }
+            /// 3 bits, fours from a grid of 256, 4-bit scales for 32 each.
+            IQ3_XXS = 18, iq3_xxs::IQ3_XXS, "iq3_xxs" { block: 256 x 98, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 4, 2], q8: 1e-2 }
+            /// 1.5 bits, eights from a grid of 2048, 3-bit scales for 32 each.
+            IQ1_S = 19, iq1_s::IQ1_S, "iq1_s" { block: 256 x 50, decode: groups 32, encode: no, simd: decoded, planes: [4, 2, 0, 2], q8: 1e-2 }
+            /// 4 bits on uneven steps, one f16 scale for 32.
+            IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: own, planes: [16, 2, 0, 0], q8: 1e-2 }
+            /// 3 bits, fours from a grid of 512, 4-bit scales for 32 each.
+            IQ3_S = 21, iq3_s::IQ3_S, "iq3_s" { block: 256 x 110, decode: groups 32, encode: no, simd: decoded, planes: [8, 1, 4, 8], q8: 1e-2 }
+            /// 2 bits, eights from a grid of 1024, 4-bit scales for 16 each.
+            IQ2_S = 22, iq2_s::IQ2_S, "iq2_s" { block: 256 x 82, decode: groups 16, encode: no, simd: decoded, planes: [4, 2, 4, 2], q8: 1e-2 }
+            /// 4 bits on uneven steps, 6-bit scales for 32 each.
+            IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: own, planes: [16, 1, 0, 2], q8: 1e-2 }
+            /// 1.75 bits, eights from a grid of 2048, 3-bit scales for 16 each.
+            IQ1_M = 29, iq1_m::IQ1_M, "iq1_m" { block: 256 x 56, decode: groups 16, encode: no, simd: decoded, planes: [4, 2, 0, 8], q8: 1e-2 }
             /// The upper half of an f32.
             BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
+            /// -1, 0 or 1, five in a byte, one f16 scale for 256.
+            TQ1_0 = 34, tq1_0::TQ1_0, "tq1_0" { block: 256 x 54, decode: groups 32, encode: no, simd: decoded, planes: [0, 0, 0, 56], q8: 1e-2 }
+            /// -1, 0 or 1 in 2 bits, one f16 scale for 256.
+            TQ2_0 = 35, tq2_0::TQ2_0, "tq2_0" { block: 256 x 66, decode: groups 32, encode: no, simd: own, planes: [8, 0, 0, 2], q8: 1e-2 }
+            /// Floats of 4 bits, a power of two for 32.
+            MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: no, simd: own, planes: [16, 1, 0, 0], q8: 1e-2 }
+            /// Floats of 4 bits, a float of 8 bits for 16.
+            NVFP4 = 40, nvfp4::NVFP4, "nvfp4" { block: 64 x 36, decode: groups 16, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
+            /// 1 bit, one f16 scale for 128.
+            Q1_0 = 41, q1_0::Q1_0, "q1_0" { block: 128 x 18, decode: groups 32, encode: no, simd: decoded, planes: [4, 0, 0, 2], q8: 1e-2 }
+            /// 2 bits, one f16 scale for 64.
+            Q2_0 = 42, q2_0::Q2_0, "q2_0" { block: 64 x 18, decode: groups 32, encode: no, simd: decoded, planes: [8, 0, 0, 2], q8: 1e-2 }
         }
     };
 }

@@ -12,7 +12,7 @@ fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv
     let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
     let device = Device::Cpu(std::sync::Arc::new(Cpu::new(&options).unwrap()));
     let n_pages = ids.len().div_ceil(PAGE);
-    let options = RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages };
+    let options = RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1 };
     let mut runner = device.prepare(golden.model.plan().clone(), options).unwrap();
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
     for (i, id) in ids.iter().enumerate() {
@@ -31,22 +31,30 @@ const CLAIMED: &[&str] = &[
     "exaone4",
     "falcon",
     "falcon-40b",
+    "falcon-h1",
     "gemma",
     "gemma2",
     "gemma3",
     "glm4",
     "glm4-moe",
+    "glm4-moe-mtp",
     "gpt-oss",
     "gpt2",
     "gptneox",
     "granite",
+    "granite-hybrid",
     "granite-moe",
     "hunyuan-dense",
     "hunyuan-moe",
+    "lfm2",
+    "lfm2-moe",
     "llama-yarn",
+    "mamba2",
     "minimax-m2",
     "mistral3",
     "mixtral",
+    "nemotron-h",
+    "nemotron-h-moe",
     "olmo2",
     "olmo3",
     "olmoe",
@@ -55,6 +63,10 @@ const CLAIMED: &[&str] = &[
     "qwen2-moe",
     "qwen2-yarn",
     "qwen3-moe",
+    "qwen3-next",
+    "qwen35",
+    "qwen35-moe",
+    "qwen35-mtp",
     "seed-oss",
     "smollm3",
     "stablelm",
@@ -105,7 +117,7 @@ fn check(golden: &Golden, name: &str, (simd, activations, kv): Form, tolerance: 
 type Form = (&'static str, Activations, KvKind);
 
 /// The goldens of every family that runs, if they are at hand: those of the project always are.
-fn goldens() -> Vec<(&'static str, Golden)> {
+pub(crate) fn goldens() -> Vec<(&'static str, Golden)> {
     let own = FAMILIES.iter().map(|name| (*name, Golden::load(name)));
     let folder = shared("golden");
     let others = CLAIMED.iter().filter_map(|name| Some((*name, Golden::open(&folder.as_ref()?.join(name)))));

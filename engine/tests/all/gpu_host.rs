@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::common::timed;
 use ir_engine::bytes::Bytes;
 use ir_engine::device::{KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
@@ -62,7 +63,7 @@ fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()
     rec.linear_add(gated, w, x, 1.0)
 }
 
-fn plan(qkv: [DType; 3]) -> Plan {
+pub(crate) fn plan(qkv: [DType; 3]) -> Plan {
     let mut rec = Recorder::new();
     let table = weight(&mut rec, &[(qkv[2], VOCABULARY)], WIDTH);
     let x = rec.embed(table, Lookup::Token).unwrap();
@@ -88,13 +89,18 @@ fn one_row(position: u32) -> Inputs {
     inputs
 }
 
-const OPTIONS: RunnerOptions = RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64 };
+const OPTIONS: RunnerOptions =
+    RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64, n_states: 1 };
+
+/// Types of q and k, v and down, and the most dispatches per layer: the products of q, k, v, of o, of gate and up and of
+/// down, what is done to heads, attention and its merge. One more if one product has two types.
+pub(crate) const TYPES: &[([DType; 3], usize)] =
+    &[([DType::Q4_0; 3], 7), ([DType::Q8_0; 3], 7), ([DType::Q4_K, DType::Q4_K, DType::Q6_K], 8)];
 
 #[test]
 fn a_decode_step_takes_few_dispatches() {
-    // (types of q and k, v; dispatches per layer): one more where a fused group has two types.
-    for (types, most) in [([DType::Q4_0; 3], 9), ([DType::Q4_K, DType::Q4_K, DType::Q6_K], 10)] {
-        let runner = Arc::new(Gpu::noop().unwrap()).prepare(Arc::new(plan(types)), OPTIONS).unwrap();
+    for (types, most) in TYPES {
+        let runner = Arc::new(Gpu::noop().unwrap()).prepare(Arc::new(plan(*types)), OPTIONS).unwrap();
         for position in [10, 1000] {
             let n = runner.n_dispatches(&one_row(position));
             // Embedding, rows taken and the head are three more.
@@ -113,7 +119,7 @@ fn a_decode_step_takes_few_dispatches() {
     }
 }
 
-/// What the host may spend on a decode step of 16 layers.
+/// What the host may spend on a decode step of 16 layers, in a release build.
 const MOST_MICROSECONDS: f64 = 500.0;
 
 #[test]
@@ -128,7 +134,7 @@ fn a_decode_step_costs_the_host_little() {
         readback.wait().unwrap();
     }
     println!("a decode step costs the host {best:.0} us");
-    assert!(best <= MOST_MICROSECONDS, "{best} us");
+    assert!(!timed() || best <= MOST_MICROSECONDS, "{best} us");
 }
 
 #[test]

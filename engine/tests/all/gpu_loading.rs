@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::{alone, relative_error};
+use crate::common::{alone, relative_error, skipped};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, Runner, RunnerOptions};
 use ir_engine::dtype::DType;
@@ -108,7 +108,7 @@ fn loading_takes_little_beside_what_is_on_the_device() {
     let options = GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() };
     let gpu = match Gpu::open_now(&options) {
         Ok(gpu) => Arc::new(gpu),
-        Err(error) => return eprintln!("skipped: {error}"),
+        Err(error) => return skipped(error),
     };
     let path = std::env::temp_dir().join(format!("ir-gpu-loading-{}.gguf", std::process::id()));
     write_model(&path);
@@ -119,7 +119,7 @@ fn loading_takes_little_beside_what_is_on_the_device() {
     let file = file.unwrap();
     assert!(file.byte_len() > 300 << 20, "{} bytes", file.byte_len());
     let plan = Arc::new(plan(&file));
-    let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F32, n_pages: 1 };
+    let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F32, n_pages: 1, n_states: 1 };
 
     let before = memory("VmRSS:");
     let runner = gpu.prepare(Arc::clone(&plan), options).unwrap();
@@ -129,7 +129,7 @@ fn loading_takes_little_beside_what_is_on_the_device() {
             println!("on {}: {took} bytes at the peak for {device} on the device", gpu.name());
             assert!(took <= device + MOST_BESIDE, "{took} bytes for {device} on the device");
         }
-        None => eprintln!("skipped: this system does not say what memory a process takes"),
+        None => skipped("this system does not say what memory a process takes"),
     }
 
     // What was uploaded in pieces is the file, and the file can still be read.

@@ -20,6 +20,7 @@ mod files;
 mod gguf;
 mod gpu;
 mod gpu_host;
+mod gpu_kernels;
 mod gpu_loading;
 mod gpu_models;
 mod gpu_picks;

@@ -1,7 +1,8 @@
 //! `route`: the experts of each row and their weights.
 
+use super::act;
 use crate::cpu::pool::Pool;
-use crate::plan::{Routing, Scoring};
+use crate::plan::{Act, Routing, Scoring};
 
 /// The least sum that weights are divided by: the smallest normal half, as in the original implementations.
 const MIN_SUM: f32 = 6.103_515_6e-5;
@@ -32,7 +33,7 @@ fn scores(scoring: Scoring, logits: &[f32]) -> Vec<f32> {
         Scoring::Softmax => softmax(logits),
         Scoring::Sigmoid => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
         Scoring::SoftmaxOfPicked => logits.to_vec(),
-        Scoring::SqrtSoftplus => logits.iter().map(|x| softplus(*x).sqrt()).collect(),
+        Scoring::SqrtSoftplus => logits.iter().map(|x| act::value(Act::Softplus, *x).sqrt()).collect(),
     }
 }
 
@@ -41,11 +42,6 @@ fn softmax(x: &[f32]) -> Vec<f32> {
     let exp: Vec<f32> = x.iter().map(|x| (x - max).exp()).collect();
     let sum: f32 = exp.iter().sum();
     exp.into_iter().map(|x| x / sum).collect()
-}
-
-/// `ln(1 + exp(x))`, which is `x` itself where the exponential is out of range.
-fn softplus(x: f32) -> f32 {
-    if x > 20.0 { x } else { x.exp().ln_1p() }
 }
 
 /// The places of the `n` largest, largest first, of equals the first. Damaged values come last.

@@ -159,6 +159,8 @@ impl Lanes for Avx2 {
             let shifted = if (i / 2).is_multiple_of(2) { all } else { _mm256_srli_epi16::<4>(all) };
             _mm256_and_si256(shifted, _mm256_set1_epi8(15))
         };
+        lookup16(table: &[i8; 16], at: __m256i) -> __m256i =
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast())), at);
         prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
     }
 }

@@ -189,6 +189,8 @@ impl Lanes for Avx512 {
             let shifted = if i.is_multiple_of(2) { both } else { _mm512_srli_epi16::<4>(both) };
             _mm512_and_si512(shifted, _mm512_set1_epi8(15))
         };
+        lookup16(table: &[i8; 16], at: __m512i) -> __m512i =
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128(table.as_ptr().cast())), at);
         prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
     }
 }

@@ -118,6 +118,7 @@ unsafe fn less_offset<S: Lanes>(offset: i32, dot: S::I, xsum: S::I) -> S::I {
     unsafe {
         match offset {
             0 => dot,
+            1 => S::int_sub(dot, xsum),
             4 => S::int_sub(dot, S::int_shl::<2>(xsum)),
             8 => S::int_sub(dot, S::int_shl::<3>(xsum)),
             16 => S::int_sub(dot, S::int_shl::<4>(xsum)),

@@ -5,6 +5,7 @@
 use std::mem::MaybeUninit;
 
 use super::lanes::Lanes;
+use crate::quant::{iq4_nl, mxfp4};
 
 /// A quantised type. A *unit* is the run of elements that is read at a time: whole blocks, and whole vectors of groups.
 ///
@@ -149,6 +150,69 @@ format!(Q5_K, 176, 256, 32, [const MINS: bool = true; const MOST: i32 = 31;],
 format!(Q6_K, 210, 256, 16, [const OFFSET: i32 = 32; const MOST: i32 = 63;],
     |S, p, i| S::or(S::nibbles64(p, i), S::shl::<4>(S::planes32::<2>(p.add(128), i))),
     |sub| (S::mul(S::splat(half(p.add(208))), S::from_i8(p.add(192 + sub * S::LANES))), S::zero()));
+
+format!(IQ4_NL, 18, 32, 32, [const WIDE: bool = true;],
+    |S, p, i| S::wide(S::lookup16(&iq4_nl::STEPS, S::nibbles16(p.add(2), 18, i))),
+    |_sub| (S::halves::<18, 0>(p), S::zero()));
+
+format!(IQ4_XS, 136, 256, 32, [const WIDE: bool = true;],
+|S, p, i| {
+    let vectors = 64 / S::LANES;
+    let nibbles = S::nibbles16(p.add(i / vectors * 136 + 8), 16, i % vectors);
+    S::wide(S::lookup16(&iq4_nl::STEPS, nibbles))
+},
+|sub| {
+    let n_blocks = if S::LANES > 8 { S::LANES / 8 } else { 1 };
+    let mut scales = [0_u64; 2];
+    for (b, scales) in scales[..n_blocks].iter_mut().enumerate() {
+        let p = p.add(b * 136);
+        let high = u64::from(u16::from_le_bytes(p.add(2).cast::<[u8; 2]>().read()));
+        let low = u64::from(u32::from_le_bytes(p.add(4).cast::<[u8; 4]>().read()));
+        // Nibbles, and pairs of bits, each in a byte.
+        let low = (low | low << 16) & 0x0000_ffff_0000_ffff;
+        let low = (low | low << 8) & 0x00ff_00ff_00ff_00ff;
+        let low = (low | low << 4) & NIBBLES as u64;
+        let high = (high | high << 24) & 0x0000_00ff_0000_00ff;
+        let high = (high | high << 12) & 0x000f_000f_000f_000f;
+        let high = (high | high << 6) & 0x0303_0303_0303_0303;
+        *scales = low | high << 4;
+    }
+    let last = p.add((n_blocks - 1) * 136);
+    let at = if S::LANES < 8 { sub * S::LANES } else { 0 };
+    let scales = S::from_u8(scales.as_ptr().cast::<u8>().add(at));
+    (S::mul(S::two(half(p), half(last)), S::sub(scales, S::splat(32.0))), S::zero())
+});
+
+format!(TQ2_0, 66, 256, 32, [const OFFSET: i32 = 1; const MOST: i32 = 3;],
+|S, p, i| {
+    let vectors = 64 / S::LANES;
+    S::planes32::<2>(p.add(i / vectors * 66), i % vectors)
+},
+|_sub| {
+    let last = p.add(if S::LANES > 8 { 66 } else { 0 });
+    (S::two(half(p.add(64)), half(last.add(64))), S::zero())
+});
+
+format!(MXFP4, 17, 32, 32, [const OFFSET: i32 = 16; const MOST: i32 = 28;],
+|S, p, i| S::lookup16(&RAISED_STEPS, S::nibbles16(p.add(1), 17, i)),
+|_sub| {
+    let mut scales = [0_f32; 16];
+    for (g, scale) in scales[..S::LANES].iter_mut().enumerate() {
+        *scale = mxfp4::power(*p.add(17 * g));
+    }
+    (S::load(scales.as_ptr()), S::zero())
+});
+
+/// The steps of MXFP4, 16 added.
+const RAISED_STEPS: [i8; 16] = {
+    let mut steps = mxfp4::STEPS;
+    let mut i = 0;
+    while i < 16 {
+        steps[i] += 16;
+        i += 1;
+    }
+    steps
+};
 
 const NIBBLES: u128 = 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
 

@@ -111,6 +111,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn planes32<const BITS: u32>(p: *const u8, i: usize) -> Self::Q;
     /// Vector `i` of runs of 64 bytes, the low nibbles before the high ones.
     unsafe fn nibbles64(p: *const u8, i: usize) -> Self::Q;
+    /// The entries of a table of 16 that bytes of 0 to 15 name.
+    unsafe fn lookup16(table: &[i8; 16], at: Self::Q) -> Self::Q;
     /// A hint that this address is read soon; it need not be valid.
     unsafe fn prefetch(p: *const u8);
 

@@ -171,6 +171,8 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
             let b = if i / 4 % 2 == 0 { vandq_u8(all, vdupq_n_u8(15)) } else { vshrq_n_u8::<4>(all) };
             vreinterpretq_s8_u8(b)
         };
+        lookup16(table: &[i8; 16], at: int8x16_t) -> int8x16_t =
+            vqtbl1q_s8(vreinterpretq_s8_u8(vld1q_u8(table.as_ptr().cast())), vreinterpretq_u8_s8(at));
         prefetch(p: *const u8) = asm!("prfm pldl1keep, [{0}]", in(reg) p, options(nostack, preserves_flags, readonly));
     }
 }

@@ -315,6 +315,7 @@ impl<const MODE: u8> Lanes for Wasm<MODE> {
             let all = v128_load(p.add(i / 8 * 64 + i % 4 * 16).cast());
             v128_and(if i / 4 % 2 == 0 { all } else { u16x8_shr(all, 4) }, u8x16_splat(15))
         };
+        lookup16(table: &[i8; 16], at: v128) -> v128 = i8x16_swizzle(v128_load(table.as_ptr().cast()), at);
         prefetch(_p: *const u8) = ();
     }
 }

@@ -5,7 +5,7 @@ mod known;
 use super::common::Keys;
 use super::decoder::{By, WindowRope, decoder};
 use super::parts;
-use super::spec::{Ffn, ModelSpec, Normed};
+use super::spec::{Ffn, Mixer, ModelSpec, Normed};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::shown;
@@ -72,6 +72,16 @@ const FAMILIES: &[(&str, Family)] = &[
     ("baichuan", baichuan),
     ("mpt", mpt),
     ("bitnet", bitnet),
+    ("qwen3next", qwen3next),
+    ("qwen35", qwen35),
+    ("qwen35moe", qwen35),
+    ("lfm2", lfm2),
+    ("lfm2moe", lfm2),
+    ("mamba2", llama),
+    ("falcon-h1", qwen),
+    ("granitehybrid", granite),
+    ("nemotron_h", nemotron_h),
+    ("nemotron_h_moe", nemotron_h),
     ("plamo", plamo),
     ("phi2", phi2),
     ("phi3", phi3),
@@ -216,7 +226,7 @@ fn olmo(keys: &Keys) -> Result<ModelSpec> {
 /// Qwen 1: the key of the feed-forward part counts gate and up together.
 fn qwen1(keys: &Keys) -> Result<ModelSpec> {
     Ok(qwen(keys)?.each_layer(|_, layer| {
-        if let Ffn::Dense { hidden, .. } = &mut layer.ffn {
+        if let Some(Ffn::Dense { hidden, .. }) = &mut layer.ffn {
             *hidden /= 2;
         }
     }))
@@ -426,7 +436,7 @@ fn gpt_oss(keys: &Keys) -> Result<ModelSpec> {
     let spec = qwen(keys)?.routed(keys, By::Family(SoftmaxOfPicked), By::Family(false))?;
     let spec = spec.each_layer(|_, layer| {
         layer.ffn_norms.before = Normed::By("post_attention_norm");
-        if let Ffn::Moe(moe) = &mut layer.ffn {
+        if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
             moe.gated = Gated { act: GeluQuick, limit: 7.0, up_offset: 1.0 };
         }
     });
@@ -489,6 +499,35 @@ fn mpt(keys: &Keys) -> Result<ModelSpec> {
 /// Norms inside the parts, found in the file.
 fn bitnet(keys: &Keys) -> Result<ModelSpec> {
     qwen(keys)
+}
+
+/// Gated delta nets and, every few layers, attention with a gate beside its queries.
+fn qwen3next(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
+}
+
+/// The same with value heads in the order of a tiled key.
+fn qwen35(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen3next(keys)?.each_layer(|_, layer| {
+        for mixer in &mut layer.mixers {
+            if let Mixer::DeltaNet(ssm) = mixer {
+                ssm.tiled = true;
+            }
+        }
+    }))
+}
+
+/// Gated convolutions or attention. The norm in front of the head has the name of another.
+fn lfm2(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = qwen(keys)?.routed(keys, By::Key(Sigmoid), By::Family(true))?;
+    spec.output_norm = Normed::By("token_embd_norm");
+    Ok(spec)
+}
+
+/// A layer is one part: Mamba 2, attention without rotation, or squared ReLU.
+fn nemotron_h(keys: &Keys) -> Result<ModelSpec> {
+    let spec = decoder(keys, Halves, Rms, ReluSquared)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
+    unturned(one_norm(spec), None)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use ir_engine::plan::{
 
 mod experts;
 mod products;
+mod recurrent;
 
 /// SplitMix64 (Steele et al. 2014): the same cases on every machine.
 pub struct Random(pub u64);
@@ -80,7 +81,7 @@ impl Case {
         let n_pages = self.inputs.tables.iter().flatten().max().map_or(1, |p| *p as usize + 1);
         let most = self.inputs.outputs.len().max(self.inputs.pools.len()).max(1);
         let (max_tokens, max_outputs) = (self.inputs.n_rows(), most);
-        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages };
+        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages, n_states: 3 };
         let mut runner = device.prepare(Arc::clone(&self.plan), options).unwrap();
         for (slot, data) in &self.slots {
             runner.set_slot(*slot, &self.inputs, data).unwrap();
@@ -152,6 +153,13 @@ impl Builder {
 
     fn vector(&mut self, n: usize) -> WeightId {
         matrix(&mut self.rec, &mut self.random, [DType::F32; 2], n, 1)
+    }
+
+    fn constant(&mut self, values: &[f32]) -> WeightId {
+        let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        let segment =
+            Segment { name: "c".into(), dtype: DType::F32, rows: values.len(), bytes, row_bytes: 4, offset: 0 };
+        self.rec.weight(Weight { name: "c".into(), cols: 1, segments: vec![segment] })
     }
 
     fn case(self, op: OpKind, name: String, out: Slot) -> Case {
@@ -343,13 +351,23 @@ fn elementwise(cases: &mut Vec<Case>) {
 }
 
 fn act(cases: &mut Vec<Case>) {
+    for rows in [1, 9] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(60);
+        let view = b.rec.view(x, 7, 40).unwrap();
+        let (bias, factor) = (Some(b.vector(40)), Some(b.vector(40)));
+        b.rec.act(view, Act::Softplus, bias, factor).unwrap();
+        cases
+            .push(Case { exponentials: true, ..b.case(OpKind::Act, format!("{rows} rows, some columns, vectors"), x) });
+    }
     for act in Act::ALL {
         let mut b = Builder::new(*act as u64, 5);
         let x = b.input(301);
         // Beyond the range in which the exponential is of ordinary size.
         let data = b.slots.last_mut().unwrap();
         data.1.iter_mut().enumerate().for_each(|(i, x)| *x *= [1.0, 4.0, 30.0, 200.0][i % 4]);
-        b.rec.act(x, *act);
+        let all = b.rec.all(x);
+        b.rec.act(all, *act, None, None).unwrap();
         cases.push(Case { exponentials: true, ..b.case(OpKind::Act, format!("{act:?}"), x) });
     }
 }
@@ -366,6 +384,8 @@ pub fn cases() -> Vec<Case> {
         experts::expert_linear,
         experts::route,
         experts::combine_and_gate,
+        recurrent::conv,
+        recurrent::recur,
         rope,
         attend,
         act,

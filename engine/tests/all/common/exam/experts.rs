@@ -92,7 +92,8 @@ pub(super) fn combine_and_gate(cases: &mut Vec<Case>) {
             let mut b = Builder::new(rows as u64, rows);
             let (x, gate): (Slot, Slot) = (b.input(48), b.input(48 / group + 3));
             let view = b.rec.view(gate, 3, 48 / group).unwrap();
-            b.rec.gate(x, view, act, group).unwrap();
+            let all = b.rec.all(x);
+            b.rec.gate(all, view, act, group).unwrap();
             let case = b.case(OpKind::Gate, format!("{rows} rows, {act:?}, groups of {group}"), x);
             cases.push(Case { exponentials: true, ..case });
         }

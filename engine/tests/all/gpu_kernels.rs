@@ -1,0 +1,51 @@
+//! What plans ask of the GPU's kernels is what `shaders/tests/validate.rs` translates in every run.
+#![cfg(feature = "gpu")]
+
+use std::collections::BTreeSet;
+
+use ir_engine::device::KvKind;
+use ir_engine::gpu::{Forms, permutations};
+use ir_engine::plan::Plan;
+
+const FORMS: &[&str] = &[
+    "base",
+    "base+subgroups",
+    "base+f16+subgroups",
+    "base+dot4",
+    "base+subgroups+dot4",
+    "base+coopmat",
+    "base+f16+coopmat",
+];
+
+/// A kernel with its features. Its numbers are those of shapes, which have no end.
+type Asked = (&'static str, BTreeSet<&'static str>);
+
+/// What a plan asks for and no list has.
+fn unlisted(plan: &Plan) -> BTreeSet<Asked> {
+    let asked = |p: ir_shaders::Permutation| (p.kernel, p.features.into_iter().collect::<BTreeSet<_>>());
+    let listed: BTreeSet<Asked> = ir_shaders::permutations().into_iter().map(asked).collect();
+    let mut all = BTreeSet::new();
+    for forms in FORMS.iter().map(|text| Forms::parse(text).unwrap()) {
+        for kv in [KvKind::F16, KvKind::F32] {
+            all.extend(permutations(plan, forms, kv).unwrap().into_iter().map(asked));
+        }
+    }
+    assert!(all.len() > 20, "only {} kernels", all.len());
+    all.difference(&listed).cloned().collect()
+}
+
+#[test]
+fn families_ask_for_what_is_validated() {
+    for (name, golden) in crate::families::goldens() {
+        let missing = unlisted(golden.model.plan());
+        assert!(missing.is_empty(), "{name} asks for what no list has: {missing:?}");
+    }
+}
+
+#[test]
+fn synthetic_shapes_ask_for_what_is_validated() {
+    for (types, _) in crate::gpu_host::TYPES {
+        let missing = unlisted(&crate::gpu_host::plan(*types));
+        assert!(missing.is_empty(), "{types:?} asks for what no list has: {missing:?}");
+    }
+}
