@@ -60,17 +60,17 @@ fn ids(args: &LogitsArgs, place: &Place, model: &Recorded) -> Result<Vec<u32>> {
 
 /// Tokens that the cache has room for: those of `--ctx`, else those that are needed. `limit` is the model's own.
 fn context(args: &LogitsArgs, limit: usize, n_prompt: usize) -> Result<usize> {
-    let too_many = |limit: usize, whose: &str| {
+    let too_many = |what: &str| {
         let n = args.n;
-        Failure::run(format!("{n_prompt} tokens of prompt and {n} generated exceed {whose} of {limit}: shorten them"))
+        Failure::run(format!("{n_prompt} tokens of prompt and {n} generated exceed {what}"))
     };
     let total = n_prompt.saturating_add(args.n);
     match args.ctx {
-        _ if total > limit => Err(too_many(limit, "the model's context")),
+        _ if total > limit => Err(too_many(&format!("the model's context of {limit}: shorten them"))),
         Some(n) if n > limit => {
             Err(Failure::usage(format!("--ctx {n} is beyond the model's context of {limit}: ask for at most that")))
         }
-        Some(n) if total > n => Err(too_many(n, "the context of --ctx")),
+        Some(n) if total > n => Err(too_many(&format!("--ctx {n}: shorten them, or ask for more"))),
         given => Ok(given.unwrap_or(total)),
     }
 }

@@ -1,9 +1,9 @@
 //! The keys that decoder-only GGUF files share, read with their defaults.
 //! llama.cpp's writer stores every key it knows, used or not: an empty array, and a factor of 0, count as absent.
 
-use super::rope;
 use super::spec::NormStyle;
 use super::weights::{self, ROPE_FACTORS};
+use super::{parts, rope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::{Meta, Value, shown};
@@ -111,6 +111,13 @@ impl Keys<'_> {
         Ok(self.opt_f32(name)?.filter(|x| *x != 0.0))
     }
 
+    /// Whether positions have several axes (M-RoPE): the file shares the pairs of a head out among them.
+    pub(super) fn has_axes(&self) -> Result<bool> {
+        let key = self.key("rope.dimension_sections");
+        let sections = self.file.meta().opt_array(&key)?;
+        Ok(sections.is_some_and(|s| s.len() >= 2 && s.iter().take(2).all(|n| n.as_i64().is_some_and(|n| n > 0))))
+    }
+
     /// Whether the file has this tensor of a layer.
     pub(super) fn has(&self, layer: usize, tensor: &str) -> bool {
         self.file.tensor(&format!("blk.{layer}.{tensor}")).is_some()
@@ -178,7 +185,7 @@ pub(super) fn rope_table(
         return rope::table(style, dims, base, rope::Scaling::None, None);
     }
     let scaling = scaling(keys)?;
-    let factors = match keys.file.tensor(ROPE_FACTORS) {
+    let factors = match keys.file.tensor(ROPE_FACTORS).filter(|t| !parts::is_unused(keys.arch, t.name())) {
         Some(tensor) => Some(weights::vector(keys.file, tensor, dims / 2)?),
         None => None,
     };

@@ -9,7 +9,7 @@ use crate::plan::{Recorder, Segment, WeightId};
 
 /// Whether a name is that of a matrix or bias of a feed-forward part that every row uses.
 fn is_dense_ffn(name: &str) -> bool {
-    name.contains(".ffn_") && !name.contains("exps") && !name.contains("_inp")
+    name.contains(".ffn_") && !name.contains("_exps.") && !name.contains("_inp")
 }
 
 /// The name of the tensor that goes with a matrix, `.weight` replaced.
@@ -23,32 +23,56 @@ pub(super) fn is_read(table: &Table, name: &str) -> bool {
     name.ends_with(".scale") || bias.is_some_and(|x| table.tensor(&format!("{x}.scale")).is_some())
 }
 
-/// Architectures whose feed-forward parts llama.cpp multiplies by the factors of plain numbers.
+/// Architectures in which llama.cpp multiplies products of plain numbers by factors, by the part of a layer. Attention is
+/// multiplied in all of them but [`FUSED_QKV_WITHOUT`].
 const FFN: &[&str] = &[
-    "bailingmoe",
-    "bailingmoe2",
     "bitnet",
     "cohere2",
-    "deepseek",
-    "dots1",
-    "ernie4_5",
-    "ernie4_5-moe",
-    "exaone-moe",
-    "glm4moe",
-    "granite",
-    "granitemoe",
-    "hunyuan-moe",
+    "cohere2moe",
+    "deepseek32",
+    "dots3note",
+    "gemma4",
+    "glm-dsa",
     "hy_v3",
     "llama",
-    "minicpm",
     "mistral3",
-    "qwen2moe",
+    "nanbeige",
+    "nemotron_h",
+    "nemotron_h_moe",
     "qwen3",
-    "refact",
+    "qwen35",
+    "talkie",
 ];
-
-/// Architectures whose experts it multiplies by them.
-const EXPERTS: &[&str] = &["hy_v3", "llama", "mellum", "mistral3", "qwen3moe"];
+const EXPERTS: &[&str] = &[
+    "cohere2moe",
+    "deepseek32",
+    "dots3note",
+    "gemma4",
+    "glm-dsa",
+    "hy_v3",
+    "llama",
+    "mellum",
+    "mistral3",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "qwen35moe",
+    "qwen3moe",
+    "qwen3next",
+    "qwen4exp",
+];
+const SHARED_EXPERTS: &[&str] = &[
+    "cohere2moe",
+    "deepseek32",
+    "dots3note",
+    "glm-dsa",
+    "hy_v3",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "qwen35moe",
+    "qwen3next",
+    "qwen4exp",
+];
+const FUSED_QKV_WITHOUT: &[&str] = &["cogvlm", "openelm"];
 
 impl Weights<'_> {
     /// The factors that go with `names` on the products of `n` matrices whose `rows[i]` output columns come from `names[i]`,
@@ -82,21 +106,24 @@ impl Weights<'_> {
     }
 
     /// Whether the factor beside a matrix counts. It always does beside blocks. Beside plain numbers no converter writes one
-    /// for feed-forward parts, and llama.cpp, whose tests have some there, passes them over in most architectures.
+    /// that matters, and llama.cpp, whose tests have some everywhere, passes many over.
     fn multiplies(&self, matrix: &str) -> bool {
-        let plain = self.file.tensor(matrix).and_then(|t| t.dtype().ok()).is_some_and(|t| t.block_len() == 1);
+        if self.file.tensor(matrix).and_then(|t| t.dtype().ok()).is_none_or(|t| t.block_len() > 1) {
+            return true;
+        }
         let arch = self.file.meta().arch().unwrap_or_default();
-        match plain {
-            true if matrix.contains("exps.") => EXPERTS.contains(&arch),
-            true if is_dense_ffn(matrix) => FFN.contains(&arch),
-            _ => true,
+        match matrix {
+            m if m.contains("_shexp.") => SHARED_EXPERTS.contains(&arch),
+            m if m.contains("_exps.") => EXPERTS.contains(&arch),
+            m if is_dense_ffn(m) => FFN.contains(&arch),
+            m => !(m.contains(".attn_qkv.") && FUSED_QKV_WITHOUT.contains(&arch)),
         }
     }
 
     /// The bias of a matrix. In feed-forward parts the factor multiplies it too; then it is no range of the file.
     pub(super) fn bias_rows(&self, matrix: &str, rows: usize) -> Result<Segment> {
         let name = beside(matrix, ".bias");
-        let Some(bias) = self.file.tensor(&name) else {
+        let Some(bias) = self.file.tensor(&name).filter(|_| self.has(&name)) else {
             return Ok(plain_rows(rows, Bytes::from(vec![0; 4 * rows])));
         };
         if !is_dense_ffn(&name) || !self.has(&beside(matrix, ".scale")) {

@@ -61,6 +61,23 @@ pub(super) fn named(file: &ModelFile) -> Vec<&'static str> {
     parts
 }
 
+/// By architecture, the ends of names of tensors that llama.cpp reads from a file and then computes without. No converter
+/// writes them; its tests do.
+const UNUSED: &[(&str, &[&str])] = &[
+    ("cogvlm", &["rope_freqs.weight"]),
+    ("ernie4_5", &["attn_output.bias"]),
+    ("ernie4_5-moe", &["attn_output.bias"]),
+    ("pangu-embedded", &["rope_freqs.weight"]),
+    ("qwen2vl", &["output.bias"]),
+    ("refact", &["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "rope_freqs.weight"]),
+];
+
+/// Whether an architecture is computed without a tensor, although files may have it.
+pub(super) fn is_unused(arch: &str, name: &str) -> bool {
+    let ends = UNUSED.iter().find(|(of, _)| *of == arch).map_or(&[][..], |(_, ends)| ends);
+    ends.contains(&in_layer(name).1)
+}
+
 /// Tensors that a text's logits do not depend on.
 fn is_beside(name: &str, spec: &ModelSpec) -> bool {
     let (layer, in_layer) = in_layer(name);
@@ -71,7 +88,7 @@ fn is_beside(name: &str, spec: &ModelSpec) -> bool {
     // What some files carry for images and sound, and the head that ranks pairs of texts.
     let media = ["v.", "mm.", "a."].iter().any(|start| name.starts_with(start)) || in_layer.starts_with("vis_");
     let ranks = name.starts_with("cls.");
-    drafts || input_scale || media || ranks
+    drafts || input_scale || media || ranks || is_unused(&spec.family, name)
 }
 
 /// # Errors

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::factors::{self, floats, plain_rows};
+use super::parts;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Table, Tensor};
@@ -73,9 +74,9 @@ impl<'a> Weights<'a> {
         self.file.tensor(name).ok_or_else(missing)
     }
 
-    /// Whether the file holds this tensor.
+    /// Whether the file holds this tensor, and its architecture uses it.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.file.tensor(name).is_some()
+        self.file.tensor(name).is_some() && !parts::is_unused(self.file.meta().arch().unwrap_or_default(), name)
     }
 
     /// The tensor's rows of `cols` columns, of which there must be `rows` where that is known.

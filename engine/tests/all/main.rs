@@ -32,3 +32,4 @@ mod plans;
 mod session;
 mod tidy;
 mod tokenizers;
+mod written;

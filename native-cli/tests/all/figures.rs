@@ -173,3 +173,60 @@ fn perplexity_tells_what_the_model_knows_from_what_it_does_not() {
     let text = ir(&["perplexity", "ir-tiny", "-f", file.to_str().unwrap(), "--ctx", "64"]).ok().text();
     assert!(text.starts_with("[1]") && text.contains("Final estimate: PPL = "), "{text}");
 }
+
+/// A golden file whose tokenizer is named `test`, as in llama.cpp's own test files.
+fn without_a_tokenizer() -> String {
+    let mut bytes = std::fs::read(engine().join("tests/data/golden/qwen2/model-bf16.gguf")).unwrap();
+    let key = b"tokenizer.ggml.model";
+    // The key, the value's type in 4 bytes and its length in 8.
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len() + 12;
+    assert_eq!(&bytes[at..at + 4], b"gpt2");
+    bytes[at..at + 4].copy_from_slice(b"test");
+    write("no-tokenizer.gguf", &bytes)
+}
+
+#[test]
+fn a_model_without_a_tokenizer_runs_on_ids() {
+    let file = without_a_tokenizer();
+    let with = engine().join("tests/data/golden/qwen2/model-bf16.gguf");
+    let logits = |file: &str| ir(&["logits", file, "--ids", "1,2,3", "-n", "4"]).ok().json();
+    assert_eq!(logits(&file), logits(with.to_str().unwrap()));
+    let checked = ir(&["check", &file, "--ids", "1,2,3,4,5"]).ok();
+    assert!(checked.text().contains("agrees with"), "{}", checked.text());
+    ir(&["bench", &file, "-p", "4", "-n", "2", "-r", "1"]).ok();
+    let info = ir(&["info", &file, "--json"]).ok().json();
+    assert!(info["no_text"].as_str().unwrap().contains("\"test\""), "{info}");
+    for args in
+        [&["run", &file, "hello"][..], &["logits", &file, "hello"], &["check", &file], &["embed", &file, "hello"]]
+    {
+        let ran = ir(args);
+        assert_eq!(ran.code, Some(1), "{args:?}: {}", ran.stderr);
+        let lines: Vec<&str> = ran.stderr.lines().collect();
+        assert_eq!(lines.len(), 1, "{args:?}: {}", ran.stderr);
+        assert!(
+            lines[0].contains("takes token ids and no text") && lines[0].contains("ir logits --ids"),
+            "{}",
+            lines[0]
+        );
+    }
+}
+
+#[test]
+fn the_context_of_logits_is_what_is_asked_for() {
+    let run = |args: &[&str]| ir(&[&["logits", "ir-tiny", "--ids", "1,2,3"], args].concat());
+    let plain = run(&["-n", "3"]).ok().json();
+    assert_eq!(run(&["-n", "3", "--ctx", "6"]).ok().json(), plain);
+    assert_eq!(run(&["-n", "3", "--ctx", "1000"]).ok().json(), plain);
+    for (args, code, says) in [
+        (&["--ctx", "0"][..], 2, "from 1 to"),
+        (&["--ctx", "-1"], 2, "--ctx"),
+        (&["--ctx", "2"], 1, "ask for more"),
+        (&["-n", "3", "--ctx", "5"], 1, "exceed --ctx 5"),
+        (&["--ctx", "1025"], 2, "the model's context of 1024"),
+        (&["--ctx", "99999999999999999999999"], 2, "from 1 to"),
+    ] {
+        let ran = run(args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
+    }
+}

@@ -225,3 +225,16 @@ fn reasoning_is_shown_hidden_or_switched_off() {
     let raw = ir(&["run", "ir-tiny", "Hello!", "--think", "on", "--raw", "-n", "1"]).ok();
     assert!(raw.stderr.contains("without a template"), "{}", raw.stderr);
 }
+
+#[test]
+fn a_template_that_does_not_parse_leaves_plain_text() {
+    let file = reworked("broken-template.gguf", "{% if %}", &[]);
+    let ran = ir(&["run", &file, "Once", "-n", "4"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("does not parse") && ran.stderr.contains("--raw"), "{}", ran.stderr);
+    let raw = ["run", &file, "--raw", "Once", "-n", "4", "--temp", "0"];
+    let with = ["run", "ir-tiny", "--raw", "Once", "-n", "4", "--temp", "0"];
+    assert_eq!(ir(&raw).ok().text(), ir(&with).ok().text());
+    let info = ir(&["info", &file]).ok().text();
+    assert!(info.contains("template of the file, which does not parse"), "{info}");
+}

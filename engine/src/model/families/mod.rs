@@ -47,7 +47,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("qwen3vlmoe", qwen),
     ("olmoe", qwen2moe),
     ("dbrx", dbrx),
-    ("granitemoe", granite),
+    ("granitemoe", granitemoe),
     ("deepseek", deepseek),
     ("deepseek2", deepseek2),
     ("mistral4", deepseek2),
@@ -156,8 +156,13 @@ fn smollm3(keys: &Keys) -> Result<ModelSpec> {
 }
 
 /// Factors on embedding, scores, branches and logits.
+fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
+    scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])
+}
+
+/// The same; some do not turn.
 fn granite(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?;
+    let mut spec = granitemoe(keys)?;
     if keys.opt_bool("rope.scaling.finetuned")? == Some(false) {
         spec = spec.each_heads(|_, heads| {
             heads.rope = None;
@@ -314,8 +319,10 @@ fn exaone4(keys: &Keys) -> Result<ModelSpec> {
     }
 }
 
+/// Files with three position axes rotate in halves.
 fn glm4(keys: &Keys) -> Result<ModelSpec> {
-    Ok(llama(keys)?.post_norms("post_attention_norm", "post_ffw_norm"))
+    let spec = if keys.has_axes()? { qwen(keys)? } else { llama(keys)? };
+    Ok(spec.post_norms("post_attention_norm", "post_ffw_norm"))
 }
 
 /// One norm, or in the 40B one for each part.
@@ -470,14 +477,21 @@ fn jais(keys: &Keys) -> Result<ModelSpec> {
     })
 }
 
+/// Has no experts, although some files of this name claim so.
 fn refact(keys: &Keys) -> Result<ModelSpec> {
+    if keys.has(0, "ffn_gate_inp.weight") {
+        return Err(Error::unsupported("refact models with a mixture of experts are not supported: none is known"));
+    }
     unturned(llama(keys)?, Some(8.0))
 }
 
-/// The 13B has biases by distance instead of a rotation.
+/// Positions go by the number of layers: the 7B rotates, the 13B has biases by distance.
 fn baichuan(keys: &Keys) -> Result<ModelSpec> {
     let spec = llama(keys)?;
-    if spec.layers.len() == 40 { unturned(spec, Some(8.0)) } else { Ok(spec) }
+    match spec.layers.len() {
+        32 => Ok(spec),
+        n => unturned(spec, (n == 40).then_some(8.0)),
+    }
 }
 
 /// Norms on whole queries and keys and clamped heads, if the file has them.

@@ -166,8 +166,7 @@ impl ChatTemplate {
     pub fn render(&self, input: &RenderInput) -> Result<Rendered> {
         if let Some(why) = &self.broken {
             return Err(Error::Template(format!(
-                "the one of the model's file does not parse ({why}): ask without it (`ir run --raw`, `raw` of \
-                 /api/generate), or give another"
+                "the one of the model's file does not parse ({why}): continue text without it, or give another"
             )));
         }
         let name = if self.tool_use && !input.tools.is_empty() { "tools" } else { "main" };
