@@ -150,6 +150,7 @@ Examples:
   ir logits model.gguf \"Hello\" -n 16
   ir logits model.gguf --ids 1,15043,3186 -o logits.npy
   ir logits model.gguf \"Hello\" --simd scalar --activations f32 --kv-type f32
+  ir logits model.gguf \"Hello\" --ctx 4096     as in a context of that length
 
 Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets \
 float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
@@ -378,6 +379,9 @@ pub(crate) struct CheckArgs {
     /// What the model reads meanwhile
     #[arg(default_value = "The quick brown fox jumps over the lazy dog, and the dog sleeps on in the warm sun.")]
     pub(crate) prompt: String,
+    /// Token ids instead of a prompt, for models without a tokenizer
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id, conflicts_with = "prompt")]
+    pub(crate) ids: Option<Vec<u32>>,
     /// What is taken as true: the processor's definition of every op
     #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
     pub(crate) against: String,
@@ -668,6 +672,9 @@ pub(crate) struct LogitsArgs {
     /// Tokens to generate greedily
     #[arg(short, value_name = "N", default_value_t = 0, value_parser = count)]
     pub(crate) n: usize,
+    /// Tokens of context that room is made for, prompt and answer together [default: as many as these are]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) ctx: Option<usize>,
     /// Write the logits to this file in NumPy's format
     #[arg(short, long, value_name = "FILE.npy", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,

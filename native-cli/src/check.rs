@@ -25,19 +25,23 @@ const INT8: f64 = 3e-2;
 
 /// Compares and prints.
 pub(crate) fn check(args: &CheckArgs) -> Result {
-    let model = models::find(&args.model, &args.file)?.open(&args.file)?;
+    let place = models::find(&args.model, &args.file)?;
+    let model = place.record(&args.file)?;
+    let mut ids = match &args.ids {
+        Some(ids) => compute::known_ids(ids, &model.plan)?,
+        None => ir_engine::run::prompt_ids(&place.tokenizer(&model, &args.file)?, &args.prompt),
+    };
+    ids.truncate(MAX_TOKENS.min(model.spec.n_context));
     let device = compute::device(&args.device, args.threads.threads)?;
     let threads = args.threads.threads.map(usize::from);
     let options = CpuOptions { threads, simd: Some("scalar".into()), activations: Activations::F32 };
     let truth = Device::Cpu(std::sync::Arc::new(Cpu::new(&options)?));
-    let mut ids = ir_engine::run::prompt_ids(model.tokenizer(), &args.prompt);
-    ids.truncate(MAX_TOKENS.min(model.spec().n_context));
     let tolerance = args.tolerance.unwrap_or_else(|| tolerance(args, &device));
     let (mut n, mut worst, mut first) = (0, 0.0f64, None);
     let mut out = Out::new();
     let mut failed = Ok(());
     let kv = compute::kv_kind(args.device.kv_type);
-    check::check(model.plan(), &truth, &device, &ids, kv, &mut |compared| {
+    check::check(&model.plan, &truth, &device, &ids, kv, &mut |compared| {
         n += 1;
         // A NaN must count as the worst.
         let wrong = compared.error.is_nan() || compared.error > tolerance;

@@ -5,9 +5,9 @@ use ir_engine::bytes::Bytes;
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile};
 use ir_engine::meta::MetaBuilder;
-use ir_engine::model::{Model, ModelOptions};
 
 use crate::failure::{Failure, Result};
+use crate::models::Recorded;
 
 /// A dense Llama's sizes.
 struct Shape {
@@ -37,7 +37,7 @@ const SHAPES: &[Shape] = &[
 ///
 /// # Errors
 /// Where the name is none, or the shape's rows are no whole blocks of the type.
-pub(crate) fn model(name: &str) -> Result<Model> {
+pub(crate) fn model(name: &str) -> Result<Recorded> {
     let (shape, dtype) = parse(name)?;
     let (writer, tensors) = declare(shape, dtype)?;
     let mut bytes = Vec::new();
@@ -53,7 +53,7 @@ pub(crate) fn model(name: &str) -> Result<Model> {
         bytes.resize(bytes.len().next_multiple_of(32), 0);
     }
     let file = ModelFile::from_bytes(Bytes::from(bytes))?;
-    Ok(Model::from_file(file, &ModelOptions::default())?)
+    Ok(Recorded::new(file)?)
 }
 
 /// The types by the names that people write, `f32, f16, ...`.
@@ -206,7 +206,7 @@ mod tests {
     fn every_name_makes_a_model_or_says_why_not() {
         for dtype in DType::ALL {
             let model = model(&format!("tiny-{}", dtype.name().to_lowercase())).unwrap();
-            assert_eq!(model.plan().n_vocab(), 2000);
+            assert_eq!(model.plan.n_vocab(), 2000);
         }
         for name in ["1b", "2b-q4_0", "1b-q9", "135m-q4_k"] {
             assert!(matches!(model(name), Err(Failure::Usage(_))), "{name}");

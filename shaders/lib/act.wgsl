@@ -71,6 +71,18 @@ fn act(x: f32) -> f32 {
     return tanh_of(x);
 }
 #endif
+#ifdef SOFTPLUS
+// ln(1 + exp(x)), without an exponential that overflows or a sum that loses a small one.
+fn act(x: f32) -> f32 {
+    let e = exp(-abs(x));
+    return max(x, 0.0) + select(log(1.0 + e), e, e < 1e-4);
+}
+#endif
+#ifdef IDENTITY
+fn act(x: f32) -> f32 {
+    return x;
+}
+#endif
 
 #ifdef GLU
 // A gate and its up. LIMIT: the gate is bounded from above and the up on both sides by p.limit; p.up_offset is added.

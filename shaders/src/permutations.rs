@@ -5,7 +5,8 @@
 pub const WEIGHT_TYPES: &[(&str, bool)] = include!(concat!(env!("OUT_DIR"), "/types.rs"));
 
 /// Features of activations.
-pub const ACTS: &[&str] = &["SILU", "GELU_TANH", "GELU_ERF", "GELU_QUICK", "RELU", "RELU_SQUARED", "SIGMOID", "TANH"];
+pub const ACTS: &[&str] =
+    &["SILU", "GELU_TANH", "GELU_ERF", "GELU_QUICK", "RELU", "RELU_SQUARED", "SIGMOID", "TANH", "SOFTPLUS", "IDENTITY"];
 
 /// One way to compose a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]

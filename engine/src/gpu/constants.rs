@@ -66,16 +66,38 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
                 all.extend(norm.into_iter().flat_map(|Prologue { norm, normed: _ }| of_norm(norm)));
                 all.extend(scale.into_iter().chain(bias));
                 if let Then::Heads { heads, out: _ } = then {
-                    let Heads { layer: _, n_heads: _, clamp: _, q_norm, k_norm, v_norm, rope: _ } = plan.heads[heads];
+                    let Heads { layer: _, n_heads: _, clamp: _, q_norm, k_norm, v_norm, rope: _, norms_after_rope: _ } =
+                        plan.heads[heads];
                     all.extend([q_norm, k_norm, v_norm].into_iter().flatten().flat_map(of_norm));
                 }
             }
             Op::Scale { x: _, factor: _, weight } => all.extend(weight),
-            Op::Embed { table: _, out: _ }
+            Op::Attend {
+                q: _,
+                layer: _,
+                n_heads: _,
+                scale: _,
+                cap: _,
+                window: _,
+                temperature: _,
+                slopes,
+                sinks,
+                out: _,
+            } => all.extend(slopes.into_iter().chain(sinks)),
+            Op::Route { x: _, bias, routing: _, out: _ } => all.extend(bias),
+            Op::ExpertLinear { x: _, each: _, pick: _, weight: _, scale, bias, then: _ } => {
+                all.extend(scale.into_iter().chain(bias));
+            }
+            Op::Conv { x: _, weight, bias, act: _, state: _, out: _ } => all.extend(bias.into_iter().chain([weight])),
+            Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip, form: _, state: _, out: _ } => {
+                all.extend(skip)
+            }
+            Op::Act { x: _, act: _, bias, factor } => all.extend(bias.into_iter().chain(factor)),
+            Op::Embed { table: _, by: _, out: _ }
             | Op::Rope { x: _, head_dim: _, rope: _ }
             | Op::KvWrite { k: _, v: _, layer: _ }
-            | Op::Attend { q: _, layer: _, n_heads: _, scale: _, cap: _, window: _, out: _ }
-            | Op::Act { x: _, act: _ }
+            | Op::Combine { x: _, pick: _, out: _ }
+            | Op::Gate { x: _, gate: _, act: _, group: _ }
             | Op::Glu { x: _, gated: _, out: _ }
             | Op::Add { x: _, y: _, factor: _ }
             | Op::Softcap { x: _, cap: _ }

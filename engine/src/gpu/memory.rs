@@ -43,7 +43,7 @@ fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
     let (mut all, mut paired) = (BTreeSet::new(), BTreeSet::new());
     for entry in &plan.ops {
         match entry.op {
-            Op::Embed { table, out: _ } => _ = all.insert(table),
+            Op::Embed { table, by: _, out: _ } => _ = all.insert(table),
             Op::Linear { x: _, norm: _, weight, scale: _, bias: _, then } => {
                 all.insert(weight);
                 match then {
@@ -54,11 +54,28 @@ fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
                     | Then::Heads { heads: _, out: _ } => {}
                 }
             }
+            Op::ExpertLinear { x: _, each: _, pick: _, weight, scale: _, bias: _, then: _ } => _ = all.insert(weight),
             Op::Norm { x: _, norm: _, out: _ }
+            | Op::Route { x: _, bias: _, routing: _, out: _ }
+            | Op::Combine { x: _, pick: _, out: _ }
+            | Op::Gate { x: _, gate: _, act: _, group: _ }
+            | Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
+            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ }
             | Op::Rope { x: _, head_dim: _, rope: _ }
             | Op::KvWrite { k: _, v: _, layer: _ }
-            | Op::Attend { q: _, layer: _, n_heads: _, scale: _, cap: _, window: _, out: _ }
-            | Op::Act { x: _, act: _ }
+            | Op::Attend {
+                q: _,
+                layer: _,
+                n_heads: _,
+                scale: _,
+                cap: _,
+                window: _,
+                temperature: _,
+                slopes: _,
+                sinks: _,
+                out: _,
+            }
+            | Op::Act { x: _, act: _, bias: _, factor: _ }
             | Op::Glu { x: _, gated: _, out: _ }
             | Op::Add { x: _, y: _, factor: _ }
             | Op::Scale { x: _, factor: _, weight: _ }
@@ -97,7 +114,19 @@ fn results(plan: &Plan) -> Vec<Resource> {
 fn scratch(plan: &Plan) -> (usize, usize) {
     let (mut splits, mut widest) = (0, 0);
     for entry in &plan.ops {
-        if let Op::Attend { q: _, layer, n_heads, scale: _, cap: _, window: _, out: _ } = entry.op {
+        if let Op::Attend {
+            q: _,
+            layer,
+            n_heads,
+            scale: _,
+            cap: _,
+            window: _,
+            temperature: _,
+            slopes: _,
+            sinks: _,
+            out: _,
+        } = entry.op
+        {
             splits = splits.max(n_heads * (1 + plan.kv[layer].v_dim.div_ceil(4)) * step::MAX_SPLITS * 16);
         }
         if let Op::Linear { x, norm: _, weight: _, scale: _, bias: _, then: _ } = entry.op {

@@ -114,6 +114,7 @@ mod tests {
             rows: *rows,
             bytes: Bytes::default(),
             row_bytes: 0,
+            offset: 0,
         };
         Weight { name: "w".into(), cols: 256, segments: segments.iter().map(segment).collect() }
     }

@@ -1,21 +1,27 @@
 //! The keys that decoder-only GGUF files share, read with their defaults.
+//! llama.cpp's writer stores every key it knows, used or not: an empty array, and a factor of 0, count as absent.
 
 use super::rope;
 use super::spec::NormStyle;
+use super::weights::{self, ROPE_FACTORS};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
-use crate::meta::shown;
+use crate::meta::{Meta, Value, shown};
 use crate::plan::{NormKind, RopeStyle, RopeTable};
 
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
 pub(super) const MAX_LAYERS: u32 = 4096;
 pub(super) const MAX_COLS: u32 = 1 << 20;
+pub(super) const MAX_TAPS: u32 = 64;
+pub(super) const MAX_EXPERTS: u32 = 1 << 14;
 pub(super) const MAX_HEAD_DIM: usize = 4096;
 
 /// The keys of one architecture.
 pub(super) struct Keys<'a> {
     pub file: &'a ModelFile,
     pub arch: &'a str,
+    /// Whether the ends of YaRN's ramp are rounded to whole pairs.
+    pub yarn_rounds: bool,
 }
 
 impl Keys<'_> {
@@ -23,21 +29,35 @@ impl Keys<'_> {
         format!("{}.{name}", self.arch)
     }
 
+    /// The value of a key, if the file says something with it.
+    fn said(&self, key: &str) -> Option<Value<'_>> {
+        self.file.meta().get(key).filter(|value| !value.as_array().is_some_and(|array| array.is_empty()))
+    }
+
+    fn opt<'a, T>(&'a self, name: &str, read: impl Fn(&'a Meta, &str) -> Result<Option<T>>) -> Result<Option<T>> {
+        let key = self.key(name);
+        if self.said(&key).is_some() { read(self.file.meta(), &key) } else { Ok(None) }
+    }
+
     pub(super) fn opt_u32(&self, name: &str) -> Result<Option<u32>> {
-        self.file.meta().opt_u32(&self.key(name))
+        self.opt(name, Meta::opt_u32)
     }
 
     pub(super) fn opt_f32(&self, name: &str) -> Result<Option<f32>> {
-        self.file.meta().opt_f32(&self.key(name))
+        self.opt(name, Meta::opt_f32)
     }
 
     pub(super) fn opt_str(&self, name: &str) -> Result<Option<&str>> {
-        self.file.meta().opt_str(&self.key(name))
+        self.opt(name, Meta::opt_str)
+    }
+
+    pub(super) fn opt_bool(&self, name: &str) -> Result<Option<bool>> {
+        self.opt(name, Meta::opt_bool)
     }
 
     /// Refuses models whose rows see later rows: attention here is causal.
     pub(super) fn expect_causal(&self) -> Result<()> {
-        match self.file.meta().opt_bool(&self.key("attention.causal"))? {
+        match self.opt_bool("attention.causal")? {
             Some(false) => Err(Error::unsupported(
                 "this model reads a text in both directions (attention.causal is false), which is not supported yet",
             )),
@@ -52,6 +72,18 @@ impl Keys<'_> {
         self.in_range(&key, n, max)
     }
 
+    /// Layers of the model itself: `block_count` also counts the blocks behind them, which draft tokens.
+    pub(super) fn n_layers(&self) -> Result<usize> {
+        let n_blocks = self.count("block_count", MAX_LAYERS)?;
+        let n_tensors = self.file.tensors().len();
+        if n_blocks > n_tensors {
+            return Err(Error::format(format!("the file claims {n_blocks} layers, but holds {n_tensors} tensors")));
+        }
+        let n_draft = self.opt_u32("nextn_predict_layers")?.unwrap_or(0) as usize;
+        let left = n_blocks.checked_sub(n_draft).filter(|n| *n > 0);
+        left.ok_or_else(|| Error::format(format!("{n_draft} of {n_blocks} layers draft tokens, and none is left")))
+    }
+
     fn in_range(&self, key: &str, n: u32, max: u32) -> Result<usize> {
         if n == 0 || n > max {
             return Err(Error::format(format!("metadata key {key:?} is {n}, but should be between 1 and {max}")));
@@ -62,7 +94,7 @@ impl Keys<'_> {
     /// A count for this layer: one number for all, or an array with one per layer.
     pub(super) fn per_layer(&self, name: &str, layer: usize, absent: Option<usize>) -> Result<usize> {
         let key = self.key(name);
-        let Some(value) = self.file.meta().get(&key) else {
+        let Some(value) = self.said(&key) else {
             return absent.ok_or_else(|| Error::format(format!("metadata key {key:?} is missing")));
         };
         let number = match value.as_array() {
@@ -90,8 +122,14 @@ impl Keys<'_> {
             NormKind::Rms => "attention.layer_norm_rms_epsilon",
             NormKind::Layer => "attention.layer_norm_epsilon",
         };
-        let key = self.key(name);
-        let eps = self.file.meta().f32(&key)?;
+        // Some files of RMS norms name the epsilon of the others.
+        let other = self.key("attention.layer_norm_epsilon");
+        let (key, own) = (self.key(name), self.opt_f32(name)?);
+        let eps = match own {
+            Some(eps) => eps,
+            None if kind == NormKind::Rms && self.file.meta().get(&other).is_some() => self.file.meta().f32(&other)?,
+            None => self.file.meta().f32(&key)?,
+        };
         if !(eps.is_finite() && eps >= 0.0) {
             return Err(Error::format(format!("metadata key {key:?} is {eps}, but should be a small positive number")));
         }
@@ -103,7 +141,7 @@ impl Keys<'_> {
     pub(super) fn windowed(&self, n_layers: usize, period: usize, full_first: bool) -> Result<Vec<bool>> {
         let key = self.key("attention.sliding_window_pattern");
         let every = |n: usize| move |i: usize| n == 0 || if full_first { i % n != 0 } else { i % n < n - 1 };
-        let Some(value) = self.file.meta().get(&key) else { return Ok((0..n_layers).map(every(period)).collect()) };
+        let Some(value) = self.said(&key) else { return Ok((0..n_layers).map(every(period)).collect()) };
         let Some(array) = value.as_array() else {
             let n = value.as_u64().and_then(|n| usize::try_from(n).ok());
             let n = n.ok_or_else(|| Error::format(format!("metadata key {key:?} is neither a number nor an array")))?;
@@ -140,11 +178,11 @@ pub(super) fn rope_table(
         return rope::table(style, dims, base, rope::Scaling::None, None);
     }
     let scaling = scaling(keys)?;
-    let factors = match keys.file.tensor("rope_freqs.weight") {
-        Some(tensor) => Some(super::weights::vector(keys.file, tensor, dims / 2)?),
+    let factors = match keys.file.tensor(ROPE_FACTORS) {
+        Some(tensor) => Some(weights::vector(keys.file, tensor, dims / 2)?),
         None => None,
     };
-    let base = keys.opt_f32("rope.freq_base")?.unwrap_or(10_000.0);
+    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
     let mut table = rope::table(style, dims, base, scaling, factors.as_deref())?;
     table.magnitude *= keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
     Ok(table)
@@ -168,6 +206,7 @@ fn scaling(keys: &Keys) -> Result<rope::Scaling> {
             },
             fast: keys.factor("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
             slow: keys.factor("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            rounds: keys.yarn_rounds,
             log_multiplier: keys.factor("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0),
         }),
         other => {

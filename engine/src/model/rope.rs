@@ -23,6 +23,8 @@ pub(super) struct Yarn {
     /// Turns within these positions from which a pair is kept, and up to which it is divided.
     pub fast: f32,
     pub slow: f32,
+    /// Whether the ends of the ramp are rounded outwards to whole pairs.
+    pub rounds: bool,
     /// Of `0.1 * ln(factor)` in the divisor of the magnitude; 0 if there is no divisor.
     pub log_multiplier: f32,
 }
@@ -34,8 +36,9 @@ impl Yarn {
             let ratio = f64::from(self.n_original) / (2.0 * std::f64::consts::PI * f64::from(turns));
             dims as f64 * ratio.ln() / (2.0 * base.ln())
         };
-        let low = turns_at(self.fast).floor().max(0.0);
-        let high = turns_at(self.slow).ceil().min(dims as f64 - 1.0);
+        let (low, high) = (turns_at(self.fast), turns_at(self.slow));
+        let (low, high) = if self.rounds { (low.floor(), high.ceil()) } else { (low, high) };
+        let (low, high) = (low.max(0.0), high.min(dims as f64 - 1.0));
         1.0 - ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0)
     }
 

@@ -7,6 +7,7 @@ mod cut;
 mod inputs;
 mod op;
 mod options;
+mod parts;
 mod recorder;
 mod show;
 mod slots;
@@ -14,10 +15,14 @@ mod slots;
 mod tests;
 mod weight;
 
-pub use inputs::{Change, Inputs, PAGE, Pool, TOP, Want};
-pub use op::{Act, Gated, Heads, Norm, NormKind, Op, OpKind, Prologue, RopeStyle, RopeTable, Then, View};
+pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
+pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
-pub use recorder::{Attend, Product, Recorder};
+pub use parts::{
+    Act, Gated, Heads, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing, Scoring,
+    Temperature, Then, View,
+};
+pub use recorder::{Attend, Behind, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};
 
 /// How many rows a slot has in a step.
@@ -105,6 +110,8 @@ pub struct Plan {
     pub ropes: Vec<RopeTable>,
     /// Cache shapes, one per layer that keeps keys and values.
     pub kv: Vec<KvShape>,
+    /// Elements (f32) of every state that a sequence keeps, by the index that recurrent ops carry.
+    pub states: Vec<usize>,
     /// Heads made ready behind a product, by the index that [`Then::Heads`] carries.
     pub heads: Vec<Heads>,
     /// `[Outputs, vocabulary]`: what a step gives back.
@@ -138,7 +145,7 @@ impl Plan {
     /// Token ids that the plan takes: rows of its token table, or all if it has none.
     pub fn n_token_ids(&self) -> usize {
         let table = self.ops.iter().find_map(|e| match e.op {
-            Op::Embed { table, .. } => Some(self.weight(table).rows()),
+            Op::Embed { table, by: Lookup::Token, .. } => Some(self.weight(table).rows()),
             _ => None,
         });
         table.unwrap_or(usize::MAX)
@@ -152,6 +159,20 @@ impl Plan {
     /// Elements of K and V that one token occupies over all layers.
     pub fn kv_elements_per_token(&self) -> usize {
         self.kv.iter().map(|kv| kv.n_kv_heads * (kv.k_dim + kv.v_dim)).sum()
+    }
+
+    /// Bytes of one sequence's states.
+    pub fn state_bytes(&self) -> u64 {
+        self.states.iter().map(|n| 4 * *n as u64).sum()
+    }
+
+    /// Positions that the plan takes: rows of its table of positions, or all if it has none.
+    pub fn n_positions(&self) -> usize {
+        let table = self.ops.iter().find_map(|e| match e.op {
+            Op::Embed { table, by: Lookup::Position, .. } => Some(self.weight(table).rows()),
+            _ => None,
+        });
+        table.unwrap_or(usize::MAX)
     }
 
     /// Bytes of all weights as they are in the file.

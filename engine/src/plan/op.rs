@@ -1,199 +1,6 @@
 //! The ops: the whole vocabulary of computation. What each computes is defined by the scalar kernel of the same name.
 
-use super::{Slot, WeightId};
-
-/// Neighbouring columns of a slot, the same in every row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    /// The slot.
-    pub slot: Slot,
-    /// First column.
-    pub start: usize,
-    /// Number of columns.
-    pub cols: usize,
-}
-
-/// How a norm centres and scales.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormKind {
-    /// `x / sqrt(mean(x^2) + eps)` (Zhang and Sennrich 2019).
-    Rms,
-    /// `(x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)` (Ba et al. 2016).
-    Layer,
-}
-
-/// A norm of runs of columns.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Norm {
-    /// The formula.
-    pub kind: NormKind,
-    /// Added under the root.
-    pub eps: f32,
-    /// Columns that are normalised together: all of them, or one head.
-    pub group: usize,
-    /// Factors on the result: `group` of them, the same for every run, or one per column. Ones if `None`.
-    pub weight: Option<WeightId>,
-    /// Summands behind the factors, as many as `weight` may have.
-    pub bias: Option<WeightId>,
-}
-
-/// An activation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// `x * sigmoid(x)`.
-    Silu,
-    /// `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) / 2`.
-    GeluTanh,
-    /// `x * (1 + erf(x / sqrt(2))) / 2` (Hendrycks and Gimpel 2016).
-    GeluErf,
-    /// `x * sigmoid(1.702 x)`.
-    GeluQuick,
-    /// `max(x, 0)`.
-    Relu,
-    /// `max(x, 0)^2` (So et al. 2021).
-    ReluSquared,
-    /// `1 / (1 + exp(-x))`.
-    Sigmoid,
-    /// `tanh(x)`.
-    Tanh,
-}
-
-impl Act {
-    /// Every activation.
-    pub const ALL: &'static [Act] =
-        &[Act::Silu, Act::GeluTanh, Act::GeluErf, Act::GeluQuick, Act::Relu, Act::ReluSquared, Act::Sigmoid, Act::Tanh];
-}
-
-/// A gated activation: `act(min(gate, limit)) * (clamp(up, -limit, limit) + up_offset)` (Shazeer 2020; with a limit and an
-/// offset as in gpt-oss).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Gated {
-    /// On the gate.
-    pub act: Act,
-    /// Bound of the gate from above and of the other half on both sides; none if infinite.
-    pub limit: f32,
-    /// Added to the other half.
-    pub up_offset: f32,
-}
-
-impl Gated {
-    /// `act(gate) * up`.
-    pub const fn plain(act: Act) -> Gated {
-        Gated { act, limit: f32::INFINITY, up_offset: 0.0 }
-    }
-}
-
-/// Which elements of a head rotate together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// Elements `2i` and `2i + 1` (GGUF files of the llama architecture).
-    Interleaved,
-    /// Elements `i` and `i + dims / 2` ("NeoX"; most other files).
-    Halves,
-}
-
-/// Rotary position embedding (Su et al. 2021): element pair `i` at position `p` turns by `p * inv_freq[i]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RopeTable {
-    /// Which elements form a pair.
-    pub style: RopeStyle,
-    /// One frequency per pair, scaling already applied; twice its length is the number of elements that rotate.
-    pub inv_freq: Vec<f32>,
-    /// Factor on the rotated elements (YaRN's attention factor; 1 otherwise).
-    pub magnitude: f32,
-}
-
-/// What follows a product of queries, keys and values, in this order: clamp, norms, rotation of queries and keys, cache
-/// write. The columns are those of all query heads, then of all key heads, then of all value heads.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Heads {
-    /// Index into [`super::Plan::kv`].
-    pub layer: usize,
-    /// Query heads, a multiple of the layer's `n_kv_heads`.
-    pub n_heads: usize,
-    /// All columns are limited to `-clamp..clamp`.
-    pub clamp: Option<f32>,
-    /// Of the queries, by heads or as a whole.
-    pub q_norm: Option<Norm>,
-    /// Of the keys.
-    pub k_norm: Option<Norm>,
-    /// Of the values.
-    pub v_norm: Option<Norm>,
-    /// Index into [`super::Plan::ropes`]; no rotation if `None`.
-    pub rope: Option<usize>,
-}
-
-/// A norm in front of a product.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Prologue {
-    /// Over all columns of the product's input, or runs of them.
-    pub norm: Norm,
-    /// Scratch `[rows, input columns]`: a device that normalises apart from the product keeps the result here.
-    pub normed: Slot,
-}
-
-/// What happens to a product.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Then {
-    /// It is the result.
-    Store {
-        /// `[rows, weight.rows]`.
-        out: Slot,
-    },
-    /// `to += factor * product`.
-    Add {
-        /// Changed, `[rows, weight.rows]`.
-        to: Slot,
-        /// On the product.
-        factor: f32,
-        /// Scratch `[rows, weight.rows]` for devices that add apart from the product.
-        product: Slot,
-    },
-    /// `out = act(product)`.
-    Act {
-        /// On every element.
-        act: Act,
-        /// `[rows, weight.rows]`.
-        out: Slot,
-    },
-    /// `out = gated activation of the product's halves`: gate, then up.
-    Glu {
-        /// The formula.
-        gated: Gated,
-        /// Scratch `[rows, weight.rows]` for devices that multiply the halves apart from the product.
-        product: Slot,
-        /// `[rows, weight.rows / 2]`.
-        out: Slot,
-    },
-    /// Queries, keys and values are made ready: see [`Heads`]. Keys and values go to the cache.
-    Heads {
-        /// Index into [`super::Plan::heads`].
-        heads: usize,
-        /// `[rows, weight.rows]`: the queries in its first columns are what attention reads; the rest is scratch.
-        out: Slot,
-    },
-}
-
-impl Then {
-    /// The slot that takes the product itself on a device that does not finish it at once.
-    pub fn product(self) -> Slot {
-        match self {
-            Then::Store { out } | Then::Act { act: _, out } | Then::Heads { heads: _, out } => out,
-            Then::Add { to: _, factor: _, product } | Then::Glu { gated: _, product, out: _ } => product,
-        }
-    }
-
-    /// The slot that holds the result.
-    pub fn result(self) -> Slot {
-        match self {
-            Then::Store { out }
-            | Then::Act { act: _, out }
-            | Then::Glu { gated: _, product: _, out }
-            | Then::Heads { heads: _, out } => out,
-            Then::Add { to, factor: _, product: _ } => to,
-        }
-    }
-}
+use super::{Act, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Routing, Slot, Temperature, Then, View, WeightId};
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $snake:literal { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* })*) => {
@@ -227,10 +34,12 @@ macro_rules! ops {
 }
 
 ops! {
-    /// `out[r] = table[token of row r]`.
+    /// `out[r] = table[token or position of row r]`.
     Embed = "embed" {
-        /// `[vocabulary, width]`.
+        /// `[vocabulary or positions, width]`.
         table: WeightId,
+        /// What a row is found by.
+        by: Lookup,
         /// `[Tokens, width]`.
         out: Slot,
     }
@@ -290,15 +99,113 @@ ops! {
         cap: Option<f32>,
         /// A row sees this many positions, itself included; all if `None`.
         window: Option<u32>,
+        /// Factor on the queries by position.
+        temperature: Option<Temperature>,
+        /// One slope per head: what it times the distance is is taken from a scaled score (ALiBi; Press et al. 2022).
+        slopes: Option<WeightId>,
+        /// One score per head that takes part in the softmax and has no value ("attention sinks").
+        sinks: Option<WeightId>,
         /// `[Tokens, n_heads * v_dim]`.
         out: Slot,
     }
-    /// `x = act(x)`, in place.
+    /// Chooses experts for every row by its logits, equal scores by the lower index.
+    Route = "route" {
+        /// `[rows, experts]`: logits.
+        x: Slot,
+        /// One summand per expert on the scores that choose; the weights are without it.
+        bias: Option<WeightId>,
+        /// The rule.
+        routing: Routing,
+        /// `[rows, 2 * used]`: see [`Pick::picks`].
+        out: Slot,
+    }
+    /// For every row and each of its picks `product = x * weight[pick]^T * scale[pick] + bias[pick]`, and what happens to it
+    /// then, for the picks of a row one after the other. Only the matrices that were picked are read.
+    ExpertLinear = "expert_linear" {
+        /// `[rows, cols]`, or `[rows, used * cols]` if `each`.
+        x: Slot,
+        /// Whether every pick of a row has columns of its own in `x`.
+        each: bool,
+        /// Which matrices.
+        pick: Pick,
+        /// A stack `[of * rows, cols]`: the row segments of each matrix, one matrix after the other.
+        weight: WeightId,
+        /// `of * rows` factors.
+        scale: Option<WeightId>,
+        /// `of * rows` summands.
+        bias: Option<WeightId>,
+        /// `Store`, `Act` or `Glu`, of `used` times the columns of one.
+        then: Then,
+    }
+    /// `out[r] = sum over the picks of r of their weight times their columns of x`.
+    Combine = "combine" {
+        /// `[rows, used * n]`.
+        x: Slot,
+        /// The weights.
+        pick: Pick,
+        /// `[rows, n]`.
+        out: Slot,
+    }
+    /// `x[.., c] *= act(gate[.., c / group])`, in place; the gate lies in another slot.
+    Gate = "gate" {
+        /// Changed.
+        x: View,
+        /// `x.cols / group` columns.
+        gate: View,
+        /// On the gate.
+        act: Act,
+        /// Columns that share an element of the gate: 1, a head, or all.
+        group: usize,
+    }
+    /// Causal convolution of every column over its sequence's rows: `out[t][c] = act(sum over j of weight[c][j] *
+    /// x[t - taps + 1 + j][c] + bias[c])`. The rows before the step come from the state, and before the sequence are zeros.
+    Conv = "conv" {
+        /// The columns.
+        x: View,
+        /// `x.cols * taps` elements, the taps of a column one after the other, the last of which is the row's own.
+        weight: WeightId,
+        /// `x.cols` summands.
+        bias: Option<WeightId>,
+        /// On the sum.
+        act: Option<Act>,
+        /// Index into [`super::Plan::states`]: the last `taps - 1` rows.
+        state: usize,
+        /// `[Tokens, x.cols]`.
+        out: Slot,
+    }
+    /// The recurrence of every head over its sequence's rows, row by row.
+    Recur = "recur" {
+        /// `n_k_heads * k_dim` columns.
+        q: View,
+        /// Likewise.
+        k: View,
+        /// `n_heads * v_dim` columns.
+        v: View,
+        /// Logarithms of decay: one per head, or one per element of each head's key.
+        decay: View,
+        /// One per head: corrects by what the state has for the key already (delta rule).
+        beta: Option<View>,
+        /// One per head: a factor on the values.
+        v_scale: Option<View>,
+        /// One per head: so many times the values, without their factor, are added to the result.
+        skip: Option<WeightId>,
+        /// The shape.
+        form: Recurrence,
+        /// Index into [`super::Plan::states`].
+        state: usize,
+        /// `[Tokens, n_heads * v_dim]`.
+        out: Slot,
+    }
+    /// `x = factor * act(x + bias)`, in place.
     Act = "act" {
         /// Changed.
-        x: Slot,
+        x: View,
         /// On every element.
         act: Act,
+        /// `x.cols` summands.
+        bias: Option<WeightId>,
+        /// `x.cols` factors.
+        factor: Option<WeightId>,
     }
     /// `out = gated activation of x[.., ..n] and x[.., n..]` with `n` half of `x`'s columns.
     Glu = "glu" {
@@ -358,7 +265,15 @@ impl Op {
             Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x.slot],
             Op::Linear { x, then: Then::Add { to, .. }, .. } => vec![x, to],
             Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => vec![x],
-            Op::Act { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => vec![x],
+            Op::Act { x, .. } => vec![x.slot],
+            Op::Scale { x, .. } | Op::Softcap { x, .. } => vec![x],
+            Op::Conv { x, .. } => vec![x.slot],
+            Op::Recur { q, k, v, decay, beta, v_scale, .. } => {
+                [q, k, v, decay].into_iter().chain(beta).chain(v_scale).map(|view| view.slot).collect()
+            }
+            Op::Route { x, .. } => vec![x],
+            Op::ExpertLinear { x, pick, .. } | Op::Combine { x, pick, .. } => vec![x, pick.picks],
+            Op::Gate { x, gate, .. } => vec![x.slot, gate.slot],
             Op::KvWrite { k, v, .. } => vec![k.slot, v.slot],
             Op::Attend { q, .. } => vec![q.slot],
             Op::Add { x, y, .. } => vec![x, y],
@@ -372,18 +287,26 @@ impl Op {
             | Op::Norm { out, .. }
             | Op::Attend { out, .. }
             | Op::Glu { out, .. }
+            | Op::Route { out, .. }
+            | Op::Combine { out, .. }
+            | Op::Conv { out, .. }
+            | Op::Recur { out, .. }
             | Op::TakeRows { out, .. }
             | Op::Pool { out, .. } => Some(out),
-            Op::Linear { then, .. } => Some(then.result()),
-            Op::Rope { x, .. } => Some(x.slot),
-            Op::Add { x, .. } | Op::Act { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => Some(x),
+            Op::Linear { then, .. } | Op::ExpertLinear { then, .. } => Some(then.result()),
+            Op::Rope { x, .. } | Op::Act { x, .. } | Op::Gate { x, .. } => Some(x.slot),
+            Op::Add { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => Some(x),
             Op::KvWrite { .. } => None,
         }
     }
 
     /// Slots that hold nothing before and after the op.
     pub fn scratch(&self) -> Vec<Slot> {
-        let Op::Linear { norm, then, .. } = *self else { return vec![] };
+        let (norm, then) = match *self {
+            Op::Linear { norm, then, .. } => (norm, then),
+            Op::ExpertLinear { then, .. } => (None, then),
+            _ => return vec![],
+        };
         let product = Some(then.product()).filter(|product| *product != then.result());
         norm.map(|p| p.normed).into_iter().chain(product).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::{Gated, Norm, Op, Plan, Prologue, Rows, Slot, Then, View, WeightId};
+use super::{Gated, Lookup, Norm, Op, Plan, Prologue, Rows, Slot, Then, View, WeightId};
 
 impl Display for Rows {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -90,7 +90,8 @@ impl Plan {
                 for (name, norm) in [("q", h.q_norm), ("k", h.k_norm), ("v", h.v_norm)] {
                     norm.map_or(Ok(()), |norm| write!(f, " {name}=({})", Show(self, norm)))?;
                 }
-                h.rope.map_or(Ok(()), |rope| write!(f, " rope={rope}"))
+                h.rope.map_or(Ok(()), |rope| write!(f, " rope={rope}"))?;
+                if h.norms_after_rope { write!(f, " then norms") } else { Ok(()) }
             }
         }
     }
@@ -102,7 +103,9 @@ impl Plan {
         }
         write!(f, "{} ", op.kind().name())?;
         match *op {
-            Op::Embed { table, out: _ } => write!(f, "{}", w(table)),
+            Op::Embed { table, by, out: _ } => {
+                write!(f, "{}{}", w(table), if by == Lookup::Position { " by position" } else { "" })
+            }
             Op::Norm { x, norm, out: _ } => write!(f, "{} {}", v(x), Show(self, norm)),
             Op::Linear { x, norm, weight, scale, bias, then } => {
                 match norm {
@@ -116,12 +119,43 @@ impl Plan {
             }
             Op::Rope { x, head_dim, rope } => write!(f, "{} head_dim={head_dim} table={rope}", v(x)),
             Op::KvWrite { k, v: values, layer } => write!(f, "{} {} layer={layer}", v(k), v(values)),
-            Op::Attend { q, layer, n_heads, scale, cap, window, out: _ } => {
+            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: _ } => {
                 write!(f, "{} layer={layer} heads={n_heads}/{} scale={scale:.6}", v(q), self.kv[layer].n_kv_heads)?;
                 cap.map_or(Ok(()), |cap| write!(f, " cap={cap}"))?;
-                window.map_or(Ok(()), |window| write!(f, " window={window}"))
+                window.map_or(Ok(()), |window| write!(f, " window={window}"))?;
+                temperature.map_or(Ok(()), |t| write!(f, " temperature={t:?}"))?;
+                slopes.map_or(Ok(()), |slopes| write!(f, " slopes={}", w(slopes)))?;
+                sinks.map_or(Ok(()), |sinks| write!(f, " sinks={}", w(sinks)))
             }
-            Op::Act { x, act } => write!(f, "{} {act:?}", s(x)),
+            Op::Route { x, bias, routing, out: _ } => {
+                write!(f, "{} {routing:?}", s(x))?;
+                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))
+            }
+            Op::ExpertLinear { x, each, pick, weight, scale, bias, then } => {
+                let each = if each { " each" } else { "" };
+                write!(f, "{}{each} {}/{} by {} {}", s(x), pick.used, pick.of, s(pick.picks), w(weight))?;
+                scale.map_or(Ok(()), |scale| write!(f, " * {}", w(scale)))?;
+                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
+                self.show_then(then, f)
+            }
+            Op::Combine { x, pick, out: _ } => write!(f, "{} by {}", s(x), s(pick.picks)),
+            Op::Gate { x, gate, act, group } => write!(f, "{} {} {act:?} group={group}", v(x), v(gate)),
+            Op::Conv { x, weight, bias, act, state, out: _ } => {
+                write!(f, "{} {} state={state}", v(x), w(weight))?;
+                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
+                act.map_or(Ok(()), |act| write!(f, ", {act:?}"))
+            }
+            Op::Recur { q, k, v: values, decay, beta, v_scale, skip, form, state, out: _ } => {
+                write!(f, "{} {} {} decay={} state={state} {form:?}", v(q), v(k), v(values), v(decay))?;
+                beta.map_or(Ok(()), |beta| write!(f, " beta={}", v(beta)))?;
+                v_scale.map_or(Ok(()), |scale| write!(f, " v*{}", v(scale)))?;
+                skip.map_or(Ok(()), |skip| write!(f, " + v*{}", w(skip)))
+            }
+            Op::Act { x, act, bias, factor } => {
+                write!(f, "{} {act:?}", v(x))?;
+                bias.map_or(Ok(()), |bias| write!(f, " of +{}", w(bias)))?;
+                factor.map_or(Ok(()), |factor| write!(f, " * {}", w(factor)))
+            }
             Op::Glu { x, gated, out: _ } => write!(f, "{} {gated}", s(x)),
             Op::Add { x, y, factor } if factor == 1.0 => write!(f, "{} {}", s(x), s(y)),
             Op::Add { x, y, factor } => write!(f, "{} {factor} times {}", s(x), s(y)),

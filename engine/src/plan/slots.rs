@@ -78,7 +78,7 @@ fn readers(ops: &[Entry], n_slots: usize, weights: &[Weight]) -> Vec<Readers> {
     for entry in ops {
         for slot in entry.op.reads() {
             let blocks = match entry.op {
-                Op::Linear { x, norm: None, weight, .. } if x == slot => {
+                Op::Linear { x, norm: None, weight, .. } | Op::ExpertLinear { x, weight, .. } if x == slot => {
                     weights[weight.0 as usize].segments.iter().all(|s| s.dtype.block_len() > 1)
                 }
                 _ => false,

@@ -7,7 +7,8 @@ use crate::dtype::DType;
 use proptest::prelude::*;
 
 fn matrix(rec: &mut Recorder, rows: usize, cols: usize) -> WeightId {
-    let segment = Segment { name: "w".into(), dtype: DType::F32, rows, bytes: Bytes::default(), row_bytes: cols * 4 };
+    let segment =
+        Segment { name: "w".into(), dtype: DType::F32, rows, bytes: Bytes::default(), row_bytes: cols * 4, offset: 0 };
     rec.weight(Weight { name: "w".into(), cols, segments: vec![segment] })
 }
 
@@ -80,7 +81,7 @@ proptest! {
     ) {
         let mut rec = Recorder::new();
         let table = matrix(&mut rec, 10, 16);
-        let first = rec.embed(table).unwrap();
+        let first = rec.embed(table, Lookup::Token).unwrap();
         let mut slots = vec![(first, 16)];
         for (pick, which) in steps {
             random_op(&mut rec, &mut slots, pick, which).unwrap();
@@ -106,7 +107,8 @@ proptest! {
 fn slots_name_the_forms_that_their_readers_take() {
     let mut rec = Recorder::new();
     let x = rec.input(Rows::Tokens, 32);
-    let block = Segment { name: "q".into(), dtype: DType::Q8_0, rows: 8, bytes: Bytes::default(), row_bytes: 34 };
+    let block =
+        Segment { name: "q".into(), dtype: DType::Q8_0, rows: 8, bytes: Bytes::default(), row_bytes: 34, offset: 0 };
     let blocks = rec.weight(Weight { name: "q".into(), cols: 32, segments: vec![block.clone()] });
     let gate = rec.weight(Weight { name: "g".into(), cols: 32, segments: vec![Segment { rows: 64, ..block }] });
     let plain = matrix(&mut rec, 8, 32);
@@ -131,9 +133,18 @@ fn a_cut_between_a_cache_and_its_reader_is_refused() {
     let x = rec.input(Rows::Tokens, 16);
     let layer = rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 16, v_dim: 16 });
     let w = matrix(&mut rec, 48, 16);
-    let heads = Heads { layer, n_heads: 1, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope: None };
+    let heads = Heads {
+        layer,
+        n_heads: 1,
+        clamp: None,
+        q_norm: None,
+        k_norm: None,
+        v_norm: None,
+        rope: None,
+        norms_after_rope: false,
+    };
     let q = rec.linear_heads(x, w, heads).unwrap();
-    let seen = rec.attend(q, Attend { layer, n_heads: 1, scale: 1.0, cap: None, window: None }).unwrap();
+    let seen = rec.attend(q, Attend::plain(layer, 1, 1.0)).unwrap();
     let plan = rec.finish(seen);
     let error = plan.cut(1).unwrap_err().to_string();
     assert_eq!(error, "a cut at op 1 would part the cache of layer 0 from its reader");
@@ -145,7 +156,7 @@ fn wrong_shapes_are_refused_by_name() {
     let mut rec = Recorder::new();
     rec.scope("blk.0.attn");
     let table = matrix(&mut rec, 10, 16);
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     let w = matrix(&mut rec, 8, 15);
     let error = rec.linear(x, w).unwrap_err().to_string();
     assert_eq!(error, "blk.0.attn: w takes 15 columns, but its input has 16");

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{Golden, relative_error};
+use crate::common::{Golden, relative_error, skipped};
 use ir_engine::bytes::Bytes;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
 use ir_engine::device::{Device, KvKind, kv_bytes};
@@ -127,7 +127,7 @@ fn embeddings_on_a_gpu_agree_with_pytorch() {
         let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
         match Gpu::open_now(&options) {
             Ok(gpu) => agrees_with_pytorch(&Device::Gpu(Arc::new(gpu)), kv, tolerance),
-            Err(error) => return eprintln!("skipped: {error}"),
+            Err(error) => return skipped(error),
         }
     }
 }

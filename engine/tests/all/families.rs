@@ -12,7 +12,7 @@ fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv
     let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
     let device = Device::Cpu(std::sync::Arc::new(Cpu::new(&options).unwrap()));
     let n_pages = ids.len().div_ceil(PAGE);
-    let options = RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages };
+    let options = RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1 };
     let mut runner = device.prepare(golden.model.plan().clone(), options).unwrap();
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
     for (i, id) in ids.iter().enumerate() {
@@ -26,22 +26,47 @@ fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv
 /// Families that run and whose goldens are kept beside the project.
 const CLAIMED: &[&str] = &[
     "cohere2",
+    "dots1",
+    "ernie45-moe",
     "exaone4",
     "falcon",
     "falcon-40b",
+    "falcon-h1",
     "gemma",
     "gemma2",
     "gemma3",
     "glm4",
+    "glm4-moe",
+    "glm4-moe-mtp",
+    "gpt-oss",
+    "gpt2",
     "gptneox",
     "granite",
+    "granite-hybrid",
+    "granite-moe",
+    "hunyuan-dense",
+    "hunyuan-moe",
+    "lfm2",
+    "lfm2-moe",
     "llama-yarn",
+    "mamba2",
+    "minimax-m2",
     "mistral3",
+    "mixtral",
+    "nemotron-h",
+    "nemotron-h-moe",
     "olmo2",
     "olmo3",
+    "olmoe",
     "phi2",
     "phi3",
+    "qwen2-moe",
     "qwen2-yarn",
+    "qwen3-moe",
+    "qwen3-next",
+    "qwen35",
+    "qwen35-moe",
+    "qwen35-mtp",
     "seed-oss",
     "smollm3",
     "stablelm",

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::common::exam::{Case, Random, cases};
-use crate::common::relative_error;
+use crate::common::{relative_error, skipped};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
@@ -21,7 +21,7 @@ fn gpu(options: &GpuOptions) -> Option<Device> {
     match Gpu::open_now(options) {
         Ok(gpu) => Some(Device::Gpu(Arc::new(gpu))),
         Err(error) => {
-            eprintln!("skipped: {error}");
+            skipped(error);
             None
         }
     }
@@ -110,10 +110,10 @@ fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
     let v = rec.view(x, KV_HEADS * DIM, KV_HEADS * DIM).unwrap();
     let q = rec.view(x, 2 * KV_HEADS * DIM, HEADS * DIM).unwrap();
     rec.kv_write(k, v, layer).unwrap();
-    let attend = Attend { layer, n_heads: HEADS, scale: 0.6, cap: None, window };
+    let attend = Attend { window, ..Attend::plain(layer, HEADS, 0.6) };
     let out = rec.attend(q, attend).unwrap();
     let plan = Arc::new(rec.finish(out));
-    let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130 };
+    let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130, n_states: 1 };
     let mut runner = device.prepare(Arc::clone(&plan), options).unwrap();
     let mut random = Random(window.map_or(1, u64::from));
     let tables = vec![(0..126).rev().collect(), vec![127, 128, 129]];

@@ -5,14 +5,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::common::timed;
 use ir_engine::bytes::Bytes;
 use ir_engine::device::{KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::error::Result;
 use ir_engine::gpu::Gpu;
 use ir_engine::plan::{
-    Act, Attend, Gated, Heads, Inputs, KvShape, Norm, NormKind, Plan, Pool, Product, Recorder, RopeStyle, RopeTable,
-    Rows, Segment, Slot, Weight, WeightId,
+    Act, Attend, Gated, Heads, Inputs, KvShape, Lookup, Norm, NormKind, Plan, Pool, Product, Recorder, RopeStyle,
+    RopeTable, Rows, Segment, Slot, Weight, WeightId,
 };
 
 /// A Llama of 1B parameters: 16 layers, 32 heads of 64 over 8 of keys and values.
@@ -29,6 +30,7 @@ fn weight(rec: &mut Recorder, segments: &[(DType, usize)], cols: usize) -> Weigh
         rows: *rows,
         bytes: Bytes::default(),
         row_bytes: dtype.bytes_for(cols).unwrap(),
+        offset: 0,
     };
     rec.weight(Weight { name: "w".into(), cols, segments: segments.iter().map(segment).collect() })
 }
@@ -47,10 +49,11 @@ fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()
     let w = weight(rec, &[(qkv[0], 2048), (qkv[1], 512), (qkv[2], 512)], WIDTH);
     let layer = rec.kv_layer(KvShape { n_kv_heads: 8, k_dim: 64, v_dim: 64 });
     let (n_heads, rope) = (32, Some(rope));
-    let heads = Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope };
+    let heads =
+        Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope, norms_after_rope: false };
     let product = normed(rec, w);
     let q = rec.linear_heads(x, product, heads)?;
-    let seen = rec.attend(q, Attend { layer, n_heads, scale: 0.125, cap: None, window: None })?;
+    let seen = rec.attend(q, Attend::plain(layer, n_heads, 0.125))?;
     let w = weight(rec, &[(qkv[0], WIDTH)], 2048);
     rec.linear_add(seen, w, x, 1.0)?;
     let w = weight(rec, &[(qkv[0], HIDDEN), (qkv[0], HIDDEN)], WIDTH);
@@ -63,7 +66,7 @@ fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()
 pub(crate) fn plan(qkv: [DType; 3]) -> Plan {
     let mut rec = Recorder::new();
     let table = weight(&mut rec, &[(qkv[2], VOCABULARY)], WIDTH);
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     let inv_freq = vec![0.5; 32];
     let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
     (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope).unwrap());
@@ -86,7 +89,8 @@ fn one_row(position: u32) -> Inputs {
     inputs
 }
 
-const OPTIONS: RunnerOptions = RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64 };
+const OPTIONS: RunnerOptions =
+    RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64, n_states: 1 };
 
 /// Types of q and k, v and down, and the most dispatches per layer: the products of q, k, v, of o, of gate and up and of
 /// down, what is done to heads, attention and its merge. One more if one product has two types.
@@ -115,7 +119,7 @@ fn a_decode_step_takes_few_dispatches() {
     }
 }
 
-/// What the host may spend on a decode step of 16 layers.
+/// What the host may spend on a decode step of 16 layers, in a release build.
 const MOST_MICROSECONDS: f64 = 500.0;
 
 #[test]
@@ -130,7 +134,7 @@ fn a_decode_step_costs_the_host_little() {
         readback.wait().unwrap();
     }
     println!("a decode step costs the host {best:.0} us");
-    assert!(best <= MOST_MICROSECONDS, "{best} us");
+    assert!(!timed() || best <= MOST_MICROSECONDS, "{best} us");
 }
 
 #[test]

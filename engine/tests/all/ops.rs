@@ -20,19 +20,14 @@ const EXP: f64 = 1e-5;
 
 /// What a case may be off.
 fn tolerance(case: &Case, activations: Activations) -> f64 {
-    let quantised = case.dtype.filter(|dtype| !dtype.is_plain());
-    case.powers
-        * match case.op {
-            OpKind::Embed | OpKind::TakeRows | OpKind::Pool => 0.0,
-            OpKind::Linear
-                if activations == Activations::Quantised
-                    && let Some(dtype) = quantised =>
-            {
-                dtype.traits().q8_tolerance
-            }
-            _ if case.exponentials => EXP,
-            _ => F32_ORDER,
-        }
+    let quantised = case.dtype.filter(|dtype| !dtype.is_plain() && activations == Activations::Quantised);
+    let error = match (case.op, quantised) {
+        (OpKind::Embed | OpKind::TakeRows | OpKind::Pool, _) => 0.0,
+        (OpKind::Linear | OpKind::ExpertLinear, Some(dtype)) => dtype.traits().q8_tolerance,
+        _ if case.exponentials => EXP,
+        _ => F32_ORDER,
+    };
+    case.powers * error
 }
 
 #[test]

@@ -155,10 +155,14 @@ fn unsafe_code_stays_in_its_places() {
     report("unsafe code outside its places", faults);
 }
 
+/// Ops that the GPU refuses by name: it has no kernels for them yet.
+const NOT_ON_GPU: &[&str] = &["combine", "conv", "expert_linear", "gate", "recur", "route"];
+
 /// Ops whose case in the exam is made through another op's builder are found by their variant's name.
 #[test]
 fn every_op_is_in_its_places() {
-    let exam = std::fs::read_to_string(root().join("engine/tests/all/common/exam.rs")).unwrap();
+    let exam = files(&root().join("engine/tests/all/common"), &[".rs"]);
+    let exam: String = exam.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let shaders = files(&root().join("shaders/kernels"), &[".wgsl"]);
     let shaders: Vec<String> = shaders.iter().map(|p| p.file_stem().unwrap().to_string_lossy().into_owned()).collect();
     let mut faults = Vec::new();
@@ -172,8 +176,8 @@ fn every_op_is_in_its_places() {
             Ok(_) => {}
         }
         let of_op = |shader: &String| shader == op.name() || shader.starts_with(&format!("{}_", op.name()));
-        if !shaders.iter().any(of_op) {
-            faults.push(format!("{}: no shader of that name", op.name()));
+        if shaders.iter().any(of_op) == NOT_ON_GPU.contains(&op.name()) {
+            faults.push(format!("{}: a shader of that name, and the list of ops without one, disagree", op.name()));
         }
         if !exam.contains(&format!("OpKind::{op:?}")) {
             faults.push(format!("{}: no case in the exam", op.name()));

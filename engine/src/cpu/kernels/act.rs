@@ -2,14 +2,28 @@
 
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::SQRT_2_OVER_PI;
-use crate::plan::Act;
+use crate::plan::{Act, View};
 
-/// Elements one task takes: enough to outweigh handing it out.
-const CHUNK: usize = 4096;
-
-/// `x = act(x)`.
-pub fn act(pool: &Pool, x: &mut [f32], act: Act) {
-    pool.chunks_mut(x, CHUNK, |_, x| x.iter_mut().for_each(|x| *x = value(act, *x)));
+/// `x = factor * act(x + bias)` in the columns `view` of rows of `cols`.
+pub fn act(
+    pool: &Pool,
+    x: &mut [f32],
+    cols: usize,
+    view: View,
+    act: Act,
+    bias: Option<&[f32]>,
+    factor: Option<&[f32]>,
+) {
+    pool.rows_mut(x, cols, |_, row| {
+        let row = &mut row[view.start..view.start + view.cols];
+        if let Some(bias) = bias {
+            row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
+        }
+        row.iter_mut().for_each(|x| *x = value(act, *x));
+        if let Some(factor) = factor {
+            row.iter_mut().zip(factor).for_each(|(x, f)| *x *= f);
+        }
+    });
 }
 
 /// One element.
@@ -23,6 +37,15 @@ pub fn value(act: Act, x: f32) -> f32 {
         Act::ReluSquared => x.max(0.0).powi(2),
         Act::Sigmoid => sigmoid(x),
         Act::Tanh => x.tanh(),
+        Act::Identity => x,
+        // Beyond, the sum is the exponential itself.
+        Act::Softplus => {
+            if x > 20.0 {
+                x
+            } else {
+                x.exp().ln_1p()
+            }
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What follows a product of queries, keys and values: clamp, norms, rotation, cache write, in this order.
+//! What follows a product of queries, keys and values: clamp, norms, rotation, cache write.
 
 use super::kv_write::{Columns, KvLayer, kv_write};
 use super::norm::{Norm, norm_in_place};
@@ -18,6 +18,8 @@ pub struct Heads<'a> {
     pub norms: [Option<Norm<'a>>; 3],
     /// Rotation of queries and keys.
     pub rope: Option<(RopeStyle, &'a Angles)>,
+    /// Whether the norms follow the rotation.
+    pub norms_after_rope: bool,
 }
 
 /// Changes `rows` (`[q | k | v]` each) in place and stores keys and values.
@@ -31,13 +33,21 @@ pub fn heads(t: &Table, pool: &Pool, inputs: &Inputs, rows: &mut [f32], op: &Hea
     // Views name a slot for the plan's sake only; here they are columns of `rows`.
     let view = |start: usize, cols: usize| View { slot: crate::plan::Slot(0), start, cols };
     let views = [view(0, n_cols[0]), view(n_cols[0], n_cols[1]), view(n_cols[0] + n_cols[1], n_cols[2])];
-    for (view, norm) in views.iter().zip(&op.norms) {
-        if let Some(norm) = norm {
-            norm_in_place(t, pool, rows, width, *view, norm);
+    let normalise = |rows: &mut [f32]| {
+        for (view, norm) in views.iter().zip(&op.norms) {
+            if let Some(norm) = norm {
+                norm_in_place(t, pool, rows, width, *view, norm);
+            }
         }
+    };
+    if !op.norms_after_rope {
+        normalise(rows);
     }
     if let Some((style, angles)) = op.rope {
         rope(pool, rows, width, view(0, n_cols[0] + n_cols[1]), shape.k_dim, style, angles);
+    }
+    if op.norms_after_rope {
+        normalise(rows);
     }
     let columns = |view: View| Columns { data: rows, width, view };
     kv_write(t, inputs, columns(views[1]), columns(views[2]), layer);

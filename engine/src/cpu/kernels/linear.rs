@@ -229,7 +229,7 @@ mod tests {
 
     fn segment(dtype: DType, rows: usize, bytes: &[u8]) -> Segment {
         let (bytes, row_bytes) = (bytes.to_vec().into(), bytes.len() / rows);
-        Segment { name: String::new(), dtype, rows, bytes, row_bytes }
+        Segment { name: String::new(), dtype, rows, bytes, row_bytes, offset: 0 }
     }
 
     /// Every table gives the same bits for a row alone, among few, and among many, with any number of threads.

@@ -23,7 +23,10 @@ impl Lowering<'_> {
     /// Queries, keys and values that lie in `slot`. Norms that the kernel lacks, or that take more columns than a head,
     /// are dispatches of their own, and with them the clamp in front.
     pub(super) fn heads(&self, heads: &Heads, slot: Slot, out: &mut Vec<Dispatch>) -> Result<()> {
-        let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope } = *heads;
+        let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = *heads;
+        if norms_after_rope {
+            return Err(super::missing("norms behind the rotation"));
+        }
         let KvShape { n_kv_heads, k_dim, v_dim } = self.plan.kv[layer];
         if k_dim.max(v_dim) > MOST_DIM {
             return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));

@@ -19,7 +19,7 @@ use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
 use crate::gpu::forms::Forms;
 use crate::gpu::parts::Part;
 use crate::gpu::planes::{feature, units};
-use crate::plan::{KvKind, Op, Plan, Rows, Slot, View, WeightId};
+use crate::plan::{KvKind, Lookup, Op, Plan, Rows, Slot, View, WeightId};
 
 /// Invocations of a workgroup in most kernels.
 const WG: u32 = 64;
@@ -70,18 +70,35 @@ impl Lowering<'_> {
 
     fn op(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
         match *op {
-            Op::Embed { table, out: to } => self.embed(table, to, out),
+            Op::Embed { table, by: Lookup::Token, out: to } => self.embed(table, to, out),
+            Op::Embed { table: _, by: Lookup::Position, out: _ } => return Err(missing("embeddings of positions")),
+            Op::Route { x: _, bias: _, routing: _, out: _ }
+            | Op::ExpertLinear { x: _, each: _, pick: _, weight: _, scale: _, bias: _, then: _ }
+            | Op::Combine { x: _, pick: _, out: _ } => return Err(missing("mixtures of experts")),
+            Op::Gate { x: _, gate: _, act: _, group: _ } => return Err(missing("gates")),
+            Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
+            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ } => {
+                return Err(missing("recurrent layers"));
+            }
             Op::Norm { x, norm, out: to } => out.push(self.norm(x, &norm, self.all(to), ANY)),
             Op::Linear { x, norm, weight, scale, bias, then } => {
                 self.linear(x, norm, weight, [scale, bias], then, out)?;
             }
             Op::Rope { x, head_dim, rope } => out.push(self.rope(x, head_dim, rope)),
             Op::KvWrite { k, v, layer } => out.push(self.kv_write(k, v, layer)),
-            Op::Attend { q, layer, n_heads, scale, cap, window, out: to } => {
+            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: to } => {
+                if temperature.is_some() || slopes.is_some() || sinks.is_some() {
+                    return Err(missing("attention with sinks, slopes or a temperature"));
+                }
                 let op = attend::Attend { q, layer, n_heads, scale, cap, window, to };
                 attend::attend(self, &op, out)?;
             }
-            Op::Act { x, act } => out.push(self.elementwise("act", &[rows::feature(act)], &[("x", x)], x, &[])),
+            Op::Act { x, act, bias, factor } => {
+                if x != self.all(x.slot) || bias.is_some() || factor.is_some() {
+                    return Err(missing("activations of some columns, or with vectors"));
+                }
+                out.push(self.elementwise("act", &[rows::feature(act)], &[("x", x.slot)], x.slot, &[]));
+            }
             Op::Glu { x, gated, out: to } => out.push(self.glu(x, gated, to)),
             Op::Add { x, y, factor } => {
                 out.push(self.elementwise("add", &[], &[("x", x), ("y", y)], x, &[("factor", factor.to_bits())]));
@@ -153,4 +170,9 @@ impl Lowering<'_> {
     pub(super) fn too_large(what: String) -> Error {
         Error::unsupported(format!("{what}: run this model with --device cpu"))
     }
+}
+
+/// An error about a part that has no kernel yet.
+fn missing(what: &str) -> Error {
+    Error::unsupported(format!("{what} do not run on a GPU yet: run this model with --device cpu"))
 }

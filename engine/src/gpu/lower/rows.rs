@@ -17,6 +17,8 @@ pub(super) fn feature(act: Act) -> &'static str {
         Act::ReluSquared => "RELU_SQUARED",
         Act::Sigmoid => "SIGMOID",
         Act::Tanh => "TANH",
+        Act::Softplus => "SOFTPLUS",
+        Act::Identity => "IDENTITY",
     }
 }
 

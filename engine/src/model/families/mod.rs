@@ -1,21 +1,26 @@
 //! The families: from a file to a spec. A family says only what goes beyond the common keys and tensors.
 
+mod known;
+
 use super::common::Keys;
-use super::decoder::{WindowRope, decoder};
-use super::spec::{Ffn, ModelSpec, Normed};
+use super::decoder::{By, WindowRope, decoder};
+use super::parts;
+use super::spec::{Ffn, Mixer, ModelSpec, Normed};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::shown;
-use crate::plan::Act::{GeluTanh, ReluSquared, Silu};
+use crate::plan::Act::{GeluErf, GeluQuick, GeluTanh, ReluSquared, Silu};
 use crate::plan::NormKind::{Layer, Rms};
 use crate::plan::RopeStyle::{Halves, Interleaved};
+use crate::plan::Scoring::{Sigmoid, Softmax, SoftmaxOfPicked};
+use crate::plan::{Gated, Temperature};
 
 type Family = fn(&Keys) -> Result<ModelSpec>;
 
 /// Architecture name in the file, and what it means.
 const FAMILIES: &[(&str, Family)] = &[
     ("llama", llama),
-    ("mistral3", llama),
+    ("mistral3", mistral3),
     ("internlm2", llama),
     ("xverse", llama),
     ("ernie4_5", llama),
@@ -37,6 +42,46 @@ const FAMILIES: &[(&str, Family)] = &[
     ("qwen2vl", qwen),
     ("qwen3vl", qwen),
     ("paddleocr", qwen),
+    ("qwen2moe", qwen2moe),
+    ("qwen3moe", qwen),
+    ("qwen3vlmoe", qwen),
+    ("olmoe", qwen2moe),
+    ("dbrx", dbrx),
+    ("granitemoe", granite),
+    ("deepseek", deepseek),
+    ("dots1", dots1),
+    ("ernie4_5-moe", llama),
+    ("hunyuan-dense", hunyuan),
+    ("hunyuan-moe", hunyuan),
+    ("hunyuan_vl", hunyuan),
+    ("maincoder", maincoder),
+    ("glm4moe", glm4moe),
+    ("minimax-m2", minimax_m2),
+    ("exaone-moe", exaone_moe),
+    ("bailingmoe", bailingmoe),
+    ("bailingmoe2", dots1),
+    ("hy_v3", glm_routed),
+    ("mellum", mellum),
+    ("gpt-oss", gpt_oss),
+    ("openelm", qwen),
+    ("gpt2", gpt2),
+    ("starcoder", gpt2),
+    ("bloom", bloom),
+    ("jais", jais),
+    ("refact", refact),
+    ("baichuan", baichuan),
+    ("mpt", mpt),
+    ("bitnet", bitnet),
+    ("qwen3next", qwen3next),
+    ("qwen35", qwen35),
+    ("qwen35moe", qwen35),
+    ("lfm2", lfm2),
+    ("lfm2moe", lfm2),
+    ("mamba2", llama),
+    ("falcon-h1", qwen),
+    ("granitehybrid", granite),
+    ("nemotron_h", nemotron_h),
+    ("nemotron_h_moe", nemotron_h),
     ("plamo", plamo),
     ("phi2", phi2),
     ("phi3", phi3),
@@ -59,24 +104,45 @@ const FAMILIES: &[(&str, Family)] = &[
 /// The spec of a file.
 ///
 /// # Errors
-/// An unknown architecture is named, with those that are known.
+/// An architecture that is not supported, with what it needs beyond those that are.
 pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let arch = file.meta().arch()?;
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
-        let known: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
-        let known = known.join(", ");
-        let arch = shown(arch.as_bytes());
-        return Err(Error::unsupported(format!("architecture {arch} is not supported yet (known: {known})")));
+        return Err(Error::unsupported(unsupported(file, arch)));
     };
-    if file.tensor("blk.0.ffn_gate_exps.weight").is_some() || file.tensor("blk.0.ffn_gate_inp.weight").is_some() {
-        return Err(Error::unsupported("mixture-of-experts models are not supported yet"));
+    family(&Keys { file, arch, yarn_rounds: true })
+}
+
+/// Why an architecture cannot run: by what is known of it, else by the file's tensors.
+fn unsupported(file: &ModelFile, arch: &str) -> String {
+    if let Some(needs) = known::needs(arch) {
+        return format!("architecture {arch} is not supported yet: it needs {needs}");
     }
-    family(&Keys { file, arch })
+    let supported: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
+    let parts = match parts::named(file).join(", ") {
+        none if none.is_empty() => none,
+        parts => format!("; its tensors are for {parts}"),
+    };
+    format!("architecture {} is not known{parts} (supported: {})", shown(arch.as_bytes()), supported.join(", "))
 }
 
 /// Llama 1 to 3 and Mistral: q and k rows in the file are permuted for interleaved rotation.
 fn llama(keys: &Keys) -> Result<ModelSpec> {
     decoder(keys, Interleaved, Rms, Silu)
+}
+
+/// Queries grow with their position where the file says so.
+fn mistral3(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?;
+    let Some(factor) = keys.factor("attention.temperature_scale")? else { return Ok(spec) };
+    let length = match keys.opt_u32("attention.temperature_length")?.filter(|n| *n > 0) {
+        Some(n) => n,
+        None => keys.opt_u32("rope.scaling.original_context_length")?.filter(|n| *n > 0).unwrap_or(8192),
+    };
+    spec.each_heads(|_, heads| {
+        heads.temperature = Some(Temperature { factor, length: length as f32, offset: 0.0 });
+        Ok(())
+    })
 }
 
 /// Every fourth layer does not turn.
@@ -90,7 +156,7 @@ fn smollm3(keys: &Keys) -> Result<ModelSpec> {
 /// Factors on embedding, scores, branches and logits.
 fn granite(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?;
-    if keys.file.meta().opt_bool(&keys.key("rope.scaling.finetuned"))? == Some(false) {
+    if keys.opt_bool("rope.scaling.finetuned")? == Some(false) {
         spec = spec.each_heads(|_, heads| {
             heads.rope = None;
             Ok(())
@@ -155,8 +221,9 @@ fn olmo(keys: &Keys) -> Result<ModelSpec> {
 /// Qwen 1: the key of the feed-forward part counts gate and up together.
 fn qwen1(keys: &Keys) -> Result<ModelSpec> {
     Ok(qwen(keys)?.each_layer(|_, layer| {
-        let Ffn::Dense { hidden, .. } = &mut layer.ffn;
-        *hidden /= 2;
+        if let Some(Ffn::Dense { hidden, .. }) = &mut layer.ffn {
+            *hidden /= 2;
+        }
     }))
 }
 
@@ -251,7 +318,7 @@ fn glm4(keys: &Keys) -> Result<ModelSpec> {
 
 /// One norm, or in the 40B one for each part.
 fn falcon(keys: &Keys) -> Result<ModelSpec> {
-    Ok(decoder(keys, Halves, Layer, GeluTanh)?.parallel().each_layer(|i, layer| {
+    Ok(decoder(keys, Halves, Layer, GeluErf)?.parallel().each_layer(|i, layer| {
         layer.ffn_norms.before = Normed::By("attn_norm");
         if keys.has(i, "attn_norm_2.weight") {
             layer.attn_norms.before = Normed::By("attn_norm_2");
@@ -260,8 +327,8 @@ fn falcon(keys: &Keys) -> Result<ModelSpec> {
 }
 
 fn gptneox(keys: &Keys) -> Result<ModelSpec> {
-    let spec = decoder(keys, Halves, Layer, GeluTanh)?;
-    let parallel = keys.file.meta().opt_bool(&keys.key("use_parallel_residual"))? != Some(false);
+    let spec = decoder(keys, Halves, Layer, GeluErf)?;
+    let parallel = keys.opt_bool("use_parallel_residual")? != Some(false);
     Ok(if parallel { spec.parallel() } else { spec })
 }
 
@@ -285,4 +352,179 @@ fn orion(keys: &Keys) -> Result<ModelSpec> {
 /// No gate: squared ReLU.
 fn nemotron(keys: &Keys) -> Result<ModelSpec> {
     decoder(keys, Halves, Layer, ReluSquared)
+}
+
+/// Experts whose weights are not divided by their sum.
+fn qwen2moe(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.routed(keys, By::Family(Softmax), By::Family(false))
+}
+
+/// Clamped heads; the norm in front of the experts has another name.
+fn dbrx(keys: &Keys) -> Result<ModelSpec> {
+    let clamp = keys.factor("attention.clamp_kqv")?;
+    let spec = decoder(keys, Halves, Layer, Silu)?;
+    let spec = spec.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("attn_output_norm"));
+    spec.each_heads(|_, heads| {
+        heads.clamp = clamp;
+        Ok(())
+    })
+}
+
+fn deepseek(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?.routed(keys, By::Family(Softmax), By::Family(false))?;
+    Ok(spec.weighted(keys.factor("expert_weights_scale")?.unwrap_or(1.0)))
+}
+
+fn dots1(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.routed(keys, By::Key(Softmax), By::Key(false))
+}
+
+/// Norms on heads behind the rotation.
+fn hunyuan(keys: &Keys) -> Result<ModelSpec> {
+    norms_after_rope(qwen(keys)?)
+}
+
+fn maincoder(keys: &Keys) -> Result<ModelSpec> {
+    norms_after_rope(llama(keys)?)
+}
+
+fn norms_after_rope(spec: ModelSpec) -> Result<ModelSpec> {
+    spec.each_heads(|_, heads| {
+        heads.qk_norm_after_rope = true;
+        Ok(())
+    })
+}
+
+/// Sigmoid scores unless the file says otherwise.
+fn glm_routed(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))
+}
+
+fn glm4moe(keys: &Keys) -> Result<ModelSpec> {
+    Ok(glm_routed(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
+}
+
+fn minimax_m2(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.routed(keys, By::Key(Softmax), By::Family(true))
+}
+
+/// Layers without a window do not turn.
+fn exaone_moe(keys: &Keys) -> Result<ModelSpec> {
+    let spec = qwen(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?;
+    spec.windows(keys, 4, Some(128), WindowRope::Only)
+}
+
+fn bailingmoe(keys: &Keys) -> Result<ModelSpec> {
+    llama(keys)?.routed(keys, By::Family(Softmax), By::Key(false))
+}
+
+fn mellum(keys: &Keys) -> Result<ModelSpec> {
+    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
+    qwen(keys)?.windows(keys, 4, None, WindowRope::Base(base))
+}
+
+/// Sinks, found in the file; a clamped gate; the softmax is over the chosen experts.
+fn gpt_oss(keys: &Keys) -> Result<ModelSpec> {
+    let keys = &Keys { yarn_rounds: false, ..*keys };
+    let spec = qwen(keys)?.routed(keys, By::Family(SoftmaxOfPicked), By::Family(false))?;
+    let spec = spec.each_layer(|_, layer| {
+        layer.ffn_norms.before = Normed::By("post_attention_norm");
+        if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
+            moe.gated = Gated { act: GeluQuick, limit: 7.0, up_offset: 1.0 };
+        }
+    });
+    spec.windows(keys, 2, None, WindowRope::Same)
+}
+
+/// Positions by a table, which is found in the file.
+fn gpt2(keys: &Keys) -> Result<ModelSpec> {
+    unturned(decoder(keys, Halves, Layer, GeluTanh)?, None)
+}
+
+/// No rotation; biases by distance if this or the file says so.
+fn unturned(spec: ModelSpec, alibi: Option<f32>) -> Result<ModelSpec> {
+    spec.each_heads(|_, heads| {
+        (heads.rope, heads.alibi) = (None, alibi.or(heads.alibi));
+        Ok(())
+    })
+}
+
+fn bloom(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = unturned(decoder(keys, Halves, Layer, GeluTanh)?, Some(8.0))?;
+    spec.embedding.norm = Normed::By("token_embd_norm");
+    Ok(spec)
+}
+
+/// Scores are divided by the width of a head.
+fn jais(keys: &Keys) -> Result<ModelSpec> {
+    unturned(decoder(keys, Halves, Layer, Silu)?, None)?.each_heads(|_, heads| {
+        heads.scale = 1.0 / heads.head_dim as f32;
+        Ok(())
+    })
+}
+
+fn refact(keys: &Keys) -> Result<ModelSpec> {
+    unturned(llama(keys)?, Some(8.0))
+}
+
+/// The 13B has biases by distance instead of a rotation.
+fn baichuan(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?;
+    if spec.layers.len() == 40 { unturned(spec, Some(8.0)) } else { Ok(spec) }
+}
+
+/// Norms on whole queries and keys and clamped heads, if the file has them.
+fn mpt(keys: &Keys) -> Result<ModelSpec> {
+    let clamp = keys.factor("attention.clamp_kqv")?;
+    unturned(decoder(keys, Halves, Layer, GeluErf)?, None)?.each_heads(|_, heads| {
+        heads.clamp = clamp;
+        Ok(())
+    })
+}
+
+/// Norms inside the parts, found in the file.
+fn bitnet(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)
+}
+
+/// Gated delta nets and, every few layers, attention with a gate beside its queries.
+fn qwen3next(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
+}
+
+/// The same with value heads in the order of a tiled key.
+fn qwen35(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen3next(keys)?.each_layer(|_, layer| {
+        for mixer in &mut layer.mixers {
+            if let Mixer::DeltaNet(ssm) = mixer {
+                ssm.tiled = true;
+            }
+        }
+    }))
+}
+
+/// Gated convolutions or attention. The norm in front of the head has the name of another.
+fn lfm2(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = qwen(keys)?.routed(keys, By::Key(Sigmoid), By::Family(true))?;
+    spec.output_norm = Normed::By("token_embd_norm");
+    Ok(spec)
+}
+
+/// A layer is one part: Mamba 2, attention without rotation, or squared ReLU.
+fn nemotron_h(keys: &Keys) -> Result<ModelSpec> {
+    let spec = decoder(keys, Halves, Rms, ReluSquared)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
+    unturned(one_norm(spec), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAMILIES, known};
+
+    /// A family that was added needs nothing any more.
+    #[test]
+    fn no_architecture_is_both_supported_and_not() {
+        for (name, _) in FAMILIES {
+            assert!(known::needs(name).is_none(), "{name} is supported: take it from the list of those that are not");
+        }
+    }
 }

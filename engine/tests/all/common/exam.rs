@@ -6,11 +6,13 @@ use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::plan::{
-    Act, Attend, Gated, Inputs, KvShape, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder, RopeStyle,
-    RopeTable, Rows, Segment, Slot, Weight, WeightId,
+    Act, Attend, Gated, Inputs, KvShape, Lookup, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder,
+    RopeStyle, RopeTable, Rows, Segment, Slot, Temperature, Weight, WeightId,
 };
 
+mod experts;
 mod products;
+mod recurrent;
 
 /// SplitMix64 (Steele et al. 2014): the same cases on every machine.
 pub struct Random(pub u64);
@@ -79,7 +81,7 @@ impl Case {
         let n_pages = self.inputs.tables.iter().flatten().max().map_or(1, |p| *p as usize + 1);
         let most = self.inputs.outputs.len().max(self.inputs.pools.len()).max(1);
         let (max_tokens, max_outputs) = (self.inputs.n_rows(), most);
-        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages };
+        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages, n_states: 3 };
         let mut runner = device.prepare(Arc::clone(&self.plan), options).unwrap();
         for (slot, data) in &self.slots {
             runner.set_slot(*slot, &self.inputs, data).unwrap();
@@ -89,22 +91,26 @@ impl Case {
     }
 }
 
-/// A matrix at an odd place in memory, in two segments where it has more than one row.
-fn matrix(rec: &mut Recorder, random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> WeightId {
-    let segment = |dtype: DType, rows: usize, random: &mut Random| {
-        let offset = random.below(4);
-        let mut bytes = vec![0; offset];
+/// The rows of a matrix at odd places in memory, in two segments if it has more than one row.
+fn segments(random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> Vec<Segment> {
+    let mut segment = |dtype: DType, rows: usize| {
+        let skipped = random.below(4);
+        let mut bytes = vec![0; skipped];
         (0..rows).for_each(|_| bytes.extend(random.blocks(dtype, cols)));
         let bytes = Bytes::from(bytes);
-        let row_bytes = dtype.bytes_for(cols).unwrap();
-        Segment { name: "w".into(), dtype, rows, bytes: bytes.slice(offset..bytes.len()).unwrap(), row_bytes }
+        let (bytes, row_bytes) = (bytes.slice(skipped..bytes.len()).unwrap(), dtype.bytes_for(cols).unwrap());
+        Segment { name: "w".into(), dtype, rows, bytes, row_bytes, offset: 0 }
     };
     let first = rows.div_ceil(2);
-    let mut segments = vec![segment(dtypes[0], first, random)];
+    let mut segments = vec![segment(dtypes[0], first)];
     if rows > first {
-        segments.push(segment(dtypes[1], rows - first, random));
+        segments.push(segment(dtypes[1], rows - first));
     }
-    rec.weight(Weight { name: "w".into(), cols, segments })
+    segments
+}
+
+fn matrix(rec: &mut Recorder, random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> WeightId {
+    rec.weight(Weight { name: "w".into(), cols, segments: segments(random, dtypes, rows, cols) })
 }
 
 /// Rows of three sequences at scattered positions and pages; every second row is an output.
@@ -149,6 +155,13 @@ impl Builder {
         matrix(&mut self.rec, &mut self.random, [DType::F32; 2], n, 1)
     }
 
+    fn constant(&mut self, values: &[f32]) -> WeightId {
+        let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        let segment =
+            Segment { name: "c".into(), dtype: DType::F32, rows: values.len(), bytes, row_bytes: 4, offset: 0 };
+        self.rec.weight(Weight { name: "c".into(), cols: 1, segments: vec![segment] })
+    }
+
     fn case(self, op: OpKind, name: String, out: Slot) -> Case {
         let plan = Arc::new(self.rec.finish(out));
         Case {
@@ -172,9 +185,13 @@ fn embed(cases: &mut Vec<Case>) {
     for (i, dtype) in DType::ALL.iter().enumerate() {
         let mut b = Builder::new(i as u64, 9);
         let table = matrix(&mut b.rec, &mut b.random, [*dtype, DType::F16], 40, 256);
-        let out = b.rec.embed(table).unwrap();
+        let out = b.rec.embed(table, Lookup::Token).unwrap();
         cases.push(b.case(OpKind::Embed, format!("{dtype}"), out));
     }
+    let mut b = Builder::new(99, 50);
+    let table = matrix(&mut b.rec, &mut b.random, [DType::F32; 2], 40, 48);
+    let out = b.rec.embed(table, Lookup::Position).unwrap();
+    cases.push(b.case(OpKind::Embed, "by position".into(), out));
 }
 
 fn norm(cases: &mut Vec<Case>) {
@@ -256,13 +273,29 @@ fn attend(cases: &mut Vec<Case>) {
             let v = b.rec.view(x, kv_heads * k_dim, kv_heads * v_dim).unwrap();
             let q = b.rec.view(x, kv_heads * (k_dim + v_dim), heads * k_dim).unwrap();
             b.rec.kv_write(k, v, layer).unwrap();
-            let attend = Attend { layer, n_heads: heads, scale: 1.0 / (k_dim as f32).sqrt(), cap, window };
+            let scale = 1.0 / (k_dim as f32).sqrt();
+            let attend = Attend { cap, window, ..Attend::plain(layer, heads, scale) };
             let out = b.rec.attend(q, attend).unwrap();
             let name = format!(
                 "{rows} rows, {heads}/{kv_heads} heads of {k_dim}/{v_dim}, window {window:?}, cap {cap:?}, {kv:?}"
             );
             cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
         }
+    }
+    for (rows, with) in [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature")] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(3 * 4 * 16);
+        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16 });
+        let [k, v, q] = [0, 64, 128].map(|at| b.rec.view(x, at, 64).unwrap());
+        b.rec.kv_write(k, v, layer).unwrap();
+        let mut attend = Attend { window: Some(40), ..Attend::plain(layer, 4, 0.25) };
+        match with {
+            "slopes" => attend.slopes = Some(b.vector(4)),
+            "sinks" => attend.sinks = Some(b.vector(4)),
+            _ => attend.temperature = Some(Temperature { factor: 0.5, length: 6.0, offset: 1.0 }),
+        }
+        let out = b.rec.attend(q, attend).unwrap();
+        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("{rows} rows, {with}"), out) });
     }
     // One row that sees one position gives its value back: `kv_write` alone, in both forms.
     for kv in [KvKind::F16, KvKind::F32] {
@@ -271,7 +304,7 @@ fn attend(cases: &mut Vec<Case>) {
         let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 24, v_dim: 24 });
         let [k, v, q] = [0, 24, 48].map(|at| b.rec.view(x, at, 24).unwrap());
         b.rec.kv_write(k, v, layer).unwrap();
-        let attend = Attend { layer, n_heads: 1, scale: 1.0, cap: None, window: Some(1) };
+        let attend = Attend { window: Some(1), ..Attend::plain(layer, 1, 1.0) };
         let out = b.rec.attend(q, attend).unwrap();
         cases.push(Case { kv, ..b.case(OpKind::KvWrite, format!("{kv:?}"), out) });
     }
@@ -318,13 +351,23 @@ fn elementwise(cases: &mut Vec<Case>) {
 }
 
 fn act(cases: &mut Vec<Case>) {
+    for rows in [1, 9] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(60);
+        let view = b.rec.view(x, 7, 40).unwrap();
+        let (bias, factor) = (Some(b.vector(40)), Some(b.vector(40)));
+        b.rec.act(view, Act::Softplus, bias, factor).unwrap();
+        cases
+            .push(Case { exponentials: true, ..b.case(OpKind::Act, format!("{rows} rows, some columns, vectors"), x) });
+    }
     for act in Act::ALL {
         let mut b = Builder::new(*act as u64, 5);
         let x = b.input(301);
         // Beyond the range in which the exponential is of ordinary size.
         let data = b.slots.last_mut().unwrap();
         data.1.iter_mut().enumerate().for_each(|(i, x)| *x *= [1.0, 4.0, 30.0, 200.0][i % 4]);
-        b.rec.act(x, *act);
+        let all = b.rec.all(x);
+        b.rec.act(all, *act, None, None).unwrap();
         cases.push(Case { exponentials: true, ..b.case(OpKind::Act, format!("{act:?}"), x) });
     }
 }
@@ -332,7 +375,22 @@ fn act(cases: &mut Vec<Case>) {
 /// Every case.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for make in [embed, norm, linear, products::products, products::heads, rope, attend, act, elementwise] {
+    for make in [
+        embed,
+        norm,
+        linear,
+        products::products,
+        products::heads,
+        experts::expert_linear,
+        experts::route,
+        experts::combine_and_gate,
+        recurrent::conv,
+        recurrent::recur,
+        rope,
+        attend,
+        act,
+        elementwise,
+    ] {
         make(&mut cases);
     }
     cases

@@ -117,7 +117,16 @@ fn norm(kind: NormKind, group: usize, weight: Option<WeightId>, bias: Option<Wei
 /// What is done to the heads of a shape.
 fn heads_of(b: &mut Builder, shape: &Shape, layer: usize) -> Heads {
     let Shape { n_heads, kv: KvShape { n_kv_heads, k_dim, v_dim }, what } = *shape;
-    let mut heads = Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope: None };
+    let mut heads = Heads {
+        layer,
+        n_heads,
+        clamp: None,
+        q_norm: None,
+        k_norm: None,
+        v_norm: None,
+        rope: None,
+        norms_after_rope: false,
+    };
     match what {
         "rope" => heads.rope = Some(rope(&mut b.rec, RopeStyle::Halves, k_dim / 2)),
         "some elements" => heads.rope = Some(rope(&mut b.rec, RopeStyle::Interleaved, k_dim / 4)),
@@ -130,6 +139,12 @@ fn heads_of(b: &mut Builder, shape: &Shape, layer: usize) -> Heads {
             heads.q_norm = norm(NormKind::Rms, k_dim, Some(b.vector(k_dim)), None);
             heads.k_norm = norm(NormKind::Rms, k_dim, Some(b.vector(k_dim)), None);
             heads.rope = Some(rope(&mut b.rec, RopeStyle::Halves, k_dim / 2));
+        }
+        "norms behind the rotation" => {
+            heads.q_norm = norm(NormKind::Rms, k_dim, Some(b.vector(k_dim)), None);
+            heads.k_norm = norm(NormKind::Rms, k_dim, Some(b.vector(k_dim)), None);
+            heads.rope = Some(rope(&mut b.rec, RopeStyle::Halves, k_dim / 2));
+            heads.norms_after_rope = true;
         }
         "one norm" => {
             heads.k_norm = norm(NormKind::Rms, k_dim, None, None);
@@ -162,6 +177,7 @@ pub(super) fn heads(cases: &mut Vec<Case>) {
         shape(2, 2, 16, 16, "nothing"),
         shape(4, 1, 32, 32, "clamp"),
         shape(4, 2, 32, 32, "norms by head"),
+        shape(4, 2, 16, 16, "norms behind the rotation"),
         shape(2, 1, 20, 20, "one norm"),
         shape(4, 2, 16, 16, "norms of all columns"),
         shape(4, 2, 24, 12, "three norms"),
@@ -179,8 +195,7 @@ pub(super) fn heads(cases: &mut Vec<Case>) {
             let bias = (i % 2 == 1).then(|| b.vector(cols));
             let q = b.rec.linear_heads(x, Product { weight, norm, scale: None, bias }, heads).unwrap();
             let scale = 0.3 / (kv.k_dim as f32).sqrt();
-            let attend = Attend { layer, n_heads, scale, cap: None, window: None };
-            let out = b.rec.attend(q, attend).unwrap();
+            let out = b.rec.attend(q, Attend::plain(layer, n_heads, scale)).unwrap();
             let case = b.case(OpKind::Linear, format!("{rows} rows, heads of {kv:?} with {what}"), out);
             cases.push(Case { kv: KvKind::F32, exponentials: true, ..case });
         }
