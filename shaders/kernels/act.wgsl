@@ -1,11 +1,22 @@
-// act: x = act(x), the activation being a feature. One invocation per element.
+// act: x = factor * act(x + bias) in the columns of a view, the activation being a feature. One invocation per element.
+// BIAS, FACTOR: vectors in the constants, one element per column of the view.
 #import grid
 #import step
 #import act
+#ifdef BIAS
+#import constants
+#endif
+#ifdef FACTOR
+#import constants
+#endif
 
 struct Params {
     rows_at: u32,
-    n: u32, // columns
+    n: u32,      // columns of the view
+    start: u32,  // the first of them
+    stride: u32, // columns of x
+    bias_at: u32,
+    factor_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -19,5 +30,15 @@ fn main(
 ) {
     let id = flat_id(wid, n_wg) * WG + lid;
     if (id >= step[p.rows_at] * p.n) { return; }
-    x[id] = act(x[id]);
+    let c = id % p.n;
+    let at = id / p.n * p.stride + p.start + c;
+    var v = x[at];
+#ifdef BIAS
+    v += constant(p.bias_at + c);
+#endif
+    v = act(v);
+#ifdef FACTOR
+    v *= constant(p.factor_at + c);
+#endif
+    x[at] = v;
 }

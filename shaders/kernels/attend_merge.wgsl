@@ -1,10 +1,14 @@
 // attend, after attend_vec with several splits: joins them. One workgroup per single row and head.
 #import grid
 #import step
+#ifdef SINKS
+#import sinks
+#endif
 
 struct Params {
     n_heads: u32,
     v_dim: u32,
+    sinks_at: u32, // with SINKS
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -35,6 +39,11 @@ fn main(
             sum += keep * parts[part].y;
             v += keep * parts[part + 1u + i];
         }
+#ifdef SINKS
+        let shrink = with_sink(top, id % p.n_heads);
+        v *= shrink.x;
+        sum = sum * shrink.x + shrink.y;
+#endif
         v /= sum;
         for (var c = 0u; c < 4u; c++) {
             let col = i * 4u + c;

@@ -3,9 +3,7 @@
 #import grid
 #import step
 #import kv
-#ifdef CAP
-#import tanh
-#endif
+#import scores
 
 struct Params {
     q_start: u32,
@@ -17,7 +15,12 @@ struct Params {
     n_blocks: u32,
     window: u32,
     scale: f32,
-    cap: f32,       // with CAP: soft cap of the scores
+    cap: f32,       // with CAP
+    slopes_at: u32, // with SLOPES
+    sinks_at: u32,  // with SINKS
+    heat: f32,      // with HEAT: of the logarithm
+    heat_length: f32,
+    heat_offset: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -58,7 +61,7 @@ fn main(
         let col = (own + 4u * n) * 4u;
         for (var c = 0u; c < 4u; c++) {
             if (col + c < p.k_dim) {
-                q_own[n][c] = q[row * p.q_stride + p.q_start + head * p.k_dim + col + c] * p.scale;
+                q_own[n][c] = q[row * p.q_stride + p.q_start + head * p.k_dim + col + c] * query_scale(position);
             }
         }
     }
@@ -97,10 +100,7 @@ fn main(
         var m = top;
         for (var j = 0u; j < KT; j++) {
             let seen = base + j >= low && base + j <= position;
-            var score = dot(part_s[i * KT + j], vec4(1.0));
-#ifdef CAP
-            score = soft_cap(score, p.cap);
-#endif
+            let score = finish_score(dot(part_s[i * KT + j], vec4(1.0)), head, f32(position) - f32(base + j));
             weight[j] = select(LOW, score, seen);
             m = max(m, weight[j]);
         }
@@ -123,6 +123,11 @@ fn main(
         }
     }
     if (i >= n_rows) { return; }
+#ifdef SINKS
+    let shrink = with_sink(top, head);
+    total = total * shrink.x + shrink.y;
+    for (var o = 0u; o < V_OWN; o++) { acc[o] *= shrink.x; }
+#endif
     for (var o = 0u; o < V_OWN; o++) {
         let col = (own + 4u * o) * 4u;
         for (var c = 0u; c < 4u; c++) {

@@ -4,9 +4,7 @@
 #import grid
 #import step
 #import kv
-#ifdef CAP
-#import tanh
-#endif
+#import scores
 
 struct Params {
     q_start: u32,
@@ -18,7 +16,12 @@ struct Params {
     n_blocks: u32,  // of GROUP query heads per KV head
     window: u32,    // positions a row sees, itself included
     scale: f32,
-    cap: f32,       // with CAP: soft cap of the scores
+    cap: f32,       // with CAP
+    slopes_at: u32, // with SLOPES
+    sinks_at: u32,  // with SINKS
+    heat: f32,      // with HEAT: of the logarithm
+    heat_length: f32,
+    heat_offset: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -73,7 +76,7 @@ fn main(
         var v = vec4(0.0);
         for (var c = 0u; c < 4u; c++) {
             if (head < n_group && col + c < p.k_dim) {
-                v[c] = q[row * p.q_stride + p.q_start + (head0 + head) * p.k_dim + col + c] * p.scale;
+                v[c] = q[row * p.q_stride + p.q_start + (head0 + head) * p.k_dim + col + c] * query_scale(position);
             }
         }
         q_s[i] = v;
@@ -103,9 +106,9 @@ fn main(
                 for (var h = 0u; h < GROUP; h++) { score[h] += dot(k, q_s[h * KQ + i]); }
             }
         }
-#ifdef CAP
-        for (var h = 0u; h < GROUP; h++) { score[h] = soft_cap(score[h], p.cap); }
-#endif
+        for (var h = 0u; h < GROUP; h++) {
+            score[h] = finish_score(score[h], head0 + min(h, n_group - 1u), f32(position) - f32(base + lid));
+        }
         for (var h = 0u; h < GROUP; h++) { score_s[h * WG + lid] = select(LOW, score[h], seen); }
         workgroupBarrier();
         for (var i = lid; i < GROUP * PARTS; i += WG) {
@@ -169,6 +172,11 @@ fn main(
             for (var j = 0u; j < SUBSETS; j++) { v += out_s[j * VQ + lid]; }
             let head = head0 + h;
             if (n_splits == 1u) {
+#ifdef SINKS
+                let shrink = with_sink(top[h], head);
+                v *= shrink.x;
+                sum = sum * shrink.x + shrink.y;
+#endif
                 v /= sum;
                 for (var c = 0u; c < 4u; c++) {
                     let col = lid * 4u + c;

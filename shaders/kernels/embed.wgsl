@@ -1,4 +1,4 @@
-// embed: out[row] = table[token of row]. One workgroup per row. A table in several parts is read by one dispatch per
+// embed: out[row] = table[token of row], or with POSITION table[position of row]. One workgroup per row. A table in several parts is read by one dispatch per
 // part, each of which writes the rows whose token it holds.
 #import grid
 #import step
@@ -16,7 +16,9 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> w: array<vec4<u32>>;
+#ifndef POSITION
 @group(0) @binding(3) var<storage, read> picked: array<u32>; // what the step before picked for each of its outputs
+#endif
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 
 fn put(at: u32, col: u32, v: vec4<f32>) {
@@ -33,8 +35,12 @@ fn main(
 ) {
     let row = flat_id(wid, n_wg);
     if (row >= step[STEP_N_TOKENS]) { return; }
+#ifdef POSITION
+    let token = step[step[STEP_POSITIONS] + row];
+#else
     var token = step[step[STEP_TOKENS] + row];
     if ((token & STEP_PICKED_BIT) != 0u) { token = picked[token & ~STEP_PICKED_BIT]; }
+#endif
     if (token < p.row_offset || token - p.row_offset >= p.n) { return; }
     let base = (token - p.row_offset) * p.units;
     let at = row * p.cols;

@@ -73,50 +73,9 @@ fn main(
     var squares = array<f32, ROWS>();
 #endif
 #ifdef DOT4
-    for (var u = lid; u < p.units; u += WG) {
-        let a = load_unit(r.x + u);
-        let b = load_unit(r.y + u);
-        let c = load_unit(r.z + u);
-        let d = load_unit(r.w + u);
-        for (var m = 0u; m < ROWS; m++) {
-            let row = min(first + m, rows - 1u);
-            let at = row * p.units + u;
-            let lo = x[2u * at];
-            let hi = x[2u * at + 1u];
-            let s = x_scale[at];
-            sums[m] += vec4(
-                unit_dot_bytes(a, lo, hi, s), unit_dot_bytes(b, lo, hi, s),
-                unit_dot_bytes(c, lo, hi, s), unit_dot_bytes(d, lo, hi, s),
-            );
-        }
-    }
+#import sums_bytes
 #else
-    for (var base = 0u; base < p.units; base += WG) {
-        let u = min(base + lid, p.units - 1u);
-        let a = load_unit(r.x + u);
-        let b = load_unit(r.y + u);
-        let c = load_unit(r.z + u);
-        let d = load_unit(r.w + u);
-        let quads = min(p.units - base, WG) * 8u;
-        for (var m = 0u; m < ROWS; m++) {
-            let row = min(first + m, rows - 1u);
-            workgroupBarrier();
-            for (var i = lid; i < quads; i += WG) {
-                var v = x_quad(row, base * 8u + i);
-#ifdef NORM
-                squares[m] += dot(v, v);
-                v *= constant_quad(p.norm_at + 4u * (base * 8u + i));
-#endif
-                work_s[i % 8u * SPAN + i / 8u] = v;
-            }
-            workgroupBarrier();
-            if (base + lid < p.units) {
-                let v = x_unit(lid);
-                let halves = vecs_sums(v);
-                sums[m] += vec4(unit_dot(a, v, halves), unit_dot(b, v, halves), unit_dot(c, v, halves), unit_dot(d, v, halves));
-            }
-        }
-    }
+#import sums_floats
 #endif
     // The invocations' sums, together.
 #ifndef DOT4

@@ -69,6 +69,7 @@ fn others() -> List {
     attention(&mut list);
     for (dtype, _) in WEIGHT_TYPES {
         list.add("embed", &[&[dtype]], &[("WG", 64)]);
+        list.add("embed", &[&[dtype, "POSITION"]], &[("WG", 64)]);
     }
     list
 }
@@ -80,8 +81,13 @@ fn elementwise(list: &mut List) {
         list.add(kernel, &[], wg);
     }
     list.add("scale", &[&["WEIGHT"]], wg);
+    for vectors in choices(&["BIAS", "FACTOR"]) {
+        list.add("act", &[&["SILU"], &vectors], wg);
+        list.add("act", &[&["IDENTITY"], &vectors], wg);
+    }
     for act in ACTS {
         list.add("act", &[&[act]], wg);
+        list.add("gate", &[&[act]], wg);
         list.add("glu", &[&["GLU", act]], wg);
         list.add("glu", &[&["GLU", act, "LIMIT"]], wg);
     }
@@ -106,6 +112,7 @@ fn rows(list: &mut List) {
 
 fn attention(list: &mut List) {
     list.add("attend_merge", &[], &[("WG", 64)]);
+    list.add("attend_merge", &[&["SINKS"]], &[("WG", 64)]);
     for kv in [&[][..], &["KV_F16"]] {
         list.add("kv_write", &[kv], &[("WG", 64)]);
         for clamp in [&[][..], &["CLAMP"]] {
@@ -113,17 +120,23 @@ fn attention(list: &mut List) {
                 list.add("heads", &[kv, clamp, norm], &[("WG", 64), ("DIM", 128)]);
             }
         }
-        for cap in [&[][..], &["CAP"]] {
-            for quads in [2, 4, 16, 20, 32, 64] {
-                let tile = (512 / quads).min(16);
-                list.add("attend_tile", &[kv, cap], &[("KQ", quads), ("VQ", quads), ("KT", tile)]);
-                for group in [1, 4, 8] {
-                    let wg = crate::attend_vec_workgroup(quads, quads, group);
-                    let consts = [("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)];
-                    list.add("attend_vec", &[kv, cap], &consts);
-                }
-            }
+        for quads in [2, 4, 16, 20, 32, 64] {
+            attend(list, kv, &[], quads);
         }
+        for scores in choices(&["HEAT", "CAP", "SLOPES", "SINKS"]) {
+            attend(list, kv, &scores, 16);
+        }
+    }
+}
+
+/// Attention of heads of so many quads.
+fn attend(list: &mut List, kv: &[&'static str], scores: &[&'static str], quads: u32) {
+    let tile = (512 / quads).min(16);
+    list.add("attend_tile", &[kv, scores], &[("KQ", quads), ("VQ", quads), ("KT", tile)]);
+    for group in [1, 4, 8] {
+        let wg = crate::attend_vec_workgroup(quads, quads, group);
+        let consts = [("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)];
+        list.add("attend_vec", &[kv, scores], &consts);
     }
 }
 

@@ -27,9 +27,9 @@ pub(super) enum Resource {
     VPages(usize),
     /// What attend_vec leaves for attend_merge.
     Splits,
-    /// Activations as bytes, and their scales.
-    Bytes,
-    Scales,
+    /// What a buffer of activations holds, as blocks of signed bytes, and their scales.
+    Bytes(usize),
+    Scales(usize),
     /// The tokens picked by the step before.
     Picked,
     /// Largest logits with their tokens, and the rows' maxima and sums: written by even and by odd rounds of top_k.

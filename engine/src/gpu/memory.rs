@@ -29,8 +29,8 @@ fn id(resource: Resource) -> u64 {
         Resource::KPages(i) => (3, i, 0),
         Resource::VPages(i) => (4, i, 0),
         Resource::Splits => (5, 0, 0),
-        Resource::Bytes => (6, 0, 0),
-        Resource::Scales => (7, 0, 0),
+        Resource::Bytes(i) => (6, i, 0),
+        Resource::Scales(i) => (7, i, 0),
         Resource::Picked => (8, 0, 0),
         Resource::Pairs(i) => (9, i, 0),
         Resource::Stats(i) => (10, i, 0),
@@ -111,9 +111,9 @@ fn results(plan: &Plan) -> Vec<Resource> {
     slots.map(|slot| Resource::Buffer(plan.slot(slot).buffer)).chain([Resource::Constants]).collect()
 }
 
-/// Bytes of what attend_vec leaves for attend_merge, and units of the widest input of a product.
-fn scratch(plan: &Plan) -> (usize, usize) {
-    let (mut splits, mut widest) = (0, 0);
+/// Bytes of what attend_vec leaves for attend_merge.
+fn splits(plan: &Plan) -> u64 {
+    let mut splits = 0;
     for entry in &plan.ops {
         if let Op::Attend {
             q: _,
@@ -130,11 +130,8 @@ fn scratch(plan: &Plan) -> (usize, usize) {
         {
             splits = splits.max(n_heads * (1 + plan.kv[layer].v_dim.div_ceil(4)) * step::MAX_SPLITS * 16);
         }
-        if let Op::Linear { x, norm: _, weight: _, scale: _, bias: _, then: _ } = entry.op {
-            widest = widest.max(units(plan.slot(x).cols));
-        }
     }
-    (splits, widest)
+    splits as u64
 }
 
 /// Every buffer that a plan needs, and its size in bytes.
@@ -149,6 +146,9 @@ fn sizes(
     for (i, buffer) in plan.buffers.iter().enumerate() {
         let rows = options.most(buffer.rows);
         all.push((Resource::Buffer(i), rows as u64 * buffer.cols as u64 * 4, "activations".to_owned()));
+        let blocks = (units(buffer.cols) * lower::FEW) as u64;
+        all.push((Resource::Bytes(i), 32 * blocks, "activations".to_owned()));
+        all.push((Resource::Scales(i), 16 * blocks, "activations".to_owned()));
     }
     for (i, weight) in plan.weights.iter().enumerate() {
         let w = WeightId(i as u32);
@@ -163,10 +163,7 @@ fn sizes(
         all.push((Resource::KPages(layer), k, "the cache".into()));
         all.push((Resource::VPages(layer), v, "the cache".into()));
     }
-    let (splits, widest) = scratch(plan);
-    all.push((Resource::Splits, splits as u64, "attention".into()));
-    all.push((Resource::Bytes, (widest * lower::FEW * 32) as u64, "activations".into()));
-    all.push((Resource::Scales, (widest * lower::FEW * 16) as u64, "activations".into()));
+    all.push((Resource::Splits, splits(plan), "attention".into()));
     all.push((Resource::Picked, options.max_outputs as u64 * 4, "picks".into()));
     for (round, chunks) in lower::rounds(plan.n_vocab()).into_iter().take(2).enumerate() {
         let n = (options.max_outputs * chunks) as u64;

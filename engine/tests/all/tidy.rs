@@ -156,7 +156,7 @@ fn unsafe_code_stays_in_its_places() {
 }
 
 /// Ops that the GPU refuses by name: it has no kernels for them yet.
-const NOT_ON_GPU: &[&str] = &["combine", "conv", "expert_linear", "gate", "head_linear", "recur", "route"];
+const NOT_ON_GPU: &[&str] = &["combine", "conv", "expert_linear", "head_linear", "recur", "route"];
 
 /// Ops whose case in the exam is made through another op's builder are found by their variant's name.
 #[test]

@@ -3,7 +3,7 @@
 use super::Lowering;
 use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
-use crate::plan::{KvShape, Rows, Slot, View};
+use crate::plan::{KvShape, Rows, Slot, Temperature, View, WeightId};
 
 /// Quads of workgroup memory for the query heads of a workgroup, and for a tile of K or V: 8 KiB.
 const QUADS: usize = 512;
@@ -16,13 +16,19 @@ pub(super) struct Attend {
     pub scale: f32,
     pub cap: Option<f32>,
     pub window: Option<u32>,
+    pub temperature: Option<Temperature>,
+    pub slopes: Option<WeightId>,
+    pub sinks: Option<WeightId>,
     pub to: Slot,
 }
 
 /// Dispatches of `attend`.
 pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatch>) -> Result<()> {
-    let Attend { q, layer, n_heads, scale, cap, window, to } = *op;
-    let KvShape { n_kv_heads, k_dim, v_dim, v_in_k: _ } = lowering.plan.kv[layer];
+    let Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, to } = *op;
+    let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = lowering.plan.kv[layer];
+    if v_in_k {
+        return Err(super::missing("values inside keys"));
+    }
     let (kq, vq) = (k_dim.div_ceil(4), v_dim.div_ceil(4));
     if kq.max(vq) > 256 {
         return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));
@@ -34,7 +40,7 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
     let wg = ir_shaders::attend_vec_workgroup(kq as u32, vq as u32, group as u32);
     let buffer = |slot: Slot| Resource::Buffer(lowering.plan.slot(slot).buffer);
     let when = (Rows::Tokens, 1..=usize::MAX);
-    let params = vec![
+    let mut params = vec![
         ("q_start", q.start as u32),
         ("q_stride", lowering.plan.slot(q.slot).cols as u32),
         ("k_dim", k_dim as u32),
@@ -45,17 +51,26 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
         ("window", window.unwrap_or(u32::MAX)),
         ("scale", scale.to_bits()),
         ("cap", cap.unwrap_or(1.0).to_bits()),
+        ("slopes_at", lowering.constants.word(slopes)),
+        ("sinks_at", lowering.constants.word(sinks)),
     ];
+    let heat = temperature.map_or([0.0; 3], |Temperature { factor, length, offset }| [factor, length, offset]);
+    params.extend(["heat", "heat_length", "heat_offset"].into_iter().zip(heat.map(f32::to_bits)));
     let mut features = lowering.kv_features();
-    if cap.is_some() {
-        features.push("CAP");
-    }
+    let parts = [
+        (temperature.is_some(), "HEAT"),
+        (cap.is_some(), "CAP"),
+        (slopes.is_some(), "SLOPES"),
+        (sinks.is_some(), "SINKS"),
+    ];
+    features.extend(parts.into_iter().filter(|part| part.0).map(|part| part.1));
     let bindings = vec![
         ("q", buffer(q.slot)),
         ("k_pages", Resource::KPages(layer)),
         ("v_pages", Resource::VPages(layer)),
         ("out", buffer(to)),
     ];
+    let merged = if sinks.is_some() { vec!["SINKS"] } else { vec![] };
     let quads = [("KQ", kq as u32), ("VQ", vq as u32)];
     let consts = [&[("WG", wg)][..], &quads, &[("GROUP", group as u32)]].concat();
     out.push(Dispatch {
@@ -68,9 +83,13 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
         work: 0,
     });
     out.push(Dispatch {
-        key: Key { kernel: "attend_merge", features: vec![], consts: vec![("WG", 64)] },
+        key: Key { kernel: "attend_merge", features: merged, consts: vec![("WG", 64)] },
         bindings: vec![("parts", Resource::Splits), ("out", buffer(to))],
-        params: vec![("n_heads", n_heads as u32), ("v_dim", v_dim as u32)],
+        params: vec![
+            ("n_heads", n_heads as u32),
+            ("v_dim", v_dim as u32),
+            ("sinks_at", lowering.constants.word(sinks)),
+        ],
         grid: Grid { count: Count::Merged, block: 1, times: n_heads, per: 1 },
         when: when.clone(),
         op: 0,

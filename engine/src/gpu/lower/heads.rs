@@ -20,22 +20,24 @@ fn by_head(norm: &Norm, dim: usize) -> bool {
 }
 
 impl Lowering<'_> {
-    /// Queries, keys and values that lie in `slot`. Norms that the kernel lacks, or that take more columns than a head,
-    /// are dispatches of their own, and with them the clamp in front.
+    /// Queries, keys and values that lie in `slot`. Norms that the kernel lacks, that take more columns than a head, or
+    /// that come behind the rotation are dispatches of their own, and with them what stands in front of them.
     pub(super) fn heads(&self, heads: &Heads, slot: Slot, out: &mut Vec<Dispatch>) -> Result<()> {
         let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = *heads;
-        if norms_after_rope {
-            return Err(super::missing("norms behind the rotation"));
-        }
         let KvShape { n_kv_heads, k_dim, v_dim, v_in_k: _ } = self.plan.kv[layer];
         if k_dim.max(v_dim) > MOST_DIM {
             return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));
         }
         let parts = [(q_norm, n_heads, k_dim), (k_norm, n_kv_heads, k_dim), (v_norm, n_kv_heads, v_dim)];
-        let apart = parts.iter().any(|(norm, _, dim)| norm.is_some_and(|norm| !by_head(&norm, *dim)));
+        let late = norms_after_rope && parts.iter().any(|part| part.0.is_some());
+        let apart = late || parts.iter().any(|(norm, _, dim)| norm.is_some_and(|norm| !by_head(&norm, *dim)));
         if apart {
             if let Some(clamp) = clamp {
                 out.push(self.elementwise("clamp", &[], &[("x", slot)], slot, &[("limit", clamp.to_bits())]));
+            }
+            if let Some(rope) = rope.filter(|_| late) {
+                let view = View { slot, start: 0, cols: (n_heads + n_kv_heads) * k_dim };
+                out.push(self.rope(view, k_dim, rope));
             }
             let mut start = 0;
             for (norm, n, dim) in parts {
@@ -73,7 +75,7 @@ impl Lowering<'_> {
             ];
             params.extend(names.into_iter().zip(values));
         }
-        params.extend(self.rotation(rope));
+        params.extend(self.rotation(rope.filter(|_| !late)));
         let dim = k_dim.max(v_dim).next_multiple_of(4) as u32;
         out.push(Dispatch {
             key: Key { kernel: "heads", features, consts: vec![("WG", WG), ("DIM", dim)] },

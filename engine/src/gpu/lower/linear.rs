@@ -35,7 +35,7 @@ struct Product {
     bias: Option<WeightId>,
     epilogue: Epilogue,
     out: Slot,
-    /// Few rows of `x` come as signed bytes.
+    /// Few rows of `x` come as signed bytes: made in front of the product behind a norm, else by whoever wrote `x`.
     bytes: bool,
     /// The columns of `x` are no whole units.
     ragged: bool,
@@ -68,11 +68,14 @@ impl Lowering<'_> {
     ) -> Result<()> {
         let (cols, parts) = (self.plan.weight(weight).cols, self.part(weight));
         let blocks = parts.iter().all(|p| p.dtype.block_len() > 1);
-        let bytes = self.forms.dot4 && blocks && (norm.is_some() || self.plan.slot(x).readers.blocks);
+        let bytes = self.forms.dot4 && blocks;
         let rows = self.plan.slot(x).rows;
         let (x, norm) = match norm {
             Some(Prologue { norm, normed }) if !on_the_way(&norm, cols) => {
                 out.push(self.norm(self.all(x), &norm, self.all(normed), ANY));
+                if bytes {
+                    out.push(self.quantise(normed, None, normed));
+                }
                 (normed, None)
             }
             norm => (x, norm),
@@ -102,11 +105,11 @@ impl Lowering<'_> {
     }
 
     fn product(&self, job: &Product, out: &mut Vec<Dispatch>) {
-        if job.bytes {
-            out.push(self.quantise(job));
-        }
-        if let Some(Prologue { norm, normed }) = &job.norm {
-            out.push(self.norm(self.all(job.x), norm, self.all(*normed), MANY));
+        if let Some(Prologue { norm, normed }) = job.norm {
+            if job.bytes {
+                out.push(self.quantise(job.x, Some(norm), normed));
+            }
+            out.push(self.norm(self.all(job.x), &norm, self.all(normed), MANY));
         }
         for (index, part) in self.part(job.weight).iter().enumerate() {
             let ranges = if job.gated() { part.ranges[..1].to_vec() } else { part.joined() };
@@ -186,7 +189,8 @@ impl Lowering<'_> {
         let mut bindings = vec![("w", w), ("out", self.buffer(job.out))];
         if job.bytes {
             features.push("DOT4");
-            bindings.extend([("x", Resource::Bytes), ("x_scale", Resource::Scales)]);
+            let buffer = self.plan.slot(job.normed()).buffer;
+            bindings.extend([("x", Resource::Bytes(buffer)), ("x_scale", Resource::Scales(buffer))]);
         } else {
             bindings.push(("x", self.buffer(job.x)));
             if job.norm.is_some() {
@@ -213,7 +217,7 @@ impl Lowering<'_> {
                 features.push(name);
             }
         }
-        let x = self.buffer(job.norm.map_or(job.x, |prologue| prologue.normed));
+        let x = self.buffer(job.normed());
         let w = Resource::Part(job.weight, piece.index);
         let bindings = vec![("x", x), ("w", w), ("out", self.buffer(job.out))];
         let key = Key { kernel: "linear_mat", features, consts: vec![] };
@@ -231,13 +235,19 @@ impl Lowering<'_> {
         dispatch
     }
 
-    /// Few rows of `x`, normalised on the way if the product says so, as signed bytes.
-    fn quantise(&self, job: &Product) -> Dispatch {
-        let bindings = vec![("x", self.buffer(job.x)), ("x_bytes", Resource::Bytes), ("x_scale", Resource::Scales)];
+    /// Few rows of a slot as signed bytes, if a reader takes such: part of the op that writes the slot.
+    pub(in crate::gpu) fn blocks(&self, slot: Slot) -> Option<Dispatch> {
+        (self.forms.dot4 && self.plan.slot(slot).readers.blocks).then(|| self.quantise(slot, None, slot))
+    }
+
+    /// Few rows of `x`, perhaps normalised on the way, as the signed bytes of `to`.
+    fn quantise(&self, x: Slot, norm: Option<Norm>, to: Slot) -> Dispatch {
+        let (rows, buffer) = (self.plan.slot(x).rows, self.plan.slot(to).buffer);
+        let bindings =
+            vec![("x", self.buffer(x)), ("x_bytes", Resource::Bytes(buffer)), ("x_scale", Resource::Scales(buffer))];
         let mut features = Vec::new();
-        let units = units(self.plan.weight(job.weight).cols);
-        let mut grid = Grid { count: Count::Rows(job.rows), block: 1, times: units, per: WG as usize };
-        let norm = job.norm.map(|prologue| prologue.norm);
+        let units = units(self.plan.slot(x).cols);
+        let mut grid = Grid { count: Count::Rows(rows), block: 1, times: units, per: WG as usize };
         if norm.is_some() {
             features.push("NORM");
             if self.forms.subgroups {
@@ -246,17 +256,22 @@ impl Lowering<'_> {
             grid = Grid { times: 1, per: 1, ..grid };
         }
         let params = vec![
-            ("rows_at", rows_at(job.rows)),
+            ("rows_at", rows_at(rows)),
             ("units", units as u32),
             ("eps", norm.map_or(0.0, |norm| norm.eps).to_bits()),
             ("norm_at", self.constants.word(norm.and_then(|norm| norm.weight))),
         ];
         let key = Key { kernel: "quantise", features, consts: vec![("WG", WG)] };
-        Dispatch { key, bindings, params, grid, when: (job.rows, 1..=FEW), op: 0, work: 0 }
+        Dispatch { key, bindings, params, grid, when: (rows, 1..=FEW), op: 0, work: 0 }
     }
 }
 
 impl Product {
+    /// The input of kernels that cannot normalise on the way.
+    fn normed(&self) -> Slot {
+        self.norm.map_or(self.x, |prologue| prologue.normed)
+    }
+
     /// Whether columns are multiplied in pairs.
     fn gated(&self) -> bool {
         matches!(self.epilogue, Epilogue::Glu(_))

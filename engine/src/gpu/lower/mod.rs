@@ -57,6 +57,7 @@ impl Lowering<'_> {
         for at in range {
             let (entry, done) = (&self.plan.ops[at], out.len());
             self.op(&entry.op, &mut out)?;
+            out.extend(entry.op.writes().and_then(|slot| self.blocks(slot)));
             for dispatch in &mut out[done..] {
                 dispatch.op = at;
                 // What only pooling needs: other steps pass it over.
@@ -70,12 +71,11 @@ impl Lowering<'_> {
 
     fn op(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
         match *op {
-            Op::Embed { table, by: Lookup::Token, out: to } => self.embed(table, to, out),
-            Op::Embed { table: _, by: Lookup::Position, out: _ } => return Err(missing("embeddings of positions")),
+            Op::Embed { table, by, out: to } => self.embed(table, by, to, out),
             Op::Route { x: _, bias: _, routing: _, out: _ }
             | Op::ExpertLinear { x: _, each: _, pick: _, weight: _, scale: _, bias: _, then: _ }
             | Op::Combine { x: _, pick: _, out: _ } => return Err(missing("mixtures of experts")),
-            Op::Gate { x: _, gate: _, act: _, group: _ } => return Err(missing("gates")),
+            Op::Gate { x, gate, act, group } => out.push(self.gate(x, gate, act, group)),
             Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
             | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ } => {
                 return Err(missing("recurrent layers"));
@@ -92,18 +92,10 @@ impl Lowering<'_> {
                 return Err(missing("latent attention"));
             }
             Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: to } => {
-                if temperature.is_some() || slopes.is_some() || sinks.is_some() {
-                    return Err(missing("attention with sinks, slopes or a temperature"));
-                }
-                let op = attend::Attend { q, layer, n_heads, scale, cap, window, to };
+                let op = attend::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, to };
                 attend::attend(self, &op, out)?;
             }
-            Op::Act { x, act, bias, factor } => {
-                if x != self.all(x.slot) || bias.is_some() || factor.is_some() {
-                    return Err(missing("activations of some columns, or with vectors"));
-                }
-                out.push(self.elementwise("act", &[rows::feature(act)], &[("x", x.slot)], x.slot, &[]));
-            }
+            Op::Act { x, act, bias, factor } => out.push(self.act(x, act, bias, factor)),
             Op::Glu { x, gated, out: to } => out.push(self.glu(x, gated, to)),
             Op::Add { x, y, factor } => {
                 out.push(self.elementwise("add", &[], &[("x", x), ("y", y)], x, &[("factor", factor.to_bits())]));
@@ -133,13 +125,21 @@ impl Lowering<'_> {
         View { slot, start: 0, cols: self.plan.slot(slot).cols }
     }
 
-    fn embed(&self, table: WeightId, to: Slot, out: &mut Vec<Dispatch>) {
+    fn embed(&self, table: WeightId, by: Lookup, to: Slot, out: &mut Vec<Dispatch>) {
+        let more: &[&str] = match by {
+            Lookup::Token => &[],
+            Lookup::Position => &["POSITION"],
+        };
         let cols = self.plan.weight(table).cols;
         for (index, part) in self.part(table).iter().enumerate() {
             let planes = part.layout.starts.map(|byte| (byte / 16) as u32);
             for range in part.joined().iter().filter(|r| r.at == 0) {
                 out.push(Dispatch {
-                    key: Key { kernel: "embed", features: vec![feature(part.dtype)], consts: vec![("WG", WG)] },
+                    key: Key {
+                        kernel: "embed",
+                        features: [&[feature(part.dtype)], more].concat(),
+                        consts: vec![("WG", WG)],
+                    },
                     bindings: vec![
                         ("w", Resource::Part(table, index)),
                         ("picked", Resource::Picked),

@@ -106,6 +106,41 @@ impl Lowering<'_> {
         }
     }
 
+    /// `x = factor * act(x + bias)`.
+    pub(super) fn act(&self, x: View, act: Act, bias: Option<WeightId>, factor: Option<WeightId>) -> Dispatch {
+        let vectors = [("bias_at", self.constants.word(bias)), ("factor_at", self.constants.word(factor))];
+        let mut features = vec![feature(act)];
+        features.extend([bias.map(|_| "BIAS"), factor.map(|_| "FACTOR")].into_iter().flatten());
+        self.columns("act", &features, &[("x", x.slot)], x, &vectors)
+    }
+
+    /// `x *= act(gate)`.
+    pub(super) fn gate(&self, x: View, gate: View, act: Act, group: usize) -> Dispatch {
+        let params = [
+            ("gate_start", gate.start as u32),
+            ("gate_stride", self.plan.slot(gate.slot).cols as u32),
+            ("group", group as u32),
+        ];
+        self.columns("gate", &[feature(act)], &[("x", x.slot), ("gate", gate.slot)], x, &params)
+    }
+
+    /// A kernel with one invocation per element of a view.
+    fn columns(
+        &self,
+        kernel: &'static str,
+        features: &[&'static str],
+        slots: &[(&'static str, Slot)],
+        x: View,
+        params: &[(&'static str, u32)],
+    ) -> Dispatch {
+        let mut dispatch = self.elementwise(kernel, features, slots, x.slot, params);
+        dispatch.params.retain(|param| param.0 != "n");
+        let stride = self.plan.slot(x.slot).cols;
+        dispatch.params.extend([("n", x.cols as u32), ("start", x.start as u32), ("stride", stride as u32)]);
+        dispatch.grid.times = x.cols;
+        dispatch
+    }
+
     /// `out = gated activation of x`.
     pub(super) fn glu(&self, x: Slot, formula: Gated, out: Slot) -> Dispatch {
         let (features, params) = gated(formula);
