@@ -1,9 +1,15 @@
 //! The recorder: one method per op, shapes checked as they are recorded. Looks eager, only appends to a list.
 
+mod picks;
+mod recurrent;
+
+pub use picks::Behind;
+pub use recurrent::Recur;
+
 use super::slots::{self, Kept, Shape};
 use super::{
-    Act, Entry, Gated, Heads, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, Recurrence, RopeTable, Routing, Rows,
-    Slot, Temperature, Then, View, Weight, WeightId,
+    Act, Entry, Gated, Heads, KvShape, Lookup, Norm, Op, Plan, Prologue, RopeTable, Rows, Slot, Temperature, Then,
+    View, Weight, WeightId,
 };
 use crate::error::{Error, Result};
 
@@ -265,20 +271,6 @@ impl Recorder {
         Ok(())
     }
 
-    /// The product of every head's columns with its own matrix of a stack; `pass` columns of each head are passed on.
-    pub fn head_linear(&mut self, x: Slot, weight: WeightId, n_heads: usize, pass: usize) -> Result<Slot> {
-        let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
-        let (rows, n_segments) = (w.rows(), w.segments.len());
-        let fits = n_heads > 0
-            && shape.cols == n_heads * (w.cols + pass)
-            && rows.is_multiple_of(n_heads)
-            && n_segments.is_multiple_of(n_heads);
-        self.expect(fits, || format!("{n_heads} heads of {} do not lie in {} columns", w.cols + pass, shape.cols))?;
-        let out = self.slot(shape.rows, rows + n_heads * pass);
-        self.push(Op::HeadLinear { x, weight, n_heads, pass, out });
-        Ok(out)
-    }
-
     /// Attention over the layer's pages.
     pub fn attend(&mut self, q: View, attend: Attend) -> Result<Slot> {
         let Attend { layer, n_heads, scale, cap, window, temperature, slopes, sinks } = attend;
@@ -295,77 +287,6 @@ impl Recorder {
         Ok(out)
     }
 
-    /// Chooses `routing.used` experts of each row's logits.
-    pub fn route(&mut self, x: Slot, bias: Option<WeightId>, routing: Routing) -> Result<Pick> {
-        let (shape, Routing { used, groups, groups_used, .. }) = (self.shape(x), routing);
-        let fits = (1..=shape.cols).contains(&used)
-            && groups > 0
-            && shape.cols.is_multiple_of(groups)
-            && (1..=groups).contains(&groups_used)
-            && used <= shape.cols / groups * groups_used;
-        self.expect(fits, || {
-            format!("{used} of {} experts in {groups_used} of {groups} groups cannot be chosen", shape.cols)
-        })?;
-        bias.map_or(Ok(()), |bias| self.expect_rows(bias, shape.cols))?;
-        let out = self.slot(shape.rows, 2 * used);
-        self.push(Op::Route { x, bias, routing, out });
-        Ok(Pick { picks: out, used, of: shape.cols })
-    }
-
-    /// Products with picked matrices: of the row's own columns for each pick if `each`.
-    pub fn expert_linear(
-        &mut self,
-        x: Slot,
-        each: bool,
-        pick: Pick,
-        product: impl Into<Product>,
-        behind: Behind,
-    ) -> Result<Slot> {
-        let Product { weight, norm, scale, bias } = product.into();
-        let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
-        let (rows, cols, n_segments) = (w.rows(), w.cols, w.segments.len());
-        let takes = if each { cols * pick.used } else { cols };
-        let fits = norm.is_none() && takes == shape.cols && rows.is_multiple_of(pick.of);
-        self.expect(fits && n_segments.is_multiple_of(pick.of) && n_segments > 0, || {
-            format!("{} matrices of {cols} columns do not fit an input of {}", pick.of, shape.cols)
-        })?;
-        for vector in scale.into_iter().chain(bias) {
-            self.expect_rows(vector, rows)?;
-        }
-        let n = rows / pick.of * pick.used;
-        let then = match behind {
-            Behind::Store => Then::Store { out: self.slot(shape.rows, n) },
-            Behind::Act(act) => Then::Act { act, out: self.slot(shape.rows, n) },
-            Behind::Glu(gated) => {
-                self.expect_halves(rows / pick.of)?;
-                let product = self.slot(shape.rows, n);
-                Then::Glu { gated, product, out: self.slot(shape.rows, n / 2) }
-            }
-        };
-        self.push(Op::ExpertLinear { x, each, pick, weight, scale, bias, then });
-        Ok(then.result())
-    }
-
-    /// The weighted sums of the picks' columns.
-    pub fn combine(&mut self, x: Slot, pick: Pick) -> Result<Slot> {
-        let shape = self.shape(x);
-        self.expect(shape.cols.is_multiple_of(pick.used), || {
-            format!("{} columns are not those of {} picks", shape.cols, pick.used)
-        })?;
-        let out = self.slot(shape.rows, shape.cols / pick.used);
-        self.push(Op::Combine { x, pick, out });
-        Ok(out)
-    }
-
-    /// `x *= act(gate)`, an element of the gate for each `group` of columns.
-    pub fn gate(&mut self, x: View, gate: View, act: Act, group: usize) -> Result<()> {
-        let same_rows = self.shape(x.slot).rows == self.shape(gate.slot).rows;
-        let fits = group > 0 && x.cols == gate.cols * group && same_rows && gate.slot != x.slot;
-        self.expect(fits, || format!("{} columns do not gate {} in groups of {group}", gate.cols, x.cols))?;
-        self.push(Op::Gate { x, gate, act, group });
-        Ok(())
-    }
-
     /// `factor * act(x + bias)`, in place.
     pub fn act(&mut self, x: View, act: Act, bias: Option<WeightId>, factor: Option<WeightId>) -> Result<()> {
         for vector in bias.into_iter().chain(factor) {
@@ -373,48 +294,6 @@ impl Recorder {
         }
         self.push(Op::Act { x, act, bias, factor });
         Ok(())
-    }
-
-    /// A state of so many elements for each sequence.
-    fn state(&mut self, n: usize) -> usize {
-        self.states.push(n);
-        self.states.len() - 1
-    }
-
-    /// Causal convolution of the columns of `x` with `taps` factors each.
-    pub fn conv(
-        &mut self,
-        x: View,
-        weight: WeightId,
-        bias: Option<WeightId>,
-        taps: usize,
-        act: Option<Act>,
-    ) -> Result<Slot> {
-        self.expect(taps > 0 && self.shape(x.slot).rows == Rows::Tokens, || format!("a convolution of {taps} taps"))?;
-        self.expect_rows(weight, x.cols * taps)?;
-        bias.map_or(Ok(()), |bias| self.expect_rows(bias, x.cols))?;
-        let (state, out) = (self.state((taps - 1) * x.cols), self.slot(Rows::Tokens, x.cols));
-        self.push(Op::Conv { x, weight, bias, act, state, out });
-        Ok(out)
-    }
-
-    /// The recurrence of every head over its sequence's rows.
-    pub fn recur(&mut self, form: Recurrence, recur: Recur) -> Result<Slot> {
-        let Recur { q, k, v, decay, beta, v_scale, skip } = recur;
-        let Recurrence { n_heads, n_k_heads, k_dim, v_dim, .. } = form;
-        let keys = n_k_heads * k_dim;
-        let fits = n_heads > 0
-            && n_k_heads > 0
-            && n_heads.is_multiple_of(n_k_heads)
-            && (q.cols, k.cols, v.cols) == (keys, keys, n_heads * v_dim)
-            && (decay.cols == n_heads || decay.cols == n_heads * k_dim)
-            && beta.into_iter().chain(v_scale).all(|view| view.cols == n_heads)
-            && self.shape(v.slot).rows == Rows::Tokens;
-        self.expect(fits, || format!("the columns of a recurrence do not fit {n_heads} heads of {k_dim} x {v_dim}"))?;
-        skip.map_or(Ok(()), |skip| self.expect_rows(skip, n_heads))?;
-        let (state, out) = (self.state(form.n_state()), self.slot(Rows::Tokens, n_heads * v_dim));
-        self.push(Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out });
-        Ok(out)
     }
 
     /// Gated activation of `[gate | up]`.
@@ -493,36 +372,6 @@ impl Recorder {
             pooled,
         }
     }
-}
-
-/// The operands of a recurrence: see [`Op::Recur`].
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Recur {
-    /// Queries.
-    pub q: View,
-    /// Keys.
-    pub k: View,
-    /// Values.
-    pub v: View,
-    /// Logarithms of decay.
-    pub decay: View,
-    /// Strengths of correction.
-    pub beta: Option<View>,
-    /// Factors on the values.
-    pub v_scale: Option<View>,
-    /// Factors of what is passed on of the values.
-    pub skip: Option<WeightId>,
-}
-
-/// What happens behind a product with picked matrices.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Behind {
-    /// Nothing.
-    Store,
-    /// An activation.
-    Act(Act),
-    /// A gated activation of the halves of each pick's columns.
-    Glu(Gated),
 }
 
 /// What attention is asked for, besides its queries.

@@ -320,8 +320,8 @@ fn n_pages(page_bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<
 /// The largest number of snapshots of states.
 const MOST_SNAPSHOTS: u64 = 64;
 
-/// Slots for states of `bytes`: two for each running sequence, and snapshots that take an eighth of the cache's budget, at
-/// least two.
+/// Slots for states of `bytes`: two for each running sequence, two snapshots, and more that take at most an eighth of what is
+/// left of the cache's budget.
 ///
 /// # Errors
 /// If the slots of the running sequences alone exceed the budget.
@@ -338,7 +338,8 @@ fn n_states(bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<usiz
             options.kv_budget >> 20
         )));
     }
-    Ok((running + (options.kv_budget / 8 / bytes).clamp(2, MOST_SNAPSHOTS)) as usize)
+    let left = (options.kv_budget - bytes * running).saturating_sub(2 * bytes);
+    Ok((running + 2 + (left / 8 / bytes).min(MOST_SNAPSHOTS - 2)) as usize)
 }
 
 /// A model's vocabulary as the engine needs it.

@@ -121,9 +121,10 @@ struct Way {
 fn small_pool(model: &Model) -> EngineOptions {
     let n_pages = (160 + N_ANSWER).div_ceil(PAGE) + 2;
     let options = EngineOptions::default();
-    // Beside the states of the sequences that may run, and two to be found again.
+    // Beside two states of each sequence that may run, and two that are kept.
     let states = (2 * options.max_sequences as u64 + 2) * model.plan().state_bytes();
-    EngineOptions { kv_budget: kv_bytes(model.plan(), KvKind::F16, n_pages) + states, ..options }
+    let pages = kv_bytes(model.plan(), KvKind::F16, n_pages);
+    EngineOptions { kv_budget: pages + states, ..options }
 }
 
 fn ways(model: &Model) -> Vec<Way> {

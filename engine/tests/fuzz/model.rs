@@ -136,8 +136,8 @@ fn hostile_names_are_cut_in_errors() {
             .meta()
             .iter()
             .filter(|(k, _)| k != key)
-            .fold(ir_engine::meta::MetaBuilder::new().str(key, &long), |meta, (key, value)| meta.value(&key, value));
-        let mut writer = ir_engine::file::GgufWriter::new(meta).unwrap();
+            .fold(MetaBuilder::new().str(key, &long), |meta, (key, value)| meta.value(&key, value));
+        let mut writer = GgufWriter::new(meta).unwrap();
         for tensor in real.tensors() {
             writer.tensor(tensor.name(), tensor.dims(), tensor.dtype().unwrap()).unwrap();
         }

@@ -1,4 +1,4 @@
-//! The families: from a file to a spec. A family says only what goes beyond the common keys and tensors.
+//! A list: the families, from a file to a spec. A family says only what goes beyond the common keys and tensors.
 
 mod known;
 

@@ -1,0 +1,103 @@
+//! Recording of what mixes by picks and by heads: routing, products with picked matrices, sums over picks, gates.
+
+use super::{Product, Recorder};
+use crate::error::Result;
+use crate::plan::{Act, Gated, Op, Pick, Routing, Slot, Then, View, WeightId};
+
+/// What happens behind a product with picked matrices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Behind {
+    /// Nothing.
+    Store,
+    /// An activation.
+    Act(Act),
+    /// A gated activation of the halves of each pick's columns.
+    Glu(Gated),
+}
+
+impl Recorder {
+    /// Chooses `routing.used` experts of each row's logits.
+    pub fn route(&mut self, x: Slot, bias: Option<WeightId>, routing: Routing) -> Result<Pick> {
+        let (shape, Routing { used, groups, groups_used, .. }) = (self.shape(x), routing);
+        let fits = (1..=shape.cols).contains(&used)
+            && groups > 0
+            && shape.cols.is_multiple_of(groups)
+            && (1..=groups).contains(&groups_used)
+            && used <= shape.cols / groups * groups_used;
+        self.expect(fits, || {
+            format!("{used} of {} experts in {groups_used} of {groups} groups cannot be chosen", shape.cols)
+        })?;
+        bias.map_or(Ok(()), |bias| self.expect_rows(bias, shape.cols))?;
+        let out = self.slot(shape.rows, 2 * used);
+        self.push(Op::Route { x, bias, routing, out });
+        Ok(Pick { picks: out, used, of: shape.cols })
+    }
+
+    /// Products with picked matrices: of the row's own columns for each pick if `each`.
+    pub fn expert_linear(
+        &mut self,
+        x: Slot,
+        each: bool,
+        pick: Pick,
+        product: impl Into<Product>,
+        behind: Behind,
+    ) -> Result<Slot> {
+        let Product { weight, norm, scale, bias } = product.into();
+        let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
+        let (rows, cols, n_segments) = (w.rows(), w.cols, w.segments.len());
+        let takes = if each { cols * pick.used } else { cols };
+        let fits = norm.is_none() && takes == shape.cols && rows.is_multiple_of(pick.of);
+        self.expect(fits && n_segments.is_multiple_of(pick.of) && n_segments > 0, || {
+            format!("{} matrices of {cols} columns do not fit an input of {}", pick.of, shape.cols)
+        })?;
+        for vector in scale.into_iter().chain(bias) {
+            self.expect_rows(vector, rows)?;
+        }
+        let n = rows / pick.of * pick.used;
+        let then = match behind {
+            Behind::Store => Then::Store { out: self.slot(shape.rows, n) },
+            Behind::Act(act) => Then::Act { act, out: self.slot(shape.rows, n) },
+            Behind::Glu(gated) => {
+                self.expect_halves(rows / pick.of)?;
+                let product = self.slot(shape.rows, n);
+                Then::Glu { gated, product, out: self.slot(shape.rows, n / 2) }
+            }
+        };
+        self.push(Op::ExpertLinear { x, each, pick, weight, scale, bias, then });
+        Ok(then.result())
+    }
+
+    /// The weighted sums of the picks' columns.
+    pub fn combine(&mut self, x: Slot, pick: Pick) -> Result<Slot> {
+        let shape = self.shape(x);
+        self.expect(shape.cols.is_multiple_of(pick.used), || {
+            format!("{} columns are not those of {} picks", shape.cols, pick.used)
+        })?;
+        let out = self.slot(shape.rows, shape.cols / pick.used);
+        self.push(Op::Combine { x, pick, out });
+        Ok(out)
+    }
+
+    /// `x *= act(gate)`, an element of the gate for each `group` of columns.
+    pub fn gate(&mut self, x: View, gate: View, act: Act, group: usize) -> Result<()> {
+        let same_rows = self.shape(x.slot).rows == self.shape(gate.slot).rows;
+        let fits = group > 0 && x.cols == gate.cols * group && same_rows && gate.slot != x.slot;
+        self.expect(fits, || format!("{} columns do not gate {} in groups of {group}", gate.cols, x.cols))?;
+        self.push(Op::Gate { x, gate, act, group });
+        Ok(())
+    }
+
+    /// The product of every head's columns with its own matrix of a stack; `pass` columns of each head are passed on.
+    pub fn head_linear(&mut self, x: Slot, weight: WeightId, n_heads: usize, pass: usize) -> Result<Slot> {
+        let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
+        let (rows, n_segments) = (w.rows(), w.segments.len());
+        let fits = n_heads > 0
+            && shape.cols == n_heads * (w.cols + pass)
+            && rows.is_multiple_of(n_heads)
+            && n_segments.is_multiple_of(n_heads);
+        self.expect(fits, || format!("{n_heads} heads of {} do not lie in {} columns", w.cols + pass, shape.cols))?;
+        let out = self.slot(shape.rows, rows + n_heads * pass);
+        self.push(Op::HeadLinear { x, weight, n_heads, pass, out });
+        Ok(out)
+    }
+}
