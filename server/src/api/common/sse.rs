@@ -1,0 +1,237 @@
+//! Server-sent events: a running job, told by a [`Scribe`] in the words of its API. Scribes are pure: what they write
+//! follows from what they are told.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream::{BoxStream, select_all, unfold};
+use serde::Serialize;
+
+use crate::error::ApiError;
+use crate::generate::job::{Delta, Done, Event, Output};
+use crate::generate::running::Running;
+
+/// A client that hears nothing for this long is told that the server lives.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Events in their wire form.
+#[derive(Debug, Default)]
+pub(crate) struct Frames(String);
+
+impl Frames {
+    /// An event without a name.
+    pub(crate) fn data(&mut self, value: &impl Serialize) {
+        self.0.push_str("data: ");
+        self.json(value);
+    }
+
+    /// An event with a name.
+    pub(crate) fn event(&mut self, name: &str, value: &impl Serialize) {
+        for part in ["event: ", name, "\ndata: "] {
+            self.0.push_str(part);
+        }
+        self.json(value);
+    }
+
+    /// The event that ends OpenAI's streams.
+    pub(crate) fn done(&mut self) {
+        self.0.push_str("data: [DONE]\n\n");
+    }
+
+    /// What clients pass over.
+    pub(crate) fn comment(&mut self) {
+        self.0.push_str(": still working\n\n");
+    }
+
+    fn json(&mut self, value: &impl Serialize) {
+        // Plain data always has a JSON form; JSON on one line has no line breaks that would end the event.
+        self.0.push_str(&serde_json::to_string(value).unwrap_or_default());
+        self.0.push_str("\n\n");
+    }
+}
+
+/// Writes down a job in an API's events.
+pub(crate) trait Scribe: Send + 'static {
+    /// The job has begun.
+    fn begin(&mut self, out: &mut Frames);
+    /// A completion grew.
+    fn delta(&mut self, choice: usize, delta: Delta, out: &mut Frames);
+    /// A completion is complete.
+    fn done(&mut self, choice: usize, done: Done, out: &mut Frames);
+    /// All completions are complete.
+    fn end(&mut self, out: &mut Frames);
+    /// The job failed; nothing follows.
+    fn failed(&mut self, error: &ApiError, out: &mut Frames);
+    /// Nothing has happened for a while.
+    fn idle(&mut self, out: &mut Frames) {
+        out.comment();
+    }
+}
+
+/// What jobs that run side by side put out, their completions counted through. All have `n` completions.
+pub(crate) fn outputs(running: Vec<Running>, n: usize) -> BoxStream<'static, Output> {
+    let streams = running.into_iter().enumerate().map(|(i, running)| {
+        let outputs =
+            unfold(running, |mut running| async move { running.next().await.map(|output| (output, running)) });
+        outputs.map(move |output| Output { choice: output.choice + i * n, ..output }).boxed()
+    });
+    select_all(streams).boxed()
+}
+
+/// Jobs as a response of events. Dropping the response cancels them.
+pub(crate) fn respond(outputs: BoxStream<'static, Output>, scribe: impl Scribe) -> Response {
+    let body = Body::from_stream(frames(outputs, scribe, IDLE).map(Ok::<_, Infallible>));
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, body).into_response()
+}
+
+/// A job told to its end by the scribe that would write its events, so that both forms agree; the events go nowhere.
+///
+/// # Errors
+/// What the job failed with.
+pub(crate) async fn whole<S: Scribe>(mut running: Running, mut scribe: S) -> Result<S, ApiError> {
+    while let Some(output) = running.next().await {
+        match output.event {
+            Event::Delta(delta) => scribe.delta(output.choice, delta, &mut Frames::default()),
+            Event::Done(done) => scribe.done(output.choice, done, &mut Frames::default()),
+            Event::Failed(error) => return Err(error),
+        }
+    }
+    Ok(scribe)
+}
+
+/// The wire's text, piece by piece.
+fn frames<S: Scribe>(outputs: BoxStream<'static, Output>, mut scribe: S, idle: Duration) -> BoxStream<'static, String> {
+    let mut first = Frames::default();
+    scribe.begin(&mut first);
+    let rest = unfold(Some((outputs, scribe)), move |state| async move {
+        let (mut outputs, mut scribe) = state?;
+        let mut out = Frames::default();
+        while out.0.is_empty() {
+            match tokio::time::timeout(idle, outputs.next()).await {
+                Err(_) => scribe.idle(&mut out),
+                Ok(Some(Output { choice, event: Event::Delta(delta) })) => scribe.delta(choice, delta, &mut out),
+                Ok(Some(Output { choice, event: Event::Done(done) })) => scribe.done(choice, done, &mut out),
+                Ok(Some(Output { event: Event::Failed(error), .. })) => {
+                    scribe.failed(&error, &mut out);
+                    return Some((out.0, None));
+                }
+                Ok(None) => {
+                    scribe.end(&mut out);
+                    return Some((out.0, None));
+                }
+            }
+        }
+        Some((out.0, Some((outputs, scribe))))
+    });
+    futures_util::stream::once(async move { first.0 }).chain(rest).boxed()
+}
+
+/// What a scribe makes of invented outputs, event by event: name (where it has one) and JSON.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use serde_json::Value as Json;
+
+    /// Runs a scribe over a job's whole life.
+    pub(crate) fn told<S: Scribe>(mut scribe: S, events: Vec<(usize, Event)>) -> Vec<(String, Json)> {
+        let mut out = Frames::default();
+        scribe.begin(&mut out);
+        for (choice, event) in events {
+            match event {
+                Event::Delta(delta) => scribe.delta(choice, delta, &mut out),
+                Event::Done(done) => scribe.done(choice, done, &mut out),
+                Event::Failed(error) => {
+                    scribe.failed(&error, &mut out);
+                    return read(&out.0);
+                }
+            }
+        }
+        scribe.end(&mut out);
+        read(&out.0)
+    }
+
+    /// Events in the wire's text; `[DONE]` is read as a JSON string.
+    pub(crate) fn read(text: &str) -> Vec<(String, Json)> {
+        let mut all = Vec::new();
+        assert!(text.is_empty() || text.ends_with("\n\n"), "{text:?}");
+        for event in text.split("\n\n").filter(|e| !e.is_empty() && !e.starts_with(':')) {
+            let name = event.lines().find_map(|l| l.strip_prefix("event: ")).unwrap_or("");
+            let data = event.lines().find_map(|l| l.strip_prefix("data: ")).unwrap_or_else(|| panic!("{event}"));
+            let json = if data == "[DONE]" {
+                Json::from(data)
+            } else {
+                serde_json::from_str(data).unwrap_or_else(|e| panic!("{e}: {data}"))
+            };
+            all.push((name.to_owned(), json));
+        }
+        all
+    }
+
+    /// A delta of these parts.
+    pub(crate) fn delta(parts: Vec<crate::generate::job::Part>) -> Event {
+        Event::Delta(Delta { parts, ..Delta::default() })
+    }
+
+    /// The end of a completion of 7 prompt tokens, 3 of them cached, and `completion` generated ones.
+    pub(crate) fn done(reason: crate::generate::job::Reason, completion: usize) -> Event {
+        let usage = crate::generate::job::Usage {
+            prompt_tokens: 7,
+            cached_tokens: 3,
+            completion_tokens: completion,
+            thinking_tokens: 2,
+            ..Default::default()
+        };
+        Event::Done(Done { reason, usage, tokens: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Plain;
+
+    impl Scribe for Plain {
+        fn begin(&mut self, out: &mut Frames) {
+            out.data(&"begin");
+        }
+        fn delta(&mut self, choice: usize, _: Delta, out: &mut Frames) {
+            if choice > 0 {
+                out.event("delta", &choice);
+            }
+        }
+        fn done(&mut self, _: usize, _: Done, _: &mut Frames) {}
+        fn end(&mut self, out: &mut Frames) {
+            out.done();
+        }
+        fn failed(&mut self, error: &ApiError, out: &mut Frames) {
+            out.data(&error.message);
+        }
+    }
+
+    fn delta(choice: usize) -> Output {
+        Output { choice, event: Event::Delta(Delta::default()) }
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_the_stream_and_silence_does_not() {
+        let told =
+            |outputs: Vec<Output>| frames(futures_util::stream::iter(outputs).boxed(), Plain, IDLE).collect::<Vec<_>>();
+        let whole = told(vec![delta(0), delta(2)]).await;
+        assert_eq!(whole, ["data: \"begin\"\n\n", "event: delta\ndata: 2\n\n", "data: [DONE]\n\n"]);
+        let error = Output { choice: 0, event: Event::Failed(ApiError::invalid("no")) };
+        assert_eq!(told(vec![error, delta(1)]).await, ["data: \"begin\"\n\n", "data: \"no\"\n\n"]);
+        let late = unfold(0, |n| async move {
+            tokio::time::sleep(Duration::from_millis(if n == 0 { 300 } else { 0 })).await;
+            (n == 0).then(|| (delta(1), 1))
+        });
+        let heard: Vec<String> = frames(late.boxed(), Plain, Duration::from_millis(20)).collect().await;
+        assert!(heard.iter().filter(|f| f.starts_with(": still")).count() >= 2, "{heard:?}");
+        assert!(heard.contains(&"event: delta\ndata: 1\n\n".to_owned()), "{heard:?}");
+    }
+}
