@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::common::http::{self, Body, Client};
+use crate::api::common::body::{self as http, Body, Client};
+use crate::api::common::dialect::{Dialect, error_responses, status};
+use crate::api::common::message::{OpenAiMessage, messages};
+use crate::api::common::openai_error::OpenAiError;
 use crate::api::common::shape::chat_of;
-use crate::api::openai::OpenAiError;
-use crate::api::openai::message::{OpenAiMessage, messages};
-use crate::api::openai::tools::{FunctionTool, check_tools};
-use crate::error::{ApiError, Kind, error_responses};
+use crate::api::common::tools::{Tool, check_tools};
+use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, ModelRef};
 use crate::generate::prompt;
@@ -27,27 +28,57 @@ const MAX_TOKENS: usize = 1 << 20;
 #[openapi(paths(tokenize, detokenize, apply_template, props, change_props, rerank))]
 pub(crate) struct Api;
 
+/// The form of errors of these addresses, and of those of llama-server that are not here.
+pub(crate) const DIALECT: Dialect = Dialect {
+    paths: &[
+        "/tokenize",
+        "/detokenize",
+        "/apply-template",
+        "/props",
+        "/health",
+        "/v1/health",
+        "/completion",
+        "/slots",
+        "/rerank",
+    ],
+    body: error_json,
+};
+
 /// What went wrong, as llama-server's clients read it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct LlamaError {
-    error: LlamaErrorDetail,
+pub(crate) struct LlamaError<'a> {
+    error: LlamaErrorDetail<'a>,
 }
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct LlamaErrorDetail {
+pub(crate) struct LlamaErrorDetail<'a> {
     /// The status.
     code: u16,
     /// One sentence that says what to do.
-    message: String,
+    message: &'a str,
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
-    kind: String,
+    kind: &'static str,
 }
 
 error_responses! {
     /// The errors of llama-server's addresses.
-    LlamaErrors: LlamaError
+    LlamaErrors: LlamaError<'static>
+}
+
+fn error_json(error: &ApiError) -> Json {
+    let kind = match error.kind {
+        Kind::Unauthorized => "authentication_error",
+        Kind::Forbidden => "permission_error",
+        Kind::NotFound => "not_found_error",
+        Kind::Busy | Kind::Unavailable => "unavailable_error",
+        Kind::NotImplemented => "not_supported_error",
+        Kind::Internal | Kind::Deadline => "server_error",
+        Kind::Invalid | Kind::Method | Kind::Slow | Kind::TooLarge => "invalid_request_error",
+    };
+    let detail = LlamaErrorDetail { code: status(error.kind).as_u16(), message: &error.message, kind };
+    http::to_json(&LlamaError { error: detail })
 }
 
 pub(crate) fn routes() -> Router<Hub> {
@@ -192,8 +223,7 @@ struct TemplateRequest {
     #[schema(min_items = 1)]
     messages: Vec<OpenAiMessage>,
     /// Tools that the model may call.
-    #[schema(value_type = Option<Vec<FunctionTool>>)]
-    tools: Option<Vec<Json>>,
+    tools: Option<Vec<Tool>>,
     /// More variables for the model's template.
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<Map<String, Json>>,
@@ -321,14 +351,14 @@ async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>
 }
 
 /// Refused: properties are set when the server starts
-#[utoipa::path(post, path = "/props", responses((status = 501, description = "Not here", body = LlamaError)))]
+#[utoipa::path(post, path = "/props", responses((status = 501, description = "Not here", body = LlamaError<'static>)))]
 async fn change_props() -> ApiError {
     ApiError::new(Kind::NotImplemented, "properties cannot be changed while the server runs: start it with other flags")
 }
 
 /// Ranks documents by how well they answer a query; not possible yet
 #[utoipa::path(post, path = "/v1/rerank", responses(
-    (status = 501, description = "No reranker can be loaded yet", body = OpenAiError)))]
+    (status = 501, description = "No reranker can be loaded yet", body = OpenAiError<'static>)))]
 async fn rerank() -> ApiError {
     ApiError::new(
         Kind::NotImplemented,

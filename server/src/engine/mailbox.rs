@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ir_engine::run::{Finish, Logprobs, Usage};
 use tokio::sync::Notify;
 
-use crate::error::{ApiError, Kind};
+use crate::engine::error::{ApiError, Kind};
 
 /// Bytes that may lie unread in one completion's box.
 pub(crate) const MAX_UNREAD: usize = 4 << 20;
@@ -92,16 +92,17 @@ impl Mailbox {
     /// What came for any completion, waited for. One reader only.
     pub(crate) async fn take(&self) -> (usize, Letters) {
         loop {
-            let found = lock(&self.places)
-                .iter_mut()
-                .enumerate()
-                .find(|(_, l)| !l.is_empty())
-                .map(|(i, l)| (i, std::mem::take(l)));
-            match found {
+            match self.try_take() {
                 Some(found) => return found,
                 None => self.notify.notified().await,
             }
         }
+    }
+
+    /// What came for any completion, if anything did.
+    pub(crate) fn try_take(&self) -> Option<(usize, Letters)> {
+        let mut places = lock(&self.places);
+        places.iter_mut().enumerate().find(|(_, l)| !l.is_empty()).map(|(i, l)| (i, std::mem::take(l)))
     }
 }
 

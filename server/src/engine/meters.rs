@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::generate::job::{Reason, Usage};
+use crate::engine::usage::{Reason, Usage};
 
 /// Upper bounds in seconds of times that people wait.
 const WAITS: [f64; 16] =

@@ -1,10 +1,11 @@
-//! The engine's thread: owns every loaded [`Engine`] and takes turns among them, step by step. Commands come in through a
-//! channel, tokens go out to [`Mailbox`]es. It knows no HTTP, no names and no clock but the one it starts with.
+//! [`Worker`]: a thread of each device, which owns the [`Engine`]s on it and takes turns among them, step by step: they share
+//! the device, and one on another device never waits for it. Commands come in through a channel, tokens go out to
+//! [`Mailbox`]es. No HTTP, no names of models, and no clock but the one it starts with.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -12,9 +13,9 @@ use ir_engine::error::Error;
 use ir_engine::run::{EmbedRequest, Engine, Event, Request, SeqId, Stats, wait};
 use tokio::sync::oneshot;
 
+use crate::engine::error::{ApiError, Kind, panicked, unloaded};
 use crate::engine::mailbox::{End, Mailbox, lock};
 use crate::engine::meters::Meters;
-use crate::error::{ApiError, Kind};
 
 /// What an engine's owner and its observers share.
 #[derive(Debug, Default)]
@@ -50,20 +51,63 @@ pub(crate) enum Command {
     Submit { id: u64, all: Vec<Submission>, reply: oneshot::Sender<Result<(), ApiError>> },
 }
 
+/// The way to a device's thread, which ends when the last one is gone. A closure, since a channel of engines names all
+/// types of wgpu, and the compiler would look through them for every future that holds a way.
+#[derive(Clone)]
+pub(crate) struct Worker(Arc<dyn Fn(Command) -> Result<(), ApiError> + Send + Sync>);
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Worker")
+    }
+}
+
 struct Hosted {
     engine: Engine,
     shared: Arc<Shared>,
     seqs: HashMap<SeqId, (Arc<Mailbox>, usize)>,
 }
 
-/// Starts the thread. It ends when the last sender is gone.
-///
-/// # Errors
-/// Where the system gives no thread.
-pub(crate) fn start() -> std::io::Result<Sender<Command>> {
-    let (sender, commands) = channel();
-    std::thread::Builder::new().name("ir-engine".into()).spawn(move || run(&commands))?;
-    Ok(sender)
+impl Worker {
+    /// Starts a device's thread.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub(crate) fn start() -> std::io::Result<Worker> {
+        let (sender, commands) = channel();
+        std::thread::Builder::new().name("ir-engine".into()).spawn(move || run(&commands))?;
+        Ok(Worker(Arc::new(move |command| sender.send(command).map_err(|_| panicked()))))
+    }
+
+    /// Whether both lead to one thread.
+    #[cfg(test)]
+    pub(crate) fn is(&self, other: &Worker) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Hosts an engine by this number.
+    ///
+    /// # Errors
+    /// Where the thread is gone.
+    pub(crate) fn host(&self, id: u64, engine: Box<Engine>, shared: Arc<Shared>) -> Result<(), ApiError> {
+        (self.0)(Command::Host { id, engine, shared })
+    }
+
+    /// Drops an engine.
+    pub(crate) fn drop_engine(&self, id: u64) {
+        // Without its thread there is nothing to drop.
+        let _ = (self.0)(Command::Drop { id });
+    }
+
+    /// Queues sequences of one request, all or none.
+    ///
+    /// # Errors
+    /// What the engine refuses; where it was dropped.
+    pub(crate) async fn submit(&self, id: u64, all: Vec<Submission>) -> Result<(), ApiError> {
+        let (reply, answer) = oneshot::channel();
+        (self.0)(Command::Submit { id, all, reply })?;
+        answer.await.map_err(|_| panicked())?
+    }
 }
 
 fn run(commands: &Receiver<Command>) {
@@ -98,13 +142,13 @@ fn obey(hosted: &mut HashMap<u64, Hosted>, command: Command, clock: &dyn Fn() ->
         }
         Command::Drop { id } => {
             if let Some(mut host) = hosted.remove(&id) {
-                host.fail(&ApiError::new(Kind::Unavailable, "the model was unloaded: ask again"));
+                host.fail(&unloaded());
             }
         }
         Command::Submit { id, all, reply } => {
             let result = match hosted.get_mut(&id) {
                 Some(host) => host.submit(all, clock()),
-                None => Err(ApiError::new(Kind::Unavailable, "the model was unloaded: ask again")),
+                None => Err(unloaded()),
             };
             // Nobody waits where the client left meanwhile; its mailbox says so too.
             let _ = reply.send(result);
@@ -203,5 +247,86 @@ impl Hosted {
         for (_, (mailbox, place)) in self.seqs.drain() {
             mailbox.end(place, End::Failed(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use ir_engine::builtin;
+    use ir_engine::cpu::{Cpu, CpuOptions};
+    use ir_engine::device::Device;
+    use ir_engine::model::{Model, ModelOptions};
+    use ir_engine::run::{EngineOptions, Sampling};
+    use ir_engine::text::constrain::{Constraint, Rules};
+    use std::sync::mpsc::Sender;
+
+    /// Allows everything, but only when it is let.
+    struct Waiting(Arc<Mutex<Receiver<()>>>, Sender<()>, Vec<u32>);
+
+    impl Rules for Waiting {
+        fn allowed(&mut self) -> ir_engine::Result<&[u32]> {
+            let _ = self.1.send(());
+            let _ = lock(&self.0).recv();
+            Ok(&self.2)
+        }
+        fn accept(&mut self, _: u32) -> ir_engine::Result<()> {
+            Ok(())
+        }
+        fn accept_text(&mut self, _: &[u8]) -> ir_engine::Result<()> {
+            Ok(())
+        }
+        fn is_done(&self) -> bool {
+            false
+        }
+        fn is_complete(&mut self) -> ir_engine::Result<bool> {
+            Ok(false)
+        }
+        fn fork(&self) -> Box<dyn Rules> {
+            Box::new(Waiting(Arc::clone(&self.0), self.1.clone(), self.2.clone()))
+        }
+    }
+
+    fn hosting() -> Worker {
+        let model = Arc::new(Model::from_bytes(builtin::bytes(), &ModelOptions::default()).unwrap());
+        let cpu = Cpu::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }).unwrap();
+        let options = EngineOptions { kv_budget: 8 << 20, ..EngineOptions::default() };
+        let engine = Engine::new(model, &Device::Cpu(Arc::new(cpu)), &options).unwrap();
+        let worker = Worker::start().unwrap();
+        worker.host(1, Box::new(engine), Arc::default()).unwrap();
+        worker
+    }
+
+    async fn asked(worker: &Worker, constraint: Option<Constraint>) -> Arc<Mailbox> {
+        let sampling = Sampling::greedy();
+        let request = Request { prompt: vec![1], max_tokens: Some(3), sampling, constraint, ..Request::default() };
+        let mailbox = Arc::new(Mailbox::new(1));
+        let work = Work::Generate(Box::new(request));
+        worker.submit(1, vec![Submission { work, mailbox: Arc::clone(&mailbox), place: 0 }]).await.unwrap();
+        mailbox
+    }
+
+    async fn ended(mailbox: &Mailbox) -> End {
+        loop {
+            if let Some(end) = mailbox.take().await.1.end {
+                return end;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_waits_does_not_stall_one_on_another_device() {
+        let (slow, fast) = (hosting(), hosting());
+        let ((go, gone), (here, arrived)) = (channel(), channel());
+        let all = vec![u32::MAX; 1 << 12];
+        let rules = Waiting(Arc::new(Mutex::new(gone)), here, all);
+        let waiting = asked(&slow, Some(Constraint::new(rules))).await;
+        // In the middle of a step, and there it stays.
+        arrived.recv().unwrap();
+        assert!(matches!(ended(&*asked(&fast, None).await).await, End::Done(..)));
+        assert!(waiting.try_take().is_none(), "it went on by itself");
+        drop(go);
+        assert!(matches!(ended(&waiting).await, End::Done(..)));
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ir_engine::run::EmbedRequest;
 
+use super::hub::Hub;
+use crate::engine::error::{ApiError, panicked, unloaded};
 use crate::engine::mailbox::{End, Mailbox};
 use crate::engine::meters;
 use crate::engine::worker::{Submission, Work};
-use crate::error::{ApiError, Kind};
-use crate::generate::hub::{Hub, panicked};
 use crate::generate::job::{EmbedJob, Embedded, MAX_INPUTS, Usage};
 use crate::generate::sequence;
 use crate::models::loaded::Lease;
@@ -58,7 +58,7 @@ impl Hub {
             mailbox: Arc::clone(&mailbox.0),
             place,
         };
-        self.submit(lease, requests.iter().enumerate().map(submission).collect()).await?;
+        lease.submit(requests.iter().enumerate().map(submission).collect()).await?;
         let meters = &lease.shared.meters;
         let mut vectors = vec![Vec::new(); requests.len()];
         for _ in requests {
@@ -81,9 +81,7 @@ impl Hub {
                     return Err(error);
                 }
                 // The engine ends a text with nothing else unless its model went away.
-                Some(End::Done(..)) | None => {
-                    return Err(ApiError::new(Kind::Unavailable, "the model was unloaded: ask again"));
-                }
+                Some(End::Done(..)) | None => return Err(unloaded()),
             }
         }
         Ok(vectors)

@@ -6,7 +6,7 @@ use ir_engine::text::constrain::{self, AnswerForm, Begin, Constraint, Tool, tool
 use ir_engine::text::tools::ToolFormat;
 use serde_json::Value as Json;
 
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 use crate::generate::job::{Chat, Job, Prompt, ToolChoice};
 use crate::models::loaded::Loaded;
 
@@ -64,6 +64,6 @@ fn refused(field: &str, error: &Error) -> ApiError {
         Error::Request(_) | Error::Unsupported(_) | Error::Limit(_) => {
             ApiError::param(field, format!("{field}: {error}"))
         }
-        _ => ApiError::new(crate::error::Kind::Internal, error.to_string()),
+        _ => ApiError::new(crate::engine::error::Kind::Internal, error.to_string()),
     }
 }

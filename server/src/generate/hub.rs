@@ -1,52 +1,30 @@
-//! [`Hub`]: where requests meet engines. Bounds the queue, has models loaded, hands sequences to the engine's thread.
-//! Cloning shares it. How models come and go is in `loading`.
+//! [`Hub`]: where requests meet engines. Bounds the queue, keeps deadlines, has jobs begun and ended. Cloning shares it.
+//! How models come and go is in `models`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ir_engine::device::Device;
-use ir_engine::model::ModelOptions;
-use ir_engine::run::EngineOptions;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::engine::mailbox::{Mailbox, lock};
+use super::job::{Job, MAX_CHOICES, ModelRef};
+use super::running::{Choice, Running};
+use super::sequence::{self, Sequence};
+use crate::engine::error::{ApiError, Kind, panicked};
+use crate::engine::mailbox::Mailbox;
 use crate::engine::meters::{Counter, Meters};
-use crate::engine::worker::{self, Command, Submission, Work};
-use crate::error::{ApiError, Kind};
-use crate::generate::job::{Capabilities, Job, KeepAlive, MAX_CHOICES, ModelRef};
-use crate::generate::running::{Choice, Running};
-use crate::generate::sequence::{self, Sequence};
-use crate::http::watch::Traffic;
+use crate::engine::worker::{Submission, Work};
+use crate::models::capabilities::Capabilities;
 use crate::models::loaded::{Lease, Loaded};
-use crate::models::loading::{self, Next, Slot};
-use crate::models::registry::{Entry, Place, Registry};
-
-/// Opens a device by its name (`cpu`, `gpu`, `gpu:N`, `auto`); an error is one sentence.
-pub type OpenDevice = Box<dyn Fn(&str) -> Result<Device, String> + Send + Sync>;
+use crate::models::pool::{ModelPool, PoolOptions};
+use crate::models::registry::{Entry, Registry};
 
 /// How a hub works.
 pub struct HubOptions {
-    /// The models that are known.
-    pub registry: Registry,
-    /// Opens devices.
-    pub open_device: OpenDevice,
-    /// The device where a client names none.
-    pub device: String,
-    /// How engines are made; `max_sequences` is the number of requests that one model computes together.
-    pub engine: EngineOptions,
-    /// How files are opened.
-    pub model: ModelOptions,
+    /// Which models there are, and how they are loaded.
+    pub models: PoolOptions,
     /// Requests that may wait beyond those that run.
     pub queue: usize,
-    /// How long a model stays loaded after its last request.
-    pub keep_alive: KeepAlive,
-    /// Models loaded at once, at most; 0: as many as the memory holds.
-    pub max_models: usize,
-    /// Bytes that loaded models may take; a single model may take more.
-    pub memory: u64,
     /// The longest a request may take.
     pub deadline: Option<Duration>,
     /// Whether prompts are written to the log.
@@ -55,7 +33,7 @@ pub struct HubOptions {
 
 /// The handle that API handlers have. Cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Hub(pub(crate) Arc<Inner>);
+pub struct Hub(Arc<Inner>);
 
 /// What a server is about to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,85 +45,61 @@ pub(crate) enum Phase {
     Ending,
 }
 
-pub(crate) struct Inner {
-    pub(crate) options: HubOptions,
-    pub(crate) worker: Sender<Command>,
-    pub(crate) models: Mutex<BTreeMap<Place, Slot>>,
-    pub(crate) devices: Mutex<HashMap<String, Device>>,
-    pub(crate) next_id: AtomicU64,
-    meters: Mutex<BTreeMap<String, Arc<Meters>>>,
-    /// What models of files can do, by the files' digests.
-    abilities: Mutex<HashMap<String, Capabilities>>,
+#[derive(Debug)]
+struct Inner {
+    models: ModelPool,
+    deadline: Option<Duration>,
+    log_prompts: bool,
     queue: Arc<Semaphore>,
     n_places: usize,
-    traffic: Traffic,
     /// Requests that found the queue full.
-    pub(crate) rejected: Counter,
+    rejected: Counter,
     /// Threads that may render, tokenize and compile grammars at once.
     preparing: Semaphore,
     phase: watch::Sender<Phase>,
-    /// A model was loaded, unloaded or let go.
-    pub(crate) changed: Notify,
-    /// An expiry changed.
-    pub(crate) sweep: Notify,
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hub").field("models", &self.models).finish_non_exhaustive()
-    }
 }
 
 impl Hub {
-    /// A hub and its engine's thread. Belongs into a tokio runtime.
-    ///
-    /// # Errors
-    /// Where the system gives no thread.
-    pub fn new(options: HubOptions) -> std::io::Result<Hub> {
-        let n_places = (options.engine.max_sequences + options.queue).clamp(1, 1 << 16);
+    /// A hub with no model loaded. Belongs into a tokio runtime.
+    pub fn new(options: HubOptions) -> Hub {
+        let HubOptions { models, queue, deadline, log_prompts } = options;
+        let n_places = (models.engine.max_sequences + queue).clamp(1, 1 << 16);
         let n_threads = std::thread::available_parallelism().map_or(2, |n| n.get());
-        let inner = Arc::new(Inner {
-            worker: worker::start()?,
-            models: Mutex::default(),
-            devices: Mutex::default(),
-            next_id: AtomicU64::new(0),
-            meters: Mutex::default(),
-            abilities: Mutex::default(),
+        Hub(Arc::new(Inner {
+            models: ModelPool::new(models),
+            deadline,
+            log_prompts,
             queue: Arc::new(Semaphore::new(n_places)),
             n_places,
-            traffic: Traffic::default(),
             rejected: Counter::default(),
             preparing: Semaphore::new(n_threads),
             phase: watch::Sender::new(Phase::Serving),
-            changed: Notify::new(),
-            sweep: Notify::new(),
-            options,
-        });
-        tokio::spawn(loading::sweep(Arc::downgrade(&inner)));
-        Ok(Hub(inner))
+        }))
     }
 
     /// The models that are known.
     pub fn registry(&self) -> &Registry {
-        &self.0.options.registry
+        self.0.models.registry()
     }
 
     /// The models that are loaded.
     pub fn loaded(&self) -> Vec<Arc<Loaded>> {
-        let models = lock(&self.0.models);
-        models.values().filter_map(|s| if let Slot::Ready(l) = s { Some(Arc::clone(l)) } else { None }).collect()
+        self.0.models.loaded()
     }
 
     /// The model of clients who name none: the one used last, or else the first that is known.
     pub fn default_model(&self) -> String {
-        let last = self.loaded().into_iter().max_by_key(|l| lock(&l.life).last_used);
-        let first = || self.registry().list().into_iter().next().map(|e| e.name);
-        last.map(|l| l.name.clone()).or_else(first).unwrap_or_default()
+        self.0.models.default_model()
     }
 
     /// Requests that wait or run.
     pub fn in_flight(&self) -> usize {
         self.0.n_places - self.0.queue.available_permits()
+    }
+
+    /// Requests that found the queue full.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.0.rejected.get()
     }
 
     /// A model, loaded if it is not. Where that takes time, a place in the queue is taken for it.
@@ -154,59 +108,21 @@ impl Hub {
     /// An unknown name, a file that does not open, a device that does not, a full queue.
     pub async fn open(&self, wanted: &ModelRef) -> Result<Lease, ApiError> {
         let entry = self.registry().find(wanted)?;
-        if let Some(loaded) = self.0.peek(&entry, &wanted.load) {
-            return Ok(self.lease(loaded, wanted, Duration::ZERO));
+        if let Some(lease) = self.0.models.ready(&entry, wanted) {
+            return Ok(lease);
         }
         let _place = self.place(1)?;
-        self.in_time(self.deadline(Instant::now(), None), self.opened(entry, wanted)).await
+        self.in_time(self.deadline(Instant::now(), None), self.0.models.open(entry, wanted)).await
     }
 
     /// What the model of a file of this digest can do: found once and then remembered.
     pub(crate) fn capabilities_by(&self, digest: &str, find: impl FnOnce() -> Capabilities) -> Capabilities {
-        if let Some(known) = lock(&self.0.abilities).get(digest) {
-            return *known;
-        }
-        let found = find();
-        let mut all = lock(&self.0.abilities);
-        // Files that come and go must not fill the memory.
-        if all.len() >= 4096 {
-            all.clear();
-        }
-        *all.entry(digest.to_owned()).or_insert(found)
+        self.0.models.capabilities_by(digest, find)
     }
 
     /// Unloads a model as soon as nobody uses it. Says whether it was loaded.
     pub fn unload(&self, entry: &Entry) -> bool {
-        self.0.unload(entry)
-    }
-
-    async fn opened(&self, entry: Entry, wanted: &ModelRef) -> Result<Lease, ApiError> {
-        let started = Instant::now();
-        let mut waited = false;
-        loop {
-            // Registered before the look, so that no change is missed.
-            let mut changed = std::pin::pin!(self.0.changed.notified());
-            changed.as_mut().enable();
-            match self.0.look(&entry, &wanted.load) {
-                Next::Use(loaded) => {
-                    let load = if waited { started.elapsed() } else { Duration::ZERO };
-                    return Ok(self.lease(loaded, wanted, load));
-                }
-                Next::Load(done, loading) => {
-                    // The load goes on when the client leaves: others may wait for it.
-                    tokio::spawn(loading::load(Arc::clone(&self.0), entry.clone(), wanted.load.clone(), done));
-                    loading::joined(loading).await?;
-                }
-                Next::Join(loading) => loading::joined(loading).await?,
-                Next::Wait => changed.await,
-            }
-            waited = true;
-        }
-    }
-
-    fn lease(&self, loaded: Arc<Loaded>, wanted: &ModelRef, load: Duration) -> Lease {
-        let keep_alive = wanted.keep_alive.unwrap_or(self.0.options.keep_alive);
-        Lease { loaded, hub: Arc::clone(&self.0), keep_alive, load }
+        self.0.models.unload(entry)
     }
 
     /// Starts a job.
@@ -223,11 +139,11 @@ impl Hub {
         let permit = self.place(n)?;
         let (deadline, job) = (self.deadline(started, job.deadline), Arc::new(job));
         let begin = async {
-            let lease = self.opened(entry, &job.model).await?;
+            let lease = self.0.models.open(entry, &job.model).await?;
             let (job, loaded) = (Arc::clone(&job), Arc::clone(&lease.loaded));
             let sequence = self.prepared(move || sequence::generate(&loaded, &job)).await?;
             let Sequence { request, reader, dropped_messages } = sequence;
-            if self.0.options.log_prompts {
+            if self.0.log_prompts {
                 let prompt = lease.model().tokenizer().decode(&request.prompt, true);
                 tracing::info!(model = lease.name, prompt, "prompt");
             }
@@ -252,17 +168,10 @@ impl Hub {
                 request.sampling.seed = seed.wrapping_add(place as u64);
                 Submission { work: Work::Generate(request), mailbox: Arc::clone(&running.mailbox), place }
             };
-            self.submit(&running.lease, (0..n).map(submission).collect()).await?;
+            running.lease.submit((0..n).map(submission).collect()).await?;
             Ok(running)
         };
         self.in_time(deadline, begin).await
-    }
-
-    /// Has sequences queued, all or none.
-    pub(crate) async fn submit(&self, lease: &Lease, all: Vec<Submission>) -> Result<(), ApiError> {
-        let (reply, answer) = oneshot::channel();
-        self.0.worker.send(Command::Submit { id: lease.id, all, reply }).map_err(|_| panicked())?;
-        answer.await.map_err(|_| panicked())?
     }
 
     /// Does work that takes a processor's time, with as many others as there are processors.
@@ -291,18 +200,18 @@ impl Hub {
     }
 
     pub(crate) async fn opened_by_name(&self, wanted: &ModelRef) -> Result<Lease, ApiError> {
-        self.opened(self.registry().find(wanted)?, wanted).await
+        self.0.models.open(self.registry().find(wanted)?, wanted).await
     }
 
     /// When a request that began at `started` must have ended.
     pub(crate) fn deadline(&self, started: Instant, wanted: Option<Duration>) -> Option<Instant> {
-        let least = [wanted, self.0.options.deadline].into_iter().flatten().min();
+        let least = [wanted, self.0.deadline].into_iter().flatten().min();
         least.and_then(|d| started.checked_add(d))
     }
 
     /// Sequences that one model computes together.
     pub(crate) fn parallel(&self) -> usize {
-        self.0.options.engine.max_sequences.max(1)
+        self.0.models.parallel()
     }
 
     /// Places in the queue.
@@ -324,21 +233,9 @@ impl Hub {
         self.0.phase.send_replace(Phase::Ending);
     }
 
-    /// What was counted of HTTP.
-    pub(crate) fn traffic(&self) -> &Traffic {
-        &self.0.traffic
-    }
-
     /// What was counted, by model.
     pub(crate) fn all_meters(&self) -> Vec<(String, Arc<Meters>)> {
-        lock(&self.0.meters).iter().map(|(name, meters)| (name.clone(), Arc::clone(meters))).collect()
-    }
-}
-
-impl Inner {
-    /// The counts of a model of this name.
-    pub(crate) fn meters(&self, name: &str) -> Arc<Meters> {
-        Arc::clone(lock(&self.meters).entry(name.to_owned()).or_default())
+        self.0.models.all_meters()
     }
 }
 
@@ -362,8 +259,4 @@ pub(crate) fn late() -> ApiError {
 
 pub(crate) fn shutting_down() -> ApiError {
     ApiError::new(Kind::Unavailable, "the server is shutting down")
-}
-
-pub(crate) fn panicked() -> ApiError {
-    ApiError::new(Kind::Internal, "the server failed within: its log says more")
 }

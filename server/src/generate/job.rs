@@ -11,43 +11,14 @@ use serde_json::{Map, Value as Json};
 
 pub use crate::generate::output::{Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Reason, Usage};
 pub use crate::generate::sampling::SamplingChanges;
+pub use crate::models::capabilities::Capabilities;
+pub use crate::models::model_ref::{KeepAlive, LoadOptions, ModelRef};
 
 /// Completions of one request, at most.
 pub const MAX_CHOICES: usize = 16;
 
 /// Texts of one request to embed, at most.
 pub const MAX_INPUTS: usize = 2048;
-
-/// Which model is meant and how it is to be loaded.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ModelRef {
-    /// The name as the client wrote it.
-    pub name: String,
-    /// Whether the name may be any path of this machine: only for programs on this machine ([`crate::Client`]).
-    pub any_path: bool,
-    /// How it is loaded, where it is not loaded yet or differently.
-    pub load: LoadOptions,
-    /// How long it stays loaded after this request; `None`: as the server is configured.
-    pub keep_alive: Option<KeepAlive>,
-}
-
-/// What a client may choose about loading.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LoadOptions {
-    /// Tokens of a sequence at most (`num_ctx`). A smaller one than the loaded model's only limits the request.
-    pub context: Option<usize>,
-    /// `cpu`, `gpu`, `gpu:N` or `auto`.
-    pub device: Option<String>,
-}
-
-/// How long a model stays loaded after its last request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeepAlive {
-    /// This long; zero unloads at once.
-    For(Duration),
-    /// Until the memory is needed.
-    Forever,
-}
 
 /// One thing to generate.
 #[derive(Debug, Clone, Default)]
@@ -76,7 +47,7 @@ pub struct Job {
     pub think: Think,
     /// Goes on past the end-of-generation tokens.
     pub ignore_eos: bool,
-    /// Ends with [`crate::error::Kind::Deadline`] when it takes longer; the server's own limit holds too.
+    /// Ends with [`crate::engine::error::Kind::Deadline`] when it takes longer; the server's own limit holds too.
     pub deadline: Option<Duration>,
 }
 
@@ -193,33 +164,4 @@ pub enum EmbedInput {
     Text(String),
     /// Its token ids.
     Tokens(Vec<u32>),
-}
-
-/// What a model can do, by the words of Ollama's `capabilities`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Capabilities {
-    /// Continues text.
-    pub completion: bool,
-    /// Its template shows tools and its calls can be read.
-    pub tools: bool,
-    /// It reasons before it answers.
-    pub thinking: bool,
-    /// It has fill-in-the-middle tokens.
-    pub insert: bool,
-    /// It gives embeddings.
-    pub embedding: bool,
-}
-
-impl Capabilities {
-    /// The words.
-    pub fn names(&self) -> Vec<&'static str> {
-        let all = [
-            ("completion", self.completion),
-            ("tools", self.tools),
-            ("insert", self.insert),
-            ("thinking", self.thinking),
-            ("embedding", self.embedding),
-        ];
-        all.into_iter().filter(|(_, can)| *can).map(|(name, _)| name).collect()
-    }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ir_engine::text::chat::ToolCall;
 
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
+pub use crate::engine::usage::{Reason, Usage};
 
 /// Something that happened to one of a job's completions.
 #[derive(Debug, Clone)]
@@ -73,17 +74,6 @@ pub enum Part {
     },
 }
 
-/// Why a completion ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The model ended it, or a stop string did.
-    Stop,
-    /// `max_tokens` or the context is used up.
-    Length,
-    /// The model ended it with tool calls.
-    ToolCalls,
-}
-
 /// How a completion ended and what it took.
 #[derive(Debug, Clone)]
 pub struct Done {
@@ -93,31 +83,6 @@ pub struct Done {
     pub usage: Usage,
     /// The prompt's tokens and the completion's, without an end-of-generation token: Ollama's `context`.
     pub tokens: Vec<u32>,
-}
-
-/// Counts and times of a completion.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Usage {
-    /// Tokens of the prompt.
-    pub prompt_tokens: usize,
-    /// Those of them that were in the cache.
-    pub cached_tokens: usize,
-    /// Tokens generated.
-    pub completion_tokens: usize,
-    /// Those of them that were reasoning.
-    pub thinking_tokens: usize,
-    /// From the request to its end.
-    pub total: Duration,
-    /// Loading of the model.
-    pub load: Duration,
-    /// Waiting in the queue.
-    pub queued: Duration,
-    /// Computing the prompt.
-    pub prompt: Duration,
-    /// Generating.
-    pub generation: Duration,
-    /// Turns of the chat that did not fit and were dropped.
-    pub dropped_messages: usize,
 }
 
 /// A whole completion.

@@ -3,7 +3,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ir_engine::meta::Meta;
 use ir_engine::model::Model;
 use ir_engine::run::prompt_ids;
 use ir_engine::text::chat::{ChatTemplate, Now, RenderInput, Rendered, ThinkSplitter};
@@ -11,8 +10,9 @@ use ir_engine::text::constrain::AnswerForm;
 use ir_engine::text::tools::{Piece, ToolFormat, ToolParser};
 use serde_json::Value as Json;
 
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 use crate::generate::job::{Chat, Job, Part, Prompt, Think, ToolChoice};
+use crate::models::capabilities;
 
 /// A prompt ready for the engine.
 #[derive(Debug)]
@@ -238,21 +238,9 @@ fn render(
     Ok(template.render(&input)?)
 }
 
-/// Whether a model has tokens for filling in, and which: prefix, suffix, middle.
-pub(crate) fn fill_tokens(meta: &Meta, id_of: &dyn Fn(&str) -> Option<u32>) -> Option<[u32; 3]> {
-    let id = |key: &str, texts: &[&str]| {
-        let named = meta.get(&format!("tokenizer.ggml.{key}_token_id")).and_then(|v| v.as_u64());
-        named.map(|id| id as u32).or_else(|| texts.iter().find_map(|t| id_of(t)))
-    };
-    let prefix = id("fim_pre", &["<|fim_prefix|>", "<fim_prefix>", "<PRE>"])?;
-    let suffix = id("fim_suf", &["<|fim_suffix|>", "<fim_suffix>", "<SUF>"])?;
-    let middle = id("fim_mid", &["<|fim_middle|>", "<fim_middle>", "<MID>"])?;
-    Some([prefix, suffix, middle])
-}
-
 fn fill(model: &Model, prefix: &str, suffix: &str) -> Result<Vec<u32>, ApiError> {
     let tokenizer = model.tokenizer();
-    let [before, after, middle] = fill_tokens(model.meta(), &|text| tokenizer.id_of(text))
+    let [before, after, middle] = capabilities::fill_tokens(model.meta(), &|text| tokenizer.id_of(text))
         .ok_or_else(|| ApiError::invalid("this model has no tokens for filling in (insert)"))?;
     let mut ids: Vec<u32> = tokenizer.bos().filter(|_| tokenizer.add_bos()).into_iter().collect();
     ids.push(before);

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use ir_engine::run::Finish;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use crate::engine::error::{ApiError, unloaded};
 use crate::engine::mailbox::{End, Letters, Mailbox};
 use crate::engine::meters;
-use crate::error::{ApiError, Kind};
 use crate::generate::hub::{self, Phase};
 use crate::generate::job::{Answer, Collector, Delta, Done, Event, Output, Part, Reason, Usage};
 use crate::generate::prompt::Reader;
@@ -138,9 +138,7 @@ impl Running {
             Finish::Stop if c.n_calls > 0 => Reason::ToolCalls,
             Finish::Stop => Reason::Stop,
             Finish::Length => Reason::Length,
-            Finish::Cancelled => {
-                return self.fail(choice, ApiError::new(Kind::Unavailable, "the model was unloaded: ask again"));
-            }
+            Finish::Cancelled => return self.fail(choice, unloaded()),
         };
         let seconds = |s: f64| Duration::try_from_secs_f64(s.max(0.0)).unwrap_or_default();
         let tokenizer = self.lease.loaded.model.tokenizer();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use ir_engine::run::Sampling;
 
-use crate::error::{ApiError, cut};
+use crate::engine::error::{ApiError, cut};
 
 /// One list of the fields for the struct and what is done with all of them.
 macro_rules! changes {

@@ -4,7 +4,7 @@
 use ir_engine::run::{EmbedRequest, Request, embed_ids};
 use ir_engine::text::tools::ToolFormat;
 
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 use crate::generate::hold::{self, Hold};
 use crate::generate::job::{EmbedInput, EmbedJob, Job, Prompt};
 use crate::generate::prompt::{self, Prepared, Reader};

@@ -4,21 +4,21 @@
 use std::fmt::{Display, Write};
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use ir_engine::plan::PAGE;
 use ir_engine::run::Stats;
 
+use super::watch::Traffic;
 use crate::engine::meters::{Histogram, Meters};
 use crate::generate::hub::Hub;
 use crate::models::loaded::Loaded;
 
-pub(crate) async fn metrics(State(hub): State<Hub>) -> Response {
+pub(super) fn metrics(hub: &Hub, traffic: &Traffic) -> Response {
     let mut page = Page::default();
     let loaded: Vec<(Arc<Loaded>, Stats)> = hub.loaded().into_iter().map(|l| (Arc::clone(&l), l.stats())).collect();
     let models = hub.all_meters();
-    ours(&mut page, &hub, &loaded, &models);
+    ours(&mut page, hub, traffic, &loaded, &models);
     llama_server(&mut page, &loaded, &models);
     vllm(&mut page, &loaded, &models);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response()
@@ -27,7 +27,7 @@ pub(crate) async fn metrics(State(hub): State<Hub>) -> Response {
 type ByName = [(String, Arc<Meters>)];
 type Here = [(Arc<Loaded>, Stats)];
 
-fn ours(page: &mut Page, hub: &Hub, loaded: &Here, models: &ByName) {
+fn ours(page: &mut Page, hub: &Hub, traffic: &Traffic, loaded: &Here, models: &ByName) {
     page.gauges("ir_requests_waiting", "Sequences in a model's queue.", "model", loaded, |_, s| s.waiting as f64);
     page.gauges("ir_requests_running", "Sequences that a model computes.", "model", loaded, |_, s| s.running as f64);
     page.gauges("ir_kv_pages", "Pages of a model's cache.", "model", loaded, |_, s| s.pages as f64);
@@ -38,7 +38,7 @@ fn ours(page: &mut Page, hub: &Hub, loaded: &Here, models: &ByName) {
     page.head("ir_places_used", "gauge", "Requests that wait or run, and loads.");
     page.sample("ir_places_used", &[], hub.in_flight());
     page.head("ir_requests_rejected_total", "counter", "Requests that found the queue full.");
-    page.sample("ir_requests_rejected_total", &[], hub.0.rejected.get());
+    page.sample("ir_requests_rejected_total", &[], hub.rejected());
     let counters: [(&str, &str, fn(&Meters) -> u64); 6] = [
         ("ir_prompt_tokens_total", "Tokens of prompts.", |m| m.prompt_tokens.get()),
         ("ir_cached_tokens_total", "Tokens of prompts that were in the cache.", |m| m.cached_tokens.get()),
@@ -66,7 +66,7 @@ fn ours(page: &mut Page, hub: &Hub, loaded: &Here, models: &ByName) {
         page.histograms(name, help, "model", models, value);
     }
     page.head("ir_http_requests_total", "counter", "Answers by address, method and status.");
-    for ((path, method, status), n) in hub.traffic().all() {
+    for ((path, method, status), n) in traffic.all() {
         let status = status.to_string();
         page.sample("ir_http_requests_total", &[("path", &path), ("method", method), ("status", &status)], n);
     }

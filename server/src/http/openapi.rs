@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use utoipa::OpenApi;
 
 use super::router;
-use crate::api::{anthropic, llama, ollama, openai, responses};
+use crate::api;
 use crate::generate::hub::Hub;
 
 #[derive(OpenApi)]
@@ -24,15 +24,9 @@ use crate::generate::hub::Hub;
 struct Frame;
 
 /// What each API lists of itself.
-fn parts() -> [utoipa::openapi::OpenApi; 6] {
-    [
-        router::Api::openapi(),
-        ollama::Api::openapi(),
-        openai::Api::openapi(),
-        responses::Api::openapi(),
-        anthropic::Api::openapi(),
-        llama::Api::openapi(),
-    ]
+fn parts() -> Vec<utoipa::openapi::OpenApi> {
+    let apis = api::all().into_iter().map(|api| api.description);
+    std::iter::once(router::Api::openapi()).chain(apis).collect()
 }
 
 /// The whole document.
@@ -48,7 +42,7 @@ static JSON: LazyLock<Json> = LazyLock::new(|| serde_json::to_value(document()).
 static PAGE: LazyLock<String> = LazyLock::new(|| page(&JSON));
 
 pub(crate) fn routes() -> Router<Hub> {
-    Router::new().route("/openapi.json", get(async || crate::api::common::http::json(&*JSON))).route("/docs", get(docs))
+    Router::new().route("/openapi.json", get(async || api::common::body::json(&*JSON))).route("/docs", get(docs))
 }
 
 async fn docs() -> Response {

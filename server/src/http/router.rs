@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
@@ -16,10 +17,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use utoipa::{OpenApi, ToSchema};
 
+use super::watch::Traffic;
 use super::{metrics, openapi, page, watch};
-use crate::api::common::http;
-use crate::api::{anthropic, llama, ollama, openai, responses};
-use crate::error::{ApiError, Flavour, Kind};
+use crate::api;
+use crate::api::common::body as http;
+use crate::api::common::dialect::Dialect;
+use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 
 /// Who may ask, and what is shown to anyone.
@@ -44,35 +47,39 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         .allow_headers(AllowHeaders::mirror_request())
         .max_age(Duration::from_secs(12 * 3600));
     let page = guard.page.as_deref().map(page::routes).unwrap_or_default();
-    Router::new()
+    let mut routes = Router::new()
         .merge(page)
         .route("/", get(root))
         .route("/health", get(health))
         .route("/v1/health", get(health))
         .route("/api/health", get(api_health))
         .route("/metrics", get(metrics_page))
-        .merge(ollama::routes())
-        .merge(openai::routes())
-        .merge(responses::routes())
-        .merge(anthropic::routes())
-        .merge(llama::routes())
-        .merge(openapi::routes())
+        .merge(openapi::routes());
+    let mut dialects = Vec::new();
+    for api in api::all() {
+        routes = routes.merge(api.routes);
+        dialects.push(api.dialect);
+    }
+    let (dialects, traffic) = (Dialects(dialects.into()), Arc::new(Traffic::default()));
+    let visitors_state = (guard.clone(), dialects.clone());
+    routes
         .fallback(async || ApiError::not_found("404 page not found"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::Method, "405 method not allowed"))
-        .with_state(hub.clone())
-        .layer(from_fn_with_state(guard.clone(), check_key))
+        .with_state(hub)
+        .layer(Extension(Arc::clone(&traffic)))
+        .layer(from_fn_with_state(guard, check_key))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(Kind::Internal, "the server failed within: its log says more").into_response()
         }))
-        .layer(from_fn(render_errors))
+        .layer(from_fn_with_state(dialects, render_errors))
         .layer(cors)
-        .layer(from_fn_with_state(guard, visitors))
-        .layer(from_fn_with_state(hub, watch::watch))
+        .layer(from_fn_with_state(visitors_state, visitors))
+        .layer(from_fn_with_state(traffic, watch::watch))
 }
 
 #[derive(OpenApi)]
 #[openapi(paths(root, health, api_health, metrics_page))]
-pub(crate) struct Api;
+pub(super) struct Api;
 
 /// Says that the server runs
 #[utoipa::path(get, path = "/", responses((status = 200, description = "It runs", body = String, content_type = "text/plain")))]
@@ -101,29 +108,44 @@ async fn api_health() -> Response {
 /// Shows what was counted, for Prometheus
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "The counts", body = String, content_type = "text/plain")))]
-async fn metrics_page(hub: State<Hub>) -> Response {
-    metrics::metrics(hub).await
+async fn metrics_page(State(hub): State<Hub>, Extension(traffic): Extension<Arc<Traffic>>) -> Response {
+    metrics::metrics(&hub, &traffic)
+}
+
+/// How each API writes errors.
+#[derive(Debug, Clone)]
+struct Dialects(Arc<[Dialect]>);
+
+impl Dialects {
+    /// An error in the form of the API that an address belongs to.
+    fn response(&self, path: &str, error: &ApiError) -> Response {
+        let fitting = self.0.iter().filter_map(|d| Some((d.fits(path)?, d)));
+        match fitting.max_by_key(|(length, _)| *length) {
+            Some((_, dialect)) => dialect.response(error),
+            None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    }
 }
 
 /// Writes an [`ApiError`] in the form of the API that was asked.
-async fn render_errors(request: Request, next: Next) -> Response {
-    let flavour = Flavour::of_path(request.uri().path());
+async fn render_errors(State(dialects): State<Dialects>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
     let response = next.run(request).await;
     match response.extensions().get::<ApiError>() {
-        Some(error) => error.response(flavour),
+        Some(error) => dialects.response(&path, error),
         None => response,
     }
 }
 
 /// Lets through hosts and web pages that may ask, as Ollama does: strangers get 403, and what browsers ask beforehand 204.
-async fn visitors(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+async fn visitors(State((guard, dialects)): State<(Guard, Dialects)>, request: Request, next: Next) -> Response {
     if guard.check_host && !host(&request).is_none_or(host_allowed) {
         return StatusCode::FORBIDDEN.into_response();
     }
     let origin = request.headers().get(header::ORIGIN);
     if !origin.is_none_or(|o| o.to_str().is_ok_and(|o| is_own(o, &request) || origin_allowed(o, &guard.origins))) {
         let sentence = "pages of this origin may not ask this server: start it with --cors and the origin";
-        return ApiError::new(Kind::Forbidden, sentence).response(Flavour::of_path(request.uri().path()));
+        return dialects.response(request.uri().path(), &ApiError::new(Kind::Forbidden, sentence));
     }
     let beforehand = request.method() == Method::OPTIONS;
     let mut response = next.run(request).await;
@@ -224,6 +246,28 @@ mod tests {
             assert!(!origin_allowed(origin, &[]), "{origin}");
         }
         assert!(origin_allowed("https://good.example", &["https://good.example/".into()]));
+    }
+
+    #[test]
+    fn an_address_has_the_errors_of_its_api() {
+        let dialects = Dialects(api::all().map(|api| api.dialect).into());
+        let error = ApiError::invalid("no");
+        let body = |path: &str| {
+            let fitting = dialects.0.iter().filter_map(|d| Some((d.fits(path)?, d)));
+            fitting.max_by_key(|(length, _)| *length).map(|(_, d)| (d.body)(&error)).unwrap_or_default()
+        };
+        for path in ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches"] {
+            assert_eq!(body(path)["type"], "error", "{path}");
+        }
+        for path in ["/v1/chat/completions", "/v1/responses", "/v1/rerank", "/v1/nothing", "/v1/messagesque"] {
+            assert!(body(path)["error"]["code"].is_null() && body(path)["error"]["message"] == "no", "{path}");
+        }
+        for path in ["/tokenize", "/v1/health", "/completion", "/props"] {
+            assert_eq!(body(path)["error"]["code"], 400, "{path}");
+        }
+        for path in ["/api/chat", "/", "/nothing", "/v1x"] {
+            assert_eq!(body(path)["error"], "no", "{path}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
-use crate::api::common::http::Near;
+use crate::api::common::body::Near;
 use crate::generate::hub::Hub;
 use crate::http::timed::Timed;
 #[cfg(unix)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,6 @@ use hyper::body::{Frame, SizeHint};
 use tracing::Instrument;
 
 use crate::engine::mailbox::lock;
-use crate::generate::hub::Hub;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -38,7 +37,7 @@ impl Traffic {
 }
 
 /// The layer.
-pub(crate) async fn watch(State(hub): State<Hub>, request: Request, next: Next) -> Response {
+pub(crate) async fn watch(State(traffic): State<Arc<Traffic>>, request: Request, next: Next) -> Response {
     let id = given(&request).unwrap_or_else(fresh);
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or(""));
     let route = request.extensions().get::<MatchedPath>().map_or("other".to_owned(), |p| p.as_str().to_owned());
@@ -47,7 +46,7 @@ pub(crate) async fn watch(State(hub): State<Hub>, request: Request, next: Next) 
     let mut response = next.run(request).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
     let status = response.status().as_u16();
-    hub.traffic().add(&route, method, status);
+    traffic.add(&route, method, status);
     let access = Access { span, method, path, status, started, head: started.elapsed(), bytes: 0 };
     response.map(|body| Body::new(Watched { body, access: Some(access) }))
 }
@@ -118,7 +117,7 @@ impl Watched {
         let Some(Access { span, method, path, status, started, head, bytes }) = self.access.take() else { return };
         let ms = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
         let _in = span.enter();
-        let path = crate::error::cut(&path, 200);
+        let path = crate::engine::error::cut(&path, 200);
         let (first_ms, ms) = (ms(head), ms(started.elapsed()));
         if whole {
             tracing::info!(method, path, status, first_ms, ms, bytes, "answered");

@@ -1,25 +1,21 @@
 //! [`Loaded`]: a model that an engine runs, as the handlers see it; [`Lease`]: the promise that it stays.
 
-use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use ir_engine::meta::{Array, Meta};
-use ir_engine::model::{Model, Pooling};
+use ir_engine::model::Model;
 use ir_engine::run::Stats;
-use ir_engine::text::chat::ChatTemplate;
 use ir_engine::text::constrain::{Constrainer, Vocabulary};
-use ir_engine::text::tools::ToolFormat;
 
+use super::capabilities::Capabilities;
+use super::model_ref::KeepAlive;
+use super::pool::Inner;
+use super::registry::Place;
+use crate::engine::error::ApiError;
 use crate::engine::mailbox::lock;
-use crate::engine::worker::Shared;
-use crate::error::ApiError;
-use crate::generate::hub::Inner;
-use crate::generate::job::{Capabilities, KeepAlive};
-use crate::generate::prompt;
-use crate::models::registry::Place;
+use crate::engine::worker::{Shared, Submission, Worker};
 
 /// A loaded model.
 #[derive(Debug)]
@@ -39,6 +35,8 @@ pub struct Loaded {
     /// Whether it lies in a GPU's memory.
     pub on_gpu: bool,
     pub(crate) id: u64,
+    /// The thread that owns its engine.
+    pub(crate) worker: Worker,
     /// The device as it was asked for: by a client, or by the server's settings.
     pub(crate) asked_device: String,
     pub(crate) model: Arc<Model>,
@@ -82,44 +80,24 @@ impl Loaded {
         self.constrainer.get_or_init(make).as_ref().map_err(ApiError::clone)
     }
 
+    /// Queues sequences of one request, all or none.
+    ///
+    /// # Errors
+    /// What the engine refuses; where the model was unloaded.
+    pub(crate) async fn submit(&self, all: Vec<Submission>) -> Result<(), ApiError> {
+        self.worker.submit(self.id, all).await
+    }
+
     pub(crate) fn is_broken(&self) -> bool {
         self.shared.broken.load(Ordering::Acquire)
     }
-}
-
-/// What the model of a file can do; its template compiled, and `id_of` a token by its text.
-pub(crate) fn capabilities(
-    meta: &Meta,
-    template: Option<&ChatTemplate>,
-    id_of: &dyn Fn(&str) -> Option<u32>,
-) -> Capabilities {
-    let format = || ToolFormat::of_meta(meta, &|text| id_of(text).is_some());
-    // As Ollama has it: a file that says how to pool is of a model made to embed.
-    let pooling = Pooling::from_meta(meta).unwrap_or_default();
-    Capabilities {
-        completion: pooling == Pooling::None,
-        tools: template.is_some_and(ChatTemplate::supports_tools) && format().is_some(),
-        thinking: template.is_some_and(ChatTemplate::thinks),
-        insert: prompt::fill_tokens(meta, id_of).is_some(),
-        embedding: !matches!(pooling, Pooling::None | Pooling::Rank),
-    }
-}
-
-/// The same without a model: from its file's metadata alone.
-pub(crate) fn capabilities_of_file(meta: &Meta) -> Capabilities {
-    let tokens = meta.opt_array("tokenizer.ggml.tokens").ok().flatten();
-    let texts = tokens.iter().flat_map(Array::iter).map(|t| t.as_str().unwrap_or(""));
-    let ids: HashMap<&str, u32> = texts.zip(0..).collect();
-    let id_of = |text: &str| ids.get(text).copied();
-    let template = ChatTemplate::from_meta(meta, &|text| id_of(text).is_some()).ok().flatten();
-    capabilities(meta, template.as_ref(), &id_of)
 }
 
 /// A loaded model that is not unloaded while this lives.
 #[derive(Debug)]
 pub struct Lease {
     pub(crate) loaded: Arc<Loaded>,
-    pub(crate) hub: Arc<Inner>,
+    pub(crate) pool: Arc<Inner>,
     pub(crate) keep_alive: KeepAlive,
     /// What loading took; zero where it was loaded.
     pub load: Duration,
@@ -147,7 +125,7 @@ impl Drop for Lease {
                 KeepAlive::Forever => None,
             };
         }
-        self.hub.changed.notify_waiters();
-        self.hub.sweep.notify_one();
+        self.pool.changed.notify_waiters();
+        self.pool.sweep.notify_one();
     }
 }

@@ -1,5 +1,5 @@
 //! Loading and unloading: which models an [`Inner`] holds, when one makes room for another, when one expires. Who waits
-//! for them is in `hub`.
+//! for them is in `pool`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -7,19 +7,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use ir_engine::builtin;
-use ir_engine::device::{Device, kv_bytes};
+use ir_engine::device::kv_bytes;
 use ir_engine::error::Error;
 use ir_engine::model::Model;
 use ir_engine::run::{Engine, EngineOptions};
 use tokio::sync::watch;
 
+use super::capabilities;
+use super::loaded::{Life, Loaded};
+use super::model_ref::LoadOptions;
+use super::pool::Inner;
+use super::registry::{Entry, Place};
+use crate::engine::error::{ApiError, Kind, panicked};
 use crate::engine::mailbox::lock;
-use crate::engine::worker::{Command, Shared};
-use crate::error::{ApiError, Kind};
-use crate::generate::hub::{Inner, panicked};
-use crate::generate::job::LoadOptions;
-use crate::models::loaded::{self, Life, Loaded};
-use crate::models::registry::{Entry, Place};
+use crate::engine::worker::Shared;
 
 /// How a load ended, once it has.
 pub(crate) type Loading = watch::Receiver<Option<Result<(), ApiError>>>;
@@ -90,8 +91,7 @@ impl Inner {
     fn drop_model(&self, models: &mut BTreeMap<Place, Slot>, place: &Place) {
         if let Some(Slot::Ready(loaded)) = models.remove(place) {
             tracing::info!(model = loaded.name, "unloaded");
-            // Without its thread there is nothing to drop.
-            let _ = self.worker.send(Command::Drop { id: loaded.id });
+            loaded.worker.drop_engine(loaded.id);
         }
     }
 
@@ -119,21 +119,11 @@ impl Inner {
         }
     }
 
-    fn device(&self, name: &str) -> Result<Device, ApiError> {
-        let mut devices = lock(&self.devices);
-        if let Some(device) = devices.get(name) {
-            return Ok(device.clone());
-        }
-        let device = (self.options.open_device)(name).map_err(|e| ApiError::param("device", e))?;
-        devices.insert(name.to_owned(), device.clone());
-        Ok(device)
-    }
-
     /// Opens a model and hands its engine to the thread. Blocks.
     fn load(&self, entry: &Entry, wanted: &LoadOptions) -> Result<Arc<Loaded>, ApiError> {
         let options = &self.options;
         let name = wanted.device.as_deref().unwrap_or(&options.device);
-        let device = self.device(name)?;
+        let (device, worker) = (self.devices)(name)?;
         let model = match &entry.place {
             Place::Builtin => Model::from_bytes(builtin::bytes(), &options.model),
             Place::File(path) => Model::open(path, &options.model),
@@ -155,12 +145,13 @@ impl Inner {
         let loaded = Arc::new(Loaded {
             name: entry.name.clone(),
             place: entry.place.clone(),
-            capabilities: loaded::capabilities(model.meta(), model.template(), &|text| model.tokenizer().id_of(text)),
+            capabilities: capabilities::of_model(model.meta(), model.template(), &|text| model.tokenizer().id_of(text)),
             context: engine.context(),
             device: device.name(),
             size: size_on_disk(&entry.place) + cache,
             on_gpu: device.picks(),
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            worker,
             asked_device: name.to_owned(),
             model,
             shared: Arc::clone(&shared),
@@ -172,8 +163,7 @@ impl Inner {
             }),
             constrainer: OnceLock::new(),
         });
-        let command = Command::Host { id: loaded.id, engine: Box::new(engine), shared };
-        self.worker.send(command).map_err(|_| panicked())?;
+        loaded.worker.host(loaded.id, Box::new(engine), shared)?;
         Ok(loaded)
     }
 

@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ir_engine::builtin;
 
-use crate::error::ApiError;
-use crate::generate::job::ModelRef;
+use super::model_ref::ModelRef;
+use crate::engine::error::ApiError;
 
 /// Where a model is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,7 +144,7 @@ mod tests {
         let around = format!("{}/../other/secret.gguf", path(&inside));
         for name in [path(&secret), around, "/nowhere/x.gguf".into(), String::new(), "nope".into()] {
             let error = find(&name, false).unwrap_err();
-            assert_eq!(error.kind, crate::error::Kind::NotFound, "{name}");
+            assert_eq!(error.kind, crate::engine::error::Kind::NotFound, "{name}");
         }
         std::fs::remove_dir_all(&root).unwrap();
     }

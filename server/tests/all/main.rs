@@ -5,6 +5,7 @@ mod anthropic;
 mod common;
 mod constrained;
 mod embeddings;
+mod floors;
 mod llama;
 mod ollama;
 mod openai;

@@ -10,15 +10,17 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use serde::Serialize;
+use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::common::http::{self, Bodies, Body, Client};
+use crate::api::common::body::{Bodies, Body, Client, json, to_json};
+use crate::api::common::dialect::{Dialect, error_responses};
+use crate::api::common::generation::generate;
 use crate::api::common::shape::check_chat;
-use crate::api::common::sse;
-use crate::api::common::wishes::start;
-use crate::error::{ApiError, error_responses};
+use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 use crate::generate::prompt;
+use crate::generate::running::Running;
 use answer::AnthropicMessage;
 use request::{CountRequest, MessagesRequest};
 use teller::Teller;
@@ -30,31 +32,48 @@ pub(crate) fn routes() -> Router<Hub> {
 
 /// The addresses, described.
 #[derive(Debug, OpenApi)]
-#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError, AnthropicErrorDetail)))]
+#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError<'static>, AnthropicErrorDetail<'static>)))]
 pub(crate) struct Api;
+
+/// The form of errors of every address under `/v1/messages`.
+pub(crate) const DIALECT: Dialect = Dialect { paths: &["/v1/messages"], body: error_json };
 
 /// What went wrong, as Anthropic's clients read it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnthropicError {
+pub(crate) struct AnthropicError<'a> {
     /// `error`.
     #[serde(rename = "type")]
-    kind: String,
-    error: AnthropicErrorDetail,
+    kind: &'static str,
+    error: AnthropicErrorDetail<'a>,
 }
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnthropicErrorDetail {
+pub(crate) struct AnthropicErrorDetail<'a> {
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
-    kind: String,
+    kind: &'static str,
     /// One sentence that says what to do.
-    message: String,
+    message: &'a str,
 }
 
 error_responses! {
     /// The errors of every address under `/v1/messages`.
-    AnthropicErrors: AnthropicError
+    AnthropicErrors: AnthropicError<'static>
+}
+
+fn error_json(error: &ApiError) -> Json {
+    let kind = match error.kind {
+        Kind::Unauthorized => "authentication_error",
+        Kind::Forbidden => "permission_error",
+        Kind::NotFound => "not_found_error",
+        Kind::TooLarge => "request_too_large",
+        Kind::Busy | Kind::Unavailable => "overloaded_error",
+        Kind::Deadline => "timeout_error",
+        Kind::Internal | Kind::NotImplemented => "api_error",
+        Kind::Invalid | Kind::Method | Kind::Slow => "invalid_request_error",
+    };
+    to_json(&AnthropicError { kind: "error", error: AnthropicErrorDetail { kind, message: &error.message } })
 }
 
 /// How many tokens a prompt has.
@@ -85,13 +104,11 @@ pub(crate) async fn create_message(
     let (name, stream) = (prompt.model().to_owned(), request.streams());
     let job = request.wishes(prompt, client)?.job()?;
     let stops = job.stop.clone();
-    let running = start(&hub, job).await?;
-    let message = AnthropicMessage::new(name, running.prompt_tokens());
-    let teller = Teller::new(message, stops, running.model().model().clone());
-    if stream {
-        return Ok(sse::respond(sse::outputs(vec![running], 1), teller));
-    }
-    Ok(http::json(sse::whole(running, teller).await?.message()))
+    let teller = |running: &Running| {
+        let message = AnthropicMessage::new(name, running.prompt_tokens());
+        Teller::new(message, stops, running.model().model().clone())
+    };
+    generate(&hub, job, stream, teller).await
 }
 
 /// How many tokens a message's prompt would have.
@@ -112,5 +129,5 @@ pub(crate) async fn count_tokens(
     check_chat(&lease, &job)?;
     let model = lease.model().clone();
     let prepared = hub.prepared(move || prompt::prepare(&model, &job, usize::MAX, 0)).await?;
-    Ok(http::json(&TokenCount { input_tokens: prepared.ids.len() }))
+    Ok(json(&TokenCount { input_tokens: prepared.ids.len() }))
 }

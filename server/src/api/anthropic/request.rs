@@ -6,11 +6,11 @@ use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
 use super::turns::{Block, Turn, add_turn, plain_text};
-use crate::api::common::http::{Bodies, Client};
+use crate::api::common::body::{Bodies, Client};
 use crate::api::common::shape::{TextOr, chat_of, whole, whole_number};
+use crate::api::common::tools::{check_choice, schema_grammar};
 use crate::api::common::wishes::Wishes;
-use crate::api::openai::tools::{check_choice, schema_grammar};
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 use crate::generate::job::{Chat, Prompt, SamplingChanges, Think, ToolChoice};
 use crate::generate::sampling::plain_sampling;
 
@@ -253,7 +253,7 @@ impl Choice {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
-    use crate::api::common::http::parse;
+    use crate::api::common::body::parse;
     use crate::generate::job::{Grammar, Job};
 
     fn job(mut body: Json) -> Result<Job, ApiError> {

@@ -7,9 +7,10 @@ use serde_json::{Map, Value as Json, json};
 
 use super::answer::{AnswerBlock, AnthropicMessage, MessageUsage};
 use crate::api::common::shape::stopped_by;
-use crate::api::common::sse::{Frames, Scribe};
-use crate::error::{ApiError, Flavour};
+use crate::api::common::sse::{Frames, Scribe, told};
+use crate::engine::error::ApiError;
 use crate::generate::job::{Delta, Done, Part, Reason};
+use crate::generate::running::Running;
 
 /// Which stop string ended a completion, where one did.
 type StoppedBy = Box<dyn Fn(&Done) -> Option<String> + Send>;
@@ -28,11 +29,6 @@ impl Teller {
     pub(super) fn new(message: AnthropicMessage, stops: Vec<String>, model: Arc<Model>) -> Teller {
         let stopped_by = move |done: &Done| stopped_by(&model, done, &stops).map(str::to_owned);
         Teller { message, stopped_by: Box::new(stopped_by), open: false, broken: Vec::new() }
-    }
-
-    /// The message as far as it is.
-    pub(super) fn message(&self) -> &AnthropicMessage {
-        &self.message
     }
 
     fn tell(kind: &str, fields: Json, out: &mut Frames) {
@@ -98,6 +94,12 @@ impl Teller {
 }
 
 impl Scribe for Teller {
+    type Whole = AnthropicMessage;
+
+    async fn whole(self, running: Vec<Running>) -> Result<AnthropicMessage, ApiError> {
+        Ok(told(running, self).await?.message)
+    }
+
     fn begin(&mut self, out: &mut Frames) {
         Self::tell("message_start", json!({"message": self.message}), out);
         Self::tell("ping", json!({}), out);
@@ -151,7 +153,7 @@ impl Scribe for Teller {
     fn end(&mut self, _: &mut Frames) {}
 
     fn failed(&mut self, error: &ApiError, out: &mut Frames) {
-        out.event("error", &error.body(Flavour::Anthropic));
+        out.event("error", &super::error_json(error));
     }
 
     fn idle(&mut self, out: &mut Frames) {
@@ -162,7 +164,7 @@ impl Scribe for Teller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::common::sse::testing::{delta, done, told};
+    use crate::api::common::sse::testing::{self, delta, done};
     use crate::generate::job::Event;
     use ir_engine::text::chat::ToolCall;
 
@@ -173,7 +175,7 @@ mod tests {
     }
 
     fn story(stop: Option<&'static str>, events: Vec<Event>) -> Vec<(String, Json)> {
-        let told = told(teller(stop), events.into_iter().map(|e| (0, e)).collect());
+        let told = testing::told(teller(stop), events.into_iter().map(|e| (0, e)).collect());
         assert!(told.iter().all(|(name, event)| event["type"] == name.as_str()), "{told:?}");
         told
     }
@@ -241,7 +243,7 @@ mod tests {
                 Event::Failed(error) => whole.failed(&error, &mut Frames::default()),
             }
         }
-        let blocks = json!(whole.message().content);
+        let blocks = json!(whole.message.content);
         let used = json!({"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}});
         assert_eq!(blocks, json!([{"type": "text", "text": "Let me see."}, used]));
         let told = story(None, events);
@@ -260,7 +262,7 @@ mod tests {
     fn stops_failures_and_what_is_no_call() {
         let told = story(Some("END"), vec![delta(vec![Part::Text("a".into())]), done(Reason::Stop, 1)]);
         assert_eq!(told[5].1["delta"], json!({"stop_reason": "stop_sequence", "stop_sequence": "END"}));
-        let told = story(None, vec![Event::Failed(ApiError::new(crate::error::Kind::Busy, "full"))]);
+        let told = story(None, vec![Event::Failed(ApiError::new(crate::engine::error::Kind::Busy, "full"))]);
         assert_eq!(told[2].1, json!({"type": "error", "error": {"type": "overloaded_error", "message": "full"}}));
         let mut broken = teller(None);
         let start = Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() };
@@ -268,7 +270,7 @@ mod tests {
         broken.delta(0, Delta { parts, ..Delta::default() }, &mut Frames::default());
         let Event::Done(end) = done(Reason::Length, 3) else { unreachable!() };
         broken.done(0, end, &mut Frames::default());
-        assert_eq!(json!(broken.message().content), json!([{"type": "text", "text": "<tool_call>"}]));
-        assert_eq!(broken.message().stop_reason, Some("max_tokens"));
+        assert_eq!(json!(broken.message.content), json!([{"type": "text", "text": "<tool_call>"}]));
+        assert_eq!(broken.message.stop_reason, Some("max_tokens"));
     }
 }

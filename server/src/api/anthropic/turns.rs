@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use crate::api::common::shape::{TextOr, cannot};
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 
 /// One turn.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -196,10 +196,10 @@ mod tests {
             ],
         });
         let mut messages = Vec::new();
-        let read = |value: &Json| crate::api::common::http::parse(value.to_string().as_bytes()).unwrap();
+        let read = |value: &Json| crate::api::common::body::parse(value.to_string().as_bytes()).unwrap();
         messages.push(Message::new("system", plain_text("m", "system", read(&body["system"])).unwrap()));
         for (i, turn) in body["messages"].as_array().unwrap().iter().enumerate() {
-            let turn = crate::api::common::http::parse(turn.to_string().as_bytes()).unwrap();
+            let turn = crate::api::common::body::parse(turn.to_string().as_bytes()).unwrap();
             add_turn("m", i, turn, &mut messages).unwrap();
         }
         let chat = crate::api::common::shape::chat_of(messages);

@@ -1,6 +1,14 @@
-//! What the APIs share: bodies, streams, the fields of a generation, and how requests and answers are shaped.
+//! What the APIs share: bodies and errors, streams, the fields of a generation, OpenAI's forms of turns and tools, which
+//! others take too, and the one path from a request that generates to its answer.
 
-pub(crate) mod http;
+pub(crate) mod body;
+pub(crate) mod dialect;
+pub(crate) mod fields;
+pub(crate) mod generation;
+pub(crate) mod message;
+pub(crate) mod openai_error;
+pub(crate) mod options;
 pub(crate) mod shape;
 pub(crate) mod sse;
+pub(crate) mod tools;
 pub(crate) mod wishes;

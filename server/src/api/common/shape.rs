@@ -14,7 +14,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor}
 use serde_json::Number;
 use utoipa::ToSchema;
 
-use crate::error::{ApiError, cut};
+use crate::engine::error::{ApiError, cut};
 use crate::generate::job::{Chat, Done, Job, Prompt, Reason, Think};
 use crate::models::loaded::Loaded;
 
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn texts_and_lists_read_and_name_what_is_wrong() {
-        let read = |text: &str| crate::api::common::http::parse::<TextOr<u32>>(text.as_bytes());
+        let read = |text: &str| crate::api::common::body::parse::<TextOr<u32>>(text.as_bytes());
         assert_eq!(read("\"a\""), Ok(TextOr::Text("a".into())));
         assert_eq!(read("[1, 2]"), Ok(TextOr::List(vec![1, 2])));
         let wrong = read("[1, \"x\"]").err().map(|e| (e.param, e.message));

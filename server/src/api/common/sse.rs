@@ -5,14 +5,15 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
+use futures_util::future::try_join_all;
 use futures_util::stream::{BoxStream, select_all, unfold};
 use serde::Serialize;
 
-use crate::error::ApiError;
-use crate::generate::job::{Delta, Done, Event, Output};
+use crate::engine::error::ApiError;
+use crate::generate::job::{Answer, Delta, Done, Event, Output};
 use crate::generate::running::Running;
 
 /// A client that hears nothing for this long is told that the server lives.
@@ -47,15 +48,28 @@ impl Frames {
         self.0.push_str(": still working\n\n");
     }
 
+    /// One object to a line, as Ollama streams.
+    pub(crate) fn line(&mut self, value: &impl Serialize) {
+        self.0.push_str(&serde_json::to_string(value).unwrap_or_default());
+        self.0.push('\n');
+    }
+
     fn json(&mut self, value: &impl Serialize) {
         // Plain data always has a JSON form; JSON on one line has no line breaks that would end the event.
-        self.0.push_str(&serde_json::to_string(value).unwrap_or_default());
-        self.0.push_str("\n\n");
+        self.line(value);
+        self.0.push('\n');
     }
 }
 
 /// Writes down a job in an API's events.
 pub(crate) trait Scribe: Send + 'static {
+    /// What a stream of it is.
+    const CONTENT_TYPE: &'static str = "text/event-stream";
+    /// The answer as one object.
+    type Whole: Serialize;
+
+    /// The answer that jobs give, when all have ended.
+    fn whole(self, running: Vec<Running>) -> impl Future<Output = Result<Self::Whole, ApiError>> + Send;
     /// The job has begun.
     fn begin(&mut self, out: &mut Frames);
     /// A completion grew.
@@ -83,25 +97,40 @@ pub(crate) fn outputs(running: Vec<Running>, n: usize) -> BoxStream<'static, Out
 }
 
 /// Jobs as a response of events. Dropping the response cancels them.
-pub(crate) fn respond(outputs: BoxStream<'static, Output>, scribe: impl Scribe) -> Response {
+pub(crate) fn respond<S: Scribe>(outputs: BoxStream<'static, Output>, scribe: S) -> Response {
+    let content_type = S::CONTENT_TYPE;
     let body = Body::from_stream(frames(outputs, scribe, IDLE).map(Ok::<_, Infallible>));
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, body).into_response()
+    let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
+    if content_type == "text/event-stream" {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    }
+    response
 }
 
-/// A job told to its end by the scribe that would write its events, so that both forms agree; the events go nowhere.
+/// One job told to its end by the scribe that would write its events, so that both forms agree; the events go nowhere.
 ///
 /// # Errors
 /// What the job failed with.
-pub(crate) async fn whole<S: Scribe>(mut running: Running, mut scribe: S) -> Result<S, ApiError> {
-    while let Some(output) = running.next().await {
-        match output.event {
-            Event::Delta(delta) => scribe.delta(output.choice, delta, &mut Frames::default()),
-            Event::Done(done) => scribe.done(output.choice, done, &mut Frames::default()),
-            Event::Failed(error) => return Err(error),
+pub(crate) async fn told<S: Scribe>(running: Vec<Running>, mut scribe: S) -> Result<S, ApiError> {
+    for mut running in running {
+        while let Some(output) = running.next().await {
+            match output.event {
+                Event::Delta(delta) => scribe.delta(output.choice, delta, &mut Frames::default()),
+                Event::Done(done) => scribe.done(output.choice, done, &mut Frames::default()),
+                Event::Failed(error) => return Err(error),
+            }
         }
     }
     Ok(scribe)
+}
+
+/// The completions of jobs, one job after the other.
+///
+/// # Errors
+/// What the first that failed did so with.
+pub(crate) async fn answers(running: Vec<Running>) -> Result<Vec<Answer>, ApiError> {
+    let all = try_join_all(running.into_iter().map(Running::collect)).await?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// The wire's text, piece by piece.
@@ -128,7 +157,8 @@ fn frames<S: Scribe>(outputs: BoxStream<'static, Output>, mut scribe: S, idle: D
         }
         Some((out.0, Some((outputs, scribe))))
     });
-    futures_util::stream::once(async move { first.0 }).chain(rest).boxed()
+    let first = Some(first.0).filter(|text| !text.is_empty());
+    futures_util::stream::iter(first).chain(rest).boxed()
 }
 
 /// What a scribe makes of invented outputs, event by event: name (where it has one) and JSON.
@@ -197,6 +227,11 @@ mod tests {
     struct Plain;
 
     impl Scribe for Plain {
+        type Whole = ();
+
+        async fn whole(self, _: Vec<Running>) -> Result<(), ApiError> {
+            Ok(())
+        }
         fn begin(&mut self, out: &mut Frames) {
             out.data(&"begin");
         }

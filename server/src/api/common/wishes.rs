@@ -4,13 +4,10 @@
 use ir_engine::run::Sampling;
 use serde_json::Value as Json;
 
-use crate::api::common::http::Client;
-use crate::api::common::shape::check_chat;
-use crate::api::ollama::options;
-use crate::error::ApiError;
-use crate::generate::hub::Hub;
+use super::options;
+use crate::api::common::body::Client;
+use crate::engine::error::ApiError;
 use crate::generate::job::{Grammar, Job, MAX_CHOICES, ModelRef, Prompt, Think};
-use crate::generate::running::Running;
 use crate::generate::sampling::{SamplingChanges, limit};
 
 /// Most likely tokens that a request may ask for at each token.
@@ -121,17 +118,6 @@ fn only(grammars: Vec<(Grammar, &'static str)>) -> Result<Option<(Grammar, &'sta
         return Err(ApiError::param(second, message));
     }
     Ok(grammars.into_iter().next())
-}
-
-/// Starts a chat's job, unless its model cannot have it.
-///
-/// # Errors
-/// What loading the model, [`check_chat`] and the start of the job refuse.
-pub(crate) async fn start(hub: &Hub, job: Job) -> Result<Running, ApiError> {
-    // Held until the job has its own: a model with keep_alive 0 would be loaded twice.
-    let lease = hub.open(&job.model).await?;
-    check_chat(&lease, &job)?;
-    hub.run(job).await
 }
 
 #[cfg(test)]

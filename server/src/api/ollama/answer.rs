@@ -3,16 +3,16 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::response::Response;
-use futures_util::stream::unfold;
 use ir_engine::text::chat::ToolCall;
 use serde::Serialize;
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use crate::api::common::http;
+use crate::api::common::body as http;
 use crate::api::common::shape::{TokenLogprob, token_logprobs};
-use crate::error::{ApiError, Flavour};
-use crate::generate::job::{Answer, Delta, Done, Event, Part, Reason};
+use crate::api::common::sse::{Frames, Scribe, answers};
+use crate::engine::error::{ApiError, Kind};
+use crate::generate::job::{Answer, Delta, Done, Part, Reason};
 use crate::generate::running::Running;
 
 /// Whose form an answer has.
@@ -135,32 +135,52 @@ pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A running job as a response.
-pub(super) async fn respond(running: Running, model: String, shape: Shape, stream: bool) -> Result<Response, ApiError> {
-    if !stream {
-        let answer = running.collect().await?.into_iter().next();
-        let answer = answer.ok_or_else(|| ApiError::new(crate::error::Kind::Internal, "the answer was lost"))?;
-        let part = Telling { model: &model, shape, content: Content::of(&answer), logprobs: &answer.logprobs };
-        return Ok(http::json(&part.last(&answer.done)));
+/// Writes a job's records, one to a line.
+#[derive(Debug)]
+pub(super) struct RecordScribe {
+    model: String,
+    shape: Shape,
+}
+
+impl RecordScribe {
+    /// For the model as it was asked for.
+    pub(super) fn new(model: String, shape: Shape) -> RecordScribe {
+        RecordScribe { model, shape }
     }
-    let lines = unfold(Some(running), move |state| {
-        let model = model.clone();
-        async move {
-            let mut running = state?;
-            loop {
-                let (line, go_on) = match running.next().await?.event {
-                    Event::Delta(delta) => match chunk(delta, &model, shape) {
-                        Some(line) => (line, true),
-                        None => continue,
-                    },
-                    Event::Done(done) => (Telling::nothing(&model, shape).last(&done), false),
-                    Event::Failed(error) => (error.body(Flavour::Ollama), false),
-                };
-                return Some((line, go_on.then_some(running)));
-            }
+}
+
+impl Scribe for RecordScribe {
+    const CONTENT_TYPE: &'static str = "application/x-ndjson";
+    type Whole = Json;
+
+    async fn whole(self, running: Vec<Running>) -> Result<Json, ApiError> {
+        let answer = answers(running).await?.into_iter().next();
+        let answer = answer.ok_or_else(|| ApiError::new(Kind::Internal, "the answer was lost"))?;
+        let (model, shape) = (self.model.as_str(), self.shape);
+        let part = Telling { model, shape, content: Content::of(&answer), logprobs: &answer.logprobs };
+        Ok(part.last(&answer.done))
+    }
+
+    fn begin(&mut self, _: &mut Frames) {}
+
+    fn delta(&mut self, _: usize, delta: Delta, out: &mut Frames) {
+        if let Some(record) = chunk(delta, &self.model, self.shape) {
+            out.line(&record);
         }
-    });
-    Ok(http::ndjson(lines))
+    }
+
+    fn done(&mut self, _: usize, done: Done, out: &mut Frames) {
+        out.line(&Telling::nothing(&self.model, self.shape).last(&done));
+    }
+
+    fn end(&mut self, _: &mut Frames) {}
+
+    fn failed(&mut self, error: &ApiError, out: &mut Frames) {
+        out.line(&super::error_json(error));
+    }
+
+    /// Lines have no comments.
+    fn idle(&mut self, _: &mut Frames) {}
 }
 
 /// The answer to an empty prompt.
@@ -240,19 +260,14 @@ impl<'a> Telling<'a> {
             Shape::Chat => {
                 let content =
                     Chatted { message: OllamaMessage { role: "assistant", content: text, thinking, tool_calls } };
-                json(&Record { model, created_at, content, done, done_reason, context, counts, logprobs })
+                http::to_json(&Record { model, created_at, content, done, done_reason, context, counts, logprobs })
             }
             Shape::Generate { .. } => {
                 let content = Generated { response: text, thinking, tool_calls };
-                json(&Record { model, created_at, content, done, done_reason, context, counts, logprobs })
+                http::to_json(&Record { model, created_at, content, done, done_reason, context, counts, logprobs })
             }
         }
     }
-}
-
-/// Plain data always has a JSON form.
-fn json(record: &impl Serialize) -> Json {
-    serde_json::to_value(record).unwrap_or_default()
 }
 
 fn call(index: usize, call: &ToolCall) -> OllamaCall {

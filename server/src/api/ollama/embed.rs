@@ -8,9 +8,9 @@ use utoipa::ToSchema;
 
 use super::OllamaErrors;
 use super::answer::nanos;
-use crate::api::common::http::{self, Body, Client};
+use crate::api::common::body::{self as http, Body, Client};
 use crate::api::common::wishes::Wishes;
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{EmbedInput, EmbedJob, ModelRef};
 

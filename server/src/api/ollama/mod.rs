@@ -3,7 +3,6 @@
 mod answer;
 mod embed;
 mod models;
-pub(crate) mod options;
 
 use axum::Router;
 use axum::extract::State;
@@ -15,16 +14,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::common::http::{Body, Client};
-use crate::api::common::shape::{cannot, chat_of, check_chat};
-use crate::api::common::wishes::{Wishes, start};
-use crate::error::{ApiError, Kind, error_responses};
+use crate::api::common::body::{Body, Client, to_json};
+use crate::api::common::dialect::{Dialect, error_responses};
+use crate::api::common::shape::{cannot, chat_of};
+use crate::api::common::wishes::Wishes;
+use crate::api::common::{generation, options};
+use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Grammar, KeepAlive, ModelRef, Prompt};
 use crate::generate::sampling::ollama_sampling;
 use crate::models::loaded::Lease;
-use answer::{Chatted, Generated, Record, Shape, respond};
-pub use options::duration;
+use answer::{Chatted, Generated, Record, RecordScribe, Shape};
 
 #[derive(OpenApi)]
 #[openapi(paths(
@@ -45,16 +45,23 @@ pub use options::duration;
 ))]
 pub(crate) struct Api;
 
+/// The form of errors of every address that is no other API's.
+pub(crate) const DIALECT: Dialect = Dialect { paths: &[""], body: error_json };
+
 /// What went wrong, as Ollama's clients read it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OllamaError {
+pub(crate) struct OllamaError<'a> {
     /// One sentence that says what to do.
-    error: String,
+    error: &'a str,
 }
 
 error_responses! {
     /// The errors of every address under `/api`.
-    OllamaErrors: OllamaError
+    OllamaErrors: OllamaError<'static>
+}
+
+fn error_json(error: &ApiError) -> Json {
+    to_json(&OllamaError { error: &error.message })
 }
 
 /// The routes.
@@ -253,9 +260,7 @@ async fn generate(
     } else {
         one_turn(&lease, prompt, system, template, context, truncate)
     };
-    check_chat(&lease, &job)?;
-    let running = hub.run(job).await?;
-    respond(running, model, Shape::Generate { raw }, stream).await
+    generation::generate(&hub, job, stream, |_| RecordScribe::new(model, Shape::Generate { raw })).await
 }
 
 /// A prompt as a chat of one turn where the model has a template, else as it stands.
@@ -302,7 +307,7 @@ async fn chat(State(hub): State<Hub>, client: Client, Body(request): Body<ChatRe
     let tools = request.tools.unwrap_or_default();
     let messages = turns.into_iter().map(ChatMessage::into_message).collect();
     job.prompt = Prompt::Chat(Box::new(Chat { tools, truncate, ..chat_of(messages) }));
-    respond(start(&hub, job).await?, name, Shape::Chat, stream).await
+    generation::generate(&hub, job, stream, |_| RecordScribe::new(name, Shape::Chat)).await
 }
 
 impl ChatMessage {

@@ -17,11 +17,12 @@ use utoipa::ToSchema;
 
 use super::OllamaErrors;
 use super::answer::timestamp;
-use crate::api::common::http::{self, Body, Client};
-use crate::error::ApiError;
+use crate::api::common::body::{self as http, Body, Client};
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
-use crate::generate::job::{Capabilities, ModelRef};
-use crate::models::loaded::{Loaded, capabilities_of_file};
+use crate::models::capabilities::{self, Capabilities};
+use crate::models::loaded::Loaded;
+use crate::models::model_ref::ModelRef;
 use crate::models::registry::{Entry, Place};
 
 /// Elements of an array that `/api/show` repeats where not asked for all.
@@ -252,7 +253,7 @@ fn described(hub: &Hub, entry: &Entry) -> Option<KnownModel> {
         model: entry.name.clone(),
         modified_at: timestamp(entry.place.modified()),
         size: file.byte_len(),
-        capabilities: hub.capabilities_by(&digest, || capabilities_of_file(file.meta())).names(),
+        capabilities: hub.capabilities_by(&digest, || capabilities::of_file(file.meta())).names(),
         details: details(&file),
         digest,
     })
@@ -314,5 +315,5 @@ fn digest(place: &Place) -> String {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| ApiError::new(crate::error::Kind::Internal, "the server failed within: its log says more"))
+    done.map_err(|_| ApiError::new(crate::engine::error::Kind::Internal, "the server failed within: its log says more"))
 }

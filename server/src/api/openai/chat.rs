@@ -2,21 +2,21 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
-use super::OpenAiErrors;
 use super::chat_answer::{ChatCompletion, Head};
 use super::chat_stream::ChatScribe;
-use super::fields::Common;
-use super::message::{OpenAiMessage, messages};
-use super::tools::{FunctionTool, ResponseFormat, ToolChoiceForm, tools_and_choice};
-use crate::api::common::http::{self, Bodies, Client};
+use crate::api::common::body::{Bodies, Client};
+use crate::api::common::fields::{Common, Effort};
+use crate::api::common::generation::generate;
+use crate::api::common::message::{OpenAiMessage, messages};
+use crate::api::common::openai_error::OpenAiErrors;
 use crate::api::common::shape::{chat_of, whole};
-use crate::api::common::sse;
-use crate::api::common::wishes::{Wishes, start};
-use crate::error::ApiError;
+use crate::api::common::tools::{ResponseFormat, Tool, ToolChoiceForm, tools_and_choice};
+use crate::api::common::wishes::Wishes;
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Prompt, Think};
 
@@ -27,11 +27,9 @@ pub(crate) struct ChatFields {
     #[schema(min_items = 1)]
     messages: Vec<OpenAiMessage>,
     /// Tools that the model may call.
-    #[schema(value_type = Option<Vec<FunctionTool>>)]
-    tools: Option<Vec<Json>>,
+    tools: Option<Vec<Tool>>,
     /// Whether and which tools are called.
-    #[schema(value_type = Option<ToolChoiceForm>)]
-    tool_choice: Option<Json>,
+    tool_choice: Option<ToolChoiceForm>,
     /// Whether an answer may hold more than one call.
     parallel_tool_calls: Option<bool>,
     /// What the answer must be.
@@ -69,38 +67,6 @@ pub(crate) enum Modality {
 }
 
 /// How much a model reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Effort {
-    /// Not at all.
-    None,
-    /// As little as it can.
-    Minimal,
-    /// A little.
-    Low,
-    /// Some.
-    Medium,
-    /// Much.
-    High,
-    /// More than that.
-    Xhigh,
-    /// The same.
-    Max,
-}
-
-impl Effort {
-    /// As templates know it: three steps.
-    pub(crate) fn think(self) -> Think {
-        match self {
-            Effort::None => Think::Off,
-            Effort::Minimal | Effort::Low => Think::Effort("low".into()),
-            Effort::Medium => Think::Effort("medium".into()),
-            Effort::High | Effort::Xhigh | Effort::Max => Think::Effort("high".into()),
-        }
-    }
-}
-
-/// How much a model reasons.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 pub(crate) struct Reasoning {
     /// How much.
@@ -118,7 +84,7 @@ impl ChatFields {
         }
         let effort = self.reasoning_effort.or(self.reasoning.and_then(|r| r.effort));
         let format = self.response_format.map(|f| f.grammar()).transpose()?.flatten();
-        let (tools, tool_choice) = tools_and_choice(self.tools, self.tool_choice.as_ref())?;
+        let (tools, tool_choice) = tools_and_choice(self.tools, self.tool_choice)?;
         let chat = Chat {
             tools,
             tool_choice,
@@ -160,16 +126,10 @@ pub(crate) async fn chat_completions(
     client: Client,
     Bodies(common, request): ChatRequest,
 ) -> Result<Response, ApiError> {
-    let (model, streams, counts) = (common.model.clone(), common.streams(), common.counts());
+    let (model, stream, counts) = (common.model.clone(), common.streams(), common.counts());
     let job = request.wishes(common, client)?.job()?;
     let n = job.n;
-    let running = start(&hub, job).await?;
-    let head = Head::new(&model, running.created);
-    if streams {
-        return Ok(sse::respond(sse::outputs(vec![running], n), ChatScribe::new(head, n, counts)));
-    }
-    let answers = running.collect().await?;
-    Ok(http::json(&ChatCompletion::new(head, answers)))
+    generate(&hub, job, stream, |running| ChatScribe::new(Head::new(&model, running.created), n, counts)).await
 }
 
 #[cfg(test)]
@@ -184,8 +144,8 @@ mod tests {
         map.entry("model").or_insert("m".into());
         map.entry("messages").or_insert(json!([{"role": "user", "content": "hi"}]));
         let text = body.to_string();
-        let common: Common = http::parse(text.as_bytes())?;
-        let request: ChatFields = http::parse(text.as_bytes())?;
+        let common: Common = crate::api::common::body::parse(text.as_bytes())?;
+        let request: ChatFields = crate::api::common::body::parse(text.as_bytes())?;
         request.wishes(common, Client::default())?.job()
     }
 

@@ -4,11 +4,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::FINGERPRINT;
-use super::chat_answer::{ChatCall, ChatFunction, ChatLogprobs, Head, logprobs};
+use super::chat_answer::{ChatCall, ChatCompletion, ChatFunction, ChatLogprobs, Head, logprobs};
 use super::usage::{Timings, Usage, finish_reason};
-use crate::api::common::sse::{Frames, Scribe};
-use crate::error::{ApiError, Flavour};
+use crate::api::common::openai_error::openai_error;
+use crate::api::common::sse::{Frames, Scribe, answers};
+use crate::engine::error::ApiError;
 use crate::generate::job::{Delta, Done, Part};
+use crate::generate::running::Running;
 
 /// A part of a streamed answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -83,6 +85,12 @@ impl ChatScribe {
 }
 
 impl Scribe for ChatScribe {
+    type Whole = ChatCompletion;
+
+    async fn whole(self, running: Vec<Running>) -> Result<ChatCompletion, ApiError> {
+        Ok(ChatCompletion::new(self.head, answers(running).await?))
+    }
+
     fn begin(&mut self, out: &mut Frames) {
         for index in 0..self.n {
             let delta = ChunkDelta { role: Some("assistant"), content: Some(String::new()), ..ChunkDelta::default() };
@@ -113,7 +121,7 @@ impl Scribe for ChatScribe {
     }
 
     fn failed(&mut self, error: &ApiError, out: &mut Frames) {
-        out.data(&error.body(Flavour::OpenAi));
+        out.data(&openai_error(error));
         out.done();
     }
 }
@@ -156,7 +164,6 @@ impl ChunkDelta {
 
 #[cfg(test)]
 mod tests {
-    use super::super::chat_answer::ChatCompletion;
     use super::*;
     use crate::api::common::sse::testing::{delta, done, told};
     use crate::generate::job::{Collector, Event, Reason};
@@ -242,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_the_last_event() {
-        let failed = Event::Failed(ApiError::new(crate::error::Kind::Deadline, "late"));
+        let failed = Event::Failed(ApiError::new(crate::engine::error::Kind::Deadline, "late"));
         let chunks = told(ChatScribe::new(head(), 1, true), vec![(0, failed)]);
         assert_eq!(chunks[1].1["error"]["message"], "late");
         assert_eq!((chunks.len(), &chunks[2].1), (3, &json!("[DONE]")));

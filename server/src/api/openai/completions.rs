@@ -2,21 +2,20 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use futures_util::future::try_join_all;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::OpenAiErrors;
 use super::completions_answer::{TextCompletion, TextHead, TextScribe};
-use super::fields::{Common, OneText, Texts};
-use super::tools::ResponseFormat;
-use crate::api::common::http::{self, Bodies, Client};
+use crate::api::common::body::{Bodies, Client};
+use crate::api::common::fields::{Common, OneText, Texts};
+use crate::api::common::generation::reply;
+use crate::api::common::openai_error::OpenAiErrors;
 use crate::api::common::shape::{cannot, whole};
-use crate::api::common::sse;
+use crate::api::common::tools::ResponseFormat;
 use crate::api::common::wishes::Wishes;
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
-use crate::generate::job::{Answer, Job, Prompt};
+use crate::generate::job::{Job, Prompt};
 use crate::generate::running::Running;
 use crate::models::loaded::Lease;
 
@@ -109,7 +108,7 @@ pub(crate) async fn completions(
     client: Client,
     Bodies(common, mut request): CompletionRequest,
 ) -> Result<Response, ApiError> {
-    let (model, streams, counts) = (common.model.clone(), common.streams(), common.counts());
+    let (model, stream, counts) = (common.model.clone(), common.streams(), common.counts());
     let (prompts, job) = request.job(common, client)?;
     let lease = hub.open(&job.model).await?;
     let vocabulary = lease.model().tokenizer().n_vocab();
@@ -133,12 +132,7 @@ pub(crate) async fn completions(
     drop(lease);
     let Some(first) = all.first() else { return Err(ApiError::param("prompt", "prompt is empty")) };
     let head = TextHead::new(&model, first.created, n, echoes);
-    if streams {
-        return Ok(sse::respond(sse::outputs(all, n), TextScribe::new(head, counts)));
-    }
-    let answers = try_join_all(all.into_iter().map(Running::collect)).await?;
-    let answers: Vec<Answer> = answers.into_iter().flatten().collect();
-    Ok(http::json(&TextCompletion::new(&head, &answers)))
+    reply(all, n, stream, TextScribe::new(head, counts)).await
 }
 
 #[cfg(test)]
@@ -149,8 +143,8 @@ mod tests {
 
     fn fill(body: Json) -> Result<(Vec<OneText>, Job), ApiError> {
         let text = body.to_string();
-        let common: Common = http::parse(text.as_bytes())?;
-        let mut request: CompletionFields = http::parse(text.as_bytes())?;
+        let common: Common = crate::api::common::body::parse(text.as_bytes())?;
+        let mut request: CompletionFields = crate::api::common::body::parse(text.as_bytes())?;
         request.job(common, Client::default())
     }
 

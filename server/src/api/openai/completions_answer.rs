@@ -9,10 +9,12 @@ use utoipa::ToSchema;
 
 use super::FINGERPRINT;
 use super::usage::{Timings, Usage, finish_reason};
+use crate::api::common::openai_error::openai_error;
 use crate::api::common::shape::{finite, new_id, token_text, unix_seconds};
-use crate::api::common::sse::{Frames, Scribe};
-use crate::error::{ApiError, Flavour};
+use crate::api::common::sse::{Frames, Scribe, answers};
+use crate::engine::error::ApiError;
 use crate::generate::job::{Answer, Delta, Done, Part};
+use crate::generate::running::Running;
 
 /// What every chunk of an answer repeats, and what the completions begin with.
 #[derive(Debug, Clone)]
@@ -152,6 +154,12 @@ impl TextScribe {
 }
 
 impl Scribe for TextScribe {
+    type Whole = TextCompletion;
+
+    async fn whole(self, running: Vec<Running>) -> Result<TextCompletion, ApiError> {
+        Ok(TextCompletion::new(&self.head, &answers(running).await?))
+    }
+
     fn begin(&mut self, out: &mut Frames) {
         for (index, text) in self.head.echoes.iter().enumerate().filter(|(_, t)| !t.is_empty()) {
             let echo = TextChoice { index, text: text.clone(), logprobs: None, finish_reason: None };
@@ -186,7 +194,7 @@ impl Scribe for TextScribe {
     }
 
     fn failed(&mut self, error: &ApiError, out: &mut Frames) {
-        out.data(&error.body(Flavour::OpenAi));
+        out.data(&openai_error(error));
         out.done();
     }
 }

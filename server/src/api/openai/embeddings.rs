@@ -7,11 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::OpenAiErrors;
-use super::fields::{OneText, Texts};
-use crate::api::common::http::{self, Body, Client};
+use crate::api::common::body::{self as http, Body, Client};
+use crate::api::common::fields::{OneText, Texts};
+use crate::api::common::openai_error::OpenAiErrors;
 use crate::api::common::shape::whole;
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{EmbedInput, EmbedJob, Embedded, MAX_INPUTS, ModelRef};
 

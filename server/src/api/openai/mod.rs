@@ -6,18 +6,14 @@ mod chat_stream;
 mod completions;
 mod completions_answer;
 mod embeddings;
-pub(crate) mod fields;
-pub(crate) mod message;
 mod models;
-pub(crate) mod tools;
 mod usage;
 
 use axum::Router;
 use axum::routing::{get, post};
-use serde::Serialize;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::OpenApi;
 
-use crate::error::error_responses;
+use crate::api::common::openai_error::{OpenAiError, OpenAiErrorDetail};
 use crate::generate::hub::Hub;
 
 /// What every answer says of who made it.
@@ -37,33 +33,6 @@ pub(crate) fn routes() -> Router<Hub> {
 #[derive(Debug, OpenApi)]
 #[openapi(
     paths(chat::chat_completions, completions::completions, embeddings::embeddings, models::models, models::model),
-    components(schemas(OpenAiError, OpenAiErrorDetail))
+    components(schemas(OpenAiError<'static>, OpenAiErrorDetail<'static>))
 )]
 pub(crate) struct Api;
-
-/// What went wrong, as OpenAI's clients read it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OpenAiError {
-    error: OpenAiErrorDetail,
-}
-
-/// What went wrong.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct OpenAiErrorDetail {
-    /// One sentence that says what to do.
-    message: String,
-    /// The kind of error, such as `invalid_request_error`.
-    #[serde(rename = "type")]
-    kind: String,
-    /// The field in question.
-    #[schema(required = true)]
-    param: Option<String>,
-    /// A word for programs, such as `model_not_found`.
-    #[schema(required = true)]
-    code: Option<String>,
-}
-
-error_responses! {
-    /// The errors of every address under `/v1`.
-    OpenAiErrors: OpenAiError
-}

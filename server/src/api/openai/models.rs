@@ -5,10 +5,10 @@ use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::OpenAiErrors;
-use crate::api::common::http::{self, Client};
+use crate::api::common::body::{self as http, Client};
+use crate::api::common::openai_error::OpenAiErrors;
 use crate::api::common::shape::unix_seconds;
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::ModelRef;
 use crate::models::loaded::Loaded;

@@ -5,9 +5,9 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
+use crate::api::common::message::Role;
 use crate::api::common::shape::{TextOr, cannot};
-use crate::api::openai::message::Role;
-use crate::error::{ApiError, cut};
+use crate::engine::error::{ApiError, cut};
 
 /// A turn, a call, a call's result or reasoning. Which fields count depends on its type.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -219,7 +219,7 @@ mod tests {
     use serde_json::json;
 
     fn read(input: Json) -> Result<Vec<Message>, ApiError> {
-        messages("m", None, crate::api::common::http::parse(input.to_string().as_bytes())?)
+        messages("m", None, crate::api::common::body::parse(input.to_string().as_bytes())?)
     }
 
     #[test]

@@ -12,15 +12,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::common::http::{self, Bodies, Client};
+use crate::api::common::body::{Bodies, Client};
+use crate::api::common::fields::Common;
+use crate::api::common::fields::Effort;
+use crate::api::common::generation::generate;
+use crate::api::common::openai_error::OpenAiErrors;
 use crate::api::common::shape::{TextOr, chat_of, whole};
-use crate::api::common::sse;
-use crate::api::common::wishes::{Wishes, start};
-use crate::api::openai::OpenAiErrors;
-use crate::api::openai::chat::Effort;
-use crate::api::openai::fields::Common;
-use crate::api::openai::tools::{FunctionWord, schema_grammar, tools_and_choice};
-use crate::error::ApiError;
+use crate::api::common::tools::{Tool, ToolChoiceForm, schema_grammar, tools_and_choice};
+use crate::api::common::wishes::Wishes;
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Grammar, Prompt, Think};
 use input::{InputItem, messages};
@@ -45,11 +45,9 @@ pub(crate) struct ResponseFields {
     /// Directions for the model, in front of the input.
     instructions: Option<String>,
     /// Tools that the model may call: functions only.
-    #[schema(value_type = Option<Vec<FlatTool>>)]
-    tools: Option<Vec<Json>>,
+    tools: Option<Vec<Tool>>,
     /// Whether and which tools are called.
-    #[schema(value_type = Option<FlatChoice>)]
-    tool_choice: Option<Json>,
+    tool_choice: Option<ToolChoiceForm>,
     /// Whether an answer may hold more than one call.
     parallel_tool_calls: Option<bool>,
     /// Tokens at most, those of the reasoning included.
@@ -82,37 +80,6 @@ pub(crate) struct ResponseFields {
     /// Refused where true: nothing runs on after its client has left.
     #[schema(ignore)]
     background: Option<bool>,
-}
-
-/// A function that the model may call.
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "describes what check_tools reads")]
-pub(crate) struct FlatTool {
-    #[serde(rename = "type")]
-    kind: FunctionWord,
-    name: String,
-    description: Option<String>,
-    /// The JSON schema of its arguments, an object.
-    #[schema(value_type = Option<Object>)]
-    parameters: Option<Json>,
-}
-
-/// How `tool_choice` may be written.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "describes what tool_choice reads")]
-pub(crate) enum FlatChoice {
-    Word(crate::api::openai::tools::ToolChoiceWord),
-    Named(FlatName),
-}
-
-/// A choice of one function.
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "describes what tool_choice reads")]
-pub(crate) struct FlatName {
-    #[serde(rename = "type")]
-    kind: FunctionWord,
-    name: String,
 }
 
 /// What the answer must be.
@@ -194,7 +161,7 @@ impl ResponseFields {
         self.check(&common)?;
         let object = ResponseObject::new(&common, &self);
         let format = self.text.as_ref().map(TextConfig::grammar).transpose()?.flatten();
-        let (tools, tool_choice) = tools_and_choice(self.tools, self.tool_choice.as_ref())?;
+        let (tools, tool_choice) = tools_and_choice(self.tools, self.tool_choice)?;
         let chat = Chat {
             tools,
             tool_choice,
@@ -237,14 +204,9 @@ pub(crate) async fn responses(
     client: Client,
     Bodies(common, request): ResponseRequest,
 ) -> Result<Response, ApiError> {
-    let streams = common.streams();
+    let stream = common.streams();
     let (wishes, object) = request.wishes(common, client)?;
-    let running = start(&hub, wishes.job()?).await?;
-    let teller = Teller::new(object.at(running.created));
-    if streams {
-        return Ok(sse::respond(sse::outputs(vec![running], 1), teller));
-    }
-    Ok(http::json(sse::whole(running, teller).await?.response()))
+    generate(&hub, wishes.job()?, stream, |running| Teller::new(object.at(running.created))).await
 }
 
 #[cfg(test)]
@@ -256,8 +218,8 @@ mod tests {
 
     fn fill(body: Json) -> Result<(Job, Json), ApiError> {
         let text = body.to_string();
-        let common: Common = http::parse(text.as_bytes())?;
-        let request: ResponseFields = http::parse(text.as_bytes())?;
+        let common: Common = crate::api::common::body::parse(text.as_bytes())?;
+        let request: ResponseFields = crate::api::common::body::parse(text.as_bytes())?;
         let (wishes, object) = request.wishes(common, Client::default())?;
         Ok((wishes.job()?, serde_json::to_value(object).unwrap()))
     }

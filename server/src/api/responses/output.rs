@@ -7,8 +7,9 @@ use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
 use super::{ResponseFields, TextConfig, Truncation};
+use crate::api::common::fields::Common;
 use crate::api::common::shape::{TokenLogprob, new_id, unix_seconds};
-use crate::api::openai::fields::Common;
+use crate::api::common::tools::{Tool, ToolChoiceForm};
 use crate::generate::job;
 
 /// A response, whole or under way.
@@ -42,10 +43,8 @@ pub(crate) struct ResponseObject {
     temperature: Option<f32>,
     #[schema(value_type = Object)]
     text: Json,
-    #[schema(value_type = Value)]
-    tool_choice: Json,
-    #[schema(value_type = Vec<Object>)]
-    tools: Vec<Json>,
+    tool_choice: ToolChoiceForm,
+    tools: Vec<Tool>,
     top_logprobs: i64,
     #[schema(required = true)]
     top_p: Option<f32>,
@@ -206,7 +205,7 @@ impl ResponseObject {
             store: false,
             temperature: common.temperature,
             text: json!({"format": format}),
-            tool_choice: fields.tool_choice.clone().filter(|c| !c.is_null()).unwrap_or_else(|| "auto".into()),
+            tool_choice: fields.tool_choice.clone().unwrap_or_default(),
             tools: fields.tools.clone().unwrap_or_default(),
             top_logprobs: fields.top_logprobs.unwrap_or(0),
             top_p: common.top_p,

@@ -9,9 +9,10 @@ use super::output::{
     Incomplete, OutputItem, OutputText, ResponseError, ResponseObject, ResponseUsage, Status, SummaryText,
 };
 use crate::api::common::shape::{TokenLogprob, new_id, token_logprobs, unix_seconds};
-use crate::api::common::sse::{Frames, Scribe};
-use crate::error::{ApiError, Kind};
+use crate::api::common::sse::{Frames, Scribe, told};
+use crate::engine::error::{ApiError, Kind};
 use crate::generate::job::{Delta, Done, Part, Reason};
+use crate::generate::running::Running;
 
 /// Builds a response item by item and tells of each step. One item is open at a time: the last.
 #[derive(Debug)]
@@ -31,11 +32,6 @@ impl Teller {
     pub(super) fn new(response: ResponseObject) -> Teller {
         let (items, logprobs) = (Vec::new(), Vec::new());
         Teller { response, n_events: 0, items, open: false, broken: HashSet::new(), logprobs }
-    }
-
-    /// The response as far as it is.
-    pub(super) fn response(&self) -> &ResponseObject {
-        &self.response
     }
 
     /// An event of this kind with these fields.
@@ -182,6 +178,12 @@ impl Teller {
 }
 
 impl Scribe for Teller {
+    type Whole = ResponseObject;
+
+    async fn whole(self, running: Vec<Running>) -> Result<ResponseObject, ApiError> {
+        Ok(told(running, self).await?.response)
+    }
+
     fn begin(&mut self, out: &mut Frames) {
         self.tell_response("response.created", out);
         self.tell_response("response.in_progress", out);
@@ -243,8 +245,8 @@ impl Scribe for Teller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::common::sse::testing::{delta, done, told};
-    use crate::api::openai::fields::Common;
+    use crate::api::common::fields::Common;
+    use crate::api::common::sse::testing::{self, delta, done};
     use crate::api::responses::ResponseFields;
     use crate::generate::job::Event;
     use ir_engine::text::chat::ToolCall;
@@ -254,7 +256,7 @@ mod tests {
     }
 
     fn story(events: Vec<Event>) -> Vec<(String, Json)> {
-        let told = told(teller(), events.into_iter().map(|e| (0, e)).collect());
+        let told = testing::told(teller(), events.into_iter().map(|e| (0, e)).collect());
         for (i, (name, event)) in told.iter().enumerate() {
             assert_eq!(
                 (event["sequence_number"].as_u64(), event["type"].as_str()),

@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use crate::api::common::shape::{TextOr, cannot};
-use crate::error::ApiError;
+use crate::engine::error::ApiError;
 
 /// One turn.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -15,8 +15,7 @@ pub(crate) struct OpenAiMessage {
     /// What is said; may be absent where an assistant calls tools.
     content: Option<TextOr<ContentPart>>,
     /// Of an assistant: its calls.
-    #[schema(value_type = Option<Vec<GivenCall>>)]
-    tool_calls: Option<Vec<ToolCall>>,
+    tool_calls: Option<Vec<GivenCall>>,
     /// Of a tool: the call that it answers.
     tool_call_id: Option<String>,
     /// Of a tool: its name.
@@ -93,21 +92,33 @@ pub(crate) enum ContentPart {
     },
 }
 
-/// A call in an assistant's earlier turn.
+/// A call in an assistant's earlier turn: with `function`, or with its fields beside the `id`.
 #[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "describes what the engine's ToolCall reads")]
 pub(crate) struct GivenCall {
     id: Option<String>,
-    function: GivenFunction,
+    function: Option<GivenFunction>,
+    name: Option<String>,
+    /// An object, or its JSON text.
+    #[schema(value_type = Option<Value>)]
+    arguments: Option<Json>,
 }
 
 /// What was called.
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "describes what the engine's ToolCall reads")]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct GivenFunction {
+    #[serde(default)]
     name: String,
-    /// The JSON text of an object.
-    arguments: String,
+    /// The JSON text of an object, or the object.
+    #[schema(value_type = Option<Value>)]
+    arguments: Option<Json>,
+}
+
+impl GivenCall {
+    fn into_call(self) -> ToolCall {
+        let GivenCall { id, function, name, arguments } = self;
+        let function = function.unwrap_or(GivenFunction { name: name.unwrap_or_default(), arguments });
+        ToolCall::given(id, function.name, function.arguments.unwrap_or_default())
+    }
 }
 
 /// Turns as the engine's messages.
@@ -139,7 +150,7 @@ impl OpenAiMessage {
             role: self.role.for_template().into(),
             content,
             reasoning_content: self.reasoning,
-            tool_calls: self.tool_calls.unwrap_or_default(),
+            tool_calls: self.tool_calls.into_iter().flatten().map(GivenCall::into_call).collect(),
             tool_name: self.name,
             tool_call_id: self.tool_call_id,
         })
@@ -165,7 +176,7 @@ mod tests {
     use serde_json::json;
 
     fn read(all: Json) -> Result<Vec<Message>, ApiError> {
-        messages("m", crate::api::common::http::parse(all.to_string().as_bytes())?)
+        messages("m", crate::api::common::body::parse(all.to_string().as_bytes())?)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use crate::error::{ApiError, cut};
+use crate::engine::error::{ApiError, cut};
 use crate::generate::job::{Job, KeepAlive, Think};
 use crate::generate::sampling::{kept, limit, looked_at};
 

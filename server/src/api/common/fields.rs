@@ -3,16 +3,16 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use super::tools::schema_grammar;
-use crate::api::common::http::Client;
+use crate::api::common::body::Client;
 use crate::api::common::shape::{TextOr, whole};
 use crate::api::common::wishes::Wishes;
-use crate::error::ApiError;
-use crate::generate::job::{Grammar, SamplingChanges};
+use crate::engine::error::ApiError;
+use crate::generate::job::{Grammar, SamplingChanges, Think};
 use crate::generate::sampling::{kept, logit_bias, looked_at, plain_sampling};
 
 /// What chats and completions have in common.
@@ -83,6 +83,38 @@ pub(crate) struct Common {
     /// How long the model stays loaded: seconds or `5m`. (Ollama's.)
     #[schema(value_type = Option<Value>)]
     keep_alive: Option<Json>,
+}
+
+/// How much a model reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Effort {
+    /// Not at all.
+    None,
+    /// As little as it can.
+    Minimal,
+    /// A little.
+    Low,
+    /// Some.
+    Medium,
+    /// Much.
+    High,
+    /// More than that.
+    Xhigh,
+    /// The same.
+    Max,
+}
+
+impl Effort {
+    /// As templates know it: three steps.
+    pub(crate) fn think(self) -> Think {
+        match self {
+            Effort::None => Think::Off,
+            Effort::Minimal | Effort::Low => Think::Effort("low".into()),
+            Effort::Medium => Think::Effort("medium".into()),
+            Effort::High | Effort::Xhigh | Effort::Max => Think::Effort("high".into()),
+        }
+    }
 }
 
 /// How a stream is sent.
@@ -156,7 +188,7 @@ pub(crate) enum Texts {
 
 impl Texts {
     /// Each by itself.
-    pub(super) fn split(self) -> Vec<OneText> {
+    pub(crate) fn split(self) -> Vec<OneText> {
         match self {
             Texts::Text(text) => vec![OneText::Text(text)],
             Texts::Tokens(ids) if ids.is_empty() => Vec::new(),
@@ -169,7 +201,7 @@ impl Texts {
 
 /// One of several texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum OneText {
+pub(crate) enum OneText {
     /// As text.
     Text(String),
     /// As token ids.
@@ -182,7 +214,7 @@ mod tests {
     use super::*;
 
     fn common(body: &str) -> Result<Common, ApiError> {
-        crate::api::common::http::parse(body.as_bytes())
+        crate::api::common::body::parse(body.as_bytes())
     }
 
     #[test]
@@ -244,7 +276,7 @@ mod tests {
 
     #[test]
     fn every_form_of_a_prompt() {
-        let read = |text: &str| crate::api::common::http::parse::<Texts>(text.as_bytes()).map(Texts::split);
+        let read = |text: &str| crate::api::common::body::parse::<Texts>(text.as_bytes()).map(Texts::split);
         let text = |t: &str| OneText::Text(t.into());
         assert_eq!(read("\"a\"").unwrap(), [text("a")]);
         assert_eq!(read("[\"a\", \"b\"]").unwrap(), [text("a"), text("b")]);

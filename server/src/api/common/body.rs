@@ -1,4 +1,4 @@
-//! What handlers share: the body of a request as JSON, who the client is, streams of JSON as responses.
+//! What handlers share: the body of a request as JSON, who the client is, one JSON object as a response.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -8,8 +8,6 @@ use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use futures_util::Stream;
-use futures_util::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -17,7 +15,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::error::{ApiError, Kind};
+use crate::engine::error::{ApiError, Kind};
 
 /// Bytes of a body, at most.
 pub const MAX_BODY: usize = 32 << 20;
@@ -27,7 +25,7 @@ const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// A request's JSON, whatever its `Content-Type` says.
 #[derive(Debug)]
-pub struct Body<T>(pub T);
+pub(crate) struct Body<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
@@ -132,10 +130,9 @@ pub(crate) fn json(value: &impl Serialize) -> Response {
     }
 }
 
-/// One JSON object to a line, as they come.
-pub(crate) fn ndjson(stream: impl Stream<Item = Json> + Send + 'static) -> Response {
-    let lines = stream.map(|value| Ok::<_, std::convert::Infallible>(format!("{value}\n")));
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], HttpBody::from_stream(lines)).into_response()
+/// The JSON of plain data, which always has one.
+pub(crate) fn to_json(value: &impl Serialize) -> Json {
+    serde_json::to_value(value).unwrap_or_default()
 }
 
 /// Both structs' fields, as one object.

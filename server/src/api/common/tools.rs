@@ -1,72 +1,135 @@
 //! Tools, the choice among them, and schemas of answers: from OpenAI's forms (of chats and of responses) to a job's.
 
 use ir_engine::text::constrain::relaxed;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
-use crate::error::{ApiError, cut};
+use crate::engine::error::{ApiError, cut};
 use crate::generate::job::{Grammar, ToolChoice};
 
-/// A tool of a chat.
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "describes what check_tools reads")]
-pub(crate) struct FunctionTool {
-    #[serde(rename = "type")]
-    kind: FunctionWord,
-    function: FunctionDefinition,
-}
-
-/// What a tool is called and takes.
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "describes what check_tools reads")]
-pub(crate) struct FunctionDefinition {
-    name: String,
+/// A function that the model may call: chats write it as `function`, responses its fields beside `type`. Either is taken.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Tool {
+    /// May be left out beside `function`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<FunctionWord>,
+    /// The function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<Function>,
+    /// Or its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// What it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     /// The JSON schema of its arguments, an object.
     #[schema(value_type = Option<Object>)]
-    parameters: Option<Json>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Map<String, Json>>,
+    /// Said to the server, which holds arguments to their schema anyway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    strict: Option<bool>,
+}
+
+/// What a tool is called and takes.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Function {
+    name: String,
+    /// What it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    /// The JSON schema of its arguments, an object.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Map<String, Json>>,
 }
 
 /// The only kind of tool that a client brings along.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FunctionWord {
     Function,
 }
 
 /// How `tool_choice` may be written.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "describes what tool_choice reads")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "give \"auto\", \"none\", \"required\" or the name of a function")]
 pub(crate) enum ToolChoiceForm {
+    /// Whether tools are called.
     Word(ToolChoiceWord),
-    Named(NamedFunction),
+    /// Which.
+    Chosen(ChosenTools),
 }
 
 /// Whether tools are called.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToolChoiceWord {
+    #[default]
     Auto,
     None,
+    #[serde(alias = "any")]
     Required,
 }
 
-/// A choice of one tool.
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "describes what tool_choice reads")]
-pub(crate) struct NamedFunction {
+/// One tool, or those that are allowed: in the fields of chats (`function`, `allowed_tools`) or of responses, beside `type`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ChosenTools {
     #[serde(rename = "type")]
-    kind: FunctionWord,
-    function: FunctionName,
+    kind: ChosenWord,
+    /// The tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<FunctionName>,
+    /// Or its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// The tools that are allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allowed_tools: Option<AllowedTools>,
+    /// Or whether one of them is called,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<ToolChoiceWord>,
+    /// and which they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tools: Option<Vec<AllowedTool>>,
+}
+
+/// What is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ChosenWord {
+    Function,
+    AllowedTools,
 }
 
 /// A tool by its name.
-#[derive(Debug, Deserialize, ToSchema)]
-#[expect(dead_code, reason = "describes what tool_choice reads")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct FunctionName {
     name: String,
+}
+
+/// Tools that are allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AllowedTools {
+    /// Whether one of them is called.
+    mode: Option<ToolChoiceWord>,
+    tools: Vec<AllowedTool>,
+}
+
+/// A tool that is allowed, in either form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AllowedTool {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<FunctionName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+impl Default for ToolChoiceForm {
+    fn default() -> Self {
+        ToolChoiceForm::Word(ToolChoiceWord::Auto)
+    }
 }
 
 /// What the answer must be.
@@ -123,46 +186,31 @@ pub(crate) fn schema_grammar(field: &str, schema: &Json, strict: bool) -> Result
     Ok(Grammar::JsonSchema(if strict { schema.clone() } else { relaxed(schema) }))
 }
 
-/// Tools in a chat's form (`{"type": "function", "function": {...}}`) from that or from the flat form of responses
-/// (`{"type": "function", "name": ...}`). `strict` speaks to the server, so no template sees it.
-pub(crate) fn check_tools(tools: Vec<Json>) -> Result<Vec<Json>, ApiError> {
-    tools.into_iter().enumerate().map(|(i, tool)| check_tool(i, tool)).collect()
+/// Tools in the form that templates know (`{"type": "function", "function": {...}}`).
+///
+/// # Errors
+/// A tool without a name, with its place.
+pub(crate) fn check_tools(tools: Vec<Tool>) -> Result<Vec<Json>, ApiError> {
+    tools.into_iter().enumerate().map(|(i, tool)| tool.checked(i)).collect()
 }
 
-fn check_tool(i: usize, tool: Json) -> Result<Json, ApiError> {
-    let wrong = |field: &str, what: &str| {
-        let field = format!("tools[{i}]{field}");
-        Err(ApiError::param(&field, format!("{field} {what}")))
-    };
-    let Json::Object(mut tool) = tool else { return wrong("", "must be an object") };
-    match tool.get("type").and_then(Json::as_str) {
-        Some("function") => {}
-        // Ollama's clients leave it out.
-        None if tool.contains_key("function") => {}
-        Some(other) => {
-            return wrong(".type", &format!("is {:?}: only tools of type \"function\" exist here", cut(other, 80)));
+impl Tool {
+    fn checked(self, i: usize) -> Result<Json, ApiError> {
+        let wrong = |field: &str, what: &str| {
+            let field = format!("tools[{i}].{field}");
+            ApiError::param(&field, format!("{field} {what}"))
+        };
+        if self.kind.is_none() && self.function.is_none() {
+            return Err(wrong("type", "is missing: give \"function\""));
         }
-        None => return wrong(".type", "is missing: give \"function\""),
-    }
-    let mut function = match tool.shift_remove("function") {
-        Some(Json::Object(function)) => function,
-        Some(_) => return wrong(".function", "must be an object"),
-        None => {
-            tool.shift_remove("type");
-            tool
+        let Tool { name, description, parameters, .. } = self;
+        let flat = || Function { name: name.unwrap_or_default(), description, parameters };
+        let function = self.function.unwrap_or_else(flat);
+        if function.name.is_empty() {
+            return Err(wrong("function.name", "must be a string that is not empty"));
         }
-    };
-    function.shift_remove("strict");
-    if function.get("name").and_then(Json::as_str).is_none_or(str::is_empty) {
-        return wrong(".function.name", "must be a string that is not empty");
+        Ok(json!({"type": "function", "function": function}))
     }
-    if function.get("parameters").is_some_and(|p| !p.is_object() && !p.is_null()) {
-        return wrong(".function.parameters", "must be a JSON schema, an object");
-    }
-    if function.get("parameters").is_some_and(Json::is_null) {
-        function.shift_remove("parameters");
-    }
-    Ok(json!({"type": "function", "function": function}))
 }
 
 /// A tool's name, of tools in a chat's form.
@@ -170,41 +218,45 @@ pub(crate) fn tool_name(tool: &Json) -> &str {
     tool.pointer("/function/name").and_then(Json::as_str).unwrap_or("")
 }
 
-/// A request's tools in a chat's form, and the choice among them.
+/// A request's tools in a chat's form, and the choice among them, which a list of allowed ones cuts down.
+///
+/// # Errors
+/// A tool without a name, a choice that no tool fits.
 pub(crate) fn tools_and_choice(
-    tools: Option<Vec<Json>>,
-    choice: Option<&Json>,
+    tools: Option<Vec<Tool>>,
+    choice: Option<ToolChoiceForm>,
 ) -> Result<(Vec<Json>, ToolChoice), ApiError> {
     let mut tools = check_tools(tools.unwrap_or_default())?;
-    let choice = tool_choice(choice, &mut tools)?;
+    let wrong = |what: &str| ApiError::param("tool_choice", what);
+    let choice = match choice.unwrap_or_default() {
+        ToolChoiceForm::Word(word) => word.choice(),
+        ToolChoiceForm::Chosen(chosen) if chosen.kind == ChosenWord::Function => {
+            let name = chosen.function.map(|f| f.name).or(chosen.name);
+            ToolChoice::Named(name.ok_or_else(|| wrong("tool_choice names no function: give its name"))?)
+        }
+        ToolChoiceForm::Chosen(chosen) => {
+            let flat = chosen.tools.map(|tools| AllowedTools { mode: chosen.mode, tools });
+            let allowed = chosen.allowed_tools.or(flat);
+            let AllowedTools { mode, tools: allowed } =
+                allowed.ok_or_else(|| wrong("tool_choice lists no allowed tools"))?;
+            let name = |t: AllowedTool| t.function.map(|f| f.name).or(t.name);
+            let names: Vec<String> = allowed.into_iter().filter_map(name).collect();
+            tools.retain(|tool| names.iter().any(|name| name == tool_name(tool)));
+            mode.unwrap_or_default().choice()
+        }
+    };
+    check_choice(&choice, &tools)?;
     Ok((tools, choice))
 }
 
-/// The choice among tools, which a list of allowed ones cuts down.
-fn tool_choice(choice: Option<&Json>, tools: &mut Vec<Json>) -> Result<ToolChoice, ApiError> {
-    let wrong = |what: String| ApiError::param("tool_choice", what);
-    let chosen = match choice {
-        None | Some(Json::Null) => ToolChoice::Auto,
-        Some(Json::String(word)) => word_choice(word).ok_or_else(|| wrong(expected(word)))?,
-        Some(Json::Object(map)) => match map.get("type").and_then(Json::as_str).unwrap_or("") {
-            "function" => {
-                let name = named(map).ok_or_else(|| wrong("tool_choice names no function: give its name".into()))?;
-                ToolChoice::Named(name.to_owned())
-            }
-            "allowed_tools" => {
-                let inner = map.get("allowed_tools").and_then(Json::as_object).unwrap_or(map);
-                let allowed = inner.get("tools").and_then(Json::as_array);
-                let allowed = allowed.ok_or_else(|| wrong("tool_choice lists no allowed tools".into()))?;
-                let names: Vec<&str> = allowed.iter().filter_map(|t| named(t.as_object()?)).collect();
-                tools.retain(|tool| names.contains(&tool_name(tool)));
-                let mode = inner.get("mode").and_then(Json::as_str).unwrap_or("auto");
-                word_choice(mode).ok_or_else(|| wrong(expected(mode)))?
-            }
-            other => return Err(wrong(expected(other))),
-        },
-        Some(_) => return Err(wrong("tool_choice must be a string or an object".into())),
-    };
-    check_choice(&chosen, tools).map(|()| chosen)
+impl ToolChoiceWord {
+    fn choice(self) -> ToolChoice {
+        match self {
+            ToolChoiceWord::Auto => ToolChoice::Auto,
+            ToolChoiceWord::None => ToolChoice::None,
+            ToolChoiceWord::Required => ToolChoice::Required,
+        }
+    }
 }
 
 /// Refuses a choice that no tool fits.
@@ -219,35 +271,26 @@ pub(crate) fn check_choice(choice: &ToolChoice, tools: &[Json]) -> Result<(), Ap
     }
 }
 
-fn word_choice(word: &str) -> Option<ToolChoice> {
-    Some(match word {
-        "auto" => ToolChoice::Auto,
-        "none" => ToolChoice::None,
-        "required" | "any" => ToolChoice::Required,
-        _ => return None,
-    })
-}
-
-fn expected(found: &str) -> String {
-    let found = cut(found, 80);
-    format!("tool_choice is {found:?}: give \"auto\", \"none\", \"required\" or the name of a function")
-}
-
-fn named(map: &Map<String, Json>) -> Option<&str> {
-    let name = map.get("function").and_then(|f| f.get("name")).or_else(|| map.get("name"));
-    name.and_then(Json::as_str)
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
 
+    #[derive(Deserialize)]
+    struct Choice {
+        tools: Option<Vec<Tool>>,
+        tool_choice: Option<ToolChoiceForm>,
+    }
+
     fn tools() -> Vec<Json> {
         let parameters = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
         let chat = json!({"type": "function", "function": {"strict": true, "name": "add", "parameters": parameters}});
         let flat = json!({"type": "function", "name": "now", "description": "d", "parameters": null, "strict": true});
-        check_tools(vec![chat, flat]).unwrap()
+        check_tools(vec![read(&chat).unwrap(), read(&flat).unwrap()]).unwrap()
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(value: &Json) -> Result<T, ApiError> {
+        crate::api::common::body::parse(value.to_string().as_bytes())
     }
 
     #[test]
@@ -263,14 +306,15 @@ mod tests {
     #[test]
     fn wrong_tools_are_named() {
         for (tool, param) in [
-            (json!(5), "tools[0]"),
-            (json!({"type": "web_search"}), "tools[0].type"),
+            (json!(5), "[0]"),
+            (json!({"type": "web_search"}), "[0].type"),
             (json!({}), "tools[0].type"),
-            (json!({"type": "function", "function": "add"}), "tools[0].function"),
+            (json!({"type": "function", "function": "add"}), "[0].function"),
             (json!({"type": "function", "function": {"name": ""}}), "tools[0].function.name"),
-            (json!({"type": "function", "name": "a", "parameters": []}), "tools[0].function.parameters"),
+            (json!({"type": "function", "function": {"name": "a", "parameters": []}}), "[0].function.parameters"),
+            (json!({"type": "function", "name": "a", "parameters": []}), "[0].parameters"),
         ] {
-            let error = check_tools(vec![tool.clone()]).unwrap_err();
+            let error = read(&json!([tool])).and_then(check_tools).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{tool}");
             assert!(error.message.starts_with(param), "{error}");
         }
@@ -279,8 +323,9 @@ mod tests {
     #[test]
     fn every_form_of_a_choice() {
         let choose = |choice: Json| {
-            let mut tools = tools();
-            tool_choice(Some(&choice), &mut tools).map(|c| (c, tools.len()))
+            let field: Choice = read(&json!({"tool_choice": choice, "tools": [{"type": "function", "name": "add"},
+                {"type": "function", "name": "now"}]}))?;
+            tools_and_choice(field.tools, field.tool_choice).map(|(tools, choice)| (choice, tools.len()))
         };
         let named = ToolChoice::Named("add".into());
         let allowed = json!([{"type": "function", "function": {"name": "now"}}]);
@@ -311,7 +356,8 @@ mod tests {
         ] {
             assert_eq!(choose(wrong.clone()).unwrap_err().param.as_deref(), Some("tool_choice"), "{wrong}");
         }
-        assert!(tool_choice(Some(&json!("required")), &mut Vec::new()).is_err());
+        let required = Some(ToolChoiceForm::Word(ToolChoiceWord::Required));
+        assert!(tools_and_choice(None, required).is_err());
     }
 
     #[test]
