@@ -127,10 +127,10 @@ mod tests {
         for (id, text) in [(1, "a"), (2, ""), (3, "bc")] {
             assert!(mailbox.token(1, id, text, None));
         }
-        mailbox.end(1, End::Done(Finish::Stop, Usage::default()));
+        mailbox.end(1, End::Done(Finish::Stop(None), Usage::default()));
         let (place, letters) = mailbox.take().await;
         assert_eq!((place, letters.text.as_str(), letters.ids.as_slice()), (1, "abc", &[1, 2, 3][..]));
-        assert!(matches!(letters.end, Some(End::Done(Finish::Stop, _))));
+        assert!(matches!(letters.end, Some(End::Done(Finish::Stop(None), _))));
     }
 
     #[tokio::test]

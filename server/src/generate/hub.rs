@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::job::{Job, MAX_CHOICES, ModelRef};
 use super::running::{Choice, Running};
-use super::sequence::{self, Sequence};
+use super::sequence;
 use crate::engine::error::{ApiError, Kind, panicked};
 use crate::engine::mailbox::Mailbox;
 use crate::engine::meters::{Counter, Meters};
@@ -141,8 +141,8 @@ impl Hub {
         let begin = async {
             let lease = self.0.models.open(entry, &job.model).await?;
             let (job, loaded) = (Arc::clone(&job), Arc::clone(&lease.loaded));
-            let sequence = self.prepared(move || sequence::generate(&loaded, &job)).await?;
-            let Sequence { request, reader, dropped_messages } = sequence;
+            let stops = job.stop.clone();
+            let (turn, request) = self.prepared(move || sequence::generate(&loaded, &job)).await?;
             if self.0.log_prompts {
                 let prompt = lease.model().tokenizer().decode(&request.prompt, true);
                 tracing::info!(model = lease.name, prompt, "prompt");
@@ -151,12 +151,13 @@ impl Hub {
             let running = Running {
                 created,
                 mailbox: Arc::new(Mailbox::new(n)),
-                choices: (0..n).map(|_| Choice::new(reader.clone())).collect(),
+                choices: (0..n).map(|_| Choice::new(turn.reader())).collect(),
                 prompt: request.prompt.clone(),
                 started,
                 submitted: started.elapsed(),
                 deadline,
-                dropped_messages,
+                dropped_messages: turn.dropped_messages,
+                stops,
                 phase: self.0.phase.subscribe(),
                 ready: VecDeque::new(),
                 lease,

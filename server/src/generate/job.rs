@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use ir_engine::run::Sampling;
+pub use ir_engine::run::ToolChoice;
 use ir_engine::text::chat::Message;
 pub use ir_engine::text::constrain::Grammar;
 use serde_json::{Map, Value as Json};
@@ -85,7 +86,8 @@ impl Default for Prompt {
 /// A chat and its tools.
 #[derive(Debug, Clone, Default)]
 pub struct Chat {
-    /// The turns so far; at least one.
+    /// The turns so far; at least one. A last one of the assistant, behind others, is the beginning of the answer, which the
+    /// model continues; it is not sent back.
     pub messages: Vec<Message>,
     /// Tool definitions in OpenAI's form (`{"type": "function", "function": {...}}`).
     pub tools: Vec<Json>,
@@ -93,28 +95,12 @@ pub struct Chat {
     pub tool_choice: ToolChoice,
     /// Whether an answer may hold more than one call.
     pub parallel_calls: bool,
-    /// The answer's beginning, which the model continues; it is not sent back.
-    pub prefill: Option<String>,
     /// More variables for the template (`chat_template_kwargs`).
     pub kwargs: Map<String, Json>,
     /// Drops the oldest turns (never the system's) where the chat is longer than the context; otherwise it is refused.
     pub truncate: bool,
     /// A template instead of the model's own.
     pub template: Option<String>,
-}
-
-/// Whether and which tools are to be called.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum ToolChoice {
-    /// As the model likes.
-    #[default]
-    Auto,
-    /// None: definitions are left out of the prompt.
-    None,
-    /// At least one of any.
-    Required,
-    /// This one.
-    Named(String),
 }
 
 /// What to do about reasoning.

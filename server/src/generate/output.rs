@@ -7,6 +7,7 @@ use ir_engine::text::chat::ToolCall;
 
 use crate::engine::error::ApiError;
 pub use crate::engine::usage::{Reason, Usage};
+pub use ir_engine::run::Part;
 
 /// Something that happened to one of a job's completions.
 #[derive(Debug, Clone)]
@@ -37,48 +38,13 @@ pub struct Delta {
     pub logprobs: Vec<ir_engine::run::Logprobs>,
 }
 
-/// A part of an answer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Part {
-    /// Text of the answer.
-    Text(String),
-    /// Text of the reasoning.
-    Thinking(String),
-    /// A tool call begins. Calls are numbered from 0.
-    CallStart {
-        /// The call's number.
-        index: usize,
-        /// `call_` and eight letters or digits.
-        id: String,
-        /// The tool.
-        name: String,
-    },
-    /// The next part of a call's arguments. All parts together are the JSON text of an object.
-    CallArguments {
-        /// The call's number.
-        index: usize,
-        /// The text.
-        fragment: String,
-    },
-    /// A call is complete.
-    CallEnd {
-        /// The call's number.
-        index: usize,
-        /// All of it; the arguments are an object with its keys in the order they were written.
-        call: ToolCall,
-    },
-    /// A call that had begun is no call after all: forget its other parts. What was written follows as text.
-    CallBroken {
-        /// The call's number.
-        index: usize,
-    },
-}
-
 /// How a completion ended and what it took.
 #[derive(Debug, Clone)]
 pub struct Done {
     /// Why.
     pub reason: Reason,
+    /// The stop string that ended it, where one did.
+    pub stop_string: Option<String>,
     /// Counts and times.
     pub usage: Usage,
     /// The prompt's tokens and the completion's, without an end-of-generation token: Ollama's `context`.

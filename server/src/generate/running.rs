@@ -4,15 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ir_engine::run::Finish;
+use ir_engine::run::{AnswerReader, Finish};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::engine::error::{ApiError, unloaded};
 use crate::engine::mailbox::{End, Letters, Mailbox};
 use crate::engine::meters;
 use crate::generate::hub::{self, Phase};
-use crate::generate::job::{Answer, Collector, Delta, Done, Event, Output, Part, Reason, Usage};
-use crate::generate::prompt::Reader;
+use crate::generate::job::{Answer, Collector, Delta, Done, Event, Output, Reason, Usage};
 use crate::models::loaded::{Lease, Loaded};
 
 /// A job under way.
@@ -29,6 +28,7 @@ pub struct Running {
     pub(crate) submitted: Duration,
     pub(crate) deadline: Option<Instant>,
     pub(crate) dropped_messages: usize,
+    pub(crate) stops: Vec<String>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) ready: VecDeque<Output>,
     /// Places in the queue, given back with this.
@@ -38,15 +38,14 @@ pub struct Running {
 /// One completion.
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
-    pub(crate) reader: Reader,
+    reader: AnswerReader,
     ids: Vec<u32>,
-    n_calls: usize,
     thinking_tokens: usize,
     ended: bool,
 }
 
 impl Choice {
-    pub(crate) fn new(reader: Reader) -> Choice {
+    pub(crate) fn new(reader: AnswerReader) -> Choice {
         Choice { reader, ..Choice::default() }
     }
 }
@@ -119,7 +118,6 @@ impl Running {
         if letters.end.is_some() {
             c.reader.finish(&mut delta.parts);
         }
-        c.n_calls += delta.parts.iter().filter(|p| matches!(p, Part::CallEnd { .. })).count();
         if !delta.parts.is_empty() || !delta.logprobs.is_empty() {
             self.ready.push_back(Output { choice, event: Event::Delta(delta) });
         }
@@ -135,10 +133,14 @@ impl Running {
         let c = &mut self.choices[choice];
         c.ended = true;
         let reason = match finish {
-            Finish::Stop if c.n_calls > 0 => Reason::ToolCalls,
-            Finish::Stop => Reason::Stop,
+            Finish::Stop(_) if c.reader.n_calls() > 0 => Reason::ToolCalls,
+            Finish::Stop(_) => Reason::Stop,
             Finish::Length => Reason::Length,
             Finish::Cancelled => return self.fail(choice, unloaded()),
+        };
+        let stop_string = match finish {
+            Finish::Stop(Some(place)) => self.stops.get(place).cloned(),
+            _ => None,
         };
         let seconds = |s: f64| Duration::try_from_secs_f64(s.max(0.0)).unwrap_or_default();
         let tokenizer = self.lease.loaded.model.tokenizer();
@@ -157,7 +159,7 @@ impl Running {
             dropped_messages: self.dropped_messages,
         };
         self.lease.shared.meters.done(reason, &usage, self.submitted);
-        self.ready.push_back(Output { choice, event: Event::Done(Done { reason, usage, tokens }) });
+        self.ready.push_back(Output { choice, event: Event::Done(Done { reason, stop_string, usage, tokens }) });
     }
 }
 

@@ -1,52 +1,61 @@
-//! From a job to what the engine is asked: the request of a completion ([`Sequence`]) and those of texts to embed. Runs
+//! From a job to what the engine is asked: the request of a completion and those of texts to embed. Runs
 //! beside the engine's thread, on threads that may block.
 
-use ir_engine::run::{EmbedRequest, Request, embed_ids};
-use ir_engine::text::tools::ToolFormat;
+use ir_engine::error::Error;
+use ir_engine::run::{ChatTurn, EmbedRequest, Request, embed_ids};
+use ir_engine::text::constrain::Constraint;
 
-use crate::engine::error::ApiError;
-use crate::generate::hold::{self, Hold};
-use crate::generate::job::{EmbedInput, EmbedJob, Job, Prompt};
-use crate::generate::prompt::{self, Prepared, Reader};
+use super::job::{EmbedInput, EmbedJob, Job};
+use super::prompt;
+use crate::engine::error::{ApiError, Kind};
 use crate::models::loaded::Loaded;
 
-/// A completion ready for the engine.
-#[derive(Debug)]
-pub(crate) struct Sequence {
-    pub(crate) request: Request,
-    pub(crate) reader: Reader,
-    pub(crate) dropped_messages: usize,
-}
-
-/// A job's request.
+/// A job's turn and the engine's request for it.
 ///
 /// # Errors
 /// A template that refuses the chat, a prompt that is empty or too long, values out of range, a grammar that cannot be
 /// held to, what the model cannot do.
-pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<Sequence, ApiError> {
+pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<(ChatTurn, Request), ApiError> {
     let model = loaded.model();
     let context = job.model.load.context.map_or(loaded.context, |c| c.min(loaded.context));
     let seed = job.sampling.seed.unwrap_or_else(random_number);
-    let Prepared { ids, reader, dropped_messages, form } = prompt::prepare(model, job, context, seed)?;
-    let Hold { constraint, begin } = hold::hold(loaded, job, form)?;
-    let room = context - ids.len();
-    let chat = matches!(job.prompt, Prompt::Chat(_) | Prompt::Continue { .. });
+    let turn = prompt::prepare(model, job, context, seed)?;
+    let constraint = constraint(loaded, job, &turn)?;
+    let room = context - turn.ids.len();
     let request = Request {
-        prompt: ids,
         max_tokens: Some(job.max_tokens.map_or(room, |n| n.min(room))),
         // The API's defaults, the file's recommendations over them, the client's values over both.
         sampling: job.sampling.applied(job.defaults.clone().recommended(model.meta()), seed),
         stop: job.stop.clone(),
         ignore_eos: job.ignore_eos,
-        show_special: false,
-        show: if chat { ToolFormat::token_ids(model.tokenizer()) } else { Vec::new() },
         logprobs: job.logprobs,
-        constraint,
-        constrain_after: begin.after,
-        constrain_opener: begin.opener,
+        ..turn.request(model.tokenizer(), constraint)
     };
     request.check(model.plan().n_vocab())?;
-    Ok(Sequence { request, reader, dropped_messages })
+    Ok((turn, request))
+}
+
+/// What a job's answer must conform to, if anything. Compiling takes milliseconds and more.
+///
+/// # Errors
+/// A grammar or tools that cannot be held to; the error names the field.
+fn constraint(loaded: &Loaded, job: &Job, turn: &ChatTurn) -> Result<Option<Constraint>, ApiError> {
+    let calls = turn.demanded_calls().map_err(|e| refused("tool_choice", &e))?;
+    let (field, grammar) = match (calls, &job.grammar) {
+        (Some(calls), _) => ("tool_choice", calls),
+        (None, Some(grammar)) => (job.grammar_field.unwrap_or("grammar"), grammar.clone()),
+        (None, None) => return Ok(None),
+    };
+    loaded.constrainer()?.compile(&grammar).map(Some).map_err(|e| refused(field, &e))
+}
+
+fn refused(field: &str, error: &Error) -> ApiError {
+    match error {
+        Error::Request(_) | Error::Unsupported(_) | Error::Limit(_) => {
+            ApiError::param(field, format!("{field}: {error}"))
+        }
+        _ => ApiError::new(Kind::Internal, error.to_string()),
+    }
 }
 
 /// A number that nobody could guess: the standard library keys its hash tables with the system's randomness.

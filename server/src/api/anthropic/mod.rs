@@ -103,11 +103,7 @@ pub(crate) async fn create_message(
 ) -> Result<Response, ApiError> {
     let (name, stream) = (prompt.model().to_owned(), request.streams());
     let job = request.wishes(prompt, client)?.job()?;
-    let stops = job.stop.clone();
-    let teller = |running: &Running| {
-        let message = AnthropicMessage::new(name, running.prompt_tokens());
-        Teller::new(message, stops, running.model().model().clone())
-    };
+    let teller = |running: &Running| Teller::new(AnthropicMessage::new(name, running.prompt_tokens()));
     generate(&hub, job, stream, teller).await
 }
 

@@ -1,24 +1,16 @@
 //! [`Teller`]: from a running job to a message and the events of its stream.
 
-use std::sync::Arc;
-
-use ir_engine::model::Model;
 use serde_json::{Map, Value as Json, json};
 
 use super::answer::{AnswerBlock, AnthropicMessage, MessageUsage};
-use crate::api::common::shape::stopped_by;
 use crate::api::common::sse::{Frames, Scribe, told};
 use crate::engine::error::ApiError;
 use crate::generate::job::{Delta, Done, Part, Reason};
 use crate::generate::running::Running;
 
-/// Which stop string ended a completion, where one did.
-type StoppedBy = Box<dyn Fn(&Done) -> Option<String> + Send>;
-
 /// Builds a message block by block and tells of each step. One block is open at a time: the last.
 pub(super) struct Teller {
     message: AnthropicMessage,
-    stopped_by: StoppedBy,
     open: bool,
     /// Blocks that turned out to be no calls.
     broken: Vec<usize>,
@@ -26,9 +18,8 @@ pub(super) struct Teller {
 
 impl Teller {
     /// Of a message that has not begun.
-    pub(super) fn new(message: AnthropicMessage, stops: Vec<String>, model: Arc<Model>) -> Teller {
-        let stopped_by = move |done: &Done| stopped_by(&model, done, &stops).map(str::to_owned);
-        Teller { message, stopped_by: Box::new(stopped_by), open: false, broken: Vec::new() }
+    pub(super) fn new(message: AnthropicMessage) -> Teller {
+        Teller { message, open: false, broken: Vec::new() }
     }
 
     fn tell(kind: &str, fields: Json, out: &mut Frames) {
@@ -135,7 +126,7 @@ impl Scribe for Teller {
     fn done(&mut self, _: usize, done: Done, out: &mut Frames) {
         self.close(out);
         self.finish();
-        let stop = (self.stopped_by)(&done);
+        let stop = done.stop_string;
         let reason = match done.reason {
             Reason::Length => "max_tokens",
             Reason::ToolCalls => "tool_use",
@@ -168,14 +159,12 @@ mod tests {
     use crate::generate::job::Event;
     use ir_engine::text::chat::ToolCall;
 
-    fn teller(stop: Option<&'static str>) -> Teller {
-        let message = AnthropicMessage::new("m".into(), 7);
-        let stopped_by: StoppedBy = Box::new(move |_| stop.map(str::to_owned));
-        Teller { message, stopped_by, open: false, broken: Vec::new() }
+    fn teller() -> Teller {
+        Teller::new(AnthropicMessage::new("m".into(), 7))
     }
 
-    fn story(stop: Option<&'static str>, events: Vec<Event>) -> Vec<(String, Json)> {
-        let told = testing::told(teller(stop), events.into_iter().map(|e| (0, e)).collect());
+    fn story(events: Vec<Event>) -> Vec<(String, Json)> {
+        let told = testing::told(teller(), events.into_iter().map(|e| (0, e)).collect());
         assert!(told.iter().all(|(name, event)| event["type"] == name.as_str()), "{told:?}");
         told
     }
@@ -187,7 +176,6 @@ mod tests {
     #[test]
     fn thinking_then_text_in_the_documented_order() {
         let told = story(
-            None,
             vec![
                 delta(vec![Part::Thinking("hm".into())]),
                 delta(vec![Part::Text("Hel".into())]),
@@ -235,7 +223,7 @@ mod tests {
             ]),
             done(Reason::ToolCalls, 4),
         ];
-        let mut whole = teller(None);
+        let mut whole = teller();
         for event in &events {
             match event.clone() {
                 Event::Delta(delta) => whole.delta(0, delta, &mut Frames::default()),
@@ -246,7 +234,7 @@ mod tests {
         let blocks = json!(whole.message.content);
         let used = json!({"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}});
         assert_eq!(blocks, json!([{"type": "text", "text": "Let me see."}, used]));
-        let told = story(None, events);
+        let told = story(events);
         assert_eq!(
             told[5].1["content_block"],
             json!({"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}})
@@ -260,11 +248,13 @@ mod tests {
 
     #[test]
     fn stops_failures_and_what_is_no_call() {
-        let told = story(Some("END"), vec![delta(vec![Part::Text("a".into())]), done(Reason::Stop, 1)]);
+        let Event::Done(end) = done(Reason::Stop, 1) else { unreachable!() };
+        let stopped = Event::Done(Done { stop_string: Some("END".into()), ..end });
+        let told = story(vec![delta(vec![Part::Text("a".into())]), stopped]);
         assert_eq!(told[5].1["delta"], json!({"stop_reason": "stop_sequence", "stop_sequence": "END"}));
-        let told = story(None, vec![Event::Failed(ApiError::new(crate::engine::error::Kind::Busy, "full"))]);
+        let told = story(vec![Event::Failed(ApiError::new(crate::engine::error::Kind::Busy, "full"))]);
         assert_eq!(told[2].1, json!({"type": "error", "error": {"type": "overloaded_error", "message": "full"}}));
-        let mut broken = teller(None);
+        let mut broken = teller();
         let start = Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() };
         let parts = vec![start, Part::CallBroken { index: 0 }, Part::Text("<tool_call>".into())];
         broken.delta(0, Delta { parts, ..Delta::default() }, &mut Frames::default());

@@ -210,13 +210,10 @@ mod tests {
             ("assistant", None),
             ("tool", Some("3")),
             ("user", Some("Go on.")),
+            ("assistant", Some("It is")),
         ];
         assert_eq!(said, want);
-        assert_eq!(chat.prefill.as_deref(), Some("It is"));
         assert_eq!(chat.messages[2].tool_calls[0].arguments.to_string(), r#"{"b":2,"a":1}"#);
-        assert_eq!(
-            (chat.messages[2].reasoning_content.as_deref(), chat.messages[3].tool_name.as_deref()),
-            (Some("hm"), Some("add"))
-        );
+        assert_eq!(chat.messages[2].reasoning_content.as_deref(), Some("hm"));
     }
 }

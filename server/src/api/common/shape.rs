@@ -1,11 +1,9 @@
 //! What the APIs' handlers share in shaping requests and answers: identifiers, seconds, log-probabilities, who may be
-//! asked what, chats in the order that templates expect. The JSON of a single API is that API's own.
+//! asked what. The JSON of a single API is that API's own.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ir_engine::model::Model;
 use ir_engine::run::{Logprob, Logprobs};
 use ir_engine::text::chat::Message;
 use serde::Serialize;
@@ -15,7 +13,7 @@ use serde_json::Number;
 use utoipa::ToSchema;
 
 use crate::engine::error::{ApiError, cut};
-use crate::generate::job::{Chat, Done, Job, Prompt, Reason, Think};
+use crate::generate::job::{Chat, Job, Prompt, Think};
 use crate::models::loaded::Loaded;
 
 /// A name that no other answer has: the prefix and 24 letters and digits.
@@ -115,39 +113,9 @@ pub(crate) fn check_chat(model: &Loaded, job: &Job) -> Result<(), ApiError> {
     if reasons && !model.capabilities.thinking { Err(cannot(name, "thinking")) } else { Ok(()) }
 }
 
-/// A chat of these turns. A last turn of the assistant is the beginning of the answer.
-pub(crate) fn chat_of(mut messages: Vec<Message>) -> Chat {
-    name_results(&mut messages);
-    let open = messages.last().is_some_and(|m| m.role == "assistant" && m.tool_calls.is_empty()) && messages.len() > 1;
-    let prefill = if open { messages.pop().and_then(|m| m.content) } else { None };
-    Chat { messages, prefill, parallel_calls: true, ..Chat::default() }
-}
-
-/// Gives tools' results the names of the tools that were called: templates of some models write them, and clients send
-/// the call's id only.
-fn name_results(messages: &mut [Message]) {
-    let mut names: HashMap<String, String> = HashMap::new();
-    for message in messages {
-        for call in &message.tool_calls {
-            if let Some(id) = &call.id {
-                names.insert(id.clone(), call.name.clone());
-            }
-        }
-        if message.role == "tool" && message.tool_name.is_none() {
-            message.tool_name = message.tool_call_id.as_ref().and_then(|id| names.get(id)).cloned();
-        }
-    }
-}
-
-/// The stop string that ended a completion, where one did: the one that its text comes to first.
-pub(crate) fn stopped_by<'a>(model: &Model, done: &Done, stops: &'a [String]) -> Option<&'a str> {
-    if done.reason != Reason::Stop || stops.is_empty() {
-        return None;
-    }
-    let answer = done.tokens.get(done.usage.prompt_tokens..)?;
-    let text = model.tokenizer().decode(answer, true);
-    let found = stops.iter().filter_map(|stop| Some((text.find(stop.as_str())?, stop)));
-    found.min_by_key(|(at, stop)| (*at, std::cmp::Reverse(stop.len()))).map(|(_, stop)| stop.as_str())
+/// A chat of these turns.
+pub(crate) fn chat_of(messages: Vec<Message>) -> Chat {
+    Chat { messages, parallel_calls: true, ..Chat::default() }
 }
 
 /// A whole number, also where it is written as `10.0`, as some languages do; absent where it is null.
@@ -218,32 +186,12 @@ impl TextOr<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ir_engine::text::chat::ToolCall;
 
     #[test]
     fn identifiers_differ_and_are_plain() {
         let ids: std::collections::HashSet<String> = (0..1000).map(|_| new_id("x-")).collect();
         assert_eq!(ids.len(), 1000);
         assert!(ids.iter().all(|id| id.len() == 26 && id[2..].bytes().all(|b| b.is_ascii_alphanumeric())));
-    }
-
-    #[test]
-    fn results_get_the_names_of_their_tools() {
-        let call = ToolCall { id: Some("c1".into()), name: "add".into(), ..ToolCall::default() };
-        let asked = Message { role: "assistant".into(), tool_calls: vec![call], ..Message::default() };
-        let result = |id: &str| Message { tool_call_id: Some(id.into()), ..Message::new("tool", "3") };
-        let chat = chat_of(vec![Message::new("user", "1+2?"), asked, result("c1"), result("c2")]);
-        let names: Vec<_> = chat.messages.iter().map(|m| m.tool_name.as_deref()).collect();
-        assert_eq!(names, [None, None, Some("add"), None]);
-        assert_eq!(chat.prefill, None);
-    }
-
-    #[test]
-    fn a_last_turn_of_the_assistant_begins_the_answer() {
-        let chat = chat_of(vec![Message::new("user", "hi"), Message::new("assistant", "Well,")]);
-        assert_eq!((chat.messages.len(), chat.prefill.as_deref()), (1, Some("Well,")));
-        let alone = chat_of(vec![Message::new("assistant", "Well,")]);
-        assert_eq!((alone.messages.len(), alone.prefill), (1, None));
     }
 
     #[test]

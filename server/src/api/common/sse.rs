@@ -216,7 +216,7 @@ pub(crate) mod testing {
             thinking_tokens: 2,
             ..Default::default()
         };
-        Event::Done(Done { reason, usage, tokens: Vec::new() })
+        Event::Done(Done { reason, stop_string: None, usage, tokens: Vec::new() })
     }
 }
 
