@@ -15,6 +15,9 @@ mod held;
 pub mod host;
 #[cfg(feature = "engine")]
 pub mod loading;
+#[cfg(all(test, feature = "engine", feature = "grammar"))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests;
 #[cfg(feature = "engine")]
 pub mod wire;
 

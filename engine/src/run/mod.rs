@@ -20,9 +20,9 @@ mod turn;
 
 pub use embed::embed_ids;
 pub use engine::{Engine, EngineOptions, Stats, wait};
+pub use reader::{AnswerReader, Part};
 pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Marks, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};
 pub(crate) use scheduler::Limits;
-pub use reader::{AnswerReader, Part};
 pub use session::{Clock, Session, SessionOptions};
 pub use turn::{ChatInput, ChatTurn, ToolChoice, prompt_ids};

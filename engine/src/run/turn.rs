@@ -126,7 +126,8 @@ impl ChatTurn {
         let ends = |part: &[Message]| render(model, template, part, tools, false, input).ok().map(|r| r.text);
         let last_user = messages.iter().rposition(|m| m.role == "user");
         let before_user = last_user.filter(|at| *at > 0).and_then(|at| ends(&messages[..at]));
-        let mark = |start: Option<String>| start.and_then(|start| place(model.tokenizer(), &rendered.text, &start, &ids));
+        let mark =
+            |start: Option<String>| start.and_then(|start| place(model.tokenizer(), &rendered.text, &start, &ids));
         let marks = Marks { last_user: mark(before_user), messages_end: mark(ends(&messages)), answer_end: None };
         Ok(ChatTurn {
             ids,
@@ -278,4 +279,78 @@ fn place(tokenizer: &Tokenizer, text: &str, start: &str, ids: &[u32]) -> Option<
     // The rest is the shorter part of a long chat.
     let rest = tokenizer.encode(text.strip_prefix(start)?, false, true);
     ids.ends_with(&rest).then(|| ids.len() - rest.len())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use crate::model::ModelOptions;
+    use crate::text::chat::ToolCall;
+
+    fn model() -> Model {
+        Model::from_bytes(crate::builtin::bytes(), &ModelOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn results_get_the_names_of_their_tools() {
+        let call = ToolCall { id: Some("c1".into()), name: "add".into(), ..ToolCall::default() };
+        let asked = Message { role: "assistant".into(), tool_calls: vec![call], ..Message::default() };
+        let result = |id: &str| Message { tool_call_id: Some(id.into()), ..Message::new("tool", "3") };
+        let all = named_results(&[Message::new("user", "1+2?"), asked, result("c1"), result("c2")]);
+        let names: Vec<_> = all.iter().map(|m| m.tool_name.as_deref()).collect();
+        assert_eq!(names, [None, None, Some("add"), None]);
+    }
+
+    #[test]
+    fn a_last_message_of_the_assistant_begins_the_answer() {
+        let mut chat = vec![Message::new("user", "hi"), Message::new("assistant", "Well,")];
+        assert_eq!((take_prefill(&mut chat).as_str(), chat.len()), ("Well,", 1));
+        let mut alone = vec![Message::new("assistant", "Well,")];
+        assert_eq!((take_prefill(&mut alone).as_str(), alone.len()), ("", 1));
+        let model = model();
+        let turn =
+            |messages: &[Message]| ChatTurn::new(&model, &ChatInput { messages, ..ChatInput::default() }).unwrap();
+        let (plain, begun) =
+            (turn(&[Message::new("user", "hi")]), [Message::new("user", "hi"), Message::new("assistant", "Well,")]);
+        let begun = turn(&begun);
+        assert!(begun.ids.starts_with(&plain.ids) && begun.ids.len() > plain.ids.len());
+        assert_eq!(begun.marks, plain.marks);
+    }
+
+    #[test]
+    fn marks_are_where_messages_start_and_end() {
+        let model = model();
+        let turn =
+            |messages: &[Message]| ChatTurn::new(&model, &ChatInput { messages, ..ChatInput::default() }).unwrap();
+        let (hi, there, more) =
+            (Message::new("user", "hi"), Message::new("assistant", "Hello!"), Message::new("user", "more"));
+        let first = turn(std::slice::from_ref(&hi));
+        let (end, none) = (first.marks.messages_end.unwrap(), first.marks.last_user);
+        assert!(end < first.ids.len() && none.is_none(), "{:?}", first.marks);
+        let second = turn(&[hi, there, more]);
+        let Marks { last_user: Some(user), messages_end: Some(all), answer_end: None } = second.marks else {
+            panic!("{:?}", second.marks)
+        };
+        assert!(end < user && user < all && all < second.ids.len(), "{end} {:?} {}", second.marks, second.ids.len());
+        // The next turn has all in front of the mark in common with this one.
+        assert_eq!(second.ids[..end], first.ids[..end]);
+        let text = |ids: &[u32]| model.tokenizer().decode(ids, true);
+        assert!(text(&second.ids[user..all]).contains("more") && !text(&second.ids[..user]).contains("more"));
+    }
+
+    #[test]
+    fn the_oldest_messages_go_where_the_chat_does_not_fit() {
+        let model = model();
+        let said = |role: &str, n: usize| Message::new(role, "one two three ".repeat(n));
+        let messages = [said("system", 1), said("user", 40), said("assistant", 40), said("user", 1)];
+        let input = |fit| ChatInput { messages: &messages, fit, ..ChatInput::default() };
+        let turn = |fit| ChatTurn::new(&model, &input(fit)).unwrap();
+        let all = turn(None);
+        assert_eq!((turn(Some(all.ids.len() + 1)).dropped_messages, all.dropped_messages), (0, 0));
+        let cut = turn(Some(all.ids.len()));
+        assert!(cut.dropped_messages >= 1 && cut.ids.len() < all.ids.len());
+        // The system's and the last stay, whatever they take.
+        assert_eq!(turn(Some(1)).dropped_messages, 2);
+    }
 }

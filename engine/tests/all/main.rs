@@ -30,3 +30,4 @@ mod plans;
 mod session;
 mod tidy;
 mod tokenizers;
+mod turns;

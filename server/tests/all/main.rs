@@ -11,3 +11,4 @@ mod ollama;
 mod openai;
 mod serving;
 mod streams;
+mod turns;

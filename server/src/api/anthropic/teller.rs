@@ -175,14 +175,12 @@ mod tests {
 
     #[test]
     fn thinking_then_text_in_the_documented_order() {
-        let told = story(
-            vec![
-                delta(vec![Part::Thinking("hm".into())]),
-                delta(vec![Part::Text("Hel".into())]),
-                delta(vec![Part::Text("lo".into())]),
-                done(Reason::Stop, 4),
-            ],
-        );
+        let told = story(vec![
+            delta(vec![Part::Thinking("hm".into())]),
+            delta(vec![Part::Text("Hel".into())]),
+            delta(vec![Part::Text("lo".into())]),
+            done(Reason::Stop, 4),
+        ]);
         let want = [
             "message_start",
             "ping",

@@ -37,6 +37,15 @@ impl Default for Settings {
 /// A hub that knows ir-tiny.
 pub(crate) fn hub(settings: Settings) -> Hub {
     let files: Vec<(String, PathBuf)> = (0..settings.files).map(copy).collect();
+    hub_of(settings, files)
+}
+
+/// A hub that knows these files too.
+pub(crate) fn serving(files: Vec<(String, PathBuf)>) -> Hub {
+    hub_of(Settings::default(), files)
+}
+
+fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
     let list = move || files.clone();
     let registry =
         Registry { served: Vec::new(), aliases: Default::default(), folder: None, list_folder: Box::new(list) };
