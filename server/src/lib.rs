@@ -2,7 +2,16 @@
 //! their computation are `ir-engine`'s. Floors, from the top: `http`, `api`, `generate`, `models`, `engine`; none
 //! uses one above it.
 
-mod api;
+/// The APIs: each translates its fields into a job and what comes back into its own JSON, and has its own form of errors.
+/// What they share is `common`; none uses another.
+mod api {
+    pub(crate) mod anthropic;
+    pub(crate) mod common;
+    pub(crate) mod llama;
+    pub(crate) mod ollama;
+    pub(crate) mod openai;
+    pub(crate) mod responses;
+}
 mod engine;
 
 mod generate;

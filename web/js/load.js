@@ -22,16 +22,17 @@ async function chooseDevice(device) {
     throw new IrError('device', sentence);
   }
   const why = gpu ? 'the only GPU here is a software one' : navigator.gpu ? 'no GPU was found' : 'this browser has no WebGPU';
-  return { gpu: null, notice: `${why}: the CPU computes` };
+  return { gpu: null, notice: { code: 'no-gpu', message: `${why}: the CPU computes` } };
 }
 
 /** Loads a model; `tell` takes notices and progress. Gives `{host, notices}`. */
 export async function load(source, options, { signal, tell, pull }) {
   const { gpu, notice } = await chooseDevice(options.device ?? 'auto');
-  if (notice) tell({ type: 'notice', message: notice });
+  const remark = (code, message) => tell({ type: 'notice', code, message });
+  if (notice) remark(notice.code, notice.message);
   const chosen = choose({ gpu, threads: options.threads, variant: options.variant });
-  tell({ type: 'notice', message: `${gpu ? gpu.name : 'CPU'}: ${chosen.why}` });
-  const started = start(chosen, { gpu, notice: (message) => tell({ type: 'notice', message }) });
+  remark('build', `${gpu ? gpu.name : 'CPU'}: ${chosen.why}`);
+  const started = start(chosen, { gpu, notice: (message) => remark('wrong-simd', message) });
   const [{ bindings, threads }, opened] = await Promise.all([started, open(source, options, { signal, tell, pull })]);
   const settings = {
     gpu: Boolean(gpu),
@@ -161,7 +162,7 @@ class Keeper {
   }
 
   #fail(error) {
-    this.tell({ type: 'notice', message: `the model is in memory only: ${error.message}` });
+    this.tell({ type: 'notice', code: 'memory-only', message: `the model is in memory only: ${error.message}` });
     this.writer = null;
   }
 

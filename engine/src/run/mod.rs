@@ -12,6 +12,7 @@ mod sampler;
 mod scheduler;
 mod select;
 mod session;
+mod states;
 mod steps;
 #[cfg(test)]
 mod tests;

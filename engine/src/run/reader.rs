@@ -53,7 +53,9 @@ pub struct AnswerReader {
 }
 
 impl AnswerReader {
-    pub(super) fn new(splitter: Option<ThinkSplitter>, tools: Option<ToolParser>, one_call: bool) -> AnswerReader {
+    /// A reader of an answer whose reasoning `splitter` parts and whose calls `tools` reads; `one_call`: one call is the
+    /// most, and the model's others are passed over.
+    pub fn new(splitter: Option<ThinkSplitter>, tools: Option<ToolParser>, one_call: bool) -> AnswerReader {
         AnswerReader { splitter, tools, one_call, ..AnswerReader::default() }
     }
 

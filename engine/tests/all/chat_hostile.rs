@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::alone;
+use crate::common::{alone, skipped};
 use ir_engine::text::chat::{ChatTemplate, Message, RenderInput};
 
-/// What one template may take on a slow machine. A hang would take minutes or for ever.
-const MAX_TIME: Duration = Duration::from_secs(20);
+/// What one template may take, on any machine: an idle one takes a hundredth. A hang would take for ever.
+const MAX_TIME: Duration = Duration::from_secs(60);
 
 /// What all of them may take together, in bytes: the budget of one rendering and as much again.
 const MAX_MEMORY: u64 = 1 << 30;
@@ -219,7 +219,7 @@ fn hostile_templates_end_in_an_error() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     match peak_memory() {
         Some(peak) => assert!(peak < MAX_MEMORY, "{} MiB at the peak", peak >> 20),
-        None => eprintln!("skipped: peak memory is only known on Linux"),
+        None => skipped("peak memory is only known on Linux"),
     }
 }
 

@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use crate::common::exam::{Case, Random, cases};
-use crate::common::relative_error;
+use crate::common::{relative_error, skipped};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
-use ir_engine::plan::{Inputs, KvShape, OpKind, Recorder, Rows};
+use ir_engine::plan::{Attend, Inputs, KvShape, OpKind, Recorder, Rows};
 
 fn truth() -> Device {
     let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };
@@ -21,7 +21,7 @@ fn gpu(options: &GpuOptions) -> Option<Device> {
     match Gpu::open_now(options) {
         Ok(gpu) => Some(Device::Gpu(Arc::new(gpu))),
         Err(error) => {
-            eprintln!("skipped: {error}");
+            skipped(error);
             None
         }
     }
@@ -39,12 +39,13 @@ const F16_FORMS: f64 = 2e-3;
 const INT8_FORMS: f64 = 1e-2;
 
 fn tolerance(case: &Case, forms: Forms) -> f64 {
-    match case.op {
-        OpKind::Embed | OpKind::TakeRows | OpKind::Add => 1e-7,
-        OpKind::Linear if forms.dot4 => INT8_FORMS,
-        OpKind::Linear if forms.f16 => F16_FORMS,
-        _ => F32_FORMS,
-    }
+    case.powers
+        * match case.op {
+            OpKind::Embed | OpKind::TakeRows | OpKind::Add => 1e-7,
+            OpKind::Linear if forms.dot4 => INT8_FORMS,
+            OpKind::Linear if forms.f16 => F16_FORMS,
+            _ => F32_FORMS,
+        }
 }
 
 fn examine(options: &GpuOptions) {
@@ -109,9 +110,10 @@ fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
     let v = rec.view(x, KV_HEADS * DIM, KV_HEADS * DIM).unwrap();
     let q = rec.view(x, 2 * KV_HEADS * DIM, HEADS * DIM).unwrap();
     rec.kv_write(k, v, layer).unwrap();
-    let out = rec.attend(q, layer, HEADS, 0.6, window).unwrap();
+    let attend = Attend { window, ..Attend::plain(layer, HEADS, 0.6) };
+    let out = rec.attend(q, attend).unwrap();
     let plan = Arc::new(rec.finish(out));
-    let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130 };
+    let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130, n_states: 1 };
     let mut runner = device.prepare(Arc::clone(&plan), options).unwrap();
     let mut random = Random(window.map_or(1, u64::from));
     let tables = vec![(0..126).rev().collect(), vec![127, 128, 129]];

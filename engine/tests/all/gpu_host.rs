@@ -5,13 +5,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::common::timed;
 use ir_engine::bytes::Bytes;
 use ir_engine::device::{KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::error::Result;
 use ir_engine::gpu::Gpu;
 use ir_engine::plan::{
-    Act, Inputs, KvShape, NormKind, Plan, Pool, Recorder, RopeStyle, RopeTable, Rows, Segment, Slot, Weight, WeightId,
+    Act, Attend, Gated, Heads, Inputs, KvShape, Lookup, Norm, NormKind, Plan, Pool, Product, Recorder, RopeStyle,
+    RopeTable, Rows, Segment, Slot, Weight, WeightId,
 };
 
 /// A Llama of 1B parameters: 16 layers, 32 heads of 64 over 8 of keys and values.
@@ -28,67 +30,55 @@ fn weight(rec: &mut Recorder, segments: &[(DType, usize)], cols: usize) -> Weigh
         rows: *rows,
         bytes: Bytes::default(),
         row_bytes: dtype.bytes_for(cols).unwrap(),
+        offset: 0,
     };
     rec.weight(Weight { name: "w".into(), cols, segments: segments.iter().map(segment).collect() })
 }
 
-fn norm(rec: &mut Recorder, x: Slot) -> Result<Slot> {
-    let w = weight(rec, &[(DType::F32, WIDTH)], 1);
-    rec.norm(rec.all(x), w, NormKind::Rms, 1e-5, WIDTH)
+fn norm(rec: &mut Recorder) -> Norm {
+    let weight = Some(weight(rec, &[(DType::F32, WIDTH)], 1));
+    Norm { kind: NormKind::Rms, eps: 1e-5, group: WIDTH, weight, bias: None }
+}
+
+/// A product behind a norm.
+fn normed(rec: &mut Recorder, weight: WeightId) -> Product {
+    Product { norm: Some(norm(rec)), ..Product::from(weight) }
 }
 
 fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()> {
     let w = weight(rec, &[(qkv[0], 2048), (qkv[1], 512), (qkv[2], 512)], WIDTH);
-    let heads = rec.fuse(|rec| {
-        let normed = norm(rec, x)?;
-        rec.linear(normed, w, None)
-    })?;
-    let kv = rec.kv_layer(KvShape { n_kv_heads: 8, k_dim: 64, v_dim: 64 });
-    let q = rec.view(heads, 0, 2048)?;
-    rec.fuse(|rec| {
-        let (k, v) = (rec.view(heads, 2048, 512)?, rec.view(heads, 2560, 512)?);
-        rec.rope(q, 64, rope)?;
-        rec.rope(k, 64, rope)?;
-        rec.kv_write(k, v, kv)
-    })?;
-    let seen = rec.attend(q, kv, 32, 0.125, None)?;
+    let layer = rec.kv_layer(KvShape { n_kv_heads: 8, k_dim: 64, v_dim: 64 });
+    let (n_heads, rope) = (32, Some(rope));
+    let heads =
+        Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope, norms_after_rope: false };
+    let product = normed(rec, w);
+    let q = rec.linear_heads(x, product, heads)?;
+    let seen = rec.attend(q, Attend::plain(layer, n_heads, 0.125))?;
     let w = weight(rec, &[(qkv[0], WIDTH)], 2048);
-    rec.fuse(|rec| {
-        let y = rec.linear(seen, w, None)?;
-        rec.add(x, y)
-    })?;
+    rec.linear_add(seen, w, x, 1.0)?;
     let w = weight(rec, &[(qkv[0], HIDDEN), (qkv[0], HIDDEN)], WIDTH);
-    let gated = rec.fuse(|rec| {
-        let normed = norm(rec, x)?;
-        let y = rec.linear(normed, w, None)?;
-        rec.glu(y, Act::Silu)
-    })?;
+    let product = normed(rec, w);
+    let gated = rec.linear_glu(x, product, Gated::plain(Act::Silu))?;
     let w = weight(rec, &[(qkv[2], WIDTH)], HIDDEN);
-    rec.fuse(|rec| {
-        let y = rec.linear(gated, w, None)?;
-        rec.add(x, y)
-    })
+    rec.linear_add(gated, w, x, 1.0)
 }
 
 fn plan(qkv: [DType; 3]) -> Plan {
     let mut rec = Recorder::new();
     let table = weight(&mut rec, &[(qkv[2], VOCABULARY)], WIDTH);
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     let inv_freq = vec![0.5; 32];
     let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
     (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope).unwrap());
     rec.only_with(Rows::Pools, |rec| {
-        let normed = norm(rec, x)?;
+        let norm = norm(rec);
+        let normed = rec.norm(rec.all(x), norm)?;
         rec.pool(normed)
     })
     .unwrap();
     let taken = rec.take_rows(x).unwrap();
-    let logits = rec
-        .fuse(|rec| {
-            let normed = norm(rec, taken)?;
-            rec.linear(normed, table, None)
-        })
-        .unwrap();
+    let head = normed(&mut rec, table);
+    let logits = rec.linear(taken, head).unwrap();
     rec.finish(logits)
 }
 
@@ -99,7 +89,8 @@ fn one_row(position: u32) -> Inputs {
     inputs
 }
 
-const OPTIONS: RunnerOptions = RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64 };
+const OPTIONS: RunnerOptions =
+    RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64, n_states: 1 };
 
 #[test]
 fn a_decode_step_takes_few_dispatches() {
@@ -124,7 +115,7 @@ fn a_decode_step_takes_few_dispatches() {
     }
 }
 
-/// What the host may spend on a decode step of 16 layers.
+/// What the host may spend on a decode step of 16 layers, in a release build.
 const MOST_MICROSECONDS: f64 = 500.0;
 
 #[test]
@@ -139,7 +130,7 @@ fn a_decode_step_costs_the_host_little() {
         readback.wait().unwrap();
     }
     println!("a decode step costs the host {best:.0} us");
-    assert!(best <= MOST_MICROSECONDS, "{best} us");
+    assert!(!timed() || best <= MOST_MICROSECONDS, "{best} us");
 }
 
 #[test]

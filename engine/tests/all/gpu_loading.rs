@@ -6,14 +6,14 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::common::{alone, relative_error};
+use crate::common::{alone, relative_error, skipped};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, Runner, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
 use ir_engine::meta::MetaBuilder;
-use ir_engine::plan::{Inputs, NormKind, Plan, Recorder, Segment, Weight, WeightId};
+use ir_engine::plan::{Inputs, Lookup, Norm, NormKind, Plan, Recorder, Segment, Weight, WeightId};
 
 /// Rows and columns of every matrix.
 const WIDTH: usize = 4096;
@@ -64,7 +64,7 @@ fn weight(rec: &mut Recorder, file: &ModelFile, name: &str, rows: usize, cols: u
     let tensor = file.tensor(name).unwrap();
     let dtype = tensor.dtype().unwrap();
     let (bytes, row_bytes) = (file.bytes(tensor).unwrap(), dtype.bytes_for(cols).unwrap());
-    let segments = vec![Segment { name: name.into(), dtype, rows, bytes, row_bytes }];
+    let segments = vec![Segment { name: name.into(), dtype, rows, bytes, row_bytes, offset: 0 }];
     rec.weight(Weight { name: name.into(), cols, segments })
 }
 
@@ -74,16 +74,16 @@ fn plan(file: &ModelFile) -> Plan {
     let matrix = |rec: &mut Recorder, i: usize| weight(rec, file, &format!("matrix.{i}"), WIDTH, WIDTH);
     let norm = weight(&mut rec, file, "norm", WIDTH, 1);
     let table = matrix(&mut rec, 0);
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     for i in 1..MATRICES - 1 {
         let w = matrix(&mut rec, i);
-        let normed = rec.norm(rec.all(x), norm, NormKind::Rms, 1e-5, WIDTH).unwrap();
-        let y = rec.linear(normed, w, None).unwrap();
-        rec.add(x, y).unwrap();
+        let normed = Norm { kind: NormKind::Rms, eps: 1e-5, group: WIDTH, weight: Some(norm), bias: None };
+        let normed = rec.norm(rec.all(x), normed).unwrap();
+        rec.linear_add(normed, w, x, 1.0).unwrap();
     }
     let taken = rec.take_rows(x).unwrap();
     let head = matrix(&mut rec, MATRICES - 1);
-    let logits = rec.linear(taken, head, None).unwrap();
+    let logits = rec.linear(taken, head).unwrap();
     rec.finish(logits)
 }
 
@@ -108,7 +108,7 @@ fn loading_takes_little_beside_what_is_on_the_device() {
     let options = GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() };
     let gpu = match Gpu::open_now(&options) {
         Ok(gpu) => Arc::new(gpu),
-        Err(error) => return eprintln!("skipped: {error}"),
+        Err(error) => return skipped(error),
     };
     let path = std::env::temp_dir().join(format!("ir-gpu-loading-{}.gguf", std::process::id()));
     write_model(&path);
@@ -119,7 +119,7 @@ fn loading_takes_little_beside_what_is_on_the_device() {
     let file = file.unwrap();
     assert!(file.byte_len() > 300 << 20, "{} bytes", file.byte_len());
     let plan = Arc::new(plan(&file));
-    let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F32, n_pages: 1 };
+    let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F32, n_pages: 1, n_states: 1 };
 
     let before = memory("VmRSS:");
     let runner = gpu.prepare(Arc::clone(&plan), options).unwrap();
@@ -129,7 +129,7 @@ fn loading_takes_little_beside_what_is_on_the_device() {
             println!("on {}: {took} bytes at the peak for {device} on the device", gpu.name());
             assert!(took <= device + MOST_BESIDE, "{took} bytes for {device} on the device");
         }
-        None => eprintln!("skipped: this system does not say what memory a process takes"),
+        None => skipped("this system does not say what memory a process takes"),
     }
 
     // What was uploaded in pieces is the file, and the file can still be read.

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use crate::common::exam::Random;
+use crate::common::skipped;
 use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
-use ir_engine::plan::{Inputs, Plan, Recorder, Segment, Weight};
+use ir_engine::plan::{Inputs, Lookup, Plan, Recorder, Segment, Weight};
 use ir_engine::run::{Sampler, Sampling};
 
 const ROWS: usize = 6;
@@ -27,9 +28,10 @@ fn table(n_vocab: usize, random: &mut Random) -> (Plan, Vec<f32>) {
         rows: ROWS,
         bytes: Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>()),
         row_bytes: 4 * n_vocab,
+        offset: 0,
     };
     let table = rec.weight(Weight { name: "table".into(), cols: n_vocab, segments: vec![segment] });
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     let logits = rec.take_rows(x).unwrap();
     (rec.finish(logits), values)
 }
@@ -72,13 +74,14 @@ fn picks_equal_those_of_the_whole_row() {
         let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
         let device = match Gpu::open_now(&options) {
             Ok(gpu) => Device::Gpu(Arc::new(gpu)),
-            Err(error) => return eprintln!("skipped: {error}"),
+            Err(error) => return skipped(error),
         };
         let (mut n, mut different) = (0, 0);
         for n_vocab in [50, 1000, 5000, 70_000] {
             let mut random = Random(n_vocab as u64);
             let (plan, values) = table(n_vocab, &mut random);
-            let options = RunnerOptions { max_tokens: ROWS, max_outputs: ROWS, kv: KvKind::F16, n_pages: 1 };
+            let options =
+                RunnerOptions { max_tokens: ROWS, max_outputs: ROWS, kv: KvKind::F16, n_pages: 1, n_states: 1 };
             let mut runner = device.prepare(Arc::new(plan), options).unwrap();
             for seed in 0..8 {
                 for sampling in samplings() {
@@ -113,7 +116,7 @@ fn picks_equal_those_of_the_whole_row() {
 
 #[test]
 fn damaged_rows_are_errors_and_not_picks() {
-    let Ok(gpu) = Gpu::open_now(&GpuOptions::default()) else { return eprintln!("skipped: no GPU") };
+    let Ok(gpu) = Gpu::open_now(&GpuOptions::default()) else { return skipped("no GPU") };
     for damage in [f32::NAN, f32::INFINITY] {
         for (i, sampling) in samplings().into_iter().enumerate().filter(|(_, s)| s.top_k != 0 || s.top_p == 1.0) {
             let (plan, _) = table(3000, &mut Random(1));
@@ -123,9 +126,9 @@ fn damaged_rows_are_errors_and_not_picks() {
             let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
             let segment = Segment { bytes, rows: 1, ..plan.weights[0].segments[0].clone() };
             let table = rec.weight(Weight { name: "table".into(), cols: 3000, segments: vec![segment] });
-            let x = rec.embed(table).unwrap();
+            let x = rec.embed(table, Lookup::Token).unwrap();
             let logits = rec.take_rows(x).unwrap();
-            let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F16, n_pages: 1 };
+            let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F16, n_pages: 1, n_states: 1 };
             let device = Device::Gpu(Arc::new(Gpu::open_now(&GpuOptions::default()).unwrap()));
             let mut runner = device.prepare(Arc::new(rec.finish(logits)), options).unwrap();
             let mut sampler = Sampler::new(sampling);

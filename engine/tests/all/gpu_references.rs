@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::common::{argmax, relative_error, shared};
+use crate::common::{argmax, relative_error, shared, skipped};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
 use ir_engine::model::{Model, ModelOptions};
@@ -17,7 +17,7 @@ const FORMS: &[(&str, KvKind, f64)] =
 
 /// Logits after the last token, the prompt in one step or token by token.
 fn last_logits(device: &Device, model: &Model, ids: &[u32], kv: KvKind, chunk: usize) -> Vec<f32> {
-    let options = RunnerOptions { max_tokens: chunk, max_outputs: 1, kv, n_pages: ids.len().div_ceil(16) };
+    let options = RunnerOptions { max_tokens: chunk, max_outputs: 1, kv, n_pages: ids.len().div_ceil(16), n_states: 1 };
     let mut runner = device.prepare(Arc::clone(model.plan()), options).unwrap();
     let mut inputs = Inputs { tables: vec![(0..options.n_pages as u32).collect()], ..Inputs::default() };
     let mut logits = Vec::new();
@@ -44,7 +44,7 @@ fn logits_of_quantised_models_agree_with_float64() {
             match Gpu::open_now(&GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..Default::default() }) {
                 Ok(gpu) => Device::Gpu(Arc::new(gpu)),
                 Err(error) => {
-                    eprintln!("skipped: {forms}: {error}");
+                    skipped(format_args!("{forms}: {error}"));
                     continue;
                 }
             };
@@ -54,7 +54,7 @@ fn logits_of_quantised_models_agree_with_float64() {
             let name = file.rsplit('/').next().unwrap();
             let places = [models.join(file), models.join("babyllama-1M").join(name)];
             let Some(path) = places.iter().find(|path| path.exists()) else {
-                eprintln!("skipped: {file} is not beside this checkout");
+                skipped(format_args!("{file} is not beside this checkout"));
                 continue;
             };
             let model = Model::open(path, &ModelOptions::default()).unwrap();

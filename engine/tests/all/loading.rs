@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use crate::common::data;
+use crate::common::{data, skipped};
 use ir_engine::bytes::Bytes;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::Device;
@@ -64,7 +64,7 @@ fn gpu(max_part: Option<u64>) -> Option<Device> {
     match Gpu::open_now(&GpuOptions { forms: Some(Forms::BASE), max_part, ..GpuOptions::default() }) {
         Ok(gpu) => Some(Device::Gpu(Arc::new(gpu))),
         Err(error) => {
-            eprintln!("skipped: {error}");
+            skipped(error);
             None
         }
     }

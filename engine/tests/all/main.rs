@@ -12,6 +12,7 @@ mod chat;
 mod chat_hostile;
 mod common;
 mod constrain;
+mod cut;
 mod embed;
 mod engine;
 mod families;

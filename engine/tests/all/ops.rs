@@ -6,7 +6,6 @@ use crate::common::exam::{Case, cases};
 use crate::common::relative_error;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
 use ir_engine::device::Device;
-use ir_engine::dtype::DType;
 use ir_engine::plan::OpKind;
 
 fn cpu(simd: &str, activations: Activations) -> Device {
@@ -18,18 +17,17 @@ fn cpu(simd: &str, activations: Activations) -> Device {
 const F32_ORDER: f64 = 2e-6;
 /// The vectorised exponential is allowed this on top.
 const EXP: f64 = 1e-5;
-/// Activations rounded to 8 bits in blocks of 32: a step of 1/127 of the largest, uniformly distributed, so about
-/// 1/127/sqrt(12)*sqrt(3) of a uniform signal's own size per term, averaging out over the terms.
-const Q8_ACTIVATIONS: f64 = 1e-2;
 
+/// What a case may be off.
 fn tolerance(case: &Case, activations: Activations) -> f64 {
-    let quantised = case.dtype.is_some_and(|d| !matches!(d, DType::F32 | DType::F16 | DType::BF16));
-    match case.op {
-        OpKind::Embed | OpKind::TakeRows | OpKind::Add | OpKind::Pool => 0.0,
-        OpKind::Linear if quantised && activations == Activations::Quantised => Q8_ACTIVATIONS,
-        OpKind::Attend | OpKind::Glu => EXP,
+    let quantised = case.dtype.filter(|dtype| !dtype.is_plain() && activations == Activations::Quantised);
+    let error = match (case.op, quantised) {
+        (OpKind::Embed | OpKind::TakeRows | OpKind::Pool, _) => 0.0,
+        (OpKind::Linear | OpKind::ExpertLinear, Some(dtype)) => dtype.traits().q8_tolerance,
+        _ if case.exponentials => EXP,
         _ => F32_ORDER,
-    }
+    };
+    case.powers * error
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! What the command says of GPUs: their step costs without one, times on the first one where there is one.
 
-use crate::common::ir;
+use crate::common::{ir, skipped};
 use serde_json::Value as Json;
 
 /// Whether this machine has an adapter, said on stderr where it has none.
 fn has_gpu() -> bool {
     let any = !ir(&["devices", "--json"]).ok().json().as_array().unwrap().is_empty();
     if !any {
-        eprintln!("skipped: this machine has no GPU, nor a software one");
+        skipped("this machine has no GPU, nor a software one");
     }
     any
 }
@@ -76,7 +76,7 @@ fn a_gpu_tells_host_time_device_time_and_time_by_kind() {
         let profile = &line["profile"];
         assert!(profile["copy_bytes_per_second"].as_f64().unwrap() > 1e6, "{profile}");
         if !profile["missing"].is_null() {
-            eprintln!("skipped: the first GPU has no timestamp queries: {}", profile["missing"]);
+            skipped(format_args!("the first GPU has no timestamp queries: {}", profile["missing"]));
             continue;
         }
         let (seconds, calls, bytes) = sums(profile);

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::common::{scratch, write};
+use crate::common::{scratch, skipped, write};
 
 /// Ctrl-C and Ctrl-D as a terminal sends them.
 const CTRL_C: &str = "\x03";
@@ -21,7 +21,7 @@ fn chat(args: &str, lines: &[&str]) -> Option<String> {
     command.env("HOME", &home).env("TERM", "xterm").env("NO_COLOR", "1").current_dir(scratch());
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let Ok(mut child) = spawned else {
-        eprintln!("skipped: no `script` on this machine to make a terminal");
+        skipped("no `script` on this machine to make a terminal");
         return None;
     };
     let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

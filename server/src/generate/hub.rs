@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::choice::Choice;
 use super::job::{Job, MAX_CHOICES, ModelRef};
-use super::running::{Choice, Running};
+use super::running::Running;
 use super::sequence;
 use crate::engine::error::{ApiError, Kind, panicked};
 use crate::engine::mailbox::Mailbox;

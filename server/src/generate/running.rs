@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ir_engine::run::{AnswerReader, Finish};
+use ir_engine::run::Finish;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::choice::Choice;
 use crate::engine::error::{ApiError, unloaded};
 use crate::engine::mailbox::{End, Letters, Mailbox};
 use crate::engine::meters;
 use crate::generate::hub::{self, Phase};
-use crate::generate::job::{Answer, Collector, Delta, Done, Event, Output, Reason, Usage};
+use crate::generate::job::{Answer, Collector, Done, Event, Output, Reason, Usage};
 use crate::models::loaded::{Lease, Loaded};
 
 /// A job under way.
@@ -33,21 +34,6 @@ pub struct Running {
     pub(crate) ready: VecDeque<Output>,
     /// Places in the queue, given back with this.
     pub(crate) _permit: OwnedSemaphorePermit,
-}
-
-/// One completion.
-#[derive(Debug, Default)]
-pub(crate) struct Choice {
-    reader: AnswerReader,
-    ids: Vec<u32>,
-    thinking_tokens: usize,
-    ended: bool,
-}
-
-impl Choice {
-    pub(crate) fn new(reader: AnswerReader) -> Choice {
-        Choice { reader, ..Choice::default() }
-    }
 }
 
 impl Running {
@@ -104,23 +90,13 @@ impl Running {
         self.ready.push_back(Output { choice, event: Event::Failed(error) });
     }
 
-    fn read(&mut self, choice: usize, letters: Letters) {
+    fn read(&mut self, choice: usize, mut letters: Letters) {
         let c = &mut self.choices[choice];
         if c.ended {
             return;
         }
-        let mut delta = Delta { logprobs: letters.logprobs, ..Delta::default() };
-        if c.reader.is_thinking() {
-            c.thinking_tokens += letters.ids.len();
-        }
-        c.ids.extend(letters.ids);
-        c.reader.push(&letters.text, &mut delta.parts);
-        if letters.end.is_some() {
-            c.reader.finish(&mut delta.parts);
-        }
-        if !delta.parts.is_empty() || !delta.logprobs.is_empty() {
-            self.ready.push_back(Output { choice, event: Event::Delta(delta) });
-        }
+        let deltas = c.read(&mut letters);
+        self.ready.extend(deltas.into_iter().map(|delta| Output { choice, event: Event::Delta(delta) }));
         match letters.end {
             Some(End::Done(finish, usage)) => self.done(choice, finish, usage),
             Some(End::Failed(error)) => self.fail(choice, error),

@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 use utoipa::OpenApi;
 
 use super::router;
-use crate::api;
+use crate::api::common::body::json;
 use crate::generate::hub::Hub;
 
 #[derive(OpenApi)]
@@ -25,7 +25,7 @@ struct Frame;
 
 /// What each API lists of itself.
 fn parts() -> Vec<utoipa::openapi::OpenApi> {
-    let apis = api::all().into_iter().map(|api| api.description);
+    let apis = router::apis().into_iter().map(|api| api.description);
     std::iter::once(router::Api::openapi()).chain(apis).collect()
 }
 
@@ -42,7 +42,7 @@ static JSON: LazyLock<Json> = LazyLock::new(|| serde_json::to_value(document()).
 static PAGE: LazyLock<String> = LazyLock::new(|| page(&JSON));
 
 pub(crate) fn routes() -> Router<Hub> {
-    Router::new().route("/openapi.json", get(async || api::common::body::json(&*JSON))).route("/docs", get(docs))
+    Router::new().route("/openapi.json", get(async || json(&*JSON))).route("/docs", get(docs))
 }
 
 async fn docs() -> Response {

@@ -19,9 +19,10 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::watch::Traffic;
 use super::{metrics, openapi, page, watch};
-use crate::api;
 use crate::api::common::body as http;
 use crate::api::common::dialect::Dialect;
+use crate::api::common::openai_error::OPENAI;
+use crate::api::{anthropic, llama, ollama, openai, responses};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 
@@ -36,6 +37,28 @@ pub struct Guard {
     pub check_host: bool,
     /// The browser page's folder, shown at `/ui` to anyone.
     pub page: Option<PathBuf>,
+}
+
+/// An API as the router takes it.
+pub(super) struct ServedApi {
+    /// Its addresses.
+    routes: Router<Hub>,
+    /// How it writes errors.
+    dialect: Dialect,
+    /// What it says of itself.
+    pub(super) description: utoipa::openapi::OpenApi,
+}
+
+/// All APIs.
+pub(super) fn apis() -> [ServedApi; 5] {
+    let api = |routes, dialect, description| ServedApi { routes, dialect, description };
+    [
+        api(ollama::routes(), ollama::DIALECT, ollama::Api::openapi()),
+        api(openai::routes(), OPENAI, openai::Api::openapi()),
+        api(responses::routes(), OPENAI, responses::Api::openapi()),
+        api(anthropic::routes(), anthropic::DIALECT, anthropic::Api::openapi()),
+        api(llama::routes(), llama::DIALECT, llama::Api::openapi()),
+    ]
 }
 
 /// The whole server as a service.
@@ -56,7 +79,7 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         .route("/metrics", get(metrics_page))
         .merge(openapi::routes());
     let mut dialects = Vec::new();
-    for api in api::all() {
+    for api in apis() {
         routes = routes.merge(api.routes);
         dialects.push(api.dialect);
     }
@@ -250,7 +273,7 @@ mod tests {
 
     #[test]
     fn an_address_has_the_errors_of_its_api() {
-        let dialects = Dialects(api::all().map(|api| api.dialect).into());
+        let dialects = Dialects(apis().map(|api| api.dialect).into());
         let error = ApiError::invalid("no");
         let body = |path: &str| {
             let fitting = dialects.0.iter().filter_map(|d| Some((d.fits(path)?, d)));

@@ -42,7 +42,7 @@ fn floors_use_only_what_is_below_them() {
         for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim_start().starts_with("//")) {
             for [first, second] in used(line, &own) {
                 n_uses += 1;
-                let sibling = first == "api" && own[0] == "api" && own[1] != "mod";
+                let sibling = first == "api" && own[0] == "api";
                 let allowed = match floor(&first) {
                     Some(theirs) if theirs == mine && sibling => second == "common" || second == own[1],
                     Some(theirs) => theirs <= mine,

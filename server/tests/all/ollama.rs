@@ -18,7 +18,8 @@ async fn a_stream_is_the_whole_answer_in_pieces() {
     let (status, whole) = server.ask("/api/generate", body(false)).await;
     assert_eq!(status, 200);
     let pieces: String = lines.iter().map(|l| l["response"].as_str().unwrap()).collect();
-    assert!(lines.len() > 3 && !pieces.is_empty(), "{lines:?}");
+    // How many pieces it comes in depends on how fast it is read: one at least, and the end.
+    assert!(lines.len() > 1 && !pieces.is_empty(), "{lines:?}");
     assert_eq!(whole["response"], pieces.as_str());
     let last = lines.last().unwrap();
     assert_eq!((&last["done"], &last["eval_count"]), (&json!(true), &whole["eval_count"]));

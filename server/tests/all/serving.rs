@@ -24,18 +24,20 @@ fn post(path: &str, body: &Json) -> Request<Body> {
     Request::post(path).header("host", "localhost").body(Body::from(body.to_string())).unwrap()
 }
 
-/// Waits until `done` says yes, for a few seconds at most.
+/// Waits until `done` says yes; a minute is a hang.
 async fn soon(what: &str, done: impl Fn() -> bool) {
     let started = Instant::now();
     while !done() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{what} did not happen");
+        assert!(started.elapsed() < Duration::from_secs(60), "{what} did not happen");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_ends_whole_answers_and_streams() {
-    let server = TestServer::with(Settings { deadline: Some(Duration::from_millis(300)), ..Settings::default() });
+    // On the slowest kernels, so that no machine has an answer as long as the context before.
+    let deadline = Some(Duration::from_millis(300));
+    let server = TestServer::with(Settings { deadline, simd: "scalar", ..Settings::default() });
     let mut body = endless();
     let lines = server.lines("/api/generate", body.clone()).await;
     assert!(lines.last().unwrap()["error"].as_str().unwrap().contains("deadline"), "{:?}", lines.last());
@@ -67,7 +69,7 @@ async fn keep_alive_unloads_in_time_and_memory_unloads_the_longest_unused() {
         names.sort();
         names
     };
-    assert_eq!(load("model-0", json!("300ms")).await.0, 200);
+    assert_eq!(load("model-0", json!("1s")).await.0, 200);
     assert_eq!(names(), ["model-0"]);
     soon("the unloading", || names().is_empty()).await;
     for (name, want) in [("model-0", vec!["model-0"]), ("model-1", vec!["model-0", "model-1"])] {
@@ -155,9 +157,10 @@ async fn headers_that_do_not_come_end_the_connection_and_other_requests_go_on() 
     let mut other = TcpStream::connect(port.address).await.unwrap();
     other.write_all(b"GET /api/version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     assert!(all(&mut other).await.contains("version"));
+    // Long before the usual limit.
     let started = Instant::now();
     all(&mut half).await;
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Limits::default().headers / 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,7 +191,7 @@ async fn a_reader_that_takes_nothing_loses_its_connection() {
     let mut quiet = 0;
     let started = Instant::now();
     while quiet < 30 {
-        assert!(started.elapsed() < Duration::from_secs(60), "it still computes for nobody");
+        assert!(started.elapsed() < Duration::from_secs(300), "it still computes for nobody");
         tokio::time::sleep(Duration::from_millis(50)).await;
         quiet = if server.hub.in_flight() == 0 && !server.hub.loaded().is_empty() { quiet + 1 } else { 0 };
     }
@@ -225,7 +228,7 @@ async fn an_end_lets_finish_what_can_and_tells_the_rest() {
         let told = last["error"].as_str().is_some_and(|e| e.contains("shutting down"));
         assert!(told || last["done"] == true, "{last}");
     }
-    tokio::time::timeout(Duration::from_secs(10), port.ended).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(60), port.ended).await.unwrap().unwrap();
     assert!(TcpStream::connect(port.address).await.is_err(), "it still listens");
     let (status, _) = server.ask("/api/generate", json!({"model": "ir-tiny", "prompt": "x"})).await;
     assert_eq!(status, 503);

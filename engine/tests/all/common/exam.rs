@@ -6,9 +6,13 @@ use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::plan::{
-    Act, Inputs, KvShape, NormKind, OpKind, PAGE, Plan, Pool, Recorder, RopeStyle, RopeTable, Rows, Segment, Slot,
-    Weight, WeightId,
+    Act, Attend, Gated, Inputs, KvShape, Lookup, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder,
+    RopeStyle, RopeTable, Rows, Segment, Slot, Temperature, Weight, WeightId,
 };
+
+mod experts;
+mod products;
+mod recurrent;
 
 /// SplitMix64 (Steele et al. 2014): the same cases on every machine.
 pub struct Random(pub u64);
@@ -37,25 +41,15 @@ impl Random {
 
     /// Blocks of any type: random bits, with scales of a weight's usual size.
     pub fn blocks(&mut self, dtype: DType, n: usize) -> Vec<u8> {
-        let scales: &[usize] = match dtype {
-            DType::F32 | DType::F16 | DType::BF16 => {
-                let mut out = Vec::new();
-                ir_engine::quant::encode(dtype, &self.floats(n), &mut out).unwrap();
-                return out;
-            }
-            DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => &[0],
-            DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
-            DType::Q2_K => &[80, 82],
-            DType::Q3_K => &[108],
-            DType::Q6_K => &[208],
+        let Some(traits) = &dtype.traits().groups else {
+            let mut out = Vec::new();
+            ir_engine::quant::encode(dtype, &self.floats(n), &mut out).unwrap();
+            return out;
         };
         let mut out = vec![0; dtype.bytes_for(n).unwrap()];
         out.iter_mut().for_each(|b| *b = self.bits() as u8);
         for block in out.chunks_exact_mut(dtype.block_bytes()) {
-            for at in scales {
-                let scale = half::f16::from_f32(0.01 * self.float());
-                block[*at..at + 2].copy_from_slice(&scale.to_le_bytes());
-            }
+            (traits.set_scale)(block, 0.01 * self.float(), 0.01 * self.float());
         }
         out
     }
@@ -74,6 +68,11 @@ pub struct Case {
     pub kv: KvKind,
     /// The quantised type of the op's matrix, if it has one.
     pub dtype: Option<DType>,
+    /// Whether exponentials or quotients stand behind the op's sums.
+    pub exponentials: bool,
+    /// How often a sum's relative error counts in the result: once in the sum itself, twice in its square or in the product
+    /// of two, three times in a square's product with another.
+    pub powers: f64,
 }
 
 impl Case {
@@ -82,7 +81,7 @@ impl Case {
         let n_pages = self.inputs.tables.iter().flatten().max().map_or(1, |p| *p as usize + 1);
         let most = self.inputs.outputs.len().max(self.inputs.pools.len()).max(1);
         let (max_tokens, max_outputs) = (self.inputs.n_rows(), most);
-        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages };
+        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages, n_states: 3 };
         let mut runner = device.prepare(Arc::clone(&self.plan), options).unwrap();
         for (slot, data) in &self.slots {
             runner.set_slot(*slot, &self.inputs, data).unwrap();
@@ -92,22 +91,26 @@ impl Case {
     }
 }
 
-/// A matrix at an odd place in memory, in two segments where it has more than one row.
-fn matrix(rec: &mut Recorder, random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> WeightId {
-    let segment = |dtype: DType, rows: usize, random: &mut Random| {
-        let offset = random.below(4);
-        let mut bytes = vec![0; offset];
+/// The rows of a matrix at odd places in memory, in two segments if it has more than one row.
+fn segments(random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> Vec<Segment> {
+    let mut segment = |dtype: DType, rows: usize| {
+        let skipped = random.below(4);
+        let mut bytes = vec![0; skipped];
         (0..rows).for_each(|_| bytes.extend(random.blocks(dtype, cols)));
         let bytes = Bytes::from(bytes);
-        let row_bytes = dtype.bytes_for(cols).unwrap();
-        Segment { name: "w".into(), dtype, rows, bytes: bytes.slice(offset..bytes.len()).unwrap(), row_bytes }
+        let (bytes, row_bytes) = (bytes.slice(skipped..bytes.len()).unwrap(), dtype.bytes_for(cols).unwrap());
+        Segment { name: "w".into(), dtype, rows, bytes, row_bytes, offset: 0 }
     };
     let first = rows.div_ceil(2);
-    let mut segments = vec![segment(dtypes[0], first, random)];
+    let mut segments = vec![segment(dtypes[0], first)];
     if rows > first {
-        segments.push(segment(dtypes[1], rows - first, random));
+        segments.push(segment(dtypes[1], rows - first));
     }
-    rec.weight(Weight { name: "w".into(), cols, segments })
+    segments
+}
+
+fn matrix(rec: &mut Recorder, random: &mut Random, dtypes: [DType; 2], rows: usize, cols: usize) -> WeightId {
+    rec.weight(Weight { name: "w".into(), cols, segments: segments(random, dtypes, rows, cols) })
 }
 
 /// Rows of three sequences at scattered positions and pages; every second row is an output.
@@ -152,9 +155,27 @@ impl Builder {
         matrix(&mut self.rec, &mut self.random, [DType::F32; 2], n, 1)
     }
 
+    fn constant(&mut self, values: &[f32]) -> WeightId {
+        let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        let segment =
+            Segment { name: "c".into(), dtype: DType::F32, rows: values.len(), bytes, row_bytes: 4, offset: 0 };
+        self.rec.weight(Weight { name: "c".into(), cols: 1, segments: vec![segment] })
+    }
+
     fn case(self, op: OpKind, name: String, out: Slot) -> Case {
         let plan = Arc::new(self.rec.finish(out));
-        Case { op, name, plan, inputs: self.inputs, slots: self.slots, out, kv: KvKind::F16, dtype: None }
+        Case {
+            op,
+            name,
+            plan,
+            inputs: self.inputs,
+            slots: self.slots,
+            out,
+            kv: KvKind::F16,
+            dtype: None,
+            exponentials: false,
+            powers: 1.0,
+        }
     }
 }
 
@@ -164,20 +185,32 @@ fn embed(cases: &mut Vec<Case>) {
     for (i, dtype) in DType::ALL.iter().enumerate() {
         let mut b = Builder::new(i as u64, 9);
         let table = matrix(&mut b.rec, &mut b.random, [*dtype, DType::F16], 40, 256);
-        let out = b.rec.embed(table).unwrap();
+        let out = b.rec.embed(table, Lookup::Token).unwrap();
         cases.push(b.case(OpKind::Embed, format!("{dtype}"), out));
     }
+    let mut b = Builder::new(99, 50);
+    let table = matrix(&mut b.rec, &mut b.random, [DType::F32; 2], 40, 48);
+    let out = b.rec.embed(table, Lookup::Position).unwrap();
+    cases.push(b.case(OpKind::Embed, "by position".into(), out));
 }
 
 fn norm(cases: &mut Vec<Case>) {
     for (rows, cols, start, len, group) in
         [(1, 64, 0, 64, 64), (7, 200, 8, 192, 64), (33, 2050, 0, 2050, 2050), (5, 36, 4, 30, 6)]
     {
-        let mut b = Builder::new(rows as u64, rows);
-        let x = b.input(cols);
-        let (w, view) = (b.vector(group), b.rec.view(x, start, len).unwrap());
-        let out = b.rec.norm(view, w, NormKind::Rms, 1e-5, group).unwrap();
-        cases.push(b.case(OpKind::Norm, format!("{rows} rows, {len} of {cols} columns in groups of {group}"), out));
+        for kind in [NormKind::Rms, NormKind::Layer] {
+            // Vectors: one for every run, none, one for all columns, two.
+            for (weight, bias) in [(group, 0), (0, 0), (len, 0), (group, len)] {
+                let mut b = Builder::new(rows as u64, rows);
+                let x = b.input(cols);
+                let view = b.rec.view(x, start, len).unwrap();
+                let [weight, bias] = [weight, bias].map(|n| (n > 0).then(|| b.vector(n)));
+                let out = b.rec.norm(view, Norm { kind, eps: 1e-5, group, weight, bias }).unwrap();
+                let vectors = (weight.is_some(), bias.is_some());
+                let name = format!("{kind:?}, {rows} rows, {len} of {cols} columns in groups of {group}, {vectors:?}");
+                cases.push(b.case(OpKind::Norm, name, out));
+            }
+        }
     }
 }
 
@@ -196,7 +229,7 @@ fn linear(cases: &mut Vec<Case>) {
             let other = if dtype.block_len() == 256 { DType::Q6_K } else { *dtype };
             let w = matrix(&mut b.rec, &mut b.random, [*dtype, other], n, k);
             let bias = (i % 2 == 1).then(|| b.vector(n));
-            let out = b.rec.linear(x, w, bias).unwrap();
+            let out = b.rec.linear(x, Product { bias, ..Product::from(w) }).unwrap();
             let mut case = b.case(OpKind::Linear, format!("{dtype}, {rows} rows, {n} x {k}"), out);
             case.dtype = Some(*dtype);
             cases.push(case);
@@ -223,12 +256,14 @@ fn rope(cases: &mut Vec<Case>) {
 
 /// Writes keys and values, then attends: what is stored shows in what is seen.
 fn attend(cases: &mut Vec<Case>) {
-    for (rows, heads, kv_heads, k_dim, v_dim, window) in [
-        (1, 1, 1, 16, 16, None),
-        (7, 4, 2, 64, 64, None),
-        (70, 6, 2, 32, 48, None),
-        (200, 8, 1, 128, 128, Some(20)),
-        (120, 3, 3, 80, 80, Some(1)),
+    for (rows, heads, kv_heads, k_dim, v_dim, window, cap) in [
+        (1, 1, 1, 16, 16, None, None),
+        (7, 4, 2, 64, 64, None, None),
+        (70, 6, 2, 32, 48, None, None),
+        (200, 8, 1, 128, 128, Some(20), None),
+        (120, 3, 3, 80, 80, Some(1), None),
+        (2, 2, 2, 64, 64, None, Some(0.5)),
+        (90, 4, 1, 32, 32, Some(30), Some(0.25)),
     ] {
         for kv in [KvKind::F16, KvKind::F32] {
             let mut b = Builder::new(rows as u64, rows);
@@ -238,10 +273,29 @@ fn attend(cases: &mut Vec<Case>) {
             let v = b.rec.view(x, kv_heads * k_dim, kv_heads * v_dim).unwrap();
             let q = b.rec.view(x, kv_heads * (k_dim + v_dim), heads * k_dim).unwrap();
             b.rec.kv_write(k, v, layer).unwrap();
-            let out = b.rec.attend(q, layer, heads, 1.0 / (k_dim as f32).sqrt(), window).unwrap();
-            let name = format!("{rows} rows, {heads}/{kv_heads} heads of {k_dim}/{v_dim}, window {window:?}, {kv:?}");
-            cases.push(Case { kv, ..b.case(OpKind::Attend, name, out) });
+            let scale = 1.0 / (k_dim as f32).sqrt();
+            let attend = Attend { cap, window, ..Attend::plain(layer, heads, scale) };
+            let out = b.rec.attend(q, attend).unwrap();
+            let name = format!(
+                "{rows} rows, {heads}/{kv_heads} heads of {k_dim}/{v_dim}, window {window:?}, cap {cap:?}, {kv:?}"
+            );
+            cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
         }
+    }
+    for (rows, with) in [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature")] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(3 * 4 * 16);
+        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16 });
+        let [k, v, q] = [0, 64, 128].map(|at| b.rec.view(x, at, 64).unwrap());
+        b.rec.kv_write(k, v, layer).unwrap();
+        let mut attend = Attend { window: Some(40), ..Attend::plain(layer, 4, 0.25) };
+        match with {
+            "slopes" => attend.slopes = Some(b.vector(4)),
+            "sinks" => attend.sinks = Some(b.vector(4)),
+            _ => attend.temperature = Some(Temperature { factor: 0.5, length: 6.0, offset: 1.0 }),
+        }
+        let out = b.rec.attend(q, attend).unwrap();
+        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("{rows} rows, {with}"), out) });
     }
     // One row that sees one position gives its value back: `kv_write` alone, in both forms.
     for kv in [KvKind::F16, KvKind::F32] {
@@ -250,22 +304,37 @@ fn attend(cases: &mut Vec<Case>) {
         let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 24, v_dim: 24 });
         let [k, v, q] = [0, 24, 48].map(|at| b.rec.view(x, at, 24).unwrap());
         b.rec.kv_write(k, v, layer).unwrap();
-        let out = b.rec.attend(q, layer, 1, 1.0, Some(1)).unwrap();
+        let attend = Attend { window: Some(1), ..Attend::plain(layer, 1, 1.0) };
+        let out = b.rec.attend(q, attend).unwrap();
         cases.push(Case { kv, ..b.case(OpKind::KvWrite, format!("{kv:?}"), out) });
     }
 }
 
 fn elementwise(cases: &mut Vec<Case>) {
     for rows in ROWS {
+        for gated in [Gated::plain(Act::Silu), Gated { act: Act::GeluTanh, limit: 0.5, up_offset: 1.0 }] {
+            let mut b = Builder::new(rows as u64, rows);
+            let x = b.input(2 * 37);
+            let out = b.rec.glu(x, gated).unwrap();
+            cases.push(Case { exponentials: true, ..b.case(OpKind::Glu, format!("{rows} rows, {gated:?}"), out) });
+        }
+        for factor in [1.0, -0.75] {
+            let mut b = Builder::new(rows as u64, rows);
+            let (x, y) = (b.input(301), b.input(301));
+            b.rec.add(x, y, factor).unwrap();
+            cases.push(b.case(OpKind::Add, format!("{rows} rows, factor {factor}"), x));
+        }
+        for n in [0, 1, 45] {
+            let mut b = Builder::new(rows as u64, rows);
+            let x = b.input(45);
+            let weight = (n > 0).then(|| b.vector(n));
+            b.rec.scale(x, 1.75, weight).unwrap();
+            cases.push(b.case(OpKind::Scale, format!("{rows} rows, {n} factors"), x));
+        }
         let mut b = Builder::new(rows as u64, rows);
-        let x = b.input(2 * 37);
-        let out = b.rec.glu(x, Act::Silu).unwrap();
-        cases.push(b.case(OpKind::Glu, format!("{rows} rows"), out));
-
-        let mut b = Builder::new(rows as u64, rows);
-        let (x, y) = (b.input(301), b.input(301));
-        b.rec.add(x, y).unwrap();
-        cases.push(b.case(OpKind::Add, format!("{rows} rows"), x));
+        let x = b.input(45);
+        b.rec.softcap(x, 0.25).unwrap();
+        cases.push(Case { exponentials: true, ..b.case(OpKind::Softcap, format!("{rows} rows"), x) });
 
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(19);
@@ -281,10 +350,47 @@ fn elementwise(cases: &mut Vec<Case>) {
     }
 }
 
+fn act(cases: &mut Vec<Case>) {
+    for rows in [1, 9] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(60);
+        let view = b.rec.view(x, 7, 40).unwrap();
+        let (bias, factor) = (Some(b.vector(40)), Some(b.vector(40)));
+        b.rec.act(view, Act::Softplus, bias, factor).unwrap();
+        cases
+            .push(Case { exponentials: true, ..b.case(OpKind::Act, format!("{rows} rows, some columns, vectors"), x) });
+    }
+    for act in Act::ALL {
+        let mut b = Builder::new(*act as u64, 5);
+        let x = b.input(301);
+        // Beyond the range in which the exponential is of ordinary size.
+        let data = b.slots.last_mut().unwrap();
+        data.1.iter_mut().enumerate().for_each(|(i, x)| *x *= [1.0, 4.0, 30.0, 200.0][i % 4]);
+        let all = b.rec.all(x);
+        b.rec.act(all, *act, None, None).unwrap();
+        cases.push(Case { exponentials: true, ..b.case(OpKind::Act, format!("{act:?}"), x) });
+    }
+}
+
 /// Every case.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for make in [embed, norm, linear, rope, attend, elementwise] {
+    for make in [
+        embed,
+        norm,
+        linear,
+        products::products,
+        products::heads,
+        experts::expert_linear,
+        experts::route,
+        experts::combine_and_gate,
+        recurrent::conv,
+        recurrent::recur,
+        rope,
+        attend,
+        act,
+        elementwise,
+    ] {
         make(&mut cases);
     }
     cases

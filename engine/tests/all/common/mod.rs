@@ -3,8 +3,10 @@
 
 pub mod exam;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use ir_engine::model::{Model, ModelOptions};
 
@@ -19,8 +21,12 @@ pub struct Golden {
 }
 
 impl Golden {
+    /// One that belongs to the project.
     pub fn load(name: &str) -> Golden {
-        let dir = data().join("golden").join(name);
+        Golden::open(&data().join("golden").join(name))
+    }
+
+    pub fn open(dir: &Path) -> Golden {
         let json: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap();
         let numbers = |key: &str| json[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
         Golden {
@@ -45,10 +51,28 @@ pub fn alone(module: &str, test: &str) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let output = command.args([&name, "--exact", "--nocapture"]).env(SAID, "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    println!("{said}");
-    eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    let complaints = String::from_utf8_lossy(&output.stderr);
+    println!("{said}\n{complaints}");
+    for line in complaints.lines().filter(|line| line.starts_with("skipped: ")) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
     assert!(output.status.success() && said.contains("1 passed"), "{name} in a process of its own: {}", output.status);
     false
+}
+
+/// Whether bounds on time are asserted (`IR_FULL=1`): on a machine that does nothing else. Without it times are printed.
+pub fn timed() -> bool {
+    std::env::var_os("IR_FULL").is_some_and(|full| full == "1")
+}
+
+/// Seconds that a thing takes, the best of some runs.
+pub fn seconds(runs: usize, mut run: impl FnMut()) -> f64 {
+    let one = |_| {
+        let start = Instant::now();
+        run();
+        start.elapsed().as_secs_f64()
+    };
+    (0..runs).map(one).fold(f64::INFINITY, f64::min)
 }
 
 /// The fixtures that belong to the project.
@@ -56,11 +80,19 @@ pub fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// Reference data beside the project, or `None` (said on stderr) where this machine has none.
+/// Says what a test did not show, and why: past the capture of a test's output, for everybody to see.
+pub fn skipped(why: impl std::fmt::Display) {
+    let thread = std::thread::current();
+    // Where nobody reads it, nothing is lost.
+    let _ = writeln!(std::io::stderr(), "skipped: {}: {why}", thread.name().unwrap_or("a test"));
+}
+
+/// Reference data (`IR_SHARED`, else beside the project), or `None` ([`skipped`]) where this machine has none.
 pub fn shared(path: &str) -> Option<PathBuf> {
-    let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(path);
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let found = std::env::var_os("IR_SHARED").map_or(beside, PathBuf::from).join(path);
     if !found.exists() {
-        eprintln!("skipped: {path} is not beside this checkout");
+        skipped(format_args!("{} is not on this machine", found.display()));
         return None;
     }
     Some(found)

@@ -126,12 +126,19 @@ pub fn reworked(name: &str, template: &str, renamed: &[(&str, &str)]) -> String 
     write(name, &bytes)
 }
 
-/// Reference data (`IR_SHARED`, else beside the project), or `None` (said on stderr) where this machine has none.
+/// Says what a test did not show, and why: past the capture of a test's output, for everybody to see.
+pub fn skipped(why: impl std::fmt::Display) {
+    let thread = std::thread::current();
+    // Where nobody reads it, nothing is lost.
+    let _ = writeln!(std::io::stderr(), "skipped: {}: {why}", thread.name().unwrap_or("a test"));
+}
+
+/// Reference data (`IR_SHARED`, else beside the project), or `None` ([`skipped`]) where this machine has none.
 pub fn shared(path: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     let found = std::env::var_os("IR_SHARED").map_or(beside, PathBuf::from).join(path);
     if !found.exists() {
-        eprintln!("skipped: {} is not on this machine", found.display());
+        skipped(format_args!("{} is not on this machine", found.display()));
         return None;
     }
     Some(found)
