@@ -9,8 +9,8 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::clock;
-use crate::fault::throw;
-use crate::held::{PageRules, constraint};
+use crate::constraint::{PageRules, constraint};
+use crate::error::throw;
 use crate::wire::{self, Answers, Generate};
 
 /// A model that runs.

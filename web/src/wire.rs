@@ -14,7 +14,7 @@ use ir_engine::{Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::fault;
+use crate::error;
 
 /// Where and how a model is to be run.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -195,7 +195,7 @@ impl Answers {
             }
             Event::Error { error, .. } => {
                 self.0.remove(&seq);
-                json!({ "type": "error", "code": fault::code(error), "message": error.to_string() })
+                json!({ "type": "error", "code": error::code(error), "message": error.to_string() })
             }
         };
         with_parts(told, seq, parts)

@@ -1,6 +1,6 @@
 //! [`Worker`]: a thread of each device, which owns the [`Engine`]s on it and takes turns among them, step by step: they share
 //! the device, and one on another device never waits for it. Commands come in through a channel, tokens go out to
-//! [`Mailbox`]es. No HTTP, no names of models, and no clock but the one it starts with.
+//! [`OutputQueue`]es. No HTTP, no names of models, and no clock but the one it starts with.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -14,8 +14,8 @@ use ir_engine::run::{EmbedRequest, Engine, Event, Request, SeqId, Stats, wait};
 use tokio::sync::oneshot;
 
 use crate::engine::error::{ApiError, Kind, panicked, unloaded};
-use crate::engine::mailbox::{End, Mailbox, lock};
-use crate::engine::meters::Meters;
+use crate::engine::output_queue::{End, OutputQueue, lock};
+use crate::engine::stats::Counters;
 
 /// What an engine's owner and its observers share.
 #[derive(Debug, Default)]
@@ -25,7 +25,7 @@ pub(crate) struct Shared {
     /// The engine failed in a way that only loading anew helps.
     pub(crate) broken: AtomicBool,
     /// The model's.
-    pub(crate) meters: Arc<Meters>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// What a sequence is for.
@@ -37,7 +37,7 @@ pub(crate) enum Work {
 /// A sequence of a request: a completion, or a text to embed.
 pub(crate) struct Submission {
     pub(crate) work: Work,
-    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) output_queue: Arc<OutputQueue>,
     pub(crate) place: usize,
 }
 
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Worker {
 struct Hosted {
     engine: Engine,
     shared: Arc<Shared>,
-    seqs: HashMap<SeqId, (Arc<Mailbox>, usize)>,
+    seqs: HashMap<SeqId, (Arc<OutputQueue>, usize)>,
 }
 
 impl Worker {
@@ -118,13 +118,13 @@ fn run(commands: &Receiver<Command>) {
         let busy = hosted.values().any(|h| !h.engine.is_idle());
         if !busy {
             match commands.recv() {
-                Ok(command) => obey(&mut hosted, command, &clock),
+                Ok(command) => handle(&mut hosted, command, &clock),
                 Err(_) => return,
             }
         }
         loop {
             match commands.try_recv() {
-                Ok(command) => obey(&mut hosted, command, &clock),
+                Ok(command) => handle(&mut hosted, command, &clock),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return,
             }
@@ -135,7 +135,7 @@ fn run(commands: &Receiver<Command>) {
     }
 }
 
-fn obey(hosted: &mut HashMap<u64, Hosted>, command: Command, clock: &dyn Fn() -> f64) {
+fn handle(hosted: &mut HashMap<u64, Hosted>, command: Command, clock: &dyn Fn() -> f64) {
     match command {
         Command::Host { id, engine, shared } => {
             hosted.insert(id, Hosted { engine: *engine, shared, seqs: HashMap::new() });
@@ -150,7 +150,7 @@ fn obey(hosted: &mut HashMap<u64, Hosted>, command: Command, clock: &dyn Fn() ->
                 Some(host) => host.submit(all, clock()),
                 None => Err(unloaded()),
             };
-            // Nobody waits where the client left meanwhile; its mailbox says so too.
+            // Nobody waits where the client left meanwhile; its output queue says so too.
             let _ = reply.send(result);
         }
     }
@@ -159,14 +159,14 @@ fn obey(hosted: &mut HashMap<u64, Hosted>, command: Command, clock: &dyn Fn() ->
 impl Hosted {
     fn submit(&mut self, all: Vec<Submission>, now: f64) -> Result<(), ApiError> {
         let mut added = Vec::new();
-        for Submission { work, mailbox, place } in all {
+        for Submission { work, output_queue, place } in all {
             let seq = match work {
                 Work::Generate(request) => self.engine.add(*request, now),
                 Work::Embed(request) => self.engine.embed(request, now),
             };
             match seq {
                 Ok(seq) => {
-                    self.seqs.insert(seq, (mailbox, place));
+                    self.seqs.insert(seq, (output_queue, place));
                     added.push(seq);
                 }
                 Err(error) => {
@@ -183,7 +183,7 @@ impl Hosted {
 
     /// One step, if there is anything to do.
     fn turn(&mut self, clock: &dyn Fn() -> f64) {
-        let left: Vec<SeqId> = self.seqs.iter().filter(|(_, (m, _))| m.is_left()).map(|(seq, _)| *seq).collect();
+        let left: Vec<SeqId> = self.seqs.iter().filter(|(_, (m, _))| m.is_closed()).map(|(seq, _)| *seq).collect();
         for seq in left {
             self.seqs.remove(&seq);
             self.engine.cancel(seq, clock());
@@ -195,10 +195,10 @@ impl Hosted {
         // A panic in a step costs this engine, not the server.
         let step = std::panic::catch_unwind(AssertUnwindSafe(|| wait(self.engine.step(clock))));
         // Before anybody hears of the step: who has an answer finds it counted.
-        let (stats, meters) = (self.engine.stats(), &self.shared.meters);
-        meters.steps.add(1);
-        meters.step_sequences.add(stats.running as u64);
-        meters.preemptions.add(stats.preemptions.saturating_sub(preempted));
+        let (stats, counters) = (self.engine.stats(), &self.shared.counters);
+        counters.steps.add(1);
+        counters.step_sequences.add(stats.running as u64);
+        counters.preemptions.add(stats.preemptions.saturating_sub(preempted));
         *lock(&self.shared.stats) = stats;
         match step {
             Ok(Ok(events)) => events.into_iter().for_each(|event| self.deliver(event, clock())),
@@ -209,25 +209,25 @@ impl Hosted {
 
     fn deliver(&mut self, event: Event, now: f64) {
         let seq = event.seq();
-        let Some((mailbox, place)) = self.seqs.get(&seq) else { return };
+        let Some((output_queue, place)) = self.seqs.get(&seq) else { return };
         match event {
             Event::Token { id, text, logprobs, .. } => {
-                self.shared.meters.generated_tokens.add(1);
-                if !mailbox.token(*place, id, &text, logprobs) {
+                self.shared.counters.generated_tokens.add(1);
+                if !output_queue.token(*place, id, &text, logprobs) {
                     self.seqs.remove(&seq);
                     self.engine.cancel(seq, now);
                 }
             }
             Event::Done { reason, usage, .. } => {
-                mailbox.end(*place, End::Done(reason, usage));
+                output_queue.end(*place, End::Done(reason, usage));
                 self.seqs.remove(&seq);
             }
             Event::Embedding { values, usage, .. } => {
-                mailbox.end(*place, End::Embedded(values, usage));
+                output_queue.end(*place, End::Embedded(values, usage));
                 self.seqs.remove(&seq);
             }
             Event::Error { error, .. } => {
-                mailbox.end(*place, End::Failed(error.into()));
+                output_queue.end(*place, End::Failed(error.into()));
                 self.seqs.remove(&seq);
             }
         }
@@ -244,8 +244,8 @@ impl Hosted {
     }
 
     fn fail(&mut self, error: &ApiError) {
-        for (_, (mailbox, place)) in self.seqs.drain() {
-            mailbox.end(place, End::Failed(error.clone()));
+        for (_, (output_queue, place)) in self.seqs.drain() {
+            output_queue.end(place, End::Failed(error.clone()));
         }
     }
 }
@@ -298,18 +298,18 @@ mod tests {
         worker
     }
 
-    async fn asked(worker: &Worker, constraint: Option<Constraint>) -> Arc<Mailbox> {
+    async fn asked(worker: &Worker, constraint: Option<Constraint>) -> Arc<OutputQueue> {
         let sampling = Sampling::greedy();
         let request = Request { prompt: vec![1], max_tokens: Some(3), sampling, constraint, ..Request::default() };
-        let mailbox = Arc::new(Mailbox::new(1));
+        let output_queue = Arc::new(OutputQueue::new(1));
         let work = Work::Generate(Box::new(request));
-        worker.submit(1, vec![Submission { work, mailbox: Arc::clone(&mailbox), place: 0 }]).await.unwrap();
-        mailbox
+        worker.submit(1, vec![Submission { work, output_queue: Arc::clone(&output_queue), place: 0 }]).await.unwrap();
+        output_queue
     }
 
-    async fn ended(mailbox: &Mailbox) -> End {
+    async fn ended(output_queue: &OutputQueue) -> End {
         loop {
-            if let Some(end) = mailbox.take().await.1.end {
+            if let Some(end) = output_queue.take().await.1.end {
                 return end;
             }
         }

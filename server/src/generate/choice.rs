@@ -4,7 +4,7 @@
 use ir_engine::run::AnswerReader;
 
 use super::job::{Delta, Part};
-use crate::engine::mailbox::Letters;
+use crate::engine::output_queue::Batch;
 
 /// One completion.
 #[derive(Debug, Default)]
@@ -22,18 +22,18 @@ impl Choice {
         Choice { reader, ..Choice::default() }
     }
 
-    /// What letters add: deltas of text, of reasoning or of calls. Log-probabilities go with their token, in a delta of its
+    /// What a batch adds: deltas of text, of reasoning or of calls. Log-probabilities go with their token, in a delta of its
     /// own; a token that ends the reasoning and begins the answer has them in its last delta.
-    pub(crate) fn read(&mut self, letters: &mut Letters) -> Vec<Delta> {
+    pub(crate) fn read(&mut self, batch: &mut Batch) -> Vec<Delta> {
         let mut deltas = Vec::new();
         let mut delta = Delta::default();
-        let mut logprobs = std::mem::take(&mut letters.logprobs).into_iter();
+        let mut logprobs = std::mem::take(&mut batch.logprobs).into_iter();
         let mut begin = 0;
-        for (id, end) in std::mem::take(&mut letters.tokens) {
+        for (id, end) in std::mem::take(&mut batch.tokens) {
             self.thinking_tokens += usize::from(self.reader.is_thinking());
             self.ids.push(id);
             let mut parts = Vec::new();
-            self.reader.push(&letters.text[begin..end], &mut parts);
+            self.reader.push(&batch.text[begin..end], &mut parts);
             begin = end;
             add(parts, &mut delta, &mut deltas);
             if let Some(logprobs) = logprobs.next() {
@@ -41,7 +41,7 @@ impl Choice {
                 deltas.push(std::mem::take(&mut delta));
             }
         }
-        if letters.end.is_some() {
+        if batch.end.is_some() {
             let mut parts = Vec::new();
             self.reader.finish(&mut parts);
             add(parts, &mut delta, &mut deltas);
@@ -88,7 +88,7 @@ fn kind(part: &Part) -> u8 {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
-    use crate::engine::mailbox::{End, Mailbox};
+    use crate::engine::output_queue::{End, OutputQueue};
     use crate::generate::job::{Collector, Done, Reason, Usage};
     use ir_engine::run::{Finish, Logprob, Logprobs};
     use ir_engine::text::chat::{ThinkSplitter, ThinkTags};
@@ -119,22 +119,22 @@ mod tests {
         Box::new(Logprobs { chosen: Logprob { id, logprob: -1.0, bytes: Vec::new() }, top: Vec::new() })
     }
 
-    /// What a completion says that comes in letters of so many tokens each: its deltas, and its counts.
+    /// What a completion says that comes in batches of so many tokens each: its deltas, and its counts.
     async fn read(size: usize, with_logprobs: bool) -> (Vec<Delta>, Choice) {
         let splitter = ThinkTags::of_template("<think></think>").map(|tags| ThinkSplitter::new(tags, false));
         let tools = ToolParser::new(ToolFormat::Hermes, &["add"], 1);
         let mut choice = Choice::new(AnswerReader::new(splitter, Some(tools), false));
-        let mailbox = Mailbox::new(1);
+        let output_queue = OutputQueue::new(1);
         let mut deltas = Vec::new();
         for (i, tokens) in TOKENS.chunks(size).enumerate() {
             for (k, text) in tokens.iter().enumerate() {
                 let id = (i * size + k) as u32;
-                assert!(mailbox.token(0, id, text, with_logprobs.then(|| logprobs(id))));
+                assert!(output_queue.token(0, id, text, with_logprobs.then(|| logprobs(id))));
             }
             if (i + 1) * size >= TOKENS.len() {
-                mailbox.end(0, End::Done(Finish::Stop(None), Default::default()));
+                output_queue.end(0, End::Done(Finish::Stop(None), Default::default()));
             }
-            deltas.extend(choice.read(&mut mailbox.take().await.1));
+            deltas.extend(choice.read(&mut output_queue.take().await.1));
         }
         (deltas, choice)
     }

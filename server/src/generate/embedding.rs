@@ -7,15 +7,15 @@ use ir_engine::run::EmbedRequest;
 
 use super::hub::Hub;
 use crate::engine::error::{ApiError, panicked, unloaded};
-use crate::engine::mailbox::{End, Mailbox};
-use crate::engine::meters;
+use crate::engine::output_queue::{End, OutputQueue};
+use crate::engine::stats;
 use crate::engine::worker::{Submission, Work};
 use crate::generate::job::{EmbedJob, Embedded, MAX_INPUTS, Usage};
-use crate::generate::sequence;
+use crate::generate::request;
 use crate::models::loaded::Lease;
 
-/// Cancels what a mailbox waits for when it is dropped.
-struct Leaving(Arc<Mailbox>);
+/// Cancels what an output queue waits for when it is dropped.
+struct Leaving(Arc<OutputQueue>);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
@@ -41,7 +41,7 @@ impl Hub {
     async fn embed_all(&self, job: EmbedJob, started: Instant) -> Result<Embedded, ApiError> {
         let lease = self.opened_by_name(&job.model).await?;
         let loaded = Arc::clone(&lease.loaded);
-        let (requests, truncated) = self.prepared(move || sequence::embed(&loaded, &job)).await?;
+        let (requests, truncated) = self.prepared(move || request::embed(&loaded, &job)).await?;
         let prompt_tokens = requests.iter().map(|r| r.prompt.len()).sum();
         let mut vectors = Vec::with_capacity(requests.len());
         // Not all at once: others get their turns in between.
@@ -52,32 +52,32 @@ impl Hub {
     }
 
     async fn embed_some(&self, lease: &Lease, requests: &[EmbedRequest]) -> Result<Vec<Vec<f32>>, ApiError> {
-        let mailbox = Leaving(Arc::new(Mailbox::new(requests.len())));
+        let output_queue = Leaving(Arc::new(OutputQueue::new(requests.len())));
         let submission = |(place, request): (usize, &EmbedRequest)| Submission {
             work: Work::Embed(request.clone()),
-            mailbox: Arc::clone(&mailbox.0),
+            output_queue: Arc::clone(&output_queue.0),
             place,
         };
         lease.submit(requests.iter().enumerate().map(submission).collect()).await?;
-        let meters = &lease.shared.meters;
+        let counters = &lease.shared.counters;
         let mut vectors = vec![Vec::new(); requests.len()];
         for _ in requests {
-            let (place, letters) = mailbox.0.take().await;
-            match letters.end {
+            let (place, batch) = output_queue.0.take().await;
+            match batch.end {
                 Some(End::Embedded(values, usage)) => {
                     let seconds = |s: f64| Duration::try_from_secs_f64(s.max(0.0)).unwrap_or_default();
-                    meters.prompt(&Usage {
+                    counters.prompt(&Usage {
                         prompt_tokens: usage.prompt_tokens,
                         cached_tokens: usage.cached_tokens,
                         queued: seconds(usage.queued),
                         prompt: seconds(usage.prompt),
                         ..Usage::default()
                     });
-                    meters.end(meters::End::Embedded);
+                    counters.end(stats::End::Embedded);
                     *vectors.get_mut(place).ok_or_else(panicked)? = values;
                 }
                 Some(End::Failed(error)) => {
-                    meters.end(meters::End::Failed);
+                    counters.end(stats::End::Failed);
                     return Err(error);
                 }
                 // The engine ends a text with nothing else unless its model went away.

@@ -9,11 +9,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::choice::Choice;
 use super::job::{Job, MAX_CHOICES, ModelRef};
+use super::request;
 use super::running::Running;
-use super::sequence;
 use crate::engine::error::{ApiError, Kind, panicked};
-use crate::engine::mailbox::Mailbox;
-use crate::engine::meters::{Counter, Meters};
+use crate::engine::output_queue::OutputQueue;
+use crate::engine::stats::{Counter, Counters};
 use crate::engine::worker::{Submission, Work};
 use crate::models::capabilities::Capabilities;
 use crate::models::loaded::{Lease, Loaded};
@@ -143,7 +143,7 @@ impl Hub {
             let lease = self.0.models.open(entry, &job.model).await?;
             let (job, loaded) = (Arc::clone(&job), Arc::clone(&lease.loaded));
             let stops = job.stop.clone();
-            let (turn, request) = self.prepared(move || sequence::generate(&loaded, &job)).await?;
+            let (turn, request) = self.prepared(move || request::generate(&loaded, &job)).await?;
             if self.0.log_prompts {
                 let prompt = lease.model().tokenizer().decode(&request.prompt, true);
                 tracing::info!(model = lease.name, prompt, "prompt");
@@ -151,7 +151,7 @@ impl Hub {
             // Made before it is submitted, so that its drop cancels even if the client leaves right here.
             let running = Running {
                 created,
-                mailbox: Arc::new(Mailbox::new(n)),
+                output_queue: Arc::new(OutputQueue::new(n)),
                 choices: (0..n).map(|_| Choice::new(turn.reader())).collect(),
                 prompt: request.prompt.clone(),
                 started,
@@ -168,7 +168,7 @@ impl Hub {
             let submission = |place: usize| {
                 let mut request = Box::new(request.clone());
                 request.sampling.seed = seed.wrapping_add(place as u64);
-                Submission { work: Work::Generate(request), mailbox: Arc::clone(&running.mailbox), place }
+                Submission { work: Work::Generate(request), output_queue: Arc::clone(&running.output_queue), place }
             };
             running.lease.submit((0..n).map(submission).collect()).await?;
             Ok(running)
@@ -236,8 +236,8 @@ impl Hub {
     }
 
     /// What was counted, by model.
-    pub(crate) fn all_meters(&self) -> Vec<(String, Arc<Meters>)> {
-        self.0.models.all_meters()
+    pub(crate) fn all_counters(&self) -> Vec<(String, Arc<Counters>)> {
+        self.0.models.all_counters()
     }
 }
 

@@ -9,8 +9,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::choice::Choice;
 use crate::engine::error::{ApiError, unloaded};
-use crate::engine::mailbox::{End, Letters, Mailbox};
-use crate::engine::meters;
+use crate::engine::output_queue::{Batch, End, OutputQueue};
+use crate::engine::stats;
 use crate::generate::hub::{self, Phase};
 use crate::generate::job::{Answer, Collector, Done, Event, Output, Reason, Usage};
 use crate::models::loaded::{Lease, Loaded};
@@ -21,7 +21,7 @@ pub struct Running {
     pub(crate) lease: Lease,
     /// When it was asked for.
     pub created: SystemTime,
-    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) output_queue: Arc<OutputQueue>,
     pub(crate) choices: Vec<Choice>,
     pub(crate) prompt: Vec<u32>,
     pub(crate) started: Instant,
@@ -54,14 +54,14 @@ impl Running {
                 return Some(output);
             }
             let place = self.choices.iter().position(|c| !c.ended)?;
-            let mailbox = Arc::clone(&self.mailbox);
+            let output_queue = Arc::clone(&self.output_queue);
             let deadline = self.deadline;
-            // What ends a job comes first: a mailbox that is never empty must not keep it from ending.
+            // What ends a job comes first: an output queue that is never empty must not keep it from ending.
             tokio::select! {
                 biased;
                 () = hub::ending(&mut self.phase) => self.fail(place, hub::shutting_down()),
                 () = hub::at(deadline) => self.fail(place, hub::late()),
-                (choice, letters) = mailbox.take() => self.read(choice, letters),
+                (choice, batch) = output_queue.take() => self.read(choice, batch),
             }
         }
     }
@@ -84,20 +84,20 @@ impl Running {
     }
 
     fn fail(&mut self, choice: usize, error: ApiError) {
-        self.choices.iter().filter(|c| !c.ended).for_each(|_| self.lease.shared.meters.end(meters::End::Failed));
+        self.choices.iter().filter(|c| !c.ended).for_each(|_| self.lease.shared.counters.end(stats::End::Failed));
         self.choices.iter_mut().for_each(|c| c.ended = true);
-        self.mailbox.leave();
+        self.output_queue.leave();
         self.ready.push_back(Output { choice, event: Event::Failed(error) });
     }
 
-    fn read(&mut self, choice: usize, mut letters: Letters) {
+    fn read(&mut self, choice: usize, mut batch: Batch) {
         let c = &mut self.choices[choice];
         if c.ended {
             return;
         }
-        let deltas = c.read(&mut letters);
+        let deltas = c.read(&mut batch);
         self.ready.extend(deltas.into_iter().map(|delta| Output { choice, event: Event::Delta(delta) }));
-        match letters.end {
+        match batch.end {
             Some(End::Done(finish, usage)) => self.done(choice, finish, usage),
             Some(End::Failed(error)) => self.fail(choice, error),
             // Completions are no texts to embed.
@@ -134,14 +134,14 @@ impl Running {
             generation: seconds(usage.generation),
             dropped_messages: self.dropped_messages,
         };
-        self.lease.shared.meters.done(reason, &usage, self.submitted);
+        self.lease.shared.counters.done(reason, &usage, self.submitted);
         self.ready.push_back(Output { choice, event: Event::Done(Done { reason, stop_string, usage, tokens }) });
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.choices.iter().filter(|c| !c.ended).for_each(|_| self.lease.shared.meters.end(meters::End::Cancelled));
-        self.mailbox.leave();
+        self.choices.iter().filter(|c| !c.ended).for_each(|_| self.lease.shared.counters.end(stats::End::Cancelled));
+        self.output_queue.leave();
     }
 }

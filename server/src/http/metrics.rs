@@ -9,25 +9,25 @@ use axum::response::{IntoResponse, Response};
 use ir_engine::plan::PAGE;
 use ir_engine::run::Stats;
 
-use super::watch::Traffic;
-use crate::engine::meters::{Histogram, Meters};
+use super::access_log::RequestCounts;
+use crate::engine::stats::{Counters, Histogram};
 use crate::generate::hub::Hub;
 use crate::models::loaded::Loaded;
 
-pub(super) fn metrics(hub: &Hub, traffic: &Traffic) -> Response {
+pub(super) fn metrics(hub: &Hub, requests: &RequestCounts) -> Response {
     let mut page = Page::default();
     let loaded: Vec<(Arc<Loaded>, Stats)> = hub.loaded().into_iter().map(|l| (Arc::clone(&l), l.stats())).collect();
-    let models = hub.all_meters();
-    ours(&mut page, hub, traffic, &loaded, &models);
+    let models = hub.all_counters();
+    ours(&mut page, hub, requests, &loaded, &models);
     llama_server(&mut page, &loaded, &models);
     vllm(&mut page, &loaded, &models);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response()
 }
 
-type ByName = [(String, Arc<Meters>)];
+type ByName = [(String, Arc<Counters>)];
 type Here = [(Arc<Loaded>, Stats)];
 
-fn ours(page: &mut Page, hub: &Hub, traffic: &Traffic, loaded: &Here, models: &ByName) {
+fn ours(page: &mut Page, hub: &Hub, requests: &RequestCounts, loaded: &Here, models: &ByName) {
     page.gauges("ir_requests_waiting", "Sequences in a model's queue.", "model", loaded, |_, s| s.waiting as f64);
     page.gauges("ir_requests_running", "Sequences that a model computes.", "model", loaded, |_, s| s.running as f64);
     page.gauges("ir_kv_pages", "Pages of a model's cache.", "model", loaded, |_, s| s.pages as f64);
@@ -39,7 +39,7 @@ fn ours(page: &mut Page, hub: &Hub, traffic: &Traffic, loaded: &Here, models: &B
     page.sample("ir_places_used", &[], hub.in_flight());
     page.head("ir_requests_rejected_total", "counter", "Requests that found the queue full.");
     page.sample("ir_requests_rejected_total", &[], hub.rejected());
-    let counters: [(&str, &str, fn(&Meters) -> u64); 6] = [
+    let counters: [(&str, &str, fn(&Counters) -> u64); 6] = [
         ("ir_prompt_tokens_total", "Tokens of prompts.", |m| m.prompt_tokens.get()),
         ("ir_cached_tokens_total", "Tokens of prompts that were in the cache.", |m| m.cached_tokens.get()),
         ("ir_generated_tokens_total", "Tokens generated.", |m| m.generated_tokens.get()),
@@ -51,12 +51,12 @@ fn ours(page: &mut Page, hub: &Hub, traffic: &Traffic, loaded: &Here, models: &B
         page.counters(name, help, "model", models, value);
     }
     page.head("ir_requests_total", "counter", "Requests by how they ended.");
-    for (model, meters) in models {
-        for (end, n) in meters.ends() {
+    for (model, counters) in models {
+        for (end, n) in counters.ends() {
             page.sample("ir_requests_total", &[("model", model), ("end", end)], n);
         }
     }
-    let times: [(&str, &str, fn(&Meters) -> &Histogram); 4] = [
+    let times: [(&str, &str, fn(&Counters) -> &Histogram); 4] = [
         ("ir_time_to_first_token_seconds", "From a request to its first token.", |m| &m.first_token),
         ("ir_time_per_token_seconds", "Between two tokens, mean of a request.", |m| &m.per_token),
         ("ir_request_seconds", "From a request to its end.", |m| &m.whole),
@@ -66,7 +66,7 @@ fn ours(page: &mut Page, hub: &Hub, traffic: &Traffic, loaded: &Here, models: &B
         page.histograms(name, help, "model", models, value);
     }
     page.head("ir_http_requests_total", "counter", "Answers by address, method and status.");
-    for ((path, method, status), n) in traffic.all() {
+    for ((path, method, status), n) in requests.all() {
         let status = status.to_string();
         page.sample("ir_http_requests_total", &[("path", &path), ("method", method), ("status", &status)], n);
     }
@@ -82,11 +82,11 @@ fn used(stats: &Stats) -> usize {
 
 /// Of all models together: llama-server has one.
 fn llama_server(page: &mut Page, loaded: &Here, models: &ByName) {
-    let sum = |value: fn(&Meters) -> u64| models.iter().map(|(_, m)| value(m)).sum::<u64>() as f64;
-    let time = |value: fn(&Meters) -> f64| models.iter().map(|(_, m)| value(m)).sum::<f64>();
+    let sum = |value: fn(&Counters) -> u64| models.iter().map(|(_, m)| value(m)).sum::<u64>() as f64;
+    let time = |value: fn(&Counters) -> f64| models.iter().map(|(_, m)| value(m)).sum::<f64>();
     let count = |value: fn(&Stats) -> usize| loaded.iter().map(|(_, s)| value(s)).sum::<usize>() as f64;
     let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
-    let computed = |m: &Meters| m.prompt_tokens.get().saturating_sub(m.cached_tokens.get());
+    let computed = |m: &Counters| m.prompt_tokens.get().saturating_sub(m.cached_tokens.get());
     let (prompt, prompt_time) = (sum(computed), time(|m| m.prompt_time.seconds()));
     let (predicted, predicted_time) = (sum(|m| m.generated_tokens.get()), time(|m| m.generation_time.seconds()));
     let (steps, sequences) = (sum(|m| m.steps.get()), sum(|m| m.step_sequences.get()));
@@ -124,7 +124,7 @@ fn vllm(page: &mut Page, loaded: &Here, models: &ByName) {
         let labels = [(MODEL, model.name.as_str()), ("block_size", &block), ("num_gpu_blocks", &blocks)];
         page.sample("vllm:cache_config_info", &labels, 1);
     }
-    let counters: [(&str, &str, fn(&Meters) -> u64); 5] = [
+    let counters: [(&str, &str, fn(&Counters) -> u64); 5] = [
         ("vllm:prompt_tokens_total", "Tokens of prompts.", |m| m.prompt_tokens.get()),
         ("vllm:generation_tokens_total", "Tokens generated.", |m| m.generated_tokens.get()),
         ("vllm:num_preemptions_total", "Preemptions.", |m| m.preemptions.get()),
@@ -135,12 +135,12 @@ fn vllm(page: &mut Page, loaded: &Here, models: &ByName) {
         page.counters(name, help, MODEL, models, value);
     }
     page.head("vllm:request_success_total", "counter", "Requests by why they ended.");
-    for (model, meters) in models {
-        for (end, n) in meters.ends().filter(|(end, _)| ["stop", "length", "tool_calls"].contains(end)) {
+    for (model, counters) in models {
+        for (end, n) in counters.ends().filter(|(end, _)| ["stop", "length", "tool_calls"].contains(end)) {
             page.sample("vllm:request_success_total", &[(MODEL, model), ("finished_reason", end)], n);
         }
     }
-    let times: [(&str, fn(&Meters) -> &Histogram); 4] = [
+    let times: [(&str, fn(&Counters) -> &Histogram); 4] = [
         ("vllm:time_to_first_token_seconds", |m| &m.first_token),
         ("vllm:time_per_output_token_seconds", |m| &m.per_token),
         ("vllm:e2e_request_latency_seconds", |m| &m.whole),
@@ -179,17 +179,17 @@ impl Page {
         }
     }
 
-    fn counters(&mut self, name: &str, help: &str, label: &str, models: &ByName, value: fn(&Meters) -> u64) {
+    fn counters(&mut self, name: &str, help: &str, label: &str, models: &ByName, value: fn(&Counters) -> u64) {
         self.head(name, "counter", help);
-        for (model, meters) in models {
-            self.sample(name, &[(label, model)], value(meters));
+        for (model, counters) in models {
+            self.sample(name, &[(label, model)], value(counters));
         }
     }
 
-    fn histograms(&mut self, name: &str, help: &str, label: &str, models: &ByName, value: fn(&Meters) -> &Histogram) {
+    fn histograms(&mut self, name: &str, help: &str, label: &str, models: &ByName, value: fn(&Counters) -> &Histogram) {
         self.head(name, "histogram", help);
-        for (model, meters) in models {
-            let (histogram, mut n) = (value(meters), 0);
+        for (model, counters) in models {
+            let (histogram, mut n) = (value(counters), 0);
             for (bound, count) in histogram.cumulative() {
                 let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".into() };
                 self.sample(&format!("{name}_bucket"), &[(label, model), ("le", &bound)], count);

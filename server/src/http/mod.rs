@@ -1,5 +1,6 @@
 //! HTTP around the APIs: connections and their limits, who may ask, the access log, metrics, and the documents.
 
+pub(crate) mod access_log;
 pub(crate) mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod page;
@@ -8,4 +9,3 @@ pub(crate) mod serve;
 pub(crate) mod timed;
 #[cfg(unix)]
 pub(crate) mod unix_socket;
-pub(crate) mod watch;

@@ -17,8 +17,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 use utoipa::{OpenApi, ToSchema};
 
-use super::watch::Traffic;
-use super::{metrics, openapi, page, watch};
+use super::access_log::RequestCounts;
+use super::{access_log, metrics, openapi, page};
 use crate::api::common::body as http;
 use crate::api::common::dialect::Dialect;
 use crate::api::common::openai_error::OPENAI;
@@ -63,7 +63,7 @@ pub(super) fn apis() -> [ServedApi; 5] {
 
 /// The whole server as a service.
 pub fn router(hub: Hub, guard: Guard) -> Router {
-    // Who may ask at all is `visitors`' to say: here each gets its own origin back.
+    // Who may ask at all is `check_origin`' to say: here each gets its own origin back.
     let cors = CorsLayer::new()
         .allow_origin(AllowOrigin::mirror_request())
         .allow_methods(AllowMethods::list([Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT]))
@@ -83,21 +83,21 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         routes = routes.merge(api.routes);
         dialects.push(api.dialect);
     }
-    let (dialects, traffic) = (Dialects(dialects.into()), Arc::new(Traffic::default()));
-    let visitors_state = (guard.clone(), dialects.clone());
+    let (dialects, requests) = (Dialects(dialects.into()), Arc::new(RequestCounts::default()));
+    let origin_state = (guard.clone(), dialects.clone());
     routes
         .fallback(async || ApiError::not_found("404 page not found"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::Method, "405 method not allowed"))
         .with_state(hub)
-        .layer(Extension(Arc::clone(&traffic)))
+        .layer(Extension(Arc::clone(&requests)))
         .layer(from_fn_with_state(guard, check_key))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(Kind::Internal, "the server failed within: its log says more").into_response()
         }))
         .layer(from_fn_with_state(dialects, render_errors))
         .layer(cors)
-        .layer(from_fn_with_state(visitors_state, visitors))
-        .layer(from_fn_with_state(traffic, watch::watch))
+        .layer(from_fn_with_state(origin_state, check_origin))
+        .layer(from_fn_with_state(requests, access_log::access_log))
 }
 
 #[derive(OpenApi)]
@@ -131,8 +131,8 @@ async fn api_health() -> Response {
 /// Shows what was counted, for Prometheus
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "The counts", body = String, content_type = "text/plain")))]
-async fn metrics_page(State(hub): State<Hub>, Extension(traffic): Extension<Arc<Traffic>>) -> Response {
-    metrics::metrics(&hub, &traffic)
+async fn metrics_page(State(hub): State<Hub>, Extension(requests): Extension<Arc<RequestCounts>>) -> Response {
+    metrics::metrics(&hub, &requests)
 }
 
 /// How each API writes errors.
@@ -161,7 +161,7 @@ async fn render_errors(State(dialects): State<Dialects>, request: Request, next:
 }
 
 /// Lets through hosts and web pages that may ask, as Ollama does: strangers get 403, and what browsers ask beforehand 204.
-async fn visitors(State((guard, dialects)): State<(Guard, Dialects)>, request: Request, next: Next) -> Response {
+async fn check_origin(State((guard, dialects)): State<(Guard, Dialects)>, request: Request, next: Next) -> Response {
     if guard.check_host && !host(&request).is_none_or(host_allowed) {
         return StatusCode::FORBIDDEN.into_response();
     }

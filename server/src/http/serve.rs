@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 
-use crate::api::common::body::Near;
+use crate::api::common::body::Loopback;
 use crate::generate::hub::Hub;
 use crate::http::timed::Timed;
 #[cfg(unix)]
@@ -129,7 +129,7 @@ async fn connection(
         let app = app.clone();
         async move {
             let mut request: Request = request.map(axum::body::Body::new);
-            request.extensions_mut().insert(Near(near));
+            request.extensions_mut().insert(Loopback(near));
             let response: Result<_, Infallible> = app.oneshot(request).await;
             response
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use ir_engine::device::Device;
 
 use crate::engine::error::{ApiError, Kind};
-use crate::engine::mailbox::lock;
+use crate::engine::output_queue::lock;
 use crate::engine::worker::Worker;
 
 /// Opens a device by its name (`cpu`, `gpu`, `gpu:N`, `auto`); an error is one sentence.

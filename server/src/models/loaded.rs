@@ -14,7 +14,7 @@ use super::model_ref::KeepAlive;
 use super::pool::Inner;
 use super::registry::Place;
 use crate::engine::error::ApiError;
-use crate::engine::mailbox::lock;
+use crate::engine::output_queue::lock;
 use crate::engine::worker::{Shared, Submission, Worker};
 
 /// A loaded model.

@@ -19,7 +19,7 @@ use super::model_ref::LoadOptions;
 use super::pool::Inner;
 use super::registry::{Entry, Place};
 use crate::engine::error::{ApiError, Kind, panicked};
-use crate::engine::mailbox::lock;
+use crate::engine::output_queue::lock;
 use crate::engine::worker::Shared;
 
 /// How a load ended, once it has.
@@ -139,7 +139,7 @@ impl Inner {
             None => failed(e),
         })?;
         let cache = kv_bytes(model.plan(), engine_options.kv, engine.stats().pages);
-        let shared = Arc::new(Shared { meters: self.meters(&entry.name), ..Shared::default() });
+        let shared = Arc::new(Shared { counters: self.counters(&entry.name), ..Shared::default() });
         *lock(&shared.stats) = engine.stats();
         let now = Instant::now();
         let loaded = Arc::new(Loaded {

@@ -17,8 +17,8 @@ use super::loading::{self, Next, Slot};
 use super::model_ref::{KeepAlive, ModelRef};
 use super::registry::{Entry, Place, Registry};
 use crate::engine::error::ApiError;
-use crate::engine::mailbox::lock;
-use crate::engine::meters::Meters;
+use crate::engine::output_queue::lock;
+use crate::engine::stats::Counters;
 
 /// Which models there are, and how they are loaded.
 pub struct PoolOptions {
@@ -60,9 +60,9 @@ pub(crate) struct Inner {
     pub(crate) models: Mutex<BTreeMap<Place, Slot>>,
     pub(crate) devices: Devices,
     pub(crate) next_id: AtomicU64,
-    meters: Mutex<BTreeMap<String, Arc<Meters>>>,
+    counters: Mutex<BTreeMap<String, Arc<Counters>>>,
     /// What models of files can do, by the files' digests.
-    abilities: Mutex<HashMap<String, Capabilities>>,
+    capabilities: Mutex<HashMap<String, Capabilities>>,
     /// A model was loaded, unloaded or let go.
     pub(crate) changed: Notify,
     /// An expiry changed.
@@ -84,8 +84,8 @@ impl ModelPool {
             models: Mutex::default(),
             devices: devices(open_device),
             next_id: AtomicU64::new(0),
-            meters: Mutex::default(),
-            abilities: Mutex::default(),
+            counters: Mutex::default(),
+            capabilities: Mutex::default(),
             changed: Notify::new(),
             sweep: Notify::new(),
             options: LoadingOptions { device, engine, model, keep_alive, max_models, memory },
@@ -114,11 +114,11 @@ impl ModelPool {
 
     /// What the model of a file of this digest can do: found once and then remembered.
     pub(crate) fn capabilities_by(&self, digest: &str, find: impl FnOnce() -> Capabilities) -> Capabilities {
-        if let Some(known) = lock(&self.0.abilities).get(digest) {
+        if let Some(known) = lock(&self.0.capabilities).get(digest) {
             return *known;
         }
         let found = find();
-        let mut all = lock(&self.0.abilities);
+        let mut all = lock(&self.0.capabilities);
         // Files that come and go must not fill the memory.
         if all.len() >= 4096 {
             all.clear();
@@ -175,14 +175,14 @@ impl ModelPool {
     }
 
     /// What was counted, by model.
-    pub(crate) fn all_meters(&self) -> Vec<(String, Arc<Meters>)> {
-        lock(&self.0.meters).iter().map(|(name, meters)| (name.clone(), Arc::clone(meters))).collect()
+    pub(crate) fn all_counters(&self) -> Vec<(String, Arc<Counters>)> {
+        lock(&self.0.counters).iter().map(|(name, counters)| (name.clone(), Arc::clone(counters))).collect()
     }
 }
 
 impl Inner {
     /// The counts of a model of this name.
-    pub(crate) fn meters(&self, name: &str) -> Arc<Meters> {
-        Arc::clone(lock(&self.meters).entry(name.to_owned()).or_default())
+    pub(crate) fn counters(&self, name: &str) -> Arc<Counters> {
+        Arc::clone(lock(&self.counters).entry(name.to_owned()).or_default())
     }
 }

@@ -10,7 +10,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// A place in the crate as its first two names: `crate::api::common::sse` is `["api", "common"]`.
+/// A place in the crate as its first two names: `crate::api::common::stream` is `["api", "common"]`.
 fn two(path: &str) -> [String; 2] {
     let mut names = path.split("::").map(|n| n.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
     [names.next().unwrap_or_default(), names.next().unwrap_or_default()]

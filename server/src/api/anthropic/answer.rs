@@ -1,10 +1,10 @@
-//! A message as Anthropic's clients read it. How it comes about is `teller`'s.
+//! A message as Anthropic's clients read it. How it comes about is `builder`'s.
 
 use serde::Serialize;
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use crate::api::common::shape::new_id;
+use crate::api::common::util::new_id;
 use crate::generate::job;
 
 /// A message, whole or under way.

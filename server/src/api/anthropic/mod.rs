@@ -1,8 +1,8 @@
 //! Anthropic's API: `/v1/messages` and its count of tokens.
 
 mod answer;
+mod builder;
 mod request;
-mod teller;
 mod turns;
 
 use axum::Router;
@@ -16,14 +16,14 @@ use utoipa::{OpenApi, ToSchema};
 use crate::api::common::body::{Bodies, Body, Client, json, to_json};
 use crate::api::common::dialect::{Dialect, error_responses};
 use crate::api::common::generation::generate;
-use crate::api::common::shape::check_chat;
+use crate::api::common::util::check_chat;
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 use crate::generate::prompt;
 use crate::generate::running::Running;
 use answer::AnthropicMessage;
+use builder::MessageBuilder;
 use request::{CountRequest, MessagesRequest};
-use teller::Teller;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Hub> {
@@ -102,9 +102,9 @@ pub(crate) async fn create_message(
     Bodies(prompt, request): MessagesRequest,
 ) -> Result<Response, ApiError> {
     let (name, stream) = (prompt.model().to_owned(), request.streams());
-    let job = request.wishes(prompt, client)?.job()?;
-    let teller = |running: &Running| Teller::new(AnthropicMessage::new(name, running.prompt_tokens()));
-    generate(&hub, job, stream, teller).await
+    let job = request.params(prompt, client)?.job()?;
+    let builder = |running: &Running| MessageBuilder::new(AnthropicMessage::new(name, running.prompt_tokens()));
+    generate(&hub, job, stream, builder).await
 }
 
 /// How many tokens a message's prompt would have.
@@ -120,7 +120,7 @@ pub(crate) async fn count_tokens(
     client: Client,
     Body(request): Body<CountRequest>,
 ) -> Result<Response, ApiError> {
-    let job = request.wishes(client)?.job()?;
+    let job = request.params(client)?.job()?;
     let lease = hub.open(&job.model).await?;
     check_chat(&lease, &job)?;
     let model = lease.model().clone();

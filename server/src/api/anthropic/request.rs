@@ -1,4 +1,4 @@
-//! What Anthropic's clients ask, and the wishes it is. The turns of a chat are in `turns`.
+//! What Anthropic's clients ask, and the parameters it is. The turns of a chat are in `turns`.
 
 use ir_engine::text::chat::Message;
 use serde::Deserialize;
@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 
 use super::turns::{Block, Turn, add_turn, plain_text};
 use crate::api::common::body::{Bodies, Client};
-use crate::api::common::shape::{TextOr, chat_of, whole, whole_number};
+use crate::api::common::params::GenerationParams;
 use crate::api::common::tools::{check_choice, schema_grammar};
-use crate::api::common::wishes::Wishes;
+use crate::api::common::util::{TextOr, chat_of, whole, whole_number};
 use crate::engine::error::ApiError;
 use crate::generate::job::{Chat, Prompt, SamplingChanges, Think, ToolChoice};
 use crate::generate::sampling::plain_sampling;
@@ -155,7 +155,7 @@ impl MessageFields {
     ///
     /// # Errors
     /// Names the field that is wrong.
-    pub(super) fn wishes(self, prompt: CountRequest, client: Client) -> Result<Wishes, ApiError> {
+    pub(super) fn params(self, prompt: CountRequest, client: Client) -> Result<GenerationParams, ApiError> {
         if self.max_tokens == 0 {
             return Err(ApiError::param("max_tokens", "max_tokens must be 1 or more"));
         }
@@ -167,7 +167,7 @@ impl MessageFields {
         let held = format.map(|OutputFormat::JsonSchema { schema }| {
             schema_grammar("output_config.format.schema", &schema, true).map(|s| (s, "output_config.format"))
         });
-        Ok(Wishes {
+        Ok(GenerationParams {
             max_tokens: Some(i64::try_from(self.max_tokens).unwrap_or(i64::MAX)),
             stop: self.stop_sequences,
             sampling: SamplingChanges {
@@ -177,7 +177,7 @@ impl MessageFields {
                 ..SamplingChanges::default()
             },
             grammars: held.transpose()?.into_iter().collect(),
-            ..prompt.wishes(client)?
+            ..prompt.params(client)?
         })
     }
 }
@@ -192,7 +192,7 @@ impl CountRequest {
     ///
     /// # Errors
     /// Names the field that is wrong.
-    pub(super) fn wishes(self, client: Client) -> Result<Wishes, ApiError> {
+    pub(super) fn params(self, client: Client) -> Result<GenerationParams, ApiError> {
         if self.messages.is_empty() {
             return Err(ApiError::param("messages", "messages: at least one message is required"));
         }
@@ -208,7 +208,7 @@ impl CountRequest {
         let (tool_choice, one_call) = self.tool_choice.map(Choice::split).unwrap_or_default();
         check_choice(&tool_choice, &tools)?;
         let chat = Chat { tools, tool_choice, parallel_calls: !one_call, ..chat_of(messages) };
-        Ok(Wishes {
+        Ok(GenerationParams {
             model: self.model,
             client,
             prompt: Prompt::Chat(Box::new(chat)),
@@ -218,7 +218,7 @@ impl CountRequest {
                 Some(ThinkingKind::Enabled) => Think::On,
                 Some(ThinkingKind::Disabled) => Think::Off,
             },
-            ..Wishes::default()
+            ..GenerationParams::default()
         })
     }
 }
@@ -265,7 +265,7 @@ mod tests {
         }
         let text = body.to_string();
         let prompt = parse::<CountRequest>(text.as_bytes())?;
-        parse::<MessageFields>(text.as_bytes())?.wishes(prompt, Client::default())?.job()
+        parse::<MessageFields>(text.as_bytes())?.params(prompt, Client::default())?.job()
     }
 
     fn chat(job: Job) -> Chat {

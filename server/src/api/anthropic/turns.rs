@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
-use crate::api::common::shape::{TextOr, cannot};
+use crate::api::common::util::{TextOr, cannot};
 use crate::engine::error::ApiError;
 
 /// One turn.
@@ -202,7 +202,7 @@ mod tests {
             let turn = crate::api::common::body::parse(turn.to_string().as_bytes()).unwrap();
             add_turn("m", i, turn, &mut messages).unwrap();
         }
-        let chat = crate::api::common::shape::chat_of(messages);
+        let chat = crate::api::common::util::chat_of(messages);
         let said: Vec<_> = chat.messages.iter().map(|m| (m.role.as_str(), m.content.as_deref())).collect();
         let want = [
             ("system", Some("Be brief.\nBe kind.")),

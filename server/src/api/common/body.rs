@@ -102,7 +102,7 @@ async fn read(body: HttpBody) -> Result<Bytes, ApiError> {
 
 /// Whether a request came over loopback or a Unix socket; the server puts it among the request's extensions.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Near(pub(crate) bool);
+pub(crate) struct Loopback(pub(crate) bool);
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -115,7 +115,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Client {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let near = parts.extensions.get::<Near>().is_some_and(|n| n.0);
+        let near = parts.extensions.get::<Loopback>().is_some_and(|n| n.0);
         // Browsers send at least one of these with every request that a page makes.
         let browser = [header::ORIGIN.as_str(), header::REFERER.as_str(), "sec-fetch-site", "sec-fetch-mode"];
         Ok(Client { any_path: near && !browser.iter().any(|name| parts.headers.contains_key(*name)) })

@@ -1,5 +1,5 @@
 //! The request fields that OpenAI's chats and completions have in common, with llama-server's and Ollama's beside them,
-//! and the wishes they are. Fields that are not named here are passed over, as the real servers do.
+//! and the parameters they are. Fields that are not named here are passed over, as the real servers do.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use super::tools::schema_grammar;
 use crate::api::common::body::Client;
-use crate::api::common::shape::{TextOr, whole};
-use crate::api::common::wishes::Wishes;
+use crate::api::common::params::GenerationParams;
+use crate::api::common::util::{TextOr, whole};
 use crate::engine::error::ApiError;
 use crate::generate::job::{Grammar, SamplingChanges, Think};
 use crate::generate::sampling::{kept, logit_bias, looked_at, plain_sampling};
@@ -136,7 +136,11 @@ impl Common {
     }
 
     /// What is asked, without its prompt; `format` is what the answer is held to and the field that says so.
-    pub(crate) fn wishes(self, client: Client, format: Option<(Grammar, &'static str)>) -> Result<Wishes, ApiError> {
+    pub(crate) fn params(
+        self,
+        client: Client,
+        format: Option<(Grammar, &'static str)>,
+    ) -> Result<GenerationParams, ApiError> {
         let sampling = SamplingChanges {
             temperature: self.temperature,
             top_k: self.top_k.map(kept),
@@ -153,7 +157,7 @@ impl Common {
         let gbnf = self.grammar.filter(|g| !g.is_empty()).map(|g| (Grammar::Gbnf(g), "grammar"));
         let schema = self.json_schema.filter(|s| !s.is_null());
         let schema = schema.map(|s| schema_grammar("json_schema", &s, false)).transpose()?.map(|s| (s, "json_schema"));
-        Ok(Wishes {
+        Ok(GenerationParams {
             model: self.model,
             client,
             keep_alive: self.keep_alive,
@@ -167,7 +171,7 @@ impl Common {
             seed: self.seed,
             ignore_eos: self.ignore_eos.unwrap_or(false),
             grammars: [gbnf, schema, format].into_iter().flatten().collect(),
-            ..Wishes::default()
+            ..GenerationParams::default()
         })
     }
 }
@@ -222,7 +226,7 @@ mod tests {
         let body = r#"{"model": "m", "n": 2, "temperature": 0.5, "seed": -7, "stop": ["a", ""], "max_tokens": -1.0,
             "options": {"temperature": 1.5, "top_k": 3, "num_predict": 9}, "num_ctx": 256, "user": 5,
             "logit_bias": {"5": -100, "6": 1.5}, "top_p": null}"#;
-        let job = common(body).unwrap().wishes(Client::default(), None).unwrap().job().unwrap();
+        let job = common(body).unwrap().params(Client::default(), None).unwrap().job().unwrap();
         assert_eq!((job.n, job.max_tokens, job.stop.as_slice()), (2, None, &["a".to_owned()][..]));
         let s = &job.sampling;
         assert_eq!((s.temperature, s.top_k, s.top_p, s.seed), (Some(0.5), Some(3), None, Some(-7i64 as u64)));
@@ -233,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let wrong = |body: &str| common(body).and_then(|c| c.wishes(Client::default(), None)?.job()).unwrap_err();
+        let wrong = |body: &str| common(body).and_then(|c| c.params(Client::default(), None)?.job()).unwrap_err();
         for (body, param) in [
             (r#"{"model": 5}"#, "model"),
             (r#"{}"#, "model"),
@@ -259,7 +263,7 @@ mod tests {
     fn one_format_at_most() {
         let held = |body: &str, format: Option<Grammar>| {
             let format = format.map(|f| (f, "response_format"));
-            let job = common(body).unwrap().wishes(Client::default(), format)?.job()?;
+            let job = common(body).unwrap().params(Client::default(), format)?.job()?;
             Ok::<_, ApiError>((job.grammar, job.grammar_field))
         };
         let gbnf = r#"{"model": "m", "grammar": "root ::= \"a\""}"#;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use crate::api::common::shape::{TextOr, cannot};
+use crate::api::common::util::{TextOr, cannot};
 use crate::engine::error::ApiError;
 
 /// One turn.

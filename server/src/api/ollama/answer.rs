@@ -9,15 +9,15 @@ use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use crate::api::common::body as http;
-use crate::api::common::shape::{TokenLogprob, token_logprobs};
-use crate::api::common::sse::{Frames, Scribe, answers};
+use crate::api::common::stream::{EventEncoder, Frames, answers};
+use crate::api::common::util::{TokenLogprob, token_logprobs};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::job::{Answer, Delta, Done, Part, Reason};
 use crate::generate::running::Running;
 
 /// Whose form an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum Endpoint {
     /// `/api/generate`: the text is `response`; `raw` leaves out `context`.
     Generate { raw: bool },
     /// `/api/chat`: the text is in a `message`.
@@ -137,40 +137,40 @@ pub(super) fn nanos(time: Duration) -> u64 {
 
 /// Writes a job's records, one to a line.
 #[derive(Debug)]
-pub(super) struct RecordScribe {
+pub(super) struct RecordEncoder {
     model: String,
-    shape: Shape,
+    endpoint: Endpoint,
 }
 
-impl RecordScribe {
+impl RecordEncoder {
     /// For the model as it was asked for.
-    pub(super) fn new(model: String, shape: Shape) -> RecordScribe {
-        RecordScribe { model, shape }
+    pub(super) fn new(model: String, endpoint: Endpoint) -> RecordEncoder {
+        RecordEncoder { model, endpoint }
     }
 }
 
-impl Scribe for RecordScribe {
+impl EventEncoder for RecordEncoder {
     const CONTENT_TYPE: &'static str = "application/x-ndjson";
     type Whole = Json;
 
     async fn whole(self, running: Vec<Running>) -> Result<Json, ApiError> {
         let answer = answers(running).await?.into_iter().next();
         let answer = answer.ok_or_else(|| ApiError::new(Kind::Internal, "the answer was lost"))?;
-        let (model, shape) = (self.model.as_str(), self.shape);
-        let part = Telling { model, shape, content: Content::of(&answer), logprobs: &answer.logprobs };
+        let (model, endpoint) = (self.model.as_str(), self.endpoint);
+        let part = RecordParts { model, endpoint, content: Content::of(&answer), logprobs: &answer.logprobs };
         Ok(part.last(&answer.done))
     }
 
     fn begin(&mut self, _: &mut Frames) {}
 
     fn delta(&mut self, _: usize, delta: Delta, out: &mut Frames) {
-        if let Some(record) = chunk(delta, &self.model, self.shape) {
+        if let Some(record) = chunk(delta, &self.model, self.endpoint) {
             out.line(&record);
         }
     }
 
     fn done(&mut self, _: usize, done: Done, out: &mut Frames) {
-        out.line(&Telling::nothing(&self.model, self.shape).last(&done));
+        out.line(&RecordParts::nothing(&self.model, self.endpoint).last(&done));
     }
 
     fn end(&mut self, _: &mut Frames) {}
@@ -184,8 +184,8 @@ impl Scribe for RecordScribe {
 }
 
 /// The answer to an empty prompt.
-pub(super) fn loaded(model: &str, shape: Shape, reason: &'static str) -> Response {
-    http::json(&Telling::nothing(model, shape).record(Some(reason), None, Counts::default()))
+pub(super) fn loaded(model: &str, endpoint: Endpoint, reason: &'static str) -> Response {
+    http::json(&RecordParts::nothing(model, endpoint).record(Some(reason), None, Counts::default()))
 }
 
 #[derive(Debug, Default)]
@@ -203,7 +203,7 @@ impl Content {
 }
 
 /// A delta as a line; `None` where it shows nothing, such as a call that is under way.
-fn chunk(delta: Delta, model: &str, shape: Shape) -> Option<Json> {
+fn chunk(delta: Delta, model: &str, endpoint: Endpoint) -> Option<Json> {
     let mut content = Content::default();
     for part in delta.parts {
         match part {
@@ -217,21 +217,21 @@ fn chunk(delta: Delta, model: &str, shape: Shape) -> Option<Json> {
     if empty && delta.logprobs.is_empty() {
         return None;
     }
-    let part = Telling { model, shape, content, logprobs: &delta.logprobs };
+    let part = RecordParts { model, endpoint, content, logprobs: &delta.logprobs };
     Some(part.record(None, None, Counts::default()))
 }
 
 /// A part of an answer about to be written down.
-struct Telling<'a> {
+struct RecordParts<'a> {
     model: &'a str,
-    shape: Shape,
+    endpoint: Endpoint,
     content: Content,
     logprobs: &'a [ir_engine::run::Logprobs],
 }
 
-impl<'a> Telling<'a> {
-    fn nothing(model: &'a str, shape: Shape) -> Telling<'a> {
-        Telling { model, shape, content: Content::default(), logprobs: &[] }
+impl<'a> RecordParts<'a> {
+    fn nothing(model: &'a str, endpoint: Endpoint) -> RecordParts<'a> {
+        RecordParts { model, endpoint, content: Content::default(), logprobs: &[] }
     }
 
     /// The last record.
@@ -247,7 +247,7 @@ impl<'a> Telling<'a> {
             dropped_messages: usage.dropped_messages as u64,
         };
         let reason = if done.reason == Reason::Length { "length" } else { "stop" };
-        let context = (self.shape == Shape::Generate { raw: false }).then(|| done.tokens.clone());
+        let context = (self.endpoint == Endpoint::Generate { raw: false }).then(|| done.tokens.clone());
         self.record(Some(reason), context, counts)
     }
 
@@ -256,13 +256,13 @@ impl<'a> Telling<'a> {
         let Content { text, thinking, calls: tool_calls } = self.content;
         let logprobs = (!self.logprobs.is_empty()).then(|| token_logprobs(self.logprobs));
         let (model, created_at, done) = (self.model.into(), timestamp(SystemTime::now()), done_reason.is_some());
-        match self.shape {
-            Shape::Chat => {
+        match self.endpoint {
+            Endpoint::Chat => {
                 let content =
                     Chatted { message: OllamaMessage { role: "assistant", content: text, thinking, tool_calls } };
                 http::to_json(&Record { model, created_at, content, done, done_reason, context, counts, logprobs })
             }
-            Shape::Generate { .. } => {
+            Endpoint::Generate { .. } => {
                 let content = Generated { response: text, thinking, tool_calls };
                 http::to_json(&Record { model, created_at, content, done, done_reason, context, counts, logprobs })
             }

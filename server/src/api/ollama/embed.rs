@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::OllamaErrors;
 use super::answer::nanos;
 use crate::api::common::body::{self as http, Body, Client};
-use crate::api::common::wishes::Wishes;
+use crate::api::common::params::GenerationParams;
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{EmbedInput, EmbedJob, ModelRef};
@@ -143,8 +143,14 @@ fn model(
     options: Option<Json>,
     keep_alive: Option<Json>,
 ) -> Result<ModelRef, ApiError> {
-    let wishes = Wishes { client, model: name.unwrap_or_default(), options, keep_alive, ..Wishes::default() };
-    Ok(wishes.job()?.model)
+    let params = GenerationParams {
+        client,
+        model: name.unwrap_or_default(),
+        options,
+        keep_alive,
+        ..GenerationParams::default()
+    };
+    Ok(params.job()?.model)
 }
 
 fn text(value: Json) -> Result<EmbedInput, ApiError> {

@@ -16,15 +16,15 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::api::common::body::{Body, Client, to_json};
 use crate::api::common::dialect::{Dialect, error_responses};
-use crate::api::common::shape::{cannot, chat_of};
-use crate::api::common::wishes::Wishes;
+use crate::api::common::params::GenerationParams;
+use crate::api::common::util::{cannot, chat_of};
 use crate::api::common::{generation, options};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Grammar, KeepAlive, ModelRef, Prompt};
 use crate::generate::sampling::ollama_sampling;
 use crate::models::loaded::Lease;
-use answer::{Chatted, Generated, Record, RecordScribe, Shape};
+use answer::{Chatted, Endpoint, Generated, Record, RecordEncoder};
 
 #[derive(OpenApi)]
 #[openapi(paths(
@@ -189,7 +189,7 @@ struct ChatMessage {
 
 impl Common {
     /// What is asked, without its prompt.
-    fn wishes(self, client: Client) -> Result<Wishes, ApiError> {
+    fn params(self, client: Client) -> Result<GenerationParams, ApiError> {
         let grammar = match self.format {
             None | Some(Json::Null) => None,
             Some(Json::String(s)) if s.is_empty() => None,
@@ -198,7 +198,7 @@ impl Common {
             Some(schema @ Json::Object(_)) => Some(Grammar::JsonSchema(relaxed(&schema))),
             Some(_) => return Err(ApiError::param("format", "format must be \"json\" or a JSON schema")),
         };
-        Ok(Wishes {
+        Ok(GenerationParams {
             model: self.model.unwrap_or_default(),
             client,
             keep_alive: self.keep_alive,
@@ -208,7 +208,7 @@ impl Common {
             top: self.top_logprobs.map(|n| ("top_logprobs", n)),
             think: options::think(self.think.as_ref())?,
             grammars: grammar.map(|g| (g, "format")).into_iter().collect(),
-            ..Wishes::default()
+            ..GenerationParams::default()
         })
     }
 
@@ -232,7 +232,7 @@ async fn generate(
     Body(request): Body<GenerateRequest>,
 ) -> Result<Response, ApiError> {
     let (stream, truncate) = (request.common.streams(), request.common.truncate.unwrap_or(true));
-    let mut job = request.common.wishes(client)?.job()?;
+    let mut job = request.common.params(client)?.job()?;
     let model = job.model.name.clone();
     let some = Option::unwrap_or_default;
     let (prompt, suffix, system) = (some(request.prompt), some(request.suffix), some(request.system));
@@ -243,7 +243,7 @@ async fn generate(
     }
     refuse_images(&model, request.images.as_deref())?;
     if prompt.is_empty() && suffix.is_empty() {
-        return load_or_unload(&hub, &job.model, Shape::Generate { raw }).await;
+        return load_or_unload(&hub, &job.model, Endpoint::Generate { raw }).await;
     }
     // Held until the job has its own: a model with keep_alive 0 would be loaded twice.
     let lease = hub.open(&job.model).await?;
@@ -260,7 +260,7 @@ async fn generate(
     } else {
         one_turn(&lease, prompt, system, template, context, truncate)
     };
-    generation::generate(&hub, job, stream, |_| RecordScribe::new(model, Shape::Generate { raw })).await
+    generation::generate(&hub, job, stream, |_| RecordEncoder::new(model, Endpoint::Generate { raw })).await
 }
 
 /// A prompt as a chat of one turn where the model has a template, else as it stands.
@@ -295,19 +295,19 @@ fn one_turn(
     OllamaErrors))]
 async fn chat(State(hub): State<Hub>, client: Client, Body(request): Body<ChatRequest>) -> Result<Response, ApiError> {
     let (stream, truncate) = (request.common.streams(), request.common.truncate.unwrap_or(true));
-    let mut job = request.common.wishes(client)?.job()?;
+    let mut job = request.common.params(client)?.job()?;
     let name = job.model.name.clone();
     let turns = request.messages.unwrap_or_default();
     for turn in &turns {
         refuse_images(&name, turn.images.as_deref())?;
     }
     if turns.is_empty() {
-        return load_or_unload(&hub, &job.model, Shape::Chat).await;
+        return load_or_unload(&hub, &job.model, Endpoint::Chat).await;
     }
     let tools = request.tools.unwrap_or_default();
     let messages = turns.into_iter().map(ChatMessage::into_message).collect();
     job.prompt = Prompt::Chat(Box::new(Chat { tools, truncate, ..chat_of(messages) }));
-    generation::generate(&hub, job, stream, |_| RecordScribe::new(name, Shape::Chat)).await
+    generation::generate(&hub, job, stream, |_| RecordEncoder::new(name, Endpoint::Chat)).await
 }
 
 impl ChatMessage {
@@ -324,7 +324,7 @@ impl ChatMessage {
 }
 
 /// An empty prompt loads the model, and unloads it where it is not to be kept.
-async fn load_or_unload(hub: &Hub, model: &ModelRef, shape: Shape) -> Result<Response, ApiError> {
+async fn load_or_unload(hub: &Hub, model: &ModelRef, endpoint: Endpoint) -> Result<Response, ApiError> {
     let unload = model.keep_alive == Some(KeepAlive::For(std::time::Duration::ZERO));
     if unload {
         let entry = hub.registry().find(model)?;
@@ -332,7 +332,7 @@ async fn load_or_unload(hub: &Hub, model: &ModelRef, shape: Shape) -> Result<Res
     } else {
         hub.open(model).await?;
     }
-    Ok(answer::loaded(&model.name, shape, if unload { "unload" } else { "load" }))
+    Ok(answer::loaded(&model.name, endpoint, if unload { "unload" } else { "load" }))
 }
 
 fn refuse_images(name: &str, images: Option<&[String]>) -> Result<(), ApiError> {

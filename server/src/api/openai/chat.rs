@@ -1,4 +1,4 @@
-//! `POST /v1/chat/completions`: from request to wishes, and from the running job to its answer.
+//! `POST /v1/chat/completions`: from request to parameters, and from the running job to its answer.
 
 use axum::extract::State;
 use axum::response::Response;
@@ -7,15 +7,15 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::chat_answer::{ChatCompletion, Head};
-use super::chat_stream::ChatScribe;
+use super::chat_stream::ChatEncoder;
 use crate::api::common::body::{Bodies, Client};
 use crate::api::common::fields::{Common, Effort};
 use crate::api::common::generation::generate;
 use crate::api::common::message::{OpenAiMessage, messages};
 use crate::api::common::openai_error::OpenAiErrors;
-use crate::api::common::shape::{chat_of, whole};
+use crate::api::common::params::GenerationParams;
 use crate::api::common::tools::{ResponseFormat, Tool, ToolChoiceForm, tools_and_choice};
-use crate::api::common::wishes::Wishes;
+use crate::api::common::util::{chat_of, whole};
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Prompt, Think};
@@ -75,7 +75,7 @@ pub(crate) struct Reasoning {
 
 impl ChatFields {
     /// What is asked.
-    fn wishes(self, common: Common, client: Client) -> Result<Wishes, ApiError> {
+    fn params(self, common: Common, client: Client) -> Result<GenerationParams, ApiError> {
         if self.functions.as_ref().is_some_and(|f| !f.is_null()) {
             return Err(ApiError::param("functions", "functions were replaced by tools: give tools"));
         }
@@ -92,8 +92,8 @@ impl ChatFields {
             kwargs: self.chat_template_kwargs.unwrap_or_default(),
             ..chat_of(messages(&common.model, self.messages)?)
         };
-        let under = common.wishes(client, format.map(|f| (f, "response_format")))?;
-        Ok(Wishes {
+        let under = common.params(client, format.map(|f| (f, "response_format")))?;
+        Ok(GenerationParams {
             prompt: Prompt::Chat(Box::new(chat)),
             max_tokens: self.max_completion_tokens.or(under.max_tokens),
             logprobs: self.logprobs == Some(true),
@@ -127,9 +127,9 @@ pub(crate) async fn chat_completions(
     Bodies(common, request): ChatRequest,
 ) -> Result<Response, ApiError> {
     let (model, stream, counts) = (common.model.clone(), common.streams(), common.counts());
-    let job = request.wishes(common, client)?.job()?;
+    let job = request.params(common, client)?.job()?;
     let n = job.n;
-    generate(&hub, job, stream, |running| ChatScribe::new(Head::new(&model, running.created), n, counts)).await
+    generate(&hub, job, stream, |running| ChatEncoder::new(Head::new(&model, running.created), n, counts)).await
 }
 
 #[cfg(test)]
@@ -146,7 +146,7 @@ mod tests {
         let text = body.to_string();
         let common: Common = crate::api::common::body::parse(text.as_bytes())?;
         let request: ChatFields = crate::api::common::body::parse(text.as_bytes())?;
-        request.wishes(common, Client::default())?.job()
+        request.params(common, Client::default())?.job()
     }
 
     fn chat(job: Job) -> Chat {

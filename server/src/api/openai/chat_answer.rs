@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::FINGERPRINT;
 use super::usage::{Timings, Usage, finish_reason};
-use crate::api::common::shape::{TokenLogprob, new_id, token_logprobs, unix_seconds};
+use crate::api::common::util::{TokenLogprob, new_id, token_logprobs, unix_seconds};
 use crate::generate::job::Answer;
 
 /// What every chunk of an answer repeats.

@@ -7,7 +7,7 @@ use super::FINGERPRINT;
 use super::chat_answer::{ChatCall, ChatCompletion, ChatFunction, ChatLogprobs, Head, logprobs};
 use super::usage::{Timings, Usage, finish_reason};
 use crate::api::common::openai_error::openai_error;
-use crate::api::common::sse::{Frames, Scribe, answers};
+use crate::api::common::stream::{EventEncoder, Frames, answers};
 use crate::engine::error::ApiError;
 use crate::generate::job::{Delta, Done, Part};
 use crate::generate::running::Running;
@@ -57,17 +57,17 @@ pub(crate) struct ChunkDelta {
 
 /// Writes a chat's chunks.
 #[derive(Debug)]
-pub(super) struct ChatScribe {
+pub(super) struct ChatEncoder {
     head: Head,
     n: usize,
     counts: bool,
     usage: Usage,
 }
 
-impl ChatScribe {
+impl ChatEncoder {
     /// For `n` completions; `counts` ends the stream with the usage.
-    pub(super) fn new(head: Head, n: usize, counts: bool) -> ChatScribe {
-        ChatScribe { head, n, counts, usage: Usage::default() }
+    pub(super) fn new(head: Head, n: usize, counts: bool) -> ChatEncoder {
+        ChatEncoder { head, n, counts, usage: Usage::default() }
     }
 
     fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatChunk {
@@ -84,7 +84,7 @@ impl ChatScribe {
     }
 }
 
-impl Scribe for ChatScribe {
+impl EventEncoder for ChatEncoder {
     type Whole = ChatCompletion;
 
     async fn whole(self, running: Vec<Running>) -> Result<ChatCompletion, ApiError> {
@@ -165,7 +165,7 @@ impl ChunkDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::common::sse::testing::{delta, done, told};
+    use crate::api::common::stream::testing::{delta, done, encoded};
     use crate::generate::job::{Collector, Event, Reason};
     use ir_engine::text::chat::ToolCall;
     use serde_json::{Value as Json, json};
@@ -192,7 +192,7 @@ mod tests {
             (0, delta(Vec::new())),
             (0, done(Reason::Stop, 4)),
         ];
-        let chunks = told(ChatScribe::new(head(), 1, true), events);
+        let chunks = encoded(ChatEncoder::new(head(), 1, true), events);
         let chunks: Vec<Json> = chunks.into_iter().map(|(_, json)| json).collect();
         assert_eq!(chunks.len(), 6, "{chunks:#?}");
         assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn without_include_usage_no_chunk_speaks_of_it() {
         let chunks =
-            told(ChatScribe::new(head(), 2, false), vec![(1, done(Reason::Length, 1)), (0, done(Reason::Stop, 1))]);
+            encoded(ChatEncoder::new(head(), 2, false), vec![(1, done(Reason::Length, 1)), (0, done(Reason::Stop, 1))]);
         assert_eq!(chunks.len(), 5);
         assert!(chunks.iter().all(|(_, c)| c.get("usage").is_none()), "{chunks:?}");
         let indexes: Vec<_> = chunks[..4].iter().map(|(_, c)| c["choices"][0]["index"].as_u64()).collect();
@@ -225,7 +225,7 @@ mod tests {
         let parts = call();
         let events: Vec<_> =
             parts.iter().map(|p| (0, delta(vec![p.clone()]))).chain([(0, done(Reason::ToolCalls, 9))]).collect();
-        let chunks = told(ChatScribe::new(head(), 1, false), events);
+        let chunks = encoded(ChatEncoder::new(head(), 1, false), events);
         let calls: Vec<&Json> =
             chunks.iter().map(|(_, c)| &c["choices"][0]["delta"]["tool_calls"][0]).filter(|c| !c.is_null()).collect();
         assert_eq!(calls.len(), 3);
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn a_failure_is_the_last_event() {
         let failed = Event::Failed(ApiError::new(crate::engine::error::Kind::Deadline, "late"));
-        let chunks = told(ChatScribe::new(head(), 1, true), vec![(0, failed)]);
+        let chunks = encoded(ChatEncoder::new(head(), 1, true), vec![(0, failed)]);
         assert_eq!(chunks[1].1["error"]["message"], "late");
         assert_eq!((chunks.len(), &chunks[2].1), (3, &json!("[DONE]")));
     }
@@ -263,7 +263,7 @@ mod tests {
             top: vec![ir_engine::run::Logprob { logprob: f32::NEG_INFINITY, ..one(2) }],
         }];
         let chunks =
-            told(ChatScribe::new(head(), 1, false), vec![(0, Event::Delta(Delta { parts: Vec::new(), logprobs }))]);
+            encoded(ChatEncoder::new(head(), 1, false), vec![(0, Event::Delta(Delta { parts: Vec::new(), logprobs }))]);
         let token = &chunks[1].1["choices"][0]["logprobs"]["content"][0];
         assert_eq!(
             (&token["token"], &token["bytes"], &token["logprob"]),

@@ -5,14 +5,14 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::completions_answer::{TextCompletion, TextHead, TextScribe};
+use super::completions_answer::{TextCompletion, TextEncoder, TextHead};
 use crate::api::common::body::{Bodies, Client};
 use crate::api::common::fields::{Common, OneText, Texts};
 use crate::api::common::generation::reply;
 use crate::api::common::openai_error::OpenAiErrors;
-use crate::api::common::shape::{cannot, whole};
+use crate::api::common::params::GenerationParams;
 use crate::api::common::tools::ResponseFormat;
-use crate::api::common::wishes::Wishes;
+use crate::api::common::util::{cannot, whole};
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{Job, Prompt};
@@ -52,9 +52,9 @@ impl CompletionFields {
             return Err(ApiError::param("echo", "log-probabilities of prompts are not computed: ask without echo"));
         }
         let format = self.response_format.take().map(|f| f.grammar()).transpose()?.flatten();
-        let under = common.wishes(client, format.map(|f| (f, "response_format")))?;
+        let under = common.params(client, format.map(|f| (f, "response_format")))?;
         let top = self.logprobs.map(|n| ("logprobs", n));
-        let job = Wishes { logprobs: top.is_some(), top, ..under }.job()?;
+        let job = GenerationParams { logprobs: top.is_some(), top, ..under }.job()?;
         let prompts = std::mem::replace(&mut self.prompt, Texts::List(Vec::new())).split();
         if prompts.is_empty() {
             return Err(ApiError::param("prompt", "prompt is empty: give text or token ids"));
@@ -132,7 +132,7 @@ pub(crate) async fn completions(
     drop(lease);
     let Some(first) = all.first() else { return Err(ApiError::param("prompt", "prompt is empty")) };
     let head = TextHead::new(&model, first.created, n, echoes);
-    reply(all, n, stream, TextScribe::new(head, counts)).await
+    reply(all, n, stream, TextEncoder::new(head, counts)).await
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 use super::FINGERPRINT;
 use super::usage::{Timings, Usage, finish_reason};
 use crate::api::common::openai_error::openai_error;
-use crate::api::common::shape::{finite, new_id, token_text, unix_seconds};
-use crate::api::common::sse::{Frames, Scribe, answers};
+use crate::api::common::stream::{EventEncoder, Frames, answers};
+use crate::api::common::util::{finite, new_id, token_text, unix_seconds};
 use crate::engine::error::ApiError;
 use crate::generate::job::{Answer, Delta, Done, Part};
 use crate::generate::running::Running;
@@ -134,7 +134,7 @@ impl TextCompletion {
 
 /// Writes the chunks of completions.
 #[derive(Debug)]
-pub(super) struct TextScribe {
+pub(super) struct TextEncoder {
     head: TextHead,
     counts: bool,
     usage: Usage,
@@ -142,10 +142,10 @@ pub(super) struct TextScribe {
     lengths: Vec<usize>,
 }
 
-impl TextScribe {
+impl TextEncoder {
     /// `counts` ends the stream with the usage.
-    pub(super) fn new(head: TextHead, counts: bool) -> TextScribe {
-        TextScribe { lengths: vec![0; head.echoes.len()], usage: Usage::default(), counts, head }
+    pub(super) fn new(head: TextHead, counts: bool) -> TextEncoder {
+        TextEncoder { lengths: vec![0; head.echoes.len()], usage: Usage::default(), counts, head }
     }
 
     fn chunk(&self, choices: Vec<TextChoice>) -> TextCompletion {
@@ -153,7 +153,7 @@ impl TextScribe {
     }
 }
 
-impl Scribe for TextScribe {
+impl EventEncoder for TextEncoder {
     type Whole = TextCompletion;
 
     async fn whole(self, running: Vec<Running>) -> Result<TextCompletion, ApiError> {
@@ -202,7 +202,7 @@ impl Scribe for TextScribe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::common::sse::testing::{delta, done, told};
+    use crate::api::common::stream::testing::{delta, done, encoded};
     use crate::generate::job::{Event, Reason};
     use ir_engine::run::Logprob;
     use serde_json::json;
@@ -225,7 +225,7 @@ mod tests {
             (0, done(Reason::Length, 1)),
             (1, done(Reason::Stop, 2)),
         ];
-        let chunks = told(TextScribe::new(head(1, &["p0", ""]), true), events);
+        let chunks = encoded(TextEncoder::new(head(1, &["p0", ""]), true), events);
         let shown: Vec<_> = chunks[..5]
             .iter()
             .map(|(_, c)| &c["choices"][0])
@@ -249,7 +249,7 @@ mod tests {
     fn offsets_go_on_from_chunk_to_chunk() {
         let chunk =
             |text: &str| (0, Event::Delta(Delta { parts: vec![Part::Text(text.into())], logprobs: vec![token(text)] }));
-        let chunks = told(TextScribe::new(head(1, &[""]), false), vec![chunk("né"), chunk("e")]);
+        let chunks = encoded(TextEncoder::new(head(1, &[""]), false), vec![chunk("né"), chunk("e")]);
         let logprobs = &chunks[1].1["choices"][0]["logprobs"];
         assert_eq!(
             logprobs,

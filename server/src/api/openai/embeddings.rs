@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::api::common::body::{self as http, Body, Client};
 use crate::api::common::fields::{OneText, Texts};
 use crate::api::common::openai_error::OpenAiErrors;
-use crate::api::common::shape::whole;
+use crate::api::common::util::whole;
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{EmbedInput, EmbedJob, Embedded, MAX_INPUTS, ModelRef};

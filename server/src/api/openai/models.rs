@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::api::common::body::{self as http, Client};
 use crate::api::common::openai_error::OpenAiErrors;
-use crate::api::common::shape::unix_seconds;
+use crate::api::common::util::unix_seconds;
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::ModelRef;

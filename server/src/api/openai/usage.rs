@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::api::common::shape::millis;
+use crate::api::common::util::millis;
 use crate::generate::job;
 
 /// Tokens of a request.

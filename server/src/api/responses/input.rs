@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use utoipa::ToSchema;
 
 use crate::api::common::message::Role;
-use crate::api::common::shape::{TextOr, cannot};
+use crate::api::common::util::{TextOr, cannot};
 use crate::engine::error::{ApiError, cut};
 
 /// A turn, a call, a call's result or reasoning. Which fields count depends on its type.

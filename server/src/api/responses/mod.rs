@@ -1,8 +1,8 @@
 //! OpenAI's `/v1/responses`, without state: each request brings its whole conversation, and nothing is stored.
 
+mod builder;
 mod input;
 mod output;
-mod teller;
 
 use axum::Router;
 use axum::extract::State;
@@ -17,15 +17,15 @@ use crate::api::common::fields::Common;
 use crate::api::common::fields::Effort;
 use crate::api::common::generation::generate;
 use crate::api::common::openai_error::OpenAiErrors;
-use crate::api::common::shape::{TextOr, chat_of, whole};
+use crate::api::common::params::GenerationParams;
 use crate::api::common::tools::{Tool, ToolChoiceForm, schema_grammar, tools_and_choice};
-use crate::api::common::wishes::Wishes;
+use crate::api::common::util::{TextOr, chat_of, whole};
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Grammar, Prompt, Think};
+use builder::ResponseBuilder;
 use input::{InputItem, messages};
 use output::ResponseObject;
-use teller::Teller;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Hub> {
@@ -157,7 +157,7 @@ impl ResponseFields {
     }
 
     /// What is asked, and the response that it will be.
-    fn wishes(self, common: Common, client: Client) -> Result<(Wishes, ResponseObject), ApiError> {
+    fn params(self, common: Common, client: Client) -> Result<(GenerationParams, ResponseObject), ApiError> {
         self.check(&common)?;
         let object = ResponseObject::new(&common, &self);
         let format = self.text.as_ref().map(TextConfig::grammar).transpose()?.flatten();
@@ -169,8 +169,8 @@ impl ResponseFields {
             truncate: self.truncation == Some(Truncation::Auto),
             ..chat_of(messages(&common.model, self.instructions, self.input)?)
         };
-        let under = common.wishes(client, format.map(|f| (f, "text.format")))?;
-        let wishes = Wishes {
+        let under = common.params(client, format.map(|f| (f, "text.format")))?;
+        let params = GenerationParams {
             prompt: Prompt::Chat(Box::new(chat)),
             max_tokens: self.max_output_tokens.or(under.max_tokens),
             logprobs: self.include.iter().flatten().any(|i| i == "message.output_text.logprobs"),
@@ -178,7 +178,7 @@ impl ResponseFields {
             think: self.reasoning.and_then(|r| r.effort).map_or(Think::Default, Effort::think),
             ..under
         };
-        Ok((wishes, object))
+        Ok((params, object))
     }
 }
 
@@ -205,8 +205,8 @@ pub(crate) async fn responses(
     Bodies(common, request): ResponseRequest,
 ) -> Result<Response, ApiError> {
     let stream = common.streams();
-    let (wishes, object) = request.wishes(common, client)?;
-    generate(&hub, wishes.job()?, stream, |running| Teller::new(object.at(running.created))).await
+    let (params, object) = request.params(common, client)?;
+    generate(&hub, params.job()?, stream, |running| ResponseBuilder::new(object.at(running.created))).await
 }
 
 #[cfg(test)]
@@ -220,8 +220,8 @@ mod tests {
         let text = body.to_string();
         let common: Common = crate::api::common::body::parse(text.as_bytes())?;
         let request: ResponseFields = crate::api::common::body::parse(text.as_bytes())?;
-        let (wishes, object) = request.wishes(common, Client::default())?;
-        Ok((wishes.job()?, serde_json::to_value(object).unwrap()))
+        let (params, object) = request.params(common, Client::default())?;
+        Ok((params.job()?, serde_json::to_value(object).unwrap()))
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A response as clients read it. How it comes about is `teller`'s.
+//! A response as clients read it. How it comes about is `builder`'s.
 
 use std::time::SystemTime;
 
@@ -8,8 +8,8 @@ use utoipa::ToSchema;
 
 use super::{ResponseFields, TextConfig, Truncation};
 use crate::api::common::fields::Common;
-use crate::api::common::shape::{TokenLogprob, new_id, unix_seconds};
 use crate::api::common::tools::{Tool, ToolChoiceForm};
+use crate::api::common::util::{TokenLogprob, new_id, unix_seconds};
 use crate::generate::job;
 
 /// A response, whole or under way.

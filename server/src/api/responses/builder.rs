@@ -1,4 +1,4 @@
-//! [`Teller`]: from a running job to a response and the events of its stream.
+//! [`ResponseBuilder`]: from a running job to a response and the events of its stream.
 
 use std::collections::HashSet;
 use std::time::SystemTime;
@@ -8,15 +8,15 @@ use serde_json::{Value as Json, json};
 use super::output::{
     Incomplete, OutputItem, OutputText, ResponseError, ResponseObject, ResponseUsage, Status, SummaryText,
 };
-use crate::api::common::shape::{TokenLogprob, new_id, token_logprobs, unix_seconds};
-use crate::api::common::sse::{Frames, Scribe, told};
+use crate::api::common::stream::{EventEncoder, Frames, encoded};
+use crate::api::common::util::{TokenLogprob, new_id, token_logprobs, unix_seconds};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::job::{Delta, Done, Part, Reason};
 use crate::generate::running::Running;
 
-/// Builds a response item by item and tells of each step. One item is open at a time: the last.
+/// Builds a response item by item and gives an event for each step. One item is open at a time: the last.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(super) struct ResponseBuilder {
     response: ResponseObject,
     n_events: u64,
     items: Vec<OutputItem>,
@@ -27,15 +27,15 @@ pub(super) struct Teller {
     logprobs: Vec<TokenLogprob>,
 }
 
-impl Teller {
+impl ResponseBuilder {
     /// Of a response that has not begun.
-    pub(super) fn new(response: ResponseObject) -> Teller {
+    pub(super) fn new(response: ResponseObject) -> ResponseBuilder {
         let (items, logprobs) = (Vec::new(), Vec::new());
-        Teller { response, n_events: 0, items, open: false, broken: HashSet::new(), logprobs }
+        ResponseBuilder { response, n_events: 0, items, open: false, broken: HashSet::new(), logprobs }
     }
 
     /// An event of this kind with these fields.
-    fn tell(&mut self, kind: &str, fields: Json, out: &mut Frames) {
+    fn emit(&mut self, kind: &str, fields: Json, out: &mut Frames) {
         let mut event = json!({"type": kind, "sequence_number": self.n_events});
         if let (Json::Object(event), Json::Object(fields)) = (&mut event, fields) {
             event.extend(fields);
@@ -44,9 +44,9 @@ impl Teller {
         out.event(kind, &event);
     }
 
-    fn tell_response(&mut self, kind: &str, out: &mut Frames) {
+    fn emit_response(&mut self, kind: &str, out: &mut Frames) {
         let response = json!({"response": self.response});
-        self.tell(kind, response, out);
+        self.emit(kind, response, out);
     }
 
     /// Where the open item is, and its name.
@@ -61,7 +61,7 @@ impl Teller {
     }
 
     /// An event about the open item, or about a part of it.
-    fn tell_item(&mut self, kind: &str, part: Option<&str>, fields: Json, out: &mut Frames) {
+    fn emit_item(&mut self, kind: &str, part: Option<&str>, fields: Json, out: &mut Frames) {
         let (index, id) = self.place();
         let mut all = json!({"item_id": id, "output_index": index});
         if let (Json::Object(all), Json::Object(fields)) = (&mut all, fields) {
@@ -70,30 +70,30 @@ impl Teller {
             }
             all.extend(fields);
         }
-        self.tell(kind, all, out);
+        self.emit(kind, all, out);
     }
 
     fn open(&mut self, item: OutputItem, out: &mut Frames) {
         self.close(Status::Completed, out);
         let index = self.items.len();
-        // What is added is empty yet: its parts are told one by one.
+        // What is added is empty yet: its parts follow one by one.
         let mut shown = json!(item);
         for field in ["content", "summary"] {
             if shown.get(field).is_some() {
                 shown[field] = json!([]);
             }
         }
-        self.tell("response.output_item.added", json!({"output_index": index, "item": shown}), out);
+        self.emit("response.output_item.added", json!({"output_index": index, "item": shown}), out);
         self.items.push(item);
         self.open = true;
         match self.items.last() {
             Some(OutputItem::Reasoning { .. }) => {
                 let part = json!({"part": SummaryText::new(String::new())});
-                self.tell_item("response.reasoning_summary_part.added", Some("summary_index"), part, out);
+                self.emit_item("response.reasoning_summary_part.added", Some("summary_index"), part, out);
             }
             Some(OutputItem::Message { .. }) => {
                 let part = json!({"part": OutputText::new(String::new())});
-                self.tell_item("response.content_part.added", Some("content_index"), part, out);
+                self.emit_item("response.content_part.added", Some("content_index"), part, out);
             }
             _ => {}
         }
@@ -110,25 +110,25 @@ impl Teller {
                 *status = end;
                 let part = summary.first().cloned().unwrap_or_else(|| SummaryText::new(String::new()));
                 let (text, part) = (json!({"text": part.text}), json!({"part": part}));
-                self.tell_item("response.reasoning_summary_text.done", Some("summary_index"), text, out);
-                self.tell_item("response.reasoning_summary_part.done", Some("summary_index"), part, out);
+                self.emit_item("response.reasoning_summary_text.done", Some("summary_index"), text, out);
+                self.emit_item("response.reasoning_summary_part.done", Some("summary_index"), part, out);
             }
             OutputItem::Message { content, status, .. } => {
                 *status = end;
                 let part = content.first().cloned().unwrap_or_else(|| OutputText::new(String::new()));
                 let (text, part) = (json!({"text": part.text, "logprobs": part.logprobs}), json!({"part": part}));
-                self.tell_item("response.output_text.done", Some("content_index"), text, out);
-                self.tell_item("response.content_part.done", Some("content_index"), part, out);
+                self.emit_item("response.output_text.done", Some("content_index"), text, out);
+                self.emit_item("response.content_part.done", Some("content_index"), part, out);
             }
             OutputItem::FunctionCall { arguments, name, status, .. } => {
                 *status = end;
                 let all = json!({"arguments": arguments, "name": name});
-                self.tell_item("response.function_call_arguments.done", None, all, out);
+                self.emit_item("response.function_call_arguments.done", None, all, out);
             }
         }
         let index = self.items.len() - 1;
         let item = json!({"output_index": index, "item": self.items[index]});
-        self.tell("response.output_item.done", item, out);
+        self.emit("response.output_item.done", item, out);
     }
 
     fn text(&mut self, text: &str, out: &mut Frames) {
@@ -145,7 +145,7 @@ impl Teller {
             part.text.push_str(text);
             part.logprobs.extend(logprobs);
         }
-        self.tell_item("response.output_text.delta", Some("content_index"), delta, out);
+        self.emit_item("response.output_text.delta", Some("content_index"), delta, out);
     }
 
     fn thinking(&mut self, text: &str, out: &mut Frames) {
@@ -159,13 +159,13 @@ impl Teller {
             part.text.push_str(text);
         }
         let delta = json!({"delta": text});
-        self.tell_item("response.reasoning_summary_text.delta", Some("summary_index"), delta, out);
+        self.emit_item("response.reasoning_summary_text.delta", Some("summary_index"), delta, out);
     }
 
     fn arguments(&mut self, fragment: &str, out: &mut Frames) {
         if let Some(OutputItem::FunctionCall { arguments, .. }) = self.items.last_mut() {
             arguments.push_str(fragment);
-            self.tell_item("response.function_call_arguments.delta", None, json!({"delta": fragment}), out);
+            self.emit_item("response.function_call_arguments.delta", None, json!({"delta": fragment}), out);
         }
     }
 
@@ -177,16 +177,16 @@ impl Teller {
     }
 }
 
-impl Scribe for Teller {
+impl EventEncoder for ResponseBuilder {
     type Whole = ResponseObject;
 
     async fn whole(self, running: Vec<Running>) -> Result<ResponseObject, ApiError> {
-        Ok(told(running, self).await?.response)
+        Ok(encoded(running, self).await?.response)
     }
 
     fn begin(&mut self, out: &mut Frames) {
-        self.tell_response("response.created", out);
-        self.tell_response("response.in_progress", out);
+        self.emit_response("response.created", out);
+        self.emit_response("response.in_progress", out);
     }
 
     fn delta(&mut self, _: usize, delta: Delta, out: &mut Frames) {
@@ -227,7 +227,7 @@ impl Scribe for Teller {
         self.response.status = status;
         self.response.usage = Some(ResponseUsage::from(&done.usage));
         self.response.incomplete_details = cut.then_some(Incomplete { reason: "max_output_tokens" });
-        self.tell_response(if cut { "response.incomplete" } else { "response.completed" }, out);
+        self.emit_response(if cut { "response.incomplete" } else { "response.completed" }, out);
     }
 
     fn end(&mut self, _: &mut Frames) {}
@@ -238,7 +238,7 @@ impl Scribe for Teller {
         let code = if error.kind == Kind::Invalid { "invalid_prompt" } else { "server_error" };
         self.response.status = Status::Failed;
         self.response.error = Some(ResponseError { code, message: error.message.clone() });
-        self.tell_response("response.failed", out);
+        self.emit_response("response.failed", out);
     }
 }
 
@@ -246,40 +246,40 @@ impl Scribe for Teller {
 mod tests {
     use super::*;
     use crate::api::common::fields::Common;
-    use crate::api::common::sse::testing::{self, delta, done};
+    use crate::api::common::stream::testing::{self, delta, done};
     use crate::api::responses::ResponseFields;
     use crate::generate::job::Event;
     use ir_engine::text::chat::ToolCall;
 
-    fn teller() -> Teller {
-        Teller::new(ResponseObject::new(&Common::default(), &ResponseFields::default()))
+    fn builder() -> ResponseBuilder {
+        ResponseBuilder::new(ResponseObject::new(&Common::default(), &ResponseFields::default()))
     }
 
-    fn story(events: Vec<Event>) -> Vec<(String, Json)> {
-        let told = testing::told(teller(), events.into_iter().map(|e| (0, e)).collect());
-        for (i, (name, event)) in told.iter().enumerate() {
+    fn events_of(events: Vec<Event>) -> Vec<(String, Json)> {
+        let encoded = testing::encoded(builder(), events.into_iter().map(|e| (0, e)).collect());
+        for (i, (name, event)) in encoded.iter().enumerate() {
             assert_eq!(
                 (event["sequence_number"].as_u64(), event["type"].as_str()),
                 (Some(i as u64), Some(name.as_str()))
             );
         }
-        told
+        encoded
     }
 
-    fn names(told: &[(String, Json)]) -> Vec<&str> {
-        told.iter().map(|(name, _)| name.strip_prefix("response.").unwrap_or(name)).collect()
+    fn names(encoded: &[(String, Json)]) -> Vec<&str> {
+        encoded.iter().map(|(name, _)| name.strip_prefix("response.").unwrap_or(name)).collect()
     }
 
     #[test]
     fn reasoning_then_text_in_the_documented_order() {
-        let told = story(vec![
+        let encoded = events_of(vec![
             delta(vec![Part::Thinking("hm".into())]),
             delta(vec![Part::Text("Hel".into())]),
             delta(vec![Part::Text("lo".into())]),
             done(Reason::Stop, 4),
         ]);
         assert_eq!(
-            names(&told),
+            names(&encoded),
             [
                 "created",
                 "in_progress",
@@ -299,10 +299,10 @@ mod tests {
                 "completed"
             ]
         );
-        assert_eq!(told[2].1["item"]["summary"], json!([]));
-        assert_eq!((&told[12].1["text"], &told[12].1["output_index"]), (&json!("Hello"), &json!(1)));
-        assert_eq!(told[10].1["item_id"], told[14].1["item"]["id"]);
-        let response = &told[15].1["response"];
+        assert_eq!(encoded[2].1["item"]["summary"], json!([]));
+        assert_eq!((&encoded[12].1["text"], &encoded[12].1["output_index"]), (&json!("Hello"), &json!(1)));
+        assert_eq!(encoded[10].1["item_id"], encoded[14].1["item"]["id"]);
+        let response = &encoded[15].1["response"];
         assert_eq!((&response["status"], &response["usage"]["total_tokens"]), (&json!("completed"), &json!(11)));
         assert_eq!(response["output"][1]["content"][0]["text"], "Hello");
         assert_eq!(response["output"][0]["summary"][0], json!({"type": "summary_text", "text": "hm"}));
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn calls_are_items() {
         let call = ToolCall { id: Some("call_1".into()), name: "add".into(), arguments: json!({"a": 1}) };
-        let told = story(vec![
+        let encoded = events_of(vec![
             delta(vec![Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() }]),
             delta(vec![
                 Part::CallArguments { index: 0, fragment: "{\"a\":1}".into() },
@@ -326,8 +326,8 @@ mod tests {
             "output_item.done",
             "completed",
         ];
-        assert_eq!(names(&told)[2..], want);
-        let item = &told[6].1["response"]["output"][0];
+        assert_eq!(names(&encoded)[2..], want);
+        let item = &encoded[6].1["response"]["output"][0];
         assert_eq!(
             (&item["call_id"], &item["arguments"], &item["status"]),
             (&json!("call_1"), &json!("{\"a\":1}"), &json!("completed"))
@@ -336,12 +336,12 @@ mod tests {
 
     #[test]
     fn what_is_no_call_is_left_out_at_the_end() {
-        let told = story(vec![
+        let encoded = events_of(vec![
             delta(vec![Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() }]),
             delta(vec![Part::CallBroken { index: 0 }, Part::Text("<tool_call>".into())]),
             done(Reason::Length, 4),
         ]);
-        let last = &told.last().map(|(_, e)| e["response"].clone()).unwrap_or_default();
+        let last = &encoded.last().map(|(_, e)| e["response"].clone()).unwrap_or_default();
         assert_eq!(
             (last["output"].as_array().map(Vec::len), &last["output"][0]["status"]),
             (Some(1), &json!("incomplete"))
@@ -350,17 +350,20 @@ mod tests {
             (&last["status"], &last["incomplete_details"]["reason"]),
             (&json!("incomplete"), &json!("max_output_tokens"))
         );
-        assert_eq!(names(&told).last(), Some(&"incomplete"));
+        assert_eq!(names(&encoded).last(), Some(&"incomplete"));
     }
 
     #[test]
     fn nothing_said_is_an_empty_message_and_failures_say_why() {
-        let told = story(vec![done(Reason::Stop, 1)]);
-        assert_eq!(told.last().map(|(_, e)| e["response"]["output"][0]["content"][0]["text"].clone()), Some(json!("")));
-        let told =
-            story(vec![delta(vec![Part::Text("a".into())]), Event::Failed(ApiError::new(Kind::Deadline, "late"))]);
-        let last = told.last().map(|(_, e)| e["response"].clone()).unwrap_or_default();
+        let encoded = events_of(vec![done(Reason::Stop, 1)]);
+        assert_eq!(
+            encoded.last().map(|(_, e)| e["response"]["output"][0]["content"][0]["text"].clone()),
+            Some(json!(""))
+        );
+        let encoded =
+            events_of(vec![delta(vec![Part::Text("a".into())]), Event::Failed(ApiError::new(Kind::Deadline, "late"))]);
+        let last = encoded.last().map(|(_, e)| e["response"].clone()).unwrap_or_default();
         assert_eq!((&last["status"], &last["error"]["message"]), (&json!("failed"), &json!("late")));
-        assert_eq!(names(&told)[names(&told).len() - 2], "output_item.done");
+        assert_eq!(names(&encoded)[names(&encoded).len() - 2], "output_item.done");
     }
 }

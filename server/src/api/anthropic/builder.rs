@@ -1,28 +1,28 @@
-//! [`Teller`]: from a running job to a message and the events of its stream.
+//! [`MessageBuilder`]: from a running job to a message and the events of its stream.
 
 use serde_json::{Map, Value as Json, json};
 
 use super::answer::{AnswerBlock, AnthropicMessage, MessageUsage};
-use crate::api::common::sse::{Frames, Scribe, told};
+use crate::api::common::stream::{EventEncoder, Frames, encoded};
 use crate::engine::error::ApiError;
 use crate::generate::job::{Delta, Done, Part, Reason};
 use crate::generate::running::Running;
 
-/// Builds a message block by block and tells of each step. One block is open at a time: the last.
-pub(super) struct Teller {
+/// Builds a message block by block and gives an event for each step. One block is open at a time: the last.
+pub(super) struct MessageBuilder {
     message: AnthropicMessage,
     open: bool,
     /// Blocks that turned out to be no calls.
     broken: Vec<usize>,
 }
 
-impl Teller {
+impl MessageBuilder {
     /// Of a message that has not begun.
-    pub(super) fn new(message: AnthropicMessage) -> Teller {
-        Teller { message, open: false, broken: Vec::new() }
+    pub(super) fn new(message: AnthropicMessage) -> MessageBuilder {
+        MessageBuilder { message, open: false, broken: Vec::new() }
     }
 
-    fn tell(kind: &str, fields: Json, out: &mut Frames) {
+    fn emit(kind: &str, fields: Json, out: &mut Frames) {
         let mut event = json!({"type": kind});
         if let (Json::Object(event), Json::Object(fields)) = (&mut event, fields) {
             event.extend(fields);
@@ -30,15 +30,15 @@ impl Teller {
         out.event(kind, &event);
     }
 
-    fn tell_delta(&self, delta: Json, out: &mut Frames) {
+    fn emit_delta(&self, delta: Json, out: &mut Frames) {
         let index = self.message.content.len().saturating_sub(1);
-        Self::tell("content_block_delta", json!({"index": index, "delta": delta}), out);
+        Self::emit("content_block_delta", json!({"index": index, "delta": delta}), out);
     }
 
     fn open(&mut self, block: AnswerBlock, out: &mut Frames) {
         self.close(out);
         let index = self.message.content.len();
-        Self::tell("content_block_start", json!({"index": index, "content_block": block}), out);
+        Self::emit("content_block_start", json!({"index": index, "content_block": block}), out);
         self.message.content.push(block);
         self.open = true;
     }
@@ -48,10 +48,10 @@ impl Teller {
             return;
         }
         if let Some(AnswerBlock::Thinking { signature, .. }) = self.message.content.last() {
-            self.tell_delta(json!({"type": "signature_delta", "signature": signature}), out);
+            self.emit_delta(json!({"type": "signature_delta", "signature": signature}), out);
         }
         let index = self.message.content.len().saturating_sub(1);
-        Self::tell("content_block_stop", json!({"index": index}), out);
+        Self::emit("content_block_stop", json!({"index": index}), out);
     }
 
     fn text(&mut self, new: &str, out: &mut Frames) {
@@ -61,7 +61,7 @@ impl Teller {
         if let Some(AnswerBlock::Text { text }) = self.message.content.last_mut() {
             text.push_str(new);
         }
-        self.tell_delta(json!({"type": "text_delta", "text": new}), out);
+        self.emit_delta(json!({"type": "text_delta", "text": new}), out);
     }
 
     fn thinking(&mut self, new: &str, out: &mut Frames) {
@@ -71,7 +71,7 @@ impl Teller {
         if let Some(AnswerBlock::Thinking { thinking, .. }) = self.message.content.last_mut() {
             thinking.push_str(new);
         }
-        self.tell_delta(json!({"type": "thinking_delta", "thinking": new}), out);
+        self.emit_delta(json!({"type": "thinking_delta", "thinking": new}), out);
     }
 
     /// Leaves out what is no call.
@@ -84,16 +84,16 @@ impl Teller {
     }
 }
 
-impl Scribe for Teller {
+impl EventEncoder for MessageBuilder {
     type Whole = AnthropicMessage;
 
     async fn whole(self, running: Vec<Running>) -> Result<AnthropicMessage, ApiError> {
-        Ok(told(running, self).await?.message)
+        Ok(encoded(running, self).await?.message)
     }
 
     fn begin(&mut self, out: &mut Frames) {
-        Self::tell("message_start", json!({"message": self.message}), out);
-        Self::tell("ping", json!({}), out);
+        Self::emit("message_start", json!({"message": self.message}), out);
+        Self::emit("ping", json!({}), out);
     }
 
     fn delta(&mut self, _: usize, delta: Delta, out: &mut Frames) {
@@ -107,7 +107,7 @@ impl Scribe for Teller {
                     self.open(AnswerBlock::ToolUse { id, name, input: Json::Object(Map::new()) }, out);
                 }
                 Part::CallArguments { fragment, .. } => {
-                    self.tell_delta(json!({"type": "input_json_delta", "partial_json": fragment}), out);
+                    self.emit_delta(json!({"type": "input_json_delta", "partial_json": fragment}), out);
                 }
                 Part::CallEnd { call, .. } => {
                     if let Some(AnswerBlock::ToolUse { input, .. }) = self.message.content.last_mut() {
@@ -137,8 +137,8 @@ impl Scribe for Teller {
         (message.stop_reason, message.stop_sequence) = (Some(reason), stop);
         message.usage = MessageUsage::from(&done.usage);
         let delta = json!({"stop_reason": reason, "stop_sequence": message.stop_sequence});
-        Self::tell("message_delta", json!({"delta": delta, "usage": message.usage}), out);
-        Self::tell("message_stop", json!({}), out);
+        Self::emit("message_delta", json!({"delta": delta, "usage": message.usage}), out);
+        Self::emit("message_stop", json!({}), out);
     }
 
     fn end(&mut self, _: &mut Frames) {}
@@ -148,34 +148,34 @@ impl Scribe for Teller {
     }
 
     fn idle(&mut self, out: &mut Frames) {
-        Self::tell("ping", json!({}), out);
+        Self::emit("ping", json!({}), out);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::common::sse::testing::{self, delta, done};
+    use crate::api::common::stream::testing::{self, delta, done};
     use crate::generate::job::Event;
     use ir_engine::text::chat::ToolCall;
 
-    fn teller() -> Teller {
-        Teller::new(AnthropicMessage::new("m".into(), 7))
+    fn builder() -> MessageBuilder {
+        MessageBuilder::new(AnthropicMessage::new("m".into(), 7))
     }
 
-    fn story(events: Vec<Event>) -> Vec<(String, Json)> {
-        let told = testing::told(teller(), events.into_iter().map(|e| (0, e)).collect());
-        assert!(told.iter().all(|(name, event)| event["type"] == name.as_str()), "{told:?}");
-        told
+    fn events_of(events: Vec<Event>) -> Vec<(String, Json)> {
+        let encoded = testing::encoded(builder(), events.into_iter().map(|e| (0, e)).collect());
+        assert!(encoded.iter().all(|(name, event)| event["type"] == name.as_str()), "{encoded:?}");
+        encoded
     }
 
-    fn names(told: &[(String, Json)]) -> Vec<&str> {
-        told.iter().map(|(name, _)| name.as_str()).collect()
+    fn names(encoded: &[(String, Json)]) -> Vec<&str> {
+        encoded.iter().map(|(name, _)| name.as_str()).collect()
     }
 
     #[test]
     fn thinking_then_text_in_the_documented_order() {
-        let told = story(vec![
+        let encoded = events_of(vec![
             delta(vec![Part::Thinking("hm".into())]),
             delta(vec![Part::Text("Hel".into())]),
             delta(vec![Part::Text("lo".into())]),
@@ -195,16 +195,16 @@ mod tests {
             "message_delta",
             "message_stop",
         ];
-        assert_eq!(names(&told), want);
-        assert_eq!(told[0].1["message"]["usage"]["input_tokens"], 7);
-        assert_eq!(told[4].1["delta"], json!({"type": "signature_delta", "signature": ""}));
+        assert_eq!(names(&encoded), want);
+        assert_eq!(encoded[0].1["message"]["usage"]["input_tokens"], 7);
+        assert_eq!(encoded[4].1["delta"], json!({"type": "signature_delta", "signature": ""}));
         assert_eq!(
-            told[6].1,
+            encoded[6].1,
             json!({"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}})
         );
-        assert_eq!(told[10].1["delta"], json!({"stop_reason": "end_turn", "stop_sequence": null}));
+        assert_eq!(encoded[10].1["delta"], json!({"stop_reason": "end_turn", "stop_sequence": null}));
         let usage = json!({"input_tokens": 4, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 3, "output_tokens": 4});
-        assert_eq!(told[10].1["usage"], usage);
+        assert_eq!(encoded[10].1["usage"], usage);
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
             ]),
             done(Reason::ToolCalls, 4),
         ];
-        let mut whole = teller();
+        let mut whole = builder();
         for event in &events {
             match event.clone() {
                 Event::Delta(delta) => whole.delta(0, delta, &mut Frames::default()),
@@ -232,14 +232,14 @@ mod tests {
         let blocks = json!(whole.message.content);
         let used = json!({"type": "tool_use", "id": "toolu_1", "name": "add", "input": {"a": 1}});
         assert_eq!(blocks, json!([{"type": "text", "text": "Let me see."}, used]));
-        let told = story(events);
+        let encoded = events_of(events);
         assert_eq!(
-            told[5].1["content_block"],
+            encoded[5].1["content_block"],
             json!({"type": "tool_use", "id": "toolu_1", "name": "add", "input": {}})
         );
-        assert_eq!(told[6].1["delta"], json!({"type": "input_json_delta", "partial_json": "{\"a\":1}"}));
+        assert_eq!(encoded[6].1["delta"], json!({"type": "input_json_delta", "partial_json": "{\"a\":1}"}));
         assert_eq!(
-            (told[7].0.as_str(), &told[8].1["delta"]["stop_reason"]),
+            (encoded[7].0.as_str(), &encoded[8].1["delta"]["stop_reason"]),
             ("content_block_stop", &json!("tool_use"))
         );
     }
@@ -248,11 +248,11 @@ mod tests {
     fn stops_failures_and_what_is_no_call() {
         let Event::Done(end) = done(Reason::Stop, 1) else { unreachable!() };
         let stopped = Event::Done(Done { stop_string: Some("END".into()), ..end });
-        let told = story(vec![delta(vec![Part::Text("a".into())]), stopped]);
-        assert_eq!(told[5].1["delta"], json!({"stop_reason": "stop_sequence", "stop_sequence": "END"}));
-        let told = story(vec![Event::Failed(ApiError::new(crate::engine::error::Kind::Busy, "full"))]);
-        assert_eq!(told[2].1, json!({"type": "error", "error": {"type": "overloaded_error", "message": "full"}}));
-        let mut broken = teller();
+        let encoded = events_of(vec![delta(vec![Part::Text("a".into())]), stopped]);
+        assert_eq!(encoded[5].1["delta"], json!({"stop_reason": "stop_sequence", "stop_sequence": "END"}));
+        let encoded = events_of(vec![Event::Failed(ApiError::new(crate::engine::error::Kind::Busy, "full"))]);
+        assert_eq!(encoded[2].1, json!({"type": "error", "error": {"type": "overloaded_error", "message": "full"}}));
+        let mut broken = builder();
         let start = Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() };
         let parts = vec![start, Part::CallBroken { index: 0 }, Part::Text("<tool_call>".into())];
         broken.delta(0, Delta { parts, ..Delta::default() }, &mut Frames::default());

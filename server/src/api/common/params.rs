@@ -1,4 +1,4 @@
-//! [`Wishes`]: what a client asks of a generation, as plain fields that every API translates its own into. [`Wishes::job`] is
+//! [`GenerationParams`]: what a client asks of a generation, as plain fields that every API translates its own into. [`GenerationParams::job`] is
 //! the one place where they are checked and become a job; what the job becomes for the engine is in `sequence`.
 
 use ir_engine::run::Sampling;
@@ -15,7 +15,7 @@ pub(crate) const MAX_TOP: i64 = 20;
 
 /// What a client asks of a generation. What is not given is `None`, or as its type's default says.
 #[derive(Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct GenerationParams {
     /// The model's name.
     pub(crate) model: String,
     /// Who asks.
@@ -52,7 +52,7 @@ pub(crate) struct Wishes {
     pub(crate) grammars: Vec<(Grammar, &'static str)>,
 }
 
-impl Wishes {
+impl GenerationParams {
     /// The job.
     ///
     /// # Errors
@@ -126,29 +126,29 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn wishes() -> Wishes {
-        Wishes { model: "m".into(), ..Wishes::default() }
+    fn params() -> GenerationParams {
+        GenerationParams { model: "m".into(), ..GenerationParams::default() }
     }
 
     #[test]
     fn fields_go_over_options_and_nothing_leaves_them() {
         let options =
             json!({"temperature": 1.5, "top_k": 3, "num_predict": 9, "num_ctx": 64, "seed": 5, "stop": ["a", ""]});
-        let job = Wishes { options: Some(options.clone()), ..wishes() }.job().unwrap();
+        let job = GenerationParams { options: Some(options.clone()), ..params() }.job().unwrap();
         assert_eq!((job.max_tokens, job.model.load.context, job.sampling.seed), (Some(9), Some(64), Some(5)));
         assert_eq!((job.stop.as_slice(), job.n, job.logprobs), (&["a".to_owned()][..], 1, None));
         let sampling = SamplingChanges { temperature: Some(0.5), ..SamplingChanges::default() };
-        let over = Wishes { sampling, max_tokens: Some(-1), context: Some(0), seed: Some(-1), ..wishes() };
-        let job = Wishes { options: Some(options), stop: Some(Vec::new()), ..over }.job().unwrap();
+        let over = GenerationParams { sampling, max_tokens: Some(-1), context: Some(0), seed: Some(-1), ..params() };
+        let job = GenerationParams { options: Some(options), stop: Some(Vec::new()), ..over }.job().unwrap();
         assert_eq!((job.max_tokens, job.model.load.context, job.sampling.seed), (None, None, None));
         assert_eq!((job.sampling.temperature, job.sampling.top_k, job.stop.len()), (Some(0.5), Some(3), 0));
-        assert_eq!(Wishes { seed: Some(-7), ..wishes() }.job().unwrap().sampling.seed, Some(-7i64 as u64));
+        assert_eq!(GenerationParams { seed: Some(-7), ..params() }.job().unwrap().sampling.seed, Some(-7i64 as u64));
     }
 
     #[test]
     fn log_probabilities_of_a_token_or_of_several() {
         let asked = |logprobs, top: Option<i64>| {
-            Wishes { logprobs, top: top.map(|n| ("top", n)), ..wishes() }.job().map(|j| j.logprobs)
+            GenerationParams { logprobs, top: top.map(|n| ("top", n)), ..params() }.job().map(|j| j.logprobs)
         };
         assert_eq!((asked(false, None), asked(true, None), asked(false, Some(0))), (Ok(None), Ok(Some(0)), Ok(None)));
         assert_eq!((asked(false, Some(2)), asked(true, Some(20))), (Ok(Some(2)), Ok(Some(20))));
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn one_grammar_at_most() {
-        let held = |grammars| Wishes { grammars, ..wishes() }.job().map(|j| (j.grammar, j.grammar_field));
+        let held = |grammars| GenerationParams { grammars, ..params() }.job().map(|j| (j.grammar, j.grammar_field));
         assert_eq!(held(vec![(Grammar::Json, "format")]), Ok((Some(Grammar::Json), Some("format"))));
         assert_eq!(held(Vec::new()), Ok((None, None)));
         let error = held(vec![(Grammar::Json, "grammar"), (Grammar::Json, "format")]).unwrap_err();
@@ -167,11 +167,11 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (wrong, param) in [
-            (Wishes::default(), "model"),
-            (Wishes { n: Some(0), ..wishes() }, "n"),
-            (Wishes { n: Some(17), ..wishes() }, "n"),
-            (Wishes { keep_alive: Some(json!(true)), ..wishes() }, "keep_alive"),
-            (Wishes { top: Some(("logprobs", 21)), ..wishes() }, "logprobs"),
+            (GenerationParams::default(), "model"),
+            (GenerationParams { n: Some(0), ..params() }, "n"),
+            (GenerationParams { n: Some(17), ..params() }, "n"),
+            (GenerationParams { keep_alive: Some(json!(true)), ..params() }, "keep_alive"),
+            (GenerationParams { top: Some(("logprobs", 21)), ..params() }, "logprobs"),
         ] {
             let error = wrong.job().unwrap_err();
             assert!(error.param.as_deref() == Some(param) && error.message.contains(param), "{error}");

@@ -1,4 +1,4 @@
-//! [`Meters`]: what a model's requests did and took, counted without locks. How dashboards read it is in `metrics`.
+//! [`Counters`]: what a model's requests did and took, counted without locks. How dashboards read it is in `metrics`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl End {
 
 /// One model's counts since the server's start; they outlive its being unloaded.
 #[derive(Debug)]
-pub(crate) struct Meters {
+pub(crate) struct Counters {
     pub(crate) prompt_tokens: Counter,
     /// Those of them that were in the cache.
     pub(crate) cached_tokens: Counter,
@@ -128,9 +128,9 @@ pub(crate) struct Meters {
     ends: [Counter; End::NAMES.len()],
 }
 
-impl Default for Meters {
+impl Default for Counters {
     fn default() -> Self {
-        Meters {
+        Counters {
             prompt_tokens: Counter::default(),
             cached_tokens: Counter::default(),
             generated_tokens: Counter::default(),
@@ -149,7 +149,7 @@ impl Default for Meters {
     }
 }
 
-impl Meters {
+impl Counters {
     /// A completion came to its end; `before` is the time from the request to the engine's queue.
     pub(crate) fn done(&self, reason: Reason, usage: &Usage, before: Duration) {
         self.prompt(usage);
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_completion_is_counted_once_in_each_place() {
-        let meters = Meters::default();
+        let counters = Counters::default();
         let usage = Usage {
             prompt_tokens: 10,
             cached_tokens: 4,
@@ -211,9 +211,9 @@ mod tests {
             generation: Duration::from_millis(40),
             ..Usage::default()
         };
-        meters.done(Reason::Length, &usage, Duration::from_millis(3));
-        let ends: Vec<_> = meters.ends().filter(|(_, n)| *n > 0).collect();
-        assert_eq!((ends.as_slice(), meters.longest.get()), (&[("length", 1)][..], 15));
-        assert!((meters.first_token.sum() - 0.006).abs() < 1e-9 && (meters.per_token.sum() - 0.01).abs() < 1e-9);
+        counters.done(Reason::Length, &usage, Duration::from_millis(3));
+        let ends: Vec<_> = counters.ends().filter(|(_, n)| *n > 0).collect();
+        assert_eq!((ends.as_slice(), counters.longest.get()), (&[("length", 1)][..], 15));
+        assert!((counters.first_token.sum() - 0.006).abs() < 1e-9 && (counters.per_token.sum() - 0.01).abs() < 1e-9);
     }
 }

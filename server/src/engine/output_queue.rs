@@ -1,4 +1,4 @@
-//! [`Mailbox`]: from the engine's thread to one request. The engine never waits for a reader: what it adds to a slow
+//! [`OutputQueue`]: from the engine's thread to one request. The engine never waits for a reader: what it adds to a slow
 //! reader's box is joined to what lies there, and a box that grows beyond [`MAX_UNREAD`] ends its sequence.
 
 use std::sync::Mutex;
@@ -25,7 +25,7 @@ pub(crate) enum End {
 
 /// What lies in a box for one completion.
 #[derive(Debug, Default)]
-pub(crate) struct Letters {
+pub(crate) struct Batch {
     pub(crate) text: String,
     /// Ids, and where in `text` the text ends that each made certain.
     pub(crate) tokens: Vec<(u32, usize)>,
@@ -35,7 +35,7 @@ pub(crate) struct Letters {
     bytes: usize,
 }
 
-impl Letters {
+impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.tokens.is_empty() && self.end.is_none()
     }
@@ -43,16 +43,16 @@ impl Letters {
 
 /// The box of one request, with a place for each completion.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
-    places: Mutex<Vec<Letters>>,
+pub(crate) struct OutputQueue {
+    places: Mutex<Vec<Batch>>,
     notify: Notify,
     gone: AtomicBool,
 }
 
-impl Mailbox {
-    pub(crate) fn new(n: usize) -> Mailbox {
-        let places = Mutex::new((0..n).map(|_| Letters::default()).collect());
-        Mailbox { places, notify: Notify::new(), gone: AtomicBool::new(false) }
+impl OutputQueue {
+    pub(crate) fn new(n: usize) -> OutputQueue {
+        let places = Mutex::new((0..n).map(|_| Batch::default()).collect());
+        OutputQueue { places, notify: Notify::new(), gone: AtomicBool::new(false) }
     }
 
     /// The reader left: its sequences are to be cancelled.
@@ -61,22 +61,22 @@ impl Mailbox {
     }
 
     /// Whether the reader left.
-    pub(crate) fn is_left(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.gone.load(Ordering::Acquire)
     }
 
     /// Adds a token. `false` where the box is full: its sequence has ended with an error.
     pub(crate) fn token(&self, place: usize, id: u32, text: &str, logprobs: Option<Box<Logprobs>>) -> bool {
         let mut places = lock(&self.places);
-        let Some(letters) = places.get_mut(place).filter(|l| l.end.is_none()) else { return false };
-        letters.bytes += text.len() + size_of::<(u32, usize)>() + logprobs.as_deref().map_or(0, size);
-        letters.text.push_str(text);
-        letters.tokens.push((id, letters.text.len()));
-        letters.logprobs.extend(logprobs.map(|l| *l));
-        let full = letters.bytes > MAX_UNREAD;
+        let Some(batch) = places.get_mut(place).filter(|l| l.end.is_none()) else { return false };
+        batch.bytes += text.len() + size_of::<(u32, usize)>() + logprobs.as_deref().map_or(0, size);
+        batch.text.push_str(text);
+        batch.tokens.push((id, batch.text.len()));
+        batch.logprobs.extend(logprobs.map(|l| *l));
+        let full = batch.bytes > MAX_UNREAD;
         if full {
             let what = format!("the client reads too slowly: {MAX_UNREAD} bytes wait for it");
-            letters.end = Some(End::Failed(ApiError::new(Kind::Slow, what)));
+            batch.end = Some(End::Failed(ApiError::new(Kind::Slow, what)));
         }
         drop(places);
         self.notify.notify_one();
@@ -85,14 +85,14 @@ impl Mailbox {
 
     /// Ends a completion; the first end counts.
     pub(crate) fn end(&self, place: usize, end: End) {
-        if let Some(letters) = lock(&self.places).get_mut(place) {
-            letters.end.get_or_insert(end);
+        if let Some(batch) = lock(&self.places).get_mut(place) {
+            batch.end.get_or_insert(end);
         }
         self.notify.notify_one();
     }
 
     /// What came for any completion, waited for. One reader only.
-    pub(crate) async fn take(&self) -> (usize, Letters) {
+    pub(crate) async fn take(&self) -> (usize, Batch) {
         loop {
             match self.try_take() {
                 Some(found) => return found,
@@ -102,7 +102,7 @@ impl Mailbox {
     }
 
     /// What came for any completion, if anything did.
-    pub(crate) fn try_take(&self) -> Option<(usize, Letters)> {
+    pub(crate) fn try_take(&self) -> Option<(usize, Batch)> {
         let mut places = lock(&self.places);
         places.iter_mut().enumerate().find(|(_, l)| !l.is_empty()).map(|(i, l)| (i, std::mem::take(l)))
     }
@@ -125,27 +125,24 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_gets_all_in_one_letter() {
-        let mailbox = Mailbox::new(2);
+        let output_queue = OutputQueue::new(2);
         for (id, text) in [(1, "a"), (2, ""), (3, "bc")] {
-            assert!(mailbox.token(1, id, text, None));
+            assert!(output_queue.token(1, id, text, None));
         }
-        mailbox.end(1, End::Done(Finish::Stop(None), Usage::default()));
-        let (place, letters) = mailbox.take().await;
-        assert_eq!(
-            (place, letters.text.as_str(), letters.tokens.as_slice()),
-            (1, "abc", &[(1, 1), (2, 1), (3, 3)][..])
-        );
-        assert!(matches!(letters.end, Some(End::Done(Finish::Stop(None), _))));
+        output_queue.end(1, End::Done(Finish::Stop(None), Usage::default()));
+        let (place, batch) = output_queue.take().await;
+        assert_eq!((place, batch.text.as_str(), batch.tokens.as_slice()), (1, "abc", &[(1, 1), (2, 1), (3, 3)][..]));
+        assert!(matches!(batch.end, Some(End::Done(Finish::Stop(None), _))));
     }
 
     #[tokio::test]
     async fn a_reader_that_never_reads_ends_its_sequence() {
-        let mailbox = Mailbox::new(1);
+        let output_queue = OutputQueue::new(1);
         let text = "x".repeat(1 << 20);
-        let n = (0..100).take_while(|_| mailbox.token(0, 7, &text, None)).count();
+        let n = (0..100).take_while(|_| output_queue.token(0, 7, &text, None)).count();
         assert!(n <= 4, "{n} MiB were kept");
-        let (_, letters) = mailbox.take().await;
-        assert!(letters.text.len() <= MAX_UNREAD + text.len());
-        assert!(matches!(letters.end, Some(End::Failed(_))));
+        let (_, batch) = output_queue.take().await;
+        assert!(batch.text.len() <= MAX_UNREAD + text.len());
+        assert!(matches!(batch.end, Some(End::Failed(_))));
     }
 }

@@ -15,7 +15,7 @@ use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 use tracing::Instrument;
 
-use crate::engine::mailbox::lock;
+use crate::engine::output_queue::lock;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -24,9 +24,9 @@ const MAX_ID: usize = 128;
 
 /// Answers counted by address (as routes name it), method and status.
 #[derive(Debug, Default)]
-pub(crate) struct Traffic(Mutex<BTreeMap<(String, &'static str, u16), u64>>);
+pub(crate) struct RequestCounts(Mutex<BTreeMap<(String, &'static str, u16), u64>>);
 
-impl Traffic {
+impl RequestCounts {
     fn add(&self, path: &str, method: &'static str, status: u16) {
         *lock(&self.0).entry((path.to_owned(), method, status)).or_default() += 1;
     }
@@ -37,7 +37,7 @@ impl Traffic {
 }
 
 /// The layer.
-pub(crate) async fn watch(State(traffic): State<Arc<Traffic>>, request: Request, next: Next) -> Response {
+pub(crate) async fn access_log(State(requests): State<Arc<RequestCounts>>, request: Request, next: Next) -> Response {
     let id = given(&request).unwrap_or_else(fresh);
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or(""));
     let route = request.extensions().get::<MatchedPath>().map_or("other".to_owned(), |p| p.as_str().to_owned());
@@ -46,9 +46,9 @@ pub(crate) async fn watch(State(traffic): State<Arc<Traffic>>, request: Request,
     let mut response = next.run(request).instrument(span.clone()).await;
     response.headers_mut().insert(REQUEST_ID, id);
     let status = response.status().as_u16();
-    traffic.add(&route, method, status);
+    requests.add(&route, method, status);
     let access = Access { span, method, path, status, started, head: started.elapsed(), bytes: 0 };
-    response.map(|body| Body::new(Watched { body, access: Some(access) }))
+    response.map(|body| Body::new(LoggedBody { body, access: Some(access) }))
 }
 
 fn given(request: &Request) -> Option<HeaderValue> {
@@ -58,7 +58,7 @@ fn given(request: &Request) -> Option<HeaderValue> {
 }
 
 fn fresh() -> HeaderValue {
-    let id = format!("{:016x}", crate::generate::sequence::random_number());
+    let id = format!("{:016x}", crate::generate::request::random_number());
     HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("none"))
 }
 
@@ -81,12 +81,12 @@ struct Access {
 }
 
 /// A body that has its line written when it is over.
-struct Watched {
+struct LoggedBody {
     body: Body,
     access: Option<Access>,
 }
 
-impl HttpBody for Watched {
+impl HttpBody for LoggedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -112,7 +112,7 @@ impl HttpBody for Watched {
     }
 }
 
-impl Watched {
+impl LoggedBody {
     fn write(&mut self, whole: bool) {
         let Some(Access { span, method, path, status, started, head, bytes }) = self.access.take() else { return };
         let ms = |time: Duration| (time.as_secs_f64() * 1e5).round() / 100.0;
@@ -127,7 +127,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for LoggedBody {
     fn drop(&mut self) {
         let whole = self.body.is_end_stream();
         self.write(whole);

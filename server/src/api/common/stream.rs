@@ -1,5 +1,5 @@
-//! Server-sent events: a running job, told by a [`Scribe`] in the words of its API. Scribes are pure: what they write
-//! follows from what they are told.
+//! Server-sent events: a running job, written by an [`EventEncoder`] in the form of its API. Encoders are pure: what they write
+//! follows from what they are given.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::engine::error::ApiError;
 use crate::generate::job::{Answer, Delta, Done, Event, Output};
 use crate::generate::running::Running;
 
-/// A client that hears nothing for this long is told that the server lives.
+/// A client that hears nothing for this long gets a sign that the server lives.
 const IDLE: Duration = Duration::from_secs(15);
 
 /// Events in their wire form.
@@ -62,7 +62,7 @@ impl Frames {
 }
 
 /// Writes down a job in an API's events.
-pub(crate) trait Scribe: Send + 'static {
+pub(crate) trait EventEncoder: Send + 'static {
     /// What a stream of it is.
     const CONTENT_TYPE: &'static str = "text/event-stream";
     /// The answer as one object.
@@ -97,9 +97,9 @@ pub(crate) fn outputs(running: Vec<Running>, n: usize) -> BoxStream<'static, Out
 }
 
 /// Jobs as a response of events. Dropping the response cancels them.
-pub(crate) fn respond<S: Scribe>(outputs: BoxStream<'static, Output>, scribe: S) -> Response {
+pub(crate) fn respond<S: EventEncoder>(outputs: BoxStream<'static, Output>, encoder: S) -> Response {
     let content_type = S::CONTENT_TYPE;
-    let body = Body::from_stream(frames(outputs, scribe, IDLE).map(Ok::<_, Infallible>));
+    let body = Body::from_stream(frames(outputs, encoder, IDLE).map(Ok::<_, Infallible>));
     let mut response = ([(header::CONTENT_TYPE, content_type)], body).into_response();
     if content_type == "text/event-stream" {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -107,21 +107,21 @@ pub(crate) fn respond<S: Scribe>(outputs: BoxStream<'static, Output>, scribe: S)
     response
 }
 
-/// One job told to its end by the scribe that would write its events, so that both forms agree; the events go nowhere.
+/// One job given to its end to the encoder that would write its events, so that both forms agree; the events go nowhere.
 ///
 /// # Errors
 /// What the job failed with.
-pub(crate) async fn told<S: Scribe>(running: Vec<Running>, mut scribe: S) -> Result<S, ApiError> {
+pub(crate) async fn encoded<S: EventEncoder>(running: Vec<Running>, mut encoder: S) -> Result<S, ApiError> {
     for mut running in running {
         while let Some(output) = running.next().await {
             match output.event {
-                Event::Delta(delta) => scribe.delta(output.choice, delta, &mut Frames::default()),
-                Event::Done(done) => scribe.done(output.choice, done, &mut Frames::default()),
+                Event::Delta(delta) => encoder.delta(output.choice, delta, &mut Frames::default()),
+                Event::Done(done) => encoder.done(output.choice, done, &mut Frames::default()),
                 Event::Failed(error) => return Err(error),
             }
         }
     }
-    Ok(scribe)
+    Ok(encoder)
 }
 
 /// The completions of jobs, one job after the other.
@@ -134,54 +134,58 @@ pub(crate) async fn answers(running: Vec<Running>) -> Result<Vec<Answer>, ApiErr
 }
 
 /// The wire's text, piece by piece.
-fn frames<S: Scribe>(outputs: BoxStream<'static, Output>, mut scribe: S, idle: Duration) -> BoxStream<'static, String> {
+fn frames<S: EventEncoder>(
+    outputs: BoxStream<'static, Output>,
+    mut encoder: S,
+    idle: Duration,
+) -> BoxStream<'static, String> {
     let mut first = Frames::default();
-    scribe.begin(&mut first);
-    let rest = unfold(Some((outputs, scribe)), move |state| async move {
-        let (mut outputs, mut scribe) = state?;
+    encoder.begin(&mut first);
+    let rest = unfold(Some((outputs, encoder)), move |state| async move {
+        let (mut outputs, mut encoder) = state?;
         let mut out = Frames::default();
         while out.0.is_empty() {
             match tokio::time::timeout(idle, outputs.next()).await {
-                Err(_) => scribe.idle(&mut out),
-                Ok(Some(Output { choice, event: Event::Delta(delta) })) => scribe.delta(choice, delta, &mut out),
-                Ok(Some(Output { choice, event: Event::Done(done) })) => scribe.done(choice, done, &mut out),
+                Err(_) => encoder.idle(&mut out),
+                Ok(Some(Output { choice, event: Event::Delta(delta) })) => encoder.delta(choice, delta, &mut out),
+                Ok(Some(Output { choice, event: Event::Done(done) })) => encoder.done(choice, done, &mut out),
                 Ok(Some(Output { event: Event::Failed(error), .. })) => {
-                    scribe.failed(&error, &mut out);
+                    encoder.failed(&error, &mut out);
                     return Some((out.0, None));
                 }
                 Ok(None) => {
-                    scribe.end(&mut out);
+                    encoder.end(&mut out);
                     return Some((out.0, None));
                 }
             }
         }
-        Some((out.0, Some((outputs, scribe))))
+        Some((out.0, Some((outputs, encoder))))
     });
     let first = Some(first.0).filter(|text| !text.is_empty());
     futures_util::stream::iter(first).chain(rest).boxed()
 }
 
-/// What a scribe makes of invented outputs, event by event: name (where it has one) and JSON.
+/// What an encoder makes of invented outputs, event by event: name (where it has one) and JSON.
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
     use serde_json::Value as Json;
 
-    /// Runs a scribe over a job's whole life.
-    pub(crate) fn told<S: Scribe>(mut scribe: S, events: Vec<(usize, Event)>) -> Vec<(String, Json)> {
+    /// Runs an encoder over a job's whole life.
+    pub(crate) fn encoded<S: EventEncoder>(mut encoder: S, events: Vec<(usize, Event)>) -> Vec<(String, Json)> {
         let mut out = Frames::default();
-        scribe.begin(&mut out);
+        encoder.begin(&mut out);
         for (choice, event) in events {
             match event {
-                Event::Delta(delta) => scribe.delta(choice, delta, &mut out),
-                Event::Done(done) => scribe.done(choice, done, &mut out),
+                Event::Delta(delta) => encoder.delta(choice, delta, &mut out),
+                Event::Done(done) => encoder.done(choice, done, &mut out),
                 Event::Failed(error) => {
-                    scribe.failed(&error, &mut out);
+                    encoder.failed(&error, &mut out);
                     return read(&out.0);
                 }
             }
         }
-        scribe.end(&mut out);
+        encoder.end(&mut out);
         read(&out.0)
     }
 
@@ -226,7 +230,7 @@ mod tests {
 
     struct Plain;
 
-    impl Scribe for Plain {
+    impl EventEncoder for Plain {
         type Whole = ();
 
         async fn whole(self, _: Vec<Running>) -> Result<(), ApiError> {
@@ -255,12 +259,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_ends_the_stream_and_silence_does_not() {
-        let told =
+        let encoded =
             |outputs: Vec<Output>| frames(futures_util::stream::iter(outputs).boxed(), Plain, IDLE).collect::<Vec<_>>();
-        let whole = told(vec![delta(0), delta(2)]).await;
+        let whole = encoded(vec![delta(0), delta(2)]).await;
         assert_eq!(whole, ["data: \"begin\"\n\n", "event: delta\ndata: 2\n\n", "data: [DONE]\n\n"]);
         let error = Output { choice: 0, event: Event::Failed(ApiError::invalid("no")) };
-        assert_eq!(told(vec![error, delta(1)]).await, ["data: \"begin\"\n\n", "data: \"no\"\n\n"]);
+        assert_eq!(encoded(vec![error, delta(1)]).await, ["data: \"begin\"\n\n", "data: \"no\"\n\n"]);
         let late = unfold(0, |n| async move {
             tokio::time::sleep(Duration::from_millis(if n == 0 { 300 } else { 0 })).await;
             (n == 0).then(|| (delta(1), 1))

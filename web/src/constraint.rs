@@ -37,11 +37,11 @@ thread_local! {
 
 /// The engine's constraint by these rules.
 pub(crate) fn constraint(rules: PageRules) -> Constraint {
-    Constraint::new(Held::new(Some(rules), false))
+    Constraint::new(PageConstraint::new(Some(rules), false))
 }
 
 /// A place in the table.
-struct Held {
+struct PageConstraint {
     place: u32,
     mask: Vec<u32>,
     /// The mask is that of the text so far.
@@ -49,14 +49,14 @@ struct Held {
     is_done: bool,
 }
 
-impl Held {
+impl PageConstraint {
     /// `rules`: `None` where they are not to be had.
-    fn new(rules: Option<PageRules>, is_done: bool) -> Held {
+    fn new(rules: Option<PageRules>, is_done: bool) -> PageConstraint {
         let place = NEXT.replace(NEXT.get().wrapping_add(1));
         if let Some(rules) = rules {
             RULES.with_borrow_mut(|all| all.insert(place, rules));
         }
-        Held { place, mask: Vec::new(), is_fresh: false, is_done }
+        PageConstraint { place, mask: Vec::new(), is_fresh: false, is_done }
     }
 
     fn ask<T>(&self, question: impl FnOnce(&PageRules) -> Answer<T>) -> Result<T> {
@@ -67,7 +67,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for PageConstraint {
     fn drop(&mut self) {
         if let Some(rules) = RULES.with_borrow_mut(|all| all.remove(&self.place)) {
             // An object whose module broke has nothing to give back.
@@ -76,7 +76,7 @@ impl Drop for Held {
     }
 }
 
-impl Rules for Held {
+impl Rules for PageConstraint {
     fn allowed(&mut self) -> Result<&[u32]> {
         if !self.is_fresh {
             self.mask = self.ask(PageRules::allowed)?;
@@ -107,7 +107,7 @@ impl Rules for Held {
 
     fn fork(&self) -> Box<dyn Rules> {
         let copy = RULES.with_borrow(|all| all.get(&self.place).and_then(|rules| rules.fork().ok()));
-        Box::new(Held::new(copy, self.is_done))
+        Box::new(PageConstraint::new(copy, self.is_done))
     }
 }
 
