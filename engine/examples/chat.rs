@@ -11,7 +11,7 @@ use std::time::Instant;
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
 use ir_engine::model::{Model, ModelOptions};
-use ir_engine::run::{Engine, EngineOptions, Session, wait};
+use ir_engine::run::{Engine, EngineOptions, Part, Session, wait};
 use ir_engine::text::chat::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,8 +28,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for line in std::io::stdin().lock().lines() {
         session.say(Message::new("user", line?));
         session.start()?;
-        while let Some(piece) = wait(session.next())? {
-            print!("{}{}", piece.thinking, piece.answer);
+        while let Some(parts) = wait(session.next())? {
+            for part in parts {
+                match part {
+                    Part::Text(text) | Part::Thinking(text) => print!("{text}"),
+                    Part::CallEnd { call, .. } => println!("{}({})", call.name, call.arguments),
+                    Part::CallStart { .. } | Part::CallArguments { .. } | Part::CallBroken { .. } => {}
+                }
+            }
             std::io::stdout().flush()?;
         }
         if let Some((reason, usage)) = session.usage() {

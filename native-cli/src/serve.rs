@@ -10,7 +10,7 @@ use ir_engine::device::Device;
 use ir_engine::model::ModelOptions;
 use ir_engine::run::EngineOptions;
 use ir_server::job::{KeepAlive, ModelRef};
-use ir_server::{Guard, Hub, HubOptions, Limits, Listener, Registry};
+use ir_server::{Guard, Hub, HubOptions, Limits, Listener, PoolOptions, Registry};
 use tokio::net::TcpListener;
 
 use crate::args::{DeviceArgs, LogFormat, LogLevel, ServeArgs};
@@ -65,7 +65,7 @@ async fn listen(args: ServeArgs) -> Result {
     let names: Vec<String> = served.iter().map(|(name, _)| name.clone()).collect();
     let limits = Limits { grace: Duration::from_secs(args.grace.into()), ..Limits::default() };
     let has_page = guard.page.is_some();
-    let hub = Hub::new(options(args, served)?).map_err(|e| Failure::run(format!("cannot start a thread: {e}")))?;
+    let hub = Hub::new(options(args, served)?);
     for name in &names {
         let wanted = ModelRef { name: name.clone(), ..ModelRef::default() };
         hub.open(&wanted).await.map_err(|e| Failure::run(e.message))?;
@@ -224,19 +224,18 @@ fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions
             }
         }
     };
-    Ok(HubOptions {
+    let models = PoolOptions {
         registry,
         open_device: Box::new(open),
         device: default,
         engine,
         model,
-        queue: args.queue,
         keep_alive,
         max_models: args.max_models,
         memory: u64::from(args.memory) << 30,
-        deadline: args.deadline.map(|s| Duration::from_secs(s.into())),
-        log_prompts: args.log_prompts,
-    })
+    };
+    let deadline = args.deadline.map(|s| Duration::from_secs(s.into()));
+    Ok(HubOptions { models, queue: args.queue, deadline, log_prompts: args.log_prompts })
 }
 
 /// Is ready after so many of Ctrl-C and SIGTERM, counted from this call on.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ir_engine::device::kv_bytes;
 use ir_engine::error::Error;
 use ir_engine::plan::PAGE;
-use ir_engine::run::{Engine, EngineOptions, Finish, Sampling, Session, Usage, wait};
+use ir_engine::run::{Engine, EngineOptions, Finish, Part, Sampling, Session, Usage, wait};
 use ir_engine::text::chat::{Message, Now};
 
 use crate::args::{Number, RunArgs, SamplingArgs, Think};
@@ -178,24 +178,25 @@ impl Talk {
 
     fn stream(&mut self, stop: &AtomicUsize) -> Result {
         let (mut thinking, mut ends_line) = (false, true);
-        while let Some(piece) = wait(self.session.next())? {
-            if !piece.thinking.is_empty() && self.think != Some(Think::Hide) {
-                if !thinking {
-                    self.out.styled(Style::Dim, "Thinking...\n")?;
-                    thinking = true;
+        while let Some(parts) = wait(self.session.next())? {
+            for part in parts {
+                match part {
+                    Part::Thinking(_) if self.think == Some(Think::Hide) => {}
+                    Part::Thinking(text) => {
+                        if !thinking {
+                            self.out.styled(Style::Dim, "Thinking...\n")?;
+                            thinking = true;
+                        }
+                        self.out.styled(Style::Dim, &text)?;
+                        ends_line = text.ends_with('\n');
+                    }
+                    Part::Text(text) => self.say_more(&text, &mut thinking, &mut ends_line)?,
+                    Part::CallEnd { call, .. } => {
+                        let text = format!("{}({})\n", call.name, call.arguments);
+                        self.say_more(&text, &mut thinking, &mut ends_line)?;
+                    }
+                    Part::CallStart { .. } | Part::CallArguments { .. } | Part::CallBroken { .. } => {}
                 }
-                self.out.styled(Style::Dim, &piece.thinking)?;
-                ends_line = piece.thinking.ends_with('\n');
-            }
-            if !piece.answer.is_empty() {
-                if thinking {
-                    self.out
-                        .styled(Style::Dim, if ends_line { "...done thinking.\n" } else { "\n...done thinking.\n" })?;
-                    self.out.text("\n")?;
-                    thinking = false;
-                }
-                self.out.text(&piece.answer)?;
-                ends_line = piece.answer.ends_with('\n');
             }
             if stop.load(Ordering::Relaxed) > 0 {
                 self.session.stop();
@@ -203,6 +204,18 @@ impl Talk {
             }
         }
         if ends_line { Ok(()) } else { self.out.text("\n") }
+    }
+
+    /// Writes text of the answer, which ends the reasoning in front of it.
+    fn say_more(&mut self, text: &str, thinking: &mut bool, ends_line: &mut bool) -> Result {
+        if std::mem::take(thinking) {
+            let done = if *ends_line { "...done thinking.\n" } else { "\n...done thinking.\n" };
+            self.out.styled(Style::Dim, done)?;
+            self.out.text("\n")?;
+        }
+        self.out.text(text)?;
+        *ends_line = text.ends_with('\n');
+        Ok(())
     }
 
     /// Says why an answer was cut short, and the counts where they are wanted.

@@ -1,51 +1,34 @@
 //! The local REST server: the APIs of Ollama, OpenAI, Anthropic and llama-server over one engine. HTTP ends here: models and
-//! their computation are `ir-engine`'s. Reading order: `job` (what is asked) and `output` (what comes back), `hub` (where
-//! requests meet engines), `worker` (the engine's thread), `openai` (an API's handlers), `sse` and `shape` (what APIs share).
+//! their computation are `ir-engine`'s. Floors, from the top: `http`, `api`, `generate`, `models`, `engine`; none
+//! uses one above it.
 
-mod anthropic;
-mod choice;
-mod embedding;
-mod error;
-mod hold;
-pub mod http;
-mod hub;
-pub mod job;
-mod llama;
-mod loaded;
-mod loading;
-mod mailbox;
-mod meters;
-mod metrics;
-mod ollama;
-mod openai;
-mod openapi;
-mod output;
-mod page;
-mod prompt;
-mod registry;
-mod responses;
-mod router;
-mod running;
-mod sampling;
-mod sequence;
-mod serve;
-mod shape;
-mod sse;
-mod timed;
-#[cfg(unix)]
-mod unix_socket;
-mod watch;
-mod wishes;
-mod worker;
+/// The APIs: each translates its fields into a job and what comes back into its own JSON, and has its own form of errors.
+/// What they share is `common`; none uses another.
+mod api {
+    pub(crate) mod anthropic;
+    pub(crate) mod common;
+    pub(crate) mod llama;
+    pub(crate) mod ollama;
+    pub(crate) mod openai;
+    pub(crate) mod responses;
+}
+mod engine;
 
-pub use error::{ApiError, Flavour, Kind};
-pub use http::Client;
-pub use hub::{Hub, HubOptions, OpenDevice};
-pub use loaded::{Lease, Loaded};
-pub use ollama::duration;
-pub use registry::{Entry, ListFolder, Place, Registry};
-pub use router::{Guard, router};
-pub use running::Running;
-pub use serve::{Limits, Listener, serve};
+mod generate;
+mod http;
+mod models;
+
+pub use api::common::body::{Client, MAX_BODY};
+pub use api::common::options::duration;
+pub use engine::error::{ApiError, Kind};
+pub use generate::hub::{Hub, HubOptions};
+pub use generate::job;
+pub use generate::running::Running;
+pub use http::router::{Guard, router};
+pub use http::serve::{Limits, Listener, serve};
 #[cfg(unix)]
-pub use unix_socket::UnixSocket;
+pub use http::unix_socket::UnixSocket;
+pub use models::devices::OpenDevice;
+pub use models::loaded::{Lease, Loaded};
+pub use models::pool::PoolOptions;
+pub use models::registry::{Entry, ListFolder, Place, Registry};

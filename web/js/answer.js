@@ -11,6 +11,7 @@ export class Answer {
   #signal;
   #text = '';
   #thinking = '';
+  #toolCalls = [];
   #resolve;
   #reject;
 
@@ -39,18 +40,21 @@ export class Answer {
       return;
     }
     // What was made while a stop was on its way to the worker is in the usage, not in the text.
-    const { text, thinking, token, logprobs } = this.#stopped ? { ...data, text: '', thinking: '' } : data;
+    const { text, thinking, calls, token, logprobs } = this.#stopped ? { ...data, text: '', thinking: '', calls: undefined } : data;
     this.#text += text;
     this.#thinking += thinking;
+    for (const { type, call } of calls ?? []) if (type === 'end') this.#toolCalls.push(call);
+    const more = calls ? { calls } : {};
     if (data.type === 'token') {
       if (this.#stopped) return;
-      this.#pieces.push({ text, thinking, token, ...(logprobs ? { logprobs } : {}) });
+      this.#pieces.push({ text, thinking, token, ...more, ...(logprobs ? { logprobs } : {}) });
       this.#wake?.();
       return;
     }
-    if (text || thinking) this.#pieces.push({ text, thinking });
+    if (text || thinking || calls) this.#pieces.push({ text, thinking, ...more });
     const reason = this.#stopped ? 'cancelled' : data.reason;
-    this.#finish({ value: { text: this.#text, thinking: this.#thinking, reason, usage: data.usage } });
+    const stop = this.#stopped ? null : (data.stop ?? null);
+    this.#finish({ value: { text: this.#text, thinking: this.#thinking, toolCalls: this.#toolCalls, reason, stop, usage: data.usage } });
   }
 
   #finish(end) {

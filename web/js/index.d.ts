@@ -11,7 +11,10 @@ export class Ir {
   /** Model files that this browser keeps. */
   static readonly cache: Cache;
 
-  /** Answers a chat, laid out by the model's own template. What earlier calls computed of it is used again. */
+  /**
+   * Answers a chat, laid out by the model's own template; a last message of the assistant, behind others, is the beginning of
+   * the answer. What earlier calls computed of it is used again.
+   */
   chat(messages: Message[], options?: ChatOptions): Answer;
 
   /** Continues a text, or token ids, as they stand. */
@@ -64,14 +67,24 @@ export interface LoadOptions {
   name?: string;
   signal?: AbortSignal;
   onProgress?(progress: Progress): void;
-  /** Sentences about choices: which device and build and why, or that the file could not be kept. */
-  onNotice?(message: string): void;
+  /** About choices: which device and build and why, or that the file could not be kept. */
+  onNotice?(notice: Notice): void;
   /** Makes the worker, for pages with a policy of their own; it must run the module `ir-web/worker`. */
   createWorker?(): Worker;
   /** Takes this build of the module instead of the best that the browser has. */
   variant?: 'plain' | 'relaxed' | 'threads';
   /** Uses f16 and subgroups on software adapters too, where they are no faster. */
   allForms?: boolean;
+}
+
+export interface Notice {
+  /**
+   * `no-gpu`: the CPU computes, for want of a GPU. `build`: which build of the module runs, and why. `wrong-simd`: this
+   * browser gets the faster build's sums wrong, so a slower one runs. `memory-only`: the file could not be kept.
+   */
+  code: 'no-gpu' | 'build' | 'wrong-simd' | 'memory-only';
+  /** One sentence. */
+  message: string;
 }
 
 export interface Progress {
@@ -137,7 +150,7 @@ export type Format = 'json' | { schema: object | boolean } | { regex: string } |
 export interface ChatOptions extends GenerateOptions {
   /** Asks a reasoning model to think, or not to. */
   think?: boolean;
-  /** Definitions of tools in OpenAI's form, for the template. */
+  /** Definitions of tools in OpenAI's form. The model may call them, or not. */
   tools?: unknown[];
 }
 
@@ -167,8 +180,27 @@ export interface Piece {
   text: string;
   /** New text of the reasoning before it. */
   thinking: string;
+  /** New parts of calls of tools. */
+  calls?: CallPart[];
   token?: number;
   logprobs?: { chosen: Logprob; top: Logprob[] };
+}
+
+/**
+ * A part of a call: it begins, its arguments (together the JSON text of an object) go on, it is complete; or it is none after
+ * all, and what was written of it follows as text. Calls are numbered from 0.
+ */
+export type CallPart =
+  | { type: 'start'; index: number; id: string; name: string }
+  | { type: 'arguments'; index: number; fragment: string }
+  | { type: 'end'; index: number; call: ToolCall }
+  | { type: 'broken'; index: number };
+
+/** A call of a tool in OpenAI's form, with its arguments as an object. */
+export interface ToolCall {
+  id?: string;
+  type: 'function';
+  function: { name: string; arguments: unknown };
 }
 
 export interface Logprob {
@@ -181,7 +213,11 @@ export interface Logprob {
 export interface Finished {
   text: string;
   thinking: string;
-  reason: 'stop' | 'length' | 'cancelled';
+  /** Calls of the tools that were given, in order. */
+  toolCalls: ToolCall[];
+  reason: 'stop' | 'length' | 'tool_calls' | 'cancelled';
+  /** The number, in `stop` of the options, of the text that ended it; `null` where none did. */
+  stop: number | null;
   usage: Usage;
 }
 

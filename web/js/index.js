@@ -105,12 +105,14 @@ export class Ir {
     return new Promise((resolve, reject) => {
       if (this.#closed) throw this.#closed;
       signal?.throwIfAborted();
+      const abort = () => reject(signal.reason);
       const id = this.#send({ command, ...message }, (data) => {
         this.#waiting.delete(id);
+        signal?.removeEventListener('abort', abort);
         if (data.type === 'value') resolve(data.value);
         else reject(unpack(data.error));
       });
-      signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+      signal?.addEventListener('abort', abort, { once: true });
     });
   }
 
@@ -123,7 +125,10 @@ export class Ir {
       };
       const id = this.#send({ command: 'load', source, options }, (data) => {
         if (signal?.aborted) {
-          if (data.type === 'error' || data.type === 'value') reject(signal.reason);
+          if (data.type === 'error' || data.type === 'value') {
+            this.#waiting.delete(id);
+            reject(signal.reason);
+          }
           return;
         }
         switch (data.type) {
@@ -131,7 +136,7 @@ export class Ir {
             onProgress?.({ loaded: data.loaded, total: data.total, bytesPerSecond: data.bytesPerSecond, cached: data.cached });
             break;
           case 'notice':
-            onNotice?.(data.message);
+            onNotice?.({ code: data.code, message: data.message });
             break;
           case 'pull':
             this.#pulled(iterator, data.buffer);

@@ -22,17 +22,18 @@ async function chooseDevice(device) {
     throw new IrError('device', sentence);
   }
   const why = gpu ? 'the only GPU here is a software one' : navigator.gpu ? 'no GPU was found' : 'this browser has no WebGPU';
-  return { gpu: null, notice: `${why}: the CPU computes` };
+  return { gpu: null, notice: { code: 'no-gpu', message: `${why}: the CPU computes` } };
 }
 
-/** Loads a model; `tell` takes notices and progress. Gives `{host, notices}`. */
-export async function load(source, options, { signal, tell, pull }) {
+/** Loads a model; `post` takes notices and progress. Gives `{host, notices}`. */
+export async function load(source, options, { signal, post, pull }) {
   const { gpu, notice } = await chooseDevice(options.device ?? 'auto');
-  if (notice) tell({ type: 'notice', message: notice });
+  const remark = (code, message) => post({ type: 'notice', code, message });
+  if (notice) remark(notice.code, notice.message);
   const chosen = choose({ gpu, threads: options.threads, variant: options.variant });
-  tell({ type: 'notice', message: `${gpu ? gpu.name : 'CPU'}: ${chosen.why}` });
-  const started = start(chosen, { gpu, notice: (message) => tell({ type: 'notice', message }) });
-  const [{ bindings, threads }, opened] = await Promise.all([started, open(source, options, { signal, tell, pull })]);
+  remark('build', `${gpu ? gpu.name : 'CPU'}: ${chosen.why}`);
+  const started = start(chosen, { gpu, notice: (message) => remark('wrong-simd', message) });
+  const [{ bindings, threads }, opened] = await Promise.all([started, open(source, options, { signal, post, pull })]);
   const settings = {
     gpu: Boolean(gpu),
     subgroups: Boolean(gpu?.subgroups),
@@ -45,7 +46,7 @@ export async function load(source, options, { signal, tell, pull }) {
   };
   try {
     const loading = await bindings.Loading.begin(opened.size, JSON.stringify(settings));
-    await feed(loading, opened, { signal, tell });
+    await feed(loading, opened, { signal, post });
     const host = loading.finish();
     await opened.keeper?.complete();
     return { host, name: opened.name, gpu };
@@ -55,17 +56,17 @@ export async function load(source, options, { signal, tell, pull }) {
   }
 }
 
-async function feed(loading, opened, { signal, tell }) {
+async function feed(loading, opened, { signal, post }) {
   const started = performance.now();
   let at = 0;
-  let told = -Infinity;
+  let reported = -Infinity;
   let turn = 0;
   const progress = () => {
     const now = performance.now();
-    if (now - told < 100 && at < opened.size) return;
-    told = now;
+    if (now - reported < 100 && at < opened.size) return;
+    reported = now;
     const rate = (at - opened.fromCache) / Math.max(1e-3, (now - started) / 1000);
-    tell({ type: 'progress', loaded: at, total: opened.size, bytesPerSecond: Math.max(0, rate), cached: at <= opened.fromCache });
+    post({ type: 'progress', loaded: at, total: opened.size, bytesPerSecond: Math.max(0, rate), cached: at <= opened.fromCache });
   };
   for await (const bytes of opened.chunks()) {
     signal.throwIfAborted();
@@ -82,12 +83,12 @@ async function feed(loading, opened, { signal, tell }) {
   progress();
 }
 
-async function open(source, options, { signal, tell, pull }) {
+async function open(source, options, { signal, post, pull }) {
   switch (source.kind) {
     case 'blob':
-      return { ...blobSource(source.blob, source.name), fromCache: 0, keeper: await keeperOf(source, options, tell) };
+      return { ...blobSource(source.blob, source.name), fromCache: 0, keeper: await keeperOf(source, options, post) };
     case 'handle':
-      return open({ kind: 'blob', blob: await source.handle.getFile() }, options, { signal, tell, pull });
+      return open({ kind: 'blob', blob: await source.handle.getFile() }, options, { signal, post, pull });
     case 'cached': {
       const entry = await cache.find(source.key);
       if (!entry?.complete) throw new IrError('source', 'this model is not in the cache any more: load it anew');
@@ -96,7 +97,7 @@ async function open(source, options, { signal, tell, pull }) {
     case 'chunks':
       return { name: options.name ?? 'model', size: options.size, fromCache: 0, chunks: pull };
     default:
-      return openUrl(source.url, options, { signal, tell });
+      return openUrl(source.url, options, { signal, post });
   }
 }
 
@@ -104,7 +105,7 @@ function fromCache(entry) {
   return { ...blobSource(entry.file, entry.name), fromCache: entry.size, checked: entry.sha256 };
 }
 
-async function openUrl(url, options, { signal, tell }) {
+async function openUrl(url, options, { signal, post }) {
   const key = options.cache === false ? null : await cache.keyOf(url).catch(() => null);
   const entry = key && (await cache.find(key).catch(() => null));
   if (entry?.complete && (options.size === undefined || options.size === entry.size)) return fromCache(entry);
@@ -117,7 +118,7 @@ async function openUrl(url, options, { signal, tell }) {
   const opened = { name: remote.name, size: remote.size, fromCache: from };
   if (key) {
     const record = { name: remote.name, source: url, size: remote.size, validator: remote.validator };
-    opened.keeper = await Keeper.open(key, record, from, options, tell);
+    opened.keeper = await Keeper.open(key, record, from, options, post);
   }
   const { writer } = opened.keeper ?? {};
   opened.chunks = async function* () {
@@ -140,18 +141,18 @@ async function* written(writer, end) {
 }
 
 /** A file from disk is kept only where that is asked. */
-async function keeperOf({ name, blob }, options, tell) {
+async function keeperOf({ name, blob }, options, post) {
   if (!options.cache) return undefined;
   const record = { name: name ?? blob.name ?? 'model', source: null, size: blob.size, validator: null };
   const key = await cache.keyOf(`file:${record.name}:${blob.size}:${blob.lastModified ?? 0}`).catch(() => null);
-  return key ? Keeper.open(key, record, 0, options, tell) : undefined;
+  return key ? Keeper.open(key, record, 0, options, post) : undefined;
 }
 
 /** The cache's side of a load. Where the cache fails, the load goes on without it, and a notice says so. */
 class Keeper {
-  static async open(key, record, from, options, tell) {
+  static async open(key, record, from, options, post) {
     const keeper = new Keeper();
-    Object.assign(keeper, { from, tell, resumable: record.source !== null });
+    Object.assign(keeper, { from, post, resumable: record.source !== null });
     try {
       keeper.writer = await cache.Writer.open(key, { ...record, sha256: options.sha256?.toLowerCase() }, from);
     } catch (error) {
@@ -161,7 +162,7 @@ class Keeper {
   }
 
   #fail(error) {
-    this.tell({ type: 'notice', message: `the model is in memory only: ${error.message}` });
+    this.post({ type: 'notice', code: 'memory-only', message: `the model is in memory only: ${error.message}` });
     this.writer = null;
   }
 

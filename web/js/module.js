@@ -34,7 +34,7 @@ export function choose({ gpu, threads: asked, variant }) {
 
 /**
  * Starts a build: `{bindings, threads}`. Where the CPU is to compute and this browser's compiler gets relaxed SIMD wrong,
- * the plain build is started instead, and `notice` told.
+ * the plain build is started instead, and `notice` reported.
  */
 export async function start(chosen, { gpu, notice }) {
   let { variant, threads } = chosen;

@@ -57,8 +57,8 @@ async function* pull(id) {
 
 const commands = {
   async load({ id, source, options }) {
-    const tell = (event) => self.postMessage({ id, ...event });
-    const loaded = await load(source, options, { signal: loading.signal, tell, pull: () => pull(id) });
+    const post = (event) => self.postMessage({ id, ...event });
+    const loaded = await load(source, options, { signal: loading.signal, post, pull: () => pull(id) });
     host = loaded.host;
     onGpu = Boolean(loaded.gpu);
     const info = JSON.parse(host.info());

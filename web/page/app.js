@@ -73,7 +73,7 @@ async function open(from, again, options = {}) {
     ir = await Ir.load(from, {
       ...settings.load(), ...options, createWorker, signal: loading.signal,
       onProgress: progress,
-      onNotice: (text) => notices.push(text),
+      onNotice: (n) => notices.push(n),
     });
     source = again;
     opened(notices);
@@ -100,7 +100,7 @@ function opened(notices) {
   $('model-device').title = info.device.name;
   settings.recommend(info.sampling);
   about(info, notices);
-  notice(notices.filter((n) => n.startsWith('the model is in memory only')).join(' '));
+  notice(notices.filter((n) => n.code === 'memory-only').map((n) => n.message).join(' '));
   $('speed').textContent = `${info.device.name} · context of ${info.contextLength} tokens`;
   state('chat');
   chat.draw();
@@ -112,7 +112,7 @@ function about(info, notices) {
     ['Model', [info.name, info.architecture, info.sizeLabel].filter(Boolean).join(' · ')],
     ['File', bytes(info.fileBytes)],
     ['Runs on', `${info.device.name}; module with ${info.device.build}`],
-    ...notices.map((n) => ['Note', n]),
+    ...notices.map((n) => ['Note', n.message]),
     ['Isolated', globalThis.crossOriginIsolated ? 'yes: threads are possible' : 'no: the CPU has one thread'],
     ['Privacy', 'The page may fetch from its own address only. Messages are computed and kept on this device.'],
   ];

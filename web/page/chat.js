@@ -30,12 +30,12 @@ export class Chat {
     if (message.role === 'user') {
       who.textContent = 'You said: ';
       item.className = 'mine';
-      item.append(who, message.content);
+      item.append(who, Object.assign(document.createElement('span'), { dir: 'auto', textContent: message.content }));
       return item;
     }
     who.textContent = 'The model said: ';
     item.className = 'theirs';
-    const text = Object.assign(document.createElement('div'), { className: 'text' });
+    const text = Object.assign(document.createElement('div'), { className: 'text', dir: 'auto' });
     item.append(who);
     if (message.thinking) item.append(thoughts(message.thinking));
     item.append(text);
@@ -152,7 +152,7 @@ export class Chat {
 
 function live_item() {
   const item = Object.assign(document.createElement('li'), { className: 'theirs' });
-  const text = Object.assign(document.createElement('div'), { className: 'text cursor' });
+  const text = Object.assign(document.createElement('div'), { className: 'text cursor', dir: 'auto' });
   item.append(text);
   $('messages').append(item);
   let think = null;
@@ -171,7 +171,7 @@ function live_item() {
 
 function thoughts(text) {
   const details = Object.assign(document.createElement('details'), { className: 'thinking' });
-  details.append(Object.assign(document.createElement('summary'), { textContent: 'Reasoning' }), Object.assign(document.createElement('div'), { textContent: text }));
+  details.append(Object.assign(document.createElement('summary'), { textContent: 'Reasoning' }), Object.assign(document.createElement('div'), { dir: 'auto', textContent: text }));
   return details;
 }
 
@@ -187,7 +187,7 @@ function figures(reason, usage) {
 function busy(on) {
   $('stop').hidden = !on;
   $('send').hidden = on;
-  $('messages').setAttribute('aria-busy', String(on));
+  $('log').setAttribute('aria-busy', String(on));
   document.body.dataset.busy = String(on);
 }
 

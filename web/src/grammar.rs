@@ -1,5 +1,5 @@
 //! The second module: [`Grammars`] compiles what answers are held to, [`Rules`] says which tokens may follow. It holds a
-//! vocabulary, no model: a grammar that breaks it leaves the model running. `held` of the main module asks here.
+//! vocabulary, no model: a grammar that breaks it leaves the model running. `constraint` of the main module asks here.
 
 use ir_engine::text::constrain::{Constrainer, Constraint, Grammar, Vocabulary};
 use ir_engine::{Error, Result};
@@ -8,7 +8,7 @@ use serde_json::Value;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
-use crate::fault::throw;
+use crate::error::throw;
 
 type Answer<T> = std::result::Result<T, JsValue>;
 

@@ -1,27 +1,23 @@
 //! [`Host`]: a model that runs. The worker adds requests, drives the steps and hands events on; between two steps it
 //! may stop, add or ask anything. Nothing here waits but [`Host::step`].
 
-use std::collections::HashMap;
-
-use ir_engine::run::{Engine, Event, Request, Sampling, SeqId, answer_form, chat_prompt, prompt_ids};
-use ir_engine::text::chat::{Now, RenderInput, Split, ThinkSplitter};
-use ir_engine::text::constrain::{Begin, Vocabulary};
+use ir_engine::run::{Engine, Event, Sampling, SeqId, Usage};
+use ir_engine::text::constrain::Vocabulary;
 use ir_engine::{Device, Error, Result};
 use serde_json::{Value, json};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::clock;
-use crate::fault::throw;
-use crate::held::{PageRules, constraint};
-use crate::wire::{self, Generate};
+use crate::constraint::{PageRules, constraint};
+use crate::error::throw;
+use crate::wire::{self, Answers, Generate};
 
 /// A model that runs.
 #[wasm_bindgen]
 pub struct Host {
     engine: Engine,
-    /// What parts reasoning from answer, of sequences that need it.
-    splitters: HashMap<u64, ThinkSplitter>,
+    answers: Answers,
     file_bytes: u64,
     load_seconds: f64,
     /// Tokens and seconds of prompts, then of answers, of all sequences that ended.
@@ -32,76 +28,35 @@ pub struct Host {
 impl Host {
     pub(crate) fn new(engine: Engine, file_bytes: u64, load_seconds: f64) -> Host {
         let none = (0, 0.0);
-        Host { engine, splitters: HashMap::new(), file_bytes, load_seconds, prompt: none, generation: none }
+        Host { engine, answers: Answers::default(), file_bytes, load_seconds, prompt: none, generation: none }
     }
 
     fn start(&mut self, request: &str, rules: Option<PageRules>) -> Result<u64> {
         // Taken up first, so that they are given back where the request is refused.
         let constraint = rules.map(constraint);
         let generate: Generate = wire::read(request)?;
-        let model = self.engine.model();
-        let (prompt, splitter) = match &generate {
-            Generate { messages: Some(messages), prompt: None, tokens: None, .. } => {
-                let now = Now { unix_seconds: generate.unix_seconds, utc_offset: generate.utc_offset };
-                let (tools, think) = (&generate.tools[..], generate.think);
-                chat_prompt(model, RenderInput { messages, tools, think, now, ..RenderInput::default() })?
-            }
-            Generate { messages: None, prompt: Some(text), tokens: None, .. } => {
-                (prompt_ids(model.tokenizer(), text), None)
-            }
-            Generate { messages: None, prompt: None, tokens: Some(ids), .. } => (ids.clone(), None),
-            _ => return Err(Error::request("give either messages, or a prompt, or tokens")),
-        };
-        let begin = match (&constraint, &generate.messages) {
-            (Some(_), Some(_)) => answer_form(model, splitter.as_ref()).begin(generate.think, false, model.tokenizer()),
-            _ => Begin::default(),
-        };
-        let request = Request {
-            prompt,
-            max_tokens: generate.max_tokens,
-            sampling: generate.sampling(Sampling::from_meta(model.meta())),
-            stop: generate.stop,
-            ignore_eos: generate.ignore_eos,
-            show_special: generate.show_special,
-            logprobs: generate.logprobs,
-            constraint,
-            constrain_after: begin.after,
-            constrain_opener: begin.opener,
-            ..Request::default()
-        };
-        let seq = self.engine.add(request, clock::seconds())?.0;
-        if let Some(splitter) = splitter {
-            self.splitters.insert(seq, splitter);
-        }
-        Ok(seq)
+        let (turn, request) = generate.into_request(self.engine.model(), constraint)?;
+        let seq = self.engine.add(request, clock::seconds())?;
+        self.answers.insert(seq, turn.reader());
+        Ok(seq.0)
     }
 
     fn report(&mut self, events: Vec<Event>) -> Result<String> {
-        let all: Vec<Value> = events.iter().map(|e| self.tell(e)).collect();
+        for event in &events {
+            if let Event::Done { usage, .. } = event {
+                self.count(usage);
+            }
+        }
+        let all: Vec<Value> = events.iter().map(|e| self.answers.event(e)).collect();
         wire::write(&all)
     }
 
-    fn tell(&mut self, event: &Event) -> Value {
-        let seq = event.seq().0;
-        let split = match event {
-            Event::Token { text, .. } => match self.splitters.get_mut(&seq) {
-                Some(splitter) => splitter.push(text),
-                None => Split { answer: text.clone(), ..Split::default() },
-            },
-            Event::Done { usage, .. } => {
-                let computed = usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens);
-                self.prompt = (self.prompt.0 + computed, self.prompt.1 + usage.prompt);
-                // The first token comes with the prompt.
-                let more = usage.completion_tokens.saturating_sub(1);
-                self.generation = (self.generation.0 + more, self.generation.1 + usage.generation);
-                self.splitters.remove(&seq).map(|mut s| s.finish()).unwrap_or_default()
-            }
-            Event::Embedding { .. } | Event::Error { .. } => {
-                self.splitters.remove(&seq);
-                Split::default()
-            }
-        };
-        wire::event(event, &split.thinking, &split.answer)
+    fn count(&mut self, usage: &Usage) {
+        let computed = usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens);
+        self.prompt = (self.prompt.0 + computed, self.prompt.1 + usage.prompt);
+        // The first token comes with the prompt.
+        let more = usage.completion_tokens.saturating_sub(1);
+        self.generation = (self.generation.0 + more, self.generation.1 + usage.generation);
     }
 
     fn describe(&self) -> Value {

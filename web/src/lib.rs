@@ -1,20 +1,23 @@
 //! `ir-web`: the engine as WebAssembly, called by `js/worker.js`; two modules. Feature `engine` is the main one:
-//! [`loading`] takes a file in pieces, [`host`] answers requests, [`wire`] is the JSON that crosses, `held` asks what
+//! [`loading`] takes a file in pieces, [`host`] answers requests, [`wire`] is the JSON that crosses, `constraint` asks what
 //! a constrained answer may go on with. That is answered by the other, feature `grammar`: [`grammar`] compiles what
-//! answers are held to. [`fault`] are the errors of both. What a web developer sees is JavaScript: `js/index.js`.
+//! answers are held to. [`error`] are the errors of both. What a web developer sees is JavaScript: `js/index.js`.
 //! Fetching, caching and workers are there too, not here.
 
 #[cfg(target_arch = "wasm32")]
 mod alloc;
-pub mod fault;
+#[cfg(feature = "engine")]
+mod constraint;
+pub mod error;
 #[cfg(feature = "grammar")]
 pub mod grammar;
-#[cfg(feature = "engine")]
-mod held;
 #[cfg(feature = "engine")]
 pub mod host;
 #[cfg(feature = "engine")]
 pub mod loading;
+#[cfg(all(test, feature = "engine", feature = "grammar"))]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests;
 #[cfg(feature = "engine")]
 pub mod wire;
 

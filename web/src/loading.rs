@@ -12,7 +12,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::clock;
-use crate::fault::{throw, with_code};
+use crate::error::{throw, with_code};
 use crate::host::Host;
 use crate::wire::{self, LoadOptions};
 

@@ -1,13 +1,20 @@
 //! What crosses between JavaScript and the engine, as JSON: how to load, what to generate, and events. The engine's own
 //! `Request` and `Event` in the words of JavaScript; unknown fields are refused, not ignored.
 
-use ir_engine::run::{Event, Logprob, Logprobs, Sampling, Usage};
-use ir_engine::text::chat::Message;
+use std::collections::HashMap;
+
+use ir_engine::model::Model;
+use ir_engine::run::{
+    AnswerReader, ChatInput, ChatTurn, Event, Finish, Logprob, Logprobs, Part, Request, Sampling, SeqId, Usage,
+    prompt_ids,
+};
+use ir_engine::text::chat::{Message, Now};
+use ir_engine::text::constrain::Constraint;
 use ir_engine::{Error, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::fault;
+use crate::error;
 
 /// Where and how a model is to be run.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -82,6 +89,35 @@ pub struct Generate {
 }
 
 impl Generate {
+    /// The turn that it is, and the engine's request for it. `constraint`: what the answer must conform to.
+    ///
+    /// # Errors
+    /// None or several of messages, prompt and tokens; a template that refuses the messages.
+    pub fn into_request(self, model: &Model, constraint: Option<Constraint>) -> Result<(ChatTurn, Request)> {
+        let turn = match &self {
+            Generate { messages: Some(messages), prompt: None, tokens: None, tools, think, seed, .. } => {
+                let now = Now { unix_seconds: self.unix_seconds, utc_offset: self.utc_offset };
+                let (think, seed) = (*think, *seed);
+                ChatTurn::new(model, &ChatInput { messages, tools, think, now, seed, ..ChatInput::default() })?
+            }
+            Generate { messages: None, prompt: Some(text), tokens: None, .. } => {
+                ChatTurn::plain(prompt_ids(model.tokenizer(), text))
+            }
+            Generate { messages: None, prompt: None, tokens: Some(ids), .. } => ChatTurn::plain(ids.clone()),
+            _ => return Err(Error::request("give either messages, or a prompt, or tokens")),
+        };
+        let request = Request {
+            max_tokens: self.max_tokens,
+            sampling: self.sampling(Sampling::from_meta(model.meta())),
+            stop: self.stop,
+            ignore_eos: self.ignore_eos,
+            show_special: self.show_special,
+            logprobs: self.logprobs,
+            ..turn.request(model.tokenizer(), constraint)
+        };
+        Ok((turn, request))
+    }
+
     /// How tokens are to be chosen, on top of what the file recommends.
     pub fn sampling(&self, recommended: Sampling) -> Sampling {
         let r = recommended;
@@ -122,28 +158,76 @@ pub fn write<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|error| Error::request(format!("the answer cannot be written: {error}")))
 }
 
-/// An event, with its text already parted into thinking and answer.
-pub fn event(event: &Event, thinking: &str, text: &str) -> Value {
-    let seq = event.seq().0;
-    match event {
-        Event::Token { id, logprobs, .. } => {
-            let mut token = json!({ "type": "token", "seq": seq, "token": id, "text": text, "thinking": thinking });
-            if let Some(logprobs) = logprobs {
-                token["logprobs"] = self::logprobs(logprobs);
+/// The answers under way: what reads each of them.
+#[derive(Debug, Default)]
+pub struct Answers(HashMap<SeqId, AnswerReader>);
+
+impl Answers {
+    /// Has a sequence's answer read.
+    pub fn insert(&mut self, seq: SeqId, reader: AnswerReader) {
+        self.0.insert(seq, reader);
+    }
+
+    /// An event in the words of JavaScript, its text parted into thinking, answer and calls.
+    pub fn event(&mut self, event: &Event) -> Value {
+        let (seq, mut parts) = (event.seq(), Vec::new());
+        let told = match event {
+            Event::Token { id, text, logprobs, .. } => {
+                if let Some(reader) = self.0.get_mut(&seq) {
+                    reader.push(text, &mut parts);
+                }
+                let mut token = json!({ "type": "token", "token": id });
+                if let Some(logprobs) = logprobs {
+                    token["logprobs"] = self::logprobs(logprobs);
+                }
+                token
             }
-            token
-        }
-        Event::Embedding { values, usage, .. } => {
-            json!({ "type": "embedding", "seq": seq, "values": values, "usage": self::usage(usage) })
-        }
-        Event::Done { reason, usage, .. } => json!({
-            "type": "done", "seq": seq, "text": text, "thinking": thinking, "reason": reason.name(),
-            "usage": self::usage(usage),
-        }),
-        Event::Error { error, .. } => {
-            json!({ "type": "error", "seq": seq, "code": fault::code(error), "message": error.to_string() })
+            Event::Embedding { values, usage, .. } => {
+                json!({ "type": "embedding", "values": values, "usage": self::usage(usage) })
+            }
+            Event::Done { reason, usage, .. } => {
+                let mut reader = self.0.remove(&seq).unwrap_or_default();
+                reader.finish(&mut parts);
+                let calls = matches!(reason, Finish::Stop(_)) && reader.n_calls() > 0;
+                let stop = if let Finish::Stop(stop) = reason { *stop } else { None };
+                let reason = if calls { "tool_calls" } else { reason.name() };
+                json!({ "type": "done", "reason": reason, "stop": stop, "usage": self::usage(usage) })
+            }
+            Event::Error { error, .. } => {
+                self.0.remove(&seq);
+                json!({ "type": "error", "code": error::code(error), "message": error.to_string() })
+            }
+        };
+        with_parts(told, seq, parts)
+    }
+}
+
+/// An event with its sequence, and with the new text of each kind where it may have some.
+fn with_parts(mut event: Value, seq: SeqId, parts: Vec<Part>) -> Value {
+    event["seq"] = seq.0.into();
+    if event["type"] != "token" && event["type"] != "done" {
+        return event;
+    }
+    let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::new());
+    for part in parts {
+        match part {
+            Part::Text(more) => text.push_str(&more),
+            Part::Thinking(more) => thinking.push_str(&more),
+            Part::CallStart { index, id, name } => {
+                calls.push(json!({ "type": "start", "index": index, "id": id, "name": name }));
+            }
+            Part::CallArguments { index, fragment } => {
+                calls.push(json!({ "type": "arguments", "index": index, "fragment": fragment }));
+            }
+            Part::CallEnd { index, call } => calls.push(json!({ "type": "end", "index": index, "call": call })),
+            Part::CallBroken { index } => calls.push(json!({ "type": "broken", "index": index })),
         }
     }
+    (event["text"], event["thinking"]) = (text.into(), thinking.into());
+    if !calls.is_empty() {
+        event["calls"] = calls.into();
+    }
+    event
 }
 
 fn usage(of: &Usage) -> Value {

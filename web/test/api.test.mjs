@@ -287,7 +287,7 @@ test('no room in the storage, or no storage: memory only, and a notice', async (
   const { answers, notices } = await ask(it.page, '/model.gguf', { device: 'cpu', cache: true }, [job]);
   await cdp.send('Storage.overrideQuotaForOrigin', { origin: new URL(it.url).origin });
   assert.equal(answers[0].text, chat.reply);
-  assert(notices.some((n) => /in memory only: there is no room/.test(n)), notices.join('; '));
+  assert(notices.some((n) => /^memory-only: .*in memory only: there is no room/.test(n)), notices.join('; '));
   const refused = await it.page.evaluate(async () => {
     const { Ir } = await import('/index.js');
     const notices = [];
@@ -296,7 +296,7 @@ test('no room in the storage, or no storage: memory only, and a notice', async (
         await import(${JSON.stringify(new URL('/worker.js', location.href).href)}); postMessage('up');`;
       return new Worker(URL.createObjectURL(new Blob([`const held = []; self.onmessage = (e) => held.push(e); ${script} for (const e of held) self.onmessage(e);`], { type: 'text/javascript' })), { type: 'module' });
     };
-    (await Ir.load('/model.gguf', { device: 'cpu', createWorker, onNotice: (n) => notices.push(n) })).free();
+    (await Ir.load('/model.gguf', { device: 'cpu', createWorker, onNotice: (n) => notices.push(`${n.code}: ${n.message}`) })).free();
     return notices;
   });
   assert(refused.some((n) => /in memory only: .*private window/.test(n)), refused.join('; '));
@@ -390,7 +390,7 @@ test('a browser that computes wrongly with relaxed SIMD gets the plain build', {
       const { answers, info, notices } = await ask(page, '/models/ir-tiny.gguf', { device: 'cpu', threads }, [job]);
       assert.equal(info.device.build, 'SIMD');
       assert.equal(answers[0].text, chat.reply);
-      assert(notices.some((n) => /computes wrongly with relaxed SIMD/.test(n)), notices.join('; '));
+      assert(notices.some((n) => /^wrong-simd: .*computes wrongly with relaxed SIMD/.test(n)), notices.join('; '));
     }
     await page.close();
   } finally {

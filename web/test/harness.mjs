@@ -120,7 +120,7 @@ export function ask(page, source, options, jobs) {
   return page.evaluate(async ({ source, options, jobs }) => {
     const { Ir } = await import('/index.js');
     const notices = [];
-    const ir = await Ir.load(source, { cache: false, ...options, onNotice: (n) => notices.push(n) });
+    const ir = await Ir.load(source, { cache: false, ...options, onNotice: (n) => notices.push(`${n.code}: ${n.message}`) });
     const answers = [];
     try {
       for (const { messages, tokens, ...more } of jobs) {

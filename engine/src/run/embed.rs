@@ -3,7 +3,7 @@
 
 use super::request::{EmbedRequest, Usage};
 use super::scheduler::Part;
-use super::session::prompt_ids;
+use super::turn::prompt_ids;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 

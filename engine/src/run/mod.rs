@@ -6,6 +6,7 @@ mod engine;
 mod held;
 mod pages;
 mod random;
+mod reader;
 mod request;
 mod sampler;
 mod scheduler;
@@ -16,10 +17,13 @@ mod steps;
 #[cfg(test)]
 mod tests;
 mod text;
+mod turn;
 
 pub use embed::embed_ids;
 pub use engine::{Engine, EngineOptions, Stats, wait};
-pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, Sampling, SeqId, Usage};
+pub use reader::{AnswerReader, Part};
+pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Marks, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};
 pub(crate) use scheduler::Limits;
-pub use session::{Clock, Session, SessionOptions, answer_form, chat_prompt, prompt_ids};
+pub use session::{Clock, Session, SessionOptions};
+pub use turn::{ChatInput, ChatTurn, ToolChoice, prompt_ids};

@@ -1,6 +1,6 @@
 //! What goes into the engine and what comes out, as plain data: [`Request`], [`EmbedRequest`], [`Sampling`], [`Event`],
 //! [`Usage`].
-//! The same for a command line, a server and a web page. Text and chat templates belong to [`super::Session`].
+//! The same for a command line, a server and a web page. Chats and their templates belong to [`super::ChatTurn`].
 
 use crate::error::{Error, Result};
 use crate::meta::Meta;
@@ -41,6 +41,20 @@ pub struct Request {
     /// What opens that which `constrain_after` closes (`<think>`), for models that choose whether to reason: it may come
     /// first beside what the constraint allows, and where another token does, the constraint holds from there.
     pub constrain_opener: Option<u32>,
+    /// Places of the prompt that a cache had better keep.
+    pub marks: Marks,
+}
+
+/// Places of a conversation, counted in tokens from its start, where the next request is likely to go on from or to branch
+/// off. `None` where no token ends there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Where the last message of the user starts.
+    pub last_user: Option<usize>,
+    /// Where the last message ends, in front of what opens the answer.
+    pub messages_end: Option<usize>,
+    /// Where the answer ends; known when it has.
+    pub answer_end: Option<usize>,
 }
 
 /// One text to make an embedding of.
@@ -283,8 +297,9 @@ impl Event {
 /// Why a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// An end-of-generation token or a stop string.
-    Stop,
+    /// The stop string of this number in [`Request::stop`]; `None`: an end-of-generation token, or a constraint that is
+    /// complete.
+    Stop(Option<usize>),
     /// `max_tokens` or the context is used up.
     Length,
     /// The host cancelled it.
@@ -295,7 +310,7 @@ impl Finish {
     /// The word that the usual APIs use: `stop`, `length`, `cancelled`.
     pub fn name(self) -> &'static str {
         match self {
-            Finish::Stop => "stop",
+            Finish::Stop(_) => "stop",
             Finish::Length => "length",
             Finish::Cancelled => "cancelled",
         }

@@ -2,15 +2,16 @@
 //! A turn computes only what the turns before have not: the engine finds the common start in its cache.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::engine::Engine;
+use super::reader::{AnswerReader, Part};
 use super::request::{Event, Finish, Request, Sampling, SeqId, Usage};
+use super::turn::{ChatInput, ChatTurn, is_open, prompt_ids};
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::text::Tokenizer;
-use crate::text::chat::{Message, Now, RenderInput, Split, ThinkSplitter};
-use crate::text::constrain::{AnswerForm, Begin, Constraint};
-use crate::text::tools::ToolFormat;
+use crate::text::chat::{Message, Now};
+use crate::text::constrain::Constraint;
 
 /// A host's clock: seconds from any start.
 pub type Clock = Box<dyn Fn() -> f64 + Send>;
@@ -28,6 +29,8 @@ pub struct SessionOptions {
     pub think: Option<bool>,
     /// The date for templates that write one.
     pub now: Now,
+    /// Definitions of tools that the model may call, in OpenAI's form.
+    pub tools: Vec<Json>,
     /// What an answer is held to, behind the reasoning where there is some. It must have accepted nothing.
     pub constraint: Option<Constraint>,
 }
@@ -49,8 +52,10 @@ pub struct Session {
 /// An answer under way.
 struct Answer {
     id: SeqId,
-    splitter: Option<ThinkSplitter>,
+    reader: AnswerReader,
     message: Message,
+    /// It goes on with the chat's last message.
+    continues: bool,
 }
 
 /// What a session can be brought back from. Keys and values are not kept: they are computed again.
@@ -122,56 +127,47 @@ impl Session {
         self.messages.pop()
     }
 
-    /// Starts an answer to the conversation. [`Session::next`] gives its pieces.
+    /// Starts an answer to the conversation; a last message of the assistant, behind others, is its beginning.
+    /// [`Session::next`] gives its parts.
     ///
     /// # Errors
     /// A template that refuses the messages, or a conversation that is empty or too long for the context.
     pub fn start(&mut self) -> Result<()> {
         self.stop();
-        let mut splitter = None;
-        if !self.messages.is_empty() {
-            let (tokens, split) = self.render()?;
-            (self.tokens, splitter) = (tokens, split);
-        }
         let options = self.options.clone();
-        let begin = match &options.constraint {
-            // A text that is continued is held at once.
-            Some(_) if !self.messages.is_empty() => {
-                let model = self.engine.model();
-                answer_form(model, splitter.as_ref()).begin(options.think, false, model.tokenizer())
-            }
-            _ => Begin::default(),
-        };
+        let turn = self.turn(&options)?;
+        self.tokens.clone_from(&turn.ids);
         let request = Request {
-            prompt: self.tokens.clone(),
             max_tokens: options.max_tokens,
             sampling: options.sampling,
             stop: options.stop,
-            constraint: options.constraint,
-            constrain_after: begin.after,
-            constrain_opener: begin.opener,
-            ..Request::default()
+            ..turn.request(self.engine.model().tokenizer(), options.constraint)
         };
         let id = self.engine.add(request, (self.clock)())?;
+        let (reader, continues) = (turn.reader(), is_open(&self.messages));
         let message = Message::new("assistant", "");
-        (self.answer, self.usage) = (Some(Answer { id, splitter, message }), None);
+        (self.answer, self.usage) = (Some(Answer { id, reader, message, continues }), None);
         Ok(())
     }
 
-    /// The chat as tokens, and what parts reasoning from answer.
-    fn render(&self) -> Result<(Vec<u32>, Option<ThinkSplitter>)> {
-        let SessionOptions { think, now, .. } = self.options;
-        chat_prompt(self.engine.model(), RenderInput { messages: &self.messages, think, now, ..RenderInput::default() })
+    fn turn(&self, options: &SessionOptions) -> Result<ChatTurn> {
+        if self.messages.is_empty() {
+            // A text that is continued.
+            return Ok(ChatTurn::plain(self.tokens.clone()));
+        }
+        let &SessionOptions { think, now, .. } = options;
+        let (messages, tools, seed) = (&self.messages[..], &options.tools[..], options.sampling.seed);
+        ChatTurn::new(self.engine.model(), &ChatInput { messages, tools, think, now, seed, ..ChatInput::default() })
     }
 
-    /// The next piece of the answer, reasoning and answer apart; `None` when it has ended. A piece may be empty: one step
-    /// has been made, and the caller may want to stop.
+    /// The next parts of the answer; `None` when it has ended. There may be none: one step has been made, and the caller may
+    /// want to stop.
     ///
     /// # Errors
     /// Where the device or the sequence failed; the answer has ended then.
-    pub async fn next(&mut self) -> Result<Option<Split>> {
+    pub async fn next(&mut self) -> Result<Option<Vec<Part>>> {
         let Some(id) = self.answer.as_ref().map(|a| a.id) else { return Ok(None) };
-        let mut out = Split::default();
+        let mut out = Vec::new();
         let mut ended = None;
         let events = match self.engine.step(&*self.clock).await {
             Ok(events) => events,
@@ -187,7 +183,7 @@ impl Session {
                         self.tokens.push(id);
                     }
                     if let Some(answer) = &mut self.answer {
-                        answer.take(&text, &mut out);
+                        answer.take(|reader, parts| reader.push(&text, parts), &mut out);
                     }
                 }
                 Event::Done { reason, usage, .. } => ended = Some(Ok((reason, usage))),
@@ -197,9 +193,7 @@ impl Session {
             }
         }
         if let Some(end) = ended {
-            let last = self.close();
-            out.thinking.push_str(&last.thinking);
-            out.answer.push_str(&last.answer);
+            self.close(&mut out);
             self.usage = Some(end?);
         }
         Ok(Some(out))
@@ -214,19 +208,23 @@ impl Session {
                 self.usage = Some((reason, usage));
             }
         }
-        self.close();
+        self.close(&mut Vec::new());
     }
 
     /// Ends the answer: a chat keeps it as a message.
-    fn close(&mut self) -> Split {
-        let mut last = Split::default();
-        if let Some(mut answer) = self.answer.take() {
-            answer.flush(&mut last);
-            if !self.messages.is_empty() {
-                self.messages.push(answer.message);
+    fn close(&mut self, out: &mut Vec<Part>) {
+        let Some(mut answer) = self.answer.take() else { return };
+        answer.take(AnswerReader::finish, out);
+        match self.messages.last_mut() {
+            Some(begun) if answer.continues => {
+                let Message { content, reasoning_content, tool_calls, .. } = answer.message;
+                begun.content.get_or_insert_default().push_str(&content.unwrap_or_default());
+                begun.reasoning_content = reasoning_content.or(begun.reasoning_content.take());
+                begun.tool_calls.extend(tool_calls);
             }
+            Some(_) => self.messages.push(answer.message),
+            None => {}
         }
-        last
     }
 
     /// Forgets the conversation; the options stay.
@@ -285,64 +283,20 @@ impl Session {
 }
 
 impl Answer {
-    fn take(&mut self, text: &str, out: &mut Split) {
-        let split = match &mut self.splitter {
-            Some(splitter) => splitter.push(text),
-            None => Split { answer: text.to_owned(), ..Split::default() },
-        };
-        self.append(split, out);
-    }
-
-    fn flush(&mut self, out: &mut Split) {
-        if let Some(splitter) = &mut self.splitter {
-            let split = splitter.finish();
-            self.append(split, out);
+    /// Adds what `read` gives to the message and to `out`.
+    fn take(&mut self, read: impl FnOnce(&mut AnswerReader, &mut Vec<Part>), out: &mut Vec<Part>) {
+        let mut parts = Vec::new();
+        read(&mut self.reader, &mut parts);
+        for part in &parts {
+            match part {
+                Part::Text(text) => self.message.content.get_or_insert_default().push_str(text),
+                Part::Thinking(text) => self.message.reasoning_content.get_or_insert_default().push_str(text),
+                Part::CallEnd { call, .. } => self.message.tool_calls.push(call.clone()),
+                Part::CallStart { .. } | Part::CallArguments { .. } | Part::CallBroken { .. } => {}
+            }
         }
+        out.extend(parts);
     }
-
-    fn append(&mut self, split: Split, out: &mut Split) {
-        if !split.thinking.is_empty() {
-            self.message.reasoning_content.get_or_insert_default().push_str(&split.thinking);
-        }
-        self.message.content.get_or_insert_default().push_str(&split.answer);
-        out.thinking.push_str(&split.thinking);
-        out.answer.push_str(&split.answer);
-    }
-}
-
-/// The ids of a chat as the model's template lays it out, ending where the answer begins, and what parts reasoning from
-/// answer in the reply. `bos`, `eos` and `add_generation_prompt` of the input are set here.
-///
-/// # Errors
-/// Where the model has no template, or it refuses the messages.
-pub fn chat_prompt(model: &Model, input: RenderInput<'_>) -> Result<(Vec<u32>, Option<ThinkSplitter>)> {
-    let Some(template) = model.template() else {
-        return Err(Error::unsupported("this model has no chat template: give it text to continue instead"));
-    };
-    let tokenizer = model.tokenizer();
-    let text_of = |id: Option<u32>| id.map(|id| tokenizer.piece(id).into_owned()).unwrap_or_default();
-    let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
-    let input = RenderInput { add_generation_prompt: true, bos: &bos, eos: &eos, ..input };
-    let rendered = template.render(&input)?;
-    let splitter = template.think_tags().map(|tags| ThinkSplitter::new(tags, rendered.thinking));
-    Ok((prompt_ids(tokenizer, &rendered.text), splitter))
-}
-
-/// How a model writes the answer to a chat that [`chat_prompt`] laid out, which gave the splitter.
-pub fn answer_form(model: &Model, splitter: Option<&ThinkSplitter>) -> AnswerForm {
-    let tools = ToolFormat::of_meta(model.meta(), &|text| model.tokenizer().id_of(text).is_some());
-    let inside = splitter.is_some_and(ThinkSplitter::is_thinking);
-    AnswerForm { tags: model.template().and_then(|t| t.think_tags()), inside, tools }
-}
-
-/// The ids of a prompt: special tokens parsed, one BOS where the model wants one, whether or not the text has it, and
-/// never an EOS, since the text goes on.
-pub fn prompt_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let mut ids = tokenizer.encode(text, false, true);
-    if tokenizer.add_bos() && ids.first().copied() != tokenizer.bos() {
-        ids.splice(0..0, tokenizer.bos());
-    }
-    ids
 }
 
 /// Tells vocabularies apart: FNV-1a over the tokens.

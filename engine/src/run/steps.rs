@@ -308,12 +308,12 @@ impl Steps {
             self.vocabulary.piece(token, special, &mut self.piece);
         }
         let (mut text, stopped) = stream.text.push(&self.piece);
-        let reason = match (ends || stopped || complete, stream.remaining) {
-            (true, _) => Some(Finish::Stop),
-            (false, 0) => Some(Finish::Length),
+        let reason = match (stopped, ends || complete, stream.remaining) {
+            (Some(_), ..) | (None, true, _) => Some(Finish::Stop(stopped)),
+            (None, false, 0) => Some(Finish::Length),
             _ => None,
         };
-        if reason.is_some() && !stopped {
+        if reason.is_some() && stopped.is_none() {
             text.push_str(&stream.text.flush());
         }
         self.events.push(Event::Token { seq: id, id: token, text, logprobs });

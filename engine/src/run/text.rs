@@ -1,5 +1,7 @@
 //! [`TextStream`]: pieces of tokens in, text out that is final: whole characters, nothing of a stop string.
 
+use std::cmp::Reverse;
+
 /// A stream of text with stop strings.
 #[derive(Debug)]
 pub(crate) struct TextStream {
@@ -14,8 +16,9 @@ impl TextStream {
         Self { stops, held: Vec::new() }
     }
 
-    /// Adds a piece. Returns the text that became final, and whether a stop string ended the stream.
-    pub(crate) fn push(&mut self, piece: &[u8]) -> (String, bool) {
+    /// Adds a piece. Returns the text that became final, and the number of the stop string that ended the stream, if one
+    /// did: the one that starts first, and of those the longest.
+    pub(crate) fn push(&mut self, piece: &[u8]) -> (String, Option<usize>) {
         let before = self.held.len();
         self.held.extend_from_slice(piece);
         // What was held has been searched already: a match ends in the new bytes.
@@ -23,14 +26,15 @@ impl TextStream {
             let from = (before + 1).saturating_sub(stop.len());
             find(self.held.get(from..)?, stop.as_bytes()).map(|at| from + at)
         };
-        if let Some(at) = self.stops.iter().filter_map(start).min() {
+        let found = self.stops.iter().enumerate().filter_map(|(i, stop)| Some((start(stop)?, i)));
+        if let Some((at, i)) = found.min_by_key(|(at, i)| (*at, Reverse(self.stops[*i].len()))) {
             self.held.truncate(at);
-            return (self.flush(), true);
+            return (self.flush(), Some(i));
         }
         let keep = self.stops.iter().map(|stop| overlap(&self.held, stop.as_bytes())).max().unwrap_or(0);
         let keep = keep.max(unfinished(&self.held));
         let rest = self.held.split_off(self.held.len() - keep);
-        (lossy(std::mem::replace(&mut self.held, rest)), false)
+        (lossy(std::mem::replace(&mut self.held, rest)), None)
     }
 
     /// What is held, now that nothing follows.
@@ -74,7 +78,7 @@ mod tests {
         for piece in pieces {
             let (text, stopped) = stream.push(piece);
             out.push(text);
-            if stopped {
+            if stopped.is_some() {
                 return (out, true);
             }
         }
@@ -92,6 +96,16 @@ mod tests {
         assert_eq!(run(&["aab"], &[b"aaa", b"b"]), (vec!["a".into(), "".into()], true));
         assert_eq!(run(&["b", "abc"], &[b"xabc"]).0, ["x"], "the earliest start wins");
         assert_eq!(run(&["\n\n"], &[b"x\n", b"\n"]), (vec!["x".into(), "".into()], true));
+    }
+
+    #[test]
+    fn the_stop_string_that_ended_it_is_named() {
+        let ended = |stops: &[&str], piece: &str| {
+            TextStream::new(stops.iter().map(|s| (*s).to_string()).collect()).push(piece.as_bytes()).1
+        };
+        assert_eq!(ended(&["c", "b"], "xbc"), Some(1), "the earliest start");
+        assert_eq!(ended(&["ab", "abc", "b"], "xabc"), Some(1), "then the longest");
+        assert_eq!((ended(&["c"], "ab"), ended(&[], "ab")), (None, None));
     }
 
     #[test]

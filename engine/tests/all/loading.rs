@@ -17,7 +17,7 @@ use ir_engine::{LoadOptions, Loader, builtin};
 
 /// Loading in pieces and loading whole put the same bits in the same places, so the tokens must be equal, whatever the
 /// margins.
-pub fn tokens(engine: &mut Engine) -> Vec<u32> {
+pub(crate) fn tokens(engine: &mut Engine) -> Vec<u32> {
     let sampling = Sampling { temperature: 0.0, ..Sampling::default() };
     let request =
         Request { prompt: (1..40).collect(), sampling, max_tokens: Some(16), ignore_eos: true, ..Request::default() };
@@ -39,12 +39,12 @@ fn options() -> LoadOptions {
     LoadOptions { model: ModelOptions::default(), engine }
 }
 
-pub fn whole(bytes: &Bytes, device: &Device) -> Engine {
+pub(crate) fn whole(bytes: &Bytes, device: &Device) -> Engine {
     let model = Model::from_bytes(bytes.clone(), &ModelOptions::default()).unwrap();
     Engine::new(Arc::new(model), device, &options().engine).unwrap()
 }
 
-pub fn fed(bytes: &[u8], device: &Device, chunk: usize) -> Result<Engine> {
+pub(crate) fn fed(bytes: &[u8], device: &Device, chunk: usize) -> Result<Engine> {
     let mut loader = Loader::new(bytes.len() as u64, device, &options());
     for (i, piece) in bytes.chunks(chunk).enumerate() {
         loader.feed((i * chunk) as u64, piece)?;
@@ -53,7 +53,7 @@ pub fn fed(bytes: &[u8], device: &Device, chunk: usize) -> Result<Engine> {
     loader.finish()
 }
 
-pub fn cpu() -> Device {
+pub(crate) fn cpu() -> Device {
     let options = CpuOptions { threads: Some(1), activations: Activations::F32, ..CpuOptions::default() };
     Device::Cpu(Arc::new(Cpu::new(&options).unwrap()))
 }

@@ -32,4 +32,5 @@ mod plans;
 mod session;
 mod tidy;
 mod tokenizers;
+mod turns;
 mod written;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
 use ir_engine::model::{Model, ModelOptions};
-use ir_engine::run::{Engine, EngineOptions, Finish, Sampling, Session, prompt_ids, wait};
+use ir_engine::run::{Engine, EngineOptions, Finish, Part, Sampling, Session, prompt_ids, wait};
 use ir_engine::text::chat::Message;
 
 fn session() -> Session {
@@ -17,12 +17,17 @@ fn session() -> Session {
     session
 }
 
+/// The text of parts that are nothing else.
+fn said(parts: Vec<Part>) -> String {
+    let text = |part| if let Part::Text(text) = part { text } else { panic!("{part:?}") };
+    parts.into_iter().map(text).collect()
+}
+
 fn answer(session: &mut Session) -> String {
     session.start().unwrap();
     let mut text = String::new();
-    while let Some(piece) = wait(session.next()).unwrap() {
-        assert_eq!(piece.thinking, "");
-        text.push_str(&piece.answer);
+    while let Some(parts) = wait(session.next()).unwrap() {
+        text.push_str(&said(parts));
     }
     text
 }
@@ -37,7 +42,7 @@ fn turns_find_their_past_in_the_cache() {
     let mut session = session();
     let first = ask(&mut session, "Tell me a story about a fox and a drum");
     assert!(first.contains("fox") && first.contains("drum"), "{first}");
-    assert_eq!(session.usage().unwrap().0, Finish::Stop);
+    assert_eq!(session.usage().unwrap().0, Finish::Stop(None));
     let n_past = session.tokens().len();
     let second = ask(&mut session, "Thank you!");
     let (_, usage) = session.usage().unwrap();
@@ -61,7 +66,7 @@ fn a_stopped_answer_stays_as_far_as_it_went() {
     session.start().unwrap();
     let mut part = String::new();
     while part.len() < 20 {
-        part.push_str(&wait(session.next()).unwrap().unwrap().answer);
+        part.push_str(&said(wait(session.next()).unwrap().unwrap()));
     }
     session.stop();
     assert_eq!(session.usage().unwrap().0, Finish::Cancelled);

@@ -166,7 +166,7 @@ async fn headers_that_do_not_come_end_the_connection_and_other_requests_go_on() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_beyond_the_limit_is_refused_and_brackets_too() {
     let server = TestServer::tiny();
-    let big = Body::from(vec![b' '; ir_server::http::MAX_BODY + 1]);
+    let big = Body::from(vec![b' '; ir_server::MAX_BODY + 1]);
     let (status, answer) = text(server.send(Request::post("/api/chat").body(big).unwrap()).await).await;
     assert!(status == 413 && answer.contains("32 MiB"), "{status} {answer}");
     for body in ["[".repeat(1 << 20), format!("{{\"format\": {}", "{\"a\":".repeat(200_000))] {

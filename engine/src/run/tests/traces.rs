@@ -35,11 +35,12 @@ fn alone(request: &Request, context: usize) -> Answer {
             Letters.piece(token, request.show_special, &mut bytes);
         }
         let stop = |s: &String| bytes.windows(s.len()).position(|w| w == s.as_bytes());
-        if let Some(at) = request.stop.iter().filter_map(stop).min() {
-            return done(&tokens, &bytes[..at], Finish::Stop);
+        let found = request.stop.iter().enumerate().filter_map(|(i, s)| Some((stop(s)?, i)));
+        if let Some((at, i)) = found.min_by_key(|(at, i)| (*at, std::cmp::Reverse(request.stop[*i].len()))) {
+            return done(&tokens, &bytes[..at], Finish::Stop(Some(i)));
         }
         if ends {
-            return done(&tokens, &bytes, Finish::Stop);
+            return done(&tokens, &bytes, Finish::Stop(None));
         }
     }
 }
@@ -246,7 +247,7 @@ impl Trace {
                     assert_eq!(logprobs.is_some(), self.requests[&seq].logprobs.is_some());
                 }
                 Event::Embedding { seq, values, usage } => {
-                    answer.2 = Some(Finish::Stop);
+                    answer.2 = Some(Finish::Stop(None));
                     let text = &self.texts[&seq];
                     let want = embedding_alone(text);
                     assert_eq!(values.len(), want.len());

@@ -58,12 +58,7 @@ impl From<AnyCall> for ToolCall {
     fn from(call: AnyCall) -> ToolCall {
         let Function { name, arguments } =
             call.function.unwrap_or(Function { name: call.name.unwrap_or_default(), arguments: call.arguments });
-        let arguments = match arguments {
-            Json::String(text) => serde_json::from_str(&text).unwrap_or(Json::String(text)),
-            Json::Null => Json::Object(Map::new()),
-            other => other,
-        };
-        ToolCall { id: call.id, name, arguments }
+        ToolCall::given(call.id, name, arguments)
     }
 }
 
@@ -78,6 +73,16 @@ fn list_or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<ToolCal
 }
 
 impl ToolCall {
+    /// A call as clients write it: arguments that are JSON text are read, and none are an empty object.
+    pub fn given(id: Option<String>, name: String, arguments: Json) -> ToolCall {
+        let arguments = match arguments {
+            Json::String(text) => serde_json::from_str(&text).unwrap_or(Json::String(text)),
+            Json::Null => Json::Object(Map::new()),
+            other => other,
+        };
+        ToolCall { id, name, arguments }
+    }
+
     /// OpenAI's form; `as_text` gives the arguments as JSON text, which some templates insist on.
     pub(super) fn to_json(&self, as_text: bool) -> Json {
         let arguments = match (&self.arguments, as_text) {

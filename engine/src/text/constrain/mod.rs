@@ -22,7 +22,7 @@ mod trie;
 mod vocabulary;
 
 use crate::error::Result;
-pub use begin::{AnswerForm, Begin};
+pub(crate) use begin::{Begin, begin};
 #[cfg(feature = "constrain")]
 pub use grammar::{Constrainer, Grammar};
 #[cfg(feature = "constrain")]

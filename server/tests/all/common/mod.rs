@@ -11,7 +11,7 @@ use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
 use ir_engine::run::EngineOptions;
 use ir_server::job::KeepAlive;
-use ir_server::{Guard, Hub, HubOptions, Registry, router};
+use ir_server::{Guard, Hub, HubOptions, PoolOptions, Registry, router};
 use serde_json::Value as Json;
 use tower::ServiceExt;
 
@@ -37,6 +37,15 @@ impl Default for Settings {
 /// A hub that knows ir-tiny.
 pub(crate) fn hub(settings: Settings) -> Hub {
     let files: Vec<(String, PathBuf)> = (0..settings.files).map(copy).collect();
+    hub_of(settings, files)
+}
+
+/// A hub that knows these files too.
+pub(crate) fn serving(files: Vec<(String, PathBuf)>) -> Hub {
+    hub_of(Settings::default(), files)
+}
+
+fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
     let list = move || files.clone();
     let registry =
         Registry { served: Vec::new(), aliases: Default::default(), folder: None, list_folder: Box::new(list) };
@@ -47,20 +56,17 @@ pub(crate) fn hub(settings: Settings) -> Hub {
             .map_err(|e| e.to_string()),
         other => Err(format!("there is no device {other:?}")),
     };
-    Hub::new(HubOptions {
+    let models = PoolOptions {
         registry,
         open_device: Box::new(open),
         device: "cpu".into(),
         engine: EngineOptions { max_sequences: settings.parallel, kv_budget: 64 << 20, ..EngineOptions::default() },
         model: Default::default(),
-        queue: settings.queue,
         keep_alive: KeepAlive::For(Duration::from_secs(300)),
         max_models: settings.max_models,
         memory: settings.memory,
-        deadline: settings.deadline,
-        log_prompts: false,
-    })
-    .unwrap()
+    };
+    Hub::new(HubOptions { models, queue: settings.queue, deadline: settings.deadline, log_prompts: false })
 }
 
 /// A file of ir-tiny by a name of its own, in this process's folder of temporary files.

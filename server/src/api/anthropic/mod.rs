@@ -1,0 +1,129 @@
+//! Anthropic's API: `/v1/messages` and its count of tokens.
+
+mod answer;
+mod builder;
+mod request;
+mod turns;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use serde::Serialize;
+use serde_json::Value as Json;
+use utoipa::{OpenApi, ToSchema};
+
+use crate::api::common::body::{Bodies, Body, Client, json, to_json};
+use crate::api::common::dialect::{Dialect, error_responses};
+use crate::api::common::generation::generate;
+use crate::api::common::util::check_chat;
+use crate::engine::error::{ApiError, Kind};
+use crate::generate::hub::Hub;
+use crate::generate::prompt;
+use crate::generate::running::Running;
+use answer::AnthropicMessage;
+use builder::MessageBuilder;
+use request::{CountRequest, MessagesRequest};
+
+/// The routes.
+pub(crate) fn routes() -> Router<Hub> {
+    Router::new().route("/v1/messages", post(create_message)).route("/v1/messages/count_tokens", post(count_tokens))
+}
+
+/// The addresses, described.
+#[derive(Debug, OpenApi)]
+#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError<'static>, AnthropicErrorDetail<'static>)))]
+pub(crate) struct Api;
+
+/// The form of errors of every address under `/v1/messages`.
+pub(crate) const DIALECT: Dialect = Dialect { paths: &["/v1/messages"], body: error_json };
+
+/// What went wrong, as Anthropic's clients read it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnthropicError<'a> {
+    /// `error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: AnthropicErrorDetail<'a>,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AnthropicErrorDetail<'a> {
+    /// The kind of error, such as `invalid_request_error`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// One sentence that says what to do.
+    message: &'a str,
+}
+
+error_responses! {
+    /// The errors of every address under `/v1/messages`.
+    AnthropicErrors: AnthropicError<'static>
+}
+
+fn error_json(error: &ApiError) -> Json {
+    let kind = match error.kind {
+        Kind::Unauthorized => "authentication_error",
+        Kind::Forbidden => "permission_error",
+        Kind::NotFound => "not_found_error",
+        Kind::TooLarge => "request_too_large",
+        Kind::Busy | Kind::Unavailable => "overloaded_error",
+        Kind::Deadline => "timeout_error",
+        Kind::Internal | Kind::NotImplemented => "api_error",
+        Kind::Invalid | Kind::Method | Kind::Slow => "invalid_request_error",
+    };
+    to_json(&AnthropicError { kind: "error", error: AnthropicErrorDetail { kind, message: &error.message } })
+}
+
+/// How many tokens a prompt has.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TokenCount {
+    input_tokens: usize,
+}
+
+/// The model's next message.
+#[utoipa::path(
+    post,
+    path = "/v1/messages",
+    tag = "Anthropic",
+    request_body = MessagesRequest,
+    responses(
+        (status = 200, description = "The message, or its events", content(
+            (AnthropicMessage = "application/json"),
+            (String = "text/event-stream"),
+        )),
+        AnthropicErrors,
+    )
+)]
+pub(crate) async fn create_message(
+    State(hub): State<Hub>,
+    client: Client,
+    Bodies(prompt, request): MessagesRequest,
+) -> Result<Response, ApiError> {
+    let (name, stream) = (prompt.model().to_owned(), request.streams());
+    let job = request.params(prompt, client)?.job()?;
+    let builder = |running: &Running| MessageBuilder::new(AnthropicMessage::new(name, running.prompt_tokens()));
+    generate(&hub, job, stream, builder).await
+}
+
+/// How many tokens a message's prompt would have.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/count_tokens",
+    tag = "Anthropic",
+    request_body = CountRequest,
+    responses((status = 200, description = "The count", body = TokenCount), AnthropicErrors)
+)]
+pub(crate) async fn count_tokens(
+    State(hub): State<Hub>,
+    client: Client,
+    Body(request): Body<CountRequest>,
+) -> Result<Response, ApiError> {
+    let job = request.params(client)?.job()?;
+    let lease = hub.open(&job.model).await?;
+    check_chat(&lease, &job)?;
+    let model = lease.model().clone();
+    let prepared = hub.prepared(move || prompt::prepare(&model, &job, usize::MAX, 0)).await?;
+    Ok(json(&TokenCount { input_tokens: prepared.ids.len() }))
+}

@@ -1,0 +1,321 @@
+//! What Anthropic's clients ask, and the parameters it is. The turns of a chat are in `turns`.
+
+use ir_engine::text::chat::Message;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use utoipa::ToSchema;
+
+use super::turns::{Block, Turn, add_turn, plain_text};
+use crate::api::common::body::{Bodies, Client};
+use crate::api::common::params::GenerationParams;
+use crate::api::common::tools::{check_choice, schema_grammar};
+use crate::api::common::util::{TextOr, chat_of, whole, whole_number};
+use crate::engine::error::ApiError;
+use crate::generate::job::{Chat, Prompt, SamplingChanges, Think, ToolChoice};
+use crate::generate::sampling::plain_sampling;
+
+/// A prompt, of which the tokens are counted.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct CountRequest {
+    /// A model's name.
+    #[schema(example = "ir-tiny")]
+    model: String,
+    /// The turns so far; at least one. A last one of the assistant is the beginning of the answer.
+    #[schema(min_items = 1)]
+    messages: Vec<Turn>,
+    /// Directions for the model.
+    system: Option<TextOr<Block>>,
+    /// Tools that the model may call.
+    tools: Option<Vec<Tool>>,
+    /// Whether and which tools are called.
+    tool_choice: Option<Choice>,
+    /// Whether the model thinks before it answers.
+    thinking: Option<Thinking>,
+}
+
+/// A message to be written: a prompt and more.
+pub(super) type MessagesRequest = Bodies<CountRequest, MessageFields>;
+
+/// What a message has beside its prompt.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct MessageFields {
+    /// Tokens at most, those of the thinking included.
+    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole_number")]
+    max_tokens: u64,
+    /// Texts before which the message ends.
+    stop_sequences: Option<Vec<String>>,
+    /// Sends the message as it comes.
+    stream: Option<bool>,
+    /// Divides the logits; 0 takes the most likely token.
+    #[schema(minimum = 0)]
+    temperature: Option<f32>,
+    /// Keeps the most likely tokens that together reach this probability.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    top_p: Option<f32>,
+    /// Keeps this many most likely tokens; 0 is off.
+    #[schema(minimum = 0)]
+    #[serde(default, deserialize_with = "whole")]
+    top_k: Option<u64>,
+    /// What the answer must be.
+    output_config: Option<OutputConfig>,
+}
+
+/// A tool.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(crate) struct Tool {
+    /// Only tools that the client runs exist here.
+    #[serde(rename = "type")]
+    #[expect(dead_code, reason = "reading it refuses other kinds")]
+    kind: Option<ToolKind>,
+    name: String,
+    description: Option<String>,
+    /// The JSON schema of its arguments, an object.
+    #[schema(value_type = Object)]
+    input_schema: Map<String, Json>,
+}
+
+/// Who runs a tool.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ToolKind {
+    /// The client.
+    Custom,
+}
+
+/// Whether and which tools are called.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Choice {
+    /// As the model likes.
+    Auto {
+        /// One call at most.
+        disable_parallel_tool_use: Option<bool>,
+    },
+    /// At least one of any.
+    Any {
+        /// One call at most.
+        disable_parallel_tool_use: Option<bool>,
+    },
+    /// This one.
+    Tool {
+        /// Its name.
+        name: String,
+        /// One call at most.
+        disable_parallel_tool_use: Option<bool>,
+    },
+    /// None.
+    None {},
+}
+
+/// Whether the model thinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+pub(crate) struct Thinking {
+    #[serde(rename = "type")]
+    kind: ThinkingKind,
+}
+
+/// Whether the model thinks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ThinkingKind {
+    /// It does.
+    Enabled,
+    /// It does not.
+    Disabled,
+    /// As the model does by itself.
+    Adaptive,
+}
+
+/// What the answer must be.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+pub(crate) struct OutputConfig {
+    format: Option<OutputFormat>,
+}
+
+/// What the answer must be.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum OutputFormat {
+    /// JSON of a schema.
+    JsonSchema {
+        /// The schema.
+        #[schema(value_type = Object)]
+        schema: Json,
+    },
+}
+
+impl MessageFields {
+    /// Whether the message is to be streamed.
+    pub(super) fn streams(&self) -> bool {
+        self.stream == Some(true)
+    }
+
+    /// What is asked.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub(super) fn params(self, prompt: CountRequest, client: Client) -> Result<GenerationParams, ApiError> {
+        if self.max_tokens == 0 {
+            return Err(ApiError::param("max_tokens", "max_tokens must be 1 or more"));
+        }
+        if let Some(i) = self.stop_sequences.iter().flatten().position(String::is_empty) {
+            let field = format!("stop_sequences[{i}]");
+            return Err(ApiError::param(&field, format!("{field} is empty: leave it out")));
+        }
+        let format = self.output_config.and_then(|c| c.format);
+        let held = format.map(|OutputFormat::JsonSchema { schema }| {
+            schema_grammar("output_config.format.schema", &schema, true).map(|s| (s, "output_config.format"))
+        });
+        Ok(GenerationParams {
+            max_tokens: Some(i64::try_from(self.max_tokens).unwrap_or(i64::MAX)),
+            stop: self.stop_sequences,
+            sampling: SamplingChanges {
+                temperature: self.temperature,
+                top_p: self.top_p,
+                top_k: self.top_k.map(|k| usize::try_from(k).unwrap_or(usize::MAX)),
+                ..SamplingChanges::default()
+            },
+            grammars: held.transpose()?.into_iter().collect(),
+            ..prompt.params(client)?
+        })
+    }
+}
+
+impl CountRequest {
+    /// The model's name.
+    pub(super) fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// What is asked, as far as the prompt goes.
+    ///
+    /// # Errors
+    /// Names the field that is wrong.
+    pub(super) fn params(self, client: Client) -> Result<GenerationParams, ApiError> {
+        if self.messages.is_empty() {
+            return Err(ApiError::param("messages", "messages: at least one message is required"));
+        }
+        let mut messages = Vec::new();
+        if let Some(system) = self.system {
+            let text = plain_text(&self.model, "system", system)?;
+            messages.push(Message::new("system", text));
+        }
+        for (i, turn) in self.messages.into_iter().enumerate() {
+            add_turn(&self.model, i, turn, &mut messages)?;
+        }
+        let tools: Vec<Json> = self.tools.unwrap_or_default().into_iter().map(Tool::for_template).collect();
+        let (tool_choice, one_call) = self.tool_choice.map(Choice::split).unwrap_or_default();
+        check_choice(&tool_choice, &tools)?;
+        let chat = Chat { tools, tool_choice, parallel_calls: !one_call, ..chat_of(messages) };
+        Ok(GenerationParams {
+            model: self.model,
+            client,
+            prompt: Prompt::Chat(Box::new(chat)),
+            defaults: plain_sampling(),
+            think: match self.thinking.map(|t| t.kind) {
+                None | Some(ThinkingKind::Adaptive) => Think::Default,
+                Some(ThinkingKind::Enabled) => Think::On,
+                Some(ThinkingKind::Disabled) => Think::Off,
+            },
+            ..GenerationParams::default()
+        })
+    }
+}
+
+impl Tool {
+    /// In the form that templates know.
+    fn for_template(self) -> Json {
+        let mut function = Map::new();
+        function.insert("name".into(), self.name.into());
+        if let Some(text) = self.description {
+            function.insert("description".into(), text.into());
+        }
+        function.insert("parameters".into(), self.input_schema.into());
+        json!({"type": "function", "function": function})
+    }
+}
+
+impl Choice {
+    /// The choice, and whether one call is the most.
+    fn split(self) -> (ToolChoice, bool) {
+        let (choice, one) = match self {
+            Choice::Auto { disable_parallel_tool_use: one } => (ToolChoice::Auto, one),
+            Choice::Any { disable_parallel_tool_use: one } => (ToolChoice::Required, one),
+            Choice::Tool { name, disable_parallel_tool_use: one } => (ToolChoice::Named(name), one),
+            Choice::None {} => (ToolChoice::None, None),
+        };
+        (choice, one == Some(true))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+    use crate::api::common::body::parse;
+    use crate::generate::job::{Grammar, Job};
+
+    fn job(mut body: Json) -> Result<Job, ApiError> {
+        let map = body.as_object_mut().unwrap();
+        for (field, value) in
+            [("model", json!("m")), ("max_tokens", json!(9)), ("messages", json!([{"role": "user", "content": "hi"}]))]
+        {
+            map.entry(field).or_insert(value);
+        }
+        let text = body.to_string();
+        let prompt = parse::<CountRequest>(text.as_bytes())?;
+        parse::<MessageFields>(text.as_bytes())?.params(prompt, Client::default())?.job()
+    }
+
+    fn chat(job: Job) -> Chat {
+        let Prompt::Chat(chat) = job.prompt else { panic!("{job:?}") };
+        *chat
+    }
+
+    #[test]
+    fn fields_reach_the_job() {
+        let tool = json!({"name": "add", "description": "d", "input_schema": {"type": "object"}, "type": "custom"});
+        let body = json!({
+            "tools": [tool], "tool_choice": {"type": "tool", "name": "add", "disable_parallel_tool_use": true},
+            "thinking": {"type": "enabled", "budget_tokens": 1024}, "stop_sequences": ["END"], "top_k": 5,
+            "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}, "metadata": {"user_id": "u"},
+        });
+        let job = job(body).unwrap();
+        assert_eq!(
+            (job.max_tokens, job.stop.as_slice(), job.sampling.top_k),
+            (Some(9), &["END".to_owned()][..], Some(5))
+        );
+        assert_eq!((&job.think, &job.grammar), (&Think::On, &Some(Grammar::JsonSchema(json!({"type": "object"})))));
+        let chat = chat(job);
+        assert_eq!((&chat.tool_choice, chat.parallel_calls), (&ToolChoice::Named("add".into()), false));
+        assert_eq!(
+            chat.tools[0]["function"],
+            json!({"name": "add", "description": "d", "parameters": {"type": "object"}})
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let image = json!({"type": "image", "source": {"type": "url", "url": "x"}});
+        let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [image]});
+        let user = |content: Json| json!({"messages": [{"role": "user", "content": content}]});
+        for (body, param) in [
+            (json!({"messages": []}), "messages"),
+            (user(json!([image])), "messages[0].content[0]"),
+            (user(json!([{"type": "text", "text": "a"}, result])), "messages[0].content[1]"),
+            (user(json!(5)), "messages[0].content"),
+            (user(json!([{"type": "smell"}])), "messages[0].content[0].type"),
+            (json!({"max_tokens": 0}), "max_tokens"),
+            (json!({"max_tokens": "many"}), "max_tokens"),
+            (json!({"tool_choice": {"type": "any"}}), "tool_choice"),
+            (json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "tools[0].type"),
+            (json!({"stop_sequences": [""]}), "stop_sequences[0]"),
+        ] {
+            let error = job(body.clone()).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{body}: {error}");
+        }
+        let missing = parse::<MessageFields>(br#"{"model": "m", "messages": []}"#).unwrap_err();
+        assert!(missing.message.contains("missing field `max_tokens`"), "{missing}");
+    }
+}

@@ -1,0 +1,14 @@
+//! What the APIs share: bodies and errors, streams, the fields of a generation, OpenAI's forms of turns and tools, which
+//! others take too, and the one path from a request that generates to its answer.
+
+pub(crate) mod body;
+pub(crate) mod dialect;
+pub(crate) mod fields;
+pub(crate) mod generation;
+pub(crate) mod message;
+pub(crate) mod openai_error;
+pub(crate) mod options;
+pub(crate) mod params;
+pub(crate) mod stream;
+pub(crate) mod tools;
+pub(crate) mod util;
