@@ -1,12 +1,20 @@
 #!/usr/bin/env bash
-# Makes web/dist: the npm package's files and the page, from a clean machine with Rust. Usage: web/build.sh [VARIANT...]
+# Makes web/dist: the npm package's files and the page, from a clean machine with Rust.
+# Usage: web/build.sh [--thin] [VARIANT...]
+# `--thin` compiles for tests: sooner done, larger and slower than what is published.
 # Variants of the module: `plain` (SIMD, every browser), `relaxed` (relaxed SIMD), `threads` (both, with shared memory).
 # The page takes the best that the browser has. `grammar` is a second module, for answers that are held to a format. IR_CONNECT="https://host ..." lets the page fetch models from there.
 set -euo pipefail
 cd "$(dirname "$0")"
+profile=wasm
+limit=700000 # bytes, gzipped
+if [ "${1:-}" = --thin ]; then
+    shift
+    profile=wasm-thin
+    limit=1400000
+fi
 variants=("$@")
 [ $# -gt 0 ] || variants=(plain relaxed threads grammar)
-limit=700000 # bytes, gzipped
 target=wasm32-unknown-unknown
 root=$PWD/..
 dist=$PWD/dist
@@ -37,13 +45,13 @@ flags() { # of a variant
     esac
 }
 
-compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/wasm/ir_web.wasm
+compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/$profile/ir_web.wasm
     local rust=$1 feature=engine crate
     [ "$rust" != grammar ] || feature=grammar
     # The threaded module shares no library with the others: apart, neither build throws the other's away.
     export CARGO_TARGET_DIR=$root/target/web
     [ "$rust" != threads ] || CARGO_TARGET_DIR+=-threads
-    local arguments=(build --profile wasm --target $target -p ir-web --lib --manifest-path "$root/Cargo.toml")
+    local arguments=(build --profile $profile --target $target -p ir-web --lib --manifest-path "$root/Cargo.toml")
     arguments+=(--no-default-features --features $feature)
     local lld=$CARGO_TARGET_DIR/wasm-ld
     # The relaxed module and the grammars' take the plain one's libraries: what is special goes to our own code only.
@@ -51,12 +59,12 @@ compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/wasm/ir_we
     relaxed)
         arguments+=(-Zprofile-rustflags)
         for crate in ir-engine ir-web; do
-            arguments+=(--config "profile.wasm.package.$crate.rustflags=['-Ctarget-feature=+relaxed-simd']")
+            arguments+=(--config "profile.$profile.package.$crate.rustflags=['-Ctarget-feature=+relaxed-simd']")
         done
         ;;
     grammar) # its compiler recurses; the inner loops, where speed is the point, are not in it
-        arguments+=(-Zprofile-rustflags --config "profile.wasm.package.ir-engine.opt-level='z'")
-        arguments+=(--config "profile.wasm.package.ir-web.rustflags=['-Clink-arg=-zstack-size=8388608']")
+        arguments+=(-Zprofile-rustflags --config "profile.$profile.package.ir-engine.opt-level='z'")
+        arguments+=(--config "profile.$profile.package.ir-web.rustflags=['-Clink-arg=-zstack-size=8388608']")
         ;;
     esac
     mkdir -p "$CARGO_TARGET_DIR"
@@ -85,7 +93,7 @@ glue() { # MODULE NAME: the JavaScript side, by a tool that has the version of w
 built() { # VARIANT: where its module is
     local folder=web
     [ "$1" != threads ] || folder=web-threads
-    echo "$root/target/$folder/$target/wasm/ir_web-$1.wasm"
+    echo "$root/target/$folder/$target/$profile/ir_web-$1.wasm"
 }
 
 chain() { # VARIANT...: one after the other
@@ -93,7 +101,7 @@ chain() { # VARIANT...: one after the other
     for variant in "$@"; do
         start=$SECONDS
         compile "$variant"
-        cp "$CARGO_TARGET_DIR/$target/wasm/ir_web.wasm" "$(built "$variant")"
+        cp "$CARGO_TARGET_DIR/$target/$profile/ir_web.wasm" "$(built "$variant")"
         echo "== module $variant: compiled in $((SECONDS - start)) s"
     done
 }

@@ -1,31 +1,45 @@
-//! Two devices side by side: runs a plan group by group on both, each group from the same inputs, and says how far their
-//! results are apart. Finds the first op that is wrong, where comparing logits only says that something is.
+//! Two devices side by side: runs a plan op by op on both, each op from the same inputs, and says how far their results are
+//! apart. Finds the first op that is wrong, where comparing logits only says that something is.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::device::{Device, KvKind, Runner, RunnerOptions};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, PAGE, Plan, Pool, Slot};
+use crate::plan::{Inputs, PAGE, Plan, Pool};
 
-/// How far two devices are apart at the end of a fusion group.
+/// How far two devices are apart behind an op.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compared {
     /// Rows of the step.
     pub rows: usize,
-    /// The group's ops, as places in the plan.
-    pub ops: Range<usize>,
-    /// Which part of the model they belong to, for example `blk.3.attn`.
+    /// The op, as a place in the plan.
+    pub op: usize,
+    /// Which part of the model it belongs to, for example `blk.3.attn`.
     pub scope: String,
-    /// Their names, for example `norm + linear`.
-    pub names: String,
-    /// Relative error (L2) of what the group leaves behind; not a number where a device computed such.
+    /// The op's name, for example `linear`.
+    pub name: &'static str,
+    /// Relative error (L2) of what the op writes; not a number where a device computed such.
     pub error: f64,
+    /// The element that is furthest apart.
+    pub worst: Worst,
 }
 
-/// Runs `ids` through a plan on both devices, all but the last in one step and the last in another, and reports every
-/// group that leaves something behind. `device` gets the inputs of each group from `truth`, so errors do not add up;
-/// only the cache is each device's own.
+/// The element of an op's result that is furthest apart on two devices.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Worst {
+    /// Its row in the step.
+    pub row: usize,
+    /// Its column.
+    pub column: usize,
+    /// What the first device computed.
+    pub want: f32,
+    /// What the second one did.
+    pub got: f32,
+}
+
+/// Runs `ids` through a plan on both devices, all but the last in one step and the last in another, and reports every op
+/// that writes a slot. `device` gets the inputs of each op from `truth`, so errors do not add up; only the cache is each
+/// device's own.
 ///
 /// # Errors
 /// Fewer than two ids, ids beyond the vocabulary, or what a device says.
@@ -41,7 +55,7 @@ pub fn check(
         return Err(Error::request("checking takes a prompt of two tokens at least"));
     };
     let n_pages = ids.len().div_ceil(PAGE);
-    let options = RunnerOptions { max_tokens: first.len(), max_outputs: 1, kv, n_pages };
+    let options = RunnerOptions { max_tokens: first.len(), max_outputs: 1, kv, n_pages, n_states: 1 };
     let mut pair = [truth.prepare(Arc::clone(plan), options)?, device.prepare(Arc::clone(plan), options)?];
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
     for (ids, at) in [(first, 0), (std::slice::from_ref(last), first.len())] {
@@ -61,62 +75,36 @@ pub fn check(
 }
 
 fn step(plan: &Plan, pair: &mut [Runner; 2], inputs: &Inputs, report: &mut dyn FnMut(Compared)) -> Result<()> {
-    let mut start = 0;
-    while start < plan.ops.len() {
-        let group = plan.ops[start].group;
-        let end = start + plan.ops[start..].iter().take_while(|e| e.group == group).count();
-        let [truth, device] = pair;
-        for slot in read_from_before(plan, start..end) {
+    let [truth, device] = pair;
+    for (i, entry) in plan.ops.iter().enumerate() {
+        for slot in entry.op.reads() {
             device.set_slot(slot, inputs, &truth.slot(slot, inputs)?)?;
         }
-        truth.run_ops(start..end, inputs)?;
-        device.run_ops(start..end, inputs)?;
-        let mut squares = [0.0, 0.0];
-        let left = left_behind(plan, start..end);
-        for slot in &left {
-            let (want, got) = (truth.slot(*slot, inputs)?, device.slot(*slot, inputs)?);
-            for (w, g) in want.iter().zip(&got) {
-                squares[0] += f64::from(g - w).powi(2);
-                squares[1] += f64::from(*w).powi(2);
-            }
-        }
-        if !left.is_empty() {
-            let names: Vec<&str> = plan.ops[start..end].iter().map(|e| e.op.kind().name()).collect();
-            report(Compared {
-                rows: inputs.n_rows(),
-                ops: start..end,
-                scope: plan.ops[start].scope.clone(),
-                names: names.join(" + "),
-                error: if squares == [0.0, 0.0] { 0.0 } else { (squares[0] / squares[1]).sqrt() },
-            });
-        }
-        start = end;
+        truth.run_ops(i..i + 1, inputs)?;
+        device.run_ops(i..i + 1, inputs)?;
+        let Some(slot) = entry.op.writes() else { continue };
+        let (want, got) = (truth.slot(slot, inputs)?, device.slot(slot, inputs)?);
+        let cols = plan.result_columns(&entry.op).unwrap_or(plan.slot(slot).cols);
+        let (error, worst) = compare(&want, &got, plan.slot(slot).cols, cols);
+        let (scope, name) = (entry.scope.clone(), entry.op.kind().name());
+        report(Compared { rows: inputs.n_rows(), op: i, scope, name, error, worst });
     }
     Ok(())
 }
 
-/// Slots whose contents from before the ops they need.
-fn read_from_before(plan: &Plan, ops: Range<usize>) -> Vec<Slot> {
-    let (mut read, mut written) = (Vec::new(), Vec::new());
-    for entry in &plan.ops[ops] {
-        for slot in entry.op.reads() {
-            if !written.contains(&slot) && !read.contains(&slot) {
-                read.push(slot);
+/// Relative error of the first `cols` columns of rows of `width`, and the element that is furthest apart.
+fn compare(want: &[f32], got: &[f32], width: usize, cols: usize) -> (f64, Worst) {
+    let (mut squares, mut worst, mut most) = ([0.0, 0.0], Worst::default(), -1.0);
+    for (row, (want, got)) in want.chunks_exact(width).zip(got.chunks_exact(width)).enumerate() {
+        for (column, (w, g)) in want.iter().zip(got).take(cols).enumerate() {
+            let apart = f64::from(g - w).abs();
+            squares[0] += apart.powi(2);
+            squares[1] += f64::from(*w).powi(2);
+            // A NaN counts as the furthest.
+            if apart > most || apart.is_nan() && !f64::is_nan(most) {
+                (most, worst) = (apart, Worst { row, column, want: *w, got: *g });
             }
         }
-        written.extend(entry.op.writes().filter(|_| !entry.op.is_in_place()));
     }
-    read
-}
-
-/// Slots that the ops write and that later ops, or the caller, read.
-fn left_behind(plan: &Plan, ops: Range<usize>) -> Vec<Slot> {
-    let later = &plan.ops[ops.end..];
-    let needed = |slot: &Slot| {
-        *slot == plan.logits || plan.pooled == Some(*slot) || later.iter().any(|e| e.op.reads().contains(slot))
-    };
-    let mut left: Vec<Slot> = plan.ops[ops].iter().filter_map(|e| e.op.writes()).filter(needed).collect();
-    left.sort_unstable();
-    left.dedup();
-    left
+    (if squares == [0.0, 0.0] { 0.0 } else { (squares[0] / squares[1]).sqrt() }, worst)
 }

@@ -127,6 +127,13 @@ impl Runner {
                 "a step of {rows} rows, {outputs} outputs and {pools} pools exceeds the runner's limits"
             )));
         }
+        let n_positions = self.plan().n_positions();
+        if let Some(beyond) = inputs.positions.iter().find(|p| **p as usize >= n_positions) {
+            return Err(Error::limit(format!("position {beyond} is beyond the model's table of {n_positions}")));
+        }
+        if !self.plan().states.is_empty() {
+            inputs.check_states(options.n_states).map_err(Error::Shape)?;
+        }
         inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)
     }
 

@@ -2,14 +2,15 @@
 //! On a GPU each piece goes to the device at once and the file is held nowhere; on a processor the weights are kept once.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::bytes::Bytes;
 use crate::device::{Device, Runner};
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Placement, PushReader, Table};
-use crate::model::{Model, ModelOptions, READ_AT_RECORDING};
-use crate::plan::WeightId;
+use crate::model::{Model, ModelOptions, read_at_recording};
+use crate::plan::{Plan, WeightId};
 use crate::run::{Engine, EngineOptions, Limits};
 
 /// How a model is to be opened and run.
@@ -55,7 +56,7 @@ struct Begun {
     /// On a device that takes weights: what takes them.
     runner: Option<Runner>,
     /// Per tensor, the segments that are fed with it.
-    segments: Vec<Vec<(WeightId, usize)>>,
+    segments: Vec<Vec<(WeightId, usize, Range<u64>)>>,
     /// Tensors that are kept in memory, by their indices.
     kept: BTreeMap<usize, Vec<u8>>,
 }
@@ -148,9 +149,11 @@ impl Loader {
             None => Begun::new(&table, self.total, &self.device, &self.options)?,
         };
         let kept = begun.kept.into_iter().map(|(index, bytes)| (index, Bytes::from(bytes))).collect();
+        let before = Arc::clone(begun.model.plan());
         let model = Arc::new(begun.model.with_file(ModelFile::from_pieces(table, self.total, kept)?)?);
         match begun.runner {
             Some(mut runner) => {
+                feed_late(&mut runner, &before, model.plan())?;
                 runner.fed(model.plan())?;
                 Ok(Engine::with_runner(model, &self.device, runner, begun.limits))
             }
@@ -170,18 +173,13 @@ impl Begun {
             for (j, segment) in weight.segments.iter().enumerate() {
                 // Rows without a tensor are zeros, and are there.
                 let Some(index) = table.index(&segment.name) else { continue };
-                if table.tensors()[index].byte_len() != segment.n_bytes() {
-                    let name = &segment.name;
-                    return Err(Error::unsupported(format!(
-                        "tensor {name} is used in part, which cannot be loaded in pieces"
-                    )));
-                }
-                segments[index].push((WeightId(i as u32), j));
+                let range = segment.offset..segment.offset.saturating_add(segment.n_bytes());
+                segments[index].push((WeightId(i as u32), j, range));
             }
         }
         let takes = device.takes_weights();
         let used = |index: usize| !takes && !segments[index].is_empty();
-        let early = |index: usize| READ_AT_RECORDING.contains(&table.tensors()[index].name());
+        let early = |index: usize| read_at_recording(table.tensors()[index].name());
         let kept = (0..segments.len()).filter(|i| used(*i) || early(*i)).map(|i| (i, Vec::new())).collect();
         fits_memory(table, &kept)?;
         let runner = match takes {
@@ -201,12 +199,30 @@ impl Begun {
             kept.extend_from_slice(piece.bytes);
         }
         if let Some(runner) = &mut self.runner {
-            for (weight, segment) in &self.segments[piece.tensor] {
-                runner.feed(*weight, *segment, piece.offset, piece.bytes)?;
+            let end = piece.offset.saturating_add(piece.bytes.len() as u64);
+            for (weight, segment, range) in &self.segments[piece.tensor] {
+                let (from, to) = (range.start.max(piece.offset), range.end.min(end));
+                if from < to {
+                    let bytes = &piece.bytes[(from - piece.offset) as usize..(to - piece.offset) as usize];
+                    runner.feed(*weight, *segment, from - range.start, bytes)?;
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Feeds the rows that are in no tensor as they are, and that recording could not know before the whole file was there:
+/// factors of products.
+fn feed_late(runner: &mut Runner, before: &Plan, plan: &Plan) -> Result<()> {
+    for (i, (old, new)) in before.weights.iter().zip(&plan.weights).enumerate() {
+        for (j, (old, new)) in old.segments.iter().zip(&new.segments).enumerate() {
+            if new.name.is_empty() && old.bytes.is_empty() {
+                runner.feed(WeightId(i as u32), j, 0, &new.bytes)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn no_memory(bytes: u64) -> Error {

@@ -74,7 +74,7 @@ pub(crate) enum Command {
     #[command(after_long_help = EMBED_EXAMPLES)]
     Embed(EmbedArgs),
     /// Measure the speed of prompts and of generation
-    #[command(after_long_help = BENCH_EXAMPLES)]
+    #[command(after_long_help = bench_examples())]
     Bench(BenchArgs),
     /// Measure how well a model predicts a text
     #[command(after_long_help = PERPLEXITY_EXAMPLES)]
@@ -150,6 +150,7 @@ Examples:
   ir logits model.gguf \"Hello\" -n 16
   ir logits model.gguf --ids 1,15043,3186 -o logits.npy
   ir logits model.gguf \"Hello\" --simd scalar --activations f32 --kv-type f32
+  ir logits model.gguf \"Hello\" --ctx 4096     as in a context of that length
 
 Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets \
 float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
@@ -168,6 +169,10 @@ The file says how the rows of a text become its embedding (pooling). Files of mo
 embedding is that of the last token, as in Ollama. Models that read a text in both directions (BERT and its kin) are \
 not supported yet.";
 
+fn bench_examples() -> String {
+    format!("{BENCH_EXAMPLES}{}.", crate::synthetic::type_names())
+}
+
 const BENCH_EXAMPLES: &str = "\
 Examples:
   ir bench model.gguf
@@ -182,7 +187,7 @@ On a GPU a line tells what a decode step takes: the host's time until all is sub
 device's time where it has timestamps. `host:` is the same step on a backend that does nothing.
 
 Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1), followed by a type: \
-f32, f16, bf16, q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k, q4_k, q5_k, q6_k.";
+";
 
 const PERPLEXITY_EXAMPLES: &str = "\
 Examples:
@@ -244,7 +249,7 @@ pub(crate) struct DeviceArgs {
     /// What computes: cpu, gpu (the best one), gpu:N (as `ir devices` numbers them), auto (a GPU that is not software)
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub(crate) device: DeviceChoice,
-    /// Forms of the GPU's kernels: base, f16, subgroups, dot4, unfused, joined by + [default: what the GPU has]
+    /// Forms of the GPU's kernels: base, f16, subgroups, dot4, joined by + [default: what the GPU has]
     #[arg(long, value_name = "FORMS")]
     pub(crate) gpu_forms: Option<String>,
     /// Instruction set: auto, scalar, or one by its name (avx2, avx512, neon)
@@ -374,6 +379,9 @@ pub(crate) struct CheckArgs {
     /// What the model reads meanwhile
     #[arg(default_value = "The quick brown fox jumps over the lazy dog, and the dog sleeps on in the warm sun.")]
     pub(crate) prompt: String,
+    /// Token ids instead of a prompt, for models without a tokenizer
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id, conflicts_with = "prompt")]
+    pub(crate) ids: Option<Vec<u32>>,
     /// What is taken as true: the processor's definition of every op
     #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
     pub(crate) against: String,
@@ -664,6 +672,9 @@ pub(crate) struct LogitsArgs {
     /// Tokens to generate greedily
     #[arg(short, value_name = "N", default_value_t = 0, value_parser = count)]
     pub(crate) n: usize,
+    /// Tokens of context that room is made for, prompt and answer together [default: as many as these are]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) ctx: Option<usize>,
     /// Write the logits to this file in NumPy's format
     #[arg(short, long, value_name = "FILE.npy", value_hint = ValueHint::FilePath)]
     pub(crate) output: Option<PathBuf>,

@@ -4,16 +4,16 @@ use std::fmt::Write as _;
 use std::time::Instant;
 
 use ir_engine::device::Device;
-use ir_engine::model::Model;
 use serde_json::{Value as Json, json};
 
 use crate::args::BenchArgs;
 use crate::compute::{self, Sequence};
 use crate::failure::{Failure, Result};
 use crate::info::{Summary, human_bytes, human_count};
+use crate::models::{self, Recorded};
 use crate::profile::{self, Profile, StepTimes};
+use crate::synthetic;
 use crate::term::{self, Out};
-use crate::{models, synthetic};
 
 /// One line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +86,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
         (Some(name), _) => (format!("synthetic {name}"), synthetic::model(name)?),
         (None, Some(name)) => {
             let place = models::find(name, &args.file)?;
-            (place.name(), place.open(&args.file)?)
+            (place.name(), place.record(&args.file)?)
         }
         (None, None) => return Err(Failure::usage("give a MODEL or --synthetic SHAPE-TYPE")),
     };
@@ -123,12 +123,12 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
     Ok(())
 }
 
-fn tests(args: &BenchArgs, model: &Model) -> Result<Vec<Test>> {
+fn tests(args: &BenchArgs, model: &Recorded) -> Result<Vec<Test>> {
     let prompts = args.n_prompt.iter().filter(|n| **n > 0).map(|n| Test::Prompt(*n));
     let generations = args.n_gen.iter().filter(|n| **n > 0);
     let generations = generations.flat_map(|n| args.parallel.iter().map(|parallel| Test::Generate(*n, *parallel)));
     let tests: Vec<Test> = prompts.chain(generations).collect();
-    let limit = model.spec().n_context;
+    let limit = model.spec.n_context;
     if let Some(test) = tests.iter().find(|t| t.n_tokens() as usize > limit) {
         return Err(Failure::usage(format!("{} is longer than the model's context of {limit} tokens", test.name())));
     }
@@ -140,7 +140,7 @@ fn tests(args: &BenchArgs, model: &Model) -> Result<Vec<Test>> {
 
 fn measure(
     args: &BenchArgs,
-    model: &Model,
+    model: &Recorded,
     device: &Device,
     threads: Option<u16>,
     batch: u32,
@@ -148,8 +148,8 @@ fn measure(
 ) -> Result<Measured> {
     let kv = compute::kv_kind(args.device.kv_type);
     let (n_tokens, n_sequences) = (test.n_tokens() as usize, test.n_sequences() as usize);
-    let mut sequence = Sequence::several(device, model.plan(), kv, n_tokens, batch as usize, n_sequences)?;
-    let n_vocab = model.plan().n_vocab() as u32;
+    let mut sequence = Sequence::several(device, &model.plan, kv, n_tokens, batch as usize, n_sequences)?;
+    let n_vocab = model.plan.n_vocab() as u32;
     let tokens: Vec<u32> = (0..test.n_tokens()).map(|i| i.wrapping_mul(2_654_435_761) % n_vocab).collect();
     let (mut seconds, mut submitting) = (Vec::new(), Vec::new());
     for i in 0..=args.repetitions {
@@ -205,8 +205,8 @@ struct Header {
 }
 
 impl Header {
-    fn new(name: &str, model: &Model) -> Header {
-        Header { name: name.to_owned(), summary: Summary::new(model.file()) }
+    fn new(name: &str, model: &Recorded) -> Header {
+        Header { name: name.to_owned(), summary: Summary::new(&model.file) }
     }
 
     fn name_width(&self) -> usize {

@@ -1,6 +1,6 @@
 //! `ir check`: two devices op by op, and the first op that disagrees.
 
-use ir_engine::check::{self, Compared};
+use ir_engine::check::{self, Compared, Worst};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind};
 
@@ -12,7 +12,7 @@ use crate::{compute, models};
 /// Most tokens of the prompt that are used: enough for tiles with a ragged edge.
 const MAX_TOKENS: usize = 100;
 
-/// Relative error at the end of a group: f32 sums in another order and a driver's exponentials; a single group's result
+/// Relative error behind an op: f32 sums in another order and a driver's exponentials; a single op's result
 /// may be small against its terms, so this is wider than for whole models.
 const F32: f64 = 1e-4;
 /// Keys and values rounded to halves: sums in another order decide which of two neighbours, 2^-11 apart, an element
@@ -25,19 +25,23 @@ const INT8: f64 = 3e-2;
 
 /// Compares and prints.
 pub(crate) fn check(args: &CheckArgs) -> Result {
-    let model = models::find(&args.model, &args.file)?.open(&args.file)?;
+    let place = models::find(&args.model, &args.file)?;
+    let model = place.record(&args.file)?;
+    let mut ids = match &args.ids {
+        Some(ids) => compute::known_ids(ids, &model.plan)?,
+        None => ir_engine::run::prompt_ids(&place.tokenizer(&model, &args.file)?, &args.prompt),
+    };
+    ids.truncate(MAX_TOKENS.min(model.spec.n_context));
     let device = compute::device(&args.device, args.threads.threads)?;
     let threads = args.threads.threads.map(usize::from);
     let options = CpuOptions { threads, simd: Some("scalar".into()), activations: Activations::F32 };
     let truth = Device::Cpu(std::sync::Arc::new(Cpu::new(&options)?));
-    let mut ids = ir_engine::run::prompt_ids(model.tokenizer(), &args.prompt);
-    ids.truncate(MAX_TOKENS.min(model.spec().n_context));
     let tolerance = args.tolerance.unwrap_or_else(|| tolerance(args, &device));
     let (mut n, mut worst, mut first) = (0, 0.0f64, None);
     let mut out = Out::new();
     let mut failed = Ok(());
     let kv = compute::kv_kind(args.device.kv_type);
-    check::check(model.plan(), &truth, &device, &ids, kv, &mut |compared| {
+    check::check(&model.plan, &truth, &device, &ids, kv, &mut |compared| {
         n += 1;
         // A NaN must count as the worst.
         let wrong = compared.error.is_nan() || compared.error > tolerance;
@@ -52,7 +56,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result {
     failed?;
     match first {
         None => out.line(format!(
-            "{} agrees with {} in {n} groups of ops: largest relative error {worst:.1e}, {tolerance:.0e} allowed",
+            "{} agrees with {} over {n} ops: largest relative error {worst:.1e}, {tolerance:.0e} allowed",
             device.name(),
             truth.name()
         )),
@@ -66,8 +70,12 @@ pub(crate) fn check(args: &CheckArgs) -> Result {
 }
 
 fn line(compared: &Compared) -> String {
-    let Compared { rows, ops, scope, names, error } = compared;
-    format!("op {} ({scope}: {names}), {rows} rows: relative error {error:.1e}", ops.start)
+    let Compared { rows, op, scope, name, error, worst } = compared;
+    let Worst { row, column, want, got } = worst;
+    format!(
+        "op {op} ({scope}: {name}), {rows} rows: relative error {error:.1e}, most in row {row}, column {column}: \
+         {got:e} for {want:e}"
+    )
 }
 
 fn tolerance(args: &CheckArgs, device: &Device) -> f64 {

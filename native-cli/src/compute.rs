@@ -94,7 +94,7 @@ impl Sequence {
         let each = n_context.div_ceil(PAGE);
         let n_pages = each * n_sequences;
         let max_tokens = max_tokens.min(n_pages * PAGE).max(n_sequences);
-        let options = RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages };
+        let options = RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages, n_states: 1 };
         let runner = device.prepare(Arc::clone(plan), options)?;
         let pages: Vec<u32> = (0..n_pages as u32).collect();
         let inputs = Inputs { tables: pages.chunks(each.max(1)).map(<[u32]>::to_vec).collect(), ..Inputs::default() };
@@ -162,6 +162,15 @@ impl Sequence {
             (0..chunk.len()).try_for_each(|i| row(output.row(i)))?;
         }
         Ok(())
+    }
+}
+
+/// The ids of `--ids`, which must be of the model's vocabulary.
+pub(crate) fn known_ids(ids: &[u32], plan: &Plan) -> Result<Vec<u32>> {
+    let n_vocab = plan.n_vocab();
+    match ids.iter().find(|id| **id as usize >= n_vocab) {
+        Some(id) => Err(Failure::usage(format!("--ids: {id} is outside the model's vocabulary of {n_vocab}"))),
+        None => Ok(ids.to_vec()),
     }
 }
 

@@ -9,6 +9,7 @@ use ir_engine::gpu::{Forms, StepCost};
 use ir_engine::meta::{Kind, Value};
 use ir_engine::model::{self, ModelSpec};
 use ir_engine::plan::{Inputs, KvKind, PAGE, Plan};
+use ir_engine::text::Tokenizer;
 use ir_engine::text::chat::{ChatTemplate, Source};
 use serde_json::{Map, Value as Json, json};
 
@@ -199,7 +200,10 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
             let whole = human_bytes((2 * n).saturating_mul(spec.n_context as u64));
             lines
                 .push(("KV cache", format!("{} bytes per token (f16); {whole} for the whole context", grouped(2 * n))));
-            lines.push(("chat", chat(model.template.as_ref())));
+            lines.push(match Tokenizer::expect_known(file.meta()) {
+                Ok(()) => ("chat", chat(model.template.as_ref())),
+                Err(e) => ("text", format!("no: {}", term::one_line(&e.to_string()))),
+            });
         }
         Err(e) => lines.push(("runs", format!("no: {}", term::one_line(&e.to_string())))),
     }
@@ -212,7 +216,10 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
 fn chat(template: Option<&ChatTemplate>) -> String {
     let Some(template) = template else { return "no template: prompts are continued as they are".into() };
     let mut text = match template.source() {
-        Source::File => "template of the file".to_owned(),
+        Source::File => match template.broken() {
+            Some(why) => return format!("template of the file, which does not parse: {}", term::one_line(why)),
+            None => "template of the file".to_owned(),
+        },
         Source::Family(name) => format!("template of the {name} family, by the file's turn tokens"),
     };
     for (has, what) in [
@@ -307,7 +314,10 @@ fn as_json(args: &InfoArgs, file: &ModelFile, summary: &Summary, model: Opened) 
             all["vocabulary"] = json!(model.plan.n_vocab());
             all["kv_bytes_per_token"] = json!({ "f16": 2 * model.plan.kv_elements_per_token(),
                 "f32": 4 * model.plan.kv_elements_per_token() });
-            all["chat_template"] = json!(model.template.is_some());
+            all["chat_template"] = json!(model.template.as_ref().is_some_and(|t| t.broken().is_none()));
+            if let Err(e) = Tokenizer::expect_known(file.meta()) {
+                all["no_text"] = json!(e.to_string());
+            }
             if args.plan {
                 all["plan"] = json!(model.plan.to_string());
                 if let Ok(costs) = decode_costs(&model.plan) {

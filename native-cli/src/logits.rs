@@ -1,23 +1,22 @@
 //! `ir logits`: raw logits of a prompt and the greedy continuation, for comparing engines.
 
-use ir_engine::model::Model;
-
 use crate::args::LogitsArgs;
 use crate::compute::{self, Sequence};
 use crate::failure::{Failure, Result};
-use crate::models;
+use crate::models::{self, Place, Recorded};
 use crate::npy::NpyWriter;
 use crate::term::Out;
 
 /// Computes the prompt, writes its logits, generates, and prints the ids.
 pub(crate) fn logits(args: &LogitsArgs) -> Result {
-    let model = models::find(&args.model, &args.file)?.open(&args.file)?;
-    let ids = ids(args, &model)?;
+    let place = models::find(&args.model, &args.file)?;
+    let model = place.record(&args.file)?;
+    let ids = ids(args, &place, &model)?;
     let device = compute::device(&args.device, args.threads.threads)?;
     let kv = compute::kv_kind(args.device.kv_type);
-    let n_context = context(&model, ids.len(), args.n)?;
-    let n_vocab = model.plan().n_vocab();
-    let mut sequence = Sequence::new(&device, model.plan(), kv, n_context, compute::MAX_TOKENS)?;
+    let n_context = context(args, model.spec.n_context, ids.len())?;
+    let n_vocab = model.plan.n_vocab();
+    let mut sequence = Sequence::new(&device, &model.plan, kv, n_context, compute::MAX_TOKENS)?;
     let mut greedy = Vec::with_capacity(args.n.min(n_context));
     let mut next = 0;
     if let Some(path) = &args.output {
@@ -43,32 +42,35 @@ pub(crate) fn logits(args: &LogitsArgs) -> Result {
 }
 
 /// The prompt's ids: given ones, or those of the text with special tokens parsed and BOS as the model says.
-fn ids(args: &LogitsArgs, model: &Model) -> Result<Vec<u32>> {
+fn ids(args: &LogitsArgs, place: &Place, model: &Recorded) -> Result<Vec<u32>> {
     if let Some(ids) = &args.ids {
-        let n_vocab = model.plan().n_vocab();
-        return match ids.iter().find(|id| **id as usize >= n_vocab) {
-            Some(id) => Err(Failure::usage(format!("--ids: {id} is outside the model's vocabulary of {n_vocab}"))),
-            None => Ok(ids.clone()),
-        };
+        return compute::known_ids(ids, &model.plan);
     }
+    let tokenizer = place.tokenizer(model, &args.file)?;
     let text = match &args.prompt {
         Some(text) => text.clone(),
         None => crate::tokenize::read_text(None)?,
     };
-    let ids = ir_engine::run::prompt_ids(model.tokenizer(), &text);
+    let ids = ir_engine::run::prompt_ids(&tokenizer, &text);
     if ids.is_empty() {
         return Err(Failure::usage("the prompt is empty, and the model puts nothing before it: give a text or --ids"));
     }
     Ok(ids)
 }
 
-/// Tokens in all, where they fit the model.
-fn context(model: &Model, n_prompt: usize, n: usize) -> Result<usize> {
-    let limit = model.spec().n_context;
-    match n_prompt.checked_add(n).filter(|total| *total <= limit) {
-        Some(total) => Ok(total),
-        None => Err(Failure::run(format!(
-            "{n_prompt} tokens of prompt and {n} generated exceed the model's context of {limit}: shorten them"
-        ))),
+/// Tokens that the cache has room for: those of `--ctx`, else those that are needed. `limit` is the model's own.
+fn context(args: &LogitsArgs, limit: usize, n_prompt: usize) -> Result<usize> {
+    let too_many = |limit: usize, whose: &str| {
+        let n = args.n;
+        Failure::run(format!("{n_prompt} tokens of prompt and {n} generated exceed {whose} of {limit}: shorten them"))
+    };
+    let total = n_prompt.saturating_add(args.n);
+    match args.ctx {
+        _ if total > limit => Err(too_many(limit, "the model's context")),
+        Some(n) if n > limit => {
+            Err(Failure::usage(format!("--ctx {n} is beyond the model's context of {limit}: ask for at most that")))
+        }
+        Some(n) if total > n => Err(too_many(n, "the context of --ctx")),
+        given => Ok(given.unwrap_or(total)),
     }
 }

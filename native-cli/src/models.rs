@@ -1,11 +1,13 @@
 //! From what the user calls a model to an opened one: a file, a name in the models folder, or the built-in model.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use ir_engine::builtin;
 use ir_engine::error::Error;
 use ir_engine::file::ModelFile;
-use ir_engine::model::{Model, ModelOptions};
+use ir_engine::model::{self, Model, ModelOptions, ModelSpec};
+use ir_engine::plan::Plan;
+use ir_engine::{Tokenizer, builtin};
 
 use crate::args::{FileArgs, PlaceArgs};
 use crate::failure::{Failure, Result};
@@ -49,6 +51,16 @@ impl Place {
         Model::from_file(self.open_file(&args.place)?, &options).map_err(|e| self.failure(&e))
     }
 
+    /// Opens the model to run on token ids: no tokenizer is built, and the file needs none.
+    pub(crate) fn record(&self, args: &FileArgs) -> Result<Recorded> {
+        Recorded::new(self.open_file(&args.place)?).map_err(|e| self.failure(&e))
+    }
+
+    /// The tokenizer of a model that was opened without.
+    pub(crate) fn tokenizer(&self, model: &Recorded, args: &FileArgs) -> Result<Tokenizer> {
+        Tokenizer::from_meta(model.file.meta(), args.tokenizer_pre.as_deref()).map_err(|e| self.failure(&e))
+    }
+
     /// What the model's file is to blame for, with its path in front.
     pub(crate) fn failure(&self, error: &Error) -> Failure {
         let sentence = error.to_string();
@@ -58,6 +70,22 @@ impl Place {
             }
             _ => sentence,
         })
+    }
+}
+
+/// A model without tokenizer and template: it takes token ids and gives logits.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    pub(crate) file: ModelFile,
+    pub(crate) spec: ModelSpec,
+    pub(crate) plan: Arc<Plan>,
+}
+
+impl Recorded {
+    /// The model of an open file.
+    pub(crate) fn new(file: ModelFile) -> ir_engine::Result<Recorded> {
+        let (spec, plan) = model::inspect(&file)?;
+        Ok(Recorded { file, spec, plan: Arc::new(plan) })
     }
 }
 

@@ -189,11 +189,11 @@ fn on_cpu(runner: &mut Runner, inputs: &Inputs, add: &mut dyn FnMut(String, f64,
         let seconds = started.elapsed().as_secs_f64();
         let name = entry.op.kind().name();
         let (name, bytes) = match entry.op {
-            Op::Linear { weight, out, .. } => {
+            Op::Linear { weight, then, .. } => {
                 let segments = &plan.weight(weight).segments;
                 let mut types: Vec<String> = segments.iter().map(|s| s.dtype.to_string()).collect();
                 types.dedup();
-                let head = if out == plan.logits { " head" } else { "" };
+                let head = if then.result() == plan.logits { " head" } else { "" };
                 let bytes = segments.iter().map(|s| s.n_bytes()).sum();
                 (format!("{name} {}{head}", types.join("+")), bytes)
             }

@@ -5,9 +5,9 @@ use ir_engine::bytes::Bytes;
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile};
 use ir_engine::meta::MetaBuilder;
-use ir_engine::model::{Model, ModelOptions};
 
 use crate::failure::{Failure, Result};
+use crate::models::Recorded;
 
 /// A dense Llama's sizes.
 struct Shape {
@@ -37,7 +37,7 @@ const SHAPES: &[Shape] = &[
 ///
 /// # Errors
 /// Where the name is none, or the shape's rows are no whole blocks of the type.
-pub(crate) fn model(name: &str) -> Result<Model> {
+pub(crate) fn model(name: &str) -> Result<Recorded> {
     let (shape, dtype) = parse(name)?;
     let (writer, tensors) = declare(shape, dtype)?;
     let mut bytes = Vec::new();
@@ -53,23 +53,27 @@ pub(crate) fn model(name: &str) -> Result<Model> {
         bytes.resize(bytes.len().next_multiple_of(32), 0);
     }
     let file = ModelFile::from_bytes(Bytes::from(bytes))?;
-    Ok(Model::from_file(file, &ModelOptions::default())?)
+    Ok(Recorded::new(file)?)
+}
+
+/// The types by the names that people write, `f32, f16, ...`.
+pub(crate) fn type_names() -> String {
+    DType::ALL.iter().map(|d| d.name().to_lowercase()).collect::<Vec<_>>().join(", ")
 }
 
 fn parse(name: &str) -> Result<(&'static Shape, DType)> {
     let wrong = || {
         let shapes: Vec<_> = SHAPES.iter().map(|s| s.name).collect();
-        let types: Vec<_> = DType::ALL.iter().map(|d| d.name().to_lowercase()).collect();
+        let types = type_names();
         Failure::usage(format!(
             "--synthetic {name:?} is no SHAPE-TYPE: shapes are {}, types are {}",
             shapes.join(", "),
-            types.join(", ")
+            types
         ))
     };
     let (shape, dtype) = name.split_once('-').ok_or_else(wrong)?;
     let shape = SHAPES.iter().find(|s| s.name.eq_ignore_ascii_case(shape)).ok_or_else(wrong)?;
-    let dtype = DType::ALL.iter().find(|d| d.name().eq_ignore_ascii_case(dtype)).ok_or_else(wrong)?;
-    Ok((shape, *dtype))
+    Ok((shape, DType::from_name(dtype).ok_or_else(wrong)?))
 }
 
 /// The file's header, and type and length of each tensor in order.
@@ -141,23 +145,6 @@ fn metadata(shape: &Shape, dtype: DType) -> MetaBuilder {
         .u32("tokenizer.ggml.unknown_token_id", 0)
 }
 
-/// Where a block keeps its F16 scales, and what to put there so that weights come out at about 0.02.
-fn scales(dtype: DType) -> &'static [(usize, f32)] {
-    match dtype {
-        DType::F32 | DType::F16 | DType::BF16 => &[],
-        DType::Q4_0 => &[(0, 4.3e-3)],
-        DType::Q4_1 => &[(0, 4.3e-3), (2, -3.2e-2)],
-        DType::Q5_0 => &[(0, 2.2e-3)],
-        DType::Q5_1 => &[(0, 2.2e-3), (2, -3.4e-2)],
-        DType::Q8_0 => &[(0, 2.7e-4)],
-        DType::Q2_K => &[(80, 1.5e-3), (82, 2.2e-3)],
-        DType::Q3_K => &[(108, 5e-4)],
-        DType::Q4_K => &[(0, 1e-4), (2, 7.5e-4)],
-        DType::Q5_K => &[(0, 6.2e-5), (2, 9.6e-4)],
-        DType::Q6_K => &[(208, 1.4e-5)],
-    }
-}
-
 /// Marsaglia's xorshift with 64 bits of state.
 struct Random(u64);
 
@@ -190,24 +177,11 @@ impl Random {
         }
         let rest = len - (out.len() - start);
         out.extend_from_slice(&(self.next() & keep | set).to_le_bytes()[..rest]);
-        for (at, value) in scales(dtype) {
-            let value = f16_bits(*value).to_le_bytes();
-            for block in out[start..].chunks_exact_mut(dtype.block_bytes()) {
-                block[*at..at + 2].copy_from_slice(&value);
-            }
+        if let Some(traits) = &dtype.traits().groups {
+            let (scale, min) = traits.usual;
+            out[start..].chunks_exact_mut(dtype.block_bytes()).for_each(|b| (traits.set_scale)(b, scale, min));
         }
     }
-}
-
-/// An f32 as F16 bits, toward zero; subnormals included, for values far below 65504.
-fn f16_bits(x: f32) -> u16 {
-    let sign = if x < 0.0 { 0x8000 } else { 0 };
-    let x = x.abs();
-    if x < 2f32.powi(-14) {
-        return sign | (x * 2f32.powi(24)) as u16;
-    }
-    let bits = x.to_bits();
-    sign | (((bits >> 23) - 112) << 10) as u16 | ((bits >> 13) & 0x3FF) as u16
 }
 
 #[cfg(test)]
@@ -232,7 +206,7 @@ mod tests {
     fn every_name_makes_a_model_or_says_why_not() {
         for dtype in DType::ALL {
             let model = model(&format!("tiny-{}", dtype.name().to_lowercase())).unwrap();
-            assert_eq!(model.plan().n_vocab(), 2000);
+            assert_eq!(model.plan.n_vocab(), 2000);
         }
         for name in ["1b", "2b-q4_0", "1b-q9", "135m-q4_k"] {
             assert!(matches!(model(name), Err(Failure::Usage(_))), "{name}");

@@ -43,7 +43,7 @@ export function fits(args) {
 }
 
 /** Rejects where requests are still running after this time. */
-export async function idle(seconds = 20) {
+export async function idle(seconds = 60) {
   for (const end = Date.now() + seconds * 1000; ; ) {
     const text = await (await fetch(`${url}/metrics`)).text();
     const running = /^llamacpp:requests_processing\S*\s+(\S+)/m.exec(text)?.[1];

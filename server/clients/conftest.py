@@ -74,7 +74,7 @@ def post(url, path, body):
         return error.code, json.load(error)
 
 
-def wait_until_idle(url, seconds=20):
+def wait_until_idle(url, seconds=60):
     """Fails where requests are still running after this time."""
     end = time.monotonic() + seconds
     while True:

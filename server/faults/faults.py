@@ -77,7 +77,7 @@ class Server:
             times.append(time.monotonic() - start)
         return statistics.median(times)
 
-    async def idle(self, seconds=20):
+    async def idle(self, seconds=60):
         until = time.monotonic() + seconds
         while await self.metric("ir_places_used") > 0:
             assert time.monotonic() < until, "requests of clients that are gone still run"

@@ -12,6 +12,7 @@ use ir_engine::model::ModelOptions;
 use ir_engine::run::EngineOptions;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
+use crate::choice::Choice;
 use crate::error::{ApiError, Kind};
 use crate::job::{Capabilities, Job, KeepAlive, MAX_CHOICES, ModelRef};
 use crate::loaded::{Lease, Loaded};
@@ -19,7 +20,7 @@ use crate::loading::{self, Next, Slot};
 use crate::mailbox::{Mailbox, lock};
 use crate::meters::{Counter, Meters};
 use crate::registry::{Entry, Place, Registry};
-use crate::running::{Choice, Running};
+use crate::running::Running;
 use crate::sequence::{self, Sequence};
 use crate::watch::Traffic;
 use crate::worker::{self, Command, Submission, Work};

@@ -3,6 +3,7 @@
 //! requests meet engines), `worker` (the engine's thread), `openai` (an API's handlers), `sse` and `shape` (what APIs share).
 
 mod anthropic;
+mod choice;
 mod embedding;
 mod error;
 mod hold;

@@ -27,7 +27,9 @@ pub(crate) enum End {
 #[derive(Debug, Default)]
 pub(crate) struct Letters {
     pub(crate) text: String,
-    pub(crate) ids: Vec<u32>,
+    /// Ids, and where in `text` the text ends that each made certain.
+    pub(crate) tokens: Vec<(u32, usize)>,
+    /// One for each token, where they were asked for.
     pub(crate) logprobs: Vec<Logprobs>,
     pub(crate) end: Option<End>,
     bytes: usize,
@@ -35,7 +37,7 @@ pub(crate) struct Letters {
 
 impl Letters {
     pub(crate) fn is_empty(&self) -> bool {
-        self.ids.is_empty() && self.end.is_none()
+        self.tokens.is_empty() && self.end.is_none()
     }
 }
 
@@ -67,9 +69,9 @@ impl Mailbox {
     pub(crate) fn token(&self, place: usize, id: u32, text: &str, logprobs: Option<Box<Logprobs>>) -> bool {
         let mut places = lock(&self.places);
         let Some(letters) = places.get_mut(place).filter(|l| l.end.is_none()) else { return false };
-        letters.bytes += text.len() + 4 + logprobs.as_deref().map_or(0, size);
-        letters.ids.push(id);
+        letters.bytes += text.len() + size_of::<(u32, usize)>() + logprobs.as_deref().map_or(0, size);
         letters.text.push_str(text);
+        letters.tokens.push((id, letters.text.len()));
         letters.logprobs.extend(logprobs.map(|l| *l));
         let full = letters.bytes > MAX_UNREAD;
         if full {
@@ -128,7 +130,10 @@ mod tests {
         }
         mailbox.end(1, End::Done(Finish::Stop, Usage::default()));
         let (place, letters) = mailbox.take().await;
-        assert_eq!((place, letters.text.as_str(), letters.ids.as_slice()), (1, "abc", &[1, 2, 3][..]));
+        assert_eq!(
+            (place, letters.text.as_str(), letters.tokens.as_slice()),
+            (1, "abc", &[(1, 1), (2, 1), (3, 3)][..])
+        );
         assert!(matches!(letters.end, Some(End::Done(Finish::Stop, _))));
     }
 

@@ -27,12 +27,13 @@ pub enum Event {
     Failed(ApiError),
 }
 
-/// What was added since the last delta: one token's worth where the client keeps up, more where it lags.
+/// What was added since the last delta: one token's worth where the client keeps up or wants log-probabilities, more where
+/// it lags.
 #[derive(Debug, Clone, Default)]
 pub struct Delta {
-    /// Text, reasoning and calls in the order they came; may be empty where only log-probabilities came.
+    /// Text, or reasoning, or parts of calls, in the order they came; may be empty where only log-probabilities came.
     pub parts: Vec<Part>,
-    /// One entry per token, where the job asked for them.
+    /// Of one token, where the job asked for them.
     pub logprobs: Vec<ir_engine::run::Logprobs>,
 }
 

@@ -264,6 +264,16 @@ fn fill(model: &Model, prefix: &str, suffix: &str) -> Result<Vec<u32>, ApiError>
 }
 
 #[cfg(test)]
+impl Reader {
+    /// Of a model that reasons in `<think>` and calls this tool in Hermes' form.
+    pub(crate) fn for_tests(tool: &str) -> Reader {
+        let splitter = ir_engine::text::chat::ThinkTags::of_template("<think></think>")
+            .map(|tags| ThinkSplitter::new(tags, false));
+        Reader { splitter, tools: Some(ToolParser::new(ToolFormat::Hermes, &[tool], 1)), ..Reader::default() }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

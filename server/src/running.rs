@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use ir_engine::run::Finish;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use crate::choice::Choice;
 use crate::error::{ApiError, Kind};
 use crate::hub::{self, Phase};
-use crate::job::{Answer, Collector, Delta, Done, Event, Output, Part, Reason, Usage};
+use crate::job::{Answer, Collector, Done, Event, Output, Reason, Usage};
 use crate::loaded::{Lease, Loaded};
 use crate::mailbox::{End, Letters, Mailbox};
 use crate::meters;
-use crate::prompt::Reader;
 
 /// A job under way.
 #[derive(Debug)]
@@ -33,22 +33,6 @@ pub struct Running {
     pub(crate) ready: VecDeque<Output>,
     /// Places in the queue, given back with this.
     pub(crate) _permit: OwnedSemaphorePermit,
-}
-
-/// One completion.
-#[derive(Debug, Default)]
-pub(crate) struct Choice {
-    pub(crate) reader: Reader,
-    ids: Vec<u32>,
-    n_calls: usize,
-    thinking_tokens: usize,
-    ended: bool,
-}
-
-impl Choice {
-    pub(crate) fn new(reader: Reader) -> Choice {
-        Choice { reader, ..Choice::default() }
-    }
 }
 
 impl Running {
@@ -105,24 +89,13 @@ impl Running {
         self.ready.push_back(Output { choice, event: Event::Failed(error) });
     }
 
-    fn read(&mut self, choice: usize, letters: Letters) {
+    fn read(&mut self, choice: usize, mut letters: Letters) {
         let c = &mut self.choices[choice];
         if c.ended {
             return;
         }
-        let mut delta = Delta { logprobs: letters.logprobs, ..Delta::default() };
-        if c.reader.is_thinking() {
-            c.thinking_tokens += letters.ids.len();
-        }
-        c.ids.extend(letters.ids);
-        c.reader.push(&letters.text, &mut delta.parts);
-        if letters.end.is_some() {
-            c.reader.finish(&mut delta.parts);
-        }
-        c.n_calls += delta.parts.iter().filter(|p| matches!(p, Part::CallEnd { .. })).count();
-        if !delta.parts.is_empty() || !delta.logprobs.is_empty() {
-            self.ready.push_back(Output { choice, event: Event::Delta(delta) });
-        }
+        let deltas = c.read(&mut letters);
+        self.ready.extend(deltas.into_iter().map(|delta| Output { choice, event: Event::Delta(delta) }));
         match letters.end {
             Some(End::Done(finish, usage)) => self.done(choice, finish, usage),
             Some(End::Failed(error)) => self.fail(choice, error),

@@ -77,13 +77,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_peer_that_takes_nothing_ends_it_and_a_slow_one_does_not() {
-        let limit = Duration::from_millis(100);
+        // All of it takes longer than the limit, each read a quarter of it.
+        let limit = Duration::from_secs(1);
         let (ours, mut theirs) = tokio::io::duplex(16);
         let mut timed = Timed::new(ours, limit);
         let reader = tokio::spawn(async move {
             let mut seen = Vec::new();
             for _ in 0..6 {
-                sleep(Duration::from_millis(40)).await;
+                sleep(limit / 4).await;
                 let mut some = [0; 16];
                 theirs.read_exact(&mut some).await.unwrap();
                 seen.extend_from_slice(&some);

@@ -1,10 +1,11 @@
-// add: x += y. One invocation per element.
+// add: x += factor * y. One invocation per element.
 #import grid
 #import step
 
 struct Params {
     rows_at: u32,
     n: u32, // columns
+    factor: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -18,5 +19,5 @@ fn main(
     @builtin(local_invocation_index) lid: u32,
 ) {
     let id = flat_id(wid, n_wg) * WG + lid;
-    if (id < step[p.rows_at] * p.n) { x[id] += y[id]; }
+    if (id < step[p.rows_at] * p.n) { x[id] += p.factor * y[id]; }
 }

@@ -3,6 +3,9 @@
 #import grid
 #import step
 #import kv
+#ifdef CAP
+#import tanh
+#endif
 
 struct Params {
     q_start: u32,
@@ -14,6 +17,7 @@ struct Params {
     n_blocks: u32,
     window: u32,
     scale: f32,
+    cap: f32,       // with CAP: soft cap of the scores
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -93,7 +97,11 @@ fn main(
         var m = top;
         for (var j = 0u; j < KT; j++) {
             let seen = base + j >= low && base + j <= position;
-            weight[j] = select(LOW, dot(part_s[i * KT + j], vec4(1.0)), seen);
+            var score = dot(part_s[i * KT + j], vec4(1.0));
+#ifdef CAP
+            score = soft_cap(score, p.cap);
+#endif
+            weight[j] = select(LOW, score, seen);
             m = max(m, weight[j]);
         }
         let keep = exp(top - m);

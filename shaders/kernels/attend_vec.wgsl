@@ -4,6 +4,9 @@
 #import grid
 #import step
 #import kv
+#ifdef CAP
+#import tanh
+#endif
 
 struct Params {
     q_start: u32,
@@ -15,6 +18,7 @@ struct Params {
     n_blocks: u32,  // of GROUP query heads per KV head
     window: u32,    // positions a row sees, itself included
     scale: f32,
+    cap: f32,       // with CAP: soft cap of the scores
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -99,6 +103,9 @@ fn main(
                 for (var h = 0u; h < GROUP; h++) { score[h] += dot(k, q_s[h * KQ + i]); }
             }
         }
+#ifdef CAP
+        for (var h = 0u; h < GROUP; h++) { score[h] = soft_cap(score[h], p.cap); }
+#endif
         for (var h = 0u; h < GROUP; h++) { score_s[h * WG + lid] = select(LOW, score[h], seen); }
         workgroupBarrier();
         for (var i = lid; i < GROUP * PARTS; i += WG) {

@@ -1,4 +1,4 @@
-// glu: out = act(gate) * up, of rows that hold gate and then up. One invocation per element.
+// glu: out = gated(gate, up) as in act (features GLU and an activation), of rows that hold gate and then up. One invocation per element.
 #import grid
 #import step
 #import act
@@ -6,6 +6,8 @@
 struct Params {
     rows_at: u32,
     n: u32, // columns of out
+    limit: f32,
+    up_offset: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -21,5 +23,5 @@ fn main(
     let id = flat_id(wid, n_wg) * WG + lid;
     if (id >= step[p.rows_at] * p.n) { return; }
     let at = id / p.n * 2u * p.n + id % p.n;
-    out[id] = act(x[at]) * x[at + p.n];
+    out[id] = gated(x[at], x[at + p.n]);
 }

@@ -3,41 +3,8 @@
 // more each has one (beyond 8 they repeat one another and store the same); of 4 to 7 each of the first 4 has two. A
 // subgroup of more than WG / 4 lanes is not foreseen.
 //
-// F16: the tiles are halves, sums stay f32. GLU, ADD, BIAS, RAGGED: as in linear_mat.
-#import grid
-#import step
-#import dequant
-#import rows
-#ifdef GLU
-#import act
-#endif
-
-struct Params {
-    rows_at: u32,
-    n: u32,
-    w_row: u32,
-    units: u32,
-    cols: u32,
-    out_start: u32,
-    out_stride: u32,
-    pair: u32,
-    bias_pair: u32,
-    plane1: u32,
-    plane2: u32,
-    plane3: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-#ifdef RAGGED
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-#else
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-#endif
-@group(0) @binding(3) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
-#ifdef BIAS
-@group(0) @binding(6) var<storage, read> bias: array<f32>;
-#endif
+// F16: the tiles are halves, sums stay f32.
+#import linear
 
 const BM: u32 = 32u;
 #ifdef GLU
@@ -68,35 +35,13 @@ fn w_put(at: u32, v: vec4<f32>) {
     w_s[at + 3u] = Elem(v.w);
 }
 
-fn store(row: u32, n: u32, value: f32) {
-    let at = row * p.out_stride + p.out_start + n;
-#ifdef ADD
-    out[at] += value;
-#else
-    out[at] = value;
-#endif
-}
-
-// Stores columns a and a + 32 of one row (with GLU: a gate with its up).
-fn finish(row: u32, a: u32, lo: f32, hi: f32) {
+// Finishes columns a and a + 32 of one row (with GLU: a gate with its up).
+fn finish_two(row: u32, a: u32, lo: f32, hi: f32) {
 #ifdef GLU
-    if (a < p.n) {
-#ifdef BIAS
-        let c = p.out_start + a;
-        store(row, a, act(lo + bias[c]) * (hi + bias[p.bias_pair + c]));
+    finish(row, a, lo, hi);
 #else
-        store(row, a, act(lo) * hi);
-#endif
-    }
-#else
-    let b = a + 32u;
-#ifdef BIAS
-    if (a < p.n) { store(row, a, lo + bias[p.out_start + a]); }
-    if (b < p.n) { store(row, b, hi + bias[p.out_start + b]); }
-#else
-    if (a < p.n) { store(row, a, lo); }
-    if (b < p.n) { store(row, b, hi); }
-#endif
+    finish(row, a, lo);
+    finish(row, a + 32u, hi);
 #endif
 }
 
@@ -191,7 +136,7 @@ fn main(
         let row = i / 32u;
         let col = i % 32u;
         if (m0 + row < rows) {
-            finish(m0 + row, n0 + col, sum_s[row * 64u + col], sum_s[row * 64u + col + 32u]);
+            finish_two(m0 + row, n0 + col, sum_s[row * 64u + col], sum_s[row * 64u + col + 32u]);
         }
     }
 }

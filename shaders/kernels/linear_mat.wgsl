@@ -2,41 +2,8 @@
 // and 8 columns of the tile in registers. Per 32 columns of x a tile of x and a decoded tile of w stand in workgroup
 // memory, both by quads along K; the quads of a row are exchanged (quad ^ row % 8) so that no two lanes share a bank.
 //
-// TALL: BM is 64, else 32. F16: the tiles are halves, sums stay f32. GLU, ADD, BIAS, RAGGED: as in linear_vec.
-#import grid
-#import step
-#import dequant
-#import rows
-#ifdef GLU
-#import act
-#endif
-
-struct Params {
-    rows_at: u32,
-    n: u32,
-    w_row: u32,
-    units: u32,
-    cols: u32,
-    out_start: u32,
-    out_stride: u32,
-    pair: u32,
-    bias_pair: u32,
-    plane1: u32,
-    plane2: u32,
-    plane3: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-#ifdef RAGGED
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-#else
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-#endif
-@group(0) @binding(3) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
-#ifdef BIAS
-@group(0) @binding(6) var<storage, read> bias: array<f32>;
-#endif
+// TALL: BM is 64, else 32. F16: the tiles are halves, sums stay f32.
+#import linear
 
 #ifdef F16
 alias Tile = vec4<f16>;
@@ -58,38 +25,16 @@ const BN: u32 = 64u;
 var<workgroup> x_s: array<Tile, BM * 8u>;
 var<workgroup> w_s: array<Tile, 512>;
 
-fn store(row: u32, n: u32, value: f32) {
-    let at = row * p.out_stride + p.out_start + n;
-#ifdef ADD
-    out[at] += value;
-#else
-    out[at] = value;
-#endif
-}
-
-// Stores columns n, n + 8, ... of one row: lo the first four, hi the others (with GLU: gates and ups).
-fn finish(row: u32, rows: u32, n: u32, lo: vec4<f32>, hi: vec4<f32>) {
+// Finishes columns n, n + 8, ... of one row: lo the first four, hi the others (with GLU: gates and ups).
+fn finish_eight(row: u32, rows: u32, n: u32, lo: vec4<f32>, hi: vec4<f32>) {
     if (row >= rows) { return; }
     for (var j = 0u; j < 4u; j++) {
         let a = n + 8u * j;
 #ifdef GLU
-        if (a < p.n) {
-#ifdef BIAS
-            let c = p.out_start + a;
-            store(row, a, act(lo[j] + bias[c]) * (hi[j] + bias[p.bias_pair + c]));
+        finish(row, a, lo[j], hi[j]);
 #else
-            store(row, a, act(lo[j]) * hi[j]);
-#endif
-        }
-#else
-        let b = a + 32u;
-#ifdef BIAS
-        if (a < p.n) { store(row, a, lo[j] + bias[p.out_start + a]); }
-        if (b < p.n) { store(row, b, hi[j] + bias[p.out_start + b]); }
-#else
-        if (a < p.n) { store(row, a, lo[j]); }
-        if (b < p.n) { store(row, b, hi[j]); }
-#endif
+        finish(row, a, lo[j]);
+        finish(row, a + 32u, hi[j]);
 #endif
     }
 }
@@ -175,14 +120,14 @@ fn main(
     }
     let row = m0 + ty;
     let col = n0 + tx;
-    finish(row, rows, col, l0, h0);
-    finish(row + 8u, rows, col, l1, h1);
-    finish(row + 16u, rows, col, l2, h2);
-    finish(row + 24u, rows, col, l3, h3);
+    finish_eight(row, rows, col, l0, h0);
+    finish_eight(row + 8u, rows, col, l1, h1);
+    finish_eight(row + 16u, rows, col, l2, h2);
+    finish_eight(row + 24u, rows, col, l3, h3);
 #ifdef TALL
-    finish(row + 32u, rows, col, l4, h4);
-    finish(row + 40u, rows, col, l5, h5);
-    finish(row + 48u, rows, col, l6, h6);
-    finish(row + 56u, rows, col, l7, h7);
+    finish_eight(row + 32u, rows, col, l4, h4);
+    finish_eight(row + 40u, rows, col, l5, h5);
+    finish_eight(row + 48u, rows, col, l6, h6);
+    finish_eight(row + 56u, rows, col, l7, h7);
 #endif
 }

@@ -3,52 +3,9 @@
 // together and each then finds its own 32 columns without sharing a bank.
 //
 // NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums.
-// GLU: columns n and pair + n of the product are gate and up; their gated product is what is stored.
-// ADD: the result is added to out. BIAS: summands. DOT4: x comes as signed bytes (see quantise). RAGGED: see rows.
-#import grid
-#import step
-#import dequant
-#ifndef DOT4
-#import rows
-#endif
-#ifdef GLU
-#import act
-#endif
-
-struct Params {
-    rows_at: u32,    // which word of the step holds the row count
-    n: u32,          // columns of the result that this dispatch gives
-    w_row: u32,      // row of w that gives the first of them
-    units: u32,      // of 32 columns of x
-    cols: u32,       // of x
-    out_start: u32,  // first column of out, and of the bias
-    out_stride: u32, // columns of out
-    pair: u32,       // with GLU: from a gate's row of w to its up's
-    bias_pair: u32,  // the same in the bias
-    plane1: u32,
-    plane2: u32,
-    plane3: u32,
-    eps: f32,        // with NORM
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-#ifdef DOT4
-@group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;      // two per unit
-@group(0) @binding(5) var<storage, read> x_scale: array<vec4<f32>>; // one per unit: scale, scaled sums of both halves
-#else
-#ifdef RAGGED
-@group(0) @binding(2) var<storage, read> x: array<f32>;
-#else
-@group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
-#endif
-#endif
-@group(0) @binding(3) var<storage, read> w: array<vec4<u32>>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+#import linear
 #ifdef NORM
-@group(0) @binding(5) var<storage, read> norm_weight: array<vec4<f32>>;
-#endif
-#ifdef BIAS
-@group(0) @binding(6) var<storage, read> bias: array<f32>;
+#import constants
 #endif
 
 #ifdef SUBGROUPS
@@ -76,36 +33,13 @@ fn x_unit(u: u32) -> Vecs {
 }
 #endif
 
-fn store(row: u32, n: u32, value: f32) {
-    let at = row * p.out_stride + p.out_start + n;
-#ifdef ADD
-    out[at] += value;
-#else
-    out[at] = value;
-#endif
-}
-
-// Stores the four sums of one row.
-fn finish(row: u32, n: u32, sums: vec4<f32>) {
-    var v = sums;
+// Finishes the four sums of one row.
+fn finish_four(row: u32, n: u32, v: vec4<f32>) {
 #ifdef GLU
-#ifdef BIAS
-    let b = p.out_start + min(n, p.n - 1u);
-    let c = p.out_start + min(n + 1u, p.n - 1u);
-    v += vec4(bias[b], bias[c], bias[p.bias_pair + b], bias[p.bias_pair + c]);
-#endif
-    if (n < p.n) { store(row, n, act(v.x) * v.z); }
-    if (n + 1u < p.n) { store(row, n + 1u, act(v.y) * v.w); }
+    finish(row, n, v.x, v.z);
+    finish(row, n + 1u, v.y, v.w);
 #else
-    for (var i = 0u; i < 4u; i++) {
-        if (n + i < p.n) {
-#ifdef BIAS
-            store(row, n + i, v[i] + bias[p.out_start + n + i]);
-#else
-            store(row, n + i, v[i]);
-#endif
-        }
-    }
+    for (var i = 0u; i < 4u; i++) { finish(row, n + i, v[i]); }
 #endif
 }
 
@@ -171,7 +105,7 @@ fn main(
                 var v = x_quad(row, base * 8u + i);
 #ifdef NORM
                 squares[m] += dot(v, v);
-                v *= norm_weight[base * 8u + i];
+                v *= constant_quad(p.norm_at + 4u * (base * 8u + i));
 #endif
                 work_s[i % 8u * SPAN + i / 8u] = v;
             }
@@ -234,5 +168,5 @@ fn main(
 #ifdef NORM
     total *= inverseSqrt(square / f32(p.cols) + p.eps);
 #endif
-    finish(first + lid, n, total);
+    finish_four(first + lid, n, total);
 }

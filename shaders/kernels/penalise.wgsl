@@ -1,4 +1,4 @@
-// penalise: sparse changes of logits, in place, before mask and top_k: a bias is added, then a repetition factor applied
+// penalise: sparse changes of logits, in place, before top_k: a bias is added, then a repetition factor applied
 // (positive logits are divided by it, others multiplied; Keskar et al. 2019), then presence and frequency penalties
 // subtracted. One invocation per entry (row, token, bias, factor, penalty); a row names a token at most once.
 #import grid

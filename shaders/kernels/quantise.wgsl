@@ -6,12 +6,14 @@
 #import vecs
 #ifdef NORM
 #import reduce
+#import constants
 #endif
 
 struct Params {
     rows_at: u32,
     units: u32, // blocks of a row
     eps: f32,   // with NORM
+    norm_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -19,7 +21,9 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> x_bytes: array<vec4<u32>>; // two per block
 @group(0) @binding(4) var<storage, read_write> x_scale: array<vec4<f32>>; // scale, scaled sums of both halves, 0
 #ifdef NORM
-@group(0) @binding(5) var<storage, read> norm_weight: array<vec4<f32>>;
+fn norm_weight(quad: u32) -> vec4<f32> {
+    return constant_quad(p.norm_at + 4u * quad);
+}
 #endif
 
 fn load(at: u32) -> Vecs {
@@ -80,9 +84,9 @@ fn main(
     for (var u = lid; u < p.units; u += WG) {
         let q = u * 8u;
         let f = Vecs(
-            norm_weight[q] * factor, norm_weight[q + 1u] * factor, norm_weight[q + 2u] * factor,
-            norm_weight[q + 3u] * factor, norm_weight[q + 4u] * factor, norm_weight[q + 5u] * factor,
-            norm_weight[q + 6u] * factor, norm_weight[q + 7u] * factor,
+            norm_weight(q) * factor, norm_weight(q + 1u) * factor, norm_weight(q + 2u) * factor,
+            norm_weight(q + 3u) * factor, norm_weight(q + 4u) * factor, norm_weight(q + 5u) * factor,
+            norm_weight(q + 6u) * factor, norm_weight(q + 7u) * factor,
         );
         store(row * p.units + u, vecs_mul(load((row * p.units + u) * 8u), f));
     }

@@ -2,6 +2,7 @@
 #import grid
 #import step
 #import trig
+#import constants
 
 struct Params {
     start: u32,    // first column of the view
@@ -11,10 +12,10 @@ struct Params {
     n_pairs: u32,  // pairs of a head that turn
     halves: u32,   // 1: elements i and i + n_pairs form a pair; 0: 2 i and 2 i + 1
     magnitude: f32,
+    freqs_at: u32, // radians per position
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(2) var<storage, read> freqs: array<f32>; // radians per position
 @group(0) @binding(3) var<storage, read_write> x: array<f32>;
 
 @compute @workgroup_size(WG)
@@ -31,7 +32,7 @@ fn main(
     let at = row * p.stride + p.start + head * p.head_dim;
     let i = at + select(2u * pair, pair, p.halves == 1u);
     let j = select(i + 1u, i + p.n_pairs, p.halves == 1u);
-    let turn = cos_sin(f32(step[step[STEP_POSITIONS] + row]) * freqs[pair]) * p.magnitude;
+    let turn = cos_sin(f32(step[step[STEP_POSITIONS] + row]) * constant(p.freqs_at + pair)) * p.magnitude;
     let a = x[i];
     let b = x[j];
     x[i] = a * turn.x - b * turn.y;

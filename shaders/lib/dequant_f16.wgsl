@@ -1,4 +1,4 @@
-// F16 weights (the feature is F16W: F16 is the one of the arithmetic).
+// F16 weights (the feature is f16: F16 is the one of the arithmetic).
 #import unit_half
 
 fn halves(v: vec2<u32>) -> vec4<f32> {

@@ -89,9 +89,10 @@ fn expand(
             }
             "#import" if taken => {
                 let name = rest.split_whitespace().next().unwrap_or_default();
-                if !seen.iter().any(|s| s == name) {
-                    seen.push(name.to_owned());
-                    let text = library(name).ok_or_else(|| Error(format!("no library is named {name:?}")))?;
+                let name = resolve(name, library, features)?;
+                if !seen.contains(&name) {
+                    let text = library(&name).ok_or_else(|| Error(format!("no library is named {name:?}")))?;
+                    seen.push(name);
                     expand(text, library, features, seen, depth + 1, out)?;
                 }
             }
@@ -104,6 +105,16 @@ fn expand(
         }
     }
     if open.is_empty() { Ok(()) } else { Err(Error("#ifdef without #endif".into())) }
+}
+
+/// The name of what is imported: `NAME_*` is that `NAME_FEATURE` whose feature is asked for.
+fn resolve(name: &str, library: &dyn Fn(&str) -> Option<&'static str>, features: &[&str]) -> Result<String, Error> {
+    let Some(prefix) = name.strip_suffix('*') else { return Ok(name.to_owned()) };
+    let mut named = features.iter().map(|feature| format!("{prefix}{feature}")).filter(|name| library(name).is_some());
+    match (named.next(), named.next()) {
+        (Some(name), None) => Ok(name),
+        _ => Err(Error(format!("{name} stands for exactly one feature, not for one of {}", features.join(", ")))),
+    }
 }
 
 fn scan_bindings(body: &str) -> Result<Vec<Binding>, Error> {

@@ -4,7 +4,8 @@
 //! by an ordinary test (`tests/validate.rs`). The rules of the files:
 //!
 //! - One kernel per file in `kernels/`, shared code in `lib/` by `#import name`, each at most once.
-//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, `COOPMAT`, a block type, or a fusion (`NORM`, `GLU`, `ADD`, `BIAS`).
+//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, `COOPMAT`, a block type, an activation ([`ACTS`]),
+//!   or a part of an op (`NORM`, `SCALE`, `BIAS`, `ADD`, `ACT`, `GLU`...).
 //! - Numbers are `const` lines put before the text: `WG` and the like from the caller, [`STEP`] always.
 //! - Binding 0 is the uniform `p: Params` (fields of four bytes), binding 1 the step's inputs. The engine finds bindings
 //!   and parameters by their names in [`Composed`]; no second list of them exists.
@@ -16,7 +17,7 @@ mod compose;
 mod permutations;
 
 pub use compose::{Access, Binding};
-pub use permutations::{Permutation, WEIGHT_TYPES, permutations};
+pub use permutations::{ACTS, Permutation, WEIGHT_TYPES, permutations};
 
 /// Why a kernel could not be composed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,10 +72,9 @@ pub const STEP: &[(&str, u32)] = &[
     // ... rows of attend_vec; (first row, rows, first position, page list) of each tile of attend_tile ...
     ("STEP_SINGLES", 12),
     ("STEP_TILES", 13),
-    // ... (row, token, bias, factor, penalty); per output where its mask begins, or 0; per output (draw, draw,
-    // 1 / temperature, logarithm of min-p).
+    // ... (row, token, bias, factor, penalty); per output (draw, draw, 1 / temperature,
+    // logarithm of min-p).
     ("STEP_PENALTIES", 14),
-    ("STEP_MASKS", 15),
     ("STEP_SEEDS", 16),
     // Means of rows that are wanted, and where (first row, rows) of each begin.
     ("STEP_N_POOLS", 17),

@@ -1,8 +1,12 @@
 //! The list of permutations that exist: what the test validates and what an engine may ask for.
 
-/// Features of the stored types of weights, as [`crate::compose`] takes them.
-pub const WEIGHT_TYPES: &[&str] =
-    &["F32", "F16W", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"];
+/// Features of the stored types of weights, as [`crate::compose`] takes them, and whether they are blocks of small
+/// integers: one for each `lib/dequant_NAME.wgsl`.
+pub const WEIGHT_TYPES: &[(&str, bool)] = include!(concat!(env!("OUT_DIR"), "/types.rs"));
+
+/// Features of activations.
+pub const ACTS: &[&str] =
+    &["SILU", "GELU_TANH", "GELU_ERF", "GELU_QUICK", "RELU", "RELU_SQUARED", "SIGMOID", "TANH", "SOFTPLUS", "IDENTITY"];
 
 /// One way to compose a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,96 +19,124 @@ pub struct Permutation {
     pub consts: Vec<(&'static str, u32)>,
 }
 
-/// Sets of optional features: every line of `sets` with and without `SUBGROUPS` where the kernel reduces.
-fn each(sets: &[&[&'static str]], with: &[&'static str]) -> Vec<Vec<&'static str>> {
-    let plain = sets.iter().map(|s| s.to_vec());
-    plain.clone().chain(with.iter().flat_map(|w| plain.clone().map(move |s| [s, vec![*w]].concat()))).collect()
+type Features = Vec<&'static str>;
+
+/// The list as it grows.
+struct List(Vec<Permutation>);
+
+impl List {
+    fn add(&mut self, kernel: &'static str, features: &[&[&'static str]], consts: &[(&'static str, u32)]) {
+        self.0.push(Permutation { kernel, features: features.concat(), consts: consts.to_vec() });
+    }
+}
+
+/// Every choice of these features.
+fn choices(features: &[&'static str]) -> Vec<Features> {
+    let all = 0..1usize << features.len();
+    all.map(|bits| (0..features.len()).filter(|i| bits >> i & 1 == 1).map(|i| features[i]).collect()).collect()
 }
 
 /// Every permutation.
 pub fn permutations() -> Vec<Permutation> {
-    let mut all = Vec::new();
-    let mut add = |kernel, features: Vec<&'static str>, consts: &[(&'static str, u32)]| {
-        all.push(Permutation { kernel, features, consts: consts.to_vec() });
-    };
-    for kernel in ["add", "attend_merge", "glu", "mask", "penalise", "pool", "rope", "take_rows"] {
-        add(kernel, vec![], &[("WG", 64)]);
+    let mut list = List(Vec::new());
+    elementwise(&mut list);
+    rows(&mut list);
+    attention(&mut list);
+    for (dtype, blocks) in WEIGHT_TYPES {
+        list.add("embed", &[&[dtype]], &[("WG", 64)]);
+        products(&mut list, dtype, *blocks);
     }
-    add("copy", vec![], &[("WG", 256)]);
-    add("pick", vec![], &[("WG", 256)]);
-    for features in each(&[&[]], &["SUBGROUPS"]) {
-        add("norm", features.clone(), &[("WG", 256)]);
-        add("norm", features, &[("WG", 64)]);
+    list.0
+}
+
+/// Kernels with one invocation per element.
+fn elementwise(list: &mut List) {
+    let wg = &[("WG", 64)];
+    for kernel in ["add", "clamp", "penalise", "pool", "rope", "scale", "softcap", "take_rows"] {
+        list.add(kernel, &[], wg);
     }
-    for features in each(&[&[], &["FIRST"]], &["SUBGROUPS"]) {
-        add("top_k", features, &[("WG", 256), ("K", 64)]);
+    list.add("scale", &[&["WEIGHT"]], wg);
+    for act in ACTS {
+        list.add("act", &[&[act]], wg);
+        list.add("glu", &[&["GLU", act]], wg);
+        list.add("glu", &[&["GLU", act, "LIMIT"]], wg);
+    }
+    list.add("copy", &[], &[("WG", 256)]);
+}
+
+/// Kernels that reduce rows or runs of them.
+fn rows(list: &mut List) {
+    for features in choices(&["LAYER", "WEIGHT", "BIAS", "IN_PLACE", "SUBGROUPS"]) {
+        for wg in [64, 256] {
+            list.add("norm", &[&features], &[("WG", wg)]);
+        }
+    }
+    for features in choices(&["FIRST", "SUBGROUPS"]) {
+        list.add("top_k", &[&features], &[("WG", 256), ("K", 64)]);
     }
     for features in [&[][..], &["NORM"], &["NORM", "SUBGROUPS"]] {
-        add("quantise", features.to_vec(), &[("WG", 64)]);
+        list.add("quantise", &[features], &[("WG", 64)]);
     }
+    list.add("pick", &[], &[("WG", 256)]);
+}
+
+fn attention(list: &mut List) {
+    list.add("attend_merge", &[], &[("WG", 64)]);
     for kv in [&[][..], &["KV_F16"]] {
-        add("kv_write", kv.to_vec(), &[("WG", 64)]);
-        for features in [&[][..], &["QK_NORM"], &["QK_NORM", "SUBGROUPS"]] {
-            add("rope_kv", [kv, features].concat(), &[("WG", 64), ("DIM", 128)]);
-        }
-        for quads in [2, 4, 16, 20, 32, 64] {
-            let tile = (512 / quads).min(16);
-            add("attend_tile", kv.to_vec(), &[("KQ", quads), ("VQ", quads), ("KT", tile)]);
-            for group in [1, 4, 8] {
-                let wg = crate::attend_vec_workgroup(quads, quads, group);
-                add("attend_vec", kv.to_vec(), &[("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)]);
+        list.add("kv_write", &[kv], &[("WG", 64)]);
+        for clamp in [&[][..], &["CLAMP"]] {
+            for norm in [&[][..], &["NORM"], &["NORM", "SUBGROUPS"]] {
+                list.add("heads", &[kv, clamp, norm], &[("WG", 64), ("DIM", 128)]);
             }
         }
-    }
-    for dtype in WEIGHT_TYPES {
-        add("embed", vec![dtype], &[("WG", 64)]);
-        let plain = ["F32", "F16W", "BF16"].contains(dtype);
-        let sets: &[&[&'static str]] = &[
-            &[],
-            &["NORM"],
-            &["NORM", "BIAS"],
-            &["NORM", "GLU"],
-            &["NORM", "GLU", "BIAS"],
-            &["ADD"],
-            &["ADD", "BIAS"],
-        ];
-        for features in each(sets, &["SUBGROUPS"]) {
-            for rows in [1, 2, 4, 8] {
-                add("linear_vec", [&[*dtype][..], &features].concat(), &[("WG", 64), ("ROWS", rows)]);
-            }
-        }
-        let sets: &[&[&'static str]] = &[
-            &[],
-            &["BIAS"],
-            &["GLU"],
-            &["GLU", "BIAS"],
-            &["ADD"],
-            &["ADD", "BIAS"],
-            &["TALL"],
-            &["TALL", "GLU"],
-            &["TALL", "ADD"],
-        ];
-        for features in each(sets, &["F16"]) {
-            add("linear_mat", [&[*dtype][..], &features].concat(), &[]);
-        }
-        for features in each(&[&[], &["BIAS"], &["GLU"], &["GLU", "BIAS"], &["ADD"], &["ADD", "BIAS"]], &["F16"]) {
-            add("linear_coop", [&[*dtype, "COOPMAT"][..], &features].concat(), &[("WG", 256)]);
-        }
-        if plain {
-            for features in [&["RAGGED"][..], &["RAGGED", "BIAS"], &["RAGGED", "ADD"], &["RAGGED", "GLU"]] {
-                add("linear_coop", [&[*dtype, "COOPMAT"][..], features].concat(), &[("WG", 256)]);
-            }
-            for features in [&["RAGGED"][..], &["RAGGED", "BIAS"], &["RAGGED", "ADD"], &["RAGGED", "GLU"]] {
-                add("linear_vec", [&[*dtype][..], features].concat(), &[("WG", 64), ("ROWS", 8)]);
-                add("linear_mat", [&[*dtype][..], features].concat(), &[]);
-            }
-        } else {
-            for features in each(&[&["DOT4"], &["DOT4", "GLU"], &["DOT4", "ADD"], &["DOT4", "BIAS"]], &["SUBGROUPS"]) {
-                for rows in [1, 4] {
-                    add("linear_vec", [&[*dtype][..], &features].concat(), &[("WG", 64), ("ROWS", rows)]);
+        for cap in [&[][..], &["CAP"]] {
+            for quads in [2, 4, 16, 20, 32, 64] {
+                let tile = (512 / quads).min(16);
+                list.add("attend_tile", &[kv, cap], &[("KQ", quads), ("VQ", quads), ("KT", tile)]);
+                for group in [1, 4, 8] {
+                    let wg = crate::attend_vec_workgroup(quads, quads, group);
+                    let consts = [("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)];
+                    list.add("attend_vec", &[kv, cap], &consts);
                 }
             }
         }
     }
+}
+
+/// What may happen to a product.
+fn thens() -> Vec<Features> {
+    let mut all: Vec<Features> = vec![vec![], vec!["ADD"], vec!["ACT", "SILU"], vec!["GLU", "SILU"]];
+    all.push(vec!["GLU", "SILU", "LIMIT"]);
     all
+}
+
+/// The products of weights of a type.
+fn products(list: &mut List, dtype: &'static str, blocks: bool) {
+    let plain = !blocks;
+    for then in thens() {
+        for vectors in choices(&["SCALE", "BIAS"]) {
+            let parts: &[&[&'static str]] = &[&[dtype], &then, &vectors];
+            for features in choices(&["NORM", "SUBGROUPS"]) {
+                for n in [1, 2, 4, 8] {
+                    list.add("linear_vec", &[parts, &[&features]].concat(), &[("WG", 64), ("ROWS", n)]);
+                }
+            }
+            for features in choices(&["TALL", "F16"]) {
+                list.add("linear_mat", &[parts, &[&features]].concat(), &[]);
+            }
+            for features in choices(&["F16"]) {
+                list.add("linear_coop", &[parts, &[&["COOPMAT"], &features]].concat(), &[("WG", 256)]);
+            }
+            let special = if plain { "RAGGED" } else { "DOT4" };
+            let special: &[&[&'static str]] = &[&[special]];
+            let parts = &[parts, special].concat();
+            for n in [1, 8] {
+                list.add("linear_vec", parts, &[("WG", 64), ("ROWS", n)]);
+            }
+            if plain {
+                list.add("linear_mat", parts, &[]);
+                list.add("linear_coop", &[&parts[..], &[&["COOPMAT"]]].concat(), &[("WG", 256)]);
+            }
+        }
+    }
 }

@@ -121,11 +121,11 @@ fn tint_is_told_what_it_demands() {
 
 #[test]
 fn names_are_read_back() {
-    let composed = compose("linear_vec", &["Q4_0", "NORM", "BIAS"], &[("WG", 64), ("ROWS", 1)], Target::Naga).unwrap();
+    let composed = compose("linear_vec", &["q4_0", "NORM", "BIAS"], &[("WG", 64), ("ROWS", 1)], Target::Naga).unwrap();
     let names: Vec<(u32, &str)> = composed.bindings.iter().map(|b| (b.index, b.name.as_str())).collect();
-    let expected = [(0, "p"), (1, "step"), (2, "x"), (3, "w"), (4, "out"), (5, "norm_weight"), (6, "bias")];
+    let expected = [(0, "p"), (1, "step"), (2, "x"), (3, "w"), (4, "out"), (9, "constants")];
     assert_eq!(names, expected);
     assert_eq!(composed.params.first().map(String::as_str), Some("rows_at"));
-    assert_eq!(composed.params.last().map(String::as_str), Some("eps"));
+    assert_eq!(composed.params.last().map(String::as_str), Some("up_offset"));
     assert!(compose("nothing", &[], &[], Target::Naga).is_err());
 }

@@ -1,4 +1,4 @@
-//! Any bytes as a GGUF file: the check of `tests/fuzz_gguf.rs`, with inputs that cargo-fuzz finds by coverage.
+//! Any bytes as a GGUF file: the check of `tests/fuzz/gguf.rs`, with inputs that cargo-fuzz finds by coverage.
 
 #![no_main]
 

@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use super::Cpu;
 use super::kernels::attend::{self, Attend};
+use super::kernels::conv::{self, Conv};
+use super::kernels::expert_linear::{self, Gathered, Rows, Stack};
 use super::kernels::kv_write::{self, Columns, KvLayer};
 use super::kernels::linear;
+use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
-use super::kernels::{add, embed, glu, norm, pool, take_rows};
+use super::kernels::{act, add, combine, embed, gate, glu, heads, norm, pool, route, scale, softcap, take_rows};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, Op, Plan, RunnerOptions, Slot, View, Weight, WeightId};
+use crate::plan::{
+    Heads, Inputs, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View, Weight, WeightId,
+};
 
 /// A plan on the processor: activation buffers, the cache, and the small weights decoded. Matrices are read in place.
 #[derive(Debug)]
@@ -20,8 +25,10 @@ pub struct CpuRunner {
     buffers: Vec<Vec<f32>>,
     vectors: Vec<Vec<f32>>,
     kv: Vec<KvLayer>,
+    states: Vec<States>,
     angles: Vec<Angles>,
     scratch: linear::Scratch,
+    gathered: Gathered,
     n_token_ids: usize,
 }
 
@@ -42,16 +49,16 @@ impl CpuRunner {
         }
         let page = plan.kv_elements_per_token() * crate::plan::PAGE * options.kv.bytes();
         page.checked_mul(options.n_pages).filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
-        let kv =
-            plan.kv.iter().map(|shape| KvLayer::new(options.kv, *shape, options.n_pages)).collect::<Result<_>>()?;
+        // A part of a model has no pages in layers that its ops do not write.
+        let written: Vec<usize> = plan.ops.iter().filter_map(|e| plan.cache_written(&e.op)).collect();
+        let pages = |layer: usize| if written.contains(&layer) { options.n_pages } else { 0 };
+        let kv = plan.kv.iter().enumerate();
+        let kv = kv.map(|(layer, shape)| KvLayer::new(options.kv, *shape, pages(layer))).collect::<Result<_>>()?;
         let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
-        let embed = plan.ops.iter().find_map(|e| match e.op {
-            Op::Embed { table, .. } => Some(plan.weight(table).rows()),
-            _ => None,
-        });
+        let states = plan.states.iter().map(|n| States::new(*n, options.n_states)).collect::<Result<_>>()?;
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
-        let (scratch, n_token_ids) = (linear::Scratch::default(), embed.unwrap_or(usize::MAX));
-        Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, angles, scratch, n_token_ids })
+        let (scratch, gathered, n_token_ids) = (linear::Scratch::default(), Gathered::default(), plan.n_token_ids());
+        Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, states, angles, scratch, gathered, n_token_ids })
     }
 
     /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
@@ -128,18 +135,32 @@ impl CpuRunner {
         let (t, threads) = (cpu.table, &*cpu.pool);
         let cols = |slot: Slot| plan.slot(slot).cols;
         match *op {
-            Op::Embed { table, out } => {
-                self.write(out, inputs, |_, out| embed::embed(threads, plan.weight(table), &inputs.tokens, out));
+            Op::Embed { table, by, out } => {
+                let ids = match by {
+                    Lookup::Token => &inputs.tokens,
+                    Lookup::Position => &inputs.positions,
+                };
+                self.write(out, inputs, |_, out| embed::embed(threads, plan.weight(table), ids, out));
             }
-            Op::Norm { x, weight, eps, out, .. } => self.write(out, inputs, |me, out| {
-                norm::norm(t, threads, me.columns(x, inputs), me.vector(weight), eps, out);
-            }),
-            Op::Linear { x, weight, bias, out } => self.write(out, inputs, |me, out| {
-                let mut scratch = std::mem::take(&mut me.scratch);
-                let (weight, bias, x) = (plan.weight(weight), bias.map(|b| me.vector(b)), me.read(x, inputs));
-                linear::linear(t, threads, &mut scratch, &weight.segments, weight.cols, x, cpu.activations, bias, out);
-                me.scratch = scratch;
-            }),
+            Op::Norm { x, norm, out } => self.norm(x, &norm, out, inputs),
+            Op::Linear { x, norm, weight, scale, bias, then } => {
+                let x = match norm {
+                    None => x,
+                    Some(Prologue { norm, normed }) => {
+                        self.norm(View { slot: x, start: 0, cols: cols(x) }, &norm, normed, inputs);
+                        normed
+                    }
+                };
+                self.write(then.product(), inputs, |me, out| {
+                    let mut scratch = std::mem::take(&mut me.scratch);
+                    let (weight, x) = (plan.weight(weight), me.read(x, inputs));
+                    let (scale, bias) = (scale.map(|s| me.vector(s)), bias.map(|b| me.vector(b)));
+                    let (segments, k, mode) = (&weight.segments, weight.cols, cpu.activations);
+                    linear::linear(t, threads, &mut scratch, segments, k, x, mode, scale, bias, out);
+                    me.scratch = scratch;
+                });
+                self.then(plan, then, 1, inputs);
+            }
             Op::Rope { x, head_dim, rope } => self.write(x.slot, inputs, |me, data| {
                 let style = plan.ropes[rope].style;
                 rope::rope(threads, data, cols(x.slot), x, head_dim, style, &me.angles[rope]);
@@ -149,14 +170,70 @@ impl CpuRunner {
                 kv_write::kv_write(t, inputs, self.columns(k, inputs), self.columns(v, inputs), &mut kv[layer]);
                 self.kv = kv;
             }
-            Op::Attend { q, layer, n_heads, scale, window, out } => self.write(out, inputs, |me, out| {
-                let op = Attend { n_heads, scale, window };
-                attend::attend(t, threads, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
+            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out } => {
+                self.write(out, inputs, |me, out| {
+                    let (slopes, sinks) = (slopes.map(|s| me.vector(s)), sinks.map(|s| me.vector(s)));
+                    let op = Attend { n_heads, scale, cap, window, temperature, slopes, sinks };
+                    attend::attend(t, threads, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
+                });
+            }
+            Op::Route { x, bias, routing, out } => self.write(out, inputs, |me, out| {
+                let bias = bias.map(|b| me.vector(b));
+                route::route(threads, me.read(x, inputs), cols(x), bias, &routing, out);
             }),
-            Op::Glu { x, act, out } => self.write(out, inputs, |me, data| {
-                glu::glu(t, threads, me.read(x, inputs), act, cols(out), data);
+            Op::ExpertLinear { x, each, pick, weight, scale, bias, then } => {
+                self.write(then.product(), inputs, |me, out| {
+                    let (mut scratch, mut gathered) =
+                        (std::mem::take(&mut me.scratch), std::mem::take(&mut me.gathered));
+                    let (weight, Pick { picks, used, of: n }) = (plan.weight(weight), pick);
+                    let (scale, bias) = (scale.map(|s| me.vector(s)), bias.map(|b| me.vector(b)));
+                    let stack = Stack { segments: &weight.segments, n, k: weight.cols, scale, bias };
+                    let rows = Rows { x: me.read(x, inputs), each, picks: me.read(picks, inputs), used };
+                    let mode = cpu.activations;
+                    expert_linear::expert_linear(t, threads, &mut scratch, &mut gathered, &stack, rows, mode, out);
+                    (me.scratch, me.gathered) = (scratch, gathered);
+                });
+                self.then(plan, then, pick.used, inputs);
+            }
+            Op::Combine { x, pick: Pick { picks, used, of: _ }, out } => self.write(out, inputs, |me, data| {
+                combine::combine(t, threads, me.read(x, inputs), me.read(picks, inputs), used, cols(out), data);
             }),
-            Op::Add { x, y } => self.write(x, inputs, |me, data| add::add(t, threads, data, me.read(y, inputs))),
+            Op::Gate { x, gate, act, group } => self.write(x.slot, inputs, |me, data| {
+                gate::gate(threads, data, cols(x.slot), x, me.columns(gate, inputs), act, group);
+            }),
+            Op::Conv { x, weight, bias, act, state, out } => {
+                let mut states = std::mem::take(&mut self.states);
+                self.write(out, inputs, |me, out| {
+                    let op = Conv { weight: me.vector(weight), bias: bias.map(|b| me.vector(b)), act };
+                    conv::conv(threads, inputs, me.columns(x, inputs), op, &mut states[state], out);
+                });
+                self.states = states;
+            }
+            Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out } => {
+                let mut states = std::mem::take(&mut self.states);
+                self.write(out, inputs, |me, out| {
+                    let columns = |view: View| me.columns(view, inputs);
+                    let (q, k, v, decay) = (columns(q), columns(k), columns(v), columns(decay));
+                    let (beta, v_scale, skip) = (beta.map(columns), v_scale.map(columns), skip.map(|s| me.vector(s)));
+                    let op = Recur { form, q, k, v, decay, beta, v_scale, skip };
+                    recur::recur(t, threads, inputs, &op, &mut states[state], out);
+                });
+                self.states = states;
+            }
+            Op::Act { x, act, bias, factor } => self.write(x.slot, inputs, |me, data| {
+                let (bias, factor) = (bias.map(|b| me.vector(b)), factor.map(|f| me.vector(f)));
+                act::act(threads, data, cols(x.slot), x, act, bias, factor);
+            }),
+            Op::Glu { x, gated, out } => self.write(out, inputs, |me, data| {
+                glu::glu(t, threads, me.read(x, inputs), gated, cols(out), data);
+            }),
+            Op::Add { x, y, factor } => {
+                self.write(x, inputs, |me, data| add::add(t, threads, data, me.read(y, inputs), factor));
+            }
+            Op::Scale { x, factor, weight } => self.write(x, inputs, |me, data| {
+                scale::scale(threads, data, cols(x), factor, weight.map(|w| me.vector(w)));
+            }),
+            Op::Softcap { x, cap } => self.write(x, inputs, |_, data| softcap::softcap(threads, data, cap)),
             Op::TakeRows { x, out } => self.write(out, inputs, |me, data| {
                 take_rows::take_rows(me.read(x, inputs), cols(x), &inputs.outputs, data);
             }),
@@ -164,6 +241,49 @@ impl CpuRunner {
                 pool::pool(t, threads, me.read(x, inputs), cols(x), &inputs.pools, data);
             }),
         }
+    }
+
+    fn norm(&mut self, x: View, norm: &Norm, out: Slot, inputs: &Inputs) {
+        let cpu = Arc::clone(&self.cpu);
+        self.write(out, inputs, |me, out| {
+            norm::norm(cpu.table, &cpu.pool, me.columns(x, inputs), &me.norm_of(norm), out);
+        });
+    }
+
+    /// What follows a product that lies in `then`'s own slot, in `parts` equal parts of its columns.
+    fn then(&mut self, plan: &Plan, then: Then, parts: usize, inputs: &Inputs) {
+        let cpu = Arc::clone(&self.cpu);
+        let (t, threads) = (cpu.table, &*cpu.pool);
+        match then {
+            Then::Store { out: _ } => {}
+            Then::Add { to, factor, product } => {
+                self.write(to, inputs, |me, to| add::add(t, threads, to, me.read(product, inputs), factor));
+            }
+            Then::Act { act, out } => self.write(out, inputs, |_, data| {
+                let cols = plan.slot(out).cols;
+                act::act(threads, data, cols, View { slot: out, start: 0, cols }, act, None, None);
+            }),
+            Then::Glu { gated, product, out } => self.write(out, inputs, |me, data| {
+                glu::glu(t, threads, me.read(product, inputs), gated, plan.slot(out).cols / parts, data);
+            }),
+            Then::Heads { heads, out } => {
+                let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = plan.heads[heads];
+                let mut kv = std::mem::take(&mut self.kv);
+                self.write(out, inputs, |me, rows| {
+                    let norms = [q_norm, k_norm, v_norm].map(|norm| norm.map(|norm| me.norm_of(&norm)));
+                    let rope = rope.map(|rope| (plan.ropes[rope].style, &me.angles[rope]));
+                    let op = heads::Heads { n_heads, clamp, norms, rope, norms_after_rope };
+                    heads::heads(t, threads, inputs, rows, &op, &mut kv[layer]);
+                });
+                self.kv = kv;
+            }
+        }
+    }
+
+    fn norm_of(&self, norm: &Norm) -> norm::Norm<'_> {
+        let Norm { kind, eps, group, weight, bias } = *norm;
+        let (weight, bias) = (weight.map(|w| self.vector(w)), bias.map(|b| self.vector(b)));
+        norm::Norm { kind, eps, group, weight, bias }
     }
 
     fn vector(&self, id: WeightId) -> &[f32] {

@@ -131,6 +131,8 @@ fn entry(bytes: &[u8], start: usize, index: u64) -> Result<(Tensor, usize), Stop
         *dim = u64_at(bytes, at + 8 * i).ok_or(more(at, 8 * n_dims))?;
     }
     let at = at + 8 * n_dims;
+    // The format has four dimensions, and those that a file leaves out are 1: [64, 260, 1, 1] is [64, 260].
+    let n_dims = (1..n_dims).rev().find(|i| dims[*i] != 1).map_or(n_dims.min(1), |last| last + 1);
     let (Some(type_id), Some(offset)) = (u32_at(bytes, at), u64_at(bytes, at + 4)) else { return Err(more(at, 12)) };
     let n_elements = dims.iter().try_fold(1u64, |n, dim| n.checked_mul(*dim));
     let n_elements = match n_elements {

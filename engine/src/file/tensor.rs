@@ -28,7 +28,7 @@ impl Tensor {
     }
 
     /// The shape in GGUF's order: `dims()[0]` elements are contiguous (a row), `dims()[1]` is the number of rows.
-    /// Empty for a scalar.
+    /// Dimensions of 1 at the end are left out, as if the file did not have them; the first one stays. Empty for a scalar.
     pub fn dims(&self) -> &[u64] {
         &self.dims[..self.n_dims.into()]
     }

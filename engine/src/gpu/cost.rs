@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::constants::Constants;
 use super::dispatch::{Counts, Dispatch, Resource};
 use super::parts::Part;
 use super::{Forms, MOST_BYTES, lower, memory, step};
@@ -26,13 +27,14 @@ impl StepCost {
     /// Where a shape is beyond the kernels.
     pub fn of(plan: &Plan, inputs: &Inputs, forms: Forms, kv: KvKind) -> Result<StepCost> {
         let parts = memory::parts(plan, MOST_BYTES / 16 * 16);
-        let dispatches = lower::Lowering { plan, parts: &parts, forms, kv }.lower(0..plan.ops.len())?;
+        let (parts, constants) = (&parts, &Constants::new(plan));
+        let dispatches = lower::Lowering { plan, parts, constants, forms, kv }.lower(0..plan.ops.len())?;
         let counts = step::write(inputs, &mut Vec::new());
         let mut layers: BTreeMap<&str, usize> = BTreeMap::new();
         let mut cost = StepCost { dispatches: 0, most_per_layer: 0, weight_bytes: 0 };
         for dispatch in dispatches.iter().filter(|d| d.workgroups(&counts) > 0) {
             cost.dispatches += 1;
-            cost.weight_bytes += weight_bytes(dispatch, &parts, &counts);
+            cost.weight_bytes += weight_bytes(dispatch, parts, &counts);
             if let Some(layer) = layer(&plan.ops[dispatch.op].scope) {
                 *layers.entry(layer).or_default() += 1;
             }

@@ -19,12 +19,8 @@ pub(super) enum Resource {
     Buffer(usize),
     /// A part of a matrix.
     Part(WeightId, usize),
-    /// A vector as f32.
-    Vector(WeightId),
-    /// Two vectors, one after the other.
-    Vectors(WeightId, WeightId),
-    /// Frequencies of a rotation table.
-    Freqs(usize),
+    /// The plan's small vectors: see [`super::constants`].
+    Constants,
     /// Pages of K, of a layer.
     KPages(usize),
     /// Pages of V.
@@ -119,14 +115,14 @@ impl Counts {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Dispatch {
     pub key: Key,
-    /// By the names in the kernel's text; `p` and `step` are implied.
+    /// By the names in the kernel's text; `p`, `step` and `constants` are implied.
     pub bindings: Vec<(&'static str, Resource)>,
     /// By the names in the kernel's text.
     pub params: Vec<(&'static str, u32)>,
     pub grid: Grid,
     /// It runs where the step has so many of these rows.
     pub when: (Rows, RangeInclusive<usize>),
-    /// Index of the first op it computes.
+    /// Index of the op.
     pub op: usize,
     /// Arithmetic operations per row, where there are many.
     pub work: u64,

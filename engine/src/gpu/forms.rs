@@ -13,15 +13,13 @@ pub struct Forms {
     pub dot4: bool,
     /// Products of many rows by cooperative matrices, which wgpu calls experimental: only where it is asked for.
     pub coopmat: bool,
-    /// Neighbouring ops as one kernel.
-    pub fuse: bool,
 }
 
 impl Forms {
-    /// Nothing beyond WebGPU's defaults; ops are still fused.
-    pub const BASE: Forms = Forms { f16: false, subgroups: false, dot4: false, coopmat: false, fuse: true };
+    /// Nothing beyond WebGPU's defaults.
+    pub const BASE: Forms = Forms { f16: false, subgroups: false, dot4: false, coopmat: false };
 
-    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`, `unfused`.
+    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`.
     ///
     /// # Errors
     /// Names a word that is no form.
@@ -34,10 +32,9 @@ impl Forms {
                 "subgroups" => forms.subgroups = true,
                 "dot4" => forms.dot4 = true,
                 "coopmat" => forms.coopmat = true,
-                "unfused" => forms.fuse = false,
                 _ => {
                     return Err(Error::request(format!(
-                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, unfused, joined by +"
+                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, joined by +"
                     )));
                 }
             }
@@ -49,13 +46,9 @@ impl Forms {
 impl std::fmt::Display for Forms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("base")?;
-        for (on, name) in [
-            (self.f16, "f16"),
-            (self.subgroups, "subgroups"),
-            (self.dot4, "dot4"),
-            (self.coopmat, "coopmat"),
-            (!self.fuse, "unfused"),
-        ] {
+        for (on, name) in
+            [(self.f16, "f16"), (self.subgroups, "subgroups"), (self.dot4, "dot4"), (self.coopmat, "coopmat")]
+        {
             if on {
                 write!(f, "+{name}")?;
             }

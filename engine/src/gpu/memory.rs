@@ -4,18 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Gpu;
+use super::constants::Constants;
 use super::dispatch::Resource;
 use super::parts::{Part, split};
 use super::planes::units;
 use super::{lower, step};
 use crate::error::{Error, Result};
-use crate::plan::{Op, PAGE, Plan, RunnerOptions, TOP, Weight, WeightId};
+use crate::plan::{Op, PAGE, Plan, RunnerOptions, Slot, TOP, Then, Weight, WeightId};
 
 /// The buffers of a runner, by what they are.
 #[derive(Debug)]
 pub(super) struct Memory {
     buffers: BTreeMap<u64, wgpu::Buffer>,
-    vectors: BTreeMap<WeightId, Vec<(Resource, usize)>>,
     /// Bytes of all of them.
     pub bytes: u64,
 }
@@ -25,17 +25,15 @@ fn id(resource: Resource) -> u64 {
     let (kind, a, b) = match resource {
         Resource::Buffer(i) => (0, i, 0),
         Resource::Part(w, i) => (1, w.0 as usize, i),
-        Resource::Vector(w) => (2, w.0 as usize, 0),
-        Resource::Vectors(w, v) => (3, w.0 as usize, v.0 as usize),
-        Resource::Freqs(i) => (4, i, 0),
-        Resource::KPages(i) => (5, i, 0),
-        Resource::VPages(i) => (6, i, 0),
-        Resource::Splits => (7, 0, 0),
-        Resource::Bytes => (8, 0, 0),
-        Resource::Scales => (9, 0, 0),
-        Resource::Picked => (10, 0, 0),
-        Resource::Pairs(i) => (11, i, 0),
-        Resource::Stats(i) => (12, i, 0),
+        Resource::Constants => (2, 0, 0),
+        Resource::KPages(i) => (3, i, 0),
+        Resource::VPages(i) => (4, i, 0),
+        Resource::Splits => (5, 0, 0),
+        Resource::Bytes => (6, 0, 0),
+        Resource::Scales => (7, 0, 0),
+        Resource::Picked => (8, 0, 0),
+        Resource::Pairs(i) => (9, i, 0),
+        Resource::Stats(i) => (10, i, 0),
     };
     kind << 56 | (a as u64) << 28 | b as u64
 }
@@ -43,17 +41,47 @@ fn id(resource: Resource) -> u64 {
 /// The weights that are multiplied with or looked up in, and of those the ones whose halves are gate and up.
 fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
     let (mut all, mut paired) = (BTreeSet::new(), BTreeSet::new());
-    for (i, entry) in plan.ops.iter().enumerate() {
+    for entry in &plan.ops {
         match entry.op {
-            Op::Embed { table, .. } => _ = all.insert(table),
-            Op::Linear { weight, out, .. } => {
+            Op::Embed { table, by: _, out: _ } => _ = all.insert(table),
+            Op::Linear { x: _, norm: _, weight, scale: _, bias: _, then } => {
                 all.insert(weight);
-                let next = plan.ops.get(i + 1).map(|e| e.op);
-                if matches!(next, Some(Op::Glu { x, .. }) if x == out) {
-                    paired.insert(weight);
+                match then {
+                    Then::Glu { gated: _, product: _, out: _ } => _ = paired.insert(weight),
+                    Then::Store { out: _ }
+                    | Then::Add { to: _, factor: _, product: _ }
+                    | Then::Act { act: _, out: _ }
+                    | Then::Heads { heads: _, out: _ } => {}
                 }
             }
-            _ => {}
+            Op::ExpertLinear { x: _, each: _, pick: _, weight, scale: _, bias: _, then: _ } => _ = all.insert(weight),
+            Op::Norm { x: _, norm: _, out: _ }
+            | Op::Route { x: _, bias: _, routing: _, out: _ }
+            | Op::Combine { x: _, pick: _, out: _ }
+            | Op::Gate { x: _, gate: _, act: _, group: _ }
+            | Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
+            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ }
+            | Op::Rope { x: _, head_dim: _, rope: _ }
+            | Op::KvWrite { k: _, v: _, layer: _ }
+            | Op::Attend {
+                q: _,
+                layer: _,
+                n_heads: _,
+                scale: _,
+                cap: _,
+                window: _,
+                temperature: _,
+                slopes: _,
+                sinks: _,
+                out: _,
+            }
+            | Op::Act { x: _, act: _, bias: _, factor: _ }
+            | Op::Glu { x: _, gated: _, out: _ }
+            | Op::Add { x: _, y: _, factor: _ }
+            | Op::Scale { x: _, factor: _, weight: _ }
+            | Op::Softcap { x: _, cap: _ }
+            | Op::TakeRows { x: _, out: _ }
+            | Op::Pool { x: _, out: _ } => {}
         }
     }
     (all, paired)
@@ -75,10 +103,44 @@ pub(super) fn page_elements(plan: &Plan, layer: usize) -> [usize; 2] {
     [kv.k_dim, kv.v_dim].map(|dim| kv.n_kv_heads * PAGE * dim.next_multiple_of(4))
 }
 
+/// What a step needs besides its dispatches' bindings: the constants, and the buffers of results that the plan's ops write.
+fn results(plan: &Plan) -> Vec<Resource> {
+    let written = |slot: &Slot| plan.writes(*slot);
+    let slots = std::iter::once(plan.logits).chain(plan.pooled).filter(written);
+    slots.map(|slot| Resource::Buffer(plan.slot(slot).buffer)).chain([Resource::Constants]).collect()
+}
+
+/// Bytes of what attend_vec leaves for attend_merge, and units of the widest input of a product.
+fn scratch(plan: &Plan) -> (usize, usize) {
+    let (mut splits, mut widest) = (0, 0);
+    for entry in &plan.ops {
+        if let Op::Attend {
+            q: _,
+            layer,
+            n_heads,
+            scale: _,
+            cap: _,
+            window: _,
+            temperature: _,
+            slopes: _,
+            sinks: _,
+            out: _,
+        } = entry.op
+        {
+            splits = splits.max(n_heads * (1 + plan.kv[layer].v_dim.div_ceil(4)) * step::MAX_SPLITS * 16);
+        }
+        if let Op::Linear { x, norm: _, weight: _, scale: _, bias: _, then: _ } = entry.op {
+            widest = widest.max(units(plan.slot(x).cols));
+        }
+    }
+    (splits, widest)
+}
+
 /// Every buffer that a plan needs, and its size in bytes.
 fn sizes(
     plan: &Plan,
     parts: &[Vec<Part>],
+    constants: &Constants,
     used: &BTreeSet<u64>,
     options: &RunnerOptions,
 ) -> Vec<(Resource, u64, String)> {
@@ -92,30 +154,15 @@ fn sizes(
         for (j, part) in parts[i].iter().enumerate() {
             all.push((Resource::Part(w, j), part.layout.bytes, weight.name.clone()));
         }
-        if weight.cols == 1 {
-            all.push((Resource::Vector(w), weight.rows() as u64 * 4, weight.name.clone()));
-        }
     }
-    for (i, rope) in plan.ropes.iter().enumerate() {
-        all.push((Resource::Freqs(i), rope.inv_freq.len() as u64 * 4, "rope frequencies".into()));
-    }
-    let mut splits = 0;
+    all.push((Resource::Constants, constants.bytes, "norms, biases and other vectors".into()));
     for layer in 0..plan.kv.len() {
         let bytes = |elements: usize| (elements * options.kv.bytes()) as u64 * options.n_pages as u64;
         let [k, v] = page_elements(plan, layer).map(bytes);
         all.push((Resource::KPages(layer), k, "the cache".into()));
         all.push((Resource::VPages(layer), v, "the cache".into()));
     }
-    let mut widest = 0;
-    for entry in &plan.ops {
-        match entry.op {
-            Op::Attend { n_heads, layer, .. } => {
-                splits = splits.max(n_heads * (1 + plan.kv[layer].v_dim.div_ceil(4)) * step::MAX_SPLITS * 16);
-            }
-            Op::Linear { x, .. } => widest = widest.max(units(plan.slot(x).cols)),
-            _ => {}
-        }
-    }
+    let (splits, widest) = scratch(plan);
     all.push((Resource::Splits, splits as u64, "attention".into()));
     all.push((Resource::Bytes, (widest * lower::FEW * 32) as u64, "activations".into()));
     all.push((Resource::Scales, (widest * lower::FEW * 16) as u64, "activations".into()));
@@ -125,7 +172,8 @@ fn sizes(
         all.push((Resource::Pairs(round), n * TOP as u64 * 8, "the largest logits".into()));
         all.push((Resource::Stats(round), n * 8, "the largest logits".into()));
     }
-    all.retain(|(resource, ..)| used.contains(&id(*resource)) || matches!(resource, Resource::Buffer(_)));
+    let given = results(plan);
+    all.retain(|(resource, ..)| used.contains(&id(*resource)) || given.contains(resource));
     all
 }
 
@@ -138,51 +186,32 @@ impl Memory {
         gpu: &Gpu,
         plan: &Plan,
         parts: &[Vec<Part>],
+        constants: &Constants,
         used: impl Iterator<Item = Resource>,
         options: &RunnerOptions,
     ) -> Result<Memory> {
-        let mut pairs = BTreeMap::new();
-        let mut ids = BTreeSet::new();
-        for resource in used {
-            ids.insert(id(resource));
-            if let Resource::Vectors(a, b) = resource {
-                pairs.insert(id(resource), (a, b));
-            }
-        }
-        let sizes = sizes(plan, parts, &ids, options);
+        let used: BTreeSet<u64> = used.map(id).collect();
+        let sizes = sizes(plan, parts, constants, &used, options);
         let bytes = sizes.iter().map(|s| s.1).sum();
-        check(gpu, plan, &sizes, bytes, options)?;
-        let mut memory = Memory { buffers: BTreeMap::new(), vectors: BTreeMap::new(), bytes };
+        check(gpu, &sizes, bytes, options)?;
+        let mut memory = Memory { buffers: BTreeMap::new(), bytes };
         for (resource, size, name) in sizes {
             memory.buffers.insert(id(resource), gpu.buffer(&name, size));
         }
-        for (key, (a, b)) in pairs {
-            let (n, m) = (plan.weight(a).rows(), plan.weight(b).rows());
-            memory.buffers.insert(key, gpu.buffer("norms", 4 * (n as u64 + m as u64)));
-            memory.vectors.entry(a).or_default().push((Resource::Vectors(a, b), 0));
-            memory.vectors.entry(b).or_default().push((Resource::Vectors(a, b), n));
-        }
-        for w in (0..plan.weights.len()).map(|i| WeightId(i as u32)) {
-            if memory.buffers.contains_key(&id(Resource::Vector(w))) {
-                memory.vectors.entry(w).or_default().push((Resource::Vector(w), 0));
-            }
-        }
-        memory.write_ropes(gpu, plan);
+        memory.write_ropes(gpu, plan, constants)?;
         Ok(memory)
     }
 
     /// Writes the plan's rotation frequencies.
-    pub(super) fn write_ropes(&self, gpu: &Gpu, plan: &Plan) {
+    ///
+    /// # Errors
+    /// None but errors of this library.
+    pub(super) fn write_ropes(&self, gpu: &Gpu, plan: &Plan, constants: &Constants) -> Result<()> {
+        let buffer = self.get(Resource::Constants)?;
         for (i, rope) in plan.ropes.iter().enumerate() {
-            if let Some(buffer) = self.buffers.get(&id(Resource::Freqs(i))) {
-                gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(&rope.inv_freq));
-            }
+            gpu.queue().write_buffer(buffer, constants.rope_byte(i), bytemuck::cast_slice(&rope.inv_freq));
         }
-    }
-
-    /// The buffers that hold a vector's elements as floats, and from which element on.
-    pub(super) fn vectors(&self, weight: WeightId) -> impl Iterator<Item = &(Resource, usize)> {
-        self.vectors.get(&weight).into_iter().flatten()
+        Ok(())
     }
 
     /// The buffer of a resource.
@@ -198,7 +227,7 @@ fn mib(bytes: u64) -> String {
     format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
-fn check(gpu: &Gpu, plan: &Plan, sizes: &[(Resource, u64, String)], bytes: u64, options: &RunnerOptions) -> Result<()> {
+fn check(gpu: &Gpu, sizes: &[(Resource, u64, String)], bytes: u64, options: &RunnerOptions) -> Result<()> {
     let most = gpu.max_binding();
     if let Some((resource, size, name)) = sizes.iter().find(|s| s.1 > most) {
         return Err(Error::limit(match resource {
@@ -210,9 +239,9 @@ fn check(gpu: &Gpu, plan: &Plan, sizes: &[(Resource, u64, String)], bytes: u64, 
         }));
     }
     let Some(budget) = gpu.memory_budget().filter(|budget| bytes > *budget) else { return Ok(()) };
-    let cache: usize = (0..plan.kv.len()).map(|l| page_elements(plan, l).iter().sum::<usize>()).sum();
-    let page = (cache * options.kv.bytes()) as u64;
-    let fixed = bytes - page * options.n_pages as u64;
+    let of_cache = |r: &Resource| matches!(r, Resource::KPages(_) | Resource::VPages(_));
+    let cache: u64 = sizes.iter().filter(|s| of_cache(&s.0)).map(|s| s.1).sum();
+    let (page, fixed) = (cache / options.n_pages.max(1) as u64, bytes - cache);
     let what_fits = match budget.checked_sub(fixed) {
         Some(rest) if rest >= page && page > 0 => {
             format!("a context of {} tokens would fit", rest / page * PAGE as u64)

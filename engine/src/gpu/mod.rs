@@ -1,6 +1,7 @@
 //! A GPU as a device, through wgpu: lowers a plan to dispatches of the kernels in `ir-shaders`, prepares them once and
 //! replays them every step. What each op computes is defined by `cpu/kernels`, not here.
 
+mod constants;
 #[cfg(not(target_arch = "wasm32"))]
 mod copy;
 mod cost;

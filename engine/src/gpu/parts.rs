@@ -1,7 +1,7 @@
 //! Which rows of a weight lie in which buffer: one part per run of equal types, split under the binding limit. Gate and up
 //! rows that are multiplied together stay together. No device here.
 
-use super::planes::{Layout, plane_sizes, units};
+use super::planes::{Layout, grid, plane_sizes, units};
 use crate::dtype::DType;
 use crate::plan::Weight;
 
@@ -70,7 +70,8 @@ fn cut(cols: usize, runs: &[(DType, usize, usize)], max_bytes: u64, half: Option
     let copies = if half.is_some() { 2 } else { 1 };
     for &(dtype, first, n) in runs {
         // Four planes may each lose up to 15 bytes to their alignment. Even a single row must go somewhere.
-        let most = (max_bytes.saturating_sub(64) / (row_bytes(dtype, cols) * copies).max(1)).max(1);
+        let fixed = 64 + 4 * grid(dtype).len() as u64;
+        let most = (max_bytes.saturating_sub(fixed) / (row_bytes(dtype, cols) * copies).max(1)).max(1);
         let mut done = 0;
         while done < n {
             let rows = (n - done).min(usize::try_from(most).unwrap_or(usize::MAX));
@@ -113,6 +114,7 @@ mod tests {
             rows: *rows,
             bytes: Bytes::default(),
             row_bytes: 0,
+            offset: 0,
         };
         Weight { name: "w".into(), cols: 256, segments: segments.iter().map(segment).collect() }
     }

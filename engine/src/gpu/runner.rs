@@ -3,13 +3,14 @@
 mod feed;
 #[cfg(not(target_arch = "wasm32"))]
 mod profile;
+mod slots;
 
-use std::ops::Range;
 use std::sync::Arc;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use profile::Timed;
 
+use super::constants::Constants;
 use super::dispatch::{Counts, Dispatch, Resource, grid};
 use super::kernels::Kernel;
 use super::memory::{self, Memory};
@@ -19,7 +20,7 @@ use super::readback::{GpuReadback, Parts, staging_bytes};
 use super::upload::Upload;
 use super::{Gpu, lower, step};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, Op, Plan, Rows, RunnerOptions, Slot, TOP};
+use crate::plan::{Inputs, Plan, Rows, RunnerOptions, Slot, TOP};
 
 /// A plan on a GPU, with its weights and cache.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub struct GpuRunner {
     plan: Arc<Plan>,
     options: RunnerOptions,
     parts: Vec<Vec<Part>>,
+    constants: Box<Constants>,
     memory: Memory,
     upload: Upload,
     pace: Pace,
@@ -100,22 +102,19 @@ impl GpuRunner {
     pub(super) fn new(gpu: Arc<Gpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<GpuRunner> {
         gpu.check()?;
         let parts = memory::parts(&plan, gpu.max_part);
-        let lowering = lower::Lowering { plan: &plan, parts: &parts, forms: gpu.forms(), kv: options.kv };
+        let constants = Box::new(Constants::new(&plan));
+        let lowering =
+            lower::Lowering { plan: &plan, parts: &parts, constants: &constants, forms: gpu.forms(), kv: options.kv };
         let dispatches = lowering.lower(0..plan.ops.len())?;
-        let forms = super::Forms { fuse: false, ..gpu.forms() };
-        let unfused = lower::Lowering { forms, ..lowering }.lower(0..plan.ops.len())?;
-        let mut picks = lower::sample(&plan, gpu.forms());
-        // Only a model has logits of its outputs; a plan for examining ops may end with anything.
-        picks.retain(|_| plan.slot(plan.logits).rows == Rows::Outputs);
-        let used = dispatches.iter().chain(&unfused).chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
-        let memory = Memory::new(&gpu, &plan, &parts, used, &options)?;
+        // Only a model has logits of its outputs; a plan for examining ops may end with anything, and the first part of a
+        // plan that was cut has none.
+        let has_logits = plan.writes(plan.logits) && plan.slot(plan.logits).rows == Rows::Outputs;
+        let picks = if has_logits { lower::sample(&plan, gpu.forms()) } else { Vec::new() };
+        let used = dispatches.iter().chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
+        let memory = Memory::new(&gpu, &plan, &parts, &constants, used, &options)?;
         let n_words = step::words(options.max_tokens, options.max_outputs) + 2 * options.n_pages;
         let step = gpu.buffer("step", 4 * n_words as u64);
-        let embed = plan.ops.iter().find_map(|e| match e.op {
-            Op::Embed { table, .. } => Some(plan.weight(table).rows()),
-            _ => None,
-        });
-        let n_token_ids = embed.unwrap_or(usize::MAX);
+        let n_token_ids = plan.n_token_ids();
         let (steps, none, words) = (Prepared::default(), Prepared::default(), Vec::new());
         let (upload, pace, picks_prepared) = (Upload::default(), Pace::new(gpu.options.work_per_submit), none);
         let mut runner = GpuRunner {
@@ -123,6 +122,7 @@ impl GpuRunner {
             plan,
             options,
             parts,
+            constants,
             memory,
             upload,
             pace,
@@ -179,6 +179,7 @@ impl GpuRunner {
             let resource = match binding.name.as_str() {
                 "p" => wgpu::BindingResource::Buffer(params.clone()),
                 "step" => self.step.as_entire_binding(),
+                "constants" => self.memory.get(Resource::Constants)?.as_entire_binding(),
                 name => {
                     let found = dispatch.bindings.iter().find(|b| b.0 == name);
                     let (_, resource) = found
@@ -242,6 +243,11 @@ impl GpuRunner {
         Ok(encoder)
     }
 
+    /// Whether tokens can be picked: the plan writes logits.
+    fn picks(&self) -> bool {
+        !self.picks.launches.is_empty()
+    }
+
     fn encoder(&self) -> wgpu::CommandEncoder {
         self.gpu.device().create_command_encoder(&Default::default())
     }
@@ -274,12 +280,17 @@ impl GpuRunner {
     fn encode_step(&self, counts: Counts) -> Result<Encoded> {
         let mut encoder = self.encode(&self.steps, &counts, self.encoder())?;
         let n = counts.outputs;
-        let elements = |slot: Slot| counts.rows(self.plan.slot(slot).rows) * self.plan.slot(slot).cols;
+        // A part of a plan that was cut gives what its own ops write.
+        let elements = |slot: Slot| match self.plan.writes(slot) {
+            true => counts.rows(self.plan.slot(slot).rows) * self.plan.slot(slot).cols,
+            false => 0,
+        };
+        let (picks, tops) = (counts.picks && self.picks(), counts.tops && self.picks());
         let parts = Parts {
             values: if counts.logits { elements(self.plan.logits) } else { 0 },
-            picked: if counts.picks { n } else { 0 },
-            top: if counts.tops { n * TOP } else { 0 },
-            stats: if counts.tops { n } else { 0 },
+            picked: if picks { n } else { 0 },
+            top: if tops { n * TOP } else { 0 },
+            stats: if tops { n } else { 0 },
             pooled: self.plan.pooled.map_or(0, elements),
         };
         let staging = self.staging(parts);
@@ -294,7 +305,7 @@ impl GpuRunner {
         };
         let last = lower::rounds(self.plan.n_vocab()).len() - 1;
         copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
-        if counts.picks || counts.tops {
+        if picks || tops {
             encoder = self.encode(&self.picks, &counts, encoder)?;
         }
         copy(&mut encoder, Resource::Picked, parts.picked)?;
@@ -325,57 +336,6 @@ impl GpuRunner {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         })
-    }
-
-    /// Computes these ops alone, on what the slots hold. Parts of fusion groups are computed op by op.
-    ///
-    /// # Errors
-    /// Where the device failed.
-    pub fn run_ops(&mut self, ops: Range<usize>, inputs: &Inputs) -> Result<()> {
-        self.gpu.check()?;
-        let counts = self.write_step(inputs)?;
-        let lowering =
-            lower::Lowering { plan: &self.plan, parts: &self.parts, forms: self.gpu.forms(), kv: self.options.kv };
-        let prepared = self.prepare(lowering.lower(ops)?)?;
-        let encoder = self.encode(&prepared, &counts, self.encoder())?;
-        self.gpu.queue().submit([encoder.finish()]);
-        self.gpu.check()
-    }
-
-    /// Overwrites a slot's rows in this step.
-    ///
-    /// # Errors
-    /// Where the device failed, or `data` is not as long as the slot.
-    pub fn set_slot(&mut self, slot: Slot, inputs: &Inputs, data: &[f32]) -> Result<()> {
-        if data.len() != self.elements(slot, inputs) {
-            return Err(Error::shape(format!("a slot of {} values got {}", self.elements(slot, inputs), data.len())));
-        }
-        self.gpu.queue().write_buffer(self.slot_buffer(slot)?, 0, bytemuck::cast_slice(data));
-        self.gpu.check()
-    }
-
-    /// Starts to read a slot's rows in this step.
-    ///
-    /// # Errors
-    /// Where the device failed.
-    pub fn slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<GpuReadback> {
-        self.gpu.check()?;
-        let parts = Parts { values: self.elements(slot, inputs), ..Parts::default() };
-        let staging = self.staging(parts);
-        let mut encoder = self.encoder();
-        encoder.copy_buffer_to_buffer(self.slot_buffer(slot)?, 0, &staging, 0, 4 * parts.values as u64);
-        let index = self.gpu.queue().submit([encoder.finish()]);
-        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
-    }
-
-    fn slot_buffer(&self, slot: Slot) -> Result<&wgpu::Buffer> {
-        self.memory.get(Resource::Buffer(self.plan.slot(slot).buffer))
-    }
-
-    /// Elements that a slot has in this step.
-    fn elements(&self, slot: Slot, inputs: &Inputs) -> usize {
-        let info = self.plan.slot(slot);
-        inputs.count(info.rows) * info.cols
     }
 
     /// What the runner has room for.

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::Gpu;
+use super::constants::Constants;
 use super::dispatch::Resource;
 use super::memory::Memory;
 use super::parts::Part;
-use super::planes::{plane_sizes, rearrange, units};
+use super::planes::{grid, plane_sizes, rearrange, units};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Segment, WeightId};
@@ -22,6 +23,7 @@ pub(super) struct Target<'a> {
     pub gpu: &'a Gpu,
     pub plan: &'a Plan,
     pub parts: &'a [Vec<Part>],
+    pub constants: &'a Constants,
     pub memory: &'a Memory,
 }
 
@@ -143,7 +145,7 @@ impl Upload {
         bytes: &[u8],
     ) -> Result<()> {
         let cols = to.plan.weight(id).cols;
-        if to.memory.vectors(id).next().is_some() {
+        if to.constants.byte(id).is_some() {
             self.elements(to, id, segment.dtype, row, fill, bytes)?;
         }
         let parts = &to.parts[id.0 as usize];
@@ -205,9 +207,9 @@ impl Upload {
         if floats.is_empty() {
             return Ok(());
         }
-        for (resource, at) in to.memory.vectors(id) {
-            let start = 4 * (*at as u64 + *first as u64);
-            to.gpu.queue().write_buffer(to.memory.get(*resource)?, start, bytemuck::cast_slice(floats));
+        if let Some(byte) = to.constants.byte(id) {
+            let (buffer, start) = (to.memory.get(Resource::Constants)?, byte + 4 * *first as u64);
+            to.gpu.queue().write_buffer(buffer, start, bytemuck::cast_slice(floats));
             self.written += 4 * floats.len() + PER_WRITE;
         }
         floats.clear();
@@ -219,6 +221,10 @@ impl Upload {
         let part = &to.parts[id.0 as usize][run.part];
         let before = plane_sizes(part.dtype, run.at as u64 * units(to.plan.weight(id).cols) as u64);
         let buffer = to.memory.get(Resource::Part(id, run.part));
+        // The grid comes with the part's first row.
+        if let (Ok(buffer), 0, grid @ [_, ..]) = (&buffer, run.at, grid(part.dtype)) {
+            to.gpu.queue().write_buffer(buffer, 0, bytemuck::cast_slice(grid));
+        }
         for (i, plane) in fill.planes.iter_mut().enumerate().filter(|(_, p)| !p.is_empty()) {
             // A weight that no kernel reads has parts and no buffer.
             if let Ok(buffer) = buffer {

@@ -1,43 +1,63 @@
-//! A spec from the keys that all decoder-only GGUF files share. What a family adds is in `families`.
+//! The keys that decoder-only GGUF files share, read with their defaults.
+//! llama.cpp's writer stores every key it knows, used or not: an empty array, and a factor of 0, count as absent.
 
 use super::rope;
-use super::spec::{Attn, Ffn, Heads, Layer, ModelSpec, Pooling};
+use super::spec::NormStyle;
+use super::weights::{self, ROPE_FACTORS};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
-use crate::meta::shown;
-use crate::plan::{Act, RopeStyle};
+use crate::meta::{Meta, Value, shown};
+use crate::plan::{NormKind, RopeStyle, RopeTable};
 
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
-const MAX_LAYERS: u32 = 4096;
-const MAX_COLS: u32 = 1 << 20;
-const MAX_HEAD_DIM: usize = 4096;
+pub(super) const MAX_LAYERS: u32 = 4096;
+pub(super) const MAX_COLS: u32 = 1 << 20;
+pub(super) const MAX_TAPS: u32 = 64;
+pub(super) const MAX_EXPERTS: u32 = 1 << 14;
+pub(super) const MAX_HEAD_DIM: usize = 4096;
 
 /// The keys of one architecture.
 pub(super) struct Keys<'a> {
     pub file: &'a ModelFile,
     pub arch: &'a str,
+    /// Whether the ends of YaRN's ramp are rounded to whole pairs.
+    pub yarn_rounds: bool,
 }
 
 impl Keys<'_> {
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.arch)
     }
 
-    fn opt_u32(&self, name: &str) -> Result<Option<u32>> {
-        self.file.meta().opt_u32(&self.key(name))
+    /// The value of a key, if the file says something with it.
+    fn said(&self, key: &str) -> Option<Value<'_>> {
+        self.file.meta().get(key).filter(|value| !value.as_array().is_some_and(|array| array.is_empty()))
     }
 
-    fn opt_f32(&self, name: &str) -> Result<Option<f32>> {
-        self.file.meta().opt_f32(&self.key(name))
+    fn opt<'a, T>(&'a self, name: &str, read: impl Fn(&'a Meta, &str) -> Result<Option<T>>) -> Result<Option<T>> {
+        let key = self.key(name);
+        if self.said(&key).is_some() { read(self.file.meta(), &key) } else { Ok(None) }
     }
 
-    fn opt_str(&self, name: &str) -> Result<Option<&str>> {
-        self.file.meta().opt_str(&self.key(name))
+    pub(super) fn opt_u32(&self, name: &str) -> Result<Option<u32>> {
+        self.opt(name, Meta::opt_u32)
+    }
+
+    pub(super) fn opt_f32(&self, name: &str) -> Result<Option<f32>> {
+        self.opt(name, Meta::opt_f32)
+    }
+
+    pub(super) fn opt_str(&self, name: &str) -> Result<Option<&str>> {
+        self.opt(name, Meta::opt_str)
+    }
+
+    pub(super) fn opt_bool(&self, name: &str) -> Result<Option<bool>> {
+        self.opt(name, Meta::opt_bool)
     }
 
     /// Refuses models whose rows see later rows: attention here is causal.
-    fn expect_causal(&self) -> Result<()> {
-        match self.file.meta().opt_bool(&self.key("attention.causal"))? {
+    pub(super) fn expect_causal(&self) -> Result<()> {
+        match self.opt_bool("attention.causal")? {
             Some(false) => Err(Error::unsupported(
                 "this model reads a text in both directions (attention.causal is false), which is not supported yet",
             )),
@@ -46,10 +66,22 @@ impl Keys<'_> {
     }
 
     /// A count between 1 and `max`.
-    fn count(&self, name: &str, max: u32) -> Result<usize> {
+    pub(super) fn count(&self, name: &str, max: u32) -> Result<usize> {
         let key = self.key(name);
         let n = self.file.meta().u32(&key)?;
         self.in_range(&key, n, max)
+    }
+
+    /// Layers of the model itself: `block_count` also counts the blocks behind them, which draft tokens.
+    pub(super) fn n_layers(&self) -> Result<usize> {
+        let n_blocks = self.count("block_count", MAX_LAYERS)?;
+        let n_tensors = self.file.tensors().len();
+        if n_blocks > n_tensors {
+            return Err(Error::format(format!("the file claims {n_blocks} layers, but holds {n_tensors} tensors")));
+        }
+        let n_draft = self.opt_u32("nextn_predict_layers")?.unwrap_or(0) as usize;
+        let left = n_blocks.checked_sub(n_draft).filter(|n| *n > 0);
+        left.ok_or_else(|| Error::format(format!("{n_draft} of {n_blocks} layers draft tokens, and none is left")))
     }
 
     fn in_range(&self, key: &str, n: u32, max: u32) -> Result<usize> {
@@ -60,9 +92,9 @@ impl Keys<'_> {
     }
 
     /// A count for this layer: one number for all, or an array with one per layer.
-    fn per_layer(&self, name: &str, layer: usize, absent: Option<usize>) -> Result<usize> {
+    pub(super) fn per_layer(&self, name: &str, layer: usize, absent: Option<usize>) -> Result<usize> {
         let key = self.key(name);
-        let Some(value) = self.file.meta().get(&key) else {
+        let Some(value) = self.said(&key) else {
             return absent.ok_or_else(|| Error::format(format!("metadata key {key:?} is missing")));
         };
         let number = match value.as_array() {
@@ -73,73 +105,113 @@ impl Keys<'_> {
         let n = n.ok_or_else(|| Error::format(format!("metadata key {key:?} has no count for layer {layer}")))?;
         self.in_range(&key, n, MAX_COLS)
     }
+
+    /// A number other than 0, which stands for absence.
+    pub(super) fn factor(&self, name: &str) -> Result<Option<f32>> {
+        Ok(self.opt_f32(name)?.filter(|x| *x != 0.0))
+    }
+
+    /// Whether the file has this tensor of a layer.
+    pub(super) fn has(&self, layer: usize, tensor: &str) -> bool {
+        self.file.tensor(&format!("blk.{layer}.{tensor}")).is_some()
+    }
+
+    /// The norms' formula, whose epsilon has a key of its own for each kind.
+    pub(super) fn norm(&self, kind: NormKind) -> Result<NormStyle> {
+        let name = match kind {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
+        // Some files of RMS norms name the epsilon of the others.
+        let other = self.key("attention.layer_norm_epsilon");
+        let (key, own) = (self.key(name), self.opt_f32(name)?);
+        let eps = match own {
+            Some(eps) => eps,
+            None if kind == NormKind::Rms && self.file.meta().get(&other).is_some() => self.file.meta().f32(&other)?,
+            None => self.file.meta().f32(&key)?,
+        };
+        if !(eps.is_finite() && eps >= 0.0) {
+            return Err(Error::format(format!("metadata key {key:?} is {eps}, but should be a small positive number")));
+        }
+        Ok(NormStyle { kind, eps })
+    }
+
+    /// Whether each layer's attention sees a window only: by the file's array or period, else by the family's period
+    /// (every `n`-th layer sees everything).
+    pub(super) fn windowed(&self, n_layers: usize, period: usize, full_first: bool) -> Result<Vec<bool>> {
+        let key = self.key("attention.sliding_window_pattern");
+        let every = |n: usize| move |i: usize| n == 0 || if full_first { i % n != 0 } else { i % n < n - 1 };
+        let Some(value) = self.said(&key) else { return Ok((0..n_layers).map(every(period)).collect()) };
+        let Some(array) = value.as_array() else {
+            let n = value.as_u64().and_then(|n| usize::try_from(n).ok());
+            let n = n.ok_or_else(|| Error::format(format!("metadata key {key:?} is neither a number nor an array")))?;
+            return Ok((0..n_layers).map(every(n)).collect());
+        };
+        let marks: Vec<bool> = array
+            .iter()
+            .take(n_layers)
+            .map(|v| v.as_bool() == Some(true) || v.as_u64().is_some_and(|n| n > 0))
+            .collect();
+        if marks.len() < n_layers {
+            return Err(Error::format(format!(
+                "metadata key {key:?} has {} entries for {n_layers} layers",
+                marks.len()
+            )));
+        }
+        Ok(marks)
+    }
 }
 
-/// A dense decoder: RMS norms, grouped heads, SwiGLU. Norms on heads are read off the tensors that are present.
-pub(super) fn dense(keys: &Keys, style: RopeStyle) -> Result<ModelSpec> {
-    let n_layers = keys.count("block_count", MAX_LAYERS)?;
-    let n_tensors = keys.file.tensors().len();
-    if n_layers > n_tensors {
-        return Err(Error::format(format!("the file claims {n_layers} layers, but holds {n_tensors} tensors")));
-    }
-    keys.expect_causal()?;
-    let width = keys.count("embedding_length", MAX_COLS)?;
-    let layers = (0..n_layers).map(|i| dense_layer(keys, style, i, width)).collect::<Result<_>>()?;
-    Ok(ModelSpec {
-        family: keys.arch.to_owned(),
-        width,
-        n_context: keys.count("context_length", u32::MAX >> 1)?,
-        norm_eps: keys.file.meta().f32(&keys.key("attention.layer_norm_rms_epsilon"))?,
-        layers,
-        pooling: Pooling::from_meta(keys.file.meta())?,
-    })
-}
-
-fn dense_layer(keys: &Keys, style: RopeStyle, i: usize, width: usize) -> Result<Layer> {
-    let n_heads = keys.per_layer("attention.head_count", i, None)?;
-    let n_kv_heads = keys.per_layer("attention.head_count_kv", i, Some(n_heads))?;
-    if !n_heads.is_multiple_of(n_kv_heads) {
-        return Err(Error::shape(format!("layer {i}: {n_heads} query heads do not divide over {n_kv_heads}")));
-    }
-    let head_dim = keys.per_layer("attention.key_length", i, Some(width / n_heads))?;
-    let v_dim = keys.per_layer("attention.value_length", i, Some(width / n_heads))?;
-    let wide = |d: usize| d == 0 || d > MAX_HEAD_DIM || d.saturating_mul(n_heads) > MAX_COLS as usize;
-    let too_many = wide(head_dim) || wide(v_dim);
-    if too_many {
-        return Err(Error::shape(format!("layer {i}: {n_heads} heads of {head_dim} and {v_dim} are out of range")));
-    }
-    let window = keys.opt_u32("attention.sliding_window")?.filter(|w| *w > 0);
-    let heads = Heads {
-        n_heads,
-        n_kv_heads,
-        head_dim,
-        v_dim,
-        scale: 1.0 / (head_dim as f32).sqrt(),
-        rope: rope_table(keys, style, head_dim)?,
-        qk_norm: keys.file.tensor(&format!("blk.{i}.attn_q_norm.weight")).is_some(),
-        window,
-    };
-    let hidden = keys.per_layer("feed_forward_length", i, None)?;
-    Ok(Layer { attn: Attn::Heads(heads), ffn: Ffn::Dense { hidden, act: Act::Silu } })
-}
-
-fn rope_table(keys: &Keys, style: RopeStyle, head_dim: usize) -> Result<crate::plan::RopeTable> {
+/// The rotation of heads of `head_dim`. `base` is what the file says, or another one for layers with a window, which are not
+/// scaled.
+pub(super) fn rope_table(
+    keys: &Keys,
+    style: RopeStyle,
+    head_dim: usize,
+    window_base: Option<f32>,
+) -> Result<RopeTable> {
     let dims = keys.opt_u32("rope.dimension_count")?.map_or(head_dim, |n| n as usize);
     if dims == 0 || dims > head_dim || !dims.is_multiple_of(2) {
         return Err(Error::shape(format!("rope turns {dims} elements of heads of {head_dim}")));
     }
-    let scaling = match keys.opt_str("rope.scaling.type")?.unwrap_or("none") {
+    if let Some(base) = window_base {
+        return rope::table(style, dims, base, rope::Scaling::None, None);
+    }
+    let scaling = scaling(keys)?;
+    let factors = match keys.file.tensor(ROPE_FACTORS) {
+        Some(tensor) => Some(weights::vector(keys.file, tensor, dims / 2)?),
+        None => None,
+    };
+    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
+    let mut table = rope::table(style, dims, base, scaling, factors.as_deref())?;
+    table.magnitude *= keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+    Ok(table)
+}
+
+/// How the file scales rotations. A factor of 0 counts as none.
+fn scaling(keys: &Keys) -> Result<rope::Scaling> {
+    let factor = match keys.factor("rope.scaling.factor")? {
+        Some(factor) => Some(factor),
+        None => keys.factor("rope.scale_linear")?,
+    };
+    let factor = factor.unwrap_or(1.0);
+    Ok(match keys.opt_str("rope.scaling.type")?.unwrap_or("linear") {
         "none" => rope::Scaling::None,
-        "linear" => rope::Scaling::Linear(keys.opt_f32("rope.scaling.factor")?.unwrap_or(1.0)),
+        "linear" => rope::Scaling::Linear(factor),
+        "yarn" => rope::Scaling::Yarn(rope::Yarn {
+            factor,
+            n_original: match keys.opt_u32("rope.scaling.original_context_length")?.filter(|n| *n > 0) {
+                Some(n) => n as f32,
+                None => keys.count("context_length", u32::MAX >> 1)? as f32,
+            },
+            fast: keys.factor("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
+            slow: keys.factor("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
+            rounds: keys.yarn_rounds,
+            log_multiplier: keys.factor("rope.scaling.yarn_log_multiplier")?.unwrap_or(0.0),
+        }),
         other => {
             let other = shown(other.as_bytes());
             return Err(Error::unsupported(format!("rope scaling {other} is not supported yet")));
         }
-    };
-    let factors = match keys.file.tensor("rope_freqs.weight") {
-        Some(tensor) => Some(super::weights::vector(keys.file, tensor, dims / 2)?),
-        None => None,
-    };
-    let base = keys.opt_f32("rope.freq_base")?.unwrap_or(10_000.0);
-    rope::table(style, dims, base, scaling, factors.as_deref())
+    })
 }

@@ -1,10 +1,11 @@
 //! The one transformer: records any spec.
 
-use super::spec::{Attn, Ffn, Heads, Layer, ModelSpec};
+use super::parts;
+use super::spec::{self, Ffn, Layer, Mixer, ModelSpec, NormStyle, Normed, Wiring};
 use super::weights::Weights;
 use crate::error::Result;
 use crate::file::ModelFile;
-use crate::plan::{Act, KvShape, NormKind, Plan, Recorder, Rows, Slot};
+use crate::plan::{Act, Attend, Gated, Heads, KvShape, Lookup, Norm, Plan, Product, Recorder, Rows, Slot};
 
 /// Records a model's plan.
 ///
@@ -12,130 +13,283 @@ use crate::plan::{Act, KvShape, NormKind, Plan, Recorder, Rows, Slot};
 /// A tensor that is missing or of the wrong shape is named.
 pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let mut rec = Recorder::new();
-    let weights = Weights { file };
+    let weights = Weights::new(file);
     rec.scope("embed");
     let table = weights.table(&mut rec, "token_embd.weight", spec.width)?;
-    let x = rec.embed(table)?;
+    let embedded = rec.embed(table, Lookup::Token)?;
+    let mut model = Part { spec, weights: &weights, rec: &mut rec, prefix: String::new() };
+    let x = model.embedding(embedded)?;
     for (i, layer) in spec.layers.iter().enumerate() {
-        let mut part = Part { spec, weights: &weights, rec: &mut rec, prefix: format!("blk.{i}") };
+        let mut part = Part { spec, weights: &weights, rec: &mut rec, prefix: format!("blk.{i}.") };
         part.layer(layer, x)?;
     }
     rec.scope("head");
-    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.dims().get(1).copied().unwrap_or(0)) as usize;
-    let norm = weights.vector(&mut rec, "output_norm.weight", spec.width)?;
+    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
+    let mut model = Part { spec, weights: &weights, rec: &mut rec, prefix: String::new() };
+    let norm = model.norm(spec.norm, spec.output_norm, &[spec.width], spec.width)?;
     let head = match weights.has("output.weight") {
-        true => weights.matrix(&mut rec, "output", &["output.weight".into()], &[n_vocab], spec.width)?,
-        false => table,
+        true => model.product("output", &["output"], &[n_vocab], spec.width)?,
+        false => {
+            let (names, rows) = (["output.weight".into()], [n_vocab]);
+            let bias = weights.bias(&mut rec, "output", &names, &rows)?;
+            Product { scale: weights.scale(&mut rec, "output", &names, &rows, 1)?, bias, ..table.into() }
+        }
     };
-    let bias = weights.bias(&mut rec, "output", &["output.weight".into()], &[n_vocab])?;
     // The mean of normed rows, for embeddings: the steps that want none pass it over.
     rec.only_with(Rows::Pools, |rec| {
-        let normed = rec.norm(rec.all(x), norm, NormKind::Rms, spec.norm_eps, spec.width)?;
+        let normed = match norm {
+            Some(norm) => rec.norm(rec.all(x), norm)?,
+            None => x,
+        };
         rec.pool(normed)
     })?;
     let taken = rec.take_rows(x)?;
-    let logits = rec.fuse(|rec| {
-        let normed = rec.norm(rec.all(taken), norm, NormKind::Rms, spec.norm_eps, spec.width)?;
-        rec.linear(normed, head, bias)
-    })?;
-    Ok(rec.finish(logits))
+    let logits = rec.linear(taken, Product { norm, ..head })?;
+    if spec.head.scale != 1.0 {
+        rec.scale(logits, spec.head.scale, None)?;
+    }
+    spec.head.cap.map_or(Ok(()), |cap| rec.softcap(logits, cap))?;
+    let plan = rec.finish(logits);
+    parts::expect_all_read(file, spec, &plan, &weights.into_scales())?;
+    Ok(plan)
 }
 
-struct Part<'a> {
-    spec: &'a ModelSpec,
-    weights: &'a Weights<'a>,
-    rec: &'a mut Recorder,
+/// A part of a model that is being recorded.
+pub(super) struct Part<'a> {
+    pub(super) spec: &'a ModelSpec,
+    pub(super) weights: &'a Weights<'a>,
+    pub(super) rec: &'a mut Recorder,
+    /// Of the names of tensors: a layer's, or none.
     prefix: String,
 }
 
-/// The tensors of a norm and the matrix behind it, without the layer's prefix.
-struct NormLinear<'a> {
-    norm: &'a str,
-    name: &'a str,
-    tensors: &'a [&'a str],
+/// What a part of a layer leaves to be added to the stream, behind its norm.
+pub(super) enum Branch {
+    /// A product that is not recorded yet.
+    Product { input: Slot, product: Product, norm: Option<Norm> },
+    /// Rows.
+    Rows { rows: Slot, norm: Option<Norm> },
 }
 
 impl Part<'_> {
-    fn name(&self, tensor: &str) -> String {
-        format!("{}.{tensor}", self.prefix)
+    pub(super) fn name(&self, tensor: &str) -> String {
+        format!("{}{tensor}", self.prefix)
+    }
+
+    pub(super) fn has(&self, tensor: &str) -> bool {
+        self.weights.has(&self.name(tensor))
+    }
+
+    /// The embedded rows as the layers take them.
+    fn embedding(&mut self, x: Slot) -> Result<Slot> {
+        let spec = self.spec;
+        if spec.embedding.scale != 1.0 {
+            self.rec.scale(x, spec.embedding.scale, None)?;
+        }
+        if spec.embedding.positions {
+            let table = self.weights.table(self.rec, "position_embd.weight", spec.width)?;
+            let positions = self.rec.embed(table, Lookup::Position)?;
+            self.rec.add(x, positions, 1.0)?;
+        }
+        match self.norm(spec.norm, spec.embedding.norm, &[spec.width], spec.width)? {
+            Some(norm) => self.rec.norm(self.rec.all(x), norm),
+            None => Ok(x),
+        }
     }
 
     fn layer(&mut self, layer: &Layer, x: Slot) -> Result<()> {
         self.rec.scope(self.name("attn"));
-        match &layer.attn {
-            Attn::Heads(heads) => self.heads(heads, x)?,
+        let mixed = layer.mixers.iter().map(|mixer| self.mix(mixer, layer, x)).collect::<Result<Vec<_>>>()?;
+        let add_mixed = |me: &mut Self| mixed.into_iter().try_for_each(|branch| me.add(branch, x, layer.residual));
+        // In a parallel layer the feed-forward part has read the stream before anything is added to it.
+        if layer.wiring == Wiring::Serial {
+            add_mixed(self)?;
+            self.rec.scope(self.name("ffn"));
+            let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, x)).transpose()?;
+            return ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual));
         }
         self.rec.scope(self.name("ffn"));
-        match layer.ffn {
-            Ffn::Dense { hidden, act } => self.dense(hidden, act, x),
+        let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, x)).transpose()?;
+        add_mixed(self)?;
+        ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual))
+    }
+
+    fn mix(&mut self, mixer: &Mixer, layer: &Layer, x: Slot) -> Result<Branch> {
+        match mixer {
+            Mixer::Heads(heads) => self.heads(heads, layer, x),
+            Mixer::DeltaNet(ssm) => self.delta_net(ssm, layer, x),
+            Mixer::Mamba2(ssm) => self.mamba2(ssm, layer, x),
+            Mixer::ShortConv(taps) => self.short_conv(*taps, layer, x),
         }
     }
 
-    /// Norm of the stream and one matrix of several tensors on it, gated where asked, as one group.
-    fn norm_linear(&mut self, x: Slot, names: NormLinear, rows: &[usize], glu: Option<Act>) -> Result<Slot> {
-        let NormLinear { norm, name, tensors } = names;
-        let width = self.spec.width;
-        let names: Vec<String> = tensors.iter().map(|t| self.name(t)).collect();
-        let norm = self.weights.vector(self.rec, &self.name(norm), width)?;
-        let matrix = self.weights.matrix(self.rec, &self.name(name), &names, rows, width)?;
+    /// `x += factor * norm(branch)`.
+    fn add(&mut self, branch: Branch, x: Slot, factor: f32) -> Result<()> {
+        let (rows, norm) = match branch {
+            Branch::Product { input, product, norm: None } => {
+                return self.rec.linear_add(input, product, x, factor);
+            }
+            Branch::Product { input, product, norm } => (self.rec.linear(input, product)?, norm),
+            Branch::Rows { rows, norm } => (rows, norm),
+        };
+        let rows = match norm {
+            Some(norm) => self.rec.norm(self.rec.all(rows), norm)?,
+            None => rows,
+        };
+        self.rec.add(x, rows, factor)
+    }
+
+    /// A norm of runs of `group` columns, whose weights have one of these lengths.
+    pub(super) fn norm(
+        &mut self,
+        style: NormStyle,
+        normed: Normed,
+        lengths: &[usize],
+        group: usize,
+    ) -> Result<Option<Norm>> {
+        let NormStyle { kind, eps } = style;
+        let (weight, bias) = match normed {
+            Normed::No => return Ok(None),
+            Normed::Bare => (None, None),
+            Normed::By(tensor) => self.weights.norm(self.rec, &self.name(tensor), lengths)?,
+        };
+        Ok(Some(Norm { kind, eps, group, weight, bias }))
+    }
+
+    /// The product of one matrix of several tensors (their names without `.weight`), with their factors and biases.
+    pub(super) fn product(&mut self, name: &str, tensors: &[&str], rows: &[usize], cols: usize) -> Result<Product> {
+        let names: Vec<String> = tensors.iter().map(|t| format!("{}.weight", self.name(t))).collect();
+        let weight = self.weights.matrix(self.rec, &self.name(name), &names, rows, cols)?;
+        let scale = self.weights.scale(self.rec, &self.name(name), &names, rows, 1)?;
         let bias = self.weights.bias(self.rec, &self.name(name), &names, rows)?;
-        let eps = self.spec.norm_eps;
-        self.rec.fuse(|rec| {
-            let normed = rec.norm(rec.all(x), norm, NormKind::Rms, eps, width)?;
-            let y = rec.linear(normed, matrix, bias)?;
-            glu.map_or(Ok(y), |act| rec.glu(y, act))
-        })
+        Ok(Product { scale, bias, ..Product::from(weight) })
     }
 
-    /// A matrix and the addition of its result to the stream, as one group.
-    fn linear_add(&mut self, x: Slot, input: Slot, cols: usize, tensor: &str) -> Result<()> {
-        let names = [self.name(tensor)];
-        let name = self.name(tensor.trim_end_matches(".weight"));
-        let matrix = self.weights.matrix(self.rec, &name, &names, &[self.spec.width], cols)?;
-        let bias = self.weights.bias(self.rec, &name, &names, &[self.spec.width])?;
-        self.rec.fuse(|rec| {
-            let y = rec.linear(input, matrix, bias)?;
-            rec.add(x, y)
-        })
-    }
-
-    fn heads(&mut self, h: &Heads, x: Slot) -> Result<()> {
-        let (q_cols, k_cols, v_cols) = (h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim);
-        let tensors = &["attn_q.weight", "attn_k.weight", "attn_v.weight"];
-        let names = NormLinear { norm: "attn_norm.weight", name: "attn_qkv", tensors };
-        let qkv = self.norm_linear(x, names, &[q_cols, k_cols, v_cols], None)?;
-        let norms = match h.qk_norm {
-            true => Some((
-                self.weights.vector(self.rec, &self.name("attn_q_norm.weight"), h.head_dim)?,
-                self.weights.vector(self.rec, &self.name("attn_k_norm.weight"), h.head_dim)?,
-            )),
+    fn heads(&mut self, h: &spec::Heads, layer: &Layer, x: Slot) -> Result<Branch> {
+        let width = self.spec.width;
+        let (q, k, v) = (h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim);
+        let norm = self.norm(self.spec.norm, layer.attn_norms.before, &[width], width)?;
+        let q_rows = self.weights.dims(&self.name("attn_q.weight")).and_then(|dims| dims.get(1).copied());
+        let gated = q_rows == Some(2 * q as u64);
+        let product = match self.has("attn_qkv.weight") {
+            true => self.product("attn_qkv", &["attn_qkv"], &[q + k + v], width)?,
+            false if gated => self.beside_gates(h, [q, k, v])?,
+            false => self.product("attn_qkv", &["attn_q", "attn_k", "attn_v"], &[q, k, v], width)?,
+        };
+        let q_norm = self.head_norm(h, "attn_q_norm", q)?;
+        let k_norm = self.head_norm(h, "attn_k_norm", k)?;
+        let cache = self.rec.kv_layer(KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim });
+        let rope = h.rope.as_ref().map(|table| self.rec.rope_table(table.clone()));
+        let (n_heads, clamp) = (h.n_heads, h.clamp);
+        let heads = Heads {
+            layer: cache,
+            n_heads,
+            clamp,
+            q_norm,
+            k_norm,
+            v_norm: None,
+            rope,
+            norms_after_rope: h.qk_norm_after_rope,
+        };
+        let q = self.rec.linear_heads(x, Product { norm, ..product }, heads)?;
+        let slopes = h.alibi.map(|most| self.weights.constant(self.rec, "slopes", &slopes(n_heads, most), n_heads));
+        let sinks = match self.has("attn_sinks.weight") {
+            true => Some(self.weights.vector(self.rec, &self.name("attn_sinks.weight"), n_heads)?),
             false => None,
         };
-        let layer = self.rec.kv_layer(KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim });
-        let rope = self.rec.rope_table(h.rope.clone());
-        let eps = self.spec.norm_eps;
-        let q = self.rec.fuse(|rec| {
-            let mut q = rec.view(qkv, 0, q_cols)?;
-            let mut k = rec.view(qkv, q_cols, k_cols)?;
-            let v = rec.view(qkv, q_cols + k_cols, v_cols)?;
-            if let Some((q_norm, k_norm)) = norms {
-                let q_normed = rec.norm(q, q_norm, NormKind::Rms, eps, h.head_dim)?;
-                let k_normed = rec.norm(k, k_norm, NormKind::Rms, eps, h.head_dim)?;
-                (q, k) = (rec.all(q_normed), rec.all(k_normed));
-            }
-            rec.rope(q, h.head_dim, rope)?;
-            rec.rope(k, h.head_dim, rope)?;
-            rec.kv_write(k, v, layer)?;
-            Ok(q)
-        })?;
-        let seen = self.rec.attend(q, layer, h.n_heads, h.scale, h.window)?;
-        self.linear_add(x, seen, h.n_heads * h.v_dim, "attn_output.weight")
+        let (scale, temperature) = (h.scale, h.temperature);
+        let attend = Attend { layer: cache, n_heads, scale, cap: h.cap, window: h.window, temperature, slopes, sinks };
+        let seen = self.rec.attend(q, attend)?;
+        let cols = h.n_heads * h.v_dim;
+        if self.has("attn_gate.weight") || gated {
+            self.gate(h, gated, norm, x, seen)?;
+        }
+        let sub_norm = self.part_norm("attn_sub_norm", cols)?;
+        let product = self.product("attn_output", &["attn_output"], &[width], cols)?;
+        let norm = self.norm(self.spec.norm, layer.attn_norms.after, &[width], width)?;
+        Ok(Branch::Product { input: seen, product: Product { norm: sub_norm, ..product }, norm })
     }
 
-    fn dense(&mut self, hidden: usize, act: Act, x: Slot) -> Result<()> {
-        let tensors = &["ffn_gate.weight", "ffn_up.weight"];
-        let names = NormLinear { norm: "ffn_norm.weight", name: "ffn_gate_up", tensors };
-        let gated = self.norm_linear(x, names, &[hidden, hidden], Some(act))?;
-        self.linear_add(x, gated, hidden, "ffn_down.weight")
+    /// Queries, keys and values of a file whose tensor of queries has each head's gate behind its query.
+    fn beside_gates(&mut self, h: &spec::Heads, [q, k, v]: [usize; 3]) -> Result<Product> {
+        let name = |tensor: &str| self.name(tensor);
+        let queries = (0..h.n_heads).map(|i| 2 * i * h.head_dim..(2 * i + 1) * h.head_dim).collect();
+        let parts = [
+            (name("attn_q.weight"), 2 * q, queries),
+            (name("attn_k.weight"), k, vec![0..k]),
+            (name("attn_v.weight"), v, vec![0..v]),
+        ];
+        Ok(self.weights.slices(self.rec, &name("attn_qkv"), &parts, self.spec.width)?.into())
     }
+
+    /// A gate on what attention saw: an element for each column, or for each head. It has a tensor of its own, or lies
+    /// `inside` that of the queries.
+    fn gate(&mut self, h: &spec::Heads, inside: bool, norm: Option<Norm>, x: Slot, seen: Slot) -> Result<()> {
+        let cols = h.n_heads * h.v_dim;
+        let rows = self.weights.dims(&self.name("attn_gate.weight")).and_then(|dims| dims.get(1).copied());
+        let n = if !inside && rows == Some(h.n_heads as u64) { h.n_heads } else { cols };
+        let product = if inside {
+            let gates = (0..h.n_heads).map(|i| (2 * i + 1) * h.head_dim..(2 * i + 2) * h.head_dim).collect();
+            let parts = [(self.name("attn_q.weight"), 2 * h.n_heads * h.head_dim, gates)];
+            self.weights.slices(self.rec, &self.name("attn_gate"), &parts, self.spec.width)?.into()
+        } else {
+            self.product("attn_gate", &["attn_gate"], &[n], self.spec.width)?
+        };
+        let gate = self.rec.linear(x, Product { norm, ..product })?;
+        self.rec.gate(self.rec.all(seen), self.rec.all(gate), Act::Sigmoid, cols / n)
+    }
+
+    /// A norm inside a part, if the file has one.
+    pub(super) fn part_norm(&mut self, tensor: &'static str, cols: usize) -> Result<Option<Norm>> {
+        let normed = if self.has(&format!("{tensor}.weight")) { Normed::By(tensor) } else { Normed::No };
+        self.norm(self.spec.norm, normed, &[cols], cols)
+    }
+
+    /// A norm on queries or keys of `cols` columns, if the file has one: by heads with common weights or weights of their
+    /// own, or, if the weights are as long as all heads of a file whose weights are a vector, over the whole row.
+    fn head_norm(&mut self, h: &spec::Heads, tensor: &'static str, cols: usize) -> Result<Option<Norm>> {
+        let weight = format!("{}.weight", self.name(tensor));
+        let Some(dims) = self.weights.dims(&weight) else { return Ok(None) };
+        let whole = dims.len() == 1 && cols != h.head_dim && dims[0] == cols as u64;
+        let group = if whole { cols } else { h.head_dim };
+        self.norm(h.qk_norm, Normed::By(tensor), &[h.head_dim, cols], group)
+    }
+
+    fn ffn(&mut self, ffn: &Ffn, layer: &Layer, x: Slot) -> Result<Branch> {
+        match ffn {
+            Ffn::Dense { hidden, act } => self.dense(*hidden, *act, layer, x),
+            Ffn::Moe(moe) => self.moe(moe, layer, x),
+        }
+    }
+
+    fn dense(&mut self, hidden: usize, act: Act, layer: &Layer, x: Slot) -> Result<Branch> {
+        let width = self.spec.width;
+        let norm = self.norm(self.spec.norm, layer.ffn_norms.before, &[width], width)?;
+        let up = self.weights.dims(&self.name("ffn_up.weight"));
+        let fused = up.is_some_and(|dims| dims.get(1) == Some(&(2 * hidden as u64)));
+        let input = if self.has("ffn_gate.weight") || fused {
+            let product = match fused {
+                true => self.product("ffn_gate_up", &["ffn_up"], &[2 * hidden], width)?,
+                false => self.product("ffn_gate_up", &["ffn_gate", "ffn_up"], &[hidden, hidden], width)?,
+            };
+            self.rec.linear_glu(x, Product { norm, ..product }, Gated::plain(act))?
+        } else {
+            let product = self.product("ffn_up", &["ffn_up"], &[hidden], width)?;
+            self.rec.linear_act(x, Product { norm, ..product }, act)?
+        };
+        let sub_norm = self.part_norm("ffn_sub_norm", hidden)?;
+        let product = self.product("ffn_down", &["ffn_down"], &[width], hidden)?;
+        let norm = self.norm(self.spec.norm, layer.ffn_norms.after, &[width], width)?;
+        Ok(Branch::Product { input, product: Product { norm: sub_norm, ..product }, norm })
+    }
+}
+
+/// Slopes of the heads whose steepest has about `2^(-most / heads)` (ALiBi; Press et al. 2022).
+fn slopes(n_heads: usize, most: f32) -> Vec<f32> {
+    let n = if n_heads.is_power_of_two() { n_heads } else { n_heads.next_power_of_two() / 2 };
+    let slope = |h: usize| match h < n {
+        true => (-most * (h + 1) as f32 / n as f32).exp2(),
+        false => (-most * (2 * (h - n) + 1) as f32 / (2 * n) as f32).exp2(),
+    };
+    (0..n_heads).map(slope).collect()
 }

@@ -1,16 +1,22 @@
 //! From a file to a model: family, spec, weights, recorded plan, tokenizer and chat template. No device.
 
 mod common;
+mod decoder;
+mod experts;
 mod families;
 mod forward;
+mod parts;
+mod recurrent;
 mod rope;
 mod spec;
 mod weights;
 
 use std::sync::Arc;
 
-pub use spec::{Attn, Ffn, Heads, Layer, ModelSpec, Pooling};
-pub use weights::READ_AT_RECORDING;
+pub use spec::{
+    Embedding, Ffn, Head, Heads, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
+};
+pub use weights::read_at_recording;
 
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
@@ -29,8 +35,8 @@ pub struct ModelOptions {
     pub tokenizer_pre: Option<String>,
 }
 
-/// What kind of model a file holds and its recorded computation, without the time that a tokenizer takes to build: for
-/// looking at a model, not for running it.
+/// What kind of model a file holds and its recorded computation, without a tokenizer: for looking at a model, and for running
+/// it on token ids ([`crate::device::Device::prepare`]), as files without a tokenizer can be.
 ///
 /// # Errors
 /// Where the file holds what this version does not support, or contradicts itself.

@@ -1,8 +1,8 @@
 //! [`ModelSpec`]: a transformer as a value. Plain data, nothing computes here.
 
 use crate::error::{Error, Result};
-use crate::meta::Meta;
-use crate::plan::{Act, RopeTable};
+use crate::meta::{Meta, Value};
+use crate::plan::{Act, Gated, NormKind, RopeTable, Routing, Temperature};
 
 /// Everything that tells one model of the known parts from another.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,12 +13,59 @@ pub struct ModelSpec {
     pub width: usize,
     /// Positions the model was made for.
     pub n_context: usize,
-    /// Added under the root of every norm.
-    pub norm_eps: f32,
+    /// Formula of the norms of the stream.
+    pub norm: NormStyle,
+    /// From tokens to the stream.
+    pub embedding: Embedding,
     /// The layers in order.
     pub layers: Vec<Layer>,
+    /// The norm in front of the head.
+    pub output_norm: Normed,
+    /// From the stream to logits.
+    pub head: Head,
     /// How the rows of a text become its embedding.
     pub pooling: Pooling,
+}
+
+/// A norm's formula.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NormStyle {
+    /// How it centres and scales.
+    pub kind: NormKind,
+    /// Added under the root.
+    pub eps: f32,
+}
+
+/// Whether a norm stands at a place, and by which weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Normed {
+    /// There is none.
+    No,
+    /// There is one without weights.
+    Bare,
+    /// With the weights of this tensor, and its bias if the file has one. The name is without `.weight` and, in a layer,
+    /// without the layer's prefix.
+    By(&'static str),
+}
+
+/// From tokens to the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Embedding {
+    /// Factor on the rows of the token table.
+    pub scale: f32,
+    /// A norm on them.
+    pub norm: Normed,
+    /// Whether rows of a table of positions are added.
+    pub positions: bool,
+}
+
+/// From the normed stream to logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Head {
+    /// Factor on the logits.
+    pub scale: f32,
+    /// Their soft cap, behind the factor.
+    pub cap: Option<f32>,
 }
 
 /// How the normed rows of a text become one embedding. What GGUF calls `{arch}.pooling_type`, numbered 0 to 4 in this
@@ -43,12 +90,18 @@ impl Pooling {
     /// Every kind, at the place that is its number in a file.
     pub const ALL: [Pooling; 5] = [Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last, Pooling::Rank];
 
-    /// What a file says; [`Pooling::None`] where it says nothing.
+    /// What a file says; [`Pooling::None`] if it says nothing, which some write as -1.
     ///
     /// # Errors
     /// A kind that is not known.
     pub fn from_meta(meta: &Meta) -> Result<Pooling> {
         let key = format!("{}.pooling_type", meta.arch()?);
+        let unsaid = |v: Value| {
+            v.as_i64() == Some(-1) || v.as_u64() == Some(u32::MAX.into()) || v.as_array().is_some_and(|a| a.is_empty())
+        };
+        if meta.get(&key).is_some_and(unsaid) {
+            return Ok(Pooling::None);
+        }
         let Some(id) = meta.opt_u32(&key)? else { return Ok(Pooling::None) };
         Pooling::ALL.get(id as usize).copied().ok_or_else(|| {
             Error::unsupported(format!("metadata key {key:?} is {id}, a kind of pooling that is not known"))
@@ -61,23 +114,72 @@ impl Pooling {
     }
 }
 
-/// One layer: attention, then feed-forward, each behind a norm and added to the stream.
+/// One layer: attention and feed-forward, each between optional norms and added to the stream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
-    /// How rows see one another.
-    pub attn: Attn,
-    /// What each row does by itself.
-    pub ffn: Ffn,
+    /// How rows see one another: what all of these make of one input is added. Some layers have none.
+    pub mixers: Vec<Mixer>,
+    /// Norms around them.
+    pub attn_norms: Norms,
+    /// What each row does by itself, if anything.
+    pub ffn: Option<Ffn>,
+    /// Norms around it.
+    pub ffn_norms: Norms,
+    /// Which stream the feed-forward part reads.
+    pub wiring: Wiring,
+    /// Factor on what both parts add to the stream.
+    pub residual: f32,
 }
 
-/// Kinds of attention.
+/// Norms around a part of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Norms {
+    /// Of the part's input.
+    pub before: Normed,
+    /// Of its output, in front of the addition.
+    pub after: Normed,
+}
+
+/// How a layer's parts are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wiring {
+    /// `x += A(x); x += F(x)`.
+    Serial,
+    /// `x += A(x) + F(x)` (GPT-J, PaLM).
+    Parallel,
+}
+
+/// Ways in which rows see one another.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Attn {
+pub enum Mixer {
     /// Query heads over fewer or as many key-value heads (Ainslie et al. 2023).
     Heads(Heads),
+    /// A gated delta net (Yang et al. 2024).
+    DeltaNet(Ssm),
+    /// Mamba 2 (Dao and Gu 2024).
+    Mamba2(Ssm),
+    /// A gated convolution of so many taps (LFM 2).
+    ShortConv(usize),
 }
 
-/// Grouped-head attention.
+/// The shape of a recurrent mixer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ssm {
+    /// Taps of the convolution.
+    pub taps: usize,
+    /// Heads of values.
+    pub n_heads: usize,
+    /// Heads of queries and keys ("groups").
+    pub n_k_heads: usize,
+    /// Elements of a query or key head.
+    pub k_dim: usize,
+    /// Elements of a value head.
+    pub v_dim: usize,
+    /// Whether value head `h` has key head `h % n_k_heads`.
+    pub tiled: bool,
+}
+
+/// Grouped-head attention. Norms on queries and keys, biases and whether the matrices are fused are found in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heads {
     /// Query heads.
@@ -90,10 +192,20 @@ pub struct Heads {
     pub v_dim: usize,
     /// Factor on the scores.
     pub scale: f32,
-    /// How positions turn queries and keys.
-    pub rope: RopeTable,
-    /// A norm on each query and key head, by the weights that the file holds.
-    pub qk_norm: bool,
+    /// Soft cap on the scores.
+    pub cap: Option<f32>,
+    /// Queries, keys and values are limited to `-clamp..clamp`.
+    pub clamp: Option<f32>,
+    /// How positions turn queries and keys; not at all if `None`.
+    pub rope: Option<RopeTable>,
+    /// Formula of the norms on queries and keys, if the file has any.
+    pub qk_norm: NormStyle,
+    /// Whether they follow the rotation.
+    pub qk_norm_after_rope: bool,
+    /// Factor on the queries by position.
+    pub temperature: Option<Temperature>,
+    /// The largest bias by distance (ALiBi), of which the heads' slopes are made.
+    pub alibi: Option<f32>,
     /// Positions a row sees, itself included.
     pub window: Option<u32>,
 }
@@ -101,11 +213,26 @@ pub struct Heads {
 /// Kinds of feed-forward part.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ffn {
-    /// `down(act(gate(x)) * up(x))`.
+    /// `down(act(gate(x)) * up(x))`, or `down(act(up(x)))` if the file has no gate.
     Dense {
         /// Columns between.
         hidden: usize,
-        /// On the gate.
+        /// On the gate, or on what there is instead.
         act: Act,
     },
+    /// Experts, of which each row uses a few (Shazeer et al. 2017).
+    Moe(Moe),
+}
+
+/// A mixture of experts. Biases, shared experts and their gate are found in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moe {
+    /// Experts.
+    pub n: usize,
+    /// Columns between, of each.
+    pub hidden: usize,
+    /// Of gate and up.
+    pub gated: Gated,
+    /// How they are chosen.
+    pub routing: Routing,
 }

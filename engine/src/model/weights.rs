@@ -1,5 +1,9 @@
 //! From a spec and a file to the weight table: names and shapes checked, row groups formed, nothing copied or decoded.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::Range;
+
 use crate::bytes::Bytes;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -12,28 +16,53 @@ const MAX_ROWS: usize = i32::MAX as usize;
 /// Finds a model's tensors and adds them to a recording.
 pub(super) struct Weights<'a> {
     pub file: &'a ModelFile,
+    /// Names of the tensors whose numbers became factors of products.
+    scales: RefCell<HashSet<String>>,
 }
 
-/// Tensors that recording itself reads, by name. Of a file that arrives in pieces these are kept, and the model is
-/// recorded anew once they are there.
-pub const READ_AT_RECORDING: &[&str] = &["rope_freqs.weight"];
+/// The factors of rotations, which recording reads.
+pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
-/// Reads a small vector of [`READ_AT_RECORDING`] as f32 (norms stay in the file). Ones where it has not arrived yet.
+/// Whether recording itself reads the tensor of this name. Of a file that arrives in pieces these are kept, and the model is
+/// recorded anew once they are there.
+pub fn read_at_recording(name: &str) -> bool {
+    name == ROPE_FACTORS || name.ends_with(".scale")
+}
+
+/// Reads a small vector of [`read_at_recording`] as f32 (norms stay in the file). Ones where it has not arrived yet.
 pub(super) fn vector(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Vec<f32>> {
+    Ok(arrived(file, tensor, n)?.unwrap_or_else(|| vec![1.0; n]))
+}
+
+/// The same; `None` if it has not arrived yet.
+fn arrived(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Option<Vec<f32>>> {
     if tensor.n_elements() != n as u64 {
         let (name, has) = (tensor.name(), tensor.n_elements());
         return Err(Error::shape(format!("tensor {name} should have {n} elements, but has {has}")));
     }
-    let (dtype, mut out) = (tensor.dtype()?, vec![1.0; n]);
+    let dtype = tensor.dtype()?;
     match file.held(tensor)? {
-        Some(bytes) => crate::quant::decode(dtype, &bytes, &mut out)?,
-        None if READ_AT_RECORDING.contains(&tensor.name()) => {}
-        None => return Err(Error::Reload("a tensor that recording reads was not kept")),
+        Some(bytes) => {
+            let mut out = vec![1.0; n];
+            crate::quant::decode(dtype, &bytes, &mut out)?;
+            Ok(Some(out))
+        }
+        None if read_at_recording(tensor.name()) => Ok(None),
+        None => Err(Error::Reload("a tensor that recording reads was not kept")),
     }
-    Ok(out)
 }
 
-impl Weights<'_> {
+impl<'a> Weights<'a> {
+    /// The tensors of a file.
+    pub(super) fn new(file: &'a ModelFile) -> Weights<'a> {
+        Weights { file, scales: RefCell::default() }
+    }
+
+    /// Names of the tensors whose numbers became factors of products.
+    pub(super) fn into_scales(self) -> HashSet<String> {
+        self.scales.into_inner()
+    }
+
     fn find(&self, name: &str) -> Result<&Tensor> {
         let missing = || Error::format(format!("tensor {name} is missing: the file is no complete model of its kind"));
         self.file.tensor(name).ok_or_else(missing)
@@ -54,8 +83,12 @@ impl Weights<'_> {
         let vector = cols == 1 && dims.len() == 1;
         let (has_cols, has_rows) = match *dims {
             [n] if vector => (1, n),
+            // A vector of each of several parts: heads, experts.
+            [n, m] if cols == 1 && rows.is_some_and(|rows| n.checked_mul(m) == Some(rows as u64)) => (1, n * m),
             [n] => (n, 1),
             [c, r] => (c, r),
+            // Matrices one after the other.
+            [c, r, e] => (c, r.saturating_mul(e)),
             _ => return Err(wrong("a matrix".into())),
         };
         if has_cols != cols as u64 || rows.is_some_and(|rows| has_rows != rows as u64) {
@@ -71,7 +104,7 @@ impl Weights<'_> {
             return Err(wrong(format!("{has_rows} rows of {row_bytes} bytes")));
         }
         let bytes = self.file.held(tensor)?.unwrap_or_default();
-        Ok(Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes })
+        Ok(Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes, offset: 0 })
     }
 
     /// Rows of several tensors, one after the other, as one weight. `rows[i]` output columns come from `names[i]`.
@@ -93,6 +126,38 @@ impl Weights<'_> {
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments: vec![segment] }))
     }
 
+    /// A tensor's dimensions, if the file holds it.
+    pub(super) fn dims(&self, name: &str) -> Option<&[u64]> {
+        self.file.tensor(name).map(|tensor| tensor.dims())
+    }
+
+    /// A norm's weights and bias, `name` being without `.weight`: vectors of one of these lengths, also where the file
+    /// has them in two dimensions.
+    pub(super) fn norm(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        lengths: &[usize],
+    ) -> Result<(Option<WeightId>, Option<WeightId>)> {
+        let mut load = |name: String| {
+            let tensor = self.find(&name)?;
+            let n = lengths.iter().find(|n| **n as u64 == tensor.n_elements()).or(lengths.first()).copied();
+            self.vector(rec, &name, n.unwrap_or_default()).map(Some)
+        };
+        // Some files leave the ending out.
+        let full = format!("{name}.weight");
+        let weight = load(if !self.has(&full) && self.has(name) { name.to_owned() } else { full })?;
+        let bias = format!("{name}.bias");
+        Ok((weight, if self.has(&bias) { load(bias)? } else { None }))
+    }
+
+    /// A vector of `rows` values, which no file holds as they are.
+    pub(super) fn constant(&self, rec: &mut Recorder, name: &str, values: &[f32], rows: usize) -> WeightId {
+        let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        let segment = Segment { name: String::new(), dtype: DType::F32, rows, bytes, row_bytes: 4, offset: 0 };
+        rec.weight(Weight { name: name.to_owned(), cols: 1, segments: vec![segment] })
+    }
+
     /// A vector of `n`.
     pub(super) fn vector(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
         let segment = self.segment(name, Some(n), 1)?;
@@ -100,6 +165,102 @@ impl Weights<'_> {
             return Err(Error::unsupported(format!("tensor {name} is a {} vector", segment.dtype)));
         }
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
+    }
+
+    /// Rows of several tensors, one after the other, as one weight: of each tensor (of so many rows in all) the ranges named.
+    pub(super) fn slices(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        parts: &[(String, usize, Vec<Range<usize>>)],
+        cols: usize,
+    ) -> Result<WeightId> {
+        let mut segments = Vec::new();
+        for (tensor, rows, ranges) in parts {
+            let whole = self.segment(tensor, Some(*rows), cols)?;
+            for range in ranges {
+                segments.push(part(&whole, range.start, range.len())?);
+            }
+        }
+        Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
+    }
+
+    /// A stack of `n` matrices, each of whose rows come from several tensors, one after the other: `rows[i]` of `names[i]`,
+    /// which hold the rows of all matrices.
+    pub(super) fn stack(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
+        (cols, n): (usize, usize),
+    ) -> Result<WeightId> {
+        let all = rows.iter().map(|r| r.checked_mul(n).filter(|all| *all <= MAX_ROWS));
+        let all = all.collect::<Option<Vec<_>>>();
+        let all = all.ok_or_else(|| Error::limit(format!("{n} matrices of {rows:?} rows are too many")))?;
+        let whole = names.iter().zip(&all).map(|(name, all)| self.segment(name, Some(*all), cols));
+        let whole = whole.collect::<Result<Vec<_>>>()?;
+        let mut segments = Vec::with_capacity(n * whole.len());
+        for e in 0..n {
+            for (segment, rows) in whole.iter().zip(rows) {
+                segments.push(part(segment, e * rows, *rows)?);
+            }
+        }
+        Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
+    }
+
+    /// The biases that go with a stack's `names`, in the stack's order; `None` if the file holds none of them.
+    pub(super) fn stack_bias(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
+        n: usize,
+    ) -> Result<Option<WeightId>> {
+        let names: Vec<String> = names.iter().map(|n| n.replace(".weight", ".bias")).collect();
+        if !names.iter().any(|n| self.has(n)) {
+            return Ok(None);
+        }
+        self.stack(rec, &format!("{name}.bias"), &names, rows, (1, n)).map(Some)
+    }
+
+    /// The factors that go with `names` (`x.weight` -> `x.scale`) on the products of `n` matrices whose `rows[i]` output
+    /// columns come from `names[i]`, or `None` if the file holds none of them. A file has one factor for a matrix.
+    pub(super) fn scale(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
+        n: usize,
+    ) -> Result<Option<WeightId>> {
+        let names = names.iter().map(|n| n.trim_end_matches(".weight").to_owned() + ".scale");
+        let tensors: Vec<Option<&Tensor>> = names.map(|name| self.file.tensor(&name)).collect();
+        if tensors.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let mut all = Some(Vec::with_capacity(tensors.len()));
+        for tensor in &tensors {
+            let factors = match tensor {
+                Some(tensor) => {
+                    self.scales.borrow_mut().insert(tensor.name().to_owned());
+                    arrived(self.file, tensor, n)?
+                }
+                None => Some(vec![1.0; n]),
+            };
+            all = all.zip(factors).map(|(mut all, factors)| {
+                all.push(factors);
+                all
+            });
+        }
+        // Empty while the file is still being fed.
+        let values = all.map_or(Vec::new(), |all| {
+            let of = |e: usize| all.iter().zip(rows).flat_map(move |(f, rows)| std::iter::repeat_n(f[e], *rows));
+            (0..n).flat_map(of).collect()
+        });
+        let id = self.constant(rec, &format!("{name}.scale"), &values, rows.iter().sum::<usize>() * n);
+        Ok(Some(id))
     }
 
     /// The biases that go with `names` (`x.weight` -> `x.bias`), or `None` where the file holds none of them.
@@ -120,9 +281,18 @@ impl Weights<'_> {
                 return self.segment(name, Some(*rows), 1);
             }
             let bytes = Bytes::from(vec![0; 4 * rows]);
-            Ok(Segment { name: String::new(), dtype: DType::F32, rows: *rows, bytes, row_bytes: 4 })
+            Ok(Segment { name: String::new(), dtype: DType::F32, rows: *rows, bytes, row_bytes: 4, offset: 0 })
         };
         let segments = names.iter().zip(rows).map(segment).collect::<Result<_>>()?;
         Ok(Some(rec.weight(Weight { name: format!("{name}.bias"), cols: 1, segments })))
     }
+}
+
+/// Rows of a segment.
+fn part(segment: &Segment, first: usize, rows: usize) -> Result<Segment> {
+    let (from, to) = (first * segment.row_bytes, (first + rows) * segment.row_bytes);
+    let short = || Error::format(format!("tensor {} ends before its last row", segment.name));
+    let bytes =
+        if segment.bytes.is_empty() { Bytes::default() } else { segment.bytes.slice(from..to).ok_or_else(short)? };
+    Ok(Segment { bytes, rows, offset: segment.offset + from as u64, ..segment.clone() })
 }

@@ -53,6 +53,16 @@ pub struct Pool {
     pub rows: u32,
 }
 
+/// Where the state of a sequence lies before and after a step. The two differ while the old one must survive: a step that
+/// failed is run again, and a snapshot is read by whoever continues from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateSlots {
+    /// Before; `None` for a sequence without a past, whose state is zeros.
+    pub from: Option<u32>,
+    /// After.
+    pub to: u32,
+}
+
 /// One step's rows. All per-row vectors have one entry per row; rows of one sequence stand in the order of positions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {
@@ -64,6 +74,9 @@ pub struct Inputs {
     pub seqs: Vec<u32>,
     /// The pages of each sequence in order: position `p` lies in page `table[p / PAGE]` at place `p % PAGE`.
     pub tables: Vec<Vec<u32>>,
+    /// The slots of each sequence's state, in the order of `tables`; if empty, sequence `i` has slot `i`, which is zeros
+    /// when its first position is 0.
+    pub states: Vec<StateSlots>,
     /// The rows whose logits are wanted, ascending.
     pub outputs: Vec<u32>,
     /// What is wanted of each output; logits of all where it is empty.
@@ -100,6 +113,7 @@ impl Inputs {
         self.positions.clear();
         self.seqs.clear();
         self.tables.clear();
+        self.states.clear();
         self.outputs.clear();
         self.wants.clear();
         self.changes.clear();
@@ -112,6 +126,44 @@ impl Inputs {
         self.positions.push(position);
         self.seqs.push(seq);
         (self.tokens.len() - 1) as u32
+    }
+
+    /// The rows of each sequence of the step: its index, and its rows, which are neighbours.
+    pub fn runs(&self) -> Vec<(u32, std::ops::Range<usize>)> {
+        let mut runs: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
+        for (row, seq) in self.seqs.iter().enumerate() {
+            match runs.last_mut() {
+                Some((last, rows)) if last == seq => rows.end = row + 1,
+                _ => runs.push((*seq, row..row + 1)),
+            }
+        }
+        runs
+    }
+
+    /// The slots of a sequence's state whose first row in the step is `row`.
+    pub fn state(&self, seq: u32, row: usize) -> StateSlots {
+        let own = StateSlots { from: (self.positions[row] > 0).then_some(seq), to: seq };
+        self.states.get(seq as usize).copied().unwrap_or(own)
+    }
+
+    /// Says what is inconsistent with the states of a plan that has some, if anything: rows of a sequence that are not
+    /// neighbours, slots beyond `n_states`, a slot that two sequences write.
+    pub fn check_states(&self, n_states: usize) -> Result<(), String> {
+        if !self.states.is_empty() && self.states.len() != self.tables.len() {
+            return Err("a step's page tables and states differ in number".into());
+        }
+        let runs = self.runs();
+        let mut written = Vec::new();
+        for (seq, rows) in &runs {
+            let StateSlots { from, to } = self.state(*seq, rows.start);
+            if from.unwrap_or(to).max(to) as usize >= n_states {
+                return Err(format!("a state lies in slot {to} of {n_states}"));
+            }
+            written.push(to);
+        }
+        written.sort_unstable();
+        let once = written.windows(2).all(|w| w[0] != w[1]);
+        if once { Ok(()) } else { Err("two runs of rows write one state".into()) }
     }
 
     /// Says what is inconsistent, if anything: lengths, ids beyond `n_vocab`, rows without a page, pages beyond `n_pages`.

@@ -3,9 +3,11 @@
 //! A plan is recorded once per model. Row counts are symbolic ([`Rows`]), so the same plan serves prefill, decode and
 //! mixed batches. Devices walk [`Plan::ops`]; nothing below this module knows what a model is.
 
+mod cut;
 mod inputs;
 mod op;
 mod options;
+mod parts;
 mod recorder;
 mod show;
 mod slots;
@@ -13,10 +15,14 @@ mod slots;
 mod tests;
 mod weight;
 
-pub use inputs::{Change, Inputs, PAGE, Pool, TOP, Want};
-pub use op::{Act, NormKind, Op, OpKind, RopeStyle, RopeTable, View};
+pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
+pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
-pub use recorder::Recorder;
+pub use parts::{
+    Act, Gated, Heads, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing, Scoring,
+    Temperature, Then, View,
+};
+pub use recorder::{Attend, Behind, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};
 
 /// How many rows a slot has in a step.
@@ -42,8 +48,20 @@ pub struct SlotInfo {
     pub rows: Rows,
     /// Columns.
     pub cols: usize,
-    /// Index into [`Plan::buffers`].
+    /// Index into [`Plan::buffers`]; `usize::MAX` for a slot that no op touches.
     pub buffer: usize,
+    /// What its readers take.
+    pub readers: Readers,
+}
+
+/// The forms in which the readers of a slot take its rows. The op that writes a slot may write either form or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Readers {
+    /// f32.
+    pub floats: bool,
+    /// Blocks of 32 in 8 bits with a scale, on devices that multiply block-quantised weights with such activations: every
+    /// segment of the reading product's weight is block-quantised, and no norm stands between.
+    pub blocks: bool,
 }
 
 /// A physical buffer: large enough for the widest slot that ever lives in it.
@@ -71,8 +89,6 @@ pub struct KvShape {
 pub struct Entry {
     /// The op.
     pub op: Op,
-    /// Ops of one fusion group are neighbours and share this number; a device may run a group as one kernel.
-    pub group: usize,
     /// Which part of the model asked for it, for example `blk.3.attn`.
     pub scope: String,
     /// Only steps that have rows of this kind need it; the others may pass it over.
@@ -94,6 +110,10 @@ pub struct Plan {
     pub ropes: Vec<RopeTable>,
     /// Cache shapes, one per layer that keeps keys and values.
     pub kv: Vec<KvShape>,
+    /// Elements (f32) of every state that a sequence keeps, by the index that recurrent ops carry.
+    pub states: Vec<usize>,
+    /// Heads made ready behind a product, by the index that [`Then::Heads`] carries.
+    pub heads: Vec<Heads>,
     /// `[Outputs, vocabulary]`: what a step gives back.
     pub logits: Slot,
     /// `[Pools, width]`: what a step gives back too, where the plan pools.
@@ -111,6 +131,26 @@ impl Plan {
         &self.weights[id.0 as usize]
     }
 
+    /// Whether any op writes a slot; in a part of a plan that was cut, one of its own.
+    pub fn writes(&self, slot: Slot) -> bool {
+        self.ops.iter().any(|entry| entry.op.writes() == Some(slot))
+    }
+
+    /// Columns of the slot an op writes that hold its result, if not all do: behind [`Then::Heads`] only the queries do.
+    pub fn result_columns(&self, op: &Op) -> Option<usize> {
+        let Op::Linear { then: Then::Heads { heads, .. }, .. } = *op else { return None };
+        Some(self.heads[heads].n_heads * self.kv[self.heads[heads].layer].k_dim)
+    }
+
+    /// Token ids that the plan takes: rows of its token table, or all if it has none.
+    pub fn n_token_ids(&self) -> usize {
+        let table = self.ops.iter().find_map(|e| match e.op {
+            Op::Embed { table, by: Lookup::Token, .. } => Some(self.weight(table).rows()),
+            _ => None,
+        });
+        table.unwrap_or(usize::MAX)
+    }
+
     /// Columns of the logits.
     pub fn n_vocab(&self) -> usize {
         self.slot(self.logits).cols
@@ -119,6 +159,20 @@ impl Plan {
     /// Elements of K and V that one token occupies over all layers.
     pub fn kv_elements_per_token(&self) -> usize {
         self.kv.iter().map(|kv| kv.n_kv_heads * (kv.k_dim + kv.v_dim)).sum()
+    }
+
+    /// Bytes of one sequence's states.
+    pub fn state_bytes(&self) -> u64 {
+        self.states.iter().map(|n| 4 * *n as u64).sum()
+    }
+
+    /// Positions that the plan takes: rows of its table of positions, or all if it has none.
+    pub fn n_positions(&self) -> usize {
+        let table = self.ops.iter().find_map(|e| match e.op {
+            Op::Embed { table, by: Lookup::Position, .. } => Some(self.weight(table).rows()),
+            _ => None,
+        });
+        table.unwrap_or(usize::MAX)
     }
 
     /// Bytes of all weights as they are in the file.

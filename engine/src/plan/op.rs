@@ -1,55 +1,11 @@
 //! The ops: the whole vocabulary of computation. What each computes is defined by the scalar kernel of the same name.
 
-use super::{Slot, WeightId};
-
-/// Neighbouring columns of a slot, the same in every row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    /// The slot.
-    pub slot: Slot,
-    /// First column.
-    pub start: usize,
-    /// Number of columns.
-    pub cols: usize,
-}
-
-/// How a norm centres and scales.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NormKind {
-    /// `x / sqrt(mean(x^2) + eps)` (Zhang and Sennrich 2019).
-    Rms,
-}
-
-/// A gate's activation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// `x * sigmoid(x)`.
-    Silu,
-}
-
-/// Which elements of a head rotate together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopeStyle {
-    /// Elements `2i` and `2i + 1` (GGUF files of the llama architecture).
-    Interleaved,
-    /// Elements `i` and `i + dims / 2` ("NeoX"; most other files).
-    Halves,
-}
-
-/// Rotary position embedding (Su et al. 2021): element pair `i` at position `p` turns by `p * inv_freq[i]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RopeTable {
-    /// Which elements form a pair.
-    pub style: RopeStyle,
-    /// One frequency per pair, scaling already applied; twice its length is the number of elements that rotate.
-    pub inv_freq: Vec<f32>,
-    /// Factor on the rotated elements (YaRN's attention factor; 1 otherwise).
-    pub magnitude: f32,
-}
+use super::{Act, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Routing, Slot, Temperature, Then, View, WeightId};
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $snake:literal { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* })*) => {
-        /// One op. `Rope` and `Add` work in place; the others write a fresh slot.
+        /// One op: the largest unit that any device runs in one launch. A device may use several launches for an op, never one
+        /// launch for two ops.
         #[derive(Debug, Clone, Copy, PartialEq)]
         pub enum Op { $($(#[$doc])* $name { $($(#[$field_doc])* $field: $ty,)* },)* }
 
@@ -78,38 +34,38 @@ macro_rules! ops {
 }
 
 ops! {
-    /// `out[r] = table[token of row r]`.
+    /// `out[r] = table[token or position of row r]`.
     Embed = "embed" {
-        /// `[vocabulary, width]`.
+        /// `[vocabulary or positions, width]`.
         table: WeightId,
+        /// What a row is found by.
+        by: Lookup,
         /// `[Tokens, width]`.
         out: Slot,
     }
-    /// Normalises each run of `group` columns of `x` and multiplies by the weight.
+    /// Normalises runs of columns.
     Norm = "norm" {
         /// The columns to normalise.
         x: View,
-        /// `group` factors.
-        weight: WeightId,
         /// The formula.
-        norm: NormKind,
-        /// Added under the root.
-        eps: f32,
-        /// Columns normalised together: all of them, or one head.
-        group: usize,
+        norm: Norm,
         /// `[rows, x.cols]`.
         out: Slot,
     }
-    /// `out = x * weight^T + bias`.
+    /// `product = norm(x) * weight^T * scale + bias`, and what happens to it then.
     Linear = "linear" {
         /// `[rows, weight.cols]`.
         x: Slot,
-        /// `[out.cols, x.cols]`, in row segments.
+        /// Of `x`, in front of the product.
+        norm: Option<Prologue>,
+        /// `[weight.rows, weight.cols]`, in row segments.
         weight: WeightId,
-        /// `out.cols` summands.
+        /// One factor per column of the product.
+        scale: Option<WeightId>,
+        /// One summand per column of the product.
         bias: Option<WeightId>,
-        /// `[rows, weight.rows]`.
-        out: Slot,
+        /// What happens to the product.
+        then: Then,
     }
     /// Rotates the heads of `x` in place by their rows' positions.
     Rope = "rope" {
@@ -139,26 +95,151 @@ ops! {
         n_heads: usize,
         /// Factor on the scores.
         scale: f32,
-        /// A row sees this many positions, itself included; all where `None`.
+        /// Soft cap: scores become `cap * tanh(score / cap)` in front of the softmax (Gemma 2).
+        cap: Option<f32>,
+        /// A row sees this many positions, itself included; all if `None`.
         window: Option<u32>,
+        /// Factor on the queries by position.
+        temperature: Option<Temperature>,
+        /// One slope per head: what it times the distance is is taken from a scaled score (ALiBi; Press et al. 2022).
+        slopes: Option<WeightId>,
+        /// One score per head that takes part in the softmax and has no value ("attention sinks").
+        sinks: Option<WeightId>,
         /// `[Tokens, n_heads * v_dim]`.
         out: Slot,
     }
-    /// `out = act(x[.., ..n]) * x[.., n..]` with `n` half of `x`'s columns (Shazeer 2020).
-    Glu = "glu" {
-        /// `[rows, 2 * n]`: gate, then up.
+    /// Chooses experts for every row by its logits, equal scores by the lower index.
+    Route = "route" {
+        /// `[rows, experts]`: logits.
         x: Slot,
-        /// On the gate.
-        act: Act,
+        /// One summand per expert on the scores that choose; the weights are without it.
+        bias: Option<WeightId>,
+        /// The rule.
+        routing: Routing,
+        /// `[rows, 2 * used]`: see [`Pick::picks`].
+        out: Slot,
+    }
+    /// For every row and each of its picks `product = x * weight[pick]^T * scale[pick] + bias[pick]`, and what happens to it
+    /// then, for the picks of a row one after the other. Only the matrices that were picked are read.
+    ExpertLinear = "expert_linear" {
+        /// `[rows, cols]`, or `[rows, used * cols]` if `each`.
+        x: Slot,
+        /// Whether every pick of a row has columns of its own in `x`.
+        each: bool,
+        /// Which matrices.
+        pick: Pick,
+        /// A stack `[of * rows, cols]`: the row segments of each matrix, one matrix after the other.
+        weight: WeightId,
+        /// `of * rows` factors.
+        scale: Option<WeightId>,
+        /// `of * rows` summands.
+        bias: Option<WeightId>,
+        /// `Store`, `Act` or `Glu`, of `used` times the columns of one.
+        then: Then,
+    }
+    /// `out[r] = sum over the picks of r of their weight times their columns of x`.
+    Combine = "combine" {
+        /// `[rows, used * n]`.
+        x: Slot,
+        /// The weights.
+        pick: Pick,
         /// `[rows, n]`.
         out: Slot,
     }
-    /// `x += y`, in place.
+    /// `x[.., c] *= act(gate[.., c / group])`, in place; the gate lies in another slot.
+    Gate = "gate" {
+        /// Changed.
+        x: View,
+        /// `x.cols / group` columns.
+        gate: View,
+        /// On the gate.
+        act: Act,
+        /// Columns that share an element of the gate: 1, a head, or all.
+        group: usize,
+    }
+    /// Causal convolution of every column over its sequence's rows: `out[t][c] = act(sum over j of weight[c][j] *
+    /// x[t - taps + 1 + j][c] + bias[c])`. The rows before the step come from the state, and before the sequence are zeros.
+    Conv = "conv" {
+        /// The columns.
+        x: View,
+        /// `x.cols * taps` elements, the taps of a column one after the other, the last of which is the row's own.
+        weight: WeightId,
+        /// `x.cols` summands.
+        bias: Option<WeightId>,
+        /// On the sum.
+        act: Option<Act>,
+        /// Index into [`super::Plan::states`]: the last `taps - 1` rows.
+        state: usize,
+        /// `[Tokens, x.cols]`.
+        out: Slot,
+    }
+    /// The recurrence of every head over its sequence's rows, row by row.
+    Recur = "recur" {
+        /// `n_k_heads * k_dim` columns.
+        q: View,
+        /// Likewise.
+        k: View,
+        /// `n_heads * v_dim` columns.
+        v: View,
+        /// Logarithms of decay: one per head, or one per element of each head's key.
+        decay: View,
+        /// One per head: corrects by what the state has for the key already (delta rule).
+        beta: Option<View>,
+        /// One per head: a factor on the values.
+        v_scale: Option<View>,
+        /// One per head: so many times the values, without their factor, are added to the result.
+        skip: Option<WeightId>,
+        /// The shape.
+        form: Recurrence,
+        /// Index into [`super::Plan::states`].
+        state: usize,
+        /// `[Tokens, n_heads * v_dim]`.
+        out: Slot,
+    }
+    /// `x = factor * act(x + bias)`, in place.
+    Act = "act" {
+        /// Changed.
+        x: View,
+        /// On every element.
+        act: Act,
+        /// `x.cols` summands.
+        bias: Option<WeightId>,
+        /// `x.cols` factors.
+        factor: Option<WeightId>,
+    }
+    /// `out = gated activation of x[.., ..n] and x[.., n..]` with `n` half of `x`'s columns.
+    Glu = "glu" {
+        /// `[rows, 2 * n]`: gate, then up.
+        x: Slot,
+        /// The formula.
+        gated: Gated,
+        /// `[rows, n]`.
+        out: Slot,
+    }
+    /// `x += factor * y`, in place.
     Add = "add" {
         /// Changed.
         x: Slot,
         /// Of the same shape.
         y: Slot,
+        /// On `y`.
+        factor: f32,
+    }
+    /// `x *= factor * weight`, in place.
+    Scale = "scale" {
+        /// Changed.
+        x: Slot,
+        /// On every element.
+        factor: f32,
+        /// One factor for all columns, or one per column.
+        weight: Option<WeightId>,
+    }
+    /// `x = cap * tanh(x / cap)`, in place.
+    Softcap = "softcap" {
+        /// Changed.
+        x: Slot,
+        /// Not 0.
+        cap: f32,
     }
     /// The rows whose logits are wanted.
     TakeRows = "take_rows" {
@@ -182,12 +263,20 @@ impl Op {
         match *self {
             Op::Embed { .. } => vec![],
             Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x.slot],
-            Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => {
-                vec![x]
+            Op::Linear { x, then: Then::Add { to, .. }, .. } => vec![x, to],
+            Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => vec![x],
+            Op::Act { x, .. } => vec![x.slot],
+            Op::Scale { x, .. } | Op::Softcap { x, .. } => vec![x],
+            Op::Conv { x, .. } => vec![x.slot],
+            Op::Recur { q, k, v, decay, beta, v_scale, .. } => {
+                [q, k, v, decay].into_iter().chain(beta).chain(v_scale).map(|view| view.slot).collect()
             }
+            Op::Route { x, .. } => vec![x],
+            Op::ExpertLinear { x, pick, .. } | Op::Combine { x, pick, .. } => vec![x, pick.picks],
+            Op::Gate { x, gate, .. } => vec![x.slot, gate.slot],
             Op::KvWrite { k, v, .. } => vec![k.slot, v.slot],
             Op::Attend { q, .. } => vec![q.slot],
-            Op::Add { x, y } => vec![x, y],
+            Op::Add { x, y, .. } => vec![x, y],
         }
     }
 
@@ -196,29 +285,34 @@ impl Op {
         match *self {
             Op::Embed { out, .. }
             | Op::Norm { out, .. }
-            | Op::Linear { out, .. }
             | Op::Attend { out, .. }
             | Op::Glu { out, .. }
+            | Op::Route { out, .. }
+            | Op::Combine { out, .. }
+            | Op::Conv { out, .. }
+            | Op::Recur { out, .. }
             | Op::TakeRows { out, .. }
             | Op::Pool { out, .. } => Some(out),
-            Op::Rope { x, .. } => Some(x.slot),
-            Op::Add { x, .. } => Some(x),
+            Op::Linear { then, .. } | Op::ExpertLinear { then, .. } => Some(then.result()),
+            Op::Rope { x, .. } | Op::Act { x, .. } | Op::Gate { x, .. } => Some(x.slot),
+            Op::Add { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => Some(x),
             Op::KvWrite { .. } => None,
         }
     }
 
-    /// Whether the op changes a slot it also reads.
-    pub fn is_in_place(&self) -> bool {
-        matches!(self, Op::Rope { .. } | Op::Add { .. })
+    /// Slots that hold nothing before and after the op.
+    pub fn scratch(&self) -> Vec<Slot> {
+        let (norm, then) = match *self {
+            Op::Linear { norm, then, .. } => (norm, then),
+            Op::ExpertLinear { then, .. } => (None, then),
+            _ => return vec![],
+        };
+        let product = Some(then.product()).filter(|product| *product != then.result());
+        norm.map(|p| p.normed).into_iter().chain(product).collect()
     }
 
-    /// Weights the op reads.
-    pub fn weights(&self) -> Vec<WeightId> {
-        match *self {
-            Op::Embed { table, .. } => vec![table],
-            Op::Norm { weight, .. } => vec![weight],
-            Op::Linear { weight, bias, .. } => std::iter::once(weight).chain(bias).collect(),
-            _ => vec![],
-        }
+    /// Whether the op changes a slot it also reads.
+    pub fn is_in_place(&self) -> bool {
+        self.writes().is_some_and(|out| self.reads().contains(&out))
     }
 }

@@ -33,6 +33,8 @@ pub struct RunnerOptions {
     pub kv: KvKind,
     /// Pages in the cache.
     pub n_pages: usize,
+    /// Slots for the states of sequences; none are needed by a plan without recurrent parts.
+    pub n_states: usize,
 }
 
 impl RunnerOptions {

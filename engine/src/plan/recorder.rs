@@ -1,10 +1,31 @@
 //! The recorder: one method per op, shapes checked as they are recorded. Looks eager, only appends to a list.
 
-use super::slots::{self, Shape};
+use super::slots::{self, Kept, Shape};
 use super::{
-    Act, BufferInfo, Entry, KvShape, NormKind, Op, Plan, RopeTable, Rows, Slot, SlotInfo, View, Weight, WeightId,
+    Act, Entry, Gated, Heads, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, Recurrence, RopeTable, Routing, Rows,
+    Slot, Temperature, Then, View, Weight, WeightId,
 };
 use crate::error::{Error, Result};
+
+/// A product as it is asked for: `norm(x) * weight^T * scale + bias`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Product {
+    /// `[rows, columns of x]`.
+    pub weight: WeightId,
+    /// In front of the product.
+    pub norm: Option<Norm>,
+    /// One factor per row of the weight.
+    pub scale: Option<WeightId>,
+    /// One summand per row of the weight.
+    pub bias: Option<WeightId>,
+}
+
+impl From<WeightId> for Product {
+    /// `x * weight^T`.
+    fn from(weight: WeightId) -> Product {
+        Product { weight, norm: None, scale: None, bias: None }
+    }
+}
 
 /// Appends ops to a plan. Nothing is computed and no device is needed.
 #[derive(Debug, Default)]
@@ -14,9 +35,9 @@ pub struct Recorder {
     weights: Vec<Weight>,
     ropes: Vec<RopeTable>,
     kv: Vec<KvShape>,
+    states: Vec<usize>,
+    heads: Vec<Heads>,
     scope: String,
-    group: usize,
-    depth: usize,
     when: Rows,
 }
 
@@ -52,27 +73,12 @@ impl Recorder {
         self.scope = name.into();
     }
 
-    /// Records the ops of `f` as one fusion group.
-    pub fn fuse<T>(&mut self, f: impl FnOnce(&mut Recorder) -> Result<T>) -> Result<T> {
-        self.depth += 1;
-        let result = f(self);
-        self.depth -= 1;
-        self.close_group();
-        result
-    }
-
     /// Records the ops of `f` for steps that have rows of this kind: nothing else may read what they write.
     pub fn only_with<T>(&mut self, rows: Rows, f: impl FnOnce(&mut Recorder) -> Result<T>) -> Result<T> {
         let before = std::mem::replace(&mut self.when, rows);
         let result = f(self);
         self.when = before;
         result
-    }
-
-    fn close_group(&mut self) {
-        if self.depth == 0 && self.ops.last().is_some_and(|e| e.group == self.group) {
-            self.group += 1;
-        }
     }
 
     fn slot(&mut self, rows: Rows, cols: usize) -> Slot {
@@ -85,8 +91,7 @@ impl Recorder {
     }
 
     fn push(&mut self, op: Op) {
-        self.ops.push(Entry { op, group: self.group, scope: self.scope.clone(), when: self.when });
-        self.close_group();
+        self.ops.push(Entry { op, scope: self.scope.clone(), when: self.when });
     }
 
     fn expect(&self, ok: bool, what: impl FnOnce() -> String) -> Result<()> {
@@ -118,43 +123,130 @@ impl Recorder {
         self.slot(rows, cols)
     }
 
-    /// `[Tokens, width]` from the token table.
-    pub fn embed(&mut self, table: WeightId) -> Result<Slot> {
+    /// `[Tokens, width]` from the table of tokens or positions.
+    pub fn embed(&mut self, table: WeightId, by: Lookup) -> Result<Slot> {
         let out = self.slot(Rows::Tokens, self.weights[table.0 as usize].cols);
-        self.push(Op::Embed { table, out });
+        self.push(Op::Embed { table, by, out });
         Ok(out)
     }
 
-    /// Normalises runs of `group` columns.
-    pub fn norm(&mut self, x: View, weight: WeightId, norm: NormKind, eps: f32, group: usize) -> Result<Slot> {
-        self.expect(group > 0 && x.cols.is_multiple_of(group), || format!("{} columns in groups of {group}", x.cols))?;
-        self.expect_rows(weight, group)?;
+    /// Checks a norm of `cols` columns.
+    fn expect_norm(&self, norm: &Norm, cols: usize) -> Result<()> {
+        let group = norm.group;
+        self.expect(group > 0 && cols.is_multiple_of(group), || format!("{cols} columns in groups of {group}"))?;
+        for id in norm.weight.into_iter().chain(norm.bias) {
+            let rows = if self.weights[id.0 as usize].rows() == cols { cols } else { group };
+            self.expect_rows(id, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Normalises runs of columns.
+    pub fn norm(&mut self, x: View, norm: Norm) -> Result<Slot> {
+        self.expect_norm(&norm, x.cols)?;
         let out = self.slot(self.shape(x.slot).rows, x.cols);
-        self.push(Op::Norm { x, weight, norm, eps, group, out });
+        self.push(Op::Norm { x, norm, out });
         Ok(out)
     }
 
-    /// `x * weight^T + bias`.
-    pub fn linear(&mut self, x: Slot, weight: WeightId, bias: Option<WeightId>) -> Result<Slot> {
+    /// Records a product, whose result `then` places; gives the slot of the result. `then` is given the recorder, a slot
+    /// for the product, and its shape.
+    fn product(
+        &mut self,
+        x: Slot,
+        product: Product,
+        then: impl FnOnce(&mut Recorder, Shape) -> Result<Then>,
+    ) -> Result<Slot> {
+        let Product { weight, norm, scale, bias } = product;
         let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
         let rows = w.rows();
         self.expect(w.cols == shape.cols, || {
             format!("{} takes {} columns, but its input has {}", w.name, w.cols, shape.cols)
         })?;
-        if let Some(bias) = bias {
-            self.expect_rows(bias, rows)?;
+        for vector in scale.into_iter().chain(bias) {
+            self.expect_rows(vector, rows)?;
         }
-        let out = self.slot(shape.rows, rows);
-        self.push(Op::Linear { x, weight, bias, out });
-        Ok(out)
+        let norm = match norm {
+            Some(norm) => {
+                self.expect_norm(&norm, shape.cols)?;
+                Some(Prologue { norm, normed: self.slot(shape.rows, shape.cols) })
+            }
+            None => None,
+        };
+        let then = then(self, Shape { rows: shape.rows, cols: rows })?;
+        self.push(Op::Linear { x, norm, weight, scale, bias, then });
+        Ok(then.result())
+    }
+
+    /// The product by itself.
+    pub fn linear(&mut self, x: Slot, product: impl Into<Product>) -> Result<Slot> {
+        self.product(x, product.into(), |rec, shape| Ok(Then::Store { out: rec.slot(shape.rows, shape.cols) }))
+    }
+
+    /// `to += factor * product`.
+    pub fn linear_add(&mut self, x: Slot, product: impl Into<Product>, to: Slot, factor: f32) -> Result<()> {
+        self.product(x, product.into(), |rec, shape| {
+            let stream = rec.shape(to);
+            rec.expect(to != x && stream.rows == shape.rows && stream.cols == shape.cols, || {
+                format!("cannot add {} columns to {}", shape.cols, stream.cols)
+            })?;
+            Ok(Then::Add { to, factor, product: rec.slot(shape.rows, shape.cols) })
+        })?;
+        Ok(())
+    }
+
+    /// `act(product)`.
+    pub fn linear_act(&mut self, x: Slot, product: impl Into<Product>, act: Act) -> Result<Slot> {
+        self.product(x, product.into(), |rec, shape| Ok(Then::Act { act, out: rec.slot(shape.rows, shape.cols) }))
+    }
+
+    /// The gated activation of the product's halves.
+    pub fn linear_glu(&mut self, x: Slot, product: impl Into<Product>, gated: Gated) -> Result<Slot> {
+        self.product(x, product.into(), |rec, shape| {
+            rec.expect_halves(shape.cols)?;
+            let product = rec.slot(shape.rows, shape.cols);
+            Ok(Then::Glu { gated, product, out: rec.slot(shape.rows, shape.cols / 2) })
+        })
+    }
+
+    /// Queries, keys and values, made ready for attention. Gives the view of the queries.
+    pub fn linear_heads(&mut self, x: Slot, product: impl Into<Product>, heads: Heads) -> Result<View> {
+        let kv = self.kv[heads.layer];
+        let q_cols = heads.n_heads * kv.k_dim;
+        let slot = self.product(x, product.into(), |rec, shape| {
+            rec.expect_heads(&heads, shape)?;
+            rec.heads.push(heads);
+            Ok(Then::Heads { heads: rec.heads.len() - 1, out: rec.slot(shape.rows, shape.cols) })
+        })?;
+        self.view(slot, 0, q_cols)
+    }
+
+    fn expect_heads(&self, heads: &Heads, shape: Shape) -> Result<()> {
+        let KvShape { n_kv_heads, k_dim, v_dim } = self.kv[heads.layer];
+        let (q, k, v) = (heads.n_heads * k_dim, n_kv_heads * k_dim, n_kv_heads * v_dim);
+        self.expect(shape.rows == Rows::Tokens && shape.cols == q + k + v && heads.n_heads > 0, || {
+            format!("{} columns are no {} query heads, {n_kv_heads} keys and values", shape.cols, heads.n_heads)
+        })?;
+        for (norm, cols) in [(heads.q_norm, q), (heads.k_norm, k), (heads.v_norm, v)] {
+            norm.map_or(Ok(()), |norm| self.expect_norm(&norm, cols))?;
+        }
+        heads.rope.map_or(Ok(()), |rope| self.expect_rope(q + k, k_dim, rope))
+    }
+
+    fn expect_halves(&self, cols: usize) -> Result<()> {
+        self.expect(cols.is_multiple_of(2), || format!("{cols} columns are no gate and up"))
+    }
+
+    fn expect_rope(&self, cols: usize, head_dim: usize, rope: usize) -> Result<()> {
+        let dims = 2 * self.ropes[rope].inv_freq.len();
+        self.expect(head_dim > 0 && cols.is_multiple_of(head_dim) && dims <= head_dim, || {
+            format!("rope turns {dims} elements of heads of {head_dim} in {cols} columns")
+        })
     }
 
     /// Rotates heads in place.
     pub fn rope(&mut self, x: View, head_dim: usize, rope: usize) -> Result<()> {
-        let dims = 2 * self.ropes[rope].inv_freq.len();
-        self.expect(head_dim > 0 && x.cols.is_multiple_of(head_dim) && dims <= head_dim, || {
-            format!("rope turns {dims} elements of heads of {head_dim} in {} columns", x.cols)
-        })?;
+        self.expect_rope(x.cols, head_dim, rope)?;
         self.push(Op::Rope { x, head_dim, rope });
         Ok(())
     }
@@ -169,33 +261,176 @@ impl Recorder {
     }
 
     /// Attention over the layer's pages.
-    pub fn attend(&mut self, q: View, layer: usize, n_heads: usize, scale: f32, window: Option<u32>) -> Result<Slot> {
+    pub fn attend(&mut self, q: View, attend: Attend) -> Result<Slot> {
+        let Attend { layer, n_heads, scale, cap, window, temperature, slopes, sinks } = attend;
+        for vector in slopes.into_iter().chain(sinks) {
+            self.expect_rows(vector, n_heads)?;
+        }
         let kv = self.kv[layer];
         let fits = n_heads.is_multiple_of(kv.n_kv_heads) && q.cols == n_heads * kv.k_dim;
         self.expect(fits, || {
             format!("{n_heads} query heads in {} columns do not fit {} heads of {}", q.cols, kv.n_kv_heads, kv.k_dim)
         })?;
         let out = self.slot(self.shape(q.slot).rows, n_heads * kv.v_dim);
-        self.push(Op::Attend { q, layer, n_heads, scale, window, out });
+        self.push(Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out });
+        Ok(out)
+    }
+
+    /// Chooses `routing.used` experts of each row's logits.
+    pub fn route(&mut self, x: Slot, bias: Option<WeightId>, routing: Routing) -> Result<Pick> {
+        let (shape, Routing { used, groups, groups_used, .. }) = (self.shape(x), routing);
+        let fits = (1..=shape.cols).contains(&used)
+            && groups > 0
+            && shape.cols.is_multiple_of(groups)
+            && (1..=groups).contains(&groups_used)
+            && used <= shape.cols / groups * groups_used;
+        self.expect(fits, || {
+            format!("{used} of {} experts in {groups_used} of {groups} groups cannot be chosen", shape.cols)
+        })?;
+        bias.map_or(Ok(()), |bias| self.expect_rows(bias, shape.cols))?;
+        let out = self.slot(shape.rows, 2 * used);
+        self.push(Op::Route { x, bias, routing, out });
+        Ok(Pick { picks: out, used, of: shape.cols })
+    }
+
+    /// Products with picked matrices: of the row's own columns for each pick if `each`.
+    pub fn expert_linear(
+        &mut self,
+        x: Slot,
+        each: bool,
+        pick: Pick,
+        product: impl Into<Product>,
+        behind: Behind,
+    ) -> Result<Slot> {
+        let Product { weight, norm, scale, bias } = product.into();
+        let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
+        let (rows, cols, n_segments) = (w.rows(), w.cols, w.segments.len());
+        let takes = if each { cols * pick.used } else { cols };
+        let fits = norm.is_none() && takes == shape.cols && rows.is_multiple_of(pick.of);
+        self.expect(fits && n_segments.is_multiple_of(pick.of) && n_segments > 0, || {
+            format!("{} matrices of {cols} columns do not fit an input of {}", pick.of, shape.cols)
+        })?;
+        for vector in scale.into_iter().chain(bias) {
+            self.expect_rows(vector, rows)?;
+        }
+        let n = rows / pick.of * pick.used;
+        let then = match behind {
+            Behind::Store => Then::Store { out: self.slot(shape.rows, n) },
+            Behind::Act(act) => Then::Act { act, out: self.slot(shape.rows, n) },
+            Behind::Glu(gated) => {
+                self.expect_halves(rows / pick.of)?;
+                let product = self.slot(shape.rows, n);
+                Then::Glu { gated, product, out: self.slot(shape.rows, n / 2) }
+            }
+        };
+        self.push(Op::ExpertLinear { x, each, pick, weight, scale, bias, then });
+        Ok(then.result())
+    }
+
+    /// The weighted sums of the picks' columns.
+    pub fn combine(&mut self, x: Slot, pick: Pick) -> Result<Slot> {
+        let shape = self.shape(x);
+        self.expect(shape.cols.is_multiple_of(pick.used), || {
+            format!("{} columns are not those of {} picks", shape.cols, pick.used)
+        })?;
+        let out = self.slot(shape.rows, shape.cols / pick.used);
+        self.push(Op::Combine { x, pick, out });
+        Ok(out)
+    }
+
+    /// `x *= act(gate)`, an element of the gate for each `group` of columns.
+    pub fn gate(&mut self, x: View, gate: View, act: Act, group: usize) -> Result<()> {
+        let same_rows = self.shape(x.slot).rows == self.shape(gate.slot).rows;
+        let fits = group > 0 && x.cols == gate.cols * group && same_rows && gate.slot != x.slot;
+        self.expect(fits, || format!("{} columns do not gate {} in groups of {group}", gate.cols, x.cols))?;
+        self.push(Op::Gate { x, gate, act, group });
+        Ok(())
+    }
+
+    /// `factor * act(x + bias)`, in place.
+    pub fn act(&mut self, x: View, act: Act, bias: Option<WeightId>, factor: Option<WeightId>) -> Result<()> {
+        for vector in bias.into_iter().chain(factor) {
+            self.expect_rows(vector, x.cols)?;
+        }
+        self.push(Op::Act { x, act, bias, factor });
+        Ok(())
+    }
+
+    /// A state of so many elements for each sequence.
+    fn state(&mut self, n: usize) -> usize {
+        self.states.push(n);
+        self.states.len() - 1
+    }
+
+    /// Causal convolution of the columns of `x` with `taps` factors each.
+    pub fn conv(
+        &mut self,
+        x: View,
+        weight: WeightId,
+        bias: Option<WeightId>,
+        taps: usize,
+        act: Option<Act>,
+    ) -> Result<Slot> {
+        self.expect(taps > 0 && self.shape(x.slot).rows == Rows::Tokens, || format!("a convolution of {taps} taps"))?;
+        self.expect_rows(weight, x.cols * taps)?;
+        bias.map_or(Ok(()), |bias| self.expect_rows(bias, x.cols))?;
+        let (state, out) = (self.state((taps - 1) * x.cols), self.slot(Rows::Tokens, x.cols));
+        self.push(Op::Conv { x, weight, bias, act, state, out });
+        Ok(out)
+    }
+
+    /// The recurrence of every head over its sequence's rows.
+    pub fn recur(&mut self, form: Recurrence, recur: Recur) -> Result<Slot> {
+        let Recur { q, k, v, decay, beta, v_scale, skip } = recur;
+        let Recurrence { n_heads, n_k_heads, k_dim, v_dim, .. } = form;
+        let keys = n_k_heads * k_dim;
+        let fits = n_heads > 0
+            && n_k_heads > 0
+            && n_heads.is_multiple_of(n_k_heads)
+            && (q.cols, k.cols, v.cols) == (keys, keys, n_heads * v_dim)
+            && (decay.cols == n_heads || decay.cols == n_heads * k_dim)
+            && beta.into_iter().chain(v_scale).all(|view| view.cols == n_heads)
+            && self.shape(v.slot).rows == Rows::Tokens;
+        self.expect(fits, || format!("the columns of a recurrence do not fit {n_heads} heads of {k_dim} x {v_dim}"))?;
+        skip.map_or(Ok(()), |skip| self.expect_rows(skip, n_heads))?;
+        let (state, out) = (self.state(form.n_state()), self.slot(Rows::Tokens, n_heads * v_dim));
+        self.push(Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out });
         Ok(out)
     }
 
     /// Gated activation of `[gate | up]`.
-    pub fn glu(&mut self, x: Slot, act: Act) -> Result<Slot> {
+    pub fn glu(&mut self, x: Slot, gated: Gated) -> Result<Slot> {
         let shape = self.shape(x);
-        self.expect(shape.cols.is_multiple_of(2), || format!("{} columns are no gate and up", shape.cols))?;
+        self.expect_halves(shape.cols)?;
         let out = self.slot(shape.rows, shape.cols / 2);
-        self.push(Op::Glu { x, act, out });
+        self.push(Op::Glu { x, gated, out });
         Ok(out)
     }
 
-    /// `x += y`.
-    pub fn add(&mut self, x: Slot, y: Slot) -> Result<()> {
+    /// `x += factor * y`.
+    pub fn add(&mut self, x: Slot, y: Slot, factor: f32) -> Result<()> {
         let (a, b) = (self.shape(x), self.shape(y));
         self.expect(a.rows == b.rows && a.cols == b.cols && x != y, || {
             format!("cannot add {} columns to {}", b.cols, a.cols)
         })?;
-        self.push(Op::Add { x, y });
+        self.push(Op::Add { x, y, factor });
+        Ok(())
+    }
+
+    /// `x *= factor * weight`, the weight being one element or one per column.
+    pub fn scale(&mut self, x: Slot, factor: f32, weight: Option<WeightId>) -> Result<()> {
+        if let Some(weight) = weight {
+            let rows = if self.weights[weight.0 as usize].rows() == 1 { 1 } else { self.shape(x).cols };
+            self.expect_rows(weight, rows)?;
+        }
+        self.push(Op::Scale { x, factor, weight });
+        Ok(())
+    }
+
+    /// `x = cap * tanh(x / cap)`.
+    pub fn softcap(&mut self, x: Slot, cap: f32) -> Result<()> {
+        self.expect(cap.is_finite() && cap > 0.0, || format!("a soft cap of {cap}"))?;
+        self.push(Op::Softcap { x, cap });
         Ok(())
     }
 
@@ -218,24 +453,83 @@ impl Recorder {
         Ok(out)
     }
 
-    /// Ends the recording: assigns buffers.
+    /// Ends the recording: assigns buffers. `logits` is what a step gives back.
     pub fn finish(self, logits: Slot) -> Plan {
         let pooled = self.ops.iter().find_map(|e| match e.op {
             Op::Pool { out, .. } => Some(out),
             _ => None,
         });
-        let (buffer_of, buffers): (Vec<usize>, Vec<BufferInfo>) =
-            slots::assign(&self.ops, &self.shapes, logits, pooled);
-        let slots = self.shapes.iter().zip(buffer_of);
+        let kept = Kept { before: Vec::new(), after: std::iter::once(logits).chain(pooled).collect() };
+        let (slots, buffers) = slots::assign(&self.ops, &self.shapes, &self.weights, &kept);
         Plan {
-            slots: slots.map(|(s, buffer)| SlotInfo { rows: s.rows, cols: s.cols, buffer }).collect(),
             ops: self.ops,
+            slots,
             buffers,
             weights: self.weights,
             ropes: self.ropes,
             kv: self.kv,
+            states: self.states,
+            heads: self.heads,
             logits,
             pooled,
         }
+    }
+}
+
+/// The operands of a recurrence: see [`Op::Recur`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recur {
+    /// Queries.
+    pub q: View,
+    /// Keys.
+    pub k: View,
+    /// Values.
+    pub v: View,
+    /// Logarithms of decay.
+    pub decay: View,
+    /// Strengths of correction.
+    pub beta: Option<View>,
+    /// Factors on the values.
+    pub v_scale: Option<View>,
+    /// Factors of what is passed on of the values.
+    pub skip: Option<WeightId>,
+}
+
+/// What happens behind a product with picked matrices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Behind {
+    /// Nothing.
+    Store,
+    /// An activation.
+    Act(Act),
+    /// A gated activation of the halves of each pick's columns.
+    Glu(Gated),
+}
+
+/// What attention is asked for, besides its queries.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attend {
+    /// Index of the layer's cache.
+    pub layer: usize,
+    /// Query heads, a multiple of the cache's heads.
+    pub n_heads: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// Soft cap of the scores.
+    pub cap: Option<f32>,
+    /// Positions a row sees, itself included; all if `None`.
+    pub window: Option<u32>,
+    /// Factor on the queries by position.
+    pub temperature: Option<Temperature>,
+    /// Slopes of the heads (ALiBi).
+    pub slopes: Option<WeightId>,
+    /// Sinks of the heads.
+    pub sinks: Option<WeightId>,
+}
+
+impl Attend {
+    /// Attention to everything before.
+    pub fn plain(layer: usize, n_heads: usize, scale: f32) -> Attend {
+        Attend { layer, n_heads, scale, cap: None, window: None, temperature: None, slopes: None, sinks: None }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::{Op, Plan, Rows, Slot, View, WeightId};
+use super::{Gated, Lookup, Norm, Op, Plan, Prologue, Rows, Slot, Then, View, WeightId};
 
 impl Display for Rows {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -52,7 +52,50 @@ impl Display for Show<'_, WeightId> {
     }
 }
 
+impl Display for Show<'_, Norm> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let Norm { kind, eps, group, weight, bias } = self.1;
+        write!(f, "{kind:?} eps={eps:e} group={group}")?;
+        weight.map_or(Ok(()), |w| write!(f, " * {}", Show(self.0, w)))?;
+        bias.map_or(Ok(()), |b| write!(f, " + {}", Show(self.0, b)))
+    }
+}
+
+impl Display for Gated {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let Gated { act, limit, up_offset } = *self;
+        write!(f, "{act:?}")?;
+        if limit.is_finite() {
+            write!(f, " limit={limit}")?;
+        }
+        if up_offset != 0.0 {
+            write!(f, " up+{up_offset}")?;
+        }
+        Ok(())
+    }
+}
+
 impl Plan {
+    fn show_then(&self, then: Then, f: &mut Formatter<'_>) -> Result {
+        match then {
+            Then::Store { out: _ } => Ok(()),
+            Then::Add { to, factor, product: _ } if factor == 1.0 => write!(f, ", add to %{}", to.0),
+            Then::Add { to, factor, product: _ } => write!(f, ", add {factor} times to %{}", to.0),
+            Then::Act { act, out: _ } => write!(f, ", {act:?}"),
+            Then::Glu { gated, product: _, out: _ } => write!(f, ", glu {gated}"),
+            Then::Heads { heads, out: _ } => {
+                let h = &self.heads[heads];
+                write!(f, ", heads {}/{} layer={}", h.n_heads, self.kv[h.layer].n_kv_heads, h.layer)?;
+                h.clamp.map_or(Ok(()), |clamp| write!(f, " clamp={clamp}"))?;
+                for (name, norm) in [("q", h.q_norm), ("k", h.k_norm), ("v", h.v_norm)] {
+                    norm.map_or(Ok(()), |norm| write!(f, " {name}=({})", Show(self, norm)))?;
+                }
+                h.rope.map_or(Ok(()), |rope| write!(f, " rope={rope}"))?;
+                if h.norms_after_rope { write!(f, " then norms") } else { Ok(()) }
+            }
+        }
+    }
+
     fn show_op(&self, op: &Op, f: &mut Formatter<'_>) -> Result {
         let (s, v, w) = (|x: Slot| format!("%{}", x.0), |x| Show(self, x), |x| Show(self, x));
         if let (Some(out), false) = (op.writes(), op.is_in_place()) {
@@ -60,23 +103,68 @@ impl Plan {
         }
         write!(f, "{} ", op.kind().name())?;
         match *op {
-            Op::Embed { table, .. } => write!(f, "{}", w(table)),
-            Op::Norm { x, weight, norm, eps, group, .. } => {
-                write!(f, "{} {} {norm:?} eps={eps:e} group={group}", v(x), w(weight))
+            Op::Embed { table, by, out: _ } => {
+                write!(f, "{}{}", w(table), if by == Lookup::Position { " by position" } else { "" })
             }
-            Op::Linear { x, weight, bias, .. } => {
-                write!(f, "{} {}", s(x), w(weight))?;
-                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))
+            Op::Norm { x, norm, out: _ } => write!(f, "{} {}", v(x), Show(self, norm)),
+            Op::Linear { x, norm, weight, scale, bias, then } => {
+                match norm {
+                    Some(Prologue { norm, normed: _ }) => write!(f, "norm({} {}) ", s(x), Show(self, norm))?,
+                    None => write!(f, "{} ", s(x))?,
+                }
+                write!(f, "{}", w(weight))?;
+                scale.map_or(Ok(()), |scale| write!(f, " * {}", w(scale)))?;
+                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
+                self.show_then(then, f)
             }
             Op::Rope { x, head_dim, rope } => write!(f, "{} head_dim={head_dim} table={rope}", v(x)),
             Op::KvWrite { k, v: values, layer } => write!(f, "{} {} layer={layer}", v(k), v(values)),
-            Op::Attend { q, layer, n_heads, scale, window, .. } => {
+            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: _ } => {
                 write!(f, "{} layer={layer} heads={n_heads}/{} scale={scale:.6}", v(q), self.kv[layer].n_kv_heads)?;
-                window.map_or(Ok(()), |window| write!(f, " window={window}"))
+                cap.map_or(Ok(()), |cap| write!(f, " cap={cap}"))?;
+                window.map_or(Ok(()), |window| write!(f, " window={window}"))?;
+                temperature.map_or(Ok(()), |t| write!(f, " temperature={t:?}"))?;
+                slopes.map_or(Ok(()), |slopes| write!(f, " slopes={}", w(slopes)))?;
+                sinks.map_or(Ok(()), |sinks| write!(f, " sinks={}", w(sinks)))
             }
-            Op::Glu { x, act, .. } => write!(f, "{} {act:?}", s(x)),
-            Op::Add { x, y } => write!(f, "{} {}", s(x), s(y)),
-            Op::TakeRows { x, .. } | Op::Pool { x, .. } => write!(f, "{}", s(x)),
+            Op::Route { x, bias, routing, out: _ } => {
+                write!(f, "{} {routing:?}", s(x))?;
+                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))
+            }
+            Op::ExpertLinear { x, each, pick, weight, scale, bias, then } => {
+                let each = if each { " each" } else { "" };
+                write!(f, "{}{each} {}/{} by {} {}", s(x), pick.used, pick.of, s(pick.picks), w(weight))?;
+                scale.map_or(Ok(()), |scale| write!(f, " * {}", w(scale)))?;
+                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
+                self.show_then(then, f)
+            }
+            Op::Combine { x, pick, out: _ } => write!(f, "{} by {}", s(x), s(pick.picks)),
+            Op::Gate { x, gate, act, group } => write!(f, "{} {} {act:?} group={group}", v(x), v(gate)),
+            Op::Conv { x, weight, bias, act, state, out: _ } => {
+                write!(f, "{} {} state={state}", v(x), w(weight))?;
+                bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
+                act.map_or(Ok(()), |act| write!(f, ", {act:?}"))
+            }
+            Op::Recur { q, k, v: values, decay, beta, v_scale, skip, form, state, out: _ } => {
+                write!(f, "{} {} {} decay={} state={state} {form:?}", v(q), v(k), v(values), v(decay))?;
+                beta.map_or(Ok(()), |beta| write!(f, " beta={}", v(beta)))?;
+                v_scale.map_or(Ok(()), |scale| write!(f, " v*{}", v(scale)))?;
+                skip.map_or(Ok(()), |skip| write!(f, " + v*{}", w(skip)))
+            }
+            Op::Act { x, act, bias, factor } => {
+                write!(f, "{} {act:?}", v(x))?;
+                bias.map_or(Ok(()), |bias| write!(f, " of +{}", w(bias)))?;
+                factor.map_or(Ok(()), |factor| write!(f, " * {}", w(factor)))
+            }
+            Op::Glu { x, gated, out: _ } => write!(f, "{} {gated}", s(x)),
+            Op::Add { x, y, factor } if factor == 1.0 => write!(f, "{} {}", s(x), s(y)),
+            Op::Add { x, y, factor } => write!(f, "{} {factor} times {}", s(x), s(y)),
+            Op::Scale { x, factor, weight } => {
+                write!(f, "{} {factor}", s(x))?;
+                weight.map_or(Ok(()), |weight| write!(f, " * {}", w(weight)))
+            }
+            Op::Softcap { x, cap } => write!(f, "{} {cap}", s(x)),
+            Op::TakeRows { x, out: _ } | Op::Pool { x, out: _ } => write!(f, "{}", s(x)),
         }
     }
 }
@@ -100,15 +188,7 @@ impl Display for Plan {
             if i == 0 || self.ops[i - 1].scope != entry.scope {
                 writeln!(f, "{}", entry.scope)?;
             }
-            let first = i == 0 || self.ops[i - 1].group != entry.group;
-            let last = self.ops.get(i + 1).is_none_or(|next| next.group != entry.group);
-            let mark = match (first, last) {
-                (true, true) => ' ',
-                (true, false) => '┌',
-                (false, false) => '│',
-                (false, true) => '└',
-            };
-            write!(f, "  {mark} ")?;
+            write!(f, "  ")?;
             self.show_op(&entry.op, f)?;
             match entry.when {
                 Rows::Tokens => writeln!(f)?,

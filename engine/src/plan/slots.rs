@@ -1,6 +1,6 @@
-//! Which buffer each slot lives in: live ranges over fusion groups, and few buffers for many slots.
+//! Which buffer each slot lives in: live ranges over ops, and few buffers for many slots.
 
-use super::{BufferInfo, Entry, Rows, Slot};
+use super::{BufferInfo, Entry, Op, Readers, Rows, Slot, SlotInfo, Weight};
 
 /// A slot before it has a buffer.
 #[derive(Debug, Clone, Copy)]
@@ -9,36 +9,44 @@ pub(super) struct Shape {
     pub cols: usize,
 }
 
-/// First and last group in which each slot is used; `None` for slots no op touches.
+/// Slots whose contents come from before the first op or are wanted after the last one.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub before: Vec<Slot>,
+    pub after: Vec<Slot>,
+}
+
+/// First and last op that uses each slot; `None` for slots that no op touches.
 pub(super) fn live_ranges(ops: &[Entry], n_slots: usize) -> Vec<Option<(usize, usize)>> {
     let mut live = vec![None; n_slots];
-    for entry in ops {
-        for slot in entry.op.reads().into_iter().chain(entry.op.writes()) {
-            let range = live[slot.0 as usize].get_or_insert((entry.group, entry.group));
-            range.1 = entry.group;
+    for (i, entry) in ops.iter().enumerate() {
+        let op = &entry.op;
+        for slot in op.reads().into_iter().chain(op.writes()).chain(op.scratch()) {
+            let range = live[slot.0 as usize].get_or_insert((i, i));
+            range.1 = i;
         }
     }
     live
 }
 
-/// Assigns buffers. Two slots share one only where the live range of the first ends in a group before the one in which
-/// the second begins, so no group reads and writes one buffer except through a declared in-place op.
-/// What a step gives back lives to the end: the logits, and what is pooled.
+/// Assigns buffers. Two slots share one only if the live range of the first ends at an op before the one at which the
+/// second begins, so no op reads and writes one buffer except in place. Kept slots live from the start or to the end.
 pub(super) fn assign(
     ops: &[Entry],
     shapes: &[Shape],
-    logits: Slot,
-    pooled: Option<Slot>,
-) -> (Vec<usize>, Vec<BufferInfo>) {
+    weights: &[Weight],
+    kept: &Kept,
+) -> (Vec<SlotInfo>, Vec<BufferInfo>) {
     let mut live = live_ranges(ops, shapes.len());
-    for kept in std::iter::once(logits).chain(pooled) {
-        if let Some(range) = &mut live[kept.0 as usize] {
-            range.1 = usize::MAX;
-        }
+    for slot in &kept.before {
+        live[slot.0 as usize] = live[slot.0 as usize].map(|(_, last)| (0, last)).or(Some((0, 0)));
+    }
+    for slot in &kept.after {
+        live[slot.0 as usize] = live[slot.0 as usize].map(|(first, _)| (first, usize::MAX));
     }
     let mut order: Vec<usize> = (0..shapes.len()).filter(|i| live[*i].is_some()).collect();
     order.sort_by_key(|i| live[*i].map(|r| r.0));
-    let mut buffers: Vec<(BufferInfo, usize)> = Vec::new(); // with the last group that uses it
+    let mut buffers: Vec<(BufferInfo, usize)> = Vec::new(); // with the last op that uses it
     let mut buffer_of = vec![usize::MAX; shapes.len()];
     for i in order {
         let Some((first, last)) = live[i] else { continue };
@@ -57,5 +65,27 @@ pub(super) fn assign(
         buffers[b].1 = last;
         buffer_of[i] = b;
     }
-    (buffer_of, buffers.into_iter().map(|b| b.0).collect())
+    let mut readers = readers(ops, shapes.len(), weights);
+    kept.after.iter().for_each(|slot| readers[slot.0 as usize].floats = true);
+    let slots = shapes.iter().zip(buffer_of).zip(readers);
+    let slots = slots.map(|((s, buffer), readers)| SlotInfo { rows: s.rows, cols: s.cols, buffer, readers });
+    (slots.collect(), buffers.into_iter().map(|b| b.0).collect())
+}
+
+/// What the readers of each slot take.
+fn readers(ops: &[Entry], n_slots: usize, weights: &[Weight]) -> Vec<Readers> {
+    let mut all = vec![Readers::default(); n_slots];
+    for entry in ops {
+        for slot in entry.op.reads() {
+            let blocks = match entry.op {
+                Op::Linear { x, norm: None, weight, .. } | Op::ExpertLinear { x, weight, .. } if x == slot => {
+                    weights[weight.0 as usize].segments.iter().all(|s| s.dtype.block_len() > 1)
+                }
+                _ => false,
+            };
+            let readers = &mut all[slot.0 as usize];
+            *readers = Readers { floats: readers.floats | !blocks, blocks: readers.blocks | blocks };
+        }
+    }
+    all
 }

@@ -1,4 +1,4 @@
-//! Random plans: buffers are shared only where no group could tell.
+//! Random plans: buffers are shared only where no op could tell, and a plan in two parts is the whole.
 
 use super::slots::live_ranges;
 use super::*;
@@ -7,11 +7,12 @@ use crate::dtype::DType;
 use proptest::prelude::*;
 
 fn matrix(rec: &mut Recorder, rows: usize, cols: usize) -> WeightId {
-    let segment = Segment { name: "w".into(), dtype: DType::F32, rows, bytes: Bytes::default(), row_bytes: cols * 4 };
+    let segment =
+        Segment { name: "w".into(), dtype: DType::F32, rows, bytes: Bytes::default(), row_bytes: cols * 4, offset: 0 };
     rec.weight(Weight { name: "w".into(), cols, segments: vec![segment] })
 }
 
-/// Appends one op chosen by `pick` on one of the slots so far; grouped as `fused` says.
+/// Appends one op chosen by `pick` on one of the slots so far.
 fn random_op(
     rec: &mut Recorder,
     slots: &mut Vec<(Slot, usize)>,
@@ -19,21 +20,30 @@ fn random_op(
     which: usize,
 ) -> Result<(), crate::error::Error> {
     let (x, cols) = slots[which % slots.len()];
-    match pick % 5 {
+    let other = slots.iter().rev().find(|(y, c)| *y != x && *c == cols).map(|(y, _)| *y);
+    let norm = Norm { kind: NormKind::Rms, eps: 1e-5, group: cols, weight: None, bias: None };
+    let norm = (which % 2 == 0).then_some(norm);
+    match pick % 7 {
         0 => {
             let rows = [8, 16, 24][which % 3];
-            let w = matrix(rec, rows, cols);
-            slots.push((rec.linear(x, w, None)?, rows));
+            let product = Product { norm, ..matrix(rec, rows, cols).into() };
+            slots.push((rec.linear(x, product)?, rows));
         }
         1 => {
-            let w = matrix(rec, cols, 1);
-            slots.push((rec.norm(rec.all(x), w, NormKind::Rms, 1e-5, cols)?, cols));
+            let weight = Some(matrix(rec, cols, 1));
+            let norm = Norm { kind: NormKind::Layer, eps: 1e-5, group: cols, weight, bias: None };
+            slots.push((rec.norm(rec.all(x), norm)?, cols));
         }
-        2 => slots.push((rec.glu(x, Act::Silu)?, cols / 2)),
-        3 => {
-            let other = slots.iter().rev().find(|(y, c)| *y != x && *c == cols);
-            if let Some((y, _)) = other {
-                rec.add(x, *y)?;
+        2 => slots.push((rec.glu(x, Gated::plain(Act::Silu))?, cols / 2)),
+        3 => other.map_or(Ok(()), |y| rec.add(x, y, 0.5))?,
+        4 => {
+            let product = Product { norm, ..matrix(rec, 2 * cols, cols).into() };
+            slots.push((rec.linear_glu(x, product, Gated::plain(Act::Relu))?, cols));
+        }
+        5 => {
+            if let Some(y) = other {
+                let product = Product { norm, ..matrix(rec, cols, cols).into() };
+                rec.linear_add(x, product, y, 1.0)?;
             }
         }
         _ => {
@@ -45,33 +55,100 @@ fn random_op(
     Ok(())
 }
 
+/// Slots that share a buffer live one after the other.
+fn no_op_reads_and_writes_one_buffer(plan: &Plan) -> Result<(), TestCaseError> {
+    let live = live_ranges(&plan.ops, plan.slots.len());
+    for (i, a) in plan.slots.iter().enumerate() {
+        for (j, b) in plan.slots.iter().enumerate().skip(i + 1) {
+            let (Some((a0, a1)), Some((b0, b1))) = (live[i], live[j]) else { continue };
+            prop_assert!(
+                a.buffer != b.buffer || a1 < b0 || b1 < a0,
+                "slots {i} and {j} share a buffer in ops {a0}..={a1} and {b0}..={b1}"
+            );
+        }
+    }
+    for slot in plan.slots.iter().filter(|s| s.buffer != usize::MAX) {
+        prop_assert!(plan.buffers[slot.buffer].cols >= slot.cols && plan.buffers[slot.buffer].rows == slot.rows);
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
-    fn no_group_reads_and_writes_one_buffer(steps in proptest::collection::vec((0usize..5, 0usize..50, 1usize..4), 1..60)) {
+    fn buffers_are_shared_only_if_no_op_can_tell(
+        steps in proptest::collection::vec((0usize..7, 0usize..50), 1..80),
+        at in 0usize..80,
+    ) {
         let mut rec = Recorder::new();
         let table = matrix(&mut rec, 10, 16);
-        let first = rec.embed(table).unwrap();
+        let first = rec.embed(table, Lookup::Token).unwrap();
         let mut slots = vec![(first, 16)];
-        for (pick, which, n) in steps {
-            rec.fuse(|rec| (0..n).try_for_each(|i| random_op(rec, &mut slots, pick + i, which + i))).unwrap();
+        for (pick, which) in steps {
+            random_op(&mut rec, &mut slots, pick, which).unwrap();
         }
         let taken = rec.take_rows(slots[0].0).unwrap();
         let plan = rec.finish(taken);
-        let live = live_ranges(&plan.ops, plan.slots.len());
-        for (i, a) in plan.slots.iter().enumerate() {
-            for (j, b) in plan.slots.iter().enumerate().skip(i + 1) {
-                if a.buffer != b.buffer || live[i].is_none() || live[j].is_none() {
-                    continue;
-                }
-                let ((a0, a1), (b0, b1)) = (live[i].unwrap(), live[j].unwrap());
-                prop_assert!(a1 < b0 || b1 < a0, "slots {i} and {j} share a buffer in groups {a0}..={a1} and {b0}..={b1}");
+        no_op_reads_and_writes_one_buffer(&plan)?;
+        let (first, second, crossing) = plan.cut(at % (plan.ops.len() + 1)).unwrap();
+        no_op_reads_and_writes_one_buffer(&first)?;
+        no_op_reads_and_writes_one_buffer(&second)?;
+        // What crosses lives in both parts, apart from one another to the end and from the start.
+        for (part, live_end) in [(&first, true), (&second, false)] {
+            for slot in &crossing {
+                let buffer = part.slot(*slot).buffer;
+                prop_assert!(buffer != usize::MAX, "{slot:?} has no buffer in a part");
+                prop_assert!(crossing.iter().all(|s| s == slot || part.slot(*s).buffer != buffer), "{live_end}");
             }
         }
-        for slot in plan.slots.iter().filter(|s| s.buffer != usize::MAX) {
-            prop_assert!(plan.buffers[slot.buffer].cols >= slot.cols && plan.buffers[slot.buffer].rows == slot.rows);
-        }
-        prop_assert!(plan.ops.windows(2).all(|w| w[0].group == w[1].group || w[0].group + 1 == w[1].group));
     }
+}
+
+#[test]
+fn slots_name_the_forms_that_their_readers_take() {
+    let mut rec = Recorder::new();
+    let x = rec.input(Rows::Tokens, 32);
+    let block =
+        Segment { name: "q".into(), dtype: DType::Q8_0, rows: 8, bytes: Bytes::default(), row_bytes: 34, offset: 0 };
+    let blocks = rec.weight(Weight { name: "q".into(), cols: 32, segments: vec![block.clone()] });
+    let gate = rec.weight(Weight { name: "g".into(), cols: 32, segments: vec![Segment { rows: 64, ..block }] });
+    let plain = matrix(&mut rec, 8, 32);
+    let norm = Norm { kind: NormKind::Rms, eps: 1e-5, group: 32, weight: None, bias: None };
+    let gated = rec.linear_glu(x, Product { norm: Some(norm), ..gate.into() }, Gated::plain(Act::Silu)).unwrap();
+    let y = rec.linear(gated, blocks).unwrap();
+    let z = rec.linear(gated, plain).unwrap();
+    rec.add(y, z, 1.0).unwrap();
+    let other = rec.norm(rec.all(x), norm).unwrap();
+    let only = rec.linear(other, blocks).unwrap();
+    let plan = rec.finish(only);
+    let readers = |slot: Slot| (plan.slot(slot).readers.floats, plan.slot(slot).readers.blocks);
+    assert_eq!(readers(x), (true, false), "a norm reads f32");
+    assert_eq!(readers(gated), (true, true));
+    assert_eq!(readers(other), (false, true));
+    assert_eq!(readers(only), (true, false), "results are given back as f32");
+}
+
+#[test]
+fn a_cut_between_a_cache_and_its_reader_is_refused() {
+    let mut rec = Recorder::new();
+    let x = rec.input(Rows::Tokens, 16);
+    let layer = rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 16, v_dim: 16 });
+    let w = matrix(&mut rec, 48, 16);
+    let heads = Heads {
+        layer,
+        n_heads: 1,
+        clamp: None,
+        q_norm: None,
+        k_norm: None,
+        v_norm: None,
+        rope: None,
+        norms_after_rope: false,
+    };
+    let q = rec.linear_heads(x, w, heads).unwrap();
+    let seen = rec.attend(q, Attend::plain(layer, 1, 1.0)).unwrap();
+    let plan = rec.finish(seen);
+    let error = plan.cut(1).unwrap_err().to_string();
+    assert_eq!(error, "a cut at op 1 would part the cache of layer 0 from its reader");
+    assert!(plan.cut(0).is_ok() && plan.cut(2).is_ok() && plan.cut(3).is_err());
 }
 
 #[test]
@@ -79,10 +156,10 @@ fn wrong_shapes_are_refused_by_name() {
     let mut rec = Recorder::new();
     rec.scope("blk.0.attn");
     let table = matrix(&mut rec, 10, 16);
-    let x = rec.embed(table).unwrap();
+    let x = rec.embed(table, Lookup::Token).unwrap();
     let w = matrix(&mut rec, 8, 15);
-    let error = rec.linear(x, w, None).unwrap_err().to_string();
+    let error = rec.linear(x, w).unwrap_err().to_string();
     assert_eq!(error, "blk.0.attn: w takes 15 columns, but its input has 16");
     assert!(rec.view(x, 10, 7).is_err());
-    assert!(rec.add(x, x).is_err());
+    assert!(rec.add(x, x, 1.0).is_err());
 }

@@ -20,6 +20,8 @@ pub struct Segment {
     pub bytes: Bytes,
     /// Bytes of one row.
     pub row_bytes: usize,
+    /// Where in the tensor's bytes the first row begins.
+    pub offset: u64,
 }
 
 impl Segment {

@@ -1,13 +1,12 @@
-//! The plain formats F32, F16 and BF16, as blocks of one element, and the f16 fields of the other blocks.
+//! The plain formats F32, F16 and BF16, and the f16 fields of the blocks.
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{Block, Encode};
-use crate::dtype::DType;
+use super::Encode;
 
 /// The value of a little-endian f16 field.
 #[inline]
-pub fn f16(field: [u8; 2]) -> f32 {
+pub(crate) fn f16(field: [u8; 2]) -> f32 {
     ::half::f16::from_le_bytes(field).to_f32()
 }
 
@@ -17,20 +16,24 @@ pub(super) fn to_f16(value: f32) -> [u8; 2] {
     ::half::f16::from_f32(value).to_le_bytes()
 }
 
+/// An element that stands for itself.
+pub(super) trait Plain: Pod {
+    /// Its value.
+    fn value(&self) -> f32;
+}
+
 macro_rules! plain {
     ($(#[$doc:meta])* $name:ident, $bytes:literal, $bits:ident => $decode:expr, $value:ident => $encode:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, Pod, Zeroable)]
         #[repr(transparent)]
-        pub struct $name(pub [u8; $bytes]);
+        pub(super) struct $name([u8; $bytes]);
 
-        impl Block<1> for $name {
-            const DTYPE: DType = DType::$name;
-
+        impl Plain for $name {
             #[inline]
-            fn decode(&self, out: &mut [f32; 1]) {
+            fn value(&self) -> f32 {
                 let $bits = self.0;
-                out[0] = $decode;
+                $decode
             }
         }
 

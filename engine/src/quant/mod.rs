@@ -1,50 +1,157 @@
-//! Block formats: how stored weights decode to numbers. One file per format holds its layout, the decoder that is the
-//! definition of its meaning (scalar, plain, bit-exact with ggml), and, for the simple formats, the encoder.
-//! Fast kernels over the same blocks are in `cpu/simd`, not here.
+//! The table of storage types, and what each row needs: one file per type holds its layout, the decoder that is the
+//! definition of its meaning (scalar, plain, bit-exact with ggml), how it is laid out for a GPU, and, for the simple
+//! ones, the encoder. Fast kernels over the same blocks are in `cpu/simd`, not here.
 //!
-//! Sources of all layouts: ggml's `ggml-common.h` (structs) and `ggml-quants.c` (`dequantize_row_*`,
+//! Sources of all layouts: ggml's `ggml-common.h` (structs, grids) and `ggml-quants.c` (`dequantize_row_*`,
 //! `quantize_row_*_ref`). Blocks are byte arrays of alignment 1, so a file's bytes can be viewed as blocks anywhere.
 
+mod dtype;
 mod half;
-mod q2_k;
-mod q3_k;
-mod q4_0;
-mod q4_1;
-mod q4_k;
-mod q5_0;
-mod q5_1;
-mod q5_k;
-mod q6_k;
-mod q8_0;
+pub mod iq4_nl;
+pub mod planes;
+pub mod q2_k;
+pub mod q3_k;
+pub mod q4_0;
+pub mod q4_1;
+pub mod q4_k;
+pub mod q5_0;
+pub mod q5_1;
+pub mod q5_k;
+pub mod q6_k;
+pub mod q8_0;
 
 use bytemuck::Pod;
 
-pub use self::half::{BF16, F16, F32, f16};
-pub use q2_k::Q2_K;
-pub use q3_k::Q3_K;
-pub use q4_0::Q4_0;
-pub use q4_1::Q4_1;
-pub use q4_k::{Q4_K, scale_min};
-pub use q5_0::Q5_0;
-pub use q5_1::Q5_1;
-pub use q5_k::Q5_K;
-pub use q6_k::Q6_K;
-pub use q8_0::Q8_0;
-
-use crate::dtype::DType;
+pub use self::dtype::DType;
+pub(crate) use self::half::f16;
 use crate::error::{Error, Result};
+use planes::Planes;
 
-/// A block as it lies in a file: plain bytes, alignment 1, `LEN` elements.
-pub trait Block<const LEN: usize>: Pod {
-    /// The format.
-    const DTYPE: DType;
+/// The table: gives its rows to the macro `$with`, after `$first`. What a row says, in order:
+///
+/// - the type's name, its id in GGUF files (ggml.h, `enum ggml_type`), where its decoder is, and its name in kernels:
+///   that of `shaders/lib/dequant_NAME.wgsl`;
+/// - `block`: elements and bytes of one block;
+/// - `decode`: `plain` elements, or `groups` of so many elements (16 or 32) with a common scale and minimum;
+/// - `encode`: whether values can be rounded to it here;
+/// - `simd`: `own` if `cpu/simd/formats.rs` has a loop for it, else `decoded`: blocks are decoded by the scalar code and
+///   multiplied by the loop that all such types share;
+/// - `planes`: bytes that 32 elements take in planes 0 to 2 of a GPU's buffer, and a block in plane 3;
+/// - `q8`: how far products with activations in 8 bits may be off in the exam, relatively. The activations are rounded in
+///   blocks of 32 to steps of 1/127 of the largest: about 1/127/sqrt(12)*sqrt(3) of a uniform signal's own size per term,
+///   averaging out over the terms. With float activations every form agrees with the definition to the order of sums.
+macro_rules! block_types {
+    ($with:ident $(, $first:tt)*) => {
+        $with! {
+            $($first)*
+            /// IEEE 754 single precision.
+            F32 = 0, half::F32, "f32" { block: 1 x 4, decode: plain, encode: yes, simd: own, planes: [128, 0, 0, 0], q8: 0.0 }
+            /// IEEE 754 half precision.
+            F16 = 1, half::F16, "f16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
+            /// 4 bits, one f16 scale for 32.
+            Q4_0 = 2, q4_0::Q4_0, "q4_0" { block: 32 x 18, decode: groups 32, encode: yes, simd: own, planes: [16, 2, 0, 0], q8: 1e-2 }
+            /// 4 bits, f16 scale and minimum for 32.
+            Q4_1 = 3, q4_1::Q4_1, "q4_1" { block: 32 x 20, decode: groups 32, encode: yes, simd: own, planes: [16, 4, 0, 0], q8: 1e-2 }
+            /// 5 bits, one f16 scale for 32.
+            Q5_0 = 6, q5_0::Q5_0, "q5_0" { block: 32 x 22, decode: groups 32, encode: yes, simd: own, planes: [16, 2, 4, 0], q8: 1e-2 }
+            /// 5 bits, f16 scale and minimum for 32.
+            Q5_1 = 7, q5_1::Q5_1, "q5_1" { block: 32 x 24, decode: groups 32, encode: yes, simd: own, planes: [16, 4, 4, 0], q8: 1e-2 }
+            /// 8 bits, one f16 scale for 32.
+            Q8_0 = 8, q8_0::Q8_0, "q8_0" { block: 32 x 34, decode: groups 32, encode: yes, simd: own, planes: [32, 2, 0, 0], q8: 1e-2 }
+            /// 2 bits, 4-bit scales and minima for 16 each, in super-blocks of 256.
+            Q2_K = 10, q2_k::Q2_K, "q2_k" { block: 256 x 84, decode: groups 16, encode: no, simd: own, planes: [8, 2, 0, 4], q8: 1e-2 }
+            /// 3 bits, 6-bit scales for 16 each, in super-blocks of 256.
+            Q3_K = 11, q3_k::Q3_K, "q3_k" { block: 256 x 110, decode: groups 16, encode: no, simd: own, planes: [8, 2, 4, 2], q8: 1e-2 }
+            /// 4 bits, 6-bit scales and minima for 32 each, in super-blocks of 256.
+            Q4_K = 12, q4_k::Q4_K, "q4_k" { block: 256 x 144, decode: groups 32, encode: no, simd: own, planes: [16, 2, 0, 4], q8: 1e-2 }
+            /// 5 bits, 6-bit scales and minima for 32 each, in super-blocks of 256.
+            Q5_K = 13, q5_k::Q5_K, "q5_k" { block: 256 x 176, decode: groups 32, encode: no, simd: own, planes: [16, 2, 4, 4], q8: 1e-2 }
+            /// 6 bits, 8-bit scales for 16 each, in super-blocks of 256.
+            Q6_K = 14, q6_k::Q6_K, "q6_k" { block: 256 x 210, decode: groups 16, encode: no, simd: own, planes: [16, 2, 8, 2], q8: 1e-2 }
+            /// 4 bits on uneven steps, one f16 scale for 32.
+            IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: decoded, planes: [16, 2, 0, 0], q8: 1e-2 }
+            /// The upper half of an f32.
+            BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
+        }
+    };
+}
+pub(crate) use block_types;
 
-    /// The elements this block stands for.
-    fn decode(&self, out: &mut [f32; LEN]);
+/// A row of the table: what there is to know of a type. [`DType::traits`] gives it.
+#[derive(Debug)]
+pub struct TypeTraits {
+    /// The type.
+    pub dtype: DType,
+    /// Its name in kernels: the feature by which they read it.
+    pub feature: &'static str,
+    /// Bytes that 32 elements take in planes 0 to 2 of a GPU's buffer, and a block in plane 3.
+    pub plane_bytes: [usize; 4],
+    /// How far products with activations in 8 bits may be off in the exam, relatively.
+    pub q8_tolerance: f64,
+    /// Decodes whole blocks; the lengths must agree.
+    pub decode: fn(bytes: &[u8], out: &mut [f32]),
+    /// Encodes whole blocks to the end of `out`, for types that can be written.
+    pub encode: Option<fn(values: &[f32], out: &mut Vec<u8>)>,
+    /// What only block types have; `None` for plain ones.
+    pub groups: Option<GroupTraits>,
+}
+
+/// What there is to know of a type whose blocks are small integers with scales.
+#[derive(Debug)]
+pub struct GroupTraits {
+    /// Elements with a common scale: 16 or 32.
+    pub len: usize,
+    /// Reads one block.
+    pub read: fn(block: &[u8], out: &mut Groups),
+    /// Appends whole blocks to the planes of a GPU's buffer.
+    pub rearrange: fn(bytes: &[u8], planes: &mut Planes),
+    /// Sets a block's scale and minimum: see [`Block::set_scale`].
+    pub set_scale: fn(block: &mut [u8], scale: f32, min: f32),
+    /// As [`Block::USUAL`].
+    pub usual: (f32, f32),
+    /// As [`Block::GRID`].
+    pub grid: &'static [u32],
+}
+
+/// One block in integers: element `i` of group `g` is `scales[g] * quants[i] - mins[g]`, each step rounded to f32.
+#[derive(Debug, Clone)]
+pub struct Groups {
+    /// The quants in the order of the elements.
+    pub quants: [i8; 256],
+    /// A scale for each group.
+    pub scales: [f32; 16],
+    /// A minimum for each group, subtracted; types without minima leave it at 0.
+    pub mins: [f32; 16],
+}
+
+impl Groups {
+    /// Zeros.
+    pub const ZERO: Groups = Groups { quants: [0; 256], scales: [0.0; 16], mins: [0.0; 16] };
+}
+
+/// A block of small integers as it lies in a file: plain bytes, alignment 1.
+pub trait Block: Pod {
+    /// Scale and minimum (of the whole block, as [`Block::set_scale`] takes them) at which random bits decode to
+    /// weights of a model's usual size, about 0.02.
+    const USUAL: (f32, f32);
+
+    /// The table that the type's indices point into, if it has one, as its WGSL reads it: whole 16 bytes in front of the
+    /// planes.
+    const GRID: &'static [u32] = &[];
+
+    /// The integers, scales and minima: the definition of the format. Nothing beyond the block's elements is written.
+    fn groups(&self, out: &mut Groups);
+
+    /// Appends the block to the planes that its WGSL reads.
+    fn planes(&self, planes: &mut Planes);
+
+    /// Sets the block's own scale and, if the format has one, minimum; as near as the fields can hold. For tests and
+    /// models of random weights.
+    fn set_scale(&mut self, scale: f32, min: f32);
 }
 
 /// A block format that values can be rounded to here.
-pub trait Encode<const LEN: usize>: Block<LEN> {
+pub trait Encode<const LEN: usize>: Pod {
     /// The block that ggml's reference encoder makes of these values.
     fn encode(values: &[f32; LEN]) -> Self;
 }
@@ -65,54 +172,43 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
         let (n, have) = (out.len(), bytes.len());
         return Err(Error::shape(format!("{n} elements of {dtype} do not take {have} bytes")));
     }
-    match dtype {
-        DType::F32 => decode_all::<1, F32>(bytes, out),
-        DType::F16 => decode_all::<1, F16>(bytes, out),
-        DType::BF16 => decode_all::<1, BF16>(bytes, out),
-        DType::Q4_0 => decode_all::<32, Q4_0>(bytes, out),
-        DType::Q4_1 => decode_all::<32, Q4_1>(bytes, out),
-        DType::Q5_0 => decode_all::<32, Q5_0>(bytes, out),
-        DType::Q5_1 => decode_all::<32, Q5_1>(bytes, out),
-        DType::Q8_0 => decode_all::<32, Q8_0>(bytes, out),
-        DType::Q2_K => decode_all::<256, Q2_K>(bytes, out),
-        DType::Q3_K => decode_all::<256, Q3_K>(bytes, out),
-        DType::Q4_K => decode_all::<256, Q4_K>(bytes, out),
-        DType::Q5_K => decode_all::<256, Q5_K>(bytes, out),
-        DType::Q6_K => decode_all::<256, Q6_K>(bytes, out),
-    }
+    (dtype.traits().decode)(bytes, out);
     Ok(())
-}
-
-fn decode_all<const LEN: usize, B: Block<LEN>>(bytes: &[u8], out: &mut [f32]) {
-    for (block, out) in blocks::<B>(bytes).iter().zip(out.as_chunks_mut().0) {
-        block.decode(out);
-    }
 }
 
 /// Encodes values to the end of `out`.
 ///
 /// # Errors
-/// [`Error::Shape`] where the values are no whole number of blocks, [`Error::Unsupported`] for the K formats, which
-/// only decode.
+/// [`Error::Shape`] where the values are no whole number of blocks, [`Error::Unsupported`] for the formats that only
+/// decode.
 pub fn encode(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
     let Some(len) = dtype.bytes_for(values.len()) else {
         return Err(Error::shape(format!("{} elements are no whole number of {dtype} blocks", values.len())));
     };
+    let Some(encode) = dtype.traits().encode else {
+        return Err(Error::unsupported(format!("{dtype} can be read but not written")));
+    };
     out.reserve(len);
-    match dtype {
-        DType::F32 => encode_all::<1, F32>(values, out),
-        DType::F16 => encode_all::<1, F16>(values, out),
-        DType::BF16 => encode_all::<1, BF16>(values, out),
-        DType::Q4_0 => encode_all::<32, Q4_0>(values, out),
-        DType::Q4_1 => encode_all::<32, Q4_1>(values, out),
-        DType::Q5_0 => encode_all::<32, Q5_0>(values, out),
-        DType::Q5_1 => encode_all::<32, Q5_1>(values, out),
-        DType::Q8_0 => encode_all::<32, Q8_0>(values, out),
-        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K => {
-            return Err(Error::unsupported(format!("{dtype} can be read but not written")));
+    encode(values, out);
+    Ok(())
+}
+
+/// Decodes plain elements.
+fn decode_plain<T: half::Plain>(bytes: &[u8], out: &mut [f32]) {
+    for (element, out) in blocks::<T>(bytes).iter().zip(out) {
+        *out = element.value();
+    }
+}
+
+/// Decodes blocks of `LEN` elements in groups of `GROUP`.
+fn decode_groups<const LEN: usize, const GROUP: usize, B: Block>(bytes: &[u8], out: &mut [f32]) {
+    let mut groups = Groups::ZERO;
+    for (block, out) in blocks::<B>(bytes).iter().zip(out.chunks_exact_mut(LEN)) {
+        block.groups(&mut groups);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = groups.scales[i / GROUP] * f32::from(groups.quants[i]) - groups.mins[i / GROUP];
         }
     }
-    Ok(())
 }
 
 fn encode_all<const LEN: usize, B: Encode<LEN>>(values: &[f32], out: &mut Vec<u8>) {
@@ -120,6 +216,72 @@ fn encode_all<const LEN: usize, B: Encode<LEN>>(values: &[f32], out: &mut Vec<u8
         out.extend_from_slice(bytemuck::bytes_of(&B::encode(values)));
     }
 }
+
+impl GroupTraits {
+    /// What the table knows of the blocks `B`.
+    const fn of<B: Block>(len: usize) -> GroupTraits {
+        GroupTraits {
+            len,
+            read: |block, out| bytemuck::from_bytes::<B>(block).groups(out),
+            rearrange: |bytes, planes| blocks::<B>(bytes).iter().for_each(|block| block.planes(planes)),
+            set_scale: |block, scale, min| bytemuck::from_bytes_mut::<B>(block).set_scale(scale, min),
+            usual: B::USUAL,
+            grid: B::GRID,
+        }
+    }
+}
+
+/// The functions of a row, by its words.
+macro_rules! part {
+    (decode plain, $block:ty, $len:literal) => {
+        decode_plain::<$block>
+    };
+    (decode groups $group:literal, $block:ty, $len:literal) => {
+        decode_groups::<$len, $group, $block>
+    };
+    (groups plain, $block:ty) => {
+        None
+    };
+    (groups groups $group:literal, $block:ty) => {
+        Some(GroupTraits::of::<$block>($group))
+    };
+    (encode yes, $block:ty, $len:literal) => {
+        Some(encode_all::<$len, $block>)
+    };
+    (encode no, $block:ty, $len:literal) => {
+        None
+    };
+}
+
+macro_rules! traits {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal {
+        block: $len:literal x $bytes:literal, decode: $kind:ident $($group:literal)?, encode: $encode:ident,
+        simd: $simd:ident, planes: $planes:expr, q8: $q8:literal
+    })*) => {
+        impl DType {
+            /// The type's row in the table.
+            pub const fn traits(self) -> &'static TypeTraits {
+                match self {
+                    $(DType::$name => {
+                        const { assert!(size_of::<$block>() == $bytes) };
+                        const {
+                            &TypeTraits {
+                                dtype: DType::$name,
+                                feature: $feature,
+                                plane_bytes: $planes,
+                                q8_tolerance: $q8,
+                                decode: part!(decode $kind $($group)?, $block, $len),
+                                encode: part!(encode $encode, $block, $len),
+                                groups: part!(groups $kind $($group)?, $block),
+                            }
+                        }
+                    })*
+                }
+            }
+        }
+    };
+}
+block_types!(traits);
 
 #[cfg(test)]
 mod tests;

@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Block;
-use super::half::f16;
-use crate::dtype::DType;
+use super::half::{f16, to_f16};
+use super::planes::{Planes, join, n2, put};
+use super::{Block, Groups};
 
 /// 256 elements in 16 groups of 16: `(d * scale) * q - dmin * min`.
 ///
@@ -25,15 +25,29 @@ pub struct Q2_K {
     pub dmin: [u8; 2],
 }
 
-impl Block<256> for Q2_K {
-    const DTYPE: DType = DType::Q2_K;
+impl Block for Q2_K {
+    const USUAL: (f32, f32) = (1.5e-3, 2.2e-3);
 
-    fn decode(&self, out: &mut [f32; 256]) {
+    fn groups(&self, out: &mut Groups) {
         let (d, dmin) = (f16(self.d), f16(self.dmin));
-        for (i, out) in out.iter_mut().enumerate() {
-            let scale = self.scales[i / 16];
-            let q = self.qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
-            *out = d * f32::from(scale & 15) * f32::from(q) - dmin * f32::from(scale >> 4);
+        for (g, scale) in self.scales.into_iter().enumerate() {
+            out.scales[g] = d * f32::from(scale & 15);
+            out.mins[g] = dmin * f32::from(scale >> 4);
         }
+        for (i, out) in out.quants.iter_mut().enumerate() {
+            *out = (self.qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) as i8;
+        }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        for u in 0..8 {
+            let q = std::array::from_fn(|i| self.qs[u / 4 * 32 + i] >> (u % 4 * 2));
+            put(planes, &n2(&q), &self.scales[2 * u..2 * u + 2], &[], &[]);
+        }
+        planes[3].extend_from_slice(&join(self.d, self.dmin));
+    }
+
+    fn set_scale(&mut self, scale: f32, min: f32) {
+        (self.d, self.dmin) = (to_f16(scale), to_f16(min));
     }
 }

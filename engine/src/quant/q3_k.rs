@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Block;
-use super::half::f16;
-use crate::dtype::DType;
+use super::half::{f16, to_f16};
+use super::planes::{Planes, n1, n2, put};
+use super::{Block, Groups};
 
 /// 256 elements in 16 groups of 16: `(d * (scale - 32)) * (q - 4)`.
 ///
@@ -36,15 +36,32 @@ impl Q3_K {
     }
 }
 
-impl Block<256> for Q3_K {
-    const DTYPE: DType = DType::Q3_K;
+impl Block for Q3_K {
+    const USUAL: (f32, f32) = (5e-4, 0.0);
 
-    fn decode(&self, out: &mut [f32; 256]) {
+    fn groups(&self, out: &mut Groups) {
         let d = f16(self.d);
-        for (i, out) in out.iter_mut().enumerate() {
+        for (g, out) in out.scales.iter_mut().enumerate() {
+            *out = d * f32::from(self.scale(g));
+        }
+        for (i, out) in out.quants.iter_mut().enumerate() {
             let low = self.qs[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
             let high = self.hmask[i % 32] >> (i / 32) & 1;
-            *out = d * f32::from(self.scale(i / 16)) * f32::from((low | high << 2) as i8 - 4);
+            *out = (low | high << 2) as i8 - 4;
         }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        for u in 0..8 {
+            let low = std::array::from_fn(|i| self.qs[u / 4 * 32 + i] >> (u % 4 * 2));
+            let high = std::array::from_fn(|i| self.hmask[i] >> u);
+            let scales = [self.scale(2 * u) as u8, self.scale(2 * u + 1) as u8];
+            put(planes, &n2(&low), &scales, &n1(&high), &[]);
+        }
+        planes[3].extend_from_slice(&self.d);
+    }
+
+    fn set_scale(&mut self, scale: f32, _min: f32) {
+        self.d = to_f16(scale);
     }
 }

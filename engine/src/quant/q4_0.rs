@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::half::{f16, to_f16};
-use super::{Block, Encode};
-use crate::dtype::DType;
+use super::planes::{Planes, put};
+use super::{Block, Encode, Groups};
 
 /// 32 elements: element `i` is `d * (q - 8)` with `q` the low nibble of `qs[i]`, element `i + 16` the high one.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -17,15 +17,23 @@ pub struct Q4_0 {
     pub qs: [u8; 16],
 }
 
-impl Block<32> for Q4_0 {
-    const DTYPE: DType = DType::Q4_0;
+impl Block for Q4_0 {
+    const USUAL: (f32, f32) = (4.3e-3, 0.0);
 
-    fn decode(&self, out: &mut [f32; 32]) {
-        let d = f16(self.d);
+    fn groups(&self, out: &mut Groups) {
+        out.scales[0] = f16(self.d);
         for (i, q) in self.qs.into_iter().enumerate() {
-            out[i] = f32::from((q & 15) as i8 - 8) * d;
-            out[i + 16] = f32::from((q >> 4) as i8 - 8) * d;
+            out.quants[i] = (q & 15) as i8 - 8;
+            out.quants[i + 16] = (q >> 4) as i8 - 8;
         }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        put(planes, &self.qs, &self.d, &[], &[]);
+    }
+
+    fn set_scale(&mut self, scale: f32, _min: f32) {
+        self.d = to_f16(scale);
     }
 }
 

@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::half::{f16, to_f16};
-use super::{Block, Encode};
-use crate::dtype::DType;
+use super::planes::{Planes, join, put};
+use super::{Block, Encode, Groups};
 
 /// 32 elements: element `i` is `d * q + m` with `q` the low nibble of `qs[i]`, element `i + 16` the high one.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -19,15 +19,23 @@ pub struct Q4_1 {
     pub qs: [u8; 16],
 }
 
-impl Block<32> for Q4_1 {
-    const DTYPE: DType = DType::Q4_1;
+impl Block for Q4_1 {
+    const USUAL: (f32, f32) = (4.3e-3, -3.2e-2);
 
-    fn decode(&self, out: &mut [f32; 32]) {
-        let (d, m) = (f16(self.d), f16(self.m));
+    fn groups(&self, out: &mut Groups) {
+        (out.scales[0], out.mins[0]) = (f16(self.d), -f16(self.m));
         for (i, q) in self.qs.into_iter().enumerate() {
-            out[i] = f32::from(q & 15) * d + m;
-            out[i + 16] = f32::from(q >> 4) * d + m;
+            out.quants[i] = (q & 15) as i8;
+            out.quants[i + 16] = (q >> 4) as i8;
         }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        put(planes, &self.qs, &join(self.d, self.m), &[], &[]);
+    }
+
+    fn set_scale(&mut self, scale: f32, min: f32) {
+        (self.d, self.m) = (to_f16(scale), to_f16(min));
     }
 }
 

@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Block;
-use super::half::f16;
-use crate::dtype::DType;
+use super::half::{f16, to_f16};
+use super::planes::{Planes, join, n4, put};
+use super::{Block, Groups};
 
 /// 256 elements in 8 groups of 32: `(d * scale) * q - dmin * min`.
 ///
@@ -37,17 +37,30 @@ pub fn scale_min(g: usize, scales: &[u8; 12]) -> (u8, u8) {
     }
 }
 
-impl Block<256> for Q4_K {
-    const DTYPE: DType = DType::Q4_K;
+impl Block for Q4_K {
+    const USUAL: (f32, f32) = (1e-4, 7.5e-4);
 
-    fn decode(&self, out: &mut [f32; 256]) {
+    fn groups(&self, out: &mut Groups) {
         let (d, dmin) = (f16(self.d), f16(self.dmin));
-        for (g, out) in out.chunks_exact_mut(32).enumerate() {
+        for (g, quants) in out.quants.chunks_exact_mut(32).enumerate() {
             let (scale, min) = scale_min(g, &self.scales);
-            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
-            for (out, q) in out.iter_mut().zip(&self.qs[g / 2 * 32..]) {
-                *out = scale * f32::from(q >> (g % 2 * 4) & 15) - min;
+            (out.scales[g], out.mins[g]) = (d * f32::from(scale), dmin * f32::from(min));
+            for (out, q) in quants.iter_mut().zip(&self.qs[g / 2 * 32..]) {
+                *out = (q >> (g % 2 * 4) & 15) as i8;
             }
         }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        for u in 0..8 {
+            let q = std::array::from_fn(|i| self.qs[u / 2 * 32 + i] >> (u % 2 * 4));
+            let (scale, min) = scale_min(u, &self.scales);
+            put(planes, &n4(&q), &[scale, min], &[], &[]);
+        }
+        planes[3].extend_from_slice(&join(self.d, self.dmin));
+    }
+
+    fn set_scale(&mut self, scale: f32, min: f32) {
+        (self.d, self.dmin) = (to_f16(scale), to_f16(min));
     }
 }

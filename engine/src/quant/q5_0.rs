@@ -3,9 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::half::{f16, to_f16};
+use super::planes::{Planes, put};
 use super::q4_0::extreme;
-use super::{Block, Encode};
-use crate::dtype::DType;
+use super::{Block, Encode, Groups};
 
 /// 32 elements `d * (q - 16)`: the low four bits of `q` lie as in Q4_0, the fifth of element `i` is bit `i` of `qh`.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -20,14 +20,22 @@ pub struct Q5_0 {
     pub qs: [u8; 16],
 }
 
-impl Block<32> for Q5_0 {
-    const DTYPE: DType = DType::Q5_0;
+impl Block for Q5_0 {
+    const USUAL: (f32, f32) = (2.2e-3, 0.0);
 
-    fn decode(&self, out: &mut [f32; 32]) {
-        let d = f16(self.d);
-        for (out, q) in out.iter_mut().zip(join(&self.qs, self.qh)) {
-            *out = f32::from(q as i8 - 16) * d;
+    fn groups(&self, out: &mut Groups) {
+        out.scales[0] = f16(self.d);
+        for (out, q) in out.quants.iter_mut().zip(join(&self.qs, self.qh)) {
+            *out = q as i8 - 16;
         }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        put(planes, &self.qs, &self.d, &self.qh, &[]);
+    }
+
+    fn set_scale(&mut self, scale: f32, _min: f32) {
+        self.d = to_f16(scale);
     }
 }
 

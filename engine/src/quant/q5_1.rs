@@ -3,10 +3,10 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::half::{f16, to_f16};
+use super::planes::{self, Planes, put};
 use super::q4_1::range;
 use super::q5_0::{join, part};
-use super::{Block, Encode};
-use crate::dtype::DType;
+use super::{Block, Encode, Groups};
 
 /// 32 elements `d * q + m`, the bits of `q` as in Q5_0.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -23,14 +23,22 @@ pub struct Q5_1 {
     pub qs: [u8; 16],
 }
 
-impl Block<32> for Q5_1 {
-    const DTYPE: DType = DType::Q5_1;
+impl Block for Q5_1 {
+    const USUAL: (f32, f32) = (2.2e-3, -3.4e-2);
 
-    fn decode(&self, out: &mut [f32; 32]) {
-        let (d, m) = (f16(self.d), f16(self.m));
-        for (out, q) in out.iter_mut().zip(join(&self.qs, self.qh)) {
-            *out = f32::from(q) * d + m;
+    fn groups(&self, out: &mut Groups) {
+        (out.scales[0], out.mins[0]) = (f16(self.d), -f16(self.m));
+        for (out, q) in out.quants.iter_mut().zip(join(&self.qs, self.qh)) {
+            *out = q as i8;
         }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        put(planes, &self.qs, &planes::join(self.d, self.m), &self.qh, &[]);
+    }
+
+    fn set_scale(&mut self, scale: f32, min: f32) {
+        (self.d, self.m) = (to_f16(scale), to_f16(min));
     }
 }
 

@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::half::f16;
-use super::{Block, scale_min};
-use crate::dtype::DType;
+use super::half::{f16, to_f16};
+use super::planes::{Planes, join, n1, n4, put};
+use super::q4_k::scale_min;
+use super::{Block, Groups};
 
 /// 256 elements in 8 groups of 32: `(d * scale) * q - dmin * min`.
 ///
@@ -25,19 +26,33 @@ pub struct Q5_K {
     pub qs: [u8; 128],
 }
 
-impl Block<256> for Q5_K {
-    const DTYPE: DType = DType::Q5_K;
+impl Block for Q5_K {
+    const USUAL: (f32, f32) = (6.2e-5, 9.6e-4);
 
-    fn decode(&self, out: &mut [f32; 256]) {
+    fn groups(&self, out: &mut Groups) {
         let (d, dmin) = (f16(self.d), f16(self.dmin));
-        for (g, out) in out.chunks_exact_mut(32).enumerate() {
+        for (g, quants) in out.quants.chunks_exact_mut(32).enumerate() {
             let (scale, min) = scale_min(g, &self.scales);
-            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
-            for (i, out) in out.iter_mut().enumerate() {
+            (out.scales[g], out.mins[g]) = (d * f32::from(scale), dmin * f32::from(min));
+            for (i, out) in quants.iter_mut().enumerate() {
                 let low = self.qs[g / 2 * 32 + i] >> (g % 2 * 4) & 15;
                 let high = self.qh[i] >> g & 1;
-                *out = scale * f32::from(low | high << 4) - min;
+                *out = (low | high << 4) as i8;
             }
         }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        for u in 0..8 {
+            let low = std::array::from_fn(|i| self.qs[u / 2 * 32 + i] >> (u % 2 * 4));
+            let high = std::array::from_fn(|i| self.qh[i] >> u);
+            let (scale, min) = scale_min(u, &self.scales);
+            put(planes, &n4(&low), &[scale, min], &n1(&high), &[]);
+        }
+        planes[3].extend_from_slice(&join(self.d, self.dmin));
+    }
+
+    fn set_scale(&mut self, scale: f32, min: f32) {
+        (self.d, self.dmin) = (to_f16(scale), to_f16(min));
     }
 }

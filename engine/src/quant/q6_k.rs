@@ -2,9 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Block;
-use super::half::f16;
-use crate::dtype::DType;
+use super::half::{f16, to_f16};
+use super::planes::{Planes, n2, n4, put};
+use super::{Block, Groups};
 
 /// 256 elements in 16 groups of 16: `(d * scale) * (q - 32)`.
 ///
@@ -25,16 +25,33 @@ pub struct Q6_K {
     pub d: [u8; 2],
 }
 
-impl Block<256> for Q6_K {
-    const DTYPE: DType = DType::Q6_K;
+impl Block for Q6_K {
+    const USUAL: (f32, f32) = (1.4e-5, 0.0);
 
-    fn decode(&self, out: &mut [f32; 256]) {
+    fn groups(&self, out: &mut Groups) {
         let d = f16(self.d);
-        for (i, out) in out.iter_mut().enumerate() {
+        for (out, scale) in out.scales.iter_mut().zip(self.scales) {
+            *out = d * f32::from(scale);
+        }
+        for (i, out) in out.quants.iter_mut().enumerate() {
             let (half, i_half) = (i / 128, i % 128);
             let low = self.ql[half * 64 + i % 64] >> (i_half / 64 * 4) & 15;
             let high = self.qh[half * 32 + i % 32] >> (i_half / 32 * 2) & 3;
-            *out = d * f32::from(self.scales[i / 16]) * f32::from((low | high << 4) as i8 - 32);
+            *out = (low | high << 4) as i8 - 32;
         }
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        for u in 0..8 {
+            let (half, i_half) = (u / 4, u % 4 * 32);
+            let low = std::array::from_fn(|i| self.ql[half * 64 + (i_half + i) % 64] >> (i_half / 64 * 4));
+            let high = std::array::from_fn(|i| self.qh[half * 32 + i] >> (i_half / 32 * 2));
+            put(planes, &n4(&low), bytemuck::cast_slice(&self.scales[2 * u..2 * u + 2]), &n2(&high), &[]);
+        }
+        planes[3].extend_from_slice(&self.d);
+    }
+
+    fn set_scale(&mut self, scale: f32, _min: f32) {
+        self.d = to_f16(scale);
     }
 }

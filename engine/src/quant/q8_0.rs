@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::half::{f16, to_f16};
-use super::{Block, Encode};
-use crate::dtype::DType;
+use super::planes::{Planes, put};
+use super::{Block, Encode, Groups};
 
 /// 32 elements `d * qs[i]`.
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
@@ -17,14 +17,20 @@ pub struct Q8_0 {
     pub qs: [i8; 32],
 }
 
-impl Block<32> for Q8_0 {
-    const DTYPE: DType = DType::Q8_0;
+impl Block for Q8_0 {
+    const USUAL: (f32, f32) = (2.7e-4, 0.0);
 
-    fn decode(&self, out: &mut [f32; 32]) {
-        let d = f16(self.d);
-        for (out, q) in out.iter_mut().zip(self.qs) {
-            *out = f32::from(q) * d;
-        }
+    fn groups(&self, out: &mut Groups) {
+        out.scales[0] = f16(self.d);
+        out.quants[..32].copy_from_slice(&self.qs);
+    }
+
+    fn planes(&self, planes: &mut Planes) {
+        put(planes, bytemuck::cast_slice(&self.qs), &self.d, &[], &[]);
+    }
+
+    fn set_scale(&mut self, scale: f32, _min: f32) {
+        self.d = to_f16(scale);
     }
 }
 

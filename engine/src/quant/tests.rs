@@ -3,28 +3,16 @@
 use super::*;
 
 macro_rules! golden {
-    ($name:ident) => {
-        (
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal { $($rest:tt)* })*) => {
+        &[$((
             DType::$name,
             include_bytes!(concat!("../../tests/data/quants/", stringify!($name), ".bin")),
             include_bytes!(concat!("../../tests/data/quants/", stringify!($name), ".f32")),
-        )
+        )),*]
     };
 }
-/// Random blocks and what they decode to, made for this project with the ggml library.
-const DECODED: &[(DType, &[u8], &[u8])] = &[
-    golden!(BF16),
-    golden!(Q4_0),
-    golden!(Q4_1),
-    golden!(Q5_0),
-    golden!(Q5_1),
-    golden!(Q8_0),
-    golden!(Q2_K),
-    golden!(Q3_K),
-    golden!(Q4_K),
-    golden!(Q5_K),
-    golden!(Q6_K),
-];
+/// Random blocks of every type and what they decode to, made for this project with the ggml library.
+const DECODED: &[(DType, &[u8], &[u8])] = block_types!(golden);
 
 #[test]
 fn decoding_is_bit_exact() {
@@ -40,24 +28,22 @@ fn decoding_is_bit_exact() {
     }
 }
 
+/// What a type's scale is set to is what its elements then scale with.
 #[test]
-fn every_type_has_its_block_size() {
-    fn check<const LEN: usize, B: Block<LEN>>() {
-        assert_eq!((LEN, size_of::<B>()), (B::DTYPE.block_len(), B::DTYPE.block_bytes()), "{}", B::DTYPE);
+fn scales_can_be_set() {
+    for dtype in DType::ALL {
+        let Some(traits) = &dtype.traits().groups else { continue };
+        let mut block = DECODED.iter().find(|d| d.0 == *dtype).unwrap().1[..dtype.block_bytes()].to_vec();
+        let mut decoded = [vec![0.0; dtype.block_len()], vec![0.0; dtype.block_len()]];
+        for (out, scale) in decoded.iter_mut().zip([1.0, 8.0]) {
+            (traits.set_scale)(&mut block, scale, 0.0);
+            decode(*dtype, &block, out).unwrap();
+        }
+        assert!(decoded[0].iter().any(|x| *x != 0.0), "{dtype}");
+        for (one, eight) in decoded[0].iter().zip(&decoded[1]) {
+            assert_eq!(8.0 * one, *eight, "{dtype}");
+        }
     }
-    check::<1, F32>();
-    check::<1, F16>();
-    check::<1, BF16>();
-    check::<32, Q4_0>();
-    check::<32, Q4_1>();
-    check::<32, Q5_0>();
-    check::<32, Q5_1>();
-    check::<32, Q8_0>();
-    check::<256, Q2_K>();
-    check::<256, Q3_K>();
-    check::<256, Q4_K>();
-    check::<256, Q5_K>();
-    check::<256, Q6_K>();
 }
 
 /// Every f16 against its definition: sign, exponent, mantissa.

@@ -8,7 +8,7 @@ use super::steps::{Steps, Vocabulary};
 use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
 use crate::error::{Error, Result};
 use crate::model::{Model, Pooling};
-use crate::plan::{Op, PAGE};
+use crate::plan::PAGE;
 
 /// What an engine may take.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +55,10 @@ pub struct Stats {
     pub pages: usize,
     /// Pages that no sequence holds; they may still hold prefixes.
     pub free_pages: usize,
+    /// Slots for the states of recurrent parts.
+    pub states: usize,
+    /// Those that hold the state at the end of a prefix, to be used again.
+    pub kept_states: usize,
     /// Times a sequence gave its pages to an older one and had to be computed again.
     pub preemptions: u64,
 }
@@ -101,22 +105,24 @@ impl Engine {
     /// What an engine with these options has room for.
     pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> Result<(Limits, RunnerOptions)> {
         let plan = model.plan();
-        let n_ids = plan.ops.iter().find_map(|e| match e.op {
-            Op::Embed { table, .. } => Some(plan.weight(table).rows()),
-            _ => None,
-        });
-        if n_ids.is_some_and(|n| n < plan.n_vocab()) {
+        if plan.n_token_ids() < plan.n_vocab() {
             return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
         }
         let limits = limits(model.spec().n_context, options);
+        let n_states = n_states(plan.state_bytes(), &limits, options)?;
+        let left = options.kv_budget.saturating_sub(plan.state_bytes().saturating_mul(n_states as u64));
+        let options = &EngineOptions { kv_budget: left, ..options.clone() };
         let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
-        Ok((limits, RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages }))
+        Ok((
+            limits,
+            RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages, n_states },
+        ))
     }
 
     /// An engine on a runner that has the model's weights and this room.
     pub(crate) fn with_runner(model: Arc<Model>, device: &Device, runner: Runner, limits: Limits) -> Engine {
-        let n_pages = runner.options().n_pages;
-        let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages);
+        let RunnerOptions { n_pages, n_states, .. } = runner.options();
+        let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages, n_states);
         if device.picks() {
             steps.let_device_pick();
         }
@@ -253,11 +259,14 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let scheduler = self.steps.scheduler();
         let (pages, free_pages) = scheduler.n_pages();
+        let (states, kept_states) = scheduler.n_states();
         Stats {
             waiting: scheduler.n_waiting(),
             running: scheduler.n_running(),
             pages,
             free_pages,
+            states,
+            kept_states,
             preemptions: scheduler.n_preempted(),
         }
     }
@@ -306,6 +315,30 @@ fn n_pages(page_bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<
         return Err(Error::limit("the cache must hold two tokens at least: raise its budget or the context"));
     }
     Ok(n)
+}
+
+/// The largest number of snapshots of states.
+const MOST_SNAPSHOTS: u64 = 64;
+
+/// Slots for states of `bytes`: two for each running sequence, and snapshots that take an eighth of the cache's budget, at
+/// least two.
+///
+/// # Errors
+/// If the slots of the running sequences alone exceed the budget.
+fn n_states(bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<usize> {
+    if bytes == 0 {
+        return Ok(0);
+    }
+    let running = 2 * limits.seqs as u64;
+    if bytes.saturating_mul(running) > options.kv_budget {
+        return Err(Error::limit(format!(
+            "the states of {} sequences need {} MiB and the cache's budget is {} MiB: allow fewer at once or more memory",
+            limits.seqs,
+            bytes.saturating_mul(running).div_ceil(1 << 20),
+            options.kv_budget >> 20
+        )));
+    }
+    Ok((running + (options.kv_budget / 8 / bytes).clamp(2, MOST_SNAPSHOTS)) as usize)
 }
 
 /// A model's vocabulary as the engine needs it.

@@ -11,6 +11,7 @@ mod sampler;
 mod scheduler;
 mod select;
 mod session;
+mod states;
 mod steps;
 #[cfg(test)]
 mod tests;

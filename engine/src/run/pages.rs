@@ -16,6 +16,12 @@ pub(crate) struct Content(u64);
 impl Content {
     /// The empty prefix.
     pub(crate) const ROOT: Content = Content(0);
+
+    /// One that no page has.
+    #[cfg(test)]
+    pub(crate) fn of_test(n: u64) -> Content {
+        Content(u64::MAX - n)
+    }
 }
 
 /// A full page's key: what lies before it, and its own tokens.

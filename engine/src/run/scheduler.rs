@@ -11,9 +11,10 @@ use std::collections::VecDeque;
 
 use super::pages::{Content, PageId, Pages};
 use super::request::SeqId;
+use super::states::{StateId, States};
 use crate::error::{Error, Result};
 use crate::model::Pooling;
-use crate::plan::{Inputs, PAGE, Pool};
+use crate::plan::{Inputs, PAGE, Pool, StateSlots};
 
 /// What a step and a sequence may take.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,9 @@ pub(crate) struct Limits {
     /// Whether full pages are found again by later sequences.
     pub reuse: bool,
 }
+
+/// The states of a prompt are kept at every so many tokens.
+const KEEP_EVERY: usize = 2048;
 
 /// A sequence's share of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +69,20 @@ struct Seq {
     n_cached: Option<usize>,
     /// Which of its rows are pooled, where it is to be embedded and not continued.
     pooling: Option<Pooling>,
+    /// Where the state behind the computed tokens lies, and where that behind the step that is being made will.
+    state: Option<StateId>,
+    next_state: Option<StateId>,
+    /// The last end of a page of its answer whose state is kept.
+    boundary: Option<Content>,
 }
 
 impl Seq {
+    /// Tokens up to the last end of a page before the last of the tokens it came with or was sent back with: a state is
+    /// kept there.
+    fn mark(&self) -> usize {
+        (self.tokens.len() - 1) / PAGE * PAGE
+    }
+
     /// Tokens that remain to be computed.
     fn pending(&self) -> usize {
         self.tokens.len() - self.n_computed
@@ -107,6 +122,7 @@ impl Seq {
 pub(crate) struct Scheduler {
     limits: Limits,
     pages: Pages,
+    states: States,
     waiting: VecDeque<Seq>,
     running: Vec<Seq>,
     n_preempted: u64,
@@ -117,7 +133,9 @@ pub(crate) struct Scheduler {
 impl Scheduler {
     /// An empty scheduler over `n_pages` pages. The context is cut to what the pool can hold, and the number of
     /// running sequences to the rows of a step.
-    pub(crate) fn new(mut limits: Limits, n_pages: usize) -> Self {
+    /// `n_states` slots hold states: none for a model without recurrent parts, else two for each running sequence and more
+    /// for snapshots.
+    pub(crate) fn new(mut limits: Limits, n_pages: usize, n_states: usize) -> Self {
         limits.rows = limits.rows.max(1);
         limits.chunk = limits.chunk.clamp(1, limits.rows);
         limits.seqs = limits.seqs.clamp(1, limits.rows);
@@ -125,6 +143,7 @@ impl Scheduler {
         Self {
             limits,
             pages: Pages::new(n_pages),
+            states: States::new(n_states, 2 * limits.seqs),
             waiting: VecDeque::new(),
             running: Vec::new(),
             n_preempted: 0,
@@ -185,6 +204,9 @@ impl Scheduler {
             content: Content::ROOT,
             n_cached: None,
             pooling,
+            state: None,
+            next_state: None,
+            boundary: None,
         });
         Ok(())
     }
@@ -192,8 +214,9 @@ impl Scheduler {
     /// Removes a sequence and gives its pages back. Says whether it was there.
     pub(crate) fn remove(&mut self, id: SeqId) -> bool {
         if let Ok(at) = self.running.binary_search_by_key(&id, |s| s.id) {
-            let seq = self.running.remove(at);
+            let mut seq = self.running.remove(at);
             self.release(&seq.pages);
+            self.release_states(&mut seq);
             return true;
         }
         let at = self.waiting.binary_search_by_key(&id, |s| s.id);
@@ -228,7 +251,10 @@ impl Scheduler {
     /// Gives the running sequence at `at` rows of this step and the pages they need, if need be from younger ones.
     fn place(&mut self, at: usize, rows: &mut usize) {
         let seq = &self.running[at];
-        let (n_computed, want) = (seq.n_computed, seq.pending().min(self.limits.chunk).min(*rows));
+        let (n_computed, mut want) = (seq.n_computed, seq.pending().min(self.limits.chunk).min(*rows));
+        if !self.states.is_empty() && self.limits.reuse && (n_computed + 1..n_computed + want).contains(&seq.mark()) {
+            want = seq.mark() - n_computed;
+        }
         let n_pages = (n_computed + want).div_ceil(PAGE);
         while self.running[at].pages.len() < n_pages {
             match self.pages.alloc() {
@@ -239,6 +265,11 @@ impl Scheduler {
         }
         let seq = &mut self.running[at];
         seq.n_scheduled = want.min(seq.pages.len() * PAGE - n_computed);
+        if !self.states.is_empty() && seq.n_scheduled > 0 && seq.next_state.is_none() {
+            seq.next_state = self.states.alloc();
+            // The pool has two slots for each running sequence.
+            debug_assert!(seq.next_state.is_some(), "no slot for a state");
+        }
         *rows -= seq.n_scheduled;
         // Nobody younger is left to give way, so this one does.
         if seq.n_scheduled == 0 && want > 0 && at > 0 {
@@ -257,10 +288,34 @@ impl Scheduler {
 
     fn requeue(&mut self, mut seq: Seq) {
         self.release(&seq.pages);
+        self.release_states(&mut seq);
         seq.pages.clear();
         (seq.n_computed, seq.n_scheduled, seq.n_registered, seq.content) = (0, 0, 0, Content::ROOT);
         let at = self.waiting.partition_point(|s| s.id < seq.id);
         self.waiting.insert(at, seq);
+    }
+
+    fn release_states(&mut self, seq: &mut Seq) {
+        for slot in seq.state.take().into_iter().chain(seq.next_state.take()) {
+            self.states.release(slot);
+        }
+    }
+
+    /// The depth to which a prefix can be used again: with states, where one of them is kept.
+    fn resume(&mut self, seq: &mut Seq, contents: &[Content]) {
+        if self.states.is_empty() {
+            return;
+        }
+        let found = contents.iter().enumerate().rev().find_map(|(i, at)| Some((i + 1, *at, self.states.find(*at)?)));
+        let depth = found.map_or(0, |(depth, at, slot)| {
+            (seq.content, seq.state) = (at, Some(slot));
+            depth
+        });
+        if depth == 0 {
+            seq.content = Content::ROOT;
+        }
+        let beyond = seq.pages.split_off(depth);
+        self.release(&beyond);
     }
 
     /// Tail first, so that the start of a prefix is the last to be reused.
@@ -273,12 +328,15 @@ impl Scheduler {
     fn admit(&mut self) -> bool {
         let Some(mut seq) = self.waiting.pop_front() else { return false };
         let reusable = if self.limits.reuse { seq.reusable() / PAGE } else { 0 };
+        let mut contents = Vec::new();
         while seq.pages.len() < reusable {
             let Some(tokens) = seq.page_tokens(seq.pages.len()) else { break };
             let Some((page, content)) = self.pages.find(seq.content, tokens) else { break };
             seq.pages.push(page);
             seq.content = content;
+            contents.push(content);
         }
+        self.resume(&mut seq, &contents);
         let wanted: usize = seq.lacking() + self.running.iter().map(Seq::lacking).sum::<usize>();
         if wanted > self.pages.n_free() && !self.running.is_empty() {
             self.requeue(seq);
@@ -302,6 +360,7 @@ impl Scheduler {
                 last = inputs.push(seq.tokens[position], position as u32, table);
             }
             inputs.tables.push(seq.pages.clone());
+            inputs.states.extend(seq.next_state.map(|to| StateSlots { from: seq.state, to }));
             let whole = end == seq.tokens.len();
             let output = (whole && seq.pooling.is_none()).then(|| {
                 inputs.outputs.push(last);
@@ -323,12 +382,31 @@ impl Scheduler {
             let seq = &mut self.running[at];
             seq.n_computed += part.rows;
             seq.n_scheduled = 0;
+            if let Some(next) = seq.next_state.take() {
+                seq.state.replace(next).into_iter().for_each(|old| self.states.release(old));
+            }
             while self.limits.reuse && (seq.n_registered + 1) * PAGE <= seq.n_computed {
                 let Some(tokens) = seq.page_tokens(seq.n_registered) else { break };
                 seq.content = self.pages.register(seq.pages[seq.n_registered], seq.content, tokens);
                 seq.n_registered += 1;
             }
+            if seq.state.is_some() && seq.n_registered > 0 && seq.n_registered * PAGE == seq.n_computed {
+                self.keep_state(at, part.output.is_some());
+            }
         }
+    }
+
+    /// Keeps the state of a sequence that has come to the end of a page: at the mark of its prompt, every few thousand
+    /// tokens, and the last one of its answer.
+    fn keep_state(&mut self, at: usize, answering: bool) {
+        let seq = &mut self.running[at];
+        let Some(slot) = seq.state else { return };
+        if answering {
+            seq.boundary.replace(seq.content).into_iter().for_each(|old| self.states.drop_at(old));
+        } else if seq.n_computed != seq.mark() && !seq.n_computed.is_multiple_of(KEEP_EVERY) {
+            return;
+        }
+        self.states.keep(seq.content, slot);
     }
 
     /// Appends a token to a running sequence whose tokens are all computed.
@@ -356,6 +434,7 @@ impl Scheduler {
             self.requeue(seq);
         }
         self.pages.forget();
+        self.states.forget();
     }
 
     /// Sequences in the queue.
@@ -378,9 +457,15 @@ impl Scheduler {
         (self.pages.n_pages(), self.pages.n_free())
     }
 
+    /// Slots for states, and those that hold snapshots.
+    pub(crate) fn n_states(&self) -> (usize, usize) {
+        self.states.counts()
+    }
+
     /// Checks every invariant; for tests.
     #[cfg(test)]
     pub(crate) fn check(&self) {
+        self.states.check(self.running.iter().flat_map(|s| s.state.into_iter().chain(s.next_state)));
         self.pages.check(self.running.iter().map(|s| s.pages.as_slice()));
         assert!(self.running.is_sorted_by_key(|s| s.id) && self.waiting.iter().is_sorted_by_key(|s| s.id));
         if let (Some(youngest), Some(head)) = (self.running.last(), self.waiting.front()) {

@@ -90,9 +90,9 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    pub(crate) fn new(vocabulary: Arc<dyn Vocabulary>, limits: Limits, n_pages: usize) -> Self {
+    pub(crate) fn new(vocabulary: Arc<dyn Vocabulary>, limits: Limits, n_pages: usize, n_states: usize) -> Self {
         Self {
-            scheduler: Scheduler::new(limits, n_pages),
+            scheduler: Scheduler::new(limits, n_pages, n_states),
             vocabulary,
             streams: HashMap::new(),
             embeddings: HashMap::new(),

@@ -10,7 +10,7 @@ use super::spm::{SPACE_MARK, Spm};
 use super::vocab::{Kinds, Vocab};
 use super::wordpiece::WordPiece;
 use crate::error::{Error, Result};
-use crate::meta::Meta;
+use crate::meta::{Meta, shown};
 
 /// Symbols count bytes in 32 bits (and a space may become three): a longer text is cut here, wherever that is.
 const LONGEST: usize = 1 << 30;
@@ -54,19 +54,39 @@ struct Strips {
     right_but: Option<[Option<u32>; 3]>,
 }
 
+/// Kinds that are supported: `tokenizer.ggml.model`.
+const KINDS: [&str; 4] = ["llama", "gpt2", "gemma4", "bert"];
+
+/// The kind of a file's tokenizer.
+fn kind(meta: &Meta) -> Result<&str> {
+    let why = match meta.opt_str("tokenizer.ggml.model")? {
+        Some(kind) if KINDS.contains(&kind) => return Ok(kind),
+        // What llama.cpp writes for none.
+        None | Some("" | "none" | "no_vocab") => "the file has no tokenizer".to_owned(),
+        Some(kind) => {
+            format!("the tokenizer {} is not supported ({} are)", shown(kind.as_bytes()), KINDS.join(", "))
+        }
+    };
+    Err(Error::unsupported(format!(
+        "{why}, so this model takes token ids and no text: `ir logits --ids`, `ir check` and `ir bench` run it"
+    )))
+}
+
 impl Tokenizer {
+    /// Whether a file has a tokenizer of a kind that is supported, without the time that building it takes.
+    ///
+    /// # Errors
+    /// What [`Tokenizer::from_meta`] says of a file without one, or with one of another kind.
+    pub fn expect_known(meta: &Meta) -> Result<()> {
+        kind(meta).map(|_| ())
+    }
+
     /// Reads the tokenizer of a file. `pre` overrides the file's `tokenizer.ggml.pre`.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for tokenizers and pre-tokenizers that are not known, [`Error::Format`] for damaged ones.
     pub fn from_meta(meta: &Meta, pre: Option<&str>) -> Result<Tokenizer> {
-        let model = meta.str("tokenizer.ggml.model")?.to_owned();
-        if !["llama", "gpt2", "gemma4", "bert"].contains(&model.as_str()) {
-            let model: String = model.chars().take(64).collect();
-            return Err(Error::unsupported(format!(
-                "the tokenizer {model:?} is not supported: only llama, gpt2, gemma4 and bert are"
-            )));
-        }
+        let model = kind(meta)?.to_owned();
         let mut vocab = Vocab::read(meta)?;
         let roles = Roles::read(meta, &mut vocab, &model)?;
         let pre = pre.or(meta.opt_str("tokenizer.ggml.pre")?).map(str::to_owned);

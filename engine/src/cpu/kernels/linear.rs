@@ -33,7 +33,7 @@ pub struct Scratch {
 /// Activation rows given together to one pass over a weight row.
 const FEW: usize = 8;
 
-/// `out[r][c] = x[r] . w[c] + bias[c]`, where the columns `c` run through the rows of all segments.
+/// `out[r][c] = (x[r] . w[c]) * scale[c] + bias[c]`, where the columns `c` run through the rows of all segments.
 /// `x`: n x `k`; `out`: n x (rows of all segments).
 ///
 /// # Panics
@@ -47,6 +47,7 @@ pub fn linear(
     k: usize,
     x: &[f32],
     mode: Activations,
+    scale: Option<&[f32]>,
     bias: Option<&[f32]>,
     out: &mut [f32],
 ) {
@@ -56,7 +57,8 @@ pub fn linear(
     }
     let rows = x.len() / k;
     assert!(x.len() == rows * k && out.len() == rows * n, "activations {} and output {}", x.len(), out.len());
-    assert!(bias.is_none_or(|b| b.len() == n), "a bias of another length than the output");
+    let fits = |vector: Option<&[f32]>| vector.is_none_or(|v| v.len() == n);
+    assert!(fits(scale) && fits(bias), "factors or a bias of another length than the output");
     for s in segments {
         let row = s.dtype.bytes_for(k);
         assert!(row.and_then(|b| b.checked_mul(s.rows)) == Some(s.bytes.len()), "a {} segment of wrong size", s.dtype);
@@ -85,6 +87,11 @@ pub fn linear(
                 piece.few(&floats, piece.kernels.dots_f32, &mut view);
             }
         }
+        if let Some(scale) = scale {
+            for r in 0..view.rows() {
+                view.row_mut(r).iter_mut().zip(&scale[range.clone()]).for_each(|(x, s)| *x *= s);
+            }
+        }
         if let Some(bias) = bias {
             for r in 0..view.rows() {
                 (table.add)(view.row_mut(r), &bias[range.clone()]);
@@ -100,7 +107,7 @@ thread_local! {
 }
 
 const fn quantised(dtype: DType) -> bool {
-    !matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+    !dtype.is_plain()
 }
 
 /// Quantises the rows of `x`, in parallel where there are many.
@@ -218,11 +225,11 @@ impl Piece<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::simd::{available, exam::Random};
+    use crate::cpu::simd::exam::{Random, tables};
 
     fn segment(dtype: DType, rows: usize, bytes: &[u8]) -> Segment {
         let (bytes, row_bytes) = (bytes.to_vec().into(), bytes.len() / rows);
-        Segment { name: String::new(), dtype, rows, bytes, row_bytes }
+        Segment { name: String::new(), dtype, rows, bytes, row_bytes, offset: 0 }
     }
 
     /// Every table gives the same bits for a row alone, among few, and among many, with any number of threads.
@@ -230,10 +237,10 @@ mod tests {
     fn batches_and_threads_change_no_bit() {
         let mut random = Random(21);
         let mut scratch = Scratch::default();
-        for table in available() {
+        for table in tables() {
             for (i, dtype) in DType::ALL.iter().enumerate() {
                 let k = [256, 512, 768, 1280][i % 4];
-                let other = [DType::F16, DType::Q6_K, DType::Q4_0][i % 3];
+                let other = DType::ALL[(i * 5 + 1) % DType::ALL.len()];
                 let w = [random.weights(*dtype, 37 * k, 0.1), random.weights(other, 21 * k, 0.1)];
                 let segments = [segment(*dtype, 37, &w[0]), segment(other, 21, &w[1])];
                 let (rows, n) = (21, 58);
@@ -241,7 +248,7 @@ mod tests {
                 let mut run = |threads, x: &[f32]| {
                     let mut out = vec![f32::NAN; x.len() / k * n];
                     let (pool, mode) = (Pool::new(threads), Activations::Quantised);
-                    linear(table, &pool, &mut scratch, &segments, k, x, mode, Some(&bias), &mut out);
+                    linear(table, &pool, &mut scratch, &segments, k, x, mode, None, Some(&bias), &mut out);
                     out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
                 };
                 let single: Vec<u32> = x.chunks_exact(k).flat_map(|x| run(1, x)).collect();
@@ -260,7 +267,7 @@ mod tests {
         let mut random = Random(22);
         let mut scratch = Scratch::default();
         let pool = Pool::new(2);
-        for table in available() {
+        for table in tables() {
             for k in [1, 5, 31, 33, 70] {
                 for rows in [1, 3, 9, 40] {
                     let n = 19;
@@ -268,7 +275,7 @@ mod tests {
                     let x = random.floats(rows * k);
                     let mut out = vec![f32::NAN; rows * n];
                     let segments = [segment(DType::F32, n, &w)];
-                    linear(table, &pool, &mut scratch, &segments, k, &x, Activations::F32, None, &mut out);
+                    linear(table, &pool, &mut scratch, &segments, k, &x, Activations::F32, None, None, &mut out);
                     let w: Vec<f64> =
                         w.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
                     for (i, got) in out.iter().enumerate() {

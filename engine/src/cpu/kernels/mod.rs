@@ -1,13 +1,23 @@
 //! One function per op, named as the op: the definition. Inner loops come from a [`super::simd::Table`], whose scalar
-//! form is part of the definition.
+//! form is part of the definition. `heads` puts several of them together behind a product.
 
+pub mod act;
 pub mod add;
 pub mod attend;
+pub mod combine;
+pub mod conv;
 pub mod embed;
+pub mod expert_linear;
+pub mod gate;
 pub mod glu;
+pub mod heads;
 pub mod kv_write;
 pub mod linear;
 pub mod norm;
 pub mod pool;
+pub mod recur;
 pub mod rope;
+pub mod route;
+pub mod scale;
+pub mod softcap;
 pub mod take_rows;

@@ -98,7 +98,7 @@ impl Lanes for Avx2 {
             let b = add_pairs(add_pairs(v[4], v[5]), add_pairs(v[6], v[7]));
             _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
         };
-        sum_groups16(v: [__m256i; 4]) -> __m256i = _mm256_permutevar8x32_epi32(
+        sum_groups16(v: [__m256i; 4], _wide: bool) -> __m256i = _mm256_permutevar8x32_epi32(
             add_pairs(add_pairs(v[0], v[1]), add_pairs(v[2], v[3])), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 
         bytes(p: *const u8) -> __m256i = _mm256_loadu_si256(p.cast());

@@ -121,7 +121,7 @@ impl Lanes for Avx512 {
             let sum = _mm512_add_epi32(_mm512_shuffle_i32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_i32x4::<0b11_01_11_01>(a, b));
             _mm512_permutexvar_epi32(_mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15), sum)
         };
-        sum_groups16(v: [__m512i; 4]) -> __m512i = _mm512_permutexvar_epi32(
+        sum_groups16(v: [__m512i; 4], _wide: bool) -> __m512i = _mm512_permutexvar_epi32(
             _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
             add_pairs64(add_pairs32(v[0], v[1]), add_pairs32(v[2], v[3])));
 

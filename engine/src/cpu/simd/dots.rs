@@ -64,8 +64,17 @@ unsafe fn row<S: Lanes, T: Format, const N: usize>(w: &[u8], x: &[Q8Row<'_>], ou
     }
 }
 
+/// Adds the products of the unit at `p`, unit `u` of the row.
+///
+/// # Safety
+/// Needs the instruction set `S`, a unit readable at `p`, and activations as far.
 #[inline(always)]
-unsafe fn one_unit<S: Lanes, T: Format, const N: usize>(p: *const u8, u: usize, x: &[Q8Row<'_>], acc: &mut [S::F; N]) {
+pub(crate) unsafe fn one_unit<S: Lanes, T: Format, const N: usize>(
+    p: *const u8,
+    u: usize,
+    x: &[Q8Row<'_>],
+    acc: &mut [S::F; N],
+) {
     let (vectors, chunk) = (T::GROUP / 4, S::LANES * T::GROUP);
     // SAFETY: a unit is readable at `p`, and the activations reach to the end of unit `u`.
     unsafe {
@@ -88,7 +97,7 @@ unsafe fn one_unit<S: Lanes, T: Format, const N: usize>(p: *const u8, u: usize, 
                     (S::sum_groups32(sums, T::WIDE), S::load(x.scales.as_ptr().add(at / 32)), xsum)
                 } else {
                     let xsum = S::int_load(x.sums16.as_ptr().add(at / 16));
-                    let dot = S::sum_groups16([sums[0], sums[1], sums[2], sums[3]]);
+                    let dot = S::sum_groups16([sums[0], sums[1], sums[2], sums[3]], T::WIDE);
                     (dot, S::load_twice(x.scales.as_ptr().add(at / 32)), xsum)
                 };
                 let dot = less_offset::<S>(offset::<S, T>(), dot, xsum);
@@ -113,6 +122,7 @@ unsafe fn less_offset<S: Lanes>(offset: i32, dot: S::I, xsum: S::I) -> S::I {
             8 => S::int_sub(dot, S::int_shl::<3>(xsum)),
             16 => S::int_sub(dot, S::int_shl::<4>(xsum)),
             32 => S::int_sub(dot, S::int_shl::<5>(xsum)),
+            64 => S::int_sub(dot, S::int_shl::<6>(xsum)),
             128 => S::int_sub(dot, S::int_shl::<7>(xsum)),
             _ => unreachable!("offsets are these powers of two"),
         }
@@ -141,19 +151,27 @@ pub(crate) unsafe fn dots_decoded<S: Lanes, T: Format>(w: &[u8], x: &[&[f32]], o
                 p = pad_unit::<S, T, _>(chunk, &mut padded);
             }
             decode_unit::<S, T>(p, &mut values);
-            let have = len.min(k - u * len);
-            for (x, acc) in x.iter().zip(&mut acc) {
-                let x = x.as_ptr().add(u * len);
-                for at in (0..have).step_by(2 * S::LANES) {
-                    for (i, acc) in acc.iter_mut().enumerate() {
-                        let at = at + i * S::LANES;
-                        *acc = S::fma(S::load(values.as_ptr().add(at)), S::load(x.add(at)), *acc);
-                    }
-                }
-            }
+            multiply_values::<S>(&values[..len.min(k - u * len)], x, u * len, &mut acc);
         }
         for (out, acc) in out.iter_mut().zip(acc) {
             *out = S::sum(S::add(acc[0], acc[1]));
+        }
+    }
+}
+
+/// Multiplies decoded weights, a whole number of pairs of vectors, with the activations from `at` on.
+#[inline(always)]
+pub(crate) unsafe fn multiply_values<S: Lanes>(values: &[f32], x: &[&[f32]], at: usize, acc: &mut [[S::F; 2]; MOST]) {
+    // SAFETY: as many activations follow `at`; the caller has compared the lengths.
+    unsafe {
+        for (x, acc) in x.iter().zip(acc) {
+            let x = x.as_ptr().add(at);
+            for at in (0..values.len()).step_by(2 * S::LANES) {
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    let at = at + i * S::LANES;
+                    *acc = S::fma(S::load(values.as_ptr().add(at)), S::load(x.add(at)), *acc);
+                }
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The block formats in the vocabulary of `lanes`: how a run of blocks becomes quants in natural order, scales and
-//! minima. Each is held to `unpack`.
+//! minima. Each is held to its definition in `quant`.
 #![allow(non_camel_case_types, reason = "the field writes Q4_K, and so do the files")]
 
 use std::mem::MaybeUninit;

@@ -75,8 +75,8 @@ pub(crate) trait Lanes: Copy {
     /// The sums of 32-groups: `v` are eight vectors of products in natural order, one `dp` or `dp_wide` each, opened
     /// with 0.
     unsafe fn sum_groups32(v: [Self::A; 8], wide: bool) -> Self::I;
-    /// The sums of 16-groups, from four such vectors of `dp`.
-    unsafe fn sum_groups16(v: [Self::A; 4]) -> Self::I;
+    /// The sums of 16-groups, from four such vectors.
+    unsafe fn sum_groups16(v: [Self::A; 4], wide: bool) -> Self::I;
     /// The beginning of a sum of products on top of `sum`.
     unsafe fn open(sum: Self::I) -> Self::A;
     /// Makes room in a narrow sum; to be called after at most [`steps`] times `dp`, or 8 times `dp_wide`.

@@ -12,6 +12,7 @@ mod attend;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod decoded;
 mod dots;
 mod floats;
 mod formats;
@@ -24,7 +25,6 @@ pub mod q8;
 mod scalar;
 mod table;
 pub(crate) mod tile;
-mod unpack;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 
@@ -53,6 +53,9 @@ pub struct Table {
     pub name: &'static str,
     /// Dot products by weight type, in the order of [`DType::ALL`]; read through [`Table::of`].
     pub(crate) types: [TypeKernels; DType::ALL.len()],
+    /// The loops of block types without their own, for groups of 16 and of 32; the scalar table has none.
+    #[allow(dead_code, reason = "the exam reads it, and whatever types have no loop of their own")]
+    pub(crate) shared: &'static [SharedKernels],
     /// Quantises one row of activations (`k` floats) into a row of [`q8::Q8`]. The same bits on every table.
     pub quantise: fn(x: &[f32], out: Q8RowMut<'_>),
     /// `sum x[i] * y[i]`.
@@ -95,7 +98,7 @@ pub struct Table {
 pub(crate) struct TypeKernels {
     /// With float activations.
     pub(crate) dots_f32: fn(w: &[u8], x: &[&[f32]], out: &mut [f32]),
-    /// With quantised activations; quantised types only.
+    /// With quantised activations; block types only.
     pub(crate) dots_q8: fn(w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
     /// The form for many rows, where there is one: of quantised types with quantised activations, of plain types with
     /// floats.
@@ -118,6 +121,16 @@ pub(crate) struct TileKernels {
     pub(crate) multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
 }
 
+/// What the block types without a loop of their own share, for one group length.
+#[allow(dead_code, reason = "the exam reads it, and whatever types have no loop of their own")]
+pub(crate) struct SharedKernels {
+    pub(crate) dots_f32: fn(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]),
+    pub(crate) dots_q8: fn(dtype: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
+    pub(crate) layout: (usize, i32),
+    pub(crate) unpack: fn(dtype: DType, w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+    pub(crate) multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
+}
+
 impl Table {
     /// The kernels of a weight type.
     pub(crate) fn of(&self, dtype: DType) -> &TypeKernels {
@@ -133,7 +146,7 @@ impl Table {
 }
 
 /// The place of a type in [`DType::ALL`].
-const fn index(dtype: DType) -> usize {
+pub(crate) const fn index(dtype: DType) -> usize {
     let mut i = 0;
     while i < DType::ALL.len() {
         if DType::ALL[i] as u32 == dtype as u32 {

@@ -126,7 +126,7 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
             let high = vpaddq_s32(vaddq_s32(v[4], v[5]), vaddq_s32(v[6], v[7]));
             vpaddq_s32(low, high)
         };
-        sum_groups16(v: [int32x4_t; 4]) -> int32x4_t = vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]));
+        sum_groups16(v: [int32x4_t; 4], _wide: bool) -> int32x4_t = vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]));
 
         bytes(p: *const u8) -> int8x16_t = vreinterpretq_s8_u8(vld1q_u8(p));
         bytes4(p: *const u8) -> int8x16_t = vreinterpretq_s8_u32(vdupq_n_u32(p.cast::<u32>().read_unaligned()));

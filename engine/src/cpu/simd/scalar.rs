@@ -3,19 +3,20 @@
 //! A result depends only on its own weight row and activation row, never on how many rows are computed together, so
 //! batches and chunks give the same bits.
 
-use half::{bf16, f16};
+use half::f16;
 
 use super::q8::{BLOCK, Q8Row, Q8RowMut};
-use super::unpack::{Groups, group_len, half_at, unpack};
 use super::{Table, TypeKernels};
 use crate::dtype::DType;
+use crate::quant::{GroupTraits, Groups, block_types};
 
 /// Partial sums of the float dot: lane `k % 8`, added up from lane 0 at the end.
 const LANES: usize = 8;
 
 pub(crate) static TABLE: Table = Table {
     name: "scalar",
-    types: types(),
+    types: TYPES,
+    shared: &[],
     quantise,
     dot,
     sum,
@@ -35,61 +36,32 @@ pub(crate) static TABLE: Table = Table {
 };
 
 macro_rules! kernels {
-    ($name:ident) => {
-        TypeKernels {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal { $($row:tt)* })*) => {
+        [$(TypeKernels {
             dots_f32: |w, x, out| dots_f32(DType::$name, w, x, out),
             dots_q8: |w, x, out| dots_q8(DType::$name, w, x, out),
             tile: None,
-        }
+        }),*]
     };
 }
 
-const fn types() -> [TypeKernels; DType::ALL.len()] {
-    [
-        kernels!(F32),
-        kernels!(F16),
-        kernels!(Q4_0),
-        kernels!(Q4_1),
-        kernels!(Q5_0),
-        kernels!(Q5_1),
-        kernels!(Q8_0),
-        kernels!(Q2_K),
-        kernels!(Q3_K),
-        kernels!(Q4_K),
-        kernels!(Q5_K),
-        kernels!(Q6_K),
-        kernels!(BF16),
-    ]
-}
+const TYPES: [TypeKernels; DType::ALL.len()] = block_types!(kernels);
 
-/// Decodes one block into its floats: the truth that the integer forms are compared with.
-pub(crate) fn decode(dtype: DType, block: &[u8], groups: &mut Groups, out: &mut [f32]) {
-    match (dtype, group_len(dtype)) {
-        (_, Some(len)) => {
-            unpack(dtype, block, groups);
-            for (i, v) in out.iter_mut().enumerate() {
-                *v = groups.scales[i / len] * f32::from(groups.quants[i]) - groups.mins[i / len];
-            }
-        }
-        (DType::F32, _) => out[0] = f32::from_le_bytes([block[0], block[1], block[2], block[3]]),
-        (DType::BF16, _) => out[0] = bf16::from_le_bytes([block[0], block[1]]).to_f32(),
-        _ => out[0] = half_at(block, 0),
-    }
-}
+/// Elements that are decoded at a time: whole blocks of every type.
+const CHUNK: usize = 256;
 
 fn dots_f32(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]) {
-    let (len, bytes) = (dtype.block_len(), dtype.block_bytes());
-    let mut groups = Groups::new();
-    let mut values = [0.0; 256];
+    let Some(bytes) = dtype.bytes_for(CHUNK) else { unreachable!("blocks have at most 256 elements") };
+    let decode = dtype.traits().decode;
+    let mut values = [0.0; CHUNK];
     assert_eq!(x.len(), out.len(), "one result for each activation row");
     for (x, out) in x.iter().zip(out) {
         assert_eq!(dtype.bytes_for(x.len()), Some(w.len()), "weight and activation rows of different lengths");
         let mut lanes = [0.0; LANES];
-        for (b, block) in w.chunks_exact(bytes).enumerate() {
-            decode(dtype, block, &mut groups, &mut values[..len]);
-            for (i, v) in values[..len].iter().enumerate() {
-                let k = b * len + i;
-                lanes[k % LANES] += v * x[k];
+        for (w, x) in w.chunks(bytes).zip(x.chunks(CHUNK)) {
+            decode(w, &mut values[..x.len()]);
+            for (i, (v, x)) in values.iter().zip(x).enumerate() {
+                lanes[i % LANES] += v * x;
             }
         }
         *out = lanes.iter().sum();
@@ -97,13 +69,15 @@ fn dots_f32(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]) {
 }
 
 fn dots_q8(dtype: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]) {
-    let Some(group) = group_len(dtype) else { unreachable!("plain types meet float activations only") };
+    let Some(GroupTraits { len: group, read, .. }) = dtype.traits().groups else {
+        unreachable!("plain types meet float activations only")
+    };
     let (len, bytes) = (dtype.block_len(), dtype.block_bytes());
     assert_eq!(x.len(), out.len(), "one result for each activation row");
-    let mut groups = Groups::new();
+    let mut groups = Groups::ZERO;
     out.fill(0.0);
     for (b, block) in w.chunks_exact(bytes).enumerate() {
-        unpack(dtype, block, &mut groups);
+        read(block, &mut groups);
         for (x, out) in x.iter().zip(&mut *out) {
             assert_eq!(dtype.bytes_for(x.k), Some(w.len()), "weight and activation rows of different lengths");
             let quants = &x.quants[b * len..(b + 1) * len];
@@ -212,7 +186,7 @@ fn to_f16(x: &[f32], out: &mut [u8]) {
 fn from_f16(x: &[u8], out: &mut [f32]) {
     assert_eq!(x.len(), out.len() * 2);
     for (x, out) in x.chunks_exact(2).zip(out) {
-        *out = half_at(x, 0);
+        *out = crate::quant::f16([x[0], x[1]]);
     }
 }
 
@@ -236,7 +210,7 @@ fn gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
 fn kv_at(dtype: DType, page: &[u8], i: usize) -> f32 {
     match dtype {
         DType::F32 => f32::from_le_bytes([page[i * 4], page[i * 4 + 1], page[i * 4 + 2], page[i * 4 + 3]]),
-        _ => half_at(page, i * 2),
+        _ => crate::quant::f16([page[i * 2], page[i * 2 + 1]]),
     }
 }
 

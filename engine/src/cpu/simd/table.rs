@@ -19,75 +19,131 @@ macro_rules! entry {
 }
 pub(crate) use entry;
 
-/// The kernels of a quantised type.
-macro_rules! blocks {
-    ($lanes:ty, $features:literal, $format:ident) => {
+/// The kernels of a row of the table of types, by what it says of `decode` and `simd`.
+macro_rules! kernels {
+    // A plain type.
+    ($lanes:ty, $features:literal, $name:ident, plain, own) => {
         $crate::cpu::simd::TypeKernels {
             dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
-                dots::dots_decoded::<$lanes, formats::$format>),
-            dots_q8: entry!($features, (w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
-                dots::dots_q8::<$lanes, formats::$format>),
-            tile: Some($crate::cpu::simd::TileKernels {
-                lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
-                rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
-                layout: (<formats::$format as formats::Format>::GROUP, formats::offset::<$lanes, formats::$format>()),
-                unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
-                    tile::unpack_q8::<$lanes, formats::$format>),
-                multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
-                    tile::multiply_q8::<$lanes, formats::$format, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q }>),
-            }),
-        }
-    };
-}
-pub(crate) use blocks;
-
-/// The kernels of a plain type.
-macro_rules! plain {
-    ($lanes:ty, $features:literal, $format:ident) => {
-        $crate::cpu::simd::TypeKernels {
-            dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
-                dots::dots_plain::<$lanes, dots::$format>),
+                dots::dots_plain::<$lanes, dots::$name>),
             tile: Some($crate::cpu::simd::TileKernels {
                 lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
                 rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F,
                 layout: (1, 0),
                 unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
-                    tile::unpack_plain::<$lanes, dots::$format>),
+                    tile::unpack_plain::<$lanes, dots::$name>),
                 multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
                     tile::multiply_f32::<$lanes, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F }>),
             }),
-            ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$format)]
+            ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$name)]
+        }
+    };
+    // A block type with a loop of its own.
+    ($lanes:ty, $features:literal, $name:ident, groups $group:literal, own) => {
+        $crate::cpu::simd::TypeKernels {
+            dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
+                dots::dots_decoded::<$lanes, formats::$name>),
+            dots_q8: entry!($features, (w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
+                dots::dots_q8::<$lanes, formats::$name>),
+            tile: Some($crate::cpu::simd::TileKernels {
+                lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
+                layout: (<formats::$name as formats::Format>::GROUP, formats::offset::<$lanes, formats::$name>()),
+                unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+                    tile::unpack_q8::<$lanes, formats::$name>),
+                multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
+                    tile::multiply_q8::<$lanes, formats::$name, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q }>),
+            }),
+        }
+    };
+    // One without: the loop that they share, which the table has once for each group length.
+    ($lanes:ty, $features:literal, $name:ident, groups $group:literal, decoded) => {
+        $crate::cpu::simd::TypeKernels {
+            dots_f32: |w, x, out| (TABLE.shared[$group / 16 - 1].dots_f32)(DType::$name, w, x, out),
+            dots_q8: |w, x, out| (TABLE.shared[$group / 16 - 1].dots_q8)(DType::$name, w, x, out),
+            tile: Some($crate::cpu::simd::TileKernels {
+                lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
+                layout: decoded::layout::<$lanes, $group>(),
+                unpack: |w, row_bytes, tile| (TABLE.shared[$group / 16 - 1].unpack)(DType::$name, w, row_bytes, tile),
+                multiply: |tile, x, panel, ahead, out| (TABLE.shared[$group / 16 - 1].multiply)(tile, x, panel, ahead, out),
+            }),
         }
     };
 }
-pub(crate) use plain;
+pub(crate) use kernels;
+
+/// The kernels of types without a loop of their own, in groups of `$group`.
+macro_rules! shared {
+    ($lanes:ty, $features:literal, $group:literal) => {
+        $crate::cpu::simd::SharedKernels {
+            dots_f32: entry!($features, (t: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]),
+                decoded::dots_f32::<$lanes>),
+            layout: decoded::layout::<$lanes, $group>(),
+            dots_q8: entry!($features, (t: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
+                decoded::dots_q8::<$lanes, $group>),
+            unpack: entry!($features, (t: DType, w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+                decoded::unpack::<$lanes, $group>),
+            multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
+                decoded::multiply::<$lanes, $group, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q }>),
+        }
+    };
+}
+pub(crate) use shared;
+
+/// The kernels of every type, in the order of the table.
+macro_rules! types {
+    (($lanes:ty, $features:literal) $($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal {
+        block: $len:literal x $bytes:literal, decode: $kind:ident $($group:literal)?, encode: $encode:ident,
+        simd: $simd:ident, planes: $planes:expr, q8: $q8:literal
+    })*) => {
+        [$(kernels!($lanes, $features, $name, $kind $($group)?, $simd)),*]
+    };
+}
+pub(crate) use types;
+
+/// The same as if no block type had a loop of its own, for the exam.
+#[cfg(test)]
+macro_rules! types_decoded {
+    (($lanes:ty, $features:literal) $($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal {
+        block: $len:literal x $bytes:literal, decode: $kind:ident $($group:literal)?, $($row:tt)*
+    })*) => {
+        [$(types_decoded!(kernels $lanes, $features, $name, $kind $($group)?)),*]
+    };
+    (kernels $lanes:ty, $features:literal, $name:ident, plain) => {
+        kernels!($lanes, $features, $name, plain, own)
+    };
+    (kernels $lanes:ty, $features:literal, $name:ident, groups $group:literal) => {
+        kernels!($lanes, $features, $name, groups $group, decoded)
+    };
+}
+#[cfg(test)]
+pub(crate) use types_decoded;
 
 /// `table!(Type, "name", "features")` defines the static `TABLE`.
 macro_rules! table {
     ($lanes:ty, $name:literal, $features:literal) => {
         use $crate::cpu::simd::q8::{Q8Row, Q8RowMut};
-        use $crate::cpu::simd::table::{blocks, entry, plain};
-        use $crate::cpu::simd::{Table, attend, dots, floats, formats, panels, scalar, tile};
+        #[cfg(test)]
+        use $crate::cpu::simd::table::types_decoded;
+        use $crate::cpu::simd::table::{entry, kernels, shared, types};
+        use $crate::cpu::simd::{Table, attend, decoded, dots, floats, formats, panels, scalar, tile};
         use $crate::dtype::DType;
+        use $crate::quant::block_types;
+
+        /// As `TABLE`, with the shared loop for every block type.
+        #[cfg(test)]
+        pub(crate) static DECODED: Table = Table {
+            name: concat!($name, " by the shared loop"),
+            types: block_types!(types_decoded, ($lanes, $features)),
+            ..TABLE
+        };
 
         /// The table of this instruction set. Only `available` may hand it out.
         pub(crate) static TABLE: Table = Table {
             name: $name,
-            types: [
-                plain!($lanes, $features, F32),
-                plain!($lanes, $features, F16),
-                blocks!($lanes, $features, Q4_0),
-                blocks!($lanes, $features, Q4_1),
-                blocks!($lanes, $features, Q5_0),
-                blocks!($lanes, $features, Q5_1),
-                blocks!($lanes, $features, Q8_0),
-                blocks!($lanes, $features, Q2_K),
-                blocks!($lanes, $features, Q3_K),
-                blocks!($lanes, $features, Q4_K),
-                blocks!($lanes, $features, Q5_K),
-                blocks!($lanes, $features, Q6_K),
-                plain!($lanes, $features, BF16),
-            ],
+            types: block_types!(types, ($lanes, $features)),
+            shared: &[shared!($lanes, $features, 16), shared!($lanes, $features, 32)],
             quantise: entry!($features, (x: &[f32], out: Q8RowMut<'_>), floats::quantise::<$lanes>),
             dot: entry!($features, (x: &[f32], y: &[f32]) -> f32, floats::dot::<$lanes>),
             sum: entry!($features, (x: &[f32]) -> f32, floats::sum::<$lanes>),

@@ -6,6 +6,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::decoded::Unit;
 use super::dots::Plain;
 use super::formats::{Format, UNIT_BYTES, offset, pad_unit, unit};
 use super::lanes::{Lanes, steps};
@@ -23,11 +24,20 @@ pub(crate) struct Weights {
     scales: Vec<f32>,
     /// Minima: position, column.
     mins: Vec<f32>,
+    /// Rows on their way into the tile, of types without a loop of their own.
+    pub(super) units: Vec<Unit>,
 }
 
 impl Weights {
     /// No tile, and no memory yet.
-    pub(crate) const EMPTY: Self = Self { quants: Vec::new(), scales: Vec::new(), mins: Vec::new() };
+    pub(crate) const EMPTY: Self = Self { quants: Vec::new(), scales: Vec::new(), mins: Vec::new(), units: Vec::new() };
+
+    /// Makes room for `n` groups of each row.
+    pub(super) fn resize<S: Lanes, T: Format>(&mut self, n: usize) {
+        self.quants.resize(n * T::GROUP * S::LANES, 0);
+        self.scales.resize(n * S::LANES, 0.0);
+        self.mins.resize(if T::MINS { n * S::LANES } else { 0 }, 0.0);
+    }
 }
 
 /// Row pointers of a tile; rows that are missing repeat the last one.
@@ -48,9 +58,7 @@ pub(crate) unsafe fn unpack_q8<S: Lanes, T: Format>(w: &[u8], row_bytes: usize, 
     assert!(row_bytes.is_multiple_of(T::BYTES));
     let k = row_bytes / T::BYTES * T::LEN;
     let n = k / T::GROUP;
-    tile.quants.resize(n * T::GROUP * S::LANES, 0);
-    tile.scales.resize(n * S::LANES, 0.0);
-    tile.mins.resize(if T::MINS { n * S::LANES } else { 0 }, 0.0);
+    tile.resize::<S, T>(n);
     let unit_bytes = unit::<S, T>() / T::LEN * T::BYTES;
     let starts = starts(n, S::LANES);
     // SAFETY: whole units lie in each row; the rest is copied into zeroed units.
@@ -72,8 +80,12 @@ pub(crate) unsafe fn unpack_q8<S: Lanes, T: Format>(w: &[u8], row_bytes: usize, 
 }
 
 /// Unpacks unit `u` of all rows into the positions of its groups; groups from `n` on are padding and left out.
+///
+/// # Safety
+/// Needs the instruction set `S`, a unit readable at each of the first `LANES` pointers, and a tile with room for `n`
+/// groups.
 #[inline(always)]
-unsafe fn unpack_unit<S: Lanes, T: Format>(
+pub(super) unsafe fn unpack_unit<S: Lanes, T: Format>(
     rows: &[*const u8; MOST],
     u: usize,
     n: usize,

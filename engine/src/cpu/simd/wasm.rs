@@ -260,7 +260,7 @@ impl<const MODE: u8> Lanes for Wasm<MODE> {
             let two = |i: usize| i32x4_add(whole[i], whole[i + 1]);
             sums([two(0), two(2), two(4), two(6)])
         };
-        sum_groups16(v: [Products; 4]) -> v128 = sums(v.map(|v| partial::<MODE>(v, false)));
+        sum_groups16(v: [Products; 4], wide: bool) -> v128 = sums(v.map(|v| partial::<MODE>(v, wide)));
 
         bytes(p: *const u8) -> v128 = v128_load(p.cast());
         bytes4(p: *const u8) -> v128 = v128_load32_splat(p.cast());

@@ -8,18 +8,20 @@ use crate::plan::{KvShape, Rows, Slot, View};
 /// Quads of workgroup memory for the query heads of a workgroup, and for a tile of K or V: 8 KiB.
 const QUADS: usize = 512;
 
+/// The op's own fields.
+pub(super) struct Attend {
+    pub q: View,
+    pub layer: usize,
+    pub n_heads: usize,
+    pub scale: f32,
+    pub cap: Option<f32>,
+    pub window: Option<u32>,
+    pub to: Slot,
+}
+
 /// Dispatches of `attend`.
-#[allow(clippy::too_many_arguments, reason = "the op's own operands")]
-pub(super) fn attend(
-    lowering: &Lowering,
-    q: View,
-    layer: usize,
-    n_heads: usize,
-    scale: f32,
-    window: Option<u32>,
-    to: Slot,
-    out: &mut Vec<Dispatch>,
-) -> Result<()> {
+pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatch>) -> Result<()> {
+    let Attend { q, layer, n_heads, scale, cap, window, to } = *op;
     let KvShape { n_kv_heads, k_dim, v_dim } = lowering.plan.kv[layer];
     let (kq, vq) = (k_dim.div_ceil(4), v_dim.div_ceil(4));
     if kq.max(vq) > 256 {
@@ -42,7 +44,12 @@ pub(super) fn attend(
         ("n_blocks", blocks as u32),
         ("window", window.unwrap_or(u32::MAX)),
         ("scale", scale.to_bits()),
+        ("cap", cap.unwrap_or(1.0).to_bits()),
     ];
+    let mut features = lowering.kv_features();
+    if cap.is_some() {
+        features.push("CAP");
+    }
     let bindings = vec![
         ("q", buffer(q.slot)),
         ("k_pages", Resource::KPages(layer)),
@@ -52,7 +59,7 @@ pub(super) fn attend(
     let quads = [("KQ", kq as u32), ("VQ", vq as u32)];
     let consts = [&[("WG", wg)][..], &quads, &[("GROUP", group as u32)]].concat();
     out.push(Dispatch {
-        key: Key { kernel: "attend_vec", features: lowering.kv_features(), consts },
+        key: Key { kernel: "attend_vec", features: features.clone(), consts },
         bindings: [&bindings[..], &[("parts", Resource::Splits)]].concat(),
         params: params.clone(),
         grid: Grid { count: Count::Singles, block: 1, times: n_kv_heads * blocks, per: 1 },
@@ -71,11 +78,7 @@ pub(super) fn attend(
     });
     let tile = (QUADS / kq.max(vq)).clamp(1, 16) as u32;
     out.push(Dispatch {
-        key: Key {
-            kernel: "attend_tile",
-            features: lowering.kv_features(),
-            consts: [&quads[..], &[("KT", tile)]].concat(),
-        },
+        key: Key { kernel: "attend_tile", features, consts: [&quads[..], &[("KT", tile)]].concat() },
         bindings,
         params,
         grid: Grid { count: Count::Tiles, block: 1, times: n_heads, per: 1 },

@@ -1,24 +1,25 @@
-//! From ops to dispatches: one arm per op, and the fusion groups that have a kernel of their own. Pure; tested without a
-//! device. Row counts are not known here: each dispatch says for how many rows it is meant.
+//! From ops to dispatches: one arm per op, none of which looks at another op. Pure; tested without a device. Row counts are
+//! not known here: each dispatch says for how many rows it is meant.
 
 mod attend;
+mod heads;
 mod linear;
-mod rope;
+mod rows;
 mod sample;
 
 use std::ops::{Range, RangeInclusive};
 
 use ir_shaders::step_word;
 
-use linear::Product;
 pub(super) use sample::{rounds, sample};
 
 use crate::error::{Error, Result};
+use crate::gpu::constants::Constants;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
 use crate::gpu::forms::Forms;
 use crate::gpu::parts::Part;
 use crate::gpu::planes::{feature, units};
-use crate::plan::{Entry, KvKind, Op, Plan, Rows, Slot, View, WeightId};
+use crate::plan::{KvKind, Lookup, Op, Plan, Rows, Slot, View, WeightId};
 
 /// Invocations of a workgroup in most kernels.
 const WG: u32 = 64;
@@ -32,6 +33,7 @@ pub(super) struct Lowering<'a> {
     pub plan: &'a Plan,
     /// The parts of each weight that is a matrix.
     pub parts: &'a [Vec<Part>],
+    pub constants: &'a Constants,
     pub forms: Forms,
     pub kv: KvKind,
 }
@@ -52,42 +54,65 @@ impl Lowering<'_> {
     /// Where a shape is beyond what the kernels take.
     pub(super) fn lower(&self, range: Range<usize>) -> Result<Vec<Dispatch>> {
         let mut out = Vec::new();
-        let mut at = range.start;
-        while at < range.end {
-            let group = self.plan.ops[at].group;
-            let n = self.plan.ops[at..range.end].iter().take_while(|e| e.group == group).count();
-            let done = out.len();
-            let used = self.fused(&self.plan.ops[at..at + n], &mut out)?;
+        for at in range {
+            let (entry, done) = (&self.plan.ops[at], out.len());
+            self.op(&entry.op, &mut out)?;
             for dispatch in &mut out[done..] {
                 dispatch.op = at;
                 // What only pooling needs: other steps pass it over.
-                if self.plan.ops[at].when == Rows::Pools && dispatch.grid.count == Count::Rows(Rows::Tokens) {
+                if entry.when == Rows::Pools && dispatch.grid.count == Count::Rows(Rows::Tokens) {
                     dispatch.grid.count = Count::Pooled;
                 }
             }
-            at += used;
         }
         Ok(out)
     }
 
-    /// Lowers the first op of a group's rest, with those that go with it; gives their number.
-    fn fused(&self, ops: &[Entry], out: &mut Vec<Dispatch>) -> Result<usize> {
-        if self.forms.fuse {
-            if let Some((product, used)) = self.product(ops) {
-                self.linear(&product, out)?;
-                return Ok(used);
+    fn op(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
+        match *op {
+            Op::Embed { table, by: Lookup::Token, out: to } => self.embed(table, to, out),
+            Op::Embed { table: _, by: Lookup::Position, out: _ } => return Err(missing("embeddings of positions")),
+            Op::Route { x: _, bias: _, routing: _, out: _ }
+            | Op::ExpertLinear { x: _, each: _, pick: _, weight: _, scale: _, bias: _, then: _ }
+            | Op::Combine { x: _, pick: _, out: _ } => return Err(missing("mixtures of experts")),
+            Op::Gate { x: _, gate: _, act: _, group: _ } => return Err(missing("gates")),
+            Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
+            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ } => {
+                return Err(missing("recurrent layers"));
             }
-            if let Some(used) = self.rope_kv(ops, out) {
-                return Ok(used);
+            Op::Norm { x, norm, out: to } => out.push(self.norm(x, &norm, self.all(to), ANY)),
+            Op::Linear { x, norm, weight, scale, bias, then } => {
+                self.linear(x, norm, weight, [scale, bias], then, out)?;
             }
+            Op::Rope { x, head_dim, rope } => out.push(self.rope(x, head_dim, rope)),
+            Op::KvWrite { k, v, layer } => out.push(self.kv_write(k, v, layer)),
+            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: to } => {
+                if temperature.is_some() || slopes.is_some() || sinks.is_some() {
+                    return Err(missing("attention with sinks, slopes or a temperature"));
+                }
+                let op = attend::Attend { q, layer, n_heads, scale, cap, window, to };
+                attend::attend(self, &op, out)?;
+            }
+            Op::Act { x, act, bias, factor } => {
+                if x != self.all(x.slot) || bias.is_some() || factor.is_some() {
+                    return Err(missing("activations of some columns, or with vectors"));
+                }
+                out.push(self.elementwise("act", &[rows::feature(act)], &[("x", x.slot)], x.slot, &[]));
+            }
+            Op::Glu { x, gated, out: to } => out.push(self.glu(x, gated, to)),
+            Op::Add { x, y, factor } => {
+                out.push(self.elementwise("add", &[], &[("x", x), ("y", y)], x, &[("factor", factor.to_bits())]));
+            }
+            Op::Scale { x, factor, weight } => out.push(self.scale(x, factor, weight)),
+            Op::Softcap { x, cap } => {
+                out.push(self.elementwise("softcap", &[], &[("x", x)], x, &[("cap", cap.to_bits())]));
+            }
+            Op::TakeRows { x, out: to } => {
+                out.push(self.elementwise("take_rows", &[], &[("x", x), ("out", to)], to, &[]));
+            }
+            Op::Pool { x, out: to } => out.push(self.elementwise("pool", &[], &[("x", x), ("out", to)], to, &[])),
         }
-        self.single(&ops[0].op, out)?;
-        Ok(1)
-    }
-
-    /// Whether `slot` is read by one op only, so that it need not exist.
-    fn read_once(&self, slot: Slot) -> bool {
-        slot != self.plan.logits && self.plan.ops.iter().filter(|e| e.op.reads().contains(&slot)).count() == 1
+        Ok(())
     }
 
     fn part(&self, weight: WeightId) -> &[Part] {
@@ -98,80 +123,9 @@ impl Lowering<'_> {
         Resource::Buffer(self.plan.slot(slot).buffer)
     }
 
-    fn norm(
-        &self,
-        x: View,
-        weight: WeightId,
-        eps: f32,
-        group: usize,
-        out: Slot,
-        when: RangeInclusive<usize>,
-    ) -> Dispatch {
-        let rows = self.plan.slot(x.slot).rows;
-        let features = if self.forms.subgroups { vec!["SUBGROUPS"] } else { vec![] };
-        let wg = if group > 512 { 256 } else { WG };
-        Dispatch {
-            key: Key { kernel: "norm", features, consts: vec![("WG", wg)] },
-            bindings: vec![("x", self.buffer(x.slot)), ("weight", Resource::Vector(weight)), ("out", self.buffer(out))],
-            params: vec![
-                ("rows_at", rows_at(rows)),
-                ("x_start", x.start as u32),
-                ("x_stride", self.plan.slot(x.slot).cols as u32),
-                ("run", group as u32),
-                ("n_runs", (x.cols / group) as u32),
-                ("eps", eps.to_bits()),
-            ],
-            grid: Grid { count: Count::Rows(rows), block: 1, times: x.cols / group, per: 1 },
-            when: (rows, when),
-            op: 0,
-            work: 0,
-        }
-    }
-
-    /// An op by itself.
-    fn single(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
-        let cols = |slot: Slot| self.plan.slot(slot).cols;
-        match *op {
-            Op::Embed { table, out: to } => self.embed(table, to, out),
-            Op::Norm { x, weight, eps, group, out: to, .. } => out.push(self.norm(x, weight, eps, group, to, ANY)),
-            Op::Linear { x, weight, bias, out: to } => {
-                self.linear(&Product { x, weight, bias, norm: None, glu: false, add: false, out: to }, out)?;
-            }
-            Op::Rope { x, head_dim, rope } => out.push(self.rope(x, head_dim, rope)),
-            Op::KvWrite { k, v, layer } => out.push(self.kv_write(k, v, layer)),
-            Op::Attend { q, layer, n_heads, scale, window, out: to } => {
-                attend::attend(self, q, layer, n_heads, scale, window, to, out)?;
-            }
-            Op::Glu { x, out: to, .. } => {
-                out.push(self.elementwise("glu", x, vec![("x", x), ("out", to)], cols(to)));
-            }
-            Op::Add { x, y } => out.push(self.elementwise("add", x, vec![("x", x), ("y", y)], cols(x))),
-            Op::TakeRows { x, out: to } => {
-                out.push(self.elementwise("take_rows", to, vec![("x", x), ("out", to)], cols(x)));
-            }
-            Op::Pool { x, out: to } => {
-                out.push(self.elementwise("pool", to, vec![("x", x), ("out", to)], cols(x)));
-            }
-        }
-        Ok(())
-    }
-
-    /// A kernel with one invocation per element: `n` per row of `like`.
-    fn elementwise(&self, kernel: &'static str, like: Slot, slots: Vec<(&'static str, Slot)>, n: usize) -> Dispatch {
-        let rows = self.plan.slot(like).rows;
-        let mut params = vec![("n", n as u32)];
-        if !matches!(kernel, "take_rows" | "pool") {
-            params.push(("rows_at", rows_at(rows)));
-        }
-        Dispatch {
-            key: Key { kernel, features: vec![], consts: vec![("WG", WG)] },
-            bindings: slots.into_iter().map(|(name, slot)| (name, self.buffer(slot))).collect(),
-            params,
-            grid: Grid { count: Count::Rows(rows), block: 1, times: n, per: WG as usize },
-            when: (rows, ANY),
-            op: 0,
-            work: 0,
-        }
+    /// All columns of a slot.
+    fn all(&self, slot: Slot) -> View {
+        View { slot, start: 0, cols: self.plan.slot(slot).cols }
     }
 
     fn embed(&self, table: WeightId, to: Slot, out: &mut Vec<Dispatch>) {
@@ -216,4 +170,9 @@ impl Lowering<'_> {
     pub(super) fn too_large(what: String) -> Error {
         Error::unsupported(format!("{what}: run this model with --device cpu"))
     }
+}
+
+/// An error about a part that has no kernel yet.
+fn missing(what: &str) -> Error {
+    Error::unsupported(format!("{what} do not run on a GPU yet: run this model with --device cpu"))
 }

@@ -8,6 +8,19 @@ use crate::gpu::readback::{GpuReadback, Parts};
 use crate::gpu::upload::{STAGING, Target, Upload};
 use crate::plan::{Plan, WeightId};
 
+/// Where a runner's weights go: its fields but `upload`, which is changed meanwhile.
+macro_rules! target {
+    ($runner:expr) => {
+        Target {
+            gpu: &$runner.gpu,
+            plan: &$runner.plan,
+            parts: &$runner.parts,
+            constants: &$runner.constants,
+            memory: &$runner.memory,
+        }
+    };
+}
+
 impl GpuRunner {
     /// Takes bytes of a weight's segment from `offset` on; those before must have come. Natively it waits for the device
     /// now and then, so that little memory is taken; in a page [`settled`](GpuRunner::settled) does.
@@ -15,7 +28,7 @@ impl GpuRunner {
     /// # Errors
     /// [`Error::Request`] where bytes were left out or are more than the segment's, or what the device says.
     pub fn feed(&mut self, weight: WeightId, segment: usize, offset: u64, bytes: &[u8]) -> Result<()> {
-        let target = Target { gpu: &self.gpu, plan: &self.plan, parts: &self.parts, memory: &self.memory };
+        let target = target!(self);
         self.upload.feed(&target, (weight, segment), offset, bytes)?;
         self.gpu.check()
     }
@@ -25,7 +38,7 @@ impl GpuRunner {
     /// # Errors
     /// [`Error::Request`] where a segment was begun and not ended, or what the device says.
     pub fn fed(&mut self) -> Result<()> {
-        let target = Target { gpu: &self.gpu, plan: &self.plan, parts: &self.parts, memory: &self.memory };
+        let target = target!(self);
         self.upload.finish(&target)?;
         self.upload = Upload::default();
         Ok(())
@@ -38,10 +51,10 @@ impl GpuRunner {
     pub fn set_ropes(&mut self, plan: Arc<Plan>) -> Result<()> {
         let shapes = |plan: &Plan| plan.ropes.iter().map(|r| (r.style, r.inv_freq.len())).collect::<Vec<_>>();
         let ops = |plan: &Plan| plan.ops.iter().map(|entry| entry.op).collect::<Vec<_>>();
-        if shapes(&plan) != shapes(&self.plan) || ops(&plan) != ops(&self.plan) {
+        if shapes(&plan) != shapes(&self.plan) || ops(&plan) != ops(&self.plan) || plan.heads != self.plan.heads {
             return Err(Error::format("the model's rope factors contradict its header: the file is damaged"));
         }
-        self.memory.write_ropes(&self.gpu, &plan);
+        self.memory.write_ropes(&self.gpu, &plan, &self.constants)?;
         self.plan = plan;
         self.gpu.flush()
     }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::gpu::cost;
 use crate::gpu::dispatch::Counts;
 use crate::gpu::readback::{GpuReadback, Parts};
-use crate::plan::{Inputs, Op};
+use crate::plan::Inputs;
 
 /// Passes that one submission times at most: a query set has 4,096 queries at most, two of them to a pass.
 const MAX_PASSES: usize = 1024;
@@ -112,11 +112,8 @@ impl GpuRunner {
         let dispatch = &launch.dispatch;
         let Some(part) = cost::part(dispatch, &self.parts) else { return dispatch.key.kernel.to_owned() };
         // A tied head takes most of a small model's time: it is told apart from the layers' products.
-        let head = self.plan.ops[dispatch.op..].iter().find_map(|e| match e.op {
-            Op::Linear { out, .. } => Some(out == self.plan.logits),
-            _ => None,
-        });
-        let head = if head == Some(true) && dispatch.key.kernel != "embed" { " head" } else { "" };
+        let is_head = self.plan.ops[dispatch.op].op.writes() == Some(self.plan.logits);
+        let head = if is_head { " head" } else { "" };
         format!("{} {}{head}", dispatch.key.kernel, part.dtype)
     }
 }

@@ -1,43 +1,530 @@
-//! The families: from a file to a spec. A family says only what goes beyond the common keys.
+//! The families: from a file to a spec. A family says only what goes beyond the common keys and tensors.
 
-use super::common::{self, Keys};
-use super::spec::ModelSpec;
+mod known;
+
+use super::common::Keys;
+use super::decoder::{By, WindowRope, decoder};
+use super::parts;
+use super::spec::{Ffn, Mixer, ModelSpec, Normed};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::shown;
-use crate::plan::RopeStyle;
+use crate::plan::Act::{GeluErf, GeluQuick, GeluTanh, ReluSquared, Silu};
+use crate::plan::NormKind::{Layer, Rms};
+use crate::plan::RopeStyle::{Halves, Interleaved};
+use crate::plan::Scoring::{Sigmoid, Softmax, SoftmaxOfPicked};
+use crate::plan::{Gated, Temperature};
 
 type Family = fn(&Keys) -> Result<ModelSpec>;
 
 /// Architecture name in the file, and what it means.
-const FAMILIES: &[(&str, Family)] = &[("llama", llama), ("mistral3", llama), ("qwen2", qwen), ("qwen3", qwen)];
+const FAMILIES: &[(&str, Family)] = &[
+    ("llama", llama),
+    ("mistral3", mistral3),
+    ("internlm2", llama),
+    ("xverse", llama),
+    ("ernie4_5", llama),
+    ("smollm3", smollm3),
+    ("granite", granite),
+    ("minicpm", minicpm),
+    ("arcee", arcee),
+    ("chatglm", llama),
+    ("command-r", command_r),
+    ("cohere2", cohere2),
+    ("olmo", olmo),
+    ("qwen", qwen1),
+    ("qwen2", qwen),
+    ("qwen3", qwen),
+    ("exaone", qwen),
+    ("pangu-embedded", qwen),
+    ("cogvlm", qwen),
+    ("seed_oss", seed_oss),
+    ("qwen2vl", qwen),
+    ("qwen3vl", qwen),
+    ("paddleocr", qwen),
+    ("qwen2moe", qwen2moe),
+    ("qwen3moe", qwen),
+    ("qwen3vlmoe", qwen),
+    ("olmoe", qwen2moe),
+    ("dbrx", dbrx),
+    ("granitemoe", granite),
+    ("deepseek", deepseek),
+    ("dots1", dots1),
+    ("ernie4_5-moe", llama),
+    ("hunyuan-dense", hunyuan),
+    ("hunyuan-moe", hunyuan),
+    ("hunyuan_vl", hunyuan),
+    ("maincoder", maincoder),
+    ("glm4moe", glm4moe),
+    ("minimax-m2", minimax_m2),
+    ("exaone-moe", exaone_moe),
+    ("bailingmoe", bailingmoe),
+    ("bailingmoe2", dots1),
+    ("hy_v3", glm_routed),
+    ("mellum", mellum),
+    ("gpt-oss", gpt_oss),
+    ("openelm", qwen),
+    ("gpt2", gpt2),
+    ("starcoder", gpt2),
+    ("bloom", bloom),
+    ("jais", jais),
+    ("refact", refact),
+    ("baichuan", baichuan),
+    ("mpt", mpt),
+    ("bitnet", bitnet),
+    ("qwen3next", qwen3next),
+    ("qwen35", qwen35),
+    ("qwen35moe", qwen35),
+    ("lfm2", lfm2),
+    ("lfm2moe", lfm2),
+    ("mamba2", llama),
+    ("falcon-h1", qwen),
+    ("granitehybrid", granite),
+    ("nemotron_h", nemotron_h),
+    ("nemotron_h_moe", nemotron_h),
+    ("plamo", plamo),
+    ("phi2", phi2),
+    ("phi3", phi3),
+    ("gemma", gemma),
+    ("gemma2", gemma2),
+    ("gemma3", gemma3),
+    ("olmo2", olmo2),
+    ("exaone4", exaone4),
+    ("glm4", glm4),
+    ("falcon", falcon),
+    ("gptneox", gptneox),
+    ("stablelm", stablelm),
+    ("starcoder2", starcoder2),
+    ("codeshell", starcoder2),
+    ("orion", orion),
+    ("nemotron", nemotron),
+    ("jais2", nemotron),
+];
 
 /// The spec of a file.
 ///
 /// # Errors
-/// An unknown architecture is named, with those that are known.
+/// An architecture that is not supported, with what it needs beyond those that are.
 pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let arch = file.meta().arch()?;
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
-        let known: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
-        let known = known.join(", ");
-        let arch = shown(arch.as_bytes());
-        return Err(Error::unsupported(format!("architecture {arch} is not supported yet (known: {known})")));
+        return Err(Error::unsupported(unsupported(file, arch)));
     };
-    family(&Keys { file, arch })
+    family(&Keys { file, arch, yarn_rounds: true })
+}
+
+/// Why an architecture cannot run: by what is known of it, else by the file's tensors.
+fn unsupported(file: &ModelFile, arch: &str) -> String {
+    if let Some(needs) = known::needs(arch) {
+        return format!("architecture {arch} is not supported yet: it needs {needs}");
+    }
+    let supported: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
+    let parts = match parts::named(file).join(", ") {
+        none if none.is_empty() => none,
+        parts => format!("; its tensors are for {parts}"),
+    };
+    format!("architecture {} is not known{parts} (supported: {})", shown(arch.as_bytes()), supported.join(", "))
 }
 
 /// Llama 1 to 3 and Mistral: q and k rows in the file are permuted for interleaved rotation.
 fn llama(keys: &Keys) -> Result<ModelSpec> {
-    if keys.file.tensor("blk.0.ffn_gate_exps.weight").is_some()
-        || keys.file.tensor("blk.0.ffn_gate_inp.weight").is_some()
-    {
-        return Err(Error::unsupported("mixture-of-experts models are not supported yet"));
+    decoder(keys, Interleaved, Rms, Silu)
+}
+
+/// Queries grow with their position where the file says so.
+fn mistral3(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?;
+    let Some(factor) = keys.factor("attention.temperature_scale")? else { return Ok(spec) };
+    let length = match keys.opt_u32("attention.temperature_length")?.filter(|n| *n > 0) {
+        Some(n) => n,
+        None => keys.opt_u32("rope.scaling.original_context_length")?.filter(|n| *n > 0).unwrap_or(8192),
+    };
+    spec.each_heads(|_, heads| {
+        heads.temperature = Some(Temperature { factor, length: length as f32, offset: 0.0 });
+        Ok(())
+    })
+}
+
+/// Every fourth layer does not turn.
+fn smollm3(keys: &Keys) -> Result<ModelSpec> {
+    llama(keys)?.each_heads(|i, heads| {
+        heads.rope = heads.rope.take().filter(|_| (i + 1) % 4 != 0);
+        Ok(())
+    })
+}
+
+/// Factors on embedding, scores, branches and logits.
+fn granite(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?;
+    if keys.opt_bool("rope.scaling.finetuned")? == Some(false) {
+        spec = spec.each_heads(|_, heads| {
+            heads.rope = None;
+            Ok(())
+        })?;
     }
-    common::dense(keys, RopeStyle::Interleaved)
+    Ok(spec)
+}
+
+fn minicpm(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?;
+    let absent = [12.0, 1.4 / (spec.layers.len() as f32).sqrt(), spec.width as f32 / 256.0];
+    scaled(keys, spec, absent)
+}
+
+/// The file's factors on embedding and branches and the divisor of logits, or those given; a factor on scores.
+fn scaled(keys: &Keys, mut spec: ModelSpec, [embedding, residual, logits]: [f32; 3]) -> Result<ModelSpec> {
+    spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(embedding);
+    spec.head.scale = 1.0 / keys.factor("logit_scale")?.unwrap_or(logits);
+    let residual = keys.factor("residual_scale")?.unwrap_or(residual);
+    let scores = keys.factor("attention.scale")?;
+    spec.each_layer(|_, layer| layer.residual = residual).each_heads(|_, heads| {
+        heads.scale = scores.unwrap_or(heads.scale);
+        Ok(())
+    })
+}
+
+/// No gate: squared ReLU.
+fn arcee(keys: &Keys) -> Result<ModelSpec> {
+    decoder(keys, Interleaved, Rms, ReluSquared)
+}
+
+/// One norm for both parts, which read the same stream; factor on the logits.
+fn command_r(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = decoder(keys, Interleaved, Layer, Silu)?.parallel();
+    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
+    Ok(one_norm(spec))
+}
+
+fn cohere2(keys: &Keys) -> Result<ModelSpec> {
+    command_r(keys)?.windows(keys, 4, None, WindowRope::Only)
+}
+
+/// Feed-forward reads what attention reads.
+fn one_norm(spec: ModelSpec) -> ModelSpec {
+    spec.each_layer(|_, layer| layer.ffn_norms.before = layer.attn_norms.before)
+}
+
+/// Norms without weights; queries, keys and values clamped.
+fn olmo(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = decoder(keys, Interleaved, Layer, Silu)?;
+    spec.output_norm = Normed::Bare;
+    let clamp = keys.factor("attention.clamp_kqv")?;
+    let spec = spec.each_layer(|_, layer| {
+        (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
+    });
+    spec.each_heads(|_, heads| {
+        heads.clamp = clamp;
+        Ok(())
+    })
+}
+
+/// Qwen 1: the key of the feed-forward part counts gate and up together.
+fn qwen1(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen(keys)?.each_layer(|_, layer| {
+        if let Some(Ffn::Dense { hidden, .. }) = &mut layer.ffn {
+            *hidden /= 2;
+        }
+    }))
 }
 
 /// Qwen 2 (biases) and Qwen 3 (norms on heads): both are found in the file.
 fn qwen(keys: &Keys) -> Result<ModelSpec> {
-    common::dense(keys, RopeStyle::Halves)
+    decoder(keys, Halves, Rms, Silu)
+}
+
+/// The norm in front of the feed-forward part has another name.
+fn seed_oss(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
+}
+
+fn plamo(keys: &Keys) -> Result<ModelSpec> {
+    Ok(one_norm(qwen(keys)?.parallel()))
+}
+
+fn phi2(keys: &Keys) -> Result<ModelSpec> {
+    Ok(one_norm(decoder(keys, Halves, Layer, GeluTanh)?.parallel()))
+}
+
+/// Phi 3 and 4: fused matrices, found in the file. Its window key is not used.
+fn phi3(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.each_heads(|_, heads| {
+        heads.window = None;
+        Ok(())
+    })
+}
+
+/// Embedding times the root of its width; the norms' weights hold their 1.
+fn gemma(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = decoder(keys, Halves, Rms, GeluTanh)?;
+    spec.embedding.scale = (spec.width as f32).sqrt();
+    Ok(spec)
+}
+
+/// Scores scaled by the width of the stream over the heads in the largest models (by their layers), by heads otherwise.
+fn gemma_scores(spec: ModelSpec, largest: usize) -> Result<ModelSpec> {
+    let (width, all) = (spec.width as f32, spec.layers.len());
+    spec.each_heads(|_, heads| {
+        if all == largest {
+            heads.scale = 1.0 / (width / heads.n_heads as f32).sqrt();
+        }
+        Ok(())
+    })
+}
+
+fn gemma2(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = gemma_scores(gemma(keys)?.post_norms("post_attention_norm", "post_ffw_norm"), 46)?;
+    spec.head.cap = Some(keys.factor("final_logit_softcapping")?.unwrap_or(30.0));
+    let cap = keys.factor("attn_logit_softcapping")?.unwrap_or(50.0);
+    spec.windows(keys, 2, Some(4096), WindowRope::Same)?.each_heads(|_, heads| {
+        heads.cap = Some(cap);
+        Ok(())
+    })
+}
+
+fn gemma3(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = gemma_scores(gemma(keys)?.post_norms("post_attention_norm", "post_ffw_norm"), 62)?;
+    spec.head.cap = keys.factor("final_logit_softcapping")?;
+    spec.windows(keys, 6, None, WindowRope::Base(10_000.0))
+}
+
+/// OLMo 2 and 3: norms behind the parts only.
+fn olmo2(keys: &Keys) -> Result<ModelSpec> {
+    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
+    post_only(qwen(keys)?).windows(keys, 4, None, WindowRope::Base(base))
+}
+
+/// No norms in front of the parts.
+fn post_only(spec: ModelSpec) -> ModelSpec {
+    spec.post_norms("post_attention_norm", "post_ffw_norm").each_layer(|_, layer| {
+        (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::No, Normed::No);
+    })
+}
+
+/// Windows only in the large model, whose layers without a window do not turn.
+fn exaone4(keys: &Keys) -> Result<ModelSpec> {
+    let spec = post_only(qwen(keys)?);
+    match spec.layers.len() {
+        64 => spec.windows(keys, 4, Some(4096), WindowRope::Only),
+        _ => spec.each_heads(|_, heads| {
+            heads.window = None;
+            Ok(())
+        }),
+    }
+}
+
+fn glm4(keys: &Keys) -> Result<ModelSpec> {
+    Ok(llama(keys)?.post_norms("post_attention_norm", "post_ffw_norm"))
+}
+
+/// One norm, or in the 40B one for each part.
+fn falcon(keys: &Keys) -> Result<ModelSpec> {
+    Ok(decoder(keys, Halves, Layer, GeluErf)?.parallel().each_layer(|i, layer| {
+        layer.ffn_norms.before = Normed::By("attn_norm");
+        if keys.has(i, "attn_norm_2.weight") {
+            layer.attn_norms.before = Normed::By("attn_norm_2");
+        }
+    }))
+}
+
+fn gptneox(keys: &Keys) -> Result<ModelSpec> {
+    let spec = decoder(keys, Halves, Layer, GeluErf)?;
+    let parallel = keys.opt_bool("use_parallel_residual")? != Some(false);
+    Ok(if parallel { spec.parallel() } else { spec })
+}
+
+/// The parts read the same stream if there is one norm for both.
+fn stablelm(keys: &Keys) -> Result<ModelSpec> {
+    let spec = decoder(keys, Halves, Layer, Silu)?;
+    if keys.has(0, "ffn_norm.weight") {
+        return Ok(spec);
+    }
+    Ok(one_norm(spec.parallel()))
+}
+
+fn starcoder2(keys: &Keys) -> Result<ModelSpec> {
+    decoder(keys, Halves, Layer, GeluTanh)
+}
+
+fn orion(keys: &Keys) -> Result<ModelSpec> {
+    decoder(keys, Halves, Layer, Silu)
+}
+
+/// No gate: squared ReLU.
+fn nemotron(keys: &Keys) -> Result<ModelSpec> {
+    decoder(keys, Halves, Layer, ReluSquared)
+}
+
+/// Experts whose weights are not divided by their sum.
+fn qwen2moe(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.routed(keys, By::Family(Softmax), By::Family(false))
+}
+
+/// Clamped heads; the norm in front of the experts has another name.
+fn dbrx(keys: &Keys) -> Result<ModelSpec> {
+    let clamp = keys.factor("attention.clamp_kqv")?;
+    let spec = decoder(keys, Halves, Layer, Silu)?;
+    let spec = spec.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("attn_output_norm"));
+    spec.each_heads(|_, heads| {
+        heads.clamp = clamp;
+        Ok(())
+    })
+}
+
+fn deepseek(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?.routed(keys, By::Family(Softmax), By::Family(false))?;
+    Ok(spec.weighted(keys.factor("expert_weights_scale")?.unwrap_or(1.0)))
+}
+
+fn dots1(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.routed(keys, By::Key(Softmax), By::Key(false))
+}
+
+/// Norms on heads behind the rotation.
+fn hunyuan(keys: &Keys) -> Result<ModelSpec> {
+    norms_after_rope(qwen(keys)?)
+}
+
+fn maincoder(keys: &Keys) -> Result<ModelSpec> {
+    norms_after_rope(llama(keys)?)
+}
+
+fn norms_after_rope(spec: ModelSpec) -> Result<ModelSpec> {
+    spec.each_heads(|_, heads| {
+        heads.qk_norm_after_rope = true;
+        Ok(())
+    })
+}
+
+/// Sigmoid scores unless the file says otherwise.
+fn glm_routed(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))
+}
+
+fn glm4moe(keys: &Keys) -> Result<ModelSpec> {
+    Ok(glm_routed(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
+}
+
+fn minimax_m2(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.routed(keys, By::Key(Softmax), By::Family(true))
+}
+
+/// Layers without a window do not turn.
+fn exaone_moe(keys: &Keys) -> Result<ModelSpec> {
+    let spec = qwen(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?;
+    spec.windows(keys, 4, Some(128), WindowRope::Only)
+}
+
+fn bailingmoe(keys: &Keys) -> Result<ModelSpec> {
+    llama(keys)?.routed(keys, By::Family(Softmax), By::Key(false))
+}
+
+fn mellum(keys: &Keys) -> Result<ModelSpec> {
+    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
+    qwen(keys)?.windows(keys, 4, None, WindowRope::Base(base))
+}
+
+/// Sinks, found in the file; a clamped gate; the softmax is over the chosen experts.
+fn gpt_oss(keys: &Keys) -> Result<ModelSpec> {
+    let keys = &Keys { yarn_rounds: false, ..*keys };
+    let spec = qwen(keys)?.routed(keys, By::Family(SoftmaxOfPicked), By::Family(false))?;
+    let spec = spec.each_layer(|_, layer| {
+        layer.ffn_norms.before = Normed::By("post_attention_norm");
+        if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
+            moe.gated = Gated { act: GeluQuick, limit: 7.0, up_offset: 1.0 };
+        }
+    });
+    spec.windows(keys, 2, None, WindowRope::Same)
+}
+
+/// Positions by a table, which is found in the file.
+fn gpt2(keys: &Keys) -> Result<ModelSpec> {
+    unturned(decoder(keys, Halves, Layer, GeluTanh)?, None)
+}
+
+/// No rotation; biases by distance if this or the file says so.
+fn unturned(spec: ModelSpec, alibi: Option<f32>) -> Result<ModelSpec> {
+    spec.each_heads(|_, heads| {
+        (heads.rope, heads.alibi) = (None, alibi.or(heads.alibi));
+        Ok(())
+    })
+}
+
+fn bloom(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = unturned(decoder(keys, Halves, Layer, GeluTanh)?, Some(8.0))?;
+    spec.embedding.norm = Normed::By("token_embd_norm");
+    Ok(spec)
+}
+
+/// Scores are divided by the width of a head.
+fn jais(keys: &Keys) -> Result<ModelSpec> {
+    unturned(decoder(keys, Halves, Layer, Silu)?, None)?.each_heads(|_, heads| {
+        heads.scale = 1.0 / heads.head_dim as f32;
+        Ok(())
+    })
+}
+
+fn refact(keys: &Keys) -> Result<ModelSpec> {
+    unturned(llama(keys)?, Some(8.0))
+}
+
+/// The 13B has biases by distance instead of a rotation.
+fn baichuan(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?;
+    if spec.layers.len() == 40 { unturned(spec, Some(8.0)) } else { Ok(spec) }
+}
+
+/// Norms on whole queries and keys and clamped heads, if the file has them.
+fn mpt(keys: &Keys) -> Result<ModelSpec> {
+    let clamp = keys.factor("attention.clamp_kqv")?;
+    unturned(decoder(keys, Halves, Layer, GeluErf)?, None)?.each_heads(|_, heads| {
+        heads.clamp = clamp;
+        Ok(())
+    })
+}
+
+/// Norms inside the parts, found in the file.
+fn bitnet(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)
+}
+
+/// Gated delta nets and, every few layers, attention with a gate beside its queries.
+fn qwen3next(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
+}
+
+/// The same with value heads in the order of a tiled key.
+fn qwen35(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen3next(keys)?.each_layer(|_, layer| {
+        for mixer in &mut layer.mixers {
+            if let Mixer::DeltaNet(ssm) = mixer {
+                ssm.tiled = true;
+            }
+        }
+    }))
+}
+
+/// Gated convolutions or attention. The norm in front of the head has the name of another.
+fn lfm2(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = qwen(keys)?.routed(keys, By::Key(Sigmoid), By::Family(true))?;
+    spec.output_norm = Normed::By("token_embd_norm");
+    Ok(spec)
+}
+
+/// A layer is one part: Mamba 2, attention without rotation, or squared ReLU.
+fn nemotron_h(keys: &Keys) -> Result<ModelSpec> {
+    let spec = decoder(keys, Halves, Rms, ReluSquared)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
+    unturned(one_norm(spec), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAMILIES, known};
+
+    /// A family that was added needs nothing any more.
+    #[test]
+    fn no_architecture_is_both_supported_and_not() {
+        for (name, _) in FAMILIES {
+            assert!(known::needs(name).is_none(), "{name} is supported: take it from the list of those that are not");
+        }
+    }
 }

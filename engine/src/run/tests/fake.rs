@@ -63,11 +63,48 @@ pub(crate) fn prefix_states(tokens: &[u32]) -> u64 {
 /// Pages that hold, per place, the position and a state that depends on the whole prefix, as deep layers' keys do.
 pub(crate) struct FakeDevice {
     pub(crate) places: Vec<Option<(u32, u64)>>,
+    /// Of a recurrent model: what each slot holds, as the number of tokens and a state that depends on all of them.
+    pub(crate) states: Vec<Option<(u32, u64)>>,
 }
 
 impl FakeDevice {
-    pub(crate) fn new(n_pages: usize) -> Self {
-        Self { places: vec![None; n_pages * PAGE] }
+    pub(crate) fn new(n_pages: usize, n_states: usize) -> Self {
+        Self { places: vec![None; n_pages * PAGE], states: vec![None; n_states] }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn lose(&mut self) {
+        self.places.fill(None);
+        self.states.fill(None);
+    }
+
+    /// Goes on from each sequence's state, which must be the one behind the tokens before.
+    fn recur(&mut self, inputs: &Inputs) {
+        if self.states.is_empty() {
+            return;
+        }
+        inputs.check_states(self.states.len()).unwrap();
+        assert_eq!(inputs.states.len(), inputs.tables.len(), "a sequence without a state");
+        let before = self.states.clone();
+        for (seq, rows) in inputs.runs() {
+            let slots = inputs.state(seq, rows.start);
+            let others = inputs.states.iter().enumerate().filter(|(i, _)| *i != seq as usize);
+            assert!(others.clone().all(|(_, s)| s.from != Some(slots.to)), "a state is written that another reads");
+            let start = inputs.positions[rows.start];
+            let (n, mut state) = match slots.from {
+                None => (0, 0),
+                Some(from) => before[from as usize].expect("reads a state that nobody wrote"),
+            };
+            assert_eq!(n, start, "a state of another length");
+            let table = &inputs.tables[seq as usize];
+            if start > 0 {
+                assert_eq!(state, self.read(table, start - 1), "a state of another prefix");
+            }
+            for row in rows.clone() {
+                state = mix(state, u64::from(inputs.tokens[row]) + 1);
+            }
+            self.states[slots.to as usize] = Some((start + rows.len() as u32, state));
+        }
     }
 
     fn place(table: &[PageId], position: u32) -> usize {
@@ -81,6 +118,7 @@ impl FakeDevice {
     }
 
     pub(crate) fn step(&mut self, inputs: &Inputs) -> Output {
+        self.recur(inputs);
         for row in 0..inputs.n_rows() {
             let (position, table) = (inputs.positions[row], &inputs.tables[inputs.seqs[row] as usize]);
             let before = if position == 0 { 0 } else { self.read(table, position - 1) };

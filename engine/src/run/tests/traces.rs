@@ -118,6 +118,8 @@ struct Totals {
     n_batched: usize,
     n_embedded: usize,
     n_chunked: usize,
+    /// Prompt tokens that a recurrent model found.
+    n_resumed: usize,
 }
 
 /// One random trace: limits, arrivals, cancellations, failed steps and a lost device, all from the seed.
@@ -145,12 +147,14 @@ impl Trace {
             context: 2 + rng.below(200),
             reuse: rng.below(4) > 0,
         };
-        let steps = Steps::new(Arc::new(Letters), limits, n_pages);
+        // A recurrent model has two slots for each running sequence, and some for snapshots.
+        let n_states = if rng.below(2) == 0 { 0 } else { 2 * limits.seqs + rng.below(5) };
+        let steps = Steps::new(Arc::new(Letters), limits, n_pages, n_states);
         let limits = *steps.scheduler().limits();
         Self {
             rng,
             steps,
-            device: FakeDevice::new(n_pages),
+            device: FakeDevice::new(n_pages, n_states),
             limits,
             brisk: usize::MAX,
             requests: BTreeMap::new(),
@@ -214,7 +218,12 @@ impl Trace {
             0 => Vec::new(),
             1 => {
                 self.steps.forget();
-                self.device.places.fill(None);
+                self.device.lose();
+                Vec::new()
+            }
+            // It was computed and its results were lost.
+            2 => {
+                self.device.step(&inputs);
                 Vec::new()
             }
             _ => {
@@ -261,6 +270,7 @@ impl Trace {
                     assert_eq!((prompt_tokens, completion_tokens), (self.requests[&seq].prompt.len(), answer.0.len()));
                     assert!(cached_tokens < prompt_tokens.max(1) && cached_tokens % PAGE == 0);
                     totals.n_cached += cached_tokens;
+                    totals.n_resumed += if self.device.states.is_empty() { 0 } else { cached_tokens };
                 }
                 Event::Error { error, .. } => panic!("{error}"),
             }
@@ -310,21 +320,31 @@ fn every_answer_of_every_trace_is_what_the_request_gives_alone() {
     for seed in 0..8000 {
         Trace::new(seed).run(&mut totals);
     }
-    let Totals { n_requests, n_tokens, n_preempted, n_cached, n_cancelled, n_batched, n_embedded, n_chunked } = totals;
+    let Totals {
+        n_requests,
+        n_tokens,
+        n_preempted,
+        n_cached,
+        n_cancelled,
+        n_batched,
+        n_embedded,
+        n_chunked,
+        n_resumed,
+    } = totals;
     println!(
         "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps, \
-         {n_embedded} embeddings, {n_chunked} of them in chunks"
+         {n_embedded} embeddings, {n_chunked} of them in chunks, {n_resumed} tokens from snapshots"
     );
-    assert!(n_embedded > 6_000 && n_chunked > 3_000);
+    assert!(n_embedded > 6_000 && n_chunked > 3_000 && n_resumed > 5_000);
     assert!(
-        n_requests > 25_000 && n_preempted > 2_000 && n_cached > 30_000 && n_cancelled > 2_000 && n_batched > 50_000
+        n_requests > 25_000 && n_preempted > 2_000 && n_cached > 20_000 && n_cancelled > 2_000 && n_batched > 50_000
     );
 }
 
 #[test]
 fn what_cannot_fit_is_refused_in_a_sentence() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true };
-    let mut steps = Steps::new(Arc::new(Letters), limits, 2);
+    let mut steps = Steps::new(Arc::new(Letters), limits, 2, 0);
     let refused = |steps: &mut Steps, request: Request| steps.add(request, 0.0).unwrap_err().to_string();
     let prompt = |n: usize| Request { prompt: vec![5; n], ..Request::default() };
     assert!(refused(&mut steps, prompt(32)).contains("the prompt has 32 tokens and the context holds 32"));
@@ -350,7 +370,7 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
 #[test]
 fn damaged_embeddings_and_results_of_another_step_are_told() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
-    let mut steps = Steps::new(Arc::new(Letters), limits, 8);
+    let mut steps = Steps::new(Arc::new(Letters), limits, 8, 0);
     let text = EmbedRequest { prompt: vec![5, 6], ..EmbedRequest::default() };
     let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, now).unwrap());
     let output = |pooled: &[f32]| Output { pooled: pooled.to_vec(), ..Output::default() };
@@ -375,7 +395,7 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
 #[test]
 fn a_damaged_row_ends_its_own_sequence_only() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
-    let mut steps = Steps::new(Arc::new(Letters), limits, 8);
+    let mut steps = Steps::new(Arc::new(Letters), limits, 8, 0);
     let request = Request { prompt: vec![5, 6], max_tokens: Some(1), ..Request::default() };
     let (a, b) = (steps.add(request.clone(), 0.0).unwrap(), steps.add(request, 0.0).unwrap());
     steps.begin(1.0).unwrap();

@@ -58,10 +58,12 @@ pub struct Rendered {
     pub thinking: bool,
 }
 
-/// A compiled chat template.
+/// A chat template, compiled where it parses.
 #[derive(Debug)]
 pub struct ChatTemplate {
     env: Environment<'static>,
+    /// Why a file's template cannot be used. The model can: text is continued without it.
+    broken: Option<String>,
     source: Source,
     /// Whether there is a variant for chats with tools.
     tool_use: bool,
@@ -72,15 +74,27 @@ impl ChatTemplate {
     /// The template of a model file, or that of its family by its turn tokens; `None` where there is neither, and
     /// text can only be continued. `has_token` says whether the vocabulary holds a token of this text.
     ///
+    /// A template of the file that does not parse, or is too long, is one that renders nothing: [`ChatTemplate::render`] says
+    /// why, [`ChatTemplate::broken`] beforehand.
+    ///
     /// # Errors
-    /// Where the file's template does not parse, or is too long.
+    /// A template that is no text.
     pub fn from_meta(meta: &Meta, has_token: &dyn Fn(&str) -> bool) -> Result<Option<ChatTemplate>> {
         let Some(main) = meta.opt_str("tokenizer.chat_template")? else {
             let Some((name, template)) = fallback::find(has_token) else { return Ok(None) };
             return Ok(Some(ChatTemplate { source: Source::Family(name), ..ChatTemplate::new(template, None)? }));
         };
         let tool_use = meta.opt_str("tokenizer.chat_template.tool_use")?;
-        ChatTemplate::new(main, tool_use).map(Some)
+        Ok(Some(ChatTemplate::new(main, tool_use).unwrap_or_else(|error| ChatTemplate {
+            env: Environment::empty(),
+            broken: Some(match error {
+                Error::Template(why) => why,
+                other => other.to_string(),
+            }),
+            source: Source::File,
+            tool_use: false,
+            tags: None,
+        })))
     }
 
     /// Compiles a template, and the variant that chats with tools use where there is one.
@@ -93,7 +107,12 @@ impl ChatTemplate {
             env.add_template_owned(name, guard::compile(text)?).map_err(|e| sentence(&e))?;
         }
         let tags = ThinkTags::of_template(main).or_else(|| ThinkTags::of_template(tool_use?));
-        Ok(ChatTemplate { env, source: Source::File, tool_use: tool_use.is_some(), tags })
+        Ok(ChatTemplate { env, broken: None, source: Source::File, tool_use: tool_use.is_some(), tags })
+    }
+
+    /// Why the file's template cannot be used, if it does not parse or is too long.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
     }
 
     /// Where the template comes from.
@@ -145,6 +164,12 @@ impl ChatTemplate {
     /// [`Error::Template`] with the template's own sentence where it refuses the chat (`raise_exception`), or with
     /// what went wrong, a limit included.
     pub fn render(&self, input: &RenderInput) -> Result<Rendered> {
+        if let Some(why) = &self.broken {
+            return Err(Error::Template(format!(
+                "the one of the model's file does not parse ({why}): ask without it (`ir run --raw`, `raw` of \
+                 /api/generate), or give another"
+            )));
+        }
         let name = if self.tool_use && !input.tools.is_empty() { "tools" } else { "main" };
         let text = match self.render_as(name, input, false) {
             Ok(text) => text,

@@ -1,5 +1,5 @@
 //! Tests of the translation of GBNF: what becomes a terminal. What the grammars accept is tested with a vocabulary, in
-//! `tests/constrain`.
+//! `tests/all/constrain`.
 
 use super::to_lark;
 

@@ -1,0 +1,150 @@
+//! Lowering of what is done to queries, keys and values: all of it behind a product, and rotations and cache writes alone.
+//! No device here.
+
+use super::{ANY, Lowering, WG};
+use crate::error::Result;
+use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
+use crate::plan::{Heads, KvShape, Norm, NormKind, RopeStyle, Rows, Slot, View};
+
+/// Columns of a head for which the kernel has workgroup memory.
+const MOST_DIM: usize = 2048;
+
+/// Names of the parameters of a norm in the kernel `heads`: of queries, keys and values.
+const NORM_PARAMS: [[&str; 3]; 3] =
+    [["q_eps", "q_norm", "q_step"], ["k_eps", "k_norm", "k_step"], ["v_eps", "v_norm", "v_step"]];
+
+/// Whether the kernel `heads` has this norm of heads of `dim` columns.
+fn by_head(norm: &Norm, dim: usize) -> bool {
+    let Norm { kind, eps: _, group, weight: _, bias } = norm;
+    *kind == NormKind::Rms && *group == dim && bias.is_none()
+}
+
+impl Lowering<'_> {
+    /// Queries, keys and values that lie in `slot`. Norms that the kernel lacks, or that take more columns than a head,
+    /// are dispatches of their own, and with them the clamp in front.
+    pub(super) fn heads(&self, heads: &Heads, slot: Slot, out: &mut Vec<Dispatch>) -> Result<()> {
+        let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = *heads;
+        if norms_after_rope {
+            return Err(super::missing("norms behind the rotation"));
+        }
+        let KvShape { n_kv_heads, k_dim, v_dim } = self.plan.kv[layer];
+        if k_dim.max(v_dim) > MOST_DIM {
+            return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));
+        }
+        let parts = [(q_norm, n_heads, k_dim), (k_norm, n_kv_heads, k_dim), (v_norm, n_kv_heads, v_dim)];
+        let apart = parts.iter().any(|(norm, _, dim)| norm.is_some_and(|norm| !by_head(&norm, *dim)));
+        if apart {
+            if let Some(clamp) = clamp {
+                out.push(self.elementwise("clamp", &[], &[("x", slot)], slot, &[("limit", clamp.to_bits())]));
+            }
+            let mut start = 0;
+            for (norm, n, dim) in parts {
+                let view = View { slot, start, cols: n * dim };
+                out.extend(norm.map(|norm| self.norm(view, &norm, view, ANY)));
+                start += n * dim;
+            }
+        }
+        let (clamp, norms) = if apart { (None, [None; 3]) } else { (clamp, [q_norm, k_norm, v_norm]) };
+        let mut features = self.kv_features();
+        if clamp.is_some() {
+            features.push("CLAMP");
+        }
+        if norms.iter().any(Option::is_some) {
+            features.push("NORM");
+            if self.forms.subgroups {
+                features.push("SUBGROUPS");
+            }
+        }
+        let mut params = vec![
+            ("stride", self.plan.slot(slot).cols as u32),
+            ("n_heads", n_heads as u32),
+            ("n_kv_heads", n_kv_heads as u32),
+            ("head_dim", k_dim as u32),
+            ("v_dim", v_dim as u32),
+            ("limit", clamp.unwrap_or(0.0).to_bits()),
+            ("norms", (0..3).map(|i| u32::from(norms[i].is_some()) << i).sum()),
+        ];
+        for (norm, names) in norms.into_iter().zip(NORM_PARAMS) {
+            let weight = norm.and_then(|norm| norm.weight);
+            let values = [
+                norm.map_or(0, |norm| norm.eps.to_bits()),
+                self.constants.word(weight),
+                norm.map_or(0, |norm| self.step(weight, norm.group)),
+            ];
+            params.extend(names.into_iter().zip(values));
+        }
+        params.extend(self.rotation(rope));
+        let dim = k_dim.max(v_dim).next_multiple_of(4) as u32;
+        out.push(Dispatch {
+            key: Key { kernel: "heads", features, consts: vec![("WG", WG), ("DIM", dim)] },
+            bindings: vec![
+                ("qkv", self.buffer(slot)),
+                ("k_pages", Resource::KPages(layer)),
+                ("v_pages", Resource::VPages(layer)),
+            ],
+            params,
+            grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: n_heads + 2 * n_kv_heads, per: 1 },
+            when: (Rows::Tokens, ANY),
+            op: 0,
+            work: 0,
+        });
+        Ok(())
+    }
+
+    /// Parameters of a rotation; none turns no pairs.
+    fn rotation(&self, rope: Option<usize>) -> [(&'static str, u32); 4] {
+        let table = rope.map(|rope| &self.plan.ropes[rope]);
+        [
+            ("n_pairs", table.map_or(0, |t| t.inv_freq.len() as u32)),
+            ("halves", table.map_or(0, |t| u32::from(t.style == RopeStyle::Halves))),
+            ("magnitude", table.map_or(1.0, |t| t.magnitude).to_bits()),
+            ("freqs_at", rope.map_or(0, |rope| self.constants.rope_word(rope))),
+        ]
+    }
+
+    pub(super) fn rope(&self, x: View, head_dim: usize, rope: usize) -> Dispatch {
+        let (pairs, heads) = (self.plan.ropes[rope].inv_freq.len(), x.cols / head_dim);
+        let view = [
+            ("start", x.start as u32),
+            ("stride", self.plan.slot(x.slot).cols as u32),
+            ("n_heads", heads as u32),
+            ("head_dim", head_dim as u32),
+        ];
+        Dispatch {
+            key: Key { kernel: "rope", features: vec![], consts: vec![("WG", WG)] },
+            bindings: vec![("x", self.buffer(x.slot))],
+            params: [view, self.rotation(Some(rope))].concat(),
+            grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: pairs * heads, per: WG as usize },
+            when: (Rows::Tokens, ANY),
+            op: 0,
+            work: 0,
+        }
+    }
+
+    pub(super) fn kv_write(&self, k: View, v: View, layer: usize) -> Dispatch {
+        let KvShape { n_kv_heads, k_dim, v_dim } = self.plan.kv[layer];
+        let quads = k_dim.div_ceil(4) + v_dim.div_ceil(4);
+        Dispatch {
+            key: Key { kernel: "kv_write", features: self.kv_features(), consts: vec![("WG", WG)] },
+            bindings: vec![
+                ("k", self.buffer(k.slot)),
+                ("v", self.buffer(v.slot)),
+                ("k_pages", Resource::KPages(layer)),
+                ("v_pages", Resource::VPages(layer)),
+            ],
+            params: vec![
+                ("k_start", k.start as u32),
+                ("k_stride", self.plan.slot(k.slot).cols as u32),
+                ("v_start", v.start as u32),
+                ("v_stride", self.plan.slot(v.slot).cols as u32),
+                ("n_kv_heads", n_kv_heads as u32),
+                ("k_dim", k_dim as u32),
+                ("v_dim", v_dim as u32),
+            ],
+            grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: quads * n_kv_heads, per: WG as usize },
+            when: (Rows::Tokens, ANY),
+            op: 0,
+            work: 0,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Cases of what mixtures of experts take: routing, products with picked matrices, sums over the picks, gates.
+
+use ir_engine::device::KvKind;
+use ir_engine::dtype::DType;
+use ir_engine::plan::{Act, Behind, Gated, OpKind, Pick, Product, Routing, Rows, Scoring, Slot, Weight, WeightId};
+
+use super::{Builder, Case, segments};
+
+/// Columns of the inputs.
+const K: usize = 64;
+/// Rows of each matrix.
+const N: usize = 24;
+
+/// A slot of picks that a test gives: `used` different indices of each row, and weights.
+fn picks(b: &mut Builder, used: usize, of: usize) -> Pick {
+    let picks = b.rec.input(Rows::Tokens, 2 * used);
+    let mut data = Vec::new();
+    for _ in 0..b.inputs.n_rows() {
+        let first = b.random.below(of);
+        data.extend((0..used).map(|j| f32::from_bits(((first + j * (of / used)) % of) as u32)));
+        data.extend(b.random.floats(used));
+    }
+    b.slots.push((picks, data));
+    Pick { picks, used, of }
+}
+
+/// A stack of `of` matrices of `N` rows, each in two segments.
+fn stack(b: &mut Builder, dtype: DType, of: usize) -> WeightId {
+    let segments = (0..of).flat_map(|_| segments(&mut b.random, [dtype; 2], N, K)).collect();
+    b.rec.weight(Weight { name: "stack".into(), cols: K, segments })
+}
+
+pub(super) fn expert_linear(cases: &mut Vec<Case>) {
+    let behinds = [
+        Behind::Store,
+        Behind::Act(Act::ReluSquared),
+        Behind::Glu(Gated::plain(Act::Silu)),
+        Behind::Glu(Gated { act: Act::GeluQuick, limit: 1.0, up_offset: 1.0 }),
+    ];
+    for (i, behind) in behinds.into_iter().enumerate() {
+        for (j, (rows, used, of)) in [(1, 2, 4), (5, 1, 3), (40, 4, 8)].into_iter().enumerate() {
+            let mut b = Builder::new((5 * i + j) as u64, rows);
+            let each = (i + j) % 2 == 1;
+            let x = b.input(if each { used * K } else { K });
+            let pick = picks(&mut b, used, of);
+            let dtype = [DType::F32, DType::Q8_0, DType::BF16][(i + j) % 3];
+            let weight = stack(&mut b, dtype, of);
+            let scale = (j == 1).then(|| b.vector(of * N));
+            let bias = (j != 0).then(|| b.vector(of * N));
+            let out = b.rec.expert_linear(x, each, pick, Product { weight, norm: None, scale, bias }, behind).unwrap();
+            let powers = match behind {
+                Behind::Store => 1.0,
+                Behind::Act(_) | Behind::Glu(_) => 2.0,
+            };
+            let name = format!("{dtype}, {rows} rows, {used} of {of}, each {each}, {behind:?}");
+            let case = b.case(OpKind::ExpertLinear, name, out);
+            cases.push(Case { dtype: Some(dtype), exponentials: true, powers, ..case });
+        }
+    }
+}
+
+/// What was chosen shows in what the chosen matrices give.
+pub(super) fn route(cases: &mut Vec<Case>) {
+    let scorings = [Scoring::Softmax, Scoring::Sigmoid, Scoring::SoftmaxOfPicked, Scoring::SqrtSoftplus];
+    for (i, scoring) in scorings.into_iter().enumerate() {
+        for (j, (rows, used, of, groups, groups_used)) in
+            [(1, 1, 2, 1, 1), (7, 4, 12, 1, 1), (33, 3, 16, 4, 2)].into_iter().enumerate()
+        {
+            let mut b = Builder::new((7 * i + j) as u64, rows);
+            let logits = b.input(of);
+            let bias = (j == 2).then(|| b.vector(of));
+            let routing = Routing { scoring, used, groups, groups_used, renorm: (i + j) % 2 == 0, scale: 1.5 };
+            let pick = b.rec.route(logits, bias, routing).unwrap();
+            let x = b.input(K);
+            let weight = stack(&mut b, DType::F32, of);
+            let y = b.rec.expert_linear(x, false, pick, weight, Behind::Store).unwrap();
+            let out = b.rec.combine(y, pick).unwrap();
+            let case = b.case(OpKind::Route, format!("{rows} rows, {of} experts, {routing:?}"), out);
+            cases.push(Case { kv: KvKind::F32, exponentials: true, ..case });
+        }
+    }
+}
+
+pub(super) fn combine_and_gate(cases: &mut Vec<Case>) {
+    for rows in [1, 6, 40] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(3 * 41);
+        let pick = picks(&mut b, 3, 7);
+        let out = b.rec.combine(x, pick).unwrap();
+        cases.push(b.case(OpKind::Combine, format!("{rows} rows"), out));
+        for (act, group) in [(Act::Sigmoid, 1), (Act::Silu, 12), (Act::Sigmoid, 48)] {
+            let mut b = Builder::new(rows as u64, rows);
+            let (x, gate): (Slot, Slot) = (b.input(48), b.input(48 / group + 3));
+            let view = b.rec.view(gate, 3, 48 / group).unwrap();
+            let all = b.rec.all(x);
+            b.rec.gate(all, view, act, group).unwrap();
+            let case = b.case(OpKind::Gate, format!("{rows} rows, {act:?}, groups of {group}"), x);
+            cases.push(Case { exponentials: true, ..case });
+        }
+    }
+}

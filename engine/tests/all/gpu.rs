@@ -1,0 +1,148 @@
+//! The exam on GPUs: every op case and whole models on this machine's adapters against the scalar definition. Skips are
+//! said on stderr. A software adapter shows that results are right, never how fast a kernel is.
+#![cfg(feature = "gpu")]
+
+use std::sync::Arc;
+
+use crate::common::exam::{Case, Random, cases};
+use crate::common::{relative_error, skipped};
+use ir_engine::cpu::{Activations, Cpu, CpuOptions};
+use ir_engine::device::{Device, KvKind, RunnerOptions};
+use ir_engine::gpu::{Forms, Gpu, GpuOptions};
+use ir_engine::plan::{Attend, Inputs, KvShape, OpKind, Recorder, Rows};
+
+fn truth() -> Device {
+    let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };
+    Device::Cpu(Arc::new(Cpu::new(&options).unwrap()))
+}
+
+/// The best adapter with these options; `None`, said on stderr, where there is none.
+fn gpu(options: &GpuOptions) -> Option<Device> {
+    match Gpu::open_now(options) {
+        Ok(gpu) => Some(Device::Gpu(Arc::new(gpu))),
+        Err(error) => {
+            skipped(error);
+            None
+        }
+    }
+}
+
+fn with_forms(forms: &str) -> GpuOptions {
+    GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() }
+}
+
+/// f32 sums in another order, exponentials and roots as drivers have them.
+const F32_FORMS: f64 = 1e-5;
+/// Tiles of halves: both factors rounded to 11 bits, products summed four by four in half precision.
+const F16_FORMS: f64 = 2e-3;
+/// Activations rounded to 8 bits, as in the CPU's exam.
+const INT8_FORMS: f64 = 1e-2;
+
+fn tolerance(case: &Case, forms: Forms) -> f64 {
+    case.powers
+        * match case.op {
+            OpKind::Embed | OpKind::TakeRows | OpKind::Add => 1e-7,
+            OpKind::Linear if forms.dot4 => INT8_FORMS,
+            OpKind::Linear if forms.f16 => F16_FORMS,
+            _ => F32_FORMS,
+        }
+}
+
+fn examine(options: &GpuOptions) {
+    examine_cases(options, cases(), 100);
+}
+
+/// Examines these cases, of which there must be more than `at_least`.
+fn examine_cases(options: &GpuOptions, cases: impl IntoIterator<Item = Case>, at_least: usize) {
+    let Some(device) = gpu(options) else { return };
+    let forms = options.forms.unwrap_or(Forms::BASE);
+    let truth = truth();
+    let mut faults = Vec::new();
+    let mut n = 0;
+    for case in cases {
+        let want = case.run(&truth);
+        let got = case.run(&device);
+        let (error, most) = (relative_error(&got, &want), tolerance(&case, forms));
+        n += 1;
+        if error.is_nan() || error > most {
+            faults.push(format!("{} ({}): relative error {error:e} above {most:e}", case.op.name(), case.name));
+        }
+    }
+    assert!(n > at_least, "only {n} cases");
+    assert!(faults.is_empty(), "{} of {n} on {}:\n  {}", faults.len(), device.name(), faults.join("\n  "));
+}
+
+#[test]
+fn base_forms_compute_what_the_definition_says() {
+    examine(&GpuOptions { default_limits: true, ..with_forms("base") });
+}
+
+#[test]
+fn subgroup_and_half_forms_compute_what_the_definition_says() {
+    examine(&with_forms("base+f16+subgroups"));
+}
+
+#[test]
+fn byte_forms_compute_what_the_definition_says() {
+    examine(&with_forms("base+dot4"));
+}
+
+/// On adapters that have cooperative matrices of 8 x 8: Apple's, and software ones. Others are skipped, and say why.
+#[test]
+fn matrix_forms_compute_what_the_definition_says() {
+    for forms in ["base+coopmat", "base+f16+coopmat"] {
+        let products = cases().into_iter().filter(|case| case.op == OpKind::Linear);
+        examine_cases(&with_forms(forms), products, 20);
+    }
+}
+
+/// Attention over 2,000 positions: four chunks of rows, then two sequences row by row, whose positions are split over
+/// workgroups and merged.
+fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
+    const HEADS: usize = 6;
+    const KV_HEADS: usize = 2;
+    const DIM: usize = 32;
+    const N: u32 = 2000;
+    let mut rec = Recorder::new();
+    let x = rec.input(Rows::Tokens, (HEADS + 2 * KV_HEADS) * DIM);
+    let layer = rec.kv_layer(KvShape { n_kv_heads: KV_HEADS, k_dim: DIM, v_dim: DIM });
+    let k = rec.view(x, 0, KV_HEADS * DIM).unwrap();
+    let v = rec.view(x, KV_HEADS * DIM, KV_HEADS * DIM).unwrap();
+    let q = rec.view(x, 2 * KV_HEADS * DIM, HEADS * DIM).unwrap();
+    rec.kv_write(k, v, layer).unwrap();
+    let attend = Attend { window, ..Attend::plain(layer, HEADS, 0.6) };
+    let out = rec.attend(q, attend).unwrap();
+    let plan = Arc::new(rec.finish(out));
+    let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130, n_states: 1 };
+    let mut runner = device.prepare(Arc::clone(&plan), options).unwrap();
+    let mut random = Random(window.map_or(1, u64::from));
+    let tables = vec![(0..126).rev().collect(), vec![127, 128, 129]];
+    let mut inputs = Inputs { tables, ..Inputs::default() };
+    let mut all = Vec::new();
+    let steps = (0..4).map(|i| (i * 500..(i + 1) * 500).map(|p| (p, 0)).collect());
+    for rows in steps.chain([vec![(N, 0), (0, 1)], vec![(1, 1), (N + 1, 0)]]) {
+        let rows: Vec<(u32, u32)> = rows;
+        inputs.tokens.clear();
+        inputs.positions.clear();
+        inputs.seqs.clear();
+        rows.iter().for_each(|(position, seq)| _ = inputs.push(0, *position, *seq));
+        let data = random.floats(rows.len() * (HEADS + 2 * KV_HEADS) * DIM);
+        runner.set_slot(x, &inputs, &data).unwrap();
+        runner.run_ops(0..plan.ops.len(), &inputs).unwrap();
+        let seen = runner.slot(out, &inputs).unwrap();
+        all.extend_from_slice(&seen[seen.len().saturating_sub(1000)..]);
+    }
+    all
+}
+
+#[test]
+fn long_contexts_are_split_and_merged() {
+    for forms in ["base", "base+subgroups"] {
+        let Some(device) = gpu(&with_forms(forms)) else { return };
+        for window in [None, Some(700), Some(3)] {
+            let error = relative_error(&long_context(&device, window), &long_context(&truth(), window));
+            println!("{forms}, window {window:?}: relative error {error:.1e}");
+            assert!(error <= F32_FORMS, "{forms}, window {window:?}: relative error {error:e}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The engine's tests in one program: linking is what many small ones would spend their time on. A test that measures its
+//! process's memory runs itself in another one (`common::alone`); those with an allocator of their own are in `tests/fuzz`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that cannot go on fails, and says what it covered or skipped"
+)]
+
+mod chat;
+mod chat_hostile;
+mod common;
+mod constrain;
+mod cut;
+mod embed;
+mod engine;
+mod families;
+mod files;
+mod gguf;
+mod gpu;
+mod gpu_host;
+mod gpu_loading;
+mod gpu_models;
+mod gpu_picks;
+mod gpu_references;
+mod hostile_models;
+mod loading;
+mod ops;
+mod plans;
+mod session;
+mod tidy;
+mod tokenizers;

@@ -1,0 +1,175 @@
+//! The commands that measure and show: logits, tokens, metadata, speed, perplexity.
+
+use std::path::Path;
+
+use crate::common::{engine, ir, ir_with, npy, read_json, scratch, shared, tiny, write};
+
+/// Scalar kernels with f32 activations and cache differ from PyTorch by the order of sums only.
+const SCALAR_F32: f64 = 1e-4;
+/// As users run it: half-precision cache and quantised activations.
+const AS_RUN: f64 = 2e-2;
+
+fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let square = |x: f64| x * x;
+    let distance: f64 = a.iter().zip(b).map(|(a, b)| square(f64::from(*a) - f64::from(*b))).sum();
+    (distance / b.iter().map(|b| square(f64::from(*b))).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn logits_equal_the_reference() {
+    let exact = ["--simd", "scalar", "--activations", "f32", "--kv-type", "f32", "--device", "cpu"];
+    for family in ["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"] {
+        let folder = engine().join("tests/data/golden").join(family);
+        let golden = read_json(&folder.join("golden.json"));
+        let (file, prompt) = (folder.join("model-bf16.gguf"), golden["prompt"].as_str().unwrap());
+        let ids: Vec<String> = golden["ids"].as_array().unwrap().iter().map(|id| id.to_string()).collect();
+        let out = scratch().join(format!("{family}.npy"));
+        let (rows, cols, want) = npy(&folder.join("logits.npy"));
+        let run = |extra: &[&str], tolerance: f64| {
+            let args = [&["logits", file.to_str().unwrap(), "-o", out.to_str().unwrap(), "-n", "4"], extra].concat();
+            let ran = ir(&args).ok().json();
+            assert_eq!(ran["ids"], golden["ids"], "{family}");
+            let (r, c, got) = npy(&out);
+            assert_eq!((r, c), (rows, cols), "{family}");
+            let error = relative_error(&got, &want);
+            assert!(error <= tolerance, "{family} {extra:?}: relative error {error:e}");
+            ran
+        };
+        let by_text = run(&[&[prompt], &exact[..]].concat(), SCALAR_F32);
+        let by_ids = run(&[&["--ids", &ids.join(",")], &exact[..]].concat(), SCALAR_F32);
+        assert_eq!(by_text, by_ids);
+        run(&[prompt], AS_RUN);
+        let margins = golden["greedy_margin"].as_array().unwrap().iter().map(|m| m.as_f64().unwrap());
+        let clear = margins.take(4).take_while(|m| *m > 0.01).count();
+        let greedy = |of: &serde_json::Value| of["greedy"].as_array().unwrap()[..clear].to_vec();
+        assert_eq!(greedy(&by_text), greedy(&golden), "{family}");
+    }
+}
+
+#[test]
+fn more_rows_than_a_step_gives_are_written_in_groups() {
+    let out = scratch().join("long.npy");
+    let text = "a fox and a drum ".repeat(40);
+    let ran = ir(&["logits", "ir-tiny", &text, "-o", out.to_str().unwrap()]).ok().json();
+    let (rows, cols, values) = npy(&out);
+    let n = ran["ids"].as_array().unwrap().len();
+    assert!(n > 200);
+    assert_eq!((rows, cols, values.len()), (n, 1024, n * 1024));
+    assert_eq!(ran["greedy"], serde_json::json!([]));
+    assert!(values.iter().all(|x| x.is_finite()));
+    let piped = ir_with(&["logits", "ir-tiny"], &text).ok().json();
+    assert_eq!(piped["ids"], ran["ids"]);
+}
+
+#[test]
+fn vocabulary_files_tokenize_as_the_reference_does() {
+    for name in ["qwen2", "llama-spm", "bert-bge"] {
+        let Some(file) = shared(&format!("tokenizers/ggml-vocab-{name}.gguf")) else { continue };
+        let beside = |ending: &str| std::fs::read_to_string(format!("{}.{ending}", file.display())).unwrap();
+        let (inputs, outputs) = (beside("inp"), beside("out"));
+        let inputs: Vec<&str> = inputs.split("\n__ggml_vocab_test__\n").collect();
+        let mut n_cases = 0;
+        for (text, line) in inputs.iter().zip(outputs.lines()).filter(|(text, _)| !text.contains('\0')) {
+            let want: Vec<u32> = line.split_whitespace().map(|id| id.parse().unwrap()).collect();
+            let args = ["tokenize", file.to_str().unwrap(), "--json", "--no-bos", "--no-special"];
+            assert_eq!(ir_with(&args, text).ok().json()["ids"], serde_json::json!(want), "{name}: {text:?}");
+            n_cases += 1;
+        }
+        assert!(n_cases > 30, "{name}: {n_cases} cases");
+        let info = ir(&["info", file.to_str().unwrap(), "--json"]).ok().json();
+        assert!(info["cannot_run"].as_str().unwrap().contains("vocabulary"), "{info}");
+        assert!(ir(&["info", file.to_str().unwrap()]).ok().text().contains("tokenizer.ggml.model"));
+        assert_eq!(ir(&["run", file.to_str().unwrap(), "hello"]).code, Some(1));
+    }
+}
+
+#[test]
+fn tokens_come_from_argument_file_and_pipe_alike() {
+    let text = "Zwölf Äpfel<|im_end|>\n";
+    let file = write("text.txt", text.as_bytes());
+    let by_argument = ir(&["tokenize", "ir-tiny", text, "--json"]).ok().json();
+    assert_eq!(ir(&["tokenize", "ir-tiny", "-f", &file, "--json"]).ok().json(), by_argument);
+    assert_eq!(ir_with(&["tokenize", "ir-tiny", "--json"], text).ok().json(), by_argument);
+    assert_eq!(ir_with(&["tokenize", "ir-tiny", "-f", "-", "--json"], text).ok().json(), by_argument);
+    let ids = by_argument["ids"].as_array().unwrap();
+    assert!(ids.contains(&2.into()), "the end of turn is one token");
+    let table = ir(&["tokenize", "ir-tiny", text]).ok().text();
+    assert_eq!(table.lines().count(), ids.len() + 1);
+    assert!(table.contains("<|im_end|>") && table.contains("\\xc3"), "{table}");
+    assert!(ir(&["tokenize", "ir-tiny", "x", "--no-bos"]).ok().text().contains(" token"));
+    let by_ids = ir(&["logits", "--ids", "1, 2", "ir-tiny"]).ok().json();
+    assert_eq!(by_ids["ids"], serde_json::json!([1, 2]), "the list takes no more than its own argument");
+    assert_eq!(ir(&["tokenize", "ir-tiny", "", "--json"]).ok().json()["ids"], serde_json::json!([]));
+}
+
+#[test]
+fn info_shows_figures_metadata_tensors_and_plan() {
+    let file = tiny();
+    for model in ["ir-tiny", file.to_str().unwrap()] {
+        let text = ir(&["info", model]).ok().text();
+        for word in
+            ["3.2M (3,214,080)", "1,024 tokens", "2,560 bytes per token", "Q4_0", "llama.block_count", "1,024 Str: ["]
+        {
+            assert!(text.contains(word), "{word}: {text}");
+        }
+        assert!(text.lines().all(|l| l.chars().count() < 160), "long values are cut: {text}");
+        assert!(ir(&["info", model, "--tensors"]).ok().text().contains("blk.4.ffn_down.weight"));
+        let plan = ir(&["info", model, "--plan"]).ok().text();
+        assert!(plan.contains("attend") && plan.contains("linear"), "{plan}");
+        let both = ir(&["info", model, "--plan", "--tensors"]).ok().text();
+        assert!(both.starts_with(plan.trim_end()) && both.contains("blk.4.ffn_down.weight"), "{both}");
+        let json = ir(&["info", model, "--json", "--tensors"]).ok().json();
+        assert_eq!((&json["parameters"], &json["layers"]), (&3_214_080.into(), &5.into()));
+        assert_eq!(json["tensors"].as_array().unwrap().len(), 47);
+        assert_eq!(json["metadata"]["tokenizer.ggml.tokens"]["length"], 1024);
+    }
+}
+
+#[test]
+fn synthetic_models_are_measured_without_a_file() {
+    let args = ["bench", "--synthetic", "tiny-q4_0", "-p", "8,16", "-n", "4", "-r", "2", "-t", "1,2", "-b", "8"];
+    let table = ir(&args).ok().text();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 2 + 2 * 3, "{table}");
+    assert!(lines.iter().all(|l| l.starts_with('|') && l.ends_with('|')), "{table}");
+    assert!(lines[2].contains("pp8") && lines[2].contains('±') && lines[4].contains("tg4"), "{table}");
+    let json = ir(&[&args[..], &["--json"]].concat()).ok().json();
+    assert_eq!(json.as_array().unwrap().len(), 6);
+    assert!(json[0]["tokens_per_second"].as_f64().unwrap() > 0.0);
+    assert_eq!(json[0]["seconds"].as_array().unwrap().len(), 2);
+    let several =
+        ["bench", "--synthetic", "tiny-q4_0", "-p", "0", "-n", "20", "-r", "2", "--parallel", "1,16", "--json"];
+    let json = ir(&several).ok().json();
+    assert_eq!((&json[0]["test"], &json[1]["test"]), (&"tg20".into(), &"tg20x16".into()));
+    // Rates are of all tokens of all sequences: 20 x 16.
+    let (seconds, rate) = (json[1]["seconds"].as_array().unwrap(), json[1]["tokens_per_second"].as_f64().unwrap());
+    let mean = seconds.iter().map(|s| 320.0 / s.as_f64().unwrap()).sum::<f64>() / 2.0;
+    assert!((rate / mean - 1.0).abs() < 1e-9, "{rate} {mean}");
+    assert!(ir(&["bench", "ir-tiny", "--parallel", "65"]).stderr.contains("1..=64"));
+    let by_default = ir(&["bench", "ir-tiny", "-r", "1"]).ok().text();
+    assert!(by_default.contains("pp512") && by_default.contains("tg128"), "{by_default}");
+}
+
+#[test]
+fn perplexity_tells_what_the_model_knows_from_what_it_does_not() {
+    let golden = read_json(&engine().join("models/ir-tiny/golden.json"));
+    let stories: Vec<&str> = golden["chats"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|c| c["reply"].as_str().filter(|r| r.len() > 200))
+        .collect();
+    let measure = |name: &str, text: &str| {
+        let file = write(name, text.as_bytes());
+        let ran = ir(&["perplexity", "ir-tiny", "-f", &file, "--ctx", "64", "--json"]).ok().json();
+        assert!(ran["windows"].as_u64().unwrap() > 0 && ran["tokens"].as_u64().unwrap() >= 31);
+        ran["perplexity"].as_f64().unwrap()
+    };
+    let known = measure("known.txt", &stories.join("\n"));
+    let unknown = measure("unknown.txt", &"fn main() { println!(\"{}\", 42 ^ 7); }\n".repeat(20));
+    assert!(known < 10.0 && unknown > 10.0 * known, "{known} {unknown}");
+    let file = Path::new("known.txt");
+    let text = ir(&["perplexity", "ir-tiny", "-f", file.to_str().unwrap(), "--ctx", "64"]).ok().text();
+    assert!(text.starts_with("[1]") && text.contains("Final estimate: PPL = "), "{text}");
+}

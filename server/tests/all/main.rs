@@ -1,0 +1,12 @@
+//! The server's tests, in one program.
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails")]
+
+mod anthropic;
+mod common;
+mod constrained;
+mod embeddings;
+mod llama;
+mod ollama;
+mod openai;
+mod serving;
+mod streams;
