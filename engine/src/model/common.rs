@@ -147,7 +147,7 @@ impl Keys<'_> {
     /// (every `n`-th layer sees everything).
     pub(super) fn windowed(&self, n_layers: usize, period: usize, full_first: bool) -> Result<Vec<bool>> {
         let key = self.key("attention.sliding_window_pattern");
-        let every = |n: usize| move |i: usize| n == 0 || if full_first { i % n != 0 } else { i % n < n - 1 };
+        let every = |n: usize| move |i: usize| n == 0 || if full_first { !i.is_multiple_of(n) } else { i % n < n - 1 };
         let Some(value) = self.said(&key) else { return Ok((0..n_layers).map(every(period)).collect()) };
         let Some(array) = value.as_array() else {
             let n = value.as_u64().and_then(|n| usize::try_from(n).ok());

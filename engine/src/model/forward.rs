@@ -2,7 +2,7 @@
 
 use super::parts;
 use super::spec::{self, Ffn, Layer, Mixer, ModelSpec, NormStyle, Normed, Wiring};
-use super::weights::Weights;
+use super::weights::{Weights, whole};
 use crate::error::Result;
 use crate::file::ModelFile;
 use crate::plan::{Act, Attend, Gated, Heads, KvShape, Lookup, Norm, Plan, Product, Recorder, Rows, Slot};
@@ -219,8 +219,8 @@ impl Part<'_> {
         let queries = (0..h.n_heads).map(|i| 2 * i * h.head_dim..(2 * i + 1) * h.head_dim).collect();
         let parts = [
             (name("attn_q.weight"), 2 * q, queries),
-            (name("attn_k.weight"), k, vec![0..k]),
-            (name("attn_v.weight"), v, vec![0..v]),
+            (name("attn_k.weight"), k, whole(k)),
+            (name("attn_v.weight"), v, whole(v)),
         ];
         Ok(self.weights.slices(self.rec, &name("attn_qkv"), &parts, self.spec.width)?.into())
     }

@@ -2,6 +2,7 @@
 
 use super::forward::{Branch, Part};
 use super::spec::{Layer, NormStyle, Normed, Ssm};
+use super::weights::whole;
 use crate::error::Result;
 use crate::plan::{Act, NormKind, Product, Recur, Recurrence, Slot, WeightId};
 
@@ -41,15 +42,15 @@ impl Part<'_> {
     fn delta_inputs(&mut self, s: &Ssm, qkv: usize) -> Result<Product> {
         let (h, inner, name) = (s.n_heads, s.n_heads * s.v_dim, |tensor: &str| self.name(tensor));
         let mut parts =
-            vec![(name("attn_qkv.weight"), qkv, vec![0..qkv]), (name("attn_gate.weight"), inner, vec![0..inner])];
+            vec![(name("attn_qkv.weight"), qkv, whole(qkv)), (name("attn_gate.weight"), inner, whole(inner))];
         if self.has("ssm_ba.weight") {
             // For each key head the strengths of its value heads, then their decays.
             let r = h / s.n_k_heads;
             let rows = |at: usize| (0..s.n_k_heads).map(move |g| (2 * g + at) * r..(2 * g + at + 1) * r);
             parts.push((name("ssm_ba.weight"), 2 * h, rows(0).chain(rows(1)).collect()));
         } else {
-            parts.push((name("ssm_beta.weight"), h, vec![0..h]));
-            parts.push((name("ssm_alpha.weight"), h, vec![0..h]));
+            parts.push((name("ssm_beta.weight"), h, whole(h)));
+            parts.push((name("ssm_alpha.weight"), h, whole(h)));
         }
         Ok(self.weights.slices(self.rec, &name("ssm_in"), &parts, self.spec.width)?.into())
     }

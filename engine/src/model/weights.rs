@@ -255,3 +255,8 @@ fn part(segment: &Segment, first: usize, rows: usize) -> Result<Segment> {
         if segment.bytes.is_empty() { Bytes::default() } else { segment.bytes.slice(from..to).ok_or_else(short)? };
     Ok(Segment { bytes, rows, offset: segment.offset + from as u64, ..segment.clone() })
 }
+
+/// All rows of a tensor, as one range.
+pub(super) fn whole(rows: usize) -> Vec<Range<usize>> {
+    std::iter::once(0..rows).collect()
+}

@@ -79,7 +79,7 @@ impl Plan {
     fn show_then(&self, then: Then, f: &mut Formatter<'_>) -> Result {
         match then {
             Then::Store { out: _ } => Ok(()),
-            Then::Add { to, factor, product: _ } if factor == 1.0 => write!(f, ", add to %{}", to.0),
+            Then::Add { to, factor: 1.0, product: _ } => write!(f, ", add to %{}", to.0),
             Then::Add { to, factor, product: _ } => write!(f, ", add {factor} times to %{}", to.0),
             Then::Act { act, out: _ } => write!(f, ", {act:?}"),
             Then::Glu { gated, product: _, out: _ } => write!(f, ", glu {gated}"),
@@ -166,7 +166,7 @@ impl Plan {
                 factor.map_or(Ok(()), |factor| write!(f, " * {}", w(factor)))
             }
             Op::Glu { x, gated, out: _ } => write!(f, "{} {gated}", s(x)),
-            Op::Add { x, y, factor } if factor == 1.0 => write!(f, "{} {}", s(x), s(y)),
+            Op::Add { x, y, factor: 1.0 } => write!(f, "{} {}", s(x), s(y)),
             Op::Add { x, y, factor } => write!(f, "{} {factor} times {}", s(x), s(y)),
             Op::Scale { x, factor, weight } => {
                 write!(f, "{} {factor}", s(x))?;
