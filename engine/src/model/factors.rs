@@ -88,7 +88,9 @@ impl Weights<'_> {
         if names.iter().all(|name| !self.has(&beside(name, ".scale"))) {
             return Ok(None);
         }
-        let all: Option<Vec<Vec<f32>>> = names.iter().map(|name| self.factors(name, n)).collect::<Result<_>>()?;
+        // Each is looked at, also behind one that has not arrived.
+        let all = names.iter().map(|name| self.factors(name, n)).collect::<Result<Vec<_>>>()?;
+        let all: Option<Vec<Vec<f32>>> = all.into_iter().collect();
         let values = all.map(|all| {
             let of = |e: usize| all.iter().zip(rows).flat_map(move |(f, rows)| std::iter::repeat_n(f[e], *rows));
             (0..n).flat_map(of).collect::<Vec<f32>>()

@@ -22,7 +22,7 @@ fn random_op(
     let (x, cols) = slots[which % slots.len()];
     let other = slots.iter().rev().find(|(y, c)| *y != x && *c == cols).map(|(y, _)| *y);
     let norm = Norm { kind: NormKind::Rms, eps: 1e-5, group: cols, weight: None, bias: None };
-    let norm = (which % 2 == 0).then_some(norm);
+    let norm = which.is_multiple_of(2).then_some(norm);
     match pick % 7 {
         0 => {
             let rows = [8, 16, 24][which % 3];

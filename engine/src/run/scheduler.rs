@@ -7,6 +7,10 @@
 //! The oldest sequence always advances, because it may take every page and a sequence that needs more than the whole
 //! pool is refused when it is added; so everything finishes.
 
+#[cfg(test)]
+mod check;
+mod resume;
+
 use std::collections::VecDeque;
 
 use super::pages::{Content, PageId, Pages};
@@ -30,9 +34,6 @@ pub(crate) struct Limits {
     /// Whether full pages are found again by later sequences.
     pub reuse: bool,
 }
-
-/// The states of a prompt are kept at every so many tokens.
-const KEEP_EVERY: usize = 2048;
 
 /// A sequence's share of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +78,6 @@ struct Seq {
 }
 
 impl Seq {
-    /// Tokens up to the last end of a page before the last of the tokens it came with or was sent back with: a state is
-    /// kept there.
-    fn mark(&self) -> usize {
-        (self.tokens.len() - 1) / PAGE * PAGE
-    }
-
     /// Tokens that remain to be computed.
     fn pending(&self) -> usize {
         self.tokens.len() - self.n_computed
@@ -295,29 +290,6 @@ impl Scheduler {
         self.waiting.insert(at, seq);
     }
 
-    fn release_states(&mut self, seq: &mut Seq) {
-        for slot in seq.state.take().into_iter().chain(seq.next_state.take()) {
-            self.states.release(slot);
-        }
-    }
-
-    /// The depth to which a prefix can be used again: with states, where one of them is kept.
-    fn resume(&mut self, seq: &mut Seq, contents: &[Content]) {
-        if self.states.is_empty() {
-            return;
-        }
-        let found = contents.iter().enumerate().rev().find_map(|(i, at)| Some((i + 1, *at, self.states.find(*at)?)));
-        let depth = found.map_or(0, |(depth, at, slot)| {
-            (seq.content, seq.state) = (at, Some(slot));
-            depth
-        });
-        if depth == 0 {
-            seq.content = Content::ROOT;
-        }
-        let beyond = seq.pages.split_off(depth);
-        self.release(&beyond);
-    }
-
     /// Tail first, so that the start of a prefix is the last to be reused.
     fn release(&mut self, pages: &[PageId]) {
         pages.iter().rev().for_each(|page| self.pages.release(*page));
@@ -396,19 +368,6 @@ impl Scheduler {
         }
     }
 
-    /// Keeps the state of a sequence that has come to the end of a page: at the mark of its prompt, every few thousand
-    /// tokens, and the last one of its answer.
-    fn keep_state(&mut self, at: usize, answering: bool) {
-        let seq = &mut self.running[at];
-        let Some(slot) = seq.state else { return };
-        if answering {
-            seq.boundary.replace(seq.content).into_iter().for_each(|old| self.states.drop_at(old));
-        } else if seq.n_computed != seq.mark() && !seq.n_computed.is_multiple_of(KEEP_EVERY) {
-            return;
-        }
-        self.states.keep(seq.content, slot);
-    }
-
     /// Appends a token to a running sequence whose tokens are all computed.
     pub(crate) fn push(&mut self, id: SeqId, token: u32) {
         if let Ok(at) = self.running.binary_search_by_key(&id, |s| s.id) {
@@ -455,25 +414,5 @@ impl Scheduler {
     /// Pages in the pool, and those nobody holds.
     pub(crate) fn n_pages(&self) -> (usize, usize) {
         (self.pages.n_pages(), self.pages.n_free())
-    }
-
-    /// Slots for states, and those that hold snapshots.
-    pub(crate) fn n_states(&self) -> (usize, usize) {
-        self.states.counts()
-    }
-
-    /// Checks every invariant; for tests.
-    #[cfg(test)]
-    pub(crate) fn check(&self) {
-        self.states.check(self.running.iter().flat_map(|s| s.state.into_iter().chain(s.next_state)));
-        self.pages.check(self.running.iter().map(|s| s.pages.as_slice()));
-        assert!(self.running.is_sorted_by_key(|s| s.id) && self.waiting.iter().is_sorted_by_key(|s| s.id));
-        if let (Some(youngest), Some(head)) = (self.running.last(), self.waiting.front()) {
-            assert!(youngest.id < head.id, "a younger sequence runs while an older one waits");
-        }
-        assert!(self.running.len() <= self.limits.seqs);
-        for seq in &self.running {
-            assert!(seq.n_computed + seq.n_scheduled <= seq.pages.len() * PAGE && seq.n_computed <= seq.tokens.len());
-        }
     }
 }

@@ -280,7 +280,7 @@ fn damaged_vocabularies_are_errors() {
     let base = || MetaBuilder::new().str("tokenizer.ggml.model", "gpt2").str("tokenizer.ggml.pre", "gpt-2");
     let many = vec!["a b"; 5000];
     let cases = [
-        (MetaBuilder::new(), "tokenizer.ggml.model"),
+        (MetaBuilder::new(), "the file has no tokenizer"),
         (MetaBuilder::new().str("tokenizer.ggml.model", "rwkv").strs("tokenizer.ggml.tokens", &["a"]), "\"rwkv\""),
         (base(), "tokenizer.ggml.tokens"),
         (base().i32s("tokenizer.ggml.tokens", &[1]), "array of strings"),

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use crate::common::{command, engine, finish, ir, ir_with, read_json, scratch, shared, tiny};
+use crate::common::{command, engine, finish, ir, ir_with, read_json, reworked, scratch, shared, tiny};
 
 /// Gaps between the best and the second token below this may flip when weights are quantised (`golden.json`, "note").
 const NEAR_TIE: f64 = 0.3;
@@ -205,7 +205,7 @@ fn reasoning_model() -> String {
     let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
         <|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n\
         {% else %}<think>\n{% endif %}";
-    crate::common::reworked("reasoning.gguf", template, &[])
+    reworked("reasoning.gguf", template, &[])
 }
 
 #[test]

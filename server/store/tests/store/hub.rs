@@ -218,7 +218,6 @@ fn answer(stream: TcpStream, other: bool, ports: [u16; 2], state: &Mutex<State>)
     }
     if path.starts_with("/v2/")
         && !other
-        && !other
         && faults.dance
         && !seen.headers.get("authorization").is_some_and(|a| a.starts_with("Bearer anyone"))
     {

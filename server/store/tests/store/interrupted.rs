@@ -117,7 +117,7 @@ fn at_random(store: &std::sync::Arc<Store>, seed: u64, time: Duration) {
             0 | 1 => pull(store, model).map(|_| ()),
             2 => store.remove(&name(model)),
             3 => store.copy(&name(model), &name("copy-of-it")),
-            4 => store.gc((x >> 50) % 2 == 0).map(|_| ()),
+            4 => store.gc((x >> 50).is_multiple_of(2)).map(|_| ()),
             _ => match store.resolve(&name(model)) {
                 Ok(Some(found)) => match std::fs::File::open(&found.path) {
                     Ok(_) => Ok(()),
