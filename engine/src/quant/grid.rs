@@ -26,7 +26,7 @@ pub(crate) fn bits(byte: u8) -> u64 {
 /// The elements of eight bytes, none of them 0, negated where a sign is set.
 pub(super) fn negated(bytes: u64, signs: u8) -> [i8; 8] {
     let negative = bits(signs);
-    ((bytes ^ negative * 255) + negative).to_le_bytes().map(|byte| byte as i8)
+    ((bytes ^ (negative * 255)) + negative).to_le_bytes().map(|byte| byte as i8)
 }
 
 /// The eight 2-bit codes of a row, each in a byte.
