@@ -59,10 +59,12 @@ impl Block for NVFP4 {
         }
     }
 
-    /// Normal scales from 2^-7 to 224, rounded towards 0; others become the nearest of these.
+    /// Scales up to 224, rounded towards 0; larger ones become that.
     fn set_scale(&mut self, scale: f32, _min: f32) {
-        let twice = (2.0 * scale.abs()).clamp(0.015_625, 448.0);
-        let exponent = (twice.to_bits() >> 23) + 7 - 127;
-        self.d = [(exponent << 3 | twice.to_bits() >> 20 & 7).min(0x7e) as u8; 4];
+        let twice = (2.0 * scale.abs()).min(448.0);
+        let bits = twice.to_bits();
+        // Multiples of 2^-9 below 2^-6, else an exponent and three bits of mantissa.
+        let d = if twice < 0.015_625 { (twice * 512.0) as u32 } else { ((bits >> 23) + 7 - 127) << 3 | bits >> 20 & 7 };
+        self.d = [d.min(0x7e) as u8; 4];
     }
 }

@@ -184,9 +184,7 @@ static E4M3: [f32; 256] = nvfp4::SCALES;
 
 format!(NVFP4, 36, 64, 16, [const OFFSET: i32 = 16; const MOST: i32 = 28;],
     |S, p, i| {
-        let nibbles = unsigned::<S>(i, |e| {
-            (u64_at(p.add(e / 8 * 36 + 4 + e % 8 / 2 * 8)) >> (e % 2 * 4)) & (15 * ONES)
-        });
+        let nibbles = unsigned::<S>(i, |e| u64_at(p.add(e / 8 * 36 + 4 + e % 8 / 2 * 8)) >> (e % 2 * 4) & (15 * ONES));
         S::lookup16(&RAISED_STEPS, nibbles)
     },
     |sub| each::<S>(sub, |g| E4M3[usize::from(*p.add(g / 4 * 36 + g % 4))]));
