@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use crate::common::{command, engine, finish, ir, ir_with, read_json, scratch, shared, tiny};
+use crate::common::{command, engine, finish, ir, ir_with, read_json, reworked, scratch, shared, tiny};
 
 /// Gaps between the best and the second token below this may flip when weights are quantised (`golden.json`, "note").
 const NEAR_TIE: f64 = 0.3;
