@@ -1,5 +1,6 @@
-//! [`GenerationParams`]: what a client asks of a generation, as plain fields that every API translates its own into. [`GenerationParams::job`] is
-//! the one place where they are checked and become a job; what the job becomes for the engine is in `sequence`.
+//! [`GenerationParams`]: what a client asks of a generation, as plain fields that every API translates its own into.
+//! [`GenerationParams::job`] is the one place where they are checked and become a job; what the job becomes for the engine
+//! is in `generate::request`.
 
 use ir_engine::run::Sampling;
 use serde_json::Value as Json;
