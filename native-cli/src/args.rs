@@ -12,7 +12,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
     version,
     about,
     long_about = "Runs language models from GGUF files on this machine: nothing is sent anywhere.\n\n\
-        MODEL is a GGUF file, a name that `ir list` shows, or ir-tiny, a toy model that is built in.",
+        MODEL is a GGUF file, a name that `ir list` shows, or ir-tiny, a toy model that is built in. `ir pull` and `ir run` \
+        also take the names of models that are elsewhere: NAME[:TAG], USER/REPO[:QUANT], HOST/NAMESPACE/NAME[:TAG], and \
+        addresses of .gguf files.",
     after_help = "See `ir help COMMAND` for everything a command can do.",
     after_long_help = MANUAL,
     arg_required_else_help = true,
@@ -32,6 +34,7 @@ const MANUAL: &str = "\
 Examples:
   ir run ir-tiny \"Tell me a story about a fox and a drum\"
   ir run model.gguf                          chat in the terminal
+  ir run user/repo:Q4_K_M                    fetch a model, and chat with it
   git diff | ir run model.gguf \"Write a commit message for this:\"
   ir info model.gguf --tensors
   ir bench model.gguf
@@ -45,6 +48,8 @@ Exit codes:
 Environment:
   IR_MODELS  the folder of models, as --models; any other flag likewise: IR_CTX, IR_API_KEY, ...
   IR_CONFIG  the file of settings, as --config
+  HF_TOKEN   your key for Hugging Face, shown to nobody else; HF_ENDPOINT, HF_HOME, HF_HUB_CACHE as its own tools have them
+  IR_REGISTRY, OLLAMA_MODELS, HTTPS_PROXY, NO_PROXY   a registry, another store to read, and proxies
   NO_COLOR   write no colours
 
 See `ir help COMMAND` for everything a command can do.";
@@ -64,6 +69,33 @@ pub(crate) enum Command {
     /// Show what a model file holds
     #[command(after_long_help = INFO_EXAMPLES)]
     Info(InfoArgs),
+    /// Fetch a model; what was begun is gone on with
+    #[command(after_long_help = PULL_EXAMPLES)]
+    Pull(PullArgs),
+    /// Show a model's details, template, parameters and licence
+    #[command(after_long_help = SHOW_EXAMPLES)]
+    Show(ShowArgs),
+    /// Give a model another name; it takes no room
+    #[command(after_long_help = CP_EXAMPLES)]
+    Cp(CpArgs),
+    /// Remove models, and what no other model needs of them
+    #[command(after_long_help = RM_EXAMPLES)]
+    Rm(RmArgs),
+    /// Make a model of a Modelfile, of another model or of a file
+    #[command(after_long_help = CREATE_EXAMPLES)]
+    Create(CreateArgs),
+    /// Send a model to a registry
+    #[command(after_long_help = PUSH_EXAMPLES)]
+    Push(PushArgs),
+    /// Search the hub for models
+    #[command(after_long_help = SEARCH_EXAMPLES)]
+    Search(SearchArgs),
+    /// Read every stored file again and compare it with its digest
+    #[command(after_long_help = VERIFY_HELP)]
+    Verify(VerifyArgs),
+    /// Remove stored files that no model needs, and old unfinished downloads
+    #[command(after_long_help = GC_HELP)]
+    Gc(GcArgs),
     /// Show how a model cuts a text into tokens
     #[command(after_long_help = TOKENIZE_EXAMPLES)]
     Tokenize(TokenizeArgs),
@@ -116,8 +148,72 @@ Examples:
 Models are loaded when they are asked for. There is no TLS: put a proxy in front for that.";
 
 const LIST_HELP: &str = "\
-The models are the .gguf files below the models folder: --models, else IR_MODELS, else `ir/models` in the \
-user's data folder (the command prints where that is).";
+Models are those that were pulled or made, the .gguf files below the models folder (--models, else IR_MODELS, else \
+`ir/models` in the user's data folder; the command prints where that is), and those of Ollama (OLLAMA_MODELS), of the Hugging \
+Face cache (HF_HUB_CACHE, HF_HOME) and of LM Studio, which are used where they are and never changed.";
+
+const PULL_EXAMPLES: &str = "\
+Examples:
+  ir pull smollm2:135m                       from the registry
+  ir pull user/repo:Q5_K_M                   a quantisation of a repository on Hugging Face
+  ir pull user/repo                          Q4_K_M, or what is nearest to it
+  ir pull hf.co/user/repo:file.gguf@v1.0     a file of a revision
+  ir pull 127.0.0.1:5000/me/model:tag        from a registry by its host
+  ir pull https://host.example/x.gguf#sha256=HEX
+
+Files come in several ranges at once. After a broken line it tries again; after Ctrl-C, or a crash, the next pull goes on \
+where this one was. Every file is compared with its SHA-256 where that is known. Repositories that are private or ask for \
+consent need HF_TOKEN.";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  ir show smollm2:135m
+  ir show smollm2:135m --modelfile > Modelfile
+  ir show smollm2:135m --json | jq .context
+
+`ir info` shows what stands in the model's file.";
+
+const CP_EXAMPLES: &str = "\
+Examples:
+  ir cp user/repo:Q4_K_M fox
+  ir cp fox 127.0.0.1:5000/me/fox:v1         a name to push by";
+
+const RM_EXAMPLES: &str = "\
+Examples:
+  ir rm fox
+  ir rm user/repo:Q4_K_M user/repo:Q8_0
+
+Files in the models folder, and other programs' models, are not the store's to remove.";
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  ir create fox -f Modelfile
+  ir create fox --from smollm2:135m
+  ir create fox --from ./model.gguf          copies the file into the store
+
+A Modelfile has lines FROM, PARAMETER, TEMPLATE, SYSTEM, MESSAGE, LICENSE and REQUIRES, as Ollama's have. `ir run` uses \
+the system prompt, the messages and the parameters. Templates in Go's language are kept and not run: the model's own \
+Jinja template is used, or its family's.";
+
+const PUSH_EXAMPLES: &str = "\
+Examples:
+  ir cp fox 127.0.0.1:5000/me/fox && ir push 127.0.0.1:5000/me/fox
+
+The registry must take models without a login: accounts of registries are not known here yet.";
+
+const SEARCH_EXAMPLES: &str = "\
+Examples:
+  ir search qwen3 0.6b
+  ir search smollm -n 20 --json
+
+Shows repositories with GGUF files, those that are fetched most first: what a pull of the name would fetch, its size, and \
+whether that fits this machine's memory.";
+
+const VERIFY_HELP: &str = "\
+The exit code is 1 if anything is wrong.";
+
+const GC_HELP: &str = "\
+Models that `ir list` shows stay whole. Unfinished downloads are kept for a week, so that a pull can go on.";
 
 const INFO_EXAMPLES: &str = "\
 Examples:
@@ -219,13 +315,27 @@ Examples:
   ir completions fish > ~/.config/fish/completions/ir.fish
   ir completions powershell >> $PROFILE";
 
+/// Where models are, here and elsewhere.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model files")]
+pub(crate) struct StoreArgs {
+    /// Folder of models known by name [default: IR_MODELS, else ir/models in your data folder]
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) models: Option<PathBuf>,
+    /// Address of the hub that USER/REPO is at [default: HF_ENDPOINT, else Hugging Face's]
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
+    pub(crate) hub: Option<String>,
+    /// Address of the registry that NAME[:TAG] is at [default: IR_REGISTRY, else Ollama's]
+    #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
+    pub(crate) registry: Option<String>,
+}
+
 /// Where models are found and how their files are read.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Model files")]
 pub(crate) struct PlaceArgs {
-    /// Folder of models known by name [default: IR_MODELS, else ir/models in your data folder]
-    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    pub(crate) models: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// Read the file into memory instead of mapping it
     #[arg(long)]
     pub(crate) no_mmap: bool,
@@ -605,12 +715,129 @@ pub(crate) enum Think {
 /// `ir list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// Folder of models known by name [default: IR_MODELS, else ir/models in your data folder]
-    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    pub(crate) models: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `ir pull`.
+#[derive(Debug, Args)]
+pub(crate) struct PullArgs {
+    /// NAME[:TAG], USER/REPO[:QUANT][@REVISION], HOST/NAMESPACE/NAME[:TAG], or the address of a .gguf file
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// `ir show`.
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// A GGUF file, a name that `ir list` shows, or ir-tiny
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// Print a Modelfile that makes the same model
+    #[arg(long, group = "part")]
+    pub(crate) modelfile: bool,
+    /// Print the chat template
+    #[arg(long, group = "part")]
+    pub(crate) template: bool,
+    /// Print the parameters
+    #[arg(long, group = "part")]
+    pub(crate) parameters: bool,
+    /// Print the system prompt
+    #[arg(long, group = "part")]
+    pub(crate) system: bool,
+    /// Print the licence
+    #[arg(long, group = "part")]
+    pub(crate) license: bool,
+    /// Print JSON
+    #[arg(long, group = "part")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `ir cp`.
+#[derive(Debug, Args)]
+pub(crate) struct CpArgs {
+    /// The model
+    pub(crate) source: String,
+    /// Its new name
+    pub(crate) destination: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// `ir rm`.
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// The models
+    #[arg(required = true)]
+    pub(crate) model: Vec<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// `ir create`.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The new model's name
+    pub(crate) name: String,
+    /// The Modelfile; `-` is standard input [default: Modelfile]
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "from")]
+    pub(crate) modelfile: Option<PathBuf>,
+    /// A model or .gguf file to make it from, instead of a Modelfile
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) from: Option<String>,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// `ir push`.
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The model, by a name with its registry's host
+    pub(crate) model: String,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// `ir search`.
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// What to look for
+    #[arg(required = true)]
+    pub(crate) words: Vec<String>,
+    /// Results at most
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// `ir verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Remove files that are spoiled, so that the next pull fetches them again
+    #[arg(long)]
+    pub(crate) repair: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
+}
+
+/// `ir gc`.
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Remove all unfinished downloads, however new
+    #[arg(long)]
+    pub(crate) partial: bool,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 }
 
 /// `ir info`.

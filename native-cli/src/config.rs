@@ -125,6 +125,10 @@ fn settings(command: &Command) -> impl Iterator<Item = &Arg> {
 
 /// The name of a flag's variable.
 fn variable(flag: &str) -> String {
+    // The hub's own tools have a name for it.
+    if flag == "hub" {
+        return "HF_ENDPOINT".into();
+    }
     format!("IR_{}", flag.replace('-', "_").to_uppercase())
 }
 

@@ -54,6 +54,16 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<ir_store::Error> for Failure {
+    fn from(error: ir_store::Error) -> Failure {
+        match error.kind {
+            ir_store::Kind::Name | ir_store::Kind::NotFound => Failure::Usage(error.what),
+            ir_store::Kind::Cancelled => Failure::Interrupted,
+            _ => Failure::Run(error.what),
+        }
+    }
+}
+
 /// Errors of writing to standard output.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {

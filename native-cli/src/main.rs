@@ -11,6 +11,7 @@ mod embed;
 mod failure;
 mod grammar;
 mod info;
+mod interrupt;
 mod list;
 mod logits;
 mod memory;
@@ -18,9 +19,13 @@ mod models;
 mod npy;
 mod perplexity;
 mod profile;
+mod pull;
+mod recipe;
 mod repl;
 mod run;
 mod serve;
+mod show;
+mod stored;
 mod synthetic;
 mod talk;
 mod term;
@@ -36,6 +41,15 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
+        Command::Pull(args) => pull::pull(&args),
+        Command::Show(args) => show::show(&args),
+        Command::Cp(args) => stored::cp(&args),
+        Command::Rm(args) => stored::rm(&args),
+        Command::Create(args) => stored::create(&args),
+        Command::Push(args) => stored::push(&args),
+        Command::Search(args) => stored::search(&args),
+        Command::Verify(args) => stored::verify(&args),
+        Command::Gc(args) => stored::gc(&args),
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
         Command::Embed(args) => embed::embed(&args),

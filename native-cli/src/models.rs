@@ -9,22 +9,28 @@ use ir_engine::model::{self, Model, ModelOptions, ModelSpec};
 use ir_engine::plan::Plan;
 use ir_engine::{Tokenizer, builtin};
 
-use crate::args::{FileArgs, PlaceArgs};
+use ir_store::{ModelName, Settings, Store};
+
+use crate::args::{FileArgs, PlaceArgs, StoreArgs};
 use crate::failure::{Failure, Result};
-
-/// Folders below the models folder are searched this deep.
-const MAX_DEPTH: usize = 3;
-
-/// Files of the models folder that are looked at, at most.
-const MAX_FILES: usize = 10_000;
+use crate::recipe::Recipe;
 
 /// Where a model is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Place {
     /// In this program.
     Builtin,
     /// A file (of a split set: any part).
     File(PathBuf),
+    /// A model of the store, or of another program's.
+    Stored {
+        /// Its name.
+        name: String,
+        /// The file (of a split set: the first part).
+        path: PathBuf,
+        /// How it is to be run.
+        recipe: Recipe,
+    },
 }
 
 impl Place {
@@ -33,6 +39,15 @@ impl Place {
         match self {
             Place::Builtin => builtin::NAME.to_owned(),
             Place::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            Place::Stored { name, .. } => name.clone(),
+        }
+    }
+
+    /// How the model is to be run, if anything says so.
+    pub(crate) fn recipe(&self) -> Recipe {
+        match self {
+            Place::Stored { recipe, .. } => recipe.clone(),
+            _ => Recipe::default(),
         }
     }
 
@@ -40,8 +55,8 @@ impl Place {
     pub(crate) fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile> {
         Ok(match self {
             Place::Builtin => ModelFile::from_bytes(builtin::bytes())?,
-            Place::File(path) if args.no_mmap => ModelFile::read(path)?,
-            Place::File(path) => ModelFile::open(path)?,
+            Place::File(path) | Place::Stored { path, .. } if args.no_mmap => ModelFile::read(path)?,
+            Place::File(path) | Place::Stored { path, .. } => ModelFile::open(path)?,
         })
     }
 
@@ -68,6 +83,7 @@ impl Place {
             Place::File(path) if !sentence.contains(&*path.to_string_lossy()) => {
                 format!("{}: {sentence}", path.display())
             }
+            Place::Stored { name, .. } => format!("{name}: {sentence}"),
             _ => sentence,
         })
     }
@@ -89,15 +105,6 @@ impl Recorded {
     }
 }
 
-/// A model of the models folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named {
-    /// Its path below the folder, without `.gguf` and without a split set's `-00001-of-0000N`.
-    pub(crate) name: String,
-    /// The file, or the first part.
-    pub(crate) path: PathBuf,
-}
-
 /// The models folder: the flag, else `IR_MODELS`, else `ir/models` in the user's data folder.
 pub(crate) fn folder(flag: Option<&Path>) -> Option<PathBuf> {
     use etcetera::BaseStrategy;
@@ -106,40 +113,34 @@ pub(crate) fn folder(flag: Option<&Path>) -> Option<PathBuf> {
     flag.map(Path::to_owned).or_else(from_env).or_else(from_home)
 }
 
-/// The models of a folder by name. A folder that cannot be read has none.
-pub(crate) fn named(folder: &Path) -> Vec<Named> {
-    let mut found = Vec::new();
-    walk(folder, "", MAX_DEPTH, &mut found);
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    found
+/// The store of the models folder.
+///
+/// # Errors
+/// There is no folder for it.
+pub(crate) fn store(args: &StoreArgs) -> Result<Arc<Store>> {
+    let root = folder(args.models.as_deref());
+    let root = root
+        .ok_or_else(|| Failure::usage("there is no home folder to keep models in: set IR_MODELS or give --models"))?;
+    let mut settings = Settings::from_env(root, &|name| std::env::var_os(name));
+    let plain = |text: &String| text.trim().trim_end_matches('/').to_owned();
+    settings.hub = args.hub.as_ref().map_or(settings.hub, plain);
+    settings.registry = args.registry.as_ref().map_or(settings.registry, plain);
+    Ok(Store::new(settings))
 }
 
-fn walk(folder: &Path, prefix: &str, depth: usize, found: &mut Vec<Named>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten().take(MAX_FILES) {
-        let (path, Some(name)) = (entry.path(), entry.file_name().to_str().map(str::to_owned)) else { continue };
-        if path.is_dir() {
-            if depth > 1 {
-                walk(&path, &format!("{prefix}{name}/"), depth - 1, found);
-            }
-        } else if let Some(stem) = name.strip_suffix(".gguf")
-            && let Some(name) = whole_name(stem)
-            && found.len() < MAX_FILES
-        {
-            found.push(Named { name: format!("{prefix}{name}"), path });
-        }
-    }
-}
-
-/// The name of a file's model: a split set is known by its first part.
-fn whole_name(stem: &str) -> Option<&str> {
-    let number = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
-    let Some((front, count)) = stem.rsplit_once("-of-").filter(|(_, count)| number(count)) else { return Some(stem) };
-    match front.rsplit_once('-').filter(|(_, no)| number(no) && number(count)) {
-        Some((name, "00001")) => Some(name),
-        Some(_) => None,
-        None => Some(stem),
-    }
+/// What a server may be asked for: names and files.
+pub(crate) fn served(store: &Store) -> Vec<(String, PathBuf)> {
+    let place = |model: ir_store::Listed| {
+        let path = model.path.or_else(|| {
+            // A model of several files gets its folder of names now.
+            let name = ModelName::parse(&model.name).ok()?;
+            Some(store.resolve(&name).ok()??.path)
+        })?;
+        // Clients leave it out.
+        let name = model.name.strip_suffix(":latest").unwrap_or(&model.name).to_owned();
+        path.is_file().then_some((name, path))
+    };
+    store.list().into_iter().filter_map(place).collect()
 }
 
 /// Finds the model that the user names.
@@ -155,27 +156,66 @@ pub(crate) fn find(name: &str, args: &FileArgs) -> Result<Place> {
 /// # Errors
 /// As [`find`].
 pub(crate) fn find_in(name: &str, args: &PlaceArgs) -> Result<Place> {
+    look(name, args)?.ok_or_else(|| Failure::usage(unknown(name, args)))
+}
+
+/// The same, and a model that is elsewhere is fetched.
+///
+/// # Errors
+/// There is none of that name, or it cannot be fetched.
+pub(crate) fn find_or_pull(name: &str, args: &FileArgs) -> Result<Place> {
+    if let Some(place) = look(name, &args.place)? {
+        return Ok(place);
+    }
+    let unknown = unknown(name, &args.place);
+    let (Ok(parsed), Ok(store)) = (ModelName::parse(name), store(&args.place.store)) else {
+        return Err(Failure::usage(unknown));
+    };
+    if !parsed.is_remote() {
+        return Err(Failure::usage(unknown));
+    }
+    let plan = store
+        .plan(&parsed)
+        .map_err(|e| Failure::usage(format!("{unknown}; it could not be fetched either: {}", e.what)))?;
+    crate::pull::announce(&plan);
+    crate::pull::fetch(&store, plan)?;
+    find(name, args)
+}
+
+/// `None` if nothing has the name.
+fn look(name: &str, args: &PlaceArgs) -> Result<Option<Place>> {
     if name == builtin::NAME {
-        return Ok(Place::Builtin);
+        return Ok(Some(Place::Builtin));
     }
     let path = Path::new(name);
     if path.exists() && !path.is_dir() {
-        return Ok(Place::File(path.to_owned()));
+        return Ok(Some(Place::File(path.to_owned())));
     }
-    let folder = folder(args.models.as_deref());
+    let store = store(&args.store).ok();
     let wanted = name.strip_suffix(".gguf").unwrap_or(name);
-    if let Some(model) = folder.as_deref().map(named).unwrap_or_default().into_iter().find(|m| m.name == wanted) {
-        return Ok(Place::File(model.path));
+    let files = store.as_ref().map(|s| s.files()).unwrap_or_default();
+    if let Some((_, path)) = files.into_iter().find(|(name, _)| name == wanted) {
+        return Ok(Some(Place::File(path)));
     }
-    if path.exists() {
-        // A directory: opening it says so.
-        return Ok(Place::File(path.to_owned()));
+    if let (Ok(parsed), Some(store)) = (ModelName::parse(name), &store)
+        && parsed.is_remote()
+        && let Some(found) = store.resolve(&parsed)?
+    {
+        if found.path.is_dir() {
+            return Err(Failure::run(format!(
+                "{} holds safetensors, which do not run yet: look for a repository with GGUF files",
+                found.name
+            )));
+        }
+        let recipe = Recipe::of(store, &found)?;
+        return Ok(Some(Place::Stored { name: found.name, path: found.path, recipe }));
     }
-    Err(Failure::usage(unknown(name)))
+    // A directory: opening it says so.
+    Ok(path.exists().then(|| Place::File(path.to_owned())))
 }
 
 /// What to say of a name that nothing has.
-fn unknown(name: &str) -> String {
+fn unknown(name: &str, args: &PlaceArgs) -> String {
     let shown = crate::term::cut(name, 80);
     let tiny = builtin::NAME;
     if name.contains(char::is_whitespace) {
@@ -184,8 +224,13 @@ fn unknown(name: &str) -> String {
         );
     }
     let kind = if name.ends_with(".gguf") || name.contains(['/', '\\']) { "no file" } else { "no file or model" };
+    let near = match (ModelName::parse(name), store(&args.store)) {
+        (Ok(parsed), Ok(store)) if parsed.is_remote() => store.nearest(&parsed),
+        _ => Vec::new(),
+    };
+    let near = if near.is_empty() { String::new() } else { format!(", the nearest being {}", near.join(", ")) };
     format!(
-        "there is {kind} {shown:?}: `ir list` shows the models that are known, \
+        "there is {kind} {shown:?}: `ir list` shows the models that are known{near}, \
          and `ir run {tiny} \"...\"` asks the built-in one"
     )
 }
@@ -193,20 +238,6 @@ fn unknown(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_split_set_is_one_model() {
-        let cases = [
-            ("qwen3-8b", Some("qwen3-8b")),
-            ("big-00001-of-00003", Some("big")),
-            ("big-00002-of-00003", None),
-            ("one-of-00003", Some("one-of-00003")),
-            ("best-of-class", Some("best-of-class")),
-        ];
-        for (stem, want) in cases {
-            assert_eq!(whole_name(stem), want, "{stem}");
-        }
-    }
 
     #[test]
     fn unknown_names_say_how_to_ask_the_built_in_model() {

@@ -70,7 +70,7 @@ struct Repl {
 pub(crate) fn chat(talk: Talk, place: &Place) -> Result {
     let stop = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&stop);
-    let _ = ctrlc::set_handler(move || {
+    crate::interrupt::on(move || {
         // The first stops the answer; who presses three times has waited long enough.
         if counter.fetch_add(1, Ordering::Relaxed) >= 2 {
             std::process::exit(i32::from(Failure::Interrupted.code()));

@@ -10,12 +10,12 @@ use crate::args::RunArgs;
 use crate::failure::{Failure, Result};
 use crate::models::{self, Place};
 use crate::talk::Talk;
-use crate::{repl, term, tokenize};
+use crate::{interrupt, repl, term, tokenize};
 
 /// Answers the prompt, or chats.
 pub(crate) fn run(args: &RunArgs) -> Result {
     let name = args.model.as_deref().unwrap_or(builtin::NAME);
-    let place = models::find(name, &args.file)?;
+    let place = models::find_or_pull(name, &args.file)?;
     let interactive = std::io::stdin().is_terminal() && args.prompt.is_none();
     if interactive && !std::io::stdout().is_terminal() {
         return Err(Failure::usage("the output is not a terminal, so no chat can begin: give a prompt"));
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &RunArgs) -> Result {
     let prompt = prompt(args)?;
     introduce(&place);
     // One question ends at once with Ctrl-C; the system takes the memory back.
-    let _ = ctrlc::set_handler(|| {
+    interrupt::on(|| {
         if std::io::stdout().is_terminal() {
             eprint_newline();
         }

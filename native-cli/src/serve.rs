@@ -165,7 +165,7 @@ fn served(args: &ServeArgs) -> Result<Vec<(String, PathBuf)>> {
     for model in &args.model {
         let place = models::find(model, &args.file)?;
         let name = place.name();
-        if let Place::File(path) = place {
+        if let Place::File(path) | Place::Stored { path, .. } = place {
             served.push((name, path));
         }
     }
@@ -188,14 +188,9 @@ fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions
         Some(seconds) => Duration::try_from_secs_f64(seconds).map_or(KeepAlive::Forever, KeepAlive::For),
         None => return Err(Failure::usage("--keep-alive takes seconds or a time such as 5m or 1h30m")),
     };
-    let folder = models::folder(args.file.place.models.as_deref());
-    let list = {
-        let folder = folder.clone();
-        move || {
-            let named = folder.as_deref().map(models::named).unwrap_or_default();
-            named.into_iter().map(|m| (m.name, m.path)).collect()
-        }
-    };
+    let folder = models::folder(args.file.place.store.models.as_deref());
+    let store = folder.is_some().then(|| models::store(&args.file.place.store)).transpose()?;
+    let list = move || store.as_deref().map(models::served).unwrap_or_default();
     let registry = Registry { served, aliases: aliases(&args)?, folder, list_folder: Box::new(list) };
     let engine = EngineOptions {
         context: args.ctx.map(|n| n as usize),

@@ -18,6 +18,7 @@ use crate::grammar;
 use crate::info::{Summary, grouped, human_bytes, human_count};
 use crate::memory;
 use crate::models::Place;
+use crate::recipe::{self, Recipe};
 use crate::term::{self, Out, Style};
 
 /// Memory that the cache may take where no context is asked for.
@@ -46,19 +47,26 @@ impl Talk {
         let started = Instant::now();
         let model = Arc::new(place.open(&args.file)?);
         let device = compute::device(&args.device, args.threads.threads)?;
-        let options = engine_options(args, &model);
+        let recipe = place.recipe();
+        let options = engine_options(args, &recipe, &model);
         let engine = Engine::new(Arc::clone(&model), &device, &options).map_err(|e| place.failure(&e))?;
         let (summary, context) = (Summary::new(model.file()), engine.context());
         let load = started.elapsed();
         let mut session = Session::new(engine, Box::new(move || started.elapsed().as_secs_f64()));
+        recipe.set(&mut session.options);
         set_sampling(&mut session.options.sampling, &args.sampling);
         session.options.sampling.check(model.plan().n_vocab()).map_err(|e| Failure::usage(e.to_string()))?;
-        session.options.max_tokens = args.n.and_then(Number::count);
+        session.options.max_tokens = args.n.map_or(session.options.max_tokens, Number::count);
         session.options.constraint = grammar::constraint(&args.grammar, model.tokenizer())?;
         let raw = args.raw || !session.can_chat();
         if raw && args.system.is_some() {
             let why = if args.raw { "--raw continues the prompt as it is" } else { "this model has no chat template" };
             return Err(Failure::usage(format!("{why}, and so there is no place for --system: leave it out")));
+        }
+        if !raw {
+            recipe.examples(&mut session, args.system.as_deref());
+        } else if !args.raw && recipe.has_texts() {
+            term::remark(recipe::NO_TEMPLATE);
         }
         let (name, parameters, bytes) = (place.name(), human_count(summary.parameters), human_bytes(summary.bytes));
         let kind = &summary.type_name;
@@ -77,9 +85,9 @@ impl Talk {
             session,
             out: Out::new(),
             think: None,
-            fixed_seed: args.sampling.seed.is_some_and(|seed| seed.0.is_some()),
+            fixed_seed: args.sampling.seed.map_or(recipe.seed(), |seed| seed.0).is_some(),
             raw,
-            system: args.system.clone(),
+            system: args.system.clone().or_else(|| recipe.system.clone().filter(|_| !raw)),
             verbose: args.verbose,
             load,
             about,
@@ -266,9 +274,9 @@ fn counts(reason: Finish, usage: &Usage, load: Duration) -> String {
     )
 }
 
-fn engine_options(args: &RunArgs, model: &ir_engine::model::Model) -> EngineOptions {
+fn engine_options(args: &RunArgs, recipe: &Recipe, model: &ir_engine::model::Model) -> EngineOptions {
     let kv = compute::kv_kind(args.device.kv_type);
-    let context = args.ctx.map(|n| n as usize);
+    let context = args.ctx.map(|n| n as usize).or_else(|| recipe.context());
     // A context that is asked for is granted; the system gives the memory when it is used.
     let page = kv_bytes(model.plan(), kv, 1);
     let wanted = context.map_or(0, |n| page.saturating_mul(n.div_ceil(PAGE) as u64));

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use crate::common::exam::{Case, Random, cases};
 use crate::common::{relative_error, skipped};
+use ir_engine::bytes::Bytes;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
+use ir_engine::dtype::DType;
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
-use ir_engine::plan::{Attend, Inputs, KvShape, OpKind, Recorder, Rows};
+use ir_engine::plan::{Attend, Inputs, KvShape, OpKind, Recorder, Rows, Segment, Temperature, Weight};
 
 fn truth() -> Device {
     let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };
@@ -118,8 +120,8 @@ fn matrix_forms_compute_what_the_definition_says() {
 }
 
 /// Attention over 2,000 positions: four chunks of rows, then two sequences row by row, whose positions are split over
-/// workgroups and merged.
-fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
+/// workgroups and merged. `more`: with sinks, slopes, a temperature and a cap.
+fn long_context(device: &Device, window: Option<u32>, more: bool) -> Vec<f32> {
     const HEADS: usize = 6;
     const KV_HEADS: usize = 2;
     const DIM: usize = 32;
@@ -131,7 +133,18 @@ fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
     let v = rec.view(x, KV_HEADS * DIM, KV_HEADS * DIM).unwrap();
     let q = rec.view(x, 2 * KV_HEADS * DIM, HEADS * DIM).unwrap();
     rec.kv_write(k, None, Some(v), layer).unwrap();
-    let attend = Attend { window, ..Attend::plain(layer, HEADS, 0.6) };
+    let mut attend = Attend { window, ..Attend::plain(layer, HEADS, 0.6) };
+    if more {
+        let mut vector = |values: [f32; HEADS]| {
+            let bytes = Bytes::from(values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+            let segment = Segment { name: "w".into(), dtype: DType::F32, rows: HEADS, bytes, row_bytes: 4, offset: 0 };
+            rec.weight(Weight { name: "w".into(), cols: 1, segments: vec![segment] })
+        };
+        attend.slopes = Some(vector([0.0, 1e-4, 1e-3, 1e-2, 0.1, 0.5]));
+        attend.sinks = Some(vector([1.0, 9.0, -20.0, 0.0, 4.0, 2.0]));
+        attend.temperature = Some(Temperature { factor: 0.1, length: 100.0, offset: 1.0 });
+        attend.cap = Some(30.0);
+    }
     let out = rec.attend(q, attend).unwrap();
     let plan = Arc::new(rec.finish(out));
     let options = RunnerOptions { max_tokens: 500, max_outputs: 1, kv: KvKind::F16, n_pages: 130, n_states: 1 };
@@ -160,10 +173,11 @@ fn long_context(device: &Device, window: Option<u32>) -> Vec<f32> {
 fn long_contexts_are_split_and_merged() {
     for forms in ["base", "base+subgroups"] {
         let Some(device) = gpu(&with_forms(forms)) else { return };
-        for window in [None, Some(700), Some(3)] {
-            let error = relative_error(&long_context(&device, window), &long_context(&truth(), window));
-            println!("{forms}, window {window:?}: relative error {error:.1e}");
-            assert!(error <= F32_FORMS, "{forms}, window {window:?}: relative error {error:e}");
+        for (window, more) in [(None, false), (Some(700), false), (Some(3), false), (None, true), (Some(700), true)] {
+            let [got, want] = [&device, &truth()].map(|device| long_context(device, window, more));
+            let error = relative_error(&got, &want);
+            println!("{forms}, window {window:?}, sinks and the like {more}: relative error {error:.1e}");
+            assert!(error <= F32_FORMS, "{forms}, window {window:?}, {more}: relative error {error:e}");
         }
     }
 }

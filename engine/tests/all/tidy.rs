@@ -103,6 +103,7 @@ fn crates_use_only_what_the_design_gives_them() {
         ("shaders", &["wgpu", "ir-engine"]),
         ("engine", &["axum", "clap", "tokio", "web-sys"]),
         ("server", &["clap", "wgpu"]),
+        ("server/store", &["axum", "clap", "wgpu", "ir-server"]),
         ("native-cli", &["wgpu"]),
         ("web", &["ir-server", "memmap2"]),
     ];

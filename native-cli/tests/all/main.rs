@@ -10,5 +10,6 @@ mod grammar;
 mod repl;
 #[cfg(unix)]
 mod serve;
+mod store;
 mod talk;
 mod usage;

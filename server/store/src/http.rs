@@ -131,7 +131,7 @@ impl Http {
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => Err(Trouble::Never(Error::cancelled())),
+            Ok(_) = stop.wait_for(|stop| *stop) => Err(Trouble::Never(Error::cancelled())),
             result = tokio::time::timeout(self.tuning.stall, future) => match result {
                 Ok(Ok(value)) => Ok(value),
                 Ok(Err(e)) => Err(Trouble::Later(Error::network(format!("{host}: {}", chain(&e))), None)),
@@ -148,7 +148,7 @@ impl Http {
         let mut stop = self.stop.clone();
         tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => Err(Error::cancelled()),
+            Ok(_) = stop.wait_for(|stop| *stop) => Err(Error::cancelled()),
             () = tokio::time::sleep(time) => Ok(()),
         }
     }

@@ -12,6 +12,9 @@ use crate::name::ModelName;
 use crate::progress::Shared;
 use crate::store::Store;
 
+/// A hub that does not answer is asked so many times for a plan.
+const ASKED: u32 = 3;
+
 /// A file to fetch.
 #[derive(Debug, Clone)]
 pub(crate) struct Blob {
@@ -109,8 +112,11 @@ impl Store {
     pub fn plan(&self, name: &ModelName) -> Result<Plan> {
         let shared = Shared::new();
         let stop = shared.stopped();
+        let mut tuning = self.settings.tuning.clone();
+        // Somebody waits for the answer.
+        tuning.attempts = tuning.attempts.min(ASKED);
         crate::pull::on_a_thread(|runtime| {
-            let http = Http::new(self.settings.tuning.clone(), stop)?;
+            let http = Http::new(tuning, stop)?;
             runtime.block_on(make(self, &http, name))
         })
     }

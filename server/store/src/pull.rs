@@ -92,6 +92,8 @@ async fn run(store: &Store, http: &Http, name: &ModelName, plan: Option<Plan>, s
     shared.status("writing manifest");
     publish(store, &plan, &known)?;
     drop(wanted);
+    // Models of several files get the names of their files now, so that lists can read them.
+    store.resolve(&plan.name)?;
     shared.status("success");
     Ok(())
 }

@@ -205,7 +205,12 @@ impl Store {
             [one] if whole => one.clone(),
             _ => crate::links::folder(self, &digest, &models, &blobs)?,
         };
-        let name = manifest.annotations.get(manifest::NAME).cloned().unwrap_or_else(|| name.short());
+        let known = manifest.annotations.get(manifest::NAME).cloned();
+        let name = known.unwrap_or_else(|| match origin {
+            // The case of the letters is known for names that were written here only.
+            Origin::Store => name.short().to_lowercase(),
+            _ => name.short(),
+        });
         Ok(Found {
             name,
             origin,
@@ -319,11 +324,15 @@ impl Store {
         Ok(())
     }
 
+    /// The names that are nearest to one that nothing has.
+    pub fn nearest(&self, name: &ModelName) -> Vec<String> {
+        let known = self.list();
+        crate::nearest::nearest(&name.short().to_lowercase(), known.iter().map(|m| m.name.as_str()))
+    }
+
     /// What to say of a name that nothing has: what was looked through, and the nearest names.
     pub fn unknown(&self, name: &ModelName) -> Error {
-        let known = self.list();
-        let wanted = name.short().to_lowercase();
-        let near = crate::nearest::nearest(&wanted, known.iter().map(|m| m.name.as_str()));
+        let near = self.nearest(name);
         let near = if near.is_empty() { String::new() } else { format!("; the nearest are {}", near.join(", ")) };
         let others =
             if self.settings.foreign.is_empty() { "" } else { ", nor have Ollama, Hugging Face and LM Studio here" };

@@ -1,3 +1,4 @@
+//! Conversations that the command, the server and the page read alike.
 // Conversations whose answers the command's session, the server and the page must give alike, with the events that the
 // engine's own loop gives. Included by a test of each.
 

@@ -1,5 +1,6 @@
 //! A small hub, registry and file server on loopback that speaks the real protocols, and their faults. Every answer
 //! closes its connection. The second port is another host for clients (`localhost` instead of `127.0.0.1`).
+#![allow(dead_code, unreachable_pub, reason = "the command's tests use a part of it")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

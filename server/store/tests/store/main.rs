@@ -10,6 +10,7 @@
 
 mod hub;
 mod interrupted;
+mod making;
 mod names;
 mod places;
 mod pulls;
