@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::wire::{self, Answers, Generate};
 
-include!("../../engine/tests/all/common/turns.rs");
+include!("../../engine/tests/all/common/turns.inc");
 
 #[test]
 fn the_page_gives_the_same() {

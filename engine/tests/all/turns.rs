@@ -2,7 +2,7 @@
 
 use ir_engine::run::{Session, wait};
 
-include!("common/turns.rs");
+include!("common/turns.inc");
 
 #[test]
 fn answers_that_are_given_are_read_as_they_are() {

@@ -2,7 +2,7 @@
 
 use ir_server::job::{Chat, Event, Job, ModelRef, Prompt, Reason, SamplingChanges, Think};
 
-include!("../../../engine/tests/all/common/turns.rs");
+include!("../../../engine/tests/all/common/turns.inc");
 
 #[test]
 fn the_server_gives_the_same() {

@@ -63,6 +63,7 @@ pub(crate) struct MessageFields {
 
 /// A tool.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = MessagesTool)]
 pub(crate) struct Tool {
     /// Only tools that the client runs exist here.
     #[serde(rename = "type")]
