@@ -25,7 +25,7 @@ fn many_interruptions_in_a_row_end_in_the_right_file() {
     hub.faults(Faults { cuts, redirect: true, ..Faults::default() });
     let mut settings = settings(&folder("cuts"), &hub.url());
     // A cut may come at the first byte many times in a row.
-    settings.tuning.attempts = 50;
+    settings.tuning.attempts = 1000;
     let store = Store::new(settings);
     pull(&store, NAME).unwrap();
     assert_eq!(bytes_of(&store, NAME), bytes);
@@ -117,7 +117,7 @@ fn at_random(store: &std::sync::Arc<Store>, seed: u64, time: Duration) {
             0 | 1 => pull(store, model).map(|_| ()),
             2 => store.remove(&name(model)),
             3 => store.copy(&name(model), &name("copy-of-it")),
-            4 => store.gc((x >> 50) % 2 == 0).map(|_| ()),
+            4 => store.gc((x >> 50).is_multiple_of(2)).map(|_| ()),
             _ => match store.resolve(&name(model)) {
                 Ok(Some(found)) => match std::fs::File::open(&found.path) {
                     Ok(_) => Ok(()),
