@@ -25,7 +25,7 @@ fn many_interruptions_in_a_row_end_in_the_right_file() {
     hub.faults(Faults { cuts, redirect: true, ..Faults::default() });
     let mut settings = settings(&folder("cuts"), &hub.url());
     // A cut may come at the first byte many times in a row.
-    settings.tuning.attempts = 50;
+    settings.tuning.attempts = 1000;
     let store = Store::new(settings);
     pull(&store, NAME).unwrap();
     assert_eq!(bytes_of(&store, NAME), bytes);
