@@ -11,8 +11,12 @@
 //! session.say(Message::new("user", "Hello!"));
 //! session.start()?;
 //! let mut answer = String::new();
-//! while let Some(piece) = wait(session.next())? {
-//!     answer += &piece.answer;
+//! while let Some(parts) = wait(session.next())? {
+//!     for part in parts {
+//!         if let Part::Text(text) = part {
+//!             answer += &text;
+//!         }
+//!     }
 //! }
 //! assert!(!answer.is_empty());
 //! # Ok::<(), ir_engine::error::Error>(())

@@ -181,7 +181,7 @@ Examples:
 const RM_EXAMPLES: &str = "\
 Examples:
   ir rm fox
-  ir rm user/repo:Q4_K_M user/repo:Q8_0
+  ir rm user/repo:Q4_K_M user/repo:Q5_K_M
 
 Files in the models folder, and other programs' models, are not the store's to remove.";
 
@@ -900,7 +900,7 @@ pub(crate) struct LogitsArgs {
     #[arg(short, value_name = "N", default_value_t = 0, value_parser = count)]
     pub(crate) n: usize,
     /// Tokens of context that room is made for, prompt and answer together [default: as many as these are]
-    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = one_or_more)]
     pub(crate) ctx: Option<usize>,
     /// Write the logits to this file in NumPy's format
     #[arg(short, long, value_name = "FILE.npy", value_hint = ValueHint::FilePath)]

@@ -1,5 +1,7 @@
 //! Factors beside matrices: `x.scale` multiplies the product of `x.weight`. A file has one number for a matrix.
 
+use std::ops::Range;
+
 use super::weights::{Weights, arrived};
 use crate::bytes::Bytes;
 use crate::dtype::DType;
@@ -96,6 +98,27 @@ impl Weights<'_> {
             (0..n).flat_map(of).collect::<Vec<f32>>()
         });
         let rows = rows.iter().sum::<usize>() * n;
+        Ok(Some(self.constant(rec, &format!("{name}.scale"), values.as_deref(), rows)))
+    }
+
+    /// The factors beside tensors of which ranges of rows are used; `None` if the file holds none of them.
+    pub(super) fn slices_scale(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        parts: &[(String, usize, Vec<Range<usize>>)],
+    ) -> Result<Option<WeightId>> {
+        if parts.iter().all(|(tensor, ..)| !self.has(&beside(tensor, ".scale"))) {
+            return Ok(None);
+        }
+        let all = parts.iter().map(|(tensor, ..)| self.factors(tensor, 1)).collect::<Result<Vec<_>>>()?;
+        let n_rows = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).sum::<usize>();
+        let all: Option<Vec<Vec<f32>>> = all.into_iter().collect();
+        let values = all.map(|all| {
+            let of = |(f, (_, _, ranges)): (&Vec<f32>, &(_, _, Vec<_>))| std::iter::repeat_n(f[0], n_rows(ranges));
+            all.iter().zip(parts).flat_map(of).collect::<Vec<f32>>()
+        });
+        let rows = parts.iter().map(|(_, _, ranges)| n_rows(ranges)).sum();
         Ok(Some(self.constant(rec, &format!("{name}.scale"), values.as_deref(), rows)))
     }
 

@@ -222,7 +222,7 @@ impl Part<'_> {
             (name("attn_k.weight"), k, whole(k)),
             (name("attn_v.weight"), v, whole(v)),
         ];
-        Ok(self.weights.slices(self.rec, &name("attn_qkv"), &parts, self.spec.width)?.into())
+        self.weights.slices(self.rec, &name("attn_qkv"), &parts, self.spec.width)
     }
 
     /// A gate on what attention saw: an element for each column, or for each head. It has a tensor of its own, or lies
@@ -234,7 +234,7 @@ impl Part<'_> {
         let product = if inside {
             let gates = (0..h.n_heads).map(|i| (2 * i + 1) * h.head_dim..(2 * i + 2) * h.head_dim).collect();
             let parts = [(self.name("attn_q.weight"), 2 * h.n_heads * h.head_dim, gates)];
-            self.weights.slices(self.rec, &self.name("attn_gate"), &parts, self.spec.width)?.into()
+            self.weights.slices(self.rec, &self.name("attn_gate"), &parts, self.spec.width)?
         } else {
             self.product("attn_gate", &["attn_gate"], &[n], self.spec.width)?
         };

@@ -52,7 +52,7 @@ impl Part<'_> {
             parts.push((name("ssm_beta.weight"), h, whole(h)));
             parts.push((name("ssm_alpha.weight"), h, whole(h)));
         }
-        Ok(self.weights.slices(self.rec, &name("ssm_in"), &parts, self.spec.width)?.into())
+        self.weights.slices(self.rec, &name("ssm_in"), &parts, self.spec.width)
     }
 
     /// A gated delta net.

@@ -9,7 +9,7 @@ use super::parts;
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Table, Tensor};
-use crate::plan::{Recorder, Segment, Weight, WeightId};
+use crate::plan::{Product, Recorder, Segment, Weight, WeightId};
 
 /// Rows of a tensor at most: token ids are 32 bits, of which the sign is not used.
 const MAX_ROWS: usize = i32::MAX as usize;
@@ -172,14 +172,14 @@ impl<'a> Weights<'a> {
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
     }
 
-    /// Rows of several tensors, one after the other, as one weight: of each tensor (of so many rows in all) the ranges named.
+    /// The product with rows of several tensors, one after the other, and the factors beside them: of each tensor (of so many rows in all) the ranges named.
     pub(super) fn slices(
         &self,
         rec: &mut Recorder,
         name: &str,
         parts: &[(String, usize, Vec<Range<usize>>)],
         cols: usize,
-    ) -> Result<WeightId> {
+    ) -> Result<Product> {
         let mut segments = Vec::new();
         for (tensor, rows, ranges) in parts {
             let whole = self.segment(tensor, Some(*rows), cols)?;
@@ -187,7 +187,9 @@ impl<'a> Weights<'a> {
                 segments.push(part(&whole, range.start, range.len())?);
             }
         }
-        Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
+        let scale = self.slices_scale(rec, name, parts)?;
+        let weight = rec.weight(Weight { name: name.to_owned(), cols, segments });
+        Ok(Product { scale, ..weight.into() })
     }
 
     /// A stack of `n` matrices, each of whose rows come from several tensors, one after the other: `rows[i]` of `names[i]`,

@@ -80,7 +80,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("lfm2", lfm2),
     ("lfm2moe", lfm2),
     ("mamba2", llama),
-    ("falcon-h1", qwen),
+    ("falcon-h1", falcon_h1),
     ("granitehybrid", granite),
     ("nemotron_h", nemotron_h),
     ("nemotron_h_moe", nemotron_h),
@@ -529,6 +529,16 @@ fn lfm2(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = qwen(keys)?.routed(keys, By::Key(Sigmoid), By::Family(true))?;
     spec.output_norm = Normed::By("token_embd_norm");
     Ok(spec)
+}
+
+/// Mamba 2 and attention side by side. No published file has factors of the rotation, and what they would mean is not known.
+fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
+    if keys.file.tensor("rope_freqs.weight").is_some() {
+        return Err(Error::unsupported(
+            "this falcon-h1 model has rotation factors (tensor rope_freqs.weight): not supported yet",
+        ));
+    }
+    qwen(keys)
 }
 
 /// A layer is one part: Mamba 2, attention without rotation, or squared ReLU.
