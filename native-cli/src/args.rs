@@ -325,7 +325,7 @@ pub(crate) struct StoreArgs {
     /// Address of the hub that USER/REPO is at [default: HF_ENDPOINT, else Hugging Face's]
     #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
     pub(crate) hub: Option<String>,
-    /// Address of the registry that NAME[:TAG] is at [default: IR_REGISTRY, else Ollama's]
+    /// Address of the registry that NAME or NAME:TAG is at [default: IR_REGISTRY, else Ollama's]
     #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
     pub(crate) registry: Option<String>,
 }
@@ -725,7 +725,7 @@ pub(crate) struct ListArgs {
 /// `ir pull`.
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
-    /// NAME[:TAG], USER/REPO[:QUANT][@REVISION], HOST/NAMESPACE/NAME[:TAG], or the address of a .gguf file
+    /// NAME or NAME:TAG, USER/REPO with or without :QUANT and @REVISION, HOST/NAMESPACE/NAME:TAG, or a .gguf address
     pub(crate) model: String,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
