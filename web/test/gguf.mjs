@@ -73,7 +73,7 @@ export function padded(file, bytes) {
   const { nTensors, table, offsets, end, data } = layout(file);
   const rows = bytes / (4 * 1024);
   const entry = new Out();
-  entry.text('padding.weight');
+  entry.text('padding.input_scale');
   entry.u32(2);
   entry.u64(1024);
   entry.u64(rows);
