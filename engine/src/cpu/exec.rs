@@ -13,6 +13,7 @@ use super::kernels::rope::{self, Angles};
 use super::kernels::{
     act, add, combine, embed, gate, glu, head_linear, heads, norm, pool, route, scale, softcap, take_rows,
 };
+use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
 use crate::plan::{
     Heads, Inputs, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View, Weight, WeightId,
@@ -24,13 +25,14 @@ pub struct CpuRunner {
     cpu: Arc<Cpu>,
     plan: Arc<Plan>,
     options: RunnerOptions,
-    buffers: Vec<Vec<f32>>,
+    buffers: Vec<Zeroed<f32>>,
     vectors: Vec<Vec<f32>>,
     kv: Vec<KvLayer>,
     states: Vec<States>,
     angles: Vec<Angles>,
     scratch: linear::Scratch,
     gathered: Gathered,
+    attend: Vec<f32>,
     n_token_ids: usize,
 }
 
@@ -47,7 +49,7 @@ impl CpuRunner {
         let mut buffers = Vec::new();
         for buffer in &plan.buffers {
             let n = buffer.cols.checked_mul(options.most(buffer.rows)).filter(|n| *n < isize::MAX as usize / 4);
-            buffers.push(zeroed(n.ok_or_else(too_big)?)?);
+            buffers.push(Zeroed::new(n.ok_or_else(too_big)?)?);
         }
         let page = plan.kv_elements_per_token() * crate::plan::PAGE * options.kv.bytes();
         page.checked_mul(options.n_pages).filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
@@ -60,7 +62,21 @@ impl CpuRunner {
         let states = plan.states.iter().map(|n| States::new(*n, options.n_states)).collect::<Result<_>>()?;
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
         let (scratch, gathered, n_token_ids) = (linear::Scratch::default(), Gathered::default(), plan.n_token_ids());
-        Ok(CpuRunner { cpu, plan, options, buffers, vectors, kv, states, angles, scratch, gathered, n_token_ids })
+        let attend = Vec::new();
+        Ok(CpuRunner {
+            cpu,
+            plan,
+            options,
+            buffers,
+            vectors,
+            kv,
+            states,
+            angles,
+            scratch,
+            gathered,
+            attend,
+            n_token_ids,
+        })
     }
 
     /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
@@ -175,9 +191,11 @@ impl CpuRunner {
             }
             Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out } => {
                 self.write(out, inputs, |me, out| {
+                    let mut scratch = std::mem::take(&mut me.attend);
                     let (slopes, sinks) = (slopes.map(|s| me.vector(s)), sinks.map(|s| me.vector(s)));
                     let op = Attend { n_heads, scale, cap, window, temperature, slopes, sinks };
-                    attend::attend(t, threads, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
+                    attend::attend(t, threads, &mut scratch, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
+                    me.attend = scratch;
                 });
             }
             Op::Route { x, bias, routing, out } => self.write(out, inputs, |me, out| {
@@ -315,17 +333,4 @@ fn vector(weight: &Weight) -> Result<Vec<f32>> {
         rest = tail;
     }
     Ok(out)
-}
-
-/// Zeros that take memory when they are first written.
-///
-/// # Errors
-/// [`Error::Limit`] where the system would not give that much.
-pub(super) fn zeroed<T: Clone + Default>(n: usize) -> Result<Vec<T>> {
-    // `vec!` aborts where memory does not suffice; asking for it first does not, and the system takes it back at once.
-    Vec::<T>::new().try_reserve_exact(n).map_err(|_| {
-        let mib = n.saturating_mul(size_of::<T>()) >> 20;
-        Error::limit(format!("there is no memory for a buffer of {mib} MiB: ask for a shorter context"))
-    })?;
-    Ok(vec![T::default(); n])
 }

@@ -5,6 +5,7 @@ mod exec;
 pub mod kernels;
 pub mod pool;
 pub mod simd;
+mod zeroed;
 
 use std::sync::Arc;
 

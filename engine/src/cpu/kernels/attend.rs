@@ -1,9 +1,15 @@
 //! `attend`: causal attention over paged keys and values, one pass with a running maximum (Milakov and Gimelshein 2018).
+//! Neighbouring rows of a sequence share the reading of its pages.
+
+use std::ops::Range;
 
 use super::kv_write::{Columns, KvLayer};
 use super::softcap;
-use crate::cpu::pool::Pool;
-use crate::cpu::simd::Table;
+use crate::cpu::pool::{PARTS_PER_THREAD, Pool};
+use crate::cpu::simd::panels::Panels;
+use crate::cpu::simd::tile::Weights;
+use crate::cpu::simd::{Table, TileKernels};
+use crate::dtype::DType;
 use crate::plan::{Inputs, PAGE, Temperature};
 
 /// What stays the same over a step.
@@ -25,7 +31,20 @@ pub struct Attend<'a> {
     pub sinks: Option<&'a [f32]>,
 }
 
+/// Positions that enter the softmax together, counted from the first of the sequence: the same for a row however a
+/// prompt was cut.
+const BLOCK: usize = 4 * PAGE;
+
+/// Query heads of neighbouring rows that share the reading of a page.
+const TOGETHER: usize = 64;
+
 impl Attend<'_> {
+    /// The positions that a row at `position` sees.
+    fn span(&self, position: u32) -> Range<usize> {
+        let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        first as usize..position as usize + 1
+    }
+
     /// Turns scores of head `h` against `n` positions from `first` on, the row being at `position`, into what the softmax
     /// takes.
     fn finish(&self, t: &Table, scores: &mut [f32], h: usize, first: usize, position: u32) {
@@ -44,12 +63,16 @@ impl Attend<'_> {
     }
 }
 
-/// `out[r][h] = softmax(cap(scale * q[r][h] . K)) . V` over the positions up to and including the row's own.
+/// `out[r][h] = softmax(cap(scale * q[r][h] . K)) . V` over the positions up to and including the row's own. `scratch` is
+/// memory that is used again from call to call.
 ///
-/// Pages are taken in the order of positions, so a row's result does not depend on what else is in the step.
+/// Positions are taken in their order, in blocks that depend on nothing else, so a row's result does not depend on what
+/// else is in the step.
+#[expect(clippy::too_many_arguments, reason = "an op with its operands; each is named at the call")]
 pub fn attend(
     t: &Table,
     pool: &Pool,
+    scratch: &mut Vec<f32>,
     inputs: &Inputs,
     q: Columns<'_>,
     layer: &KvLayer,
@@ -58,68 +81,292 @@ pub fn attend(
 ) {
     let shape = layer.shape();
     let group = op.n_heads / shape.n_kv_heads;
-    // One task is one row's query heads that share a key-value head: neighbours in `out`.
-    pool.chunks_mut(out, group * shape.v_dim, |task, out| {
-        let (r, head) = (task / shape.n_kv_heads, task % shape.n_kv_heads);
-        let position = inputs.positions[r];
-        let first = op.window.map_or(0, |w| (position + 1).saturating_sub(w));
-        let pages = &inputs.tables[inputs.seqs[r] as usize];
-        let q = &q.row(r)[head * group * shape.k_dim..][..group * shape.k_dim];
-        let mut run = Running { max: vec![f32::NEG_INFINITY; group], sum: vec![0.0; group] };
-        if let Some(sinks) = op.sinks {
-            // As if a position had come first whose value is zero.
-            run.max.copy_from_slice(&sinks[head * group..(head + 1) * group]);
-            run.sum.fill(1.0);
+    let n_rows = out.len() / (op.n_heads * shape.v_dim);
+    // A value that is a part of its key is summed with the rest of the key, which is left out at the end.
+    let width = if shape.v_in_k { shape.k_dim } else { shape.v_dim };
+    let together = rows_together(n_rows, group, shape.n_kv_heads, pool.threads());
+    let size = together * group * width;
+    let len = n_rows.div_ceil(together) * shape.n_kv_heads * size;
+    if scratch.len() < len {
+        scratch.resize(len, 0.0);
+    }
+    // One task is the query heads of some rows that share a key-value head.
+    pool.chunks_mut(&mut scratch[..len], size, |task, acc| {
+        let (first, head) = (task / shape.n_kv_heads * together, task % shape.n_kv_heads);
+        let rows = first..(first + together).min(n_rows);
+        for rows in sequences(inputs, rows) {
+            let acc = &mut acc[(rows.start - first) * group * width..][..rows.len() * group * width];
+            Rows { t, inputs, q, layer, op, group, head, rows, width }.attend(acc);
         }
-        let mut scores = vec![0.0; group * PAGE];
-        // A value that is a part of its key is summed with the rest of the key, which is left out at the end.
-        let width = if shape.v_in_k { shape.k_dim } else { shape.v_dim };
-        let mut wide = vec![0.0; if shape.v_in_k { group * width } else { 0 }];
-        let acc = if shape.v_in_k { &mut wide[..] } else { &mut *out };
-        acc.fill(0.0);
-        let seen = first as usize / PAGE..=position as usize / PAGE;
-        for (page, id) in pages.iter().enumerate().take(seen.end() + 1).skip(*seen.start()) {
-            let from = (first as usize).saturating_sub(page * PAGE);
-            let n = (position as usize + 1 - page * PAGE).min(PAGE) - from;
-            let (dtype, size, scores) = (layer.dtype(), layer.dtype().block_bytes(), &mut scores[..group * n]);
-            let keys = &layer.keys(*id, head)[from * shape.k_dim * size..];
-            (t.attend_scores)(dtype, q, keys, shape.k_dim, n, scores);
-            for (h, scores) in scores.chunks_exact_mut(n).enumerate() {
-                op.finish(t, scores, head * group + h, page * PAGE + from, position);
+    });
+    let done = &*scratch;
+    pool.rows_mut(out, op.n_heads * shape.v_dim, |r, out| {
+        for (head, out) in out.chunks_exact_mut(group * shape.v_dim).enumerate() {
+            let task = r / together * shape.n_kv_heads + head;
+            let from = &done[task * size + r % together * group * width..][..group * width];
+            for (out, from) in out.chunks_exact_mut(shape.v_dim).zip(from.chunks_exact(width)) {
+                out.copy_from_slice(&from[..shape.v_dim]);
             }
-            run.weigh(t, scores, n, acc);
-            let values = if shape.v_in_k { layer.keys(*id, head) } else { layer.values(*id, head) };
-            (t.attend_values)(dtype, scores, &values[from * width * size..], width, n, acc);
-        }
-        for (out, wide) in out.chunks_exact_mut(shape.v_dim).zip(wide.chunks_exact(width)) {
-            out.copy_from_slice(&wide[..shape.v_dim]);
-        }
-        for (out, sum) in out.chunks_exact_mut(shape.v_dim).zip(&run.sum) {
-            (t.scale)(out, 1.0 / sum);
         }
     });
 }
 
-/// The running maximum and sum of each head's weights.
-struct Running {
-    max: Vec<f32>,
-    sum: Vec<f32>,
+/// Rows of a task: as many as [`TOGETHER`] allows while there are parts enough for all threads.
+fn rows_together(n_rows: usize, group: usize, n_kv_heads: usize, threads: usize) -> usize {
+    let mut rows = (TOGETHER / group).clamp(1, n_rows.max(1));
+    while rows > 1 && n_rows.div_ceil(rows) * n_kv_heads < threads * PARTS_PER_THREAD {
+        rows /= 2;
+    }
+    rows
 }
 
-impl Running {
-    /// Turns a page's scores (`heads x n`) into weights, and shrinks what `out` (`heads x v_dim`) holds where a larger
-    /// score has come.
-    fn weigh(&mut self, t: &Table, scores: &mut [f32], n: usize, out: &mut [f32]) {
-        let v_dim = out.len() / self.max.len();
-        for (h, scores) in scores.chunks_exact_mut(n).enumerate() {
-            let max = (t.max)(scores);
-            if max > self.max[h] {
-                let shrink = (self.max[h] - max).exp();
-                self.sum[h] *= shrink;
-                (t.scale)(&mut out[h * v_dim..(h + 1) * v_dim], shrink);
-                self.max[h] = max;
+/// The parts of `rows` that are neighbouring positions of one sequence.
+fn sequences(inputs: &Inputs, rows: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut start = rows.start;
+    std::iter::from_fn(move || {
+        let first = start;
+        let mut end = first;
+        while end < rows.end
+            && inputs.seqs[end] == inputs.seqs[first]
+            && inputs.positions[end] as usize == inputs.positions[first] as usize + (end - first)
+        {
+            end += 1;
+        }
+        start = end;
+        (first < end).then_some(first..end)
+    })
+}
+
+/// The query heads of neighbouring rows of a sequence that share a key-value head: `group` for each row.
+struct Rows<'a> {
+    t: &'a Table,
+    inputs: &'a Inputs,
+    q: Columns<'a>,
+    layer: &'a KvLayer,
+    op: Attend<'a>,
+    group: usize,
+    head: usize,
+    rows: Range<usize>,
+    width: usize,
+}
+
+/// What a task uses again from page to page.
+struct Work {
+    /// The running maximum and sum of each query head.
+    max: Vec<f32>,
+    sum: Vec<f32>,
+    /// `[query head][BLOCK]`.
+    scores: Vec<f32>,
+    /// Weights or scores of one page: `[query head][positions]`.
+    page: Vec<f32>,
+    /// A page as floats.
+    floats: Vec<f32>,
+    keys: Weights,
+    /// The queries, if they are enough for the tile.
+    panels: Option<(TileKernels, Panels)>,
+}
+
+impl Rows<'_> {
+    /// `acc`: `[query head][width]`.
+    fn attend(&self, acc: &mut [f32]) {
+        let spans: Vec<_> = self.rows.clone().map(|r| self.op.span(self.inputs.positions[r])).collect();
+        let first = spans.iter().map(|s| s.start).min().unwrap_or(0) / BLOCK;
+        let end = spans.iter().map(|s| s.end).max().unwrap_or(0);
+        let mut work = self.work();
+        acc.fill(0.0);
+        for block in (first * BLOCK..end).step_by(BLOCK) {
+            // Pages that no row sees may have been given back.
+            let seen = |page: &usize| spans.iter().any(|s| s.start < page + PAGE && s.end > *page);
+            let pages: Vec<usize> = (block..end.min(block + BLOCK)).step_by(PAGE).filter(seen).collect();
+            for page in &pages {
+                self.scores(&spans, *page, block, &mut work);
             }
-            self.sum[h] += (t.exp_sum)(scores, self.max[h]);
+            for (i, span) in spans.iter().enumerate() {
+                let seen = span.start.max(block)..span.end.min(block + BLOCK);
+                if !seen.is_empty() {
+                    self.weigh(i, seen, block, &mut work, acc);
+                }
+            }
+            for page in &pages {
+                self.values(&spans, *page, block, &mut work, acc);
+            }
+        }
+        for (acc, sum) in acc.chunks_exact_mut(self.width).zip(&work.sum) {
+            (self.t.scale)(acc, 1.0 / sum);
+        }
+    }
+
+    fn work(&self) -> Work {
+        let n = self.rows.len() * self.group;
+        let (mut max, mut sum) = (vec![f32::NEG_INFINITY; n], vec![0.0; n]);
+        if let Some(sinks) = self.op.sinks {
+            // As if a position had come first whose value is zero.
+            let sinks = &sinks[self.head * self.group..][..self.group];
+            max.chunks_exact_mut(self.group).for_each(|max| max.copy_from_slice(sinks));
+            sum.fill(1.0);
+        }
+        let panels = self.t.attend_tile.filter(|tile| n >= tile.rows).map(|tile| {
+            let q: Vec<&[f32]> = self.rows.clone().flat_map(|r| self.queries(r).chunks_exact(self.k_dim())).collect();
+            let mut panels = Panels::default();
+            for (mut panel, q) in panels.resize(n, self.k_dim(), tile.layout, tile.rows).zip(q.chunks(tile.rows)) {
+                panel.pack_f32(q, tile.lanes);
+            }
+            (tile, panels)
+        });
+        let (scores, page) = (vec![0.0; n * BLOCK], vec![0.0; n.next_multiple_of(16) * PAGE]);
+        Work { max, sum, scores, page, floats: Vec::new(), keys: Weights::EMPTY, panels }
+    }
+
+    fn k_dim(&self) -> usize {
+        self.layer.shape().k_dim
+    }
+
+    /// A row's queries of this key-value head: `[group][k_dim]`.
+    fn queries(&self, r: usize) -> &[f32] {
+        let len = self.group * self.k_dim();
+        &self.q.row(r)[self.head * len..][..len]
+    }
+
+    /// The pages of the sequence.
+    fn page_id(&self, page: usize) -> u32 {
+        self.inputs.tables[self.inputs.seqs[self.rows.start] as usize][page / PAGE]
+    }
+
+    /// A page as floats; as it lies if it is read only a few times.
+    fn floats<'a>(&self, bytes: &'a [u8], n: usize, floats: &'a mut Vec<f32>) -> (DType, &'a [u8]) {
+        if self.layer.dtype() != DType::F16 || n <= self.group {
+            return (self.layer.dtype(), bytes);
+        }
+        floats.resize(bytes.len() / 2, 0.0);
+        (self.t.from_f16)(bytes, floats);
+        (DType::F32, bytemuck::cast_slice(floats))
+    }
+
+    /// The scores of the page that begins at position `page`.
+    fn scores(&self, spans: &[Range<usize>], page: usize, block: usize, work: &mut Work) {
+        let (k_dim, group) = (self.k_dim(), self.group);
+        let keys = self.layer.keys(self.page_id(page), self.head);
+        let Work { scores, page: few, floats, keys: unpacked, panels, .. } = work;
+        if let Some((tile, panels)) = panels {
+            let (_, keys) = self.floats(keys, usize::MAX, floats);
+            (tile.unpack)(keys, k_dim * 4, unpacked);
+            let n = tile.rows * PAGE;
+            for (i, scores) in scores.chunks_mut(tile.rows * BLOCK).enumerate() {
+                (tile.multiply)(unpacked, panels, i, &[], &mut few[..n]);
+                for (to, from) in scores.chunks_exact_mut(BLOCK).zip(few.chunks_exact(PAGE)) {
+                    to[page - block..][..PAGE].copy_from_slice(from);
+                }
+            }
+            return;
+        }
+        let size = self.layer.dtype().block_bytes();
+        for (i, span) in spans.iter().enumerate() {
+            let Some((from, n)) = within(span, page) else { continue };
+            let few = &mut few[..group * n];
+            let keys = &keys[from * k_dim * size..];
+            (self.t.attend_scores)(self.layer.dtype(), self.queries(self.rows.start + i), keys, k_dim, n, few);
+            for (to, few) in scores[i * group * BLOCK..].chunks_exact_mut(BLOCK).zip(few.chunks_exact(n)) {
+                to[page - block + from..][..n].copy_from_slice(few);
+            }
+        }
+    }
+
+    /// Turns the scores of row `i`, which sees the positions `seen` of the block, into weights, and shrinks what `acc`
+    /// holds if a larger score has come.
+    fn weigh(&self, i: usize, seen: Range<usize>, block: usize, work: &mut Work, acc: &mut [f32]) {
+        let position = self.inputs.positions[self.rows.start + i];
+        for h in 0..self.group {
+            let n = i * self.group + h;
+            let scores = &mut work.scores[n * BLOCK..][seen.start - block..seen.end - block];
+            self.op.finish(self.t, scores, self.head * self.group + h, seen.start, position);
+            let max = (self.t.max)(scores);
+            if max > work.max[n] {
+                let shrink = (work.max[n] - max).exp();
+                work.sum[n] *= shrink;
+                (self.t.scale)(&mut acc[n * self.width..][..self.width], shrink);
+                work.max[n] = max;
+            }
+            work.sum[n] += (self.t.exp_sum)(scores, work.max[n]);
+        }
+    }
+
+    /// Adds the weighted values of the page that begins at position `page`.
+    fn values(&self, spans: &[Range<usize>], page: usize, block: usize, work: &mut Work, acc: &mut [f32]) {
+        let (id, width, group) = (self.page_id(page), self.width, self.group);
+        let values =
+            if self.layer.shape().v_in_k { self.layer.keys(id, self.head) } else { self.layer.values(id, self.head) };
+        let Work { scores, page: weights, floats, .. } = work;
+        let (dtype, values) = self.floats(values, spans.len() * group, floats);
+        let mut first = 0;
+        while first < spans.len() {
+            let seen = within(&spans[first], page);
+            let rows = spans[first..].iter().take_while(|s| within(s, page) == seen).count();
+            if let Some((from, n)) = seen {
+                let weights = &mut weights[..rows * group * n];
+                for (to, scores) in weights.chunks_exact_mut(n).zip(scores.chunks_exact(BLOCK).skip(first * group)) {
+                    to.copy_from_slice(&scores[page - block + from..][..n]);
+                }
+                let acc = &mut acc[first * group * width..][..rows * group * width];
+                (self.t.attend_values)(dtype, weights, &values[from * width * dtype.block_bytes()..], width, n, acc);
+            }
+            first += rows;
+        }
+    }
+}
+
+/// The part of a page that lies in a span: from which of its positions on, and how many; `None` for none.
+fn within(span: &Range<usize>, page: usize) -> Option<(usize, usize)> {
+    let (from, end) = (span.start.saturating_sub(page), span.end.min(page + PAGE));
+    (page + from < end).then(|| (from, end - page - from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::kernels::kv_write::kv_write;
+    use crate::cpu::simd::exam::{Random, tables};
+    use crate::plan::{KvKind, KvShape, Slot, View};
+
+    fn columns(data: &[f32], width: usize) -> Columns<'_> {
+        Columns { data, width, view: View { slot: Slot(0), start: 0, cols: width } }
+    }
+
+    /// Rows that share the reading of pages give the same bits as each alone, on every table, from any position on.
+    #[test]
+    fn rows_together_equal_each_alone() {
+        let mut random = Random(31);
+        for t in tables() {
+            for (kind, k_dim, v_dim, n_heads, window) in [
+                (KvKind::F16, 64, 64, 4, None),
+                (KvKind::F32, 20, 8, 2, Some(33)),
+                (KvKind::F16, 80, 80, 8, Some(7)),
+                (KvKind::F16, 100, 36, 16, None),
+            ] {
+                let shape = KvShape { n_kv_heads: 2, k_dim, v_dim, v_in_k: false };
+                let mut layer = KvLayer::new(kind, shape, 16).unwrap();
+                let tables = vec![(0..8).collect(), (8..16).rev().collect()];
+                let (positions, seqs) = ((0..100).chain(0..70).collect(), [[0; 100].as_slice(), &[1; 70]].concat());
+                let all = Inputs { tokens: vec![0; 170], positions, seqs, tables, ..Inputs::default() };
+                let (k, v) = (random.floats(170 * 2 * k_dim), random.floats(170 * 2 * v_dim));
+                kv_write(t, &all, columns(&k, 2 * k_dim), None, Some(columns(&v, 2 * v_dim)), &mut layer);
+                let (q_cols, out_cols) = (n_heads * k_dim, n_heads * v_dim);
+                let q = random.floats(170 * q_cols);
+                let op =
+                    Attend { n_heads, scale: 0.2, cap: None, window, temperature: None, slopes: None, sinks: None };
+                let run = |rows: Range<usize>, threads: usize| {
+                    let (positions, seqs) = (all.positions[rows.clone()].to_vec(), all.seqs[rows.clone()].to_vec());
+                    let inputs = Inputs { positions, seqs, ..all.clone() };
+                    let q = columns(&q[rows.start * q_cols..rows.end * q_cols], q_cols);
+                    let mut out = vec![f32::NAN; rows.len() * out_cols];
+                    attend(t, &Pool::new(threads), &mut Vec::new(), &inputs, q, &layer, op, &mut out);
+                    out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
+                };
+                let alone: Vec<u32> = (0..170).flat_map(|r| run(r..r + 1, 1)).collect();
+                assert!(alone.iter().all(|v| f32::from_bits(*v).is_finite()));
+                assert_eq!(run(0..170, 1), alone, "{} {kind:?} {k_dim}", t.name);
+                assert_eq!(run(0..170, 3), alone, "{} {kind:?} {k_dim}", t.name);
+                assert_eq!(run(37..131, 1), alone[37 * out_cols..131 * out_cols], "{} {kind:?} {k_dim}", t.name);
+            }
         }
     }
 }

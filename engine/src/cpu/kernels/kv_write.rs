@@ -1,7 +1,7 @@
 //! `kv_write`: keys and values into their sequences' pages; the cache's layout.
 
-use crate::cpu::exec::zeroed;
 use crate::cpu::simd::Table;
+use crate::cpu::zeroed::Zeroed;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::plan::{Inputs, KvKind, KvShape, PAGE, View};
@@ -11,8 +11,8 @@ use crate::plan::{Inputs, KvKind, KvShape, PAGE, View};
 pub struct KvLayer {
     kind: KvKind,
     shape: KvShape,
-    k: Vec<u8>,
-    v: Vec<u8>,
+    k: Zeroed<u8>,
+    v: Zeroed<u8>,
 }
 
 impl KvLayer {
@@ -23,7 +23,7 @@ impl KvLayer {
     pub fn new(kind: KvKind, shape: KvShape, n_pages: usize) -> Result<KvLayer> {
         let bytes = |dim: usize| n_pages * shape.n_kv_heads * PAGE * dim * kind.bytes();
         let v_dim = if shape.v_in_k { 0 } else { shape.v_dim };
-        Ok(KvLayer { kind, shape, k: zeroed(bytes(shape.k_dim))?, v: zeroed(bytes(v_dim))? })
+        Ok(KvLayer { kind, shape, k: Zeroed::new(bytes(shape.k_dim))?, v: Zeroed::new(bytes(v_dim))? })
     }
 
     /// The layer's shape.

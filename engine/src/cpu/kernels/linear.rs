@@ -72,7 +72,7 @@ pub fn linear(
     let tiles: Vec<Option<TileKernels>> = segments.iter().map(|s| tiled(table, s.dtype, rows, mode)).collect();
     pack(pool, &tiles, &floats, &quants, &mut scratch.panels);
     let panels = &scratch.panels;
-    let step = tiles.iter().flatten().map(|t| t.lanes).max().unwrap_or(1);
+    let step = tiles.iter().flatten().map(|t| t.columns).max().unwrap_or(1);
     pool.columns(out, n, pool.threads() * PARTS_PER_THREAD, step, |range, mut view| {
         let mut tile = TILE.take();
         for (s, rows, at) in pieces(segments, range.clone()) {
@@ -196,24 +196,25 @@ impl Piece<'_> {
     fn many(&self, t: &TileKernels, x: &Panels, tile: &mut Weights, view: &mut Columns<'_, f32>) {
         let row_bytes = self.segment.row_bytes;
         let mut out = [0.0; 16 * 16];
-        let out = &mut out[..t.rows * t.lanes];
-        for first in self.rows.clone().step_by(t.lanes) {
-            let n = t.lanes.min(self.rows.end - first);
+        let out = &mut out[..t.rows * t.columns];
+        for first in self.rows.clone().step_by(t.columns) {
+            let n = t.columns.min(self.rows.end - first);
             (t.unpack)(&self.segment.bytes[first * row_bytes..(first + n) * row_bytes], row_bytes, tile);
             let at = self.at + first - self.rows.start;
             // The next tile's bytes come from memory while this one is multiplied, a share with each panel.
             let ahead =
-                &self.segment.bytes[(first + n) * row_bytes..(first + n + t.lanes).min(self.rows.end) * row_bytes];
+                &self.segment.bytes[(first + n) * row_bytes..(first + n + t.columns).min(self.rows.end) * row_bytes];
             let panels = view.rows().div_ceil(t.rows);
             let mut shares = ahead.chunks(ahead.len().div_ceil(panels).next_multiple_of(64).max(64));
             for panel in 0..panels {
                 (t.multiply)(tile, x, panel, shares.next().unwrap_or_default(), out);
                 for r in 0..t.rows.min(view.rows() - panel * t.rows) {
-                    let (to, from) = (&mut view.row_mut(panel * t.rows + r)[at..at + n], &out[r * t.lanes..][..n]);
+                    let (to, from) = (&mut view.row_mut(panel * t.rows + r)[at..at + n], &out[r * t.columns..][..n]);
                     match n {
                         4 => copy_exactly::<4, _>(to, from),
                         8 => copy_exactly::<8, _>(to, from),
                         16 => copy_exactly::<16, _>(to, from),
+                        32 => copy_exactly::<32, _>(to, from),
                         _ => to.copy_from_slice(from),
                     }
                 }

@@ -1,9 +1,9 @@
 //! `recur`: a matrix per head that each row decays, corrects and reads; and the states that sequences keep between steps.
 
 use super::kv_write::Columns;
-use crate::cpu::exec::zeroed;
 use crate::cpu::pool::Pool;
 use crate::cpu::simd::Table;
+use crate::cpu::zeroed::Zeroed;
 use crate::error::Result;
 use crate::plan::{Inputs, Recurrence, StateSlots};
 
@@ -11,7 +11,7 @@ use crate::plan::{Inputs, Recurrence, StateSlots};
 #[derive(Debug)]
 pub struct States {
     n: usize,
-    data: Vec<f32>,
+    data: Zeroed<f32>,
 }
 
 impl States {
@@ -20,7 +20,7 @@ impl States {
     /// # Errors
     /// If the system would not give that much memory.
     pub fn new(n: usize, n_slots: usize) -> Result<States> {
-        Ok(States { n, data: zeroed(n.saturating_mul(n_slots))? })
+        Ok(States { n, data: Zeroed::new(n.saturating_mul(n_slots))? })
     }
 
     /// A slot's state.

@@ -35,7 +35,8 @@ impl Lanes for Avx2 {
     type A = __m256i;
     const LANES: usize = 8;
     const ROWS_Q: usize = 4;
-    const ROWS_F: usize = 8;
+    const ROWS_F: usize = 6;
+    const COLS_F: usize = 2;
     const WIDE_OFFSET: i32 = 0;
 
     straight!(__m256i);

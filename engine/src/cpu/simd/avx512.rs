@@ -65,6 +65,7 @@ impl Lanes for Avx512 {
     const LANES: usize = 16;
     const ROWS_Q: usize = 8;
     const ROWS_F: usize = 8;
+    const COLS_F: usize = 2;
     const WIDE_OFFSET: i32 = 128;
 
     straight!(__m512i);

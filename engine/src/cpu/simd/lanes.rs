@@ -23,6 +23,8 @@ pub(crate) trait Lanes: Copy {
     const ROWS_Q: usize;
     /// Activation rows of the float tile kernel.
     const ROWS_F: usize;
+    /// Vectors of columns of the float tile kernel: `ROWS_F * COLS_F` sums stay in registers.
+    const COLS_F: usize;
     /// What `wide` adds to each quant.
     const WIDE_OFFSET: i32;
 

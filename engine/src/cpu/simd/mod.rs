@@ -87,6 +87,8 @@ pub struct Table {
     /// Scores of query rows against one KV page: `out[r][p] = q[r] . page[p]` for `p < positions`.
     /// `q`: n x `head_dim`; `page`: \[16\]\[`head_dim`\] of F32 or F16; `out`: n x `positions`.
     pub attend_scores: fn(dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]),
+    /// The same of many query rows: a page of F32 keys is unpacked once. Each result has the same bits.
+    pub(crate) attend_tile: Option<TileKernels>,
     /// Weighted values of one KV page: `acc[r] += sum over p < positions of weights[r][p] * page[p]`.
     /// `weights`: n x `positions`; `page`: \[16\]\[`head_dim`\] of F32 or F16; `acc`: n x `head_dim`.
     pub attend_values:
@@ -108,15 +110,17 @@ pub(crate) struct TypeKernels {
 /// The many-rows form of a weight type. Each result has the same bits as from the dots.
 #[derive(Clone, Copy)]
 pub(crate) struct TileKernels {
-    /// Weight rows of a tile: the lanes of a vector.
+    /// Lanes that the elements of a row are summed in.
     pub(crate) lanes: usize,
+    /// Weight rows of a tile: one for each lane of its vectors.
+    pub(crate) columns: usize,
     /// Activation rows of a panel.
     pub(crate) rows: usize,
     /// The layout of the panels: group length (1 for floats) and offset.
     pub(crate) layout: (usize, i32),
-    /// Unpacks up to `lanes` weight rows of so many bytes.
+    /// Unpacks up to `columns` weight rows of so many bytes.
     pub(crate) unpack: fn(w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
-    /// Multiplies the tile with a panel; `out[row * lanes + column]`. `ahead` is what will be unpacked next: fetched
+    /// Multiplies the tile with a panel; `out[row * columns + column]`. `ahead` is what will be unpacked next: fetched
     /// meanwhile.
     pub(crate) multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
 }

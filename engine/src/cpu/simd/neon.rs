@@ -56,6 +56,7 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
     const LANES: usize = 4;
     const ROWS_Q: usize = 8;
     const ROWS_F: usize = 8;
+    const COLS_F: usize = 2;
     const WIDE_OFFSET: i32 = 0;
 
     straight!(int32x4_t);

@@ -117,11 +117,11 @@ impl PanelMut<'_> {
         }
     }
 
-    /// Lays out float rows; the tile's lanes are `2 * lanes` elements apart.
+    /// Lays out float rows whose elements are those of `lanes` lanes.
     pub(crate) fn pack_f32(&mut self, x: &[&[f32]], lanes: usize) {
-        let starts = starts(self.n, 2 * lanes);
+        let starts = starts(self.n, lanes);
         for (i, x) in x.iter().enumerate() {
-            for (step, x) in x.chunks(2 * lanes).enumerate() {
+            for (step, x) in x.chunks(lanes).enumerate() {
                 for (v, start) in x.iter().zip(starts) {
                     self.scales[(start + step) * self.rows + i] = *v;
                 }

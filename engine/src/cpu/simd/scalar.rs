@@ -32,6 +32,7 @@ pub(crate) static TABLE: Table = Table {
     silu_mul,
     gelu_mul,
     attend_scores,
+    attend_tile: None,
     attend_values,
 };
 

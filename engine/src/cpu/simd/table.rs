@@ -27,13 +27,19 @@ macro_rules! kernels {
             dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 dots::dots_plain::<$lanes, dots::$name>),
             tile: Some($crate::cpu::simd::TileKernels {
-                lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                lanes: 2 * <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES * <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F,
                 rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F,
                 layout: (1, 0),
                 unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
-                    tile::unpack_plain::<$lanes, dots::$name>),
+                    tile::unpack_plain::<$lanes, dots::$name, { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F }, 2>),
                 multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
-                    tile::multiply_f32::<$lanes, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F }>),
+                    tile::multiply_f32::<
+                        $lanes,
+                        { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F },
+                        { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F },
+                        2,
+                    >),
             }),
             ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$name)]
         }
@@ -47,6 +53,7 @@ macro_rules! kernels {
                 dots::dots_q8::<$lanes, formats::$name>),
             tile: Some($crate::cpu::simd::TileKernels {
                 lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
                 rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
                 layout: (<formats::$name as formats::Format>::GROUP, formats::offset::<$lanes, formats::$name>()),
                 unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
@@ -63,6 +70,7 @@ macro_rules! kernels {
             dots_q8: |w, x, out| (TABLE.shared[$group / 16 - 1].dots_q8)(DType::$name, w, x, out),
             tile: Some($crate::cpu::simd::TileKernels {
                 lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
                 rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
                 layout: decoded::layout::<$lanes, $group>(),
                 unpack: |w, row_bytes, tile| (TABLE.shared[$group / 16 - 1].unpack)(DType::$name, w, row_bytes, tile),
@@ -89,6 +97,23 @@ macro_rules! shared {
     };
 }
 pub(crate) use shared;
+
+/// The keys of a page of a plain type as a tile, whose columns are the page's positions.
+macro_rules! keys {
+    ($lanes:ty, $features:literal, $name:ident) => {
+        $crate::cpu::simd::TileKernels {
+            lanes: L,
+            columns: PAGE,
+            rows: 8 * L / PAGE,
+            layout: (1, 0),
+            unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+                tile::unpack_plain::<$lanes, dots::$name, { PAGE / L }, 1>),
+            multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
+                tile::multiply_f32::<$lanes, { 8 * L / PAGE }, { PAGE / L }, 1>),
+        }
+    };
+}
+pub(crate) use keys;
 
 /// The kernels of every type, in the order of the table.
 macro_rules! types {
@@ -125,8 +150,8 @@ macro_rules! table {
         use $crate::cpu::simd::q8::{Q8Row, Q8RowMut};
         #[cfg(test)]
         use $crate::cpu::simd::table::types_decoded;
-        use $crate::cpu::simd::table::{entry, kernels, shared, types};
-        use $crate::cpu::simd::{Table, attend, decoded, dots, floats, formats, panels, scalar, tile};
+        use $crate::cpu::simd::table::{entry, kernels, keys, shared, types};
+        use $crate::cpu::simd::{PAGE, Table, attend, decoded, dots, floats, formats, panels, scalar, tile};
         use $crate::dtype::DType;
         use $crate::quant::block_types;
 
@@ -137,6 +162,8 @@ macro_rules! table {
             types: block_types!(types_decoded, ($lanes, $features)),
             ..TABLE
         };
+
+        const L: usize = <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES;
 
         /// The table of this instruction set. Only `available` may hand it out.
         pub(crate) static TABLE: Table = Table {
@@ -160,6 +187,7 @@ macro_rules! table {
             attend_scores: entry!($features,
                 (dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]),
                 attend::scores::<$lanes>),
+            attend_tile: Some(keys!($lanes, $features, F32)),
             attend_values: entry!($features,
                 (dtype: DType, weights: &[f32], page: &[u8], head_dim: usize, positions: usize, acc: &mut [f32]),
                 attend::values::<$lanes>),

@@ -12,7 +12,7 @@ use super::formats::{Format, UNIT_BYTES, offset, pad_unit, unit};
 use super::lanes::{Lanes, steps};
 use super::panels::{Panels, in_lane, lane_at, starts};
 
-/// Weight rows of a tile, and rows of a panel, at most.
+/// Lanes of a vector, at most.
 pub(crate) const MOST: usize = 16;
 
 /// A tile of weight rows, used again from tile to tile.
@@ -40,12 +40,12 @@ impl Weights {
     }
 }
 
-/// Row pointers of a tile; rows that are missing repeat the last one.
+/// Pointers to the rows of a tile of `columns` rows, from row `first` on; rows that are missing repeat the last one.
 #[inline(always)]
-fn row_pointers(w: &[u8], row_bytes: usize, lanes: usize) -> [*const u8; MOST] {
-    assert!(row_bytes > 0 && w.len().is_multiple_of(row_bytes) && (1..=lanes).contains(&(w.len() / row_bytes)));
+fn row_pointers(w: &[u8], row_bytes: usize, columns: usize, first: usize) -> [*const u8; MOST] {
+    assert!(row_bytes > 0 && w.len().is_multiple_of(row_bytes) && (1..=columns).contains(&(w.len() / row_bytes)));
     let last = w.len() / row_bytes - 1;
-    std::array::from_fn(|r| w[r.min(last) * row_bytes..].as_ptr())
+    std::array::from_fn(|r| w[(first + r).min(last) * row_bytes..].as_ptr())
 }
 
 /// Fills the tile with the rows in `w`, at most `LANES` rows of `row_bytes`.
@@ -54,7 +54,7 @@ fn row_pointers(w: &[u8], row_bytes: usize, lanes: usize) -> [*const u8; MOST] {
 /// Needs the instruction set `S`.
 #[inline(always)]
 pub(crate) unsafe fn unpack_q8<S: Lanes, T: Format>(w: &[u8], row_bytes: usize, tile: &mut Weights) {
-    let pointers = row_pointers(w, row_bytes, S::LANES);
+    let pointers = row_pointers(w, row_bytes, S::LANES, 0);
     assert!(row_bytes.is_multiple_of(T::BYTES));
     let k = row_bytes / T::BYTES * T::LEN;
     let n = k / T::GROUP;
@@ -176,7 +176,7 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
             x.offsets.as_ptr().add(first),
             x.sums.as_ptr().add(first),
         );
-        let mut tree = Tree::<S, ROWS>::new();
+        let mut tree = Tree::<S, ROWS, 1>::new();
         for rank in 0..S::LANES {
             fetch::<S>(ahead, rank, S::LANES);
             let mut acc = [S::zero(); ROWS];
@@ -213,7 +213,7 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
                 (w.0, w.1) = (w.0.add(T::GROUP * S::LANES), w.1.add(S::LANES));
                 x = (x.0.add(ROWS * T::GROUP), x.1.add(ROWS), x.2.add(ROWS), x.3.add(ROWS));
             }
-            tree.push(rank, acc);
+            tree.push(rank, acc.map(|acc| [acc]));
         }
         tree.finish(S::LANES, out);
     }
@@ -221,9 +221,9 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
 
 /// Sums of lanes on their way to the root: level `l` holds the sum of `2^l` lanes, as the digits of a binary counter.
 /// A level is written before it is first read; clearing them all beforehand cost 7 % of a prefill.
-struct Tree<S: Lanes, const ROWS: usize>([MaybeUninit<[S::F; ROWS]>; 6]);
+struct Tree<S: Lanes, const ROWS: usize, const COLS: usize>([MaybeUninit<[[S::F; COLS]; ROWS]>; 6]);
 
-impl<S: Lanes, const ROWS: usize> Tree<S, ROWS> {
+impl<S: Lanes, const ROWS: usize, const COLS: usize> Tree<S, ROWS, COLS> {
     #[inline(always)]
     fn new() -> Self {
         Tree([const { MaybeUninit::uninit() }; 6])
@@ -231,12 +231,12 @@ impl<S: Lanes, const ROWS: usize> Tree<S, ROWS> {
 
     /// Adds the lane of the next `rank`; ranks come in order from 0.
     #[inline(always)]
-    unsafe fn push(&mut self, rank: usize, mut acc: [S::F; ROWS]) {
+    unsafe fn push(&mut self, rank: usize, mut acc: [[S::F; COLS]; ROWS]) {
         let level = (!rank).trailing_zeros() as usize;
         for left in &self.0[..level] {
             // SAFETY: the low `level` bits of `rank` are set, so an earlier rank has written each of these levels.
             let left = unsafe { left.assume_init_ref() };
-            for (acc, left) in acc.iter_mut().zip(left) {
+            for (acc, left) in acc.as_flattened_mut().iter_mut().zip(left.as_flattened()) {
                 // SAFETY: no memory is touched.
                 *acc = unsafe { S::add(*left, *acc) };
             }
@@ -249,48 +249,58 @@ impl<S: Lanes, const ROWS: usize> Tree<S, ROWS> {
     unsafe fn finish(&self, lanes: usize, out: &mut [f32]) {
         // SAFETY: rank `lanes - 1`, all ones, has written this level.
         let root = unsafe { self.0[lanes.trailing_zeros() as usize].assume_init_ref() };
-        for (out, root) in out.chunks_exact_mut(S::LANES).zip(root) {
+        for (out, root) in out.chunks_exact_mut(S::LANES).zip(root.as_flattened()) {
             // SAFETY: a chunk holds a vector.
             unsafe { S::store(out.as_mut_ptr(), *root) };
         }
     }
 }
 
-/// Fills the tile with the rows in `w`, at most `LANES` rows of `row_bytes`, as floats.
+/// Fills the tile with the rows in `w`, at most `COLS * LANES` rows of `row_bytes`, as floats: position, column. Elements
+/// are those of `PER * LANES` lanes.
 ///
 /// # Safety
 /// Needs the instruction set `S`.
 #[inline(always)]
-pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain>(w: &[u8], row_bytes: usize, tile: &mut Weights) {
-    let pointers = row_pointers(w, row_bytes, S::LANES);
+pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain, const COLS: usize, const PER: usize>(
+    w: &[u8],
+    row_bytes: usize,
+    tile: &mut Weights,
+) {
     let n = row_bytes / T::BYTES;
-    tile.scales.resize(n * S::LANES, 0.0);
-    let (starts, lanes) = (starts(n, 2 * S::LANES), 2 * S::LANES);
-    // SAFETY: whole vectors lie in each row, the rest is copied into zeroed buffers; elements from `n` on are left out.
-    unsafe {
-        for first in (0..n).step_by(S::LANES) {
-            let mut v = [S::as_bytes(S::zero()); MOST];
-            let have = (n - first).min(S::LANES);
-            for r in 0..S::LANES {
-                let p = pointers[r].add(first * T::BYTES);
-                v[r] = S::as_bytes(if have == S::LANES { T::load::<S>(p) } else { T::load_part::<S>(p, have) });
-            }
-            S::transpose(&mut v);
-            for (i, v) in v[..have].iter().enumerate() {
-                let k = first + i;
-                let at = (starts[k % lanes] + k / lanes) * S::LANES;
-                S::bytes_store(tile.scales.as_mut_ptr().add(at).cast(), *v);
+    tile.scales.resize(n * S::LANES * COLS, 0.0);
+    let (starts, lanes) = (starts(n, PER * S::LANES), PER * S::LANES);
+    for c in 0..COLS {
+        let pointers = row_pointers(w, row_bytes, COLS * S::LANES, c * S::LANES);
+        // SAFETY: whole vectors lie in each row, the rest is copied into zeroed buffers; elements from `n` on are left
+        // out.
+        unsafe {
+            for first in (0..n).step_by(S::LANES) {
+                let mut v = [S::as_bytes(S::zero()); MOST];
+                let have = (n - first).min(S::LANES);
+                for r in 0..S::LANES {
+                    let p = pointers[r].add(first * T::BYTES);
+                    v[r] = S::as_bytes(if have == S::LANES { T::load::<S>(p) } else { T::load_part::<S>(p, have) });
+                }
+                S::transpose(&mut v);
+                for (i, v) in v[..have].iter().enumerate() {
+                    let k = first + i;
+                    let at = ((starts[k % lanes] + k / lanes) * COLS + c) * S::LANES;
+                    S::bytes_store(tile.scales.as_mut_ptr().add(at).cast(), *v);
+                }
             }
         }
     }
 }
 
-/// Multiplies a float tile with panel `panel`: `out[row * LANES + column]` for `ROWS` rows; meanwhile `ahead` is fetched.
+/// Multiplies a float tile with panel `panel`: `out[row * COLS * LANES + column]` for `ROWS` rows; meanwhile `ahead` is
+/// fetched. An element of the panel is loaded once for all columns, since a processor loads no more often than it
+/// multiplies.
 ///
 /// # Safety
 /// Needs the instruction set `S`.
 #[inline(always)]
-pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize>(
+pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize, const COLS: usize, const PER: usize>(
     tile: &Weights,
     x: &Panels,
     panel: usize,
@@ -298,24 +308,30 @@ pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize>(
     out: &mut [f32],
 ) {
     let (n, first) = (x.n, panel * x.n * ROWS);
-    assert!(x.rows == ROWS && x.layout == (1, 0) && out.len() == ROWS * S::LANES);
-    assert!(first + n * ROWS <= x.scales.len() && tile.scales.len() == n * S::LANES);
+    assert!(x.rows == ROWS && x.layout == (1, 0) && out.len() == ROWS * COLS * S::LANES);
+    assert!(first + n * ROWS <= x.scales.len() && tile.scales.len() == n * COLS * S::LANES);
     // SAFETY: positions stay below `n`, for which both sides have room.
     unsafe {
         let (mut w, mut x) = (tile.scales.as_ptr(), x.scales.as_ptr().add(first));
-        let mut tree = Tree::<S, ROWS>::new();
-        for rank in 0..2 * S::LANES {
-            fetch::<S>(ahead, rank, 2 * S::LANES);
-            let mut acc = [S::zero(); ROWS];
-            for _ in 0..in_lane(n, lane_at(rank, 2 * S::LANES), 2 * S::LANES) {
-                let v = S::load(w);
-                for (r, acc) in acc.iter_mut().enumerate() {
-                    *acc = S::fma(v, S::splat(*x.add(r)), *acc);
+        let mut tree = Tree::<S, ROWS, COLS>::new();
+        for rank in 0..PER * S::LANES {
+            fetch::<S>(ahead, rank, PER * S::LANES);
+            let mut acc = [[S::zero(); COLS]; ROWS];
+            for _ in 0..in_lane(n, lane_at(rank, PER * S::LANES), PER * S::LANES) {
+                let mut v = [S::zero(); COLS];
+                for (c, v) in v.iter_mut().enumerate() {
+                    *v = S::load(w.add(c * S::LANES));
                 }
-                (w, x) = (w.add(S::LANES), x.add(ROWS));
+                for (r, acc) in acc.iter_mut().enumerate() {
+                    let x = S::splat(*x.add(r));
+                    for (acc, v) in acc.iter_mut().zip(v) {
+                        *acc = S::fma(v, x, *acc);
+                    }
+                }
+                (w, x) = (w.add(COLS * S::LANES), x.add(ROWS));
             }
             tree.push(rank, acc);
         }
-        tree.finish(2 * S::LANES, out);
+        tree.finish(PER * S::LANES, out);
     }
 }

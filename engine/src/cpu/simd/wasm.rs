@@ -167,6 +167,7 @@ impl<const MODE: u8> Lanes for Wasm<MODE> {
     const LANES: usize = 4;
     const ROWS_Q: usize = 4;
     const ROWS_F: usize = 8;
+    const COLS_F: usize = 1;
     const WIDE_OFFSET: i32 = if MODE == PLAIN { 0 } else { 128 };
 
     lanes! {
