@@ -997,6 +997,9 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'b', long, value_name = "N,...", value_delimiter = ',', default_value = "512",
         value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     pub(crate) batch: Vec<u32>,
+    /// Tokens that are in the cache before the clock starts
+    #[arg(short = 'd', long = "depth", value_name = "N,...", value_delimiter = ',', default_value = "0")]
+    pub(crate) depth: Vec<u32>,
     /// Sequences that generate together, up to 64; rates are of all of them
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1",
         value_parser = clap::value_parser!(u32).range(1..=crate::compute::MAX_OUTPUTS as i64))]
@@ -1007,6 +1010,9 @@ pub(crate) struct BenchArgs {
     /// Print too what each kind of op takes in a step, and the bytes of weights that it reads per second
     #[arg(long)]
     pub(crate) profile: bool,
+    /// Run this llama-bench in turn, fresh processes on the same file, and print medians and ratios pair by pair
+    #[arg(long, value_name = "LLAMA-BENCH", value_hint = ValueHint::FilePath, conflicts_with_all = ["synthetic", "profile"])]
+    pub(crate) against: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,4 +1,6 @@
-//! `ir bench`: the speed of prompts and of generation, measured as llama-bench does.
+//! `ir bench`: the speed of prompts and of generation, measured as llama-bench does; `against` runs the two in turn.
+
+mod against;
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -15,35 +17,45 @@ use crate::profile::{self, Profile, StepTimes};
 use crate::synthetic;
 use crate::term::{self, Out};
 
-/// One line of the table.
+/// What a line of the table measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Test {
+pub(crate) enum Work {
     /// A prompt of this many tokens.
     Prompt(u32),
     /// This many tokens generated one by one, by so many sequences together.
     Generate(u32, u32),
 }
 
+/// One line of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Test {
+    pub(crate) work: Work,
+    /// Tokens of each sequence that are there before.
+    pub(crate) depth: u32,
+}
+
 impl Test {
-    fn name(self) -> String {
-        match self {
-            Test::Prompt(n) => format!("pp{n}"),
-            Test::Generate(n, 1) => format!("tg{n}"),
-            Test::Generate(n, parallel) => format!("tg{n}x{parallel}"),
-        }
+    /// As llama-bench names it.
+    pub(crate) fn name(self) -> String {
+        let name = match self.work {
+            Work::Prompt(n) => format!("pp{n}"),
+            Work::Generate(n, 1) => format!("tg{n}"),
+            Work::Generate(n, parallel) => format!("tg{n}x{parallel}"),
+        };
+        if self.depth == 0 { name } else { format!("{name} @ d{}", self.depth) }
     }
 
     /// Tokens of each sequence.
     fn n_tokens(self) -> u32 {
-        match self {
-            Test::Prompt(n) | Test::Generate(n, _) => n,
+        match self.work {
+            Work::Prompt(n) | Work::Generate(n, _) => n,
         }
     }
 
     fn n_sequences(self) -> u32 {
-        match self {
-            Test::Prompt(_) => 1,
-            Test::Generate(_, parallel) => parallel,
+        match self.work {
+            Work::Prompt(_) => 1,
+            Work::Generate(_, parallel) => parallel,
         }
     }
 }
@@ -94,6 +106,10 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
         term::remark(&format!("{name}: random weights made in {:.1} s", started.elapsed().as_secs_f64()));
     }
     let tests = tests(args, &model)?;
+    if let Some(peer) = &args.against {
+        let place = models::find(args.model.as_deref().unwrap_or_default(), &args.file)?;
+        return against::against(args, peer, &place, &tests);
+    }
     let mut out = Out::new();
     let header = Header::new(&name, &model);
     if !args.json {
@@ -124,12 +140,14 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
 }
 
 fn tests(args: &BenchArgs, model: &Recorded) -> Result<Vec<Test>> {
-    let prompts = args.n_prompt.iter().filter(|n| **n > 0).map(|n| Test::Prompt(*n));
+    let prompts = args.n_prompt.iter().filter(|n| **n > 0).map(|n| Work::Prompt(*n));
     let generations = args.n_gen.iter().filter(|n| **n > 0);
-    let generations = generations.flat_map(|n| args.parallel.iter().map(|parallel| Test::Generate(*n, *parallel)));
-    let tests: Vec<Test> = prompts.chain(generations).collect();
-    let limit = model.spec.n_context;
-    if let Some(test) = tests.iter().find(|t| t.n_tokens() as usize > limit) {
+    let generations = generations.flat_map(|n| args.parallel.iter().map(|parallel| Work::Generate(*n, *parallel)));
+    let work: Vec<Work> = prompts.chain(generations).collect();
+    let tests = args.depth.iter().flat_map(|depth| work.iter().map(|work| Test { work: *work, depth: *depth }));
+    let tests: Vec<Test> = tests.collect();
+    let limit = model.spec.n_context as u64;
+    if let Some(test) = tests.iter().find(|t| u64::from(t.n_tokens()) + u64::from(t.depth) > limit) {
         return Err(Failure::usage(format!("{} is longer than the model's context of {limit} tokens", test.name())));
     }
     if tests.is_empty() {
@@ -148,21 +166,25 @@ fn measure(
 ) -> Result<Measured> {
     let kv = compute::kv_kind(args.device.kv_type);
     let (n_tokens, n_sequences) = (test.n_tokens() as usize, test.n_sequences() as usize);
-    let mut sequence = Sequence::several(device, &model.plan, kv, n_tokens, batch as usize, n_sequences)?;
+    let room = n_tokens + test.depth as usize;
+    let mut sequence = Sequence::several(device, &model.plan, kv, room, batch as usize, n_sequences)?;
     let n_vocab = model.plan.n_vocab() as u32;
-    let tokens: Vec<u32> = (0..test.n_tokens()).map(|i| i.wrapping_mul(2_654_435_761) % n_vocab).collect();
+    let some = |i: u32| i.wrapping_mul(2_654_435_761) % n_vocab;
+    let before: Vec<u32> = (0..test.depth).map(|i| some(!i)).collect();
+    let tokens: Vec<u32> = (0..test.n_tokens()).map(some).collect();
     let (mut seconds, mut submitting) = (Vec::new(), Vec::new());
     for i in 0..=args.repetitions {
-        let started = Instant::now();
         sequence.reset();
-        match test {
-            Test::Prompt(_) => {
+        sequence.skip_all(&before)?;
+        let started = Instant::now();
+        match test.work {
+            Work::Prompt(_) => {
                 let n_last = (tokens.len() - 1) % batch as usize + 1;
                 let (before, last) = tokens.split_at(tokens.len() - n_last);
                 sequence.skip(before)?;
                 sequence.step(last, 1)?;
             }
-            Test::Generate(..) => tokens.iter().try_for_each(|token| {
+            Work::Generate(..) => tokens.iter().try_for_each(|token| {
                 sequence.step_all(*token, n_vocab)?;
                 submitting.push(sequence.submitting().as_secs_f64());
                 Result::Ok(())
@@ -174,8 +196,8 @@ fn measure(
         }
     }
     let rate = Rate::new(test.n_tokens() * test.n_sequences(), &seconds);
-    let step = match test {
-        Test::Generate(..) if args.profile || matches!(device, Device::Gpu(_)) => {
+    let step = match test.work {
+        Work::Generate(..) if args.profile || matches!(device, Device::Gpu(_)) => {
             Some(profile::step_times(&mut sequence, &mut submitting)?)
         }
         _ => None,
@@ -216,12 +238,12 @@ impl Header {
     fn table_head(&self) -> String {
         let wide = self.name_width();
         let mut text = format!(
-            "| {:wide$} | {:>9} | {:>7} | {:28} | {:>5} | {:>8} | {:>20} |\n",
+            "| {:wide$} | {:>9} | {:>7} | {:28} | {:>5} | {:>14} | {:>20} |\n",
             "model", "size", "params", "device", "batch", "test", "tokens/s"
         );
         let _ = write!(
             text,
-            "|{:-<w$}|{:->11}|{:->9}|{:-<30}|{:->7}|{:->10}|{:->22}|",
+            "|{:-<w$}|{:->11}|{:->9}|{:-<30}|{:->7}|{:->16}|{:->22}|",
             "",
             ":",
             ":",
@@ -239,7 +261,7 @@ impl Header {
         let (size, count) = (human_bytes(self.summary.bytes), human_count(self.summary.parameters));
         let rate = format!("{:.2} ± {:.2}", m.rate.mean, m.rate.deviation);
         format!(
-            "| {name:wide$} | {size:>9} | {count:>7} | {:28} | {:>5} | {:>8} | {rate:>20} |",
+            "| {name:wide$} | {size:>9} | {count:>7} | {:28} | {:>5} | {:>14} | {rate:>20} |",
             m.device,
             m.batch,
             m.test.name()
@@ -257,6 +279,7 @@ impl Header {
             "threads": m.threads,
             "batch": m.batch,
             "test": m.test.name(),
+            "depth": m.test.depth,
             "n_tokens": m.test.n_tokens(),
             "sequences": m.test.n_sequences(),
             "tokens_per_second": m.rate.mean,

@@ -154,6 +154,17 @@ impl Sequence {
         Ok(())
     }
 
+    /// Appends the same tokens to every sequence; no logits are wanted.
+    pub(crate) fn skip_all(&mut self, tokens: &[u32]) -> Result {
+        let n_sequences = self.inputs.tables.len();
+        let most = (self.runner.options().max_tokens / n_sequences).max(1);
+        for chunk in tokens.chunks(most) {
+            let of = |seq: u32| chunk.iter().enumerate().map(move |(i, token)| (*token, i, seq));
+            self.submit((0..n_sequences as u32).flat_map(of), usize::MAX, chunk.len())?;
+        }
+        Ok(())
+    }
+
     /// Appends tokens and hands every one's row of logits to `row`, in order.
     pub(crate) fn rows(&mut self, tokens: &[u32], row: &mut dyn FnMut(&[f32]) -> Result) -> Result {
         let options = self.runner.options();

@@ -152,6 +152,60 @@ fn synthetic_models_are_measured_without_a_file() {
 }
 
 #[test]
+fn a_depth_is_in_front_of_what_is_measured() {
+    let args = ["bench", "ir-tiny", "-p", "8", "-n", "4", "-d", "0,40", "-r", "1", "--json"];
+    let json = ir(&args).ok().json();
+    let names: Vec<&str> = json.as_array().unwrap().iter().map(|line| line["test"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pp8", "tg4", "pp8 @ d40", "tg4 @ d40"]);
+    assert!(ir(&["bench", "ir-tiny", "-d", "1020", "-n", "0", "-p", "8"]).stderr.contains("pp8 @ d1020"));
+}
+
+/// A program that answers as llama-bench does, with 2 tokens per second; its `n`th measurement fails.
+#[cfg(unix)]
+fn peer(name: &str, fails_at: usize) -> String {
+    use std::os::unix::fs::PermissionsExt as _;
+    let script = format!(
+        "#!/bin/sh\ncase \"$1\" in --help) echo '--n-prompt --output --repack'; exit 0;; esac\necho \"$@\" >> \"$0.log\"\n\
+         [ $(wc -l < \"$0.log\") -lt {fails_at} ] || {{ echo no memory >&2; exit 3; }}\necho '[{{\"avg_ts\": 2.0}}]'\n"
+    );
+    let path = write(name, script.as_bytes());
+    let _ = std::fs::remove_file(format!("{path}.log"));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[cfg(unix)]
+#[test]
+fn a_peer_is_run_in_turn_and_may_fail() {
+    let file = engine().join("tests/data/golden/qwen2/model-bf16.gguf");
+    let base = ["bench", file.to_str().unwrap(), "-p", "8", "-n", "4", "-r", "2", "-t", "1", "--json", "--against"];
+    let run = |peer: &str| ir(&[&base[..], &[peer]].concat()).ok();
+    let good = peer("peer-good.sh", 99);
+    let json = run(&good).json();
+    assert_eq!((&json[0]["test"], &json[1]["test"]), (&"pp8".into(), &"tg4".into()));
+    for line in json.as_array().unwrap() {
+        assert_eq!(line["peer"]["tokens_per_second"], 2.0);
+        let pairs = line["pairs"].as_array().unwrap();
+        assert_eq!(pairs.len(), 2);
+        let mean = pairs.iter().map(|p| p[0].as_f64().unwrap() / p[1].as_f64().unwrap()).sum::<f64>() / 2.0;
+        assert!((line["ratio"].as_f64().unwrap() / mean - 1.0).abs() < 1e-9, "{line}");
+    }
+    let asked = std::fs::read_to_string(format!("{good}.log")).unwrap();
+    // Both layouts are tried first, then the better one is measured as often as asked for.
+    assert_eq!(asked.lines().count(), 2 * (2 + 2), "{asked}");
+    assert!(asked.lines().next().unwrap().contains("-p 8 -n 0 -t 1 -b 512 -ub 512 -d 0"), "{asked}");
+
+    let missing = run("/nowhere/llama-bench");
+    assert!(missing.stderr.contains("cannot be run") && missing.json()[1]["tokens_per_second"].is_f64());
+    let other = run("/bin/ls");
+    assert!(other.stderr.contains("is no llama-bench") && other.json()[0]["ratio"].is_null(), "{}", other.stderr);
+    let broken = run(&peer("peer-broken.sh", 4));
+    assert!(broken.stderr.contains("failed on pp8") && broken.stderr.contains("no memory"), "{}", broken.stderr);
+    let json = broken.json();
+    assert!(json[0]["ratio"].is_f64() && json[1]["ratio"].is_null() && json[1]["tokens_per_second"].is_f64());
+}
+
+#[test]
 fn perplexity_tells_what_the_model_knows_from_what_it_does_not() {
     let golden = read_json(&engine().join("models/ir-tiny/golden.json"));
     let stories: Vec<&str> = golden["chats"]
