@@ -147,6 +147,23 @@ impl ModelFile {
         }
     }
 
+    /// Whether a file was written to or cut since it was mapped: what was read of it since may be wrong.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] with its path.
+    pub fn check_unchanged(&self) -> Result<()> {
+        match self.parts().iter().find(|part| part.is_overwritten()) {
+            Some(part) => Err(Error::Changed(part.path().unwrap_or(Path::new("the model's file")).to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether opening the files again would give others: they were written to, or others have their names.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn is_outdated(&self) -> bool {
+        self.parts().iter().any(|part| part.change().is_some())
+    }
+
     /// Bytes of the file, or of all parts together.
     pub fn byte_len(&self) -> u64 {
         match &self.data {

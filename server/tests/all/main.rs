@@ -10,5 +10,6 @@ mod llama;
 mod ollama;
 mod openai;
 mod serving;
+mod store;
 mod streams;
 mod turns;
