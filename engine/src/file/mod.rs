@@ -150,10 +150,13 @@ impl ModelFile {
     /// Whether a file was written to or cut since it was mapped: what was read of it since may be wrong.
     ///
     /// # Errors
-    /// [`Error::Changed`] with its path.
+    /// [`Error::Changed`] with its name.
     pub fn check_unchanged(&self) -> Result<()> {
         match self.parts().iter().find(|part| part.is_overwritten()) {
-            Some(part) => Err(Error::Changed(part.path().unwrap_or(Path::new("the model's file")).to_owned())),
+            Some(part) => {
+                let name = part.path().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+                Err(Error::Changed(name.unwrap_or_else(|| "the model's file".into())))
+            }
             None => Ok(()),
         }
     }

@@ -135,7 +135,10 @@ impl Registry {
             return self.entry(builtin::NAME.into(), Place::Builtin);
         }
         let found = self.store.as_ref().map_or(Ok(None), |store| store.find(meant));
-        match found.map_err(|e| ApiError::new(Kind::Internal, e.what))? {
+        match found.map_err(|e| match e.kind {
+            ir_store::Kind::Unsupported => ApiError::new(Kind::NotImplemented, e.what),
+            _ => ApiError::new(Kind::Internal, e.what),
+        })? {
             Some(place @ Place::Stored(_)) => self.entry(place.name(), place),
             // A file of the folder is known by its path in it, not by its last name alone.
             Some(place) => {

@@ -158,7 +158,9 @@ impl Store {
                     "a model is made of one GGUF file or of all parts of one, and {name:?} is no part"
                 )));
             } else {
-                ModelFile::open(&path).map_err(|e| Error::corrupt(e.to_string()))?;
+                // Whoever sent it knows it by its name, and learns no path of this machine.
+                let named = |e: ir_engine::error::Error| e.to_string().replace(&path.display().to_string(), name);
+                ModelFile::open(&path).map_err(|e| Error::corrupt(named(e)))?;
             }
             say(&format!("using existing layer {digest}"));
             layers.push(layer);

@@ -91,7 +91,7 @@ impl Default for Tuning {
         Tuning {
             streams: 4,
             min_range: 16 << 20,
-            journal_step: 1 << 20,
+            journal_step: 256 << 10,
             attempts: 8,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),

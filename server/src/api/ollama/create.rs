@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::stream::unfold;
-use ir_store::Modelfile;
+use ir_store::{Error as StoreError, Kind as StoreKind, Modelfile};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
@@ -121,7 +121,9 @@ pub(super) async fn create(State(hub): State<Hub>, Body(request): Body<CreateReq
         // The steps go on when nobody listens: what was begun is made.
         let made = store.create(&name, &file, None, &mut |step| drop(tell.send(Ok(said(step)))));
         if let Err(error) = made {
-            let _ = tell.send(Err(steps::error(error)));
+            // What cannot be read is what the client named.
+            let kind = if error.kind == StoreKind::Corrupt { StoreKind::Unsupported } else { error.kind };
+            let _ = tell.send(Err(steps::error(StoreError { kind, ..error })));
         }
     };
     let working = tokio::task::spawn_blocking(work);

@@ -56,6 +56,7 @@ pub(super) fn error(error: Error) -> ApiError {
         StoreKind::Name | StoreKind::Unsupported => Kind::Invalid,
         StoreKind::NotFound => Kind::NotFound,
         StoreKind::Denied => Kind::Unauthorized,
+        StoreKind::Network => Kind::Unavailable,
         _ => Kind::Internal,
     };
     ApiError::new(kind, error.what)

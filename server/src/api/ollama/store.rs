@@ -87,6 +87,9 @@ pub(super) async fn pull(
         return answer(there.boxed(), request.stream.unwrap_or(true)).await;
     }
     let (store, model) = (store(&hub)?, parsed(&name)?);
+    if !model.is_remote() {
+        return Err(ApiError::param("model", format!("{name:?} is a file: there is nothing to pull")));
+    }
     let begin = async move { pulled(store, model, known.is_some()).await };
     let first = once(async { Ok(said("pulling manifest")) });
     let steps = first.chain(once(begin).flatten()).boxed();

@@ -1,6 +1,6 @@
 //! What the server's tests share: a router over ir-tiny in this process, and requests to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +85,14 @@ fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
         any_size: false,
     };
     Hub::new(HubOptions { models, queue: settings.queue, deadline: settings.deadline, log_prompts: false })
+}
+
+/// A folder of its own for a test.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("server-store").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// A file of ir-tiny by a name of its own, in this process's folder of temporary files.
