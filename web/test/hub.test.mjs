@@ -7,7 +7,7 @@ import { readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
-import { choose, parseName } from '../js/hub.js';
+import { choose, parseName, resolve } from '../js/hub.js';
 import { sendRange } from '../serve.mjs';
 import { ask, chats, loadFailure, open, tinyFile } from './harness.mjs';
 
@@ -74,6 +74,14 @@ after(async () => {
   hub.close();
 });
 const options = () => ({ device: 'cpu', hub: `http://127.0.0.1:${hub.address().port}/` });
+
+test('a repository is asked for the file, at its commit, with its digest', async () => {
+  const { hub } = options();
+  const file = await resolve(parseName('hf.co/me/fox:q4_k_m'), { hub });
+  assert.deepEqual(file, { url: `${hub}me/fox/resolve/abcdef0123/fox-Q4_K_M.gguf`, sha256, size: bytes.length });
+  assert.deepEqual(Buffer.from(await (await fetch(file.url)).arrayBuffer()), bytes);
+  await assert.rejects(resolve(parseName('me/none'), { hub }), { code: 'http', message: /none that anyone may read \(404\)/ });
+});
 
 test('a model is loaded by its name, and found again by its SHA-256', async () => {
   const first = await ask(it.page, 'hf.co/me/fox', { ...options(), cache: true }, [job]);
