@@ -52,6 +52,15 @@ impl Device {
         }
     }
 
+    /// Bytes of the device's own memory; `None` for a processor, which has the machine's, and where it is not known.
+    pub fn memory(&self) -> Option<u64> {
+        match self {
+            Device::Cpu(_) => None,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.description().memory,
+        }
+    }
+
     /// Cache pages that the device can hold at once, whatever its memory.
     #[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "only a GPU asks what the cache looks like"))]
     pub fn max_pages(&self, plan: &Plan, kv: KvKind) -> usize {

@@ -66,6 +66,12 @@ pub(crate) enum Command {
     /// List the models that are known by name
     #[command(after_long_help = LIST_HELP)]
     List(ListArgs),
+    /// Show what a running server has loaded
+    #[command(after_long_help = PS_HELP)]
+    Ps(PsArgs),
+    /// Have a running server unload models
+    #[command(after_long_help = STOP_EXAMPLES)]
+    Stop(StopArgs),
     /// Show what a model file holds
     #[command(after_long_help = INFO_EXAMPLES)]
     Info(InfoArgs),
@@ -152,6 +158,16 @@ Models are those that were pulled or made, the .gguf files below the models fold
 `ir/models` in the user's data folder; the command prints where that is), and those of Ollama (OLLAMA_MODELS), of the Hugging \
 Face cache (HF_HUB_CACHE, HF_HOME) and of LM Studio, which are used where they are and never changed.";
 
+const PS_HELP: &str = "\
+The server is that of --addr, 127.0.0.1:11434 if not given: `ir serve`, or another that speaks Ollama's API.";
+
+const STOP_EXAMPLES: &str = "\
+Examples:
+  ir stop fox
+  ir stop fox --addr 127.0.0.1:8080
+
+Answers that are being written are finished first. Models that the server was started to pin stay.";
+
 const PULL_EXAMPLES: &str = "\
 Examples:
   ir pull smollm2:135m                       from the registry
@@ -220,6 +236,7 @@ Examples:
   ir info model.gguf
   ir info model.gguf --tensors
   ir info model.gguf --plan                  the recorded computation
+  ir info model.gguf --fit                   what context fits which device
   ir info model.gguf --json | jq .parameters";
 
 const CHECK_EXAMPLES: &str = "\
@@ -328,6 +345,38 @@ pub(crate) struct StoreArgs {
     /// Address of the registry that NAME or NAME:TAG is at [default: IR_REGISTRY, else Ollama's]
     #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
     pub(crate) registry: Option<String>,
+}
+
+/// A server that runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServerArgs {
+    /// Where the server listens; unix:PATH is a socket
+    #[arg(long, default_value = "127.0.0.1:11434", value_name = "HOST:PORT")]
+    pub(crate) addr: String,
+    /// The key that it wants, where it wants one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Vec<String>,
+}
+
+/// Arguments of `ir ps`.
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// Arguments of `ir stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The models
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) model: Vec<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 /// Where models are found and how their files are read.
@@ -541,6 +590,9 @@ pub(crate) struct ServeArgs {
     /// Models loaded at once, at most; 0: as many as --memory holds
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = count)]
     pub(crate) max_models: usize,
+    /// A model that is loaded at the start and never unloaded; may be given several times
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) pin: Vec<String>,
     /// GiB that loaded models may take together; a single one may take more
     #[arg(long, default_value_t = 16, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) memory: u32,
@@ -574,6 +626,9 @@ pub(crate) struct ServeArgs {
     /// Write prompts into the log too
     #[arg(long)]
     pub(crate) log_prompts: bool,
+    /// Run models that are larger than the memory too: their weights are read from disk again and again
+    #[arg(long)]
+    pub(crate) any_size: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
@@ -650,6 +705,9 @@ pub(crate) struct RunArgs {
     pub(crate) grammar: GrammarArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    /// Run a model that is larger than the memory too: its weights are read from disk again and again
+    #[arg(long)]
+    pub(crate) any_size: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
@@ -852,6 +910,9 @@ pub(crate) struct InfoArgs {
     /// Print the recorded computation
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Show what context fits which device
+    #[arg(long, conflicts_with_all = ["tensors", "plan"])]
+    pub(crate) fit: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

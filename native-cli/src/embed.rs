@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::args::EmbedArgs;
 use crate::compute;
 use crate::failure::{Failure, Result};
-use crate::models;
+use crate::models::{self, Opening};
 use crate::npy::NpyWriter;
 use crate::term::{self, Out};
 

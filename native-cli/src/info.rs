@@ -11,11 +11,13 @@ use ir_engine::model::{self, ModelSpec};
 use ir_engine::plan::{Inputs, KvKind, PAGE, Plan};
 use ir_engine::text::Tokenizer;
 use ir_engine::text::chat::{ChatTemplate, Source};
+use ir_store::Need;
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::InfoArgs;
 use crate::failure::Result;
-use crate::models;
+use crate::fit;
+use crate::models::{self, Opening};
 use crate::term::{self, Out, Style};
 
 /// Elements of an array that are shown.
@@ -109,6 +111,10 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
     if args.json {
         return out.line(as_json(args, &file, &summary, model.as_ref()).to_string());
     }
+    if args.fit {
+        let model = model.as_ref().map_err(|e| place.failure(e))?;
+        return print_fit(&mut out, &model.need(&file));
+    }
     if args.plan {
         let plan = &model.as_ref().map_err(|e| place.failure(e))?.plan;
         out.line(plan.to_string().trim_end())?;
@@ -129,6 +135,14 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
     out.text(&metadata(&file))
 }
 
+/// A line for each device.
+pub(crate) fn print_fit(out: &mut Out, need: &Need) -> Result {
+    for (device, fits) in fit::lines(need) {
+        out.line(format!("  {device:11} {}", term::one_line(&fits)))?;
+    }
+    Ok(())
+}
+
 /// What the header says of a model that can run.
 struct Inspected {
     spec: ModelSpec,
@@ -137,6 +151,11 @@ struct Inspected {
 }
 
 impl Inspected {
+    /// What it takes of a device's memory.
+    fn need(&self, file: &ModelFile) -> Need {
+        Need::new(file, &self.plan, self.spec.n_context, KvKind::F16)
+    }
+
     fn new(file: &ModelFile) -> ir_engine::error::Result<Inspected> {
         let (spec, plan) = model::inspect(file)?;
         // A tokenizer would know better, but takes longer to build than all else here.
@@ -317,6 +336,9 @@ fn as_json(args: &InfoArgs, file: &ModelFile, summary: &Summary, model: Opened) 
             all["chat_template"] = json!(model.template.as_ref().is_some_and(|t| t.broken().is_none()));
             if let Err(e) = Tokenizer::expect_known(file.meta()) {
                 all["no_text"] = json!(e.to_string());
+            }
+            if args.fit {
+                all["fit"] = fit::as_json(&model.need(file));
             }
             if args.plan {
                 all["plan"] = json!(model.plan.to_string());

@@ -1,9 +1,11 @@
 //! `ir logits`: raw logits of a prompt and the greedy continuation, for comparing engines.
 
+use ir_store::Place;
+
 use crate::args::LogitsArgs;
 use crate::compute::{self, Sequence};
 use crate::failure::{Failure, Result};
-use crate::models::{self, Place, Recorded};
+use crate::models::{self, Opening, Recorded};
 use crate::npy::NpyWriter;
 use crate::term::Out;
 

@@ -3,12 +3,14 @@
 mod args;
 mod bench;
 mod check;
+mod client;
 mod completions;
 mod compute;
 mod config;
 mod devices;
 mod embed;
 mod failure;
+mod fit;
 mod grammar;
 mod info;
 mod interrupt;
@@ -23,6 +25,7 @@ mod pull;
 mod recipe;
 mod repl;
 mod run;
+mod running;
 mod serve;
 mod show;
 mod stored;
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
+        Command::Ps(args) => running::ps(&args),
+        Command::Stop(args) => running::stop(&args),
         Command::Pull(args) => pull::pull(&args),
         Command::Show(args) => show::show(&args),
         Command::Cp(args) => stored::cp(&args),

@@ -147,6 +147,26 @@ impl ModelFile {
         }
     }
 
+    /// Whether a file was written to or cut since it was mapped: what was read of it since may be wrong.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] with its name.
+    pub fn check_unchanged(&self) -> Result<()> {
+        match self.parts().iter().find(|part| part.is_overwritten()) {
+            Some(part) => {
+                let name = part.path().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+                Err(Error::Changed(name.unwrap_or_else(|| "the model's file".into())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether opening the files again would give others: they were written to, or others have their names.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn is_outdated(&self) -> bool {
+        self.parts().iter().any(|part| part.change().is_some())
+    }
+
     /// Bytes of the file, or of all parts together.
     pub fn byte_len(&self) -> u64 {
         match &self.data {

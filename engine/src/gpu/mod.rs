@@ -8,6 +8,7 @@ mod cost;
 mod dispatch;
 mod experimental;
 mod forms;
+mod heaps;
 mod kernels;
 mod lower;
 mod memory;

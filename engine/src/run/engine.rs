@@ -197,10 +197,12 @@ impl Engine {
     /// Starts a step; `None` when no sequence needs one. A step that is never finished, or fails, is scheduled again.
     ///
     /// # Errors
-    /// [`Error::Lost`] where [`Engine::recover`] helps, others where the device failed.
+    /// [`Error::Lost`] where [`Engine::recover`] helps, [`Error::Changed`] where the model's file was written to, others where
+    /// the device failed.
     pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
         match self.steps.begin(now) {
             Some(inputs) => {
+                self.model.file().check_unchanged()?;
                 self.begun = Some(now);
                 self.runner.submit(inputs).map(Some)
             }
@@ -211,8 +213,10 @@ impl Engine {
     /// Takes a step's results: chooses tokens and says what happened.
     ///
     /// # Errors
-    /// Where the results do not belong to the step.
+    /// Where the results do not belong to the step; [`Error::Changed`] where the model's file was written to meanwhile, so that
+    /// they may be wrong.
     pub fn finish(&mut self, output: Output, now: f64) -> Result<Vec<Event>> {
+        self.model.file().check_unchanged()?;
         if let Some(begun) = self.begun.take() {
             self.runner.took(now - begun);
             self.steps.set_brisk_rows(self.runner.brisk_rows());

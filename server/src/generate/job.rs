@@ -12,8 +12,8 @@ use serde_json::{Map, Value as Json};
 
 pub use crate::generate::output::{Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Reason, Usage};
 pub use crate::generate::sampling::SamplingChanges;
-pub use crate::models::capabilities::Capabilities;
 pub use crate::models::model_ref::{KeepAlive, LoadOptions, ModelRef};
+pub use ir_store::Capabilities;
 
 /// Completions of one request, at most.
 pub const MAX_CHOICES: usize = 16;

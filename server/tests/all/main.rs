@@ -10,5 +10,7 @@ mod llama;
 mod ollama;
 mod openai;
 mod serving;
+mod staying;
+mod store;
 mod streams;
 mod turns;

@@ -19,8 +19,8 @@ use crate::api::common::generation::generate;
 use crate::api::common::util::check_chat;
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
-use crate::generate::prompt;
 use crate::generate::running::Running;
+use crate::generate::{prompt, recipe};
 use answer::AnthropicMessage;
 use builder::MessageBuilder;
 use request::{CountRequest, MessagesRequest};
@@ -120,9 +120,10 @@ pub(crate) async fn count_tokens(
     client: Client,
     Body(request): Body<CountRequest>,
 ) -> Result<Response, ApiError> {
-    let job = request.params(client)?.job()?;
+    let mut job = request.params(client)?.job()?;
     let lease = hub.open(&job.model).await?;
     check_chat(&lease, &job)?;
+    recipe::apply(&lease.recipe, &mut job);
     let model = lease.model().clone();
     let prepared = hub.prepared(move || prompt::prepare(&model, &job, usize::MAX, 0)).await?;
     Ok(json(&TokenCount { input_tokens: prepared.ids.len() }))

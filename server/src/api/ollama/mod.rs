@@ -1,13 +1,17 @@
-//! Ollama's API: generation and chats here, what is known of models in `models`, options in `options`.
+//! Ollama's API: generation and chats here, what is known of models in `models`, what is done with those of the store in
+//! `store` and `create`.
 
 mod answer;
+mod create;
 mod embed;
 mod models;
+mod steps;
+mod store;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{delete as delete_route, get, post};
+use axum::routing::{delete, get, post};
 use ir_engine::text::chat::{Message, ToolCall};
 use ir_engine::text::constrain::relaxed;
 use serde::{Deserialize, Serialize};
@@ -19,7 +23,7 @@ use crate::api::common::dialect::{Dialect, error_responses};
 use crate::api::common::params::GenerationParams;
 use crate::api::common::util::{cannot, chat_of};
 use crate::api::common::{generation, options};
-use crate::engine::error::{ApiError, Kind};
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Grammar, KeepAlive, ModelRef, Prompt};
 use crate::generate::sampling::ollama_sampling;
@@ -36,12 +40,13 @@ use answer::{Chatted, Endpoint, Generated, Record, RecordEncoder};
     models::ps,
     models::show,
     models::version,
-    pull,
-    push,
-    create,
-    copy,
-    delete,
-    blob
+    create::create,
+    store::pull,
+    store::push,
+    store::copy,
+    store::delete,
+    store::blob,
+    store::has_blob
 ))]
 pub(crate) struct Api;
 
@@ -75,35 +80,12 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/api/ps", get(models::ps))
         .route("/api/show", post(models::show))
         .route("/api/version", get(models::version))
-        .route("/api/pull", post(pull))
-        .route("/api/push", post(push))
-        .route("/api/create", post(create))
-        .route("/api/copy", post(copy))
-        .route("/api/delete", delete_route(delete))
-        .route("/api/blobs/{digest}", post(blob).head(blob))
-}
-
-/// Handlers of what comes with the model store, each with its summary.
-macro_rules! later {
-    ($($name:ident: $method:ident $path:literal $params:tt $summary:literal;)*) => { $(
-        #[doc = $summary]
-        #[utoipa::path($method, path = $path, params $params, responses((status = 501, description = "There is no model store yet", body = OllamaError)))]
-        async fn $name() -> ApiError {
-            ApiError::new(
-                Kind::NotImplemented,
-                "there is no model store yet: put GGUF files into the models folder instead",
-            )
-        }
-    )* };
-}
-
-later! {
-    pull: post "/api/pull" () "Fetches a model; not possible yet";
-    push: post "/api/push" () "Publishes a model; not possible yet";
-    create: post "/api/create" () "Makes a model; not possible yet";
-    copy: post "/api/copy" () "Copies a model; not possible yet";
-    delete: delete "/api/delete" () "Deletes a model; not possible yet";
-    blob: post "/api/blobs/{digest}" (("digest" = String, Path, description = "`sha256:` and 64 digits")) "Takes a part of a model; not possible yet";
+        .route("/api/pull", post(store::pull))
+        .route("/api/push", post(store::push))
+        .route("/api/create", post(create::create))
+        .route("/api/copy", post(store::copy))
+        .route("/api/delete", delete(store::delete))
+        .route("/api/blobs/{digest}", post(store::blob).head(store::has_blob))
 }
 
 /// What `/api/generate` and `/api/chat` have in common. As in Ollama, `null` is as good as nothing.
@@ -328,7 +310,7 @@ async fn load_or_unload(hub: &Hub, model: &ModelRef, endpoint: Endpoint) -> Resu
     let unload = model.keep_alive == Some(KeepAlive::For(std::time::Duration::ZERO));
     if unload {
         let entry = hub.registry().find(model)?;
-        hub.unload(&entry);
+        hub.unload(&entry)?;
     } else {
         hub.open(model).await?;
     }

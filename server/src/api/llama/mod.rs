@@ -1,4 +1,7 @@
-//! Addresses of llama-server that tools use: tokens, templates, properties, ranking. Its completions are OpenAI's.
+//! Addresses of llama-server that tools use: tokens, templates, properties, ranking; the list of models in `models`. Its
+//! completions are OpenAI's.
+
+mod models;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -17,15 +20,26 @@ use crate::api::common::util::chat_of;
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, ModelRef};
-use crate::generate::prompt;
+use crate::generate::{prompt, recipe};
 use crate::models::loaded::Lease;
-use crate::models::registry::Place;
 
 /// Token ids of one request, at most.
 const MAX_TOKENS: usize = 1 << 20;
 
 #[derive(OpenApi)]
-#[openapi(paths(tokenize, detokenize, apply_template, props, change_props, rerank))]
+#[openapi(paths(
+    tokenize,
+    detokenize,
+    apply_template,
+    props,
+    change_props,
+    rerank,
+    models::models,
+    models::fetch,
+    models::load,
+    models::unload,
+    models::events
+))]
 pub(crate) struct Api;
 
 /// The form of errors of these addresses, and of those of llama-server that are not here.
@@ -38,6 +52,7 @@ pub(crate) const DIALECT: Dialect = Dialect {
         "/health",
         "/v1/health",
         "/completion",
+        "/models",
         "/slots",
         "/rerank",
     ],
@@ -86,7 +101,11 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
         .route("/apply-template", post(apply_template))
-        .route("/props", get(props).post(change_props));
+        .route("/props", get(props).post(change_props))
+        .route("/models", get(models::models).post(models::fetch))
+        .route("/models/load", post(models::load))
+        .route("/models/unload", post(models::unload))
+        .route("/models/sse", get(models::events));
     for path in ["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"] {
         routes = routes.route(path, post(rerank));
     }
@@ -249,7 +268,8 @@ async fn apply_template(
     let lease = lease(&hub, request.model, client).await?;
     let tools = check_tools(request.tools.unwrap_or_default())?;
     let kwargs = request.chat_template_kwargs.unwrap_or_default();
-    let chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages)?) };
+    let mut chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages)?) };
+    recipe::texts(&lease.recipe, &mut chat);
     let model = std::sync::Arc::clone(lease.model());
     let prompt = hub.prepared(move || prompt::rendered(&model, &chat)).await?;
     Ok(http::json(&PromptAnswer { prompt }))
@@ -318,11 +338,11 @@ async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>
     let tokenizer = model.tokenizer();
     let token = |id: Option<u32>| id.map(|id| tokenizer.piece(id).into_owned()).unwrap_or_default();
     let template = model.meta().opt_str("tokenizer.chat_template").ok().flatten().unwrap_or("");
-    let path = match &lease.place {
-        Place::Builtin => String::new(),
+    let path = match lease.place.path() {
+        None => String::new(),
         // Programs elsewhere learn no paths of this machine.
-        Place::File(path) if client.any_path => path.display().to_string(),
-        Place::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Some(path) if client.any_path => path.display().to_string(),
+        Some(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     Ok(http::json(&Props {
         default_generation_settings: GenerationSettings {
