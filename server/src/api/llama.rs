@@ -12,7 +12,7 @@ use crate::api::common::body::{self as http, Body, Client};
 use crate::api::common::dialect::{Dialect, error_responses, status};
 use crate::api::common::message::{OpenAiMessage, messages};
 use crate::api::common::openai_error::OpenAiError;
-use crate::api::common::tools::{Tool, check_tools};
+use crate::api::common::tools::{Tools, check_tools};
 use crate::api::common::util::chat_of;
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
@@ -60,6 +60,12 @@ pub(crate) struct LlamaErrorDetail<'a> {
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Of a prompt that does not fit: its tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_prompt_tokens: Option<usize>,
+    /// And those that fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_ctx: Option<usize>,
 }
 
 error_responses! {
@@ -75,9 +81,15 @@ fn error_json(error: &ApiError) -> Json {
         Kind::Busy | Kind::Unavailable => "unavailable_error",
         Kind::NotImplemented => "not_supported_error",
         Kind::Internal | Kind::Deadline => "server_error",
+        Kind::ContextLength { .. } => "exceed_context_size_error",
         Kind::Invalid | Kind::Method | Kind::Slow | Kind::TooLarge => "invalid_request_error",
     };
-    let detail = LlamaErrorDetail { code: status(error.kind).as_u16(), message: &error.message, kind };
+    let (n_prompt_tokens, n_ctx) = match error.kind {
+        Kind::ContextLength { tokens, context } => (Some(tokens), Some(context)),
+        _ => (None, None),
+    };
+    let code = status(error.kind).as_u16();
+    let detail = LlamaErrorDetail { code, message: &error.message, kind, n_prompt_tokens, n_ctx };
     http::to_json(&LlamaError { error: detail })
 }
 
@@ -223,7 +235,7 @@ struct TemplateRequest {
     #[schema(min_items = 1)]
     messages: Vec<OpenAiMessage>,
     /// Tools that the model may call.
-    tools: Option<Vec<Tool>>,
+    tools: Option<Tools>,
     /// More variables for the model's template.
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<Map<String, Json>>,
@@ -246,10 +258,11 @@ async fn apply_template(
     client: Client,
     Body(request): Body<TemplateRequest>,
 ) -> Result<Response, ApiError> {
+    let ignored = client.ignored.clone();
     let lease = lease(&hub, request.model, client).await?;
-    let tools = check_tools(request.tools.unwrap_or_default())?;
+    let tools = check_tools(request.tools.unwrap_or_default(), &ignored)?;
     let kwargs = request.chat_template_kwargs.unwrap_or_default();
-    let chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages)?) };
+    let chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages, &ignored)?) };
     let model = std::sync::Arc::clone(lease.model());
     let prompt = hub.prepared(move || prompt::rendered(&model, &chat)).await?;
     Ok(http::json(&PromptAnswer { prompt }))
@@ -313,6 +326,7 @@ struct Modalities {
     ("model" = Option<String>, Query, description = "The model; without it the one used last")), responses(
     (status = 200, description = "The properties", body = Props), LlamaErrors))]
 async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>) -> Result<Response, ApiError> {
+    let any_path = client.any_path;
     let lease = lease(&hub, of.model, client).await?;
     let (model, defaults) = (lease.model(), ir_engine::run::Sampling::from_meta(lease.model().meta()));
     let tokenizer = model.tokenizer();
@@ -321,7 +335,7 @@ async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>
     let path = match &lease.place {
         Place::Builtin => String::new(),
         // Programs elsewhere learn no paths of this machine.
-        Place::File(path) if client.any_path => path.display().to_string(),
+        Place::File(path) if any_path => path.display().to_string(),
         Place::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     Ok(http::json(&Props {

@@ -1,17 +1,23 @@
 //! [`ResponseBuilder`]: from a running job to a response and the events of its stream.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::response::Response;
 use serde_json::{Value as Json, json};
 
 use super::output::{
     Incomplete, OutputItem, OutputText, ResponseError, ResponseObject, ResponseUsage, Status, SummaryText,
 };
+use super::store::{Kept, ResponseStore};
+use super::tools::{CallKind, Offered};
+use crate::api::common::body::json as json_response;
+use crate::api::common::openai_error::openai_error_message;
 use crate::api::common::stream::{EventEncoder, Frames, encoded};
+use crate::api::common::tools::text_argument;
 use crate::api::common::util::{TokenLogprob, new_id, token_logprobs, unix_seconds};
 use crate::engine::error::{ApiError, Kind};
-use crate::generate::job::{Delta, Done, Part, Reason};
+use crate::generate::job::{Delta, Done, Part, Reason, Usage};
 use crate::generate::running::Running;
 
 /// Builds a response item by item and gives an event for each step. One item is open at a time: the last.
@@ -21,17 +27,43 @@ pub(super) struct ResponseBuilder {
     n_events: u64,
     items: Vec<OutputItem>,
     open: bool,
-    /// Items that turned out to be no calls.
-    broken: HashSet<usize>,
     /// Of tokens whose text is still to come.
     logprobs: Vec<TokenLogprob>,
+    /// What calls mean.
+    offered: Offered,
+    /// Where the response is kept at its end.
+    keep: Option<Keep>,
+}
+
+/// What a response is kept with.
+#[derive(Debug)]
+pub(super) struct Keep {
+    pub(super) store: Arc<ResponseStore>,
+    /// The response that it goes on from.
+    pub(super) previous: Option<String>,
+    /// The JSON of what was asked.
+    pub(super) input: String,
 }
 
 impl ResponseBuilder {
     /// Of a response that has not begun.
-    pub(super) fn new(response: ResponseObject) -> ResponseBuilder {
+    pub(super) fn new(response: ResponseObject, offered: Offered, keep: Option<Keep>) -> ResponseBuilder {
         let (items, logprobs) = (Vec::new(), Vec::new());
-        ResponseBuilder { response, n_events: 0, items, open: false, broken: HashSet::new(), logprobs }
+        ResponseBuilder { response, n_events: 0, items, open: false, logprobs, offered, keep }
+    }
+
+    /// The answer where there is nothing to answer: a response without output, or its events.
+    pub(super) fn nothing(self, stream: bool) -> Response {
+        let (mut builder, mut out) = (self.at(SystemTime::now()), Frames::default());
+        builder.begin(&mut out);
+        builder.end_with(Status::Completed, Some(ResponseUsage::from(&Usage::default())), &mut out);
+        if stream { out.response() } else { json_response(&builder.response) }
+    }
+
+    /// The response at the time when it was asked for.
+    pub(super) fn at(mut self, created: SystemTime) -> ResponseBuilder {
+        self.response = self.response.at(created);
+        self
     }
 
     /// An event of this kind with these fields.
@@ -51,13 +83,7 @@ impl ResponseBuilder {
 
     /// Where the open item is, and its name.
     fn place(&self) -> (usize, &str) {
-        let id = match self.items.last() {
-            Some(
-                OutputItem::Reasoning { id, .. } | OutputItem::Message { id, .. } | OutputItem::FunctionCall { id, .. },
-            ) => id,
-            None => "",
-        };
-        (self.items.len().saturating_sub(1), id)
+        (self.items.len().saturating_sub(1), self.items.last().map_or("", OutputItem::id))
     }
 
     /// An event about the open item, or about a part of it.
@@ -125,6 +151,12 @@ impl ResponseBuilder {
                 let all = json!({"arguments": arguments, "name": name});
                 self.emit_item("response.function_call_arguments.done", None, all, out);
             }
+            OutputItem::CustomToolCall { input, status, .. } => {
+                *status = end;
+                let all = json!({"input": input});
+                self.emit_item("response.custom_tool_call_input.done", None, all, out);
+            }
+            OutputItem::ToolSearchCall { status, .. } => *status = end,
         }
         let index = self.items.len() - 1;
         let item = json!({"output_index": index, "item": self.items[index]});
@@ -162,18 +194,70 @@ impl ResponseBuilder {
         self.emit_item("response.reasoning_summary_text.delta", Some("summary_index"), delta, out);
     }
 
+    /// A call begins: an item of the kind that its tool has.
+    fn call(&mut self, call_id: String, shown: String, out: &mut Frames) {
+        let tool = self.offered.called(&shown);
+        let (kind, namespace) = tool.map_or((CallKind::Function, None), |t| (t.kind, t.namespace.clone()));
+        let name = tool.map_or(shown, |t| t.name.clone());
+        let status = Status::InProgress;
+        let item = match kind {
+            CallKind::Function => {
+                let (id, arguments) = (new_id("fc_"), String::new());
+                OutputItem::FunctionCall { id, call_id, name, namespace, arguments, status }
+            }
+            CallKind::Custom => {
+                let (id, input) = (new_id("ctc_"), String::new());
+                OutputItem::CustomToolCall { id, call_id, name, namespace, input, status }
+            }
+            CallKind::Search => {
+                let (id, arguments) = (new_id("tsc_"), json!({}));
+                OutputItem::ToolSearchCall { id, call_id, execution: "client", arguments, status }
+            }
+        };
+        self.open(item, out);
+    }
+
     fn arguments(&mut self, fragment: &str, out: &mut Frames) {
+        // What stands for a text is sent when it is whole: till then it is JSON.
         if let Some(OutputItem::FunctionCall { arguments, .. }) = self.items.last_mut() {
             arguments.push_str(fragment);
             self.emit_item("response.function_call_arguments.delta", None, json!({"delta": fragment}), out);
         }
     }
 
-    /// What the response says at its end: all items but those that are no calls.
-    fn finish(&mut self) {
-        let kept = self.items.iter().enumerate().filter(|(i, _)| !self.broken.contains(i));
-        self.response.output = kept.map(|(_, item)| item.clone()).collect();
+    /// A call is whole.
+    fn called(&mut self, given: Json, out: &mut Frames) {
+        match self.items.last_mut() {
+            Some(OutputItem::CustomToolCall { input, .. }) => {
+                *input = text_argument(&given);
+                let delta = json!({"delta": input});
+                self.emit_item("response.custom_tool_call_input.delta", None, delta, out);
+            }
+            Some(OutputItem::ToolSearchCall { arguments, .. }) => *arguments = given,
+            _ => {}
+        }
+        self.close(Status::Completed, out);
+    }
+
+    /// The response's end; where it is kept, it can be asked for from now on.
+    fn end_with(&mut self, status: Status, usage: Option<ResponseUsage>, out: &mut Frames) {
+        self.response.output = self.items.clone();
         self.response.completed_at = Some(unix_seconds(SystemTime::now()));
+        self.response.status = status;
+        self.response.usage = usage;
+        if status != Status::Failed
+            && let Some(Keep { store, previous, input }) = self.keep.take()
+        {
+            let item_ids = self.items.iter().map(|item| item.id().to_owned()).collect();
+            let response = serde_json::to_string(&self.response).unwrap_or_default();
+            store.put(self.response.id().to_owned(), Kept { previous, input, response, item_ids });
+        }
+        let event = match status {
+            Status::Failed => "response.failed",
+            Status::Incomplete => "response.incomplete",
+            Status::InProgress | Status::Completed => "response.completed",
+        };
+        self.emit_response(event, out);
     }
 }
 
@@ -199,18 +283,14 @@ impl EventEncoder for ResponseBuilder {
                     self.logprobs.clear();
                     self.thinking(&text, out);
                 }
-                Part::CallStart { id: call_id, name, .. } => {
+                Part::CallStart { id, name, .. } => {
                     self.logprobs.clear();
-                    let (id, arguments) = (new_id("fc_"), String::new());
-                    let status = Status::InProgress;
-                    self.open(OutputItem::FunctionCall { id, call_id, name, arguments, status }, out);
+                    self.call(id, name, out);
                 }
                 Part::CallArguments { fragment, .. } => self.arguments(&fragment, out),
-                Part::CallEnd { .. } => self.close(Status::Completed, out),
-                Part::CallBroken { .. } => {
-                    self.broken.insert(self.items.len().saturating_sub(1));
-                    self.close(Status::Incomplete, out);
-                }
+                Part::CallEnd { call, .. } => self.called(call.arguments, out),
+                // It has been told as far as it came, and stays so.
+                Part::CallBroken { .. } => self.close(Status::Incomplete, out),
             }
         }
     }
@@ -223,22 +303,22 @@ impl EventEncoder for ResponseBuilder {
         }
         let status = if cut { Status::Incomplete } else { Status::Completed };
         self.close(status, out);
-        self.finish();
-        self.response.status = status;
-        self.response.usage = Some(ResponseUsage::from(&done.usage));
         self.response.incomplete_details = cut.then_some(Incomplete { reason: "max_output_tokens" });
-        self.emit_response(if cut { "response.incomplete" } else { "response.completed" }, out);
+        self.end_with(status, Some(ResponseUsage::from(&done.usage)), out);
     }
 
     fn end(&mut self, _: &mut Frames) {}
 
     fn failed(&mut self, error: &ApiError, out: &mut Frames) {
         self.close(Status::Incomplete, out);
-        self.finish();
-        let code = if error.kind == Kind::Invalid { "invalid_prompt" } else { "server_error" };
-        self.response.status = Status::Failed;
-        self.response.error = Some(ResponseError { code, message: error.message.clone() });
-        self.emit_response("response.failed", out);
+        let code = match error.kind {
+            Kind::ContextLength { .. } => "context_length_exceeded",
+            Kind::Invalid => "invalid_prompt",
+            _ => "server_error",
+        };
+        let message = openai_error_message(error);
+        self.response.error = Some(ResponseError { code, message });
+        self.end_with(Status::Failed, None, out);
     }
 }
 
@@ -246,13 +326,23 @@ impl EventEncoder for ResponseBuilder {
 mod tests {
     use super::*;
     use crate::api::common::fields::Common;
+    use crate::api::common::ignored::Ignored;
+    use crate::api::common::known::Known;
     use crate::api::common::stream::testing::{self, delta, done};
     use crate::api::responses::ResponseFields;
+    use crate::api::responses::tools::ResponseTool;
     use crate::generate::job::Event;
     use ir_engine::text::chat::ToolCall;
 
     fn builder() -> ResponseBuilder {
-        ResponseBuilder::new(ResponseObject::new(&Common::default(), &ResponseFields::default()))
+        offering(json!([]))
+    }
+
+    fn offering(tools: Json) -> ResponseBuilder {
+        let tools: Vec<Known<ResponseTool>> = serde_json::from_value(tools).unwrap_or_default();
+        let (mut offered, object) = (Offered::default(), ResponseObject::new(&Common::default(), &ResponseFields::default()));
+        assert_eq!(offered.add("tools", &tools, false, &Ignored::default()), Ok(()));
+        ResponseBuilder::new(object, offered.finish(), None)
     }
 
     fn events_of(events: Vec<Event>) -> Vec<(String, Json)> {
@@ -335,17 +425,52 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_is_left_out_at_the_end() {
+    fn calls_have_the_form_of_their_tools() {
+        let wait = json!({"type": "function", "name": "wait"});
+        let tools = json!([
+            {"type": "namespace", "name": "clock", "tools": [wait, {"type": "custom", "name": "exec"}]},
+            {"type": "tool_search", "execution": "client", "parameters": {"type": "object"}},
+        ]);
+        let mut events = Vec::new();
+        for (i, (name, arguments)) in
+            [("wait", json!({"ms": 1})), ("exec", json!({"input": "a\nb"})), ("tool_search", json!({"query": "q"}))]
+                .into_iter()
+                .enumerate()
+        {
+            let (index, id, name) = (i, format!("call_{i}"), name.to_owned());
+            let fragment = arguments.to_string();
+            let call = ToolCall { id: Some(id.clone()), name: name.clone(), arguments };
+            events.push(delta(vec![Part::CallStart { index, id, name }, Part::CallArguments { index, fragment }]));
+            events.push(delta(vec![Part::CallEnd { index, call }]));
+        }
+        events.push(done(Reason::ToolCalls, 9));
+        let encoded = testing::encoded(offering(tools), events.into_iter().map(|e| (0, e)).collect());
+        let output = &encoded.last().map(|(_, e)| e["response"]["output"].clone()).unwrap_or_default();
+        let told = |item: &Json, field: &str| item[field].as_str().unwrap_or("").to_owned();
+        let shown: Vec<_> = output.as_array().into_iter().flatten().map(|i| (told(i, "type"), told(i, "name"), told(i, "namespace"))).collect();
+        let want = [("function_call", "wait", "clock"), ("custom_tool_call", "exec", "clock"), ("tool_search_call", "", "")];
+        assert_eq!(shown, want.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+        assert_eq!((&output[1]["input"], &output[2]["arguments"]), (&json!("a\nb"), &json!({"query": "q"})));
+        let input: Vec<_> = names(&encoded).into_iter().filter(|n| n.contains("custom_tool_call_input")).collect();
+        assert_eq!(input, ["custom_tool_call_input.delta", "custom_tool_call_input.done"]);
+        let finished = encoded.iter().filter(|(name, _)| name == "response.output_item.done").map(|(_, e)| &e["item"]);
+        assert_eq!(finished.collect::<Vec<_>>(), output.as_array().into_iter().flatten().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_call_that_was_cut_is_told_once_as_far_as_it_came() {
         let encoded = events_of(vec![
-            delta(vec![Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() }]),
-            delta(vec![Part::CallBroken { index: 0 }, Part::Text("<tool_call>".into())]),
+            delta(vec![
+                Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() },
+                Part::CallArguments { index: 0, fragment: "{\"a".into() },
+            ]),
+            delta(vec![Part::CallBroken { index: 0 }]),
             done(Reason::Length, 4),
         ]);
         let last = &encoded.last().map(|(_, e)| e["response"].clone()).unwrap_or_default();
-        assert_eq!(
-            (last["output"].as_array().map(Vec::len), &last["output"][0]["status"]),
-            (Some(1), &json!("incomplete"))
-        );
+        let finished = encoded.iter().find(|(name, _)| name == "response.output_item.done").map(|(_, e)| &e["item"]);
+        assert_eq!((last["output"].as_array().map(Vec::len), Some(&last["output"][0])), (Some(1), finished));
+        assert_eq!((&last["output"][0]["status"], &last["output"][0]["arguments"]), (&json!("incomplete"), &json!("{\"a")));
         assert_eq!(
             (&last["status"], &last["incomplete_details"]["reason"]),
             (&json!("incomplete"), &json!("max_output_tokens"))
