@@ -10,9 +10,10 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::api::common::body::{self as http, Body, Client};
 use crate::api::common::dialect::{Dialect, error_responses, status};
+use crate::api::common::known::Known;
 use crate::api::common::message::{OpenAiMessage, messages};
 use crate::api::common::openai_error::OpenAiError;
-use crate::api::common::tools::{Tools, check_tools};
+use crate::api::common::tools::{Tool, check_tools};
 use crate::api::common::util::chat_of;
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
@@ -235,7 +236,7 @@ struct TemplateRequest {
     #[schema(min_items = 1)]
     messages: Vec<OpenAiMessage>,
     /// Tools that the model may call.
-    tools: Option<Tools>,
+    tools: Option<Vec<Known<Tool>>>,
     /// More variables for the model's template.
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<Map<String, Json>>,

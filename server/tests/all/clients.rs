@@ -25,7 +25,8 @@ fn chat(more: Json) -> Json {
 }
 
 fn function(name: &str) -> Json {
-    let parameters = json!({"type": "object", "properties": {"a": {"type": "integer", "maximum": 9}}, "required": ["a"]});
+    let parameters =
+        json!({"type": "object", "properties": {"a": {"type": "integer", "maximum": 9}}, "required": ["a"]});
     json!({"type": "function", "name": name, "description": "d", "strict": false, "parameters": parameters})
 }
 
@@ -65,12 +66,20 @@ async fn functions_of_namespaces_are_offered_and_called_back() {
     let server = TestServer::tiny();
     let tools = json!([function("run"), namespace("agents", &[function("close")]), {"type": "web_search"},
         {"type": "image_generation"}, {"type": "local_shell"}]);
-    server.alike(response(json!({"tools": tools})), response(json!({"tools": [function("run"), function("close")]}))).await;
-    for choice in [json!({"type": "function", "name": "close"}), json!({"type": "function", "name": "close", "namespace": "agents"})] {
+    server
+        .alike(response(json!({"tools": tools})), response(json!({"tools": [function("run"), function("close")]})))
+        .await;
+    for choice in [
+        json!({"type": "function", "name": "close"}),
+        json!({"type": "function", "name": "close", "namespace": "agents"}),
+    ] {
         let body = response(json!({"tools": tools, "tool_choice": choice}));
         let answer = server.answered("/v1/responses", body.clone()).await;
         let call = &answer["output"][0];
-        assert_eq!((&call["type"], &call["name"], &call["namespace"]), (&json!("function_call"), &json!("close"), &json!("agents")));
+        assert_eq!(
+            (&call["type"], &call["name"], &call["namespace"]),
+            (&json!("function_call"), &json!("close"), &json!("agents"))
+        );
         let result = json!({"type": "function_call_output", "call_id": call["call_id"], "output": "done"});
         let next = response(json!({"tools": tools, "input": [{"role": "user", "content": "Go"}, call, result]}));
         server.answered("/v1/responses", next).await;
@@ -81,7 +90,10 @@ async fn functions_of_namespaces_are_offered_and_called_back() {
     let answer = server.answered("/v1/responses", response(json!({"tools": two, "tool_choice": choice}))).await;
     assert_eq!((&answer["output"][0]["name"], &answer["output"][0]["namespace"]), (&json!("wait"), &json!("b")));
     // What is demanded and cannot be is refused.
-    for body in [json!({"tool_choice": {"type": "web_search"}}), json!({"tool_choice": "required", "tools": [{"type": "web_search"}]})] {
+    for body in [
+        json!({"tool_choice": {"type": "web_search"}}),
+        json!({"tool_choice": "required", "tools": [{"type": "web_search"}]}),
+    ] {
         let (status, refused) = server.ask("/v1/responses", response(merged(json!({"tools": tools}), body))).await;
         assert_eq!((status, &refused["error"]["param"]), (400, &json!("tool_choice")), "{refused}");
     }
@@ -97,14 +109,18 @@ async fn tools_that_come_later_and_tools_of_texts() {
     let given = json!({"input": [later, go], "tool_choice": choice});
     let answer = server.answered("/v1/responses", response(given.clone())).await;
     let call = &answer["output"][0];
-    assert_eq!((&call["type"], &call["name"], &call["namespace"]), (&json!("custom_tool_call"), &json!("exec"), &json!("functions")));
+    assert_eq!(
+        (&call["type"], &call["name"], &call["namespace"]),
+        (&json!("custom_tool_call"), &json!("exec"), &json!("functions"))
+    );
     let written = call["input"].as_str().unwrap();
     assert!(written.len() == 3 && written.bytes().all(|b| b == b'a' || b == b'b'), "{call}");
     let (status, stream) = server.post("/v1/responses", &response(merged(given, json!({"stream": true})))).await;
     assert!(status == 200 && stream.contains("response.custom_tool_call_input.done"), "{stream}");
     let output = json!({"type": "custom_tool_call_output", "call_id": call["call_id"], "output": [{"type": "input_text", "text": "ok"}]});
     let found = json!({"type": "tool_search_output", "call_id": "s", "status": "completed", "tools": [namespace("agents", &[function("close")])]});
-    let search = json!({"type": "tool_search_call", "call_id": "s", "execution": "client", "arguments": {"query": "q"}});
+    let search =
+        json!({"type": "tool_search_call", "call_id": "s", "execution": "client", "arguments": {"query": "q"}});
     let (input, choice) = (json!([go, call, output, search, found]), json!({"type": "function", "name": "close"}));
     let next = response(json!({"tools": [exec], "input": input, "tool_choice": choice}));
     let answer = server.answered("/v1/responses", next).await;
@@ -121,20 +137,36 @@ async fn histories_of_every_kind_are_turns_lines_or_nothing() {
     let image = json!([{"type": "input_image", "image_url": "data:image/png;base64,aGk=", "detail": "high"}]);
     let thought = json!({"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Look."}], "encrypted_content": "Zm9y"});
     for (given, plain) in [
-        (json!([go, call("view", "{}"), {"type": "function_call_output", "call_id": "c", "output": image}]),
-         json!([go, call("view", "{}"), output(LINE)])),
-        (json!([{"role": "user", "content": image}, said("A cat."), more]), json!([{"role": "user", "content": LINE}, said("A cat."), more])),
-        (json!([go, {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "x"}, {"type": "custom_tool_call_output", "call_id": "c", "output": "ok"}]),
-         json!([go, call("patch", "{\"input\":\"x\"}"), output("ok")])),
-        (json!([go, {"type": "web_search_call", "id": "w", "status": "completed", "action": {"query": "q"}}, more]),
-         json!([go, said("[web_search_call {\"action\":{\"query\":\"q\"}}]"), more])),
-        (json!([go, thought, call("run", "{\"a\":1}"), output("ok")]), json!([go, thought, call("run", "{\"a\": 1}"), output("ok")])),
-        (json!([go, {"type": "compaction", "encrypted_content": "x"}, {"type": "brand_new", "x": 1}, more]), json!([go, more])),
+        (
+            json!([go, call("view", "{}"), {"type": "function_call_output", "call_id": "c", "output": image}]),
+            json!([go, call("view", "{}"), output(LINE)]),
+        ),
+        (
+            json!([{"role": "user", "content": image}, said("A cat."), more]),
+            json!([{"role": "user", "content": LINE}, said("A cat."), more]),
+        ),
+        (
+            json!([go, {"type": "custom_tool_call", "call_id": "c", "name": "patch", "input": "x"}, {"type": "custom_tool_call_output", "call_id": "c", "output": "ok"}]),
+            json!([go, call("patch", "{\"input\":\"x\"}"), output("ok")]),
+        ),
+        (
+            json!([go, {"type": "web_search_call", "id": "w", "status": "completed", "action": {"query": "q"}}, more]),
+            json!([go, said("[web_search_call {\"action\":{\"query\":\"q\"}}]"), more]),
+        ),
+        (
+            json!([go, thought, call("run", "{\"a\":1}"), output("ok")]),
+            json!([go, thought, call("run", "{\"a\": 1}"), output("ok")]),
+        ),
+        (
+            json!([go, {"type": "compaction", "encrypted_content": "x"}, {"type": "brand_new", "x": 1}, more]),
+            json!([go, more]),
+        ),
         (json!([go, call("run", "{\"a\": "), output("no")]), json!([go, call("run", "{\"a\": "), output("no")])),
     ] {
         server.alike(response(json!({"input": given})), response(json!({"input": plain}))).await;
     }
-    let (status, refused) = server.ask("/v1/responses", response(json!({"input": [{"role": "user", "content": image}]}))).await;
+    let (status, refused) =
+        server.ask("/v1/responses", response(json!({"input": [{"role": "user", "content": image}]}))).await;
     assert_eq!((status, &refused["error"]["param"]), (400, &json!("input[0].content[0]")), "{refused}");
 }
 
@@ -147,7 +179,9 @@ async fn responses_are_kept_gone_on_from_and_forgotten() {
     let whole = json!([{"role": "user", "content": "What is the capital of France?"}, item, {"role": "user", "content": "More"}]);
     let reference = json!([whole[0], {"type": "item_reference", "id": item["id"]}, whole[2]]);
     server.alike(response(json!({"input": reference})), response(json!({"input": whole}))).await;
-    server.alike(response(json!({"input": "More", "previous_response_id": id})), response(json!({"input": whole}))).await;
+    server
+        .alike(response(json!({"input": "More", "previous_response_id": id})), response(json!({"input": whole})))
+        .await;
     let body = response(json!({"input": "More", "previous_response_id": id, "instructions": "Be brief."}));
     let second = server.answered("/v1/responses", body).await;
     assert_eq!(second["previous_response_id"], json!(id));
@@ -158,12 +192,14 @@ async fn responses_are_kept_gone_on_from_and_forgotten() {
     assert_eq!(server.get(&format!("/v1/responses/{id}")).await, (200, first.clone()));
     let (_, items) = server.get(&format!("/v1/responses/{id}/input_items")).await;
     assert_eq!(items["data"][0]["content"], json!("What is the capital of France?"));
-    let delete = Request::delete(format!("/v1/responses/{id}")).header("host", "localhost").body(Body::empty()).unwrap();
+    let delete =
+        Request::delete(format!("/v1/responses/{id}")).header("host", "localhost").body(Body::empty()).unwrap();
     assert_eq!(text(server.send(delete).await).await.0, 200);
     assert_eq!(server.get(&format!("/v1/responses/{id}")).await.0, 404);
     let (status, lost) = server.ask("/v1/responses", third).await;
     assert!(status == 404 && lost["error"]["message"].as_str().unwrap().contains(id), "{lost}");
-    let (status, lost) = server.ask("/v1/responses", response(json!({"input": [{"type": "item_reference", "id": "msg_x"}]}))).await;
+    let (status, lost) =
+        server.ask("/v1/responses", response(json!({"input": [{"type": "item_reference", "id": "msg_x"}]}))).await;
     assert!(status == 404 && lost["error"]["message"].as_str().unwrap().contains("msg_x"), "{lost}");
     let unkept = server.answered("/v1/responses", response(json!({"store": false}))).await;
     assert_eq!(server.get(&format!("/v1/responses/{}", unkept["id"].as_str().unwrap())).await.0, 404);
@@ -172,7 +208,12 @@ async fn responses_are_kept_gone_on_from_and_forgotten() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_asked_is_answered_with_nothing() {
     let server = TestServer::tiny();
-    for body in [json!({"input": []}), json!({"input": ""}), json!({"generate": false}), json!({"input": [], "instructions": "Be brief."})] {
+    for body in [
+        json!({"input": []}),
+        json!({"input": ""}),
+        json!({"generate": false}),
+        json!({"input": [], "instructions": "Be brief."}),
+    ] {
         let answer = server.answered("/v1/responses", response(body)).await;
         assert_eq!((&answer["status"], &answer["output"]), (&json!("completed"), &json!([])), "{answer}");
     }
@@ -190,9 +231,15 @@ async fn answers_are_taken_back_as_they_came() {
         let answer = server.answered("/v1/chat/completions", chat(more.clone())).await;
         let message = &answer["choices"][0]["message"];
         if more.get("functions").is_some() {
-            assert_eq!((&message["function_call"]["name"], &answer["choices"][0]["finish_reason"]), (&json!("pick"), &json!("function_call")));
+            assert_eq!(
+                (&message["function_call"]["name"], &answer["choices"][0]["finish_reason"]),
+                (&json!("pick"), &json!("function_call"))
+            );
         }
-        let extra = merged(message.clone(), json!({"reasoning": "hm", "reasoning_content": "hm", "annotations": [], "audio": null}));
+        let extra = merged(
+            message.clone(),
+            json!({"reasoning": "hm", "reasoning_content": "hm", "annotations": [], "audio": null}),
+        );
         for message in [message, &extra] {
             let messages = json!([{"role": "user", "content": "Go"}, message, {"role": "user", "content": "More"}]);
             server.answered("/v1/chat/completions", chat(json!({"messages": messages}))).await;
@@ -208,7 +255,8 @@ async fn answers_are_taken_back_as_they_came() {
     for more in [json!({}), json!({"tools": [tool], "tool_choice": "required"})] {
         let body = merged(chat(more), json!({"stream": false, "options": {"num_predict": 60, "temperature": 0}}));
         let answer = server.answered("/api/chat", body).await;
-        let messages = json!([{"role": "user", "content": "Go"}, answer["message"], {"role": "user", "content": "More"}]);
+        let messages =
+            json!([{"role": "user", "content": "Go"}, answer["message"], {"role": "user", "content": "More"}]);
         server.answered("/api/chat", merged(chat(json!({"messages": messages})), json!({"stream": false}))).await;
     }
 }
@@ -226,19 +274,26 @@ async fn messages_of_claude_code() {
     let web = json!({"type": "web_search_20250305", "name": "web_search", "max_uses": 8});
     let pick = |deferred: bool| json!({"name": "pick", "input_schema": {"type": "object"}, "defer_loading": deferred});
     let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}});
-    let result = |content: Json| json!([{"role": "user", "content": "Go"},
+    let result = |content: Json| {
+        json!([{"role": "user", "content": "Go"},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "Read", "input": {}}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": content, "is_error": true}]},
-        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}]);
+        {"role": "system", "content": [{"type": "text", "text": "Be brief."}]}])
+    };
     for (given, plain) in [
         (json!({"tools": [web], "tool_choice": {"type": "auto"}}), json!({})),
         (json!({"tools": [pick(true)]}), json!({})),
         (json!({"tools": [pick(false), web]}), json!({"tools": [pick(false)]})),
         (json!({"messages": result(json!([image]))}), json!({"messages": result(json!(LINE))})),
-        (json!({"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "high"}, "context_management": {"edits": []},
-            "safeguards": [{"type": "dangerous_tool_use"}], "metadata": {"user_id": "{}"}}), json!({})),
-        (json!({"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "A fox."}}, {"type": "brand_new", "x": 1}]}]}),
-         json!({"messages": [{"role": "user", "content": "A fox."}]})),
+        (
+            json!({"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "high"}, "context_management": {"edits": []},
+            "safeguards": [{"type": "dangerous_tool_use"}], "metadata": {"user_id": "{}"}}),
+            json!({}),
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "A fox."}}, {"type": "brand_new", "x": 1}]}]}),
+            json!({"messages": [{"role": "user", "content": "A fox."}]}),
+        ),
     ] {
         let two = (server.count(path, chat(given.clone())).await, server.count(path, chat(plain)).await);
         assert_eq!(two.0, two.1, "{given}");
@@ -260,7 +315,10 @@ async fn reasoning_is_a_wish_but_where_ollama_refuses() {
     let server = TestServer::tiny();
     for (path, body) in [
         ("/v1/chat/completions", chat(json!({"reasoning_effort": "high"}))),
-        ("/v1/chat/completions", chat(json!({"reasoning": {"effort": "enormous"}, "think": true, "enable_thinking": true}))),
+        (
+            "/v1/chat/completions",
+            chat(json!({"reasoning": {"effort": "enormous"}, "think": true, "enable_thinking": true})),
+        ),
         ("/v1/responses", response(json!({"reasoning": {"effort": "medium", "summary": "auto"}}))),
         ("/v1/messages", chat(json!({"thinking": {"type": "enabled", "budget_tokens": 1024}}))),
     ] {
@@ -277,20 +335,36 @@ async fn a_prompt_that_does_not_fit_is_refused_in_each_apis_words() {
     let messages = json!({"messages": [{"role": "user", "content": long}]});
     let (status, error) = server.ask("/v1/chat/completions", chat(messages.clone())).await;
     let error = &error["error"];
-    assert_eq!((status, &error["code"], &error["n_ctx"]), (400, &json!("context_length_exceeded"), &json!(1024)), "{error}");
+    assert_eq!(
+        (status, &error["code"], &error["n_ctx"]),
+        (400, &json!("context_length_exceeded"), &json!(1024)),
+        "{error}"
+    );
     let tokens = error["n_prompt_tokens"].as_u64().unwrap();
     let message = error["message"].as_str().unwrap();
-    assert!(message.starts_with("This model's maximum context length is 1024 tokens.") && message.contains(&tokens.to_string()));
+    assert!(
+        message.starts_with("This model's maximum context length is 1024 tokens.")
+            && message.contains(&tokens.to_string())
+    );
     let (status, error) = server.ask("/v1/messages", chat(messages.clone())).await;
-    assert_eq!((status, &error["error"]["message"]), (400, &json!(format!("prompt is too long: {tokens} tokens > 1024 maximum"))));
+    assert_eq!(
+        (status, &error["error"]["message"]),
+        (400, &json!(format!("prompt is too long: {tokens} tokens > 1024 maximum")))
+    );
     let (status, error) = server.ask("/v1/responses", response(json!({"input": long}))).await;
     assert_eq!((status, &error["error"]["code"]), (400, &json!("context_length_exceeded")));
     let (status, stream) = server.post("/v1/responses", &response(json!({"input": long, "stream": true}))).await;
-    assert!(status == 200 && stream.contains("response.failed") && stream.contains("context_length_exceeded"), "{stream}");
+    assert!(
+        status == 200 && stream.contains("response.failed") && stream.contains("context_length_exceeded"),
+        "{stream}"
+    );
     let body = merged(chat(messages), json!({"truncate": false, "options": {"num_ctx": 9000}}));
     let (status, error) = server.ask("/api/chat", body).await;
     let sentence = error["error"].as_str().unwrap();
-    assert!(status == 400 && sentence.contains("made for no more") && !sentence.contains("larger num_ctx"), "{sentence}");
+    assert!(
+        status == 400 && sentence.contains("made for no more") && !sentence.contains("larger num_ctx"),
+        "{sentence}"
+    );
     let body = json!({"model": "ir-tiny", "prompt": "w ".repeat(200), "raw": true, "options": {"num_ctx": 64}});
     let (_, error) = server.ask("/api/generate", body).await;
     assert!(error["error"].as_str().unwrap().contains("ask for a larger num_ctx"), "{error}");
@@ -302,8 +376,11 @@ async fn packed_bodies_and_halves_of_characters_are_read() {
     let body = chat(json!({"max_tokens": 1})).to_string();
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(body.as_bytes()).unwrap();
-    for (encoding, bytes, want) in [("gzip", gzip.finish().unwrap(), 200), ("zstd", body.clone().into_bytes(), 400), ("br", vec![1], 400)] {
-        let request = Request::post("/v1/chat/completions").header("host", "localhost").header("content-encoding", encoding);
+    for (encoding, bytes, want) in
+        [("gzip", gzip.finish().unwrap(), 200), ("zstd", body.clone().into_bytes(), 400), ("br", vec![1], 400)]
+    {
+        let request =
+            Request::post("/v1/chat/completions").header("host", "localhost").header("content-encoding", encoding);
         let (status, answer) = text(server.send(request.body(Body::from(bytes)).unwrap()).await).await;
         assert_eq!(status, want, "{answer}");
     }
@@ -321,7 +398,12 @@ async fn what_is_passed_over_is_counted_by_api_and_field() {
     let server = TestServer::tiny();
     let tools = json!([{"type": "web_search"}]);
     for _ in 0..2 {
-        server.answered("/v1/responses", response(json!({"prompt_cache_key": "k", "tools": tools, "text": {"verbosity": "low"}}))).await;
+        server
+            .answered(
+                "/v1/responses",
+                response(json!({"prompt_cache_key": "k", "tools": tools, "text": {"verbosity": "low"}})),
+            )
+            .await;
     }
     server.answered("/v1/chat/completions", chat(json!({"store": true, "reasoning_effort": "low"}))).await;
     server.answered("/api/chat", merged(chat(json!({"brand_new": 1})), json!({"stream": false}))).await;
@@ -347,7 +429,8 @@ async fn values_of_other_servers_are_taken() {
     let server = TestServer::tiny();
     let mut texts = Vec::new();
     for seed in 1..4 {
-        let answer = server.answered("/v1/chat/completions", chat(json!({"top_p": 0, "temperature": 1, "seed": seed}))).await;
+        let answer =
+            server.answered("/v1/chat/completions", chat(json!({"top_p": 0, "temperature": 1, "seed": seed}))).await;
         texts.push(answer["choices"][0]["message"]["content"].clone());
     }
     assert!(texts.iter().all(|t| *t == texts[0]), "{texts:?}");

@@ -31,7 +31,7 @@ pub(crate) struct CountRequest {
     /// Directions for the model.
     system: Option<TextOr<Known<Block>>>,
     /// Tools that the model may call; those that Anthropic runs are left out.
-    tools: Option<Vec<Known<Tool>>>,
+    tools: Option<Vec<Known<MessagesTool>>>,
     /// Whether and which tools are called.
     tool_choice: Option<Choice>,
     /// Whether the model thinks before it answers.
@@ -72,8 +72,7 @@ pub(crate) struct MessageFields {
 
 /// A tool.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = MessagesTool)]
-pub(crate) struct Tool {
+pub(crate) struct MessagesTool {
     /// `custom`, which may be left out: a tool that the client runs.
     #[serde(rename = "type")]
     #[expect(dead_code, reason = "it has told this tool from others")]
@@ -87,7 +86,7 @@ pub(crate) struct Tool {
     defer_loading: Option<bool>,
 }
 
-impl Tagged for Tool {
+impl Tagged for MessagesTool {
     const TYPES: &'static [&'static str] = &["custom"];
     const ABSENT: Option<&'static str> = Some("custom");
 }
@@ -165,7 +164,8 @@ impl MessageFields {
         }
         let format = self.output_config.and_then(|c| c.format).or(self.output_format);
         let held = format.map(|OutputFormat::JsonSchema { schema }| {
-            schema_grammar("output_config.format.schema", &schema, true, &client.ignored).map(|s| (s, "output_config.format"))
+            schema_grammar("output_config.format.schema", &schema, true, &client.ignored)
+                .map(|s| (s, "output_config.format"))
         });
         Ok(GenerationParams {
             max_tokens: Some(i64::try_from(self.max_tokens).unwrap_or(i64::MAX)),
@@ -230,7 +230,7 @@ impl CountRequest {
 }
 
 /// The tools that the model is shown, in the form that templates know: those that the client runs and that are loaded.
-fn offered(tools: Vec<Known<Tool>>, found: &[String], ignored: &Ignored) -> Vec<Json> {
+fn offered(tools: Vec<Known<MessagesTool>>, found: &[String], ignored: &Ignored) -> Vec<Json> {
     let mut all = Vec::with_capacity(tools.len());
     for tool in tools {
         match tool {
@@ -242,7 +242,7 @@ fn offered(tools: Vec<Known<Tool>>, found: &[String], ignored: &Ignored) -> Vec<
     all
 }
 
-impl Tool {
+impl MessagesTool {
     /// In the form that templates know.
     fn for_template(self) -> Json {
         let mut function = Map::new();
@@ -327,7 +327,10 @@ mod tests {
         let found = json!({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "tool_reference", "tool_name": "b"}]});
         assert_eq!(names(json!({"tools": tools, "messages": [{"role": "user", "content": [found]}]})), ["a", "b"]);
         for (body, want) in [
-            (json!({"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "max"}}), Think::Effort("high".into())),
+            (
+                json!({"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "max"}}),
+                Think::Effort("high".into()),
+            ),
             (json!({"thinking": {"type": "newer"}}), Think::Default),
             (json!({"output_config": {"effort": "high"}}), Think::Default),
             (json!({"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}), Think::Off),

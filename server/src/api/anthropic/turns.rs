@@ -262,9 +262,7 @@ fn text(reading: Reading<'_>, place: &str, content: TextOr<Known<Block>>) -> Res
 pub(super) fn directions(reading: Reading<'_>, content: TextOr<Known<Block>>) -> Result<String, ApiError> {
     let content = match content {
         TextOr::List(mut blocks) => {
-            let billing = |b: &Known<Block>| {
-                matches!(b, Known::Read(Block { text: Some(text), .. }) if text.starts_with(BILLING))
-            };
+            let billing = |b: &Known<Block>| matches!(b, Known::Read(Block { text: Some(text), .. }) if text.starts_with(BILLING));
             blocks.retain(|block| !billing(block));
             TextOr::List(blocks)
         }

@@ -54,9 +54,20 @@ impl<S: Send + Sync, A: DeserializeOwned, B: DeserializeOwned> FromRequest<S> fo
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let (bytes, ignored) = read_object(request).await?;
         let ((common, unknown), (more, unknown_too)) = (parse_noting(&bytes)?, parse_noting(&bytes)?);
-        unknown.intersection(&unknown_too).for_each(|field| ignored.note(field));
+        for field in unknown.iter().filter(|field| holds(&unknown_too, field)) {
+            ignored.note(field);
+        }
+        for field in unknown_too.iter().filter(|field| !unknown.contains(*field) && holds(&unknown, field)) {
+            ignored.note(field);
+        }
         Ok(Bodies(common, more))
     }
+}
+
+/// Whether a field, or one that it is within, is among these.
+fn holds(fields: &BTreeSet<String>, field: &str) -> bool {
+    let within = |(at, _): (usize, &str)| fields.contains(&field[..at]);
+    fields.contains(field) || field.match_indices(['.', '[']).any(within)
 }
 
 /// The body of a request while it is answered: for the log, if it is refused.
@@ -71,7 +82,10 @@ impl Asked {
             model: Option<String>,
         }
         let bytes = lock(&self.0).clone();
-        serde_json::from_slice(&bytes).or_else(|_| serde_json::from_str(&mended(&bytes))).ok().and_then(|n: Named| n.model)
+        serde_json::from_slice(&bytes)
+            .or_else(|_| serde_json::from_str(&mended(&bytes)))
+            .ok()
+            .and_then(|n: Named| n.model)
     }
 }
 
@@ -314,8 +328,19 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_named_without_numbers() {
-        let (_, unknown) = parse_noting::<Outer>(br#"{"new": 1, "list": [{"a": 1}, {"b": 2, "c": {"d": 3}}]}"#).unwrap();
+        let (_, unknown) =
+            parse_noting::<Outer>(br#"{"new": 1, "list": [{"a": 1}, {"b": 2, "c": {"d": 3}}]}"#).unwrap();
         assert_eq!(unknown.into_iter().collect::<Vec<_>>(), ["list[].b", "list[].c", "new"]);
+    }
+
+    #[test]
+    fn a_field_is_unknown_where_nobody_reads_it_or_what_it_is_in() {
+        let one = BTreeSet::from(["text".to_owned(), "list[].a".to_owned()]);
+        for (field, want) in
+            [("text", true), ("text.verbosity", true), ("texts", false), ("list[].a.b", true), ("list", false)]
+        {
+            assert_eq!(holds(&one, field), want, "{field}");
+        }
     }
 
     #[test]

@@ -141,7 +141,10 @@ impl Common {
         };
         let gbnf = self.grammar.filter(|g| !g.is_empty()).map(|g| (Grammar::Gbnf(g), "grammar"));
         let schema = self.json_schema.filter(|s| !s.is_null());
-        let schema = schema.map(|s| schema_grammar("json_schema", &s, false, &client.ignored)).transpose()?.map(|s| (s, "json_schema"));
+        let schema = schema
+            .map(|s| schema_grammar("json_schema", &s, false, &client.ignored))
+            .transpose()?
+            .map(|s| (s, "json_schema"));
         Ok(GenerationParams {
             model: self.model,
             client,

@@ -60,7 +60,10 @@ impl ResponseFormat {
             }
             ResponseFormat::JsonSchema { json_schema: None, schema: None, .. } => {
                 let field = "response_format.json_schema";
-                return Err(ApiError::param(field, format!("{field}: missing field `json_schema`: give the schema in it")));
+                return Err(ApiError::param(
+                    field,
+                    format!("{field}: missing field `json_schema`: give the schema in it"),
+                ));
             }
         })
     }
@@ -68,12 +71,7 @@ impl ResponseFormat {
 
 /// A schema as a grammar. A strict one is taken as it is, so that what cannot be held to is an error; of another one that
 /// is left out.
-pub(crate) fn schema_grammar(
-    field: &str,
-    schema: &Json,
-    strict: bool,
-    ignored: &Ignored,
-) -> Result<Grammar, ApiError> {
+pub(crate) fn schema_grammar(field: &str, schema: &Json, strict: bool, ignored: &Ignored) -> Result<Grammar, ApiError> {
     if !schema.is_object() {
         return Err(ApiError::param(field, format!("{field} must be a JSON schema, an object")));
     }

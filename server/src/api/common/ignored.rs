@@ -68,7 +68,8 @@ impl Ignored {
 
 /// The API that an address belongs to, as the counts name it.
 fn api(path: &str) -> &'static str {
-    let known = [("/v1/messages", "anthropic"), ("/v1/responses", "responses"), ("/v1/", "openai"), ("/api/", "ollama")];
+    let known =
+        [("/v1/messages", "anthropic"), ("/v1/responses", "responses"), ("/v1/", "openai"), ("/api/", "ollama")];
     known.into_iter().find(|(own, _)| path.starts_with(own)).map_or("llama-server", |(_, name)| name)
 }
 

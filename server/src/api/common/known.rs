@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn known_types_are_strict_and_others_are_kept() {
-        let read = |value: Json| crate::api::common::body::parse::<Vec<Known<Number>>>(json!([value]).to_string().as_bytes());
+        let read =
+            |value: Json| crate::api::common::body::parse::<Vec<Known<Number>>>(json!([value]).to_string().as_bytes());
         let one = Number { kind: "number".into(), n: 1 };
         assert_eq!(read(json!({"type": "number", "n": 1})).unwrap(), [Known::Read(one.clone())]);
         assert_eq!(read(json!({"n": 1})).unwrap(), [Known::Read(one)]);

@@ -83,8 +83,17 @@ pub(crate) struct ContentPart {
 }
 
 impl Tagged for ContentPart {
-    const TYPES: &'static [&'static str] =
-        &["text", "input_text", "output_text", "refusal", "image_url", "input_image", "input_audio", "file", "input_file"];
+    const TYPES: &'static [&'static str] = &[
+        "text",
+        "input_text",
+        "output_text",
+        "refusal",
+        "image_url",
+        "input_image",
+        "input_audio",
+        "file",
+        "input_file",
+    ];
 }
 
 /// A call in an assistant's earlier turn: with `function` or `custom`, or with its fields beside the `id`.
@@ -120,8 +129,8 @@ pub(crate) struct GivenText {
 impl GivenCall {
     fn into_call(self) -> ToolCall {
         let GivenCall { id, function, custom, name, arguments } = self;
-        let custom =
-            custom.map(|c| GivenFunction { name: c.name, arguments: Some(json!({"input": c.input.unwrap_or_default()})) });
+        let custom = custom
+            .map(|c| GivenFunction { name: c.name, arguments: Some(json!({"input": c.input.unwrap_or_default()})) });
         function.or(custom).unwrap_or(GivenFunction { name, arguments }).into_call(id)
     }
 }
@@ -141,10 +150,8 @@ pub(crate) fn messages(model: &str, all: Vec<OpenAiMessage>, ignored: &Ignored) 
         return Err(ApiError::param("messages", "[] is too short - 'messages'"));
     }
     let answered = all.iter().rposition(|m| m.role == Role::Assistant).map_or(0, |at| at + 1);
-    let reading = |i: usize, role: Role| Reading {
-        asked: i >= answered && role == Role::User,
-        ..Reading::new(model, ignored)
-    };
+    let reading =
+        |i: usize, role: Role| Reading { asked: i >= answered && role == Role::User, ..Reading::new(model, ignored) };
     let message = |(i, m): (usize, OpenAiMessage)| {
         let reading = reading(i, m.role);
         m.into_message(reading, i)

@@ -75,5 +75,7 @@ pub(crate) fn openai_error(error: &ApiError) -> Json {
         _ => (None, None),
     };
     let (message, param) = (openai_error_message(error), error.param.as_deref());
-    super::body::to_json(&OpenAiError { error: OpenAiErrorDetail { message, kind, param, code, n_prompt_tokens, n_ctx } })
+    super::body::to_json(&OpenAiError {
+        error: OpenAiErrorDetail { message, kind, param, code, n_prompt_tokens, n_ctx },
+    })
 }

@@ -90,7 +90,8 @@ pub(crate) fn text_tool(
     let syntax = format.and_then(|f| f.syntax.as_deref()).or(nested.and_then(|g| g.syntax.as_deref()));
     let mut input = json!({"type": "string"});
     if let (Some("regex"), Some(pattern)) = (syntax, definition) {
-        input["pattern"] = pattern.as_str().into();
+        // All of the text, where a schema's pattern means a part of it.
+        input["pattern"] = format!("^(?:{pattern})$").into();
     }
     let told = definition.map(|text| format!("input is held to this grammar ({}):\n{text}", syntax.unwrap_or("lark")));
     let description: Vec<String> = description.into_iter().chain(told).collect();
@@ -217,11 +218,15 @@ mod tests {
     fn tools_that_only_others_run_are_left_out_and_texts_are_arguments() {
         let custom = json!({"type": "custom", "custom": {"name": "patch", "format": {"type": "grammar", "grammar":
             {"syntax": "regex", "definition": "a+"}}}});
-        let given: Tools = read(&json!([{"type": "web_search", "function": 5}, custom, {"type": "custom", "name": "run"}])).unwrap();
+        let given: Tools =
+            read(&json!([{"type": "web_search", "function": 5}, custom, {"type": "custom", "name": "run"}])).unwrap();
         assert_eq!(text_tools(&given), ["patch", "run"]);
         let tools = check_tools(given, &Ignored::default()).unwrap();
         assert_eq!(tools.len(), 2);
-        assert_eq!(tools[0]["function"]["parameters"]["properties"]["input"], json!({"type": "string", "pattern": "a+"}));
+        assert_eq!(
+            tools[0]["function"]["parameters"]["properties"]["input"],
+            json!({"type": "string", "pattern": "^(?:a+)$"})
+        );
         assert_eq!(tools[1]["function"]["parameters"]["required"], json!(["input"]));
         assert_eq!(text_argument(&json!({"input": "x"})), "x");
         assert_eq!(text_argument(&json!({"b": 1})), "{\"b\":1}");

@@ -18,8 +18,9 @@ use crate::api::common::choice::{ToolChoiceForm, choose};
 use crate::api::common::dialect::{Dialect, error_responses};
 use crate::api::common::format::loose_schema;
 use crate::api::common::ignored::Ignored;
+use crate::api::common::known::Known;
 use crate::api::common::params::GenerationParams;
-use crate::api::common::tools::{Tools, check_tools};
+use crate::api::common::tools::{Tool, check_tools};
 use crate::api::common::unread::{Part, Reading};
 use crate::api::common::util::{cannot, chat_of};
 use crate::api::common::{generation, options};
@@ -113,7 +114,7 @@ later! {
 
 /// What `/api/generate` and `/api/chat` have in common. As in Ollama, `null` is as good as nothing.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-struct Common {
+struct OllamaCommon {
     /// The model's name.
     #[schema(example = "ir-tiny")]
     model: Option<String>,
@@ -160,20 +161,20 @@ struct GenerateFields {
 
 /// `POST /api/chat`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-struct ChatFields {
+struct OllamaChatFields {
     /// The turns so far; none loads the model.
     messages: Option<Vec<ChatMessage>>,
     /// Tools as OpenAI defines them.
-    tools: Option<Tools>,
+    tools: Option<Vec<Known<Tool>>>,
     /// Whether and which of them are called. (OpenAI's.)
     tool_choice: Option<ToolChoiceForm>,
 }
 
 /// All fields of `POST /api/generate`.
-type GenerateRequest = Bodies<Common, GenerateFields>;
+type GenerateRequest = Bodies<OllamaCommon, GenerateFields>;
 
 /// All fields of `POST /api/chat`.
-type ChatRequest = Bodies<Common, ChatFields>;
+type ChatRequest = Bodies<OllamaCommon, OllamaChatFields>;
 
 /// A turn of a chat.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -195,7 +196,7 @@ struct ChatMessage {
     tool_call_id: Option<String>,
 }
 
-impl Common {
+impl OllamaCommon {
     /// What is asked, without its prompt.
     fn params(self, client: Client) -> Result<GenerationParams, ApiError> {
         let grammar = match self.format {

@@ -32,7 +32,7 @@ pub(crate) struct ChatFields {
     #[schema(min_items = 1)]
     messages: Vec<OpenAiMessage>,
     /// Tools that the model may call.
-    tools: Option<Tools>,
+    tools: Option<Vec<Known<Tool>>>,
     /// Whether and which tools are called.
     tool_choice: Option<ToolChoiceForm>,
     /// Whether an answer may hold more than one call.

@@ -205,10 +205,7 @@ impl ChunkDelta {
     }
 
     fn is_empty(&self) -> bool {
-        self.content.is_none()
-            && self.reasoning.is_none()
-            && self.tool_calls.is_empty()
-            && self.function_call.is_none()
+        self.content.is_none() && self.reasoning.is_none() && self.tool_calls.is_empty() && self.function_call.is_none()
     }
 }
 
@@ -266,8 +263,7 @@ mod tests {
 
     #[test]
     fn without_include_usage_no_chunk_speaks_of_it() {
-        let chunks =
-            encoded(encoder(2, false), vec![(1, done(Reason::Length, 1)), (0, done(Reason::Stop, 1))]);
+        let chunks = encoded(encoder(2, false), vec![(1, done(Reason::Length, 1)), (0, done(Reason::Stop, 1))]);
         assert_eq!(chunks.len(), 5);
         assert!(chunks.iter().all(|(_, c)| c.get("usage").is_none()), "{chunks:?}");
         let indexes: Vec<_> = chunks[..4].iter().map(|(_, c)| c["choices"][0]["index"].as_u64()).collect();
@@ -330,12 +326,18 @@ mod tests {
             let message = &message["message"];
             if forms.older {
                 assert_eq!(message["function_call"], json!({"name": "add", "arguments": "{\"a\":1}"}));
-                assert_eq!((told("/function_call/name"), told("/function_call/arguments")), ("add".into(), "{\"a\":1}".into()));
+                assert_eq!(
+                    (told("/function_call/name"), told("/function_call/arguments")),
+                    ("add".into(), "{\"a\":1}".into())
+                );
                 assert_eq!(ends, (&json!("function_call"), &json!("function_call")));
                 assert!(message.get("tool_calls").is_none());
             } else {
                 let custom = json!({"name": "patch", "input": "a\nb"});
-                assert_eq!(message["tool_calls"], json!([{"index": 0, "id": "call_1", "type": "custom", "custom": custom}]));
+                assert_eq!(
+                    message["tool_calls"],
+                    json!([{"index": 0, "id": "call_1", "type": "custom", "custom": custom}])
+                );
                 let (name, input) = ("/tool_calls/0/custom/name", "/tool_calls/0/custom/input");
                 assert_eq!((told(name), told(input)), ("patch".into(), "a\nb".into()));
                 assert_eq!(told("/tool_calls/0/function/arguments"), "");
@@ -358,8 +360,7 @@ mod tests {
             chosen: one(1),
             top: vec![ir_engine::run::Logprob { logprob: f32::NEG_INFINITY, ..one(2) }],
         }];
-        let chunks =
-            encoded(encoder(1, false), vec![(0, Event::Delta(Delta { parts: Vec::new(), logprobs }))]);
+        let chunks = encoded(encoder(1, false), vec![(0, Event::Delta(Delta { parts: Vec::new(), logprobs }))]);
         let token = &chunks[1].1["choices"][0]["logprobs"]["content"][0];
         assert_eq!(
             (&token["token"], &token["bytes"], &token["logprob"]),

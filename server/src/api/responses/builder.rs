@@ -340,7 +340,8 @@ mod tests {
 
     fn offering(tools: Json) -> ResponseBuilder {
         let tools: Vec<Known<ResponseTool>> = serde_json::from_value(tools).unwrap_or_default();
-        let (mut offered, object) = (Offered::default(), ResponseObject::new(&Common::default(), &ResponseFields::default()));
+        let (mut offered, object) =
+            (Offered::default(), ResponseObject::new(&Common::default(), &ResponseFields::default()));
         assert_eq!(offered.add("tools", &tools, false, &Ignored::default()), Ok(()));
         ResponseBuilder::new(object, offered.finish(), None)
     }
@@ -447,8 +448,14 @@ mod tests {
         let encoded = testing::encoded(offering(tools), events.into_iter().map(|e| (0, e)).collect());
         let output = &encoded.last().map(|(_, e)| e["response"]["output"].clone()).unwrap_or_default();
         let told = |item: &Json, field: &str| item[field].as_str().unwrap_or("").to_owned();
-        let shown: Vec<_> = output.as_array().into_iter().flatten().map(|i| (told(i, "type"), told(i, "name"), told(i, "namespace"))).collect();
-        let want = [("function_call", "wait", "clock"), ("custom_tool_call", "exec", "clock"), ("tool_search_call", "", "")];
+        let shown: Vec<_> = output
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|i| (told(i, "type"), told(i, "name"), told(i, "namespace")))
+            .collect();
+        let want =
+            [("function_call", "wait", "clock"), ("custom_tool_call", "exec", "clock"), ("tool_search_call", "", "")];
         assert_eq!(shown, want.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
         assert_eq!((&output[1]["input"], &output[2]["arguments"]), (&json!("a\nb"), &json!({"query": "q"})));
         let input: Vec<_> = names(&encoded).into_iter().filter(|n| n.contains("custom_tool_call_input")).collect();
@@ -470,7 +477,10 @@ mod tests {
         let last = &encoded.last().map(|(_, e)| e["response"].clone()).unwrap_or_default();
         let finished = encoded.iter().find(|(name, _)| name == "response.output_item.done").map(|(_, e)| &e["item"]);
         assert_eq!((last["output"].as_array().map(Vec::len), Some(&last["output"][0])), (Some(1), finished));
-        assert_eq!((&last["output"][0]["status"], &last["output"][0]["arguments"]), (&json!("incomplete"), &json!("{\"a")));
+        assert_eq!(
+            (&last["output"][0]["status"], &last["output"][0]["arguments"]),
+            (&json!("incomplete"), &json!("{\"a"))
+        );
         assert_eq!(
             (&last["status"], &last["incomplete_details"]["reason"]),
             (&json!("incomplete"), &json!("max_output_tokens"))

@@ -266,7 +266,8 @@ impl Turns<'_> {
             self.result(place, id.to_owned(), output.cloned())?;
         } else if kind.ends_with("_call") {
             // The host of another model ran it.
-            let told = |(key, value): &(&String, &Json)| !["type", "id", "status"].contains(&key.as_str()) && !value.is_null();
+            let told =
+                |(key, value): &(&String, &Json)| !["type", "id", "status"].contains(&key.as_str()) && !value.is_null();
             let rest: Map<String, Json> = map.iter().filter(told).map(|(k, v)| (k.clone(), v.clone())).collect();
             let line = format!("[{kind} {}]", cut(&Json::Object(rest).to_string(), MAX_SHOWN));
             let said = self.caller().content.get_or_insert_default();
@@ -478,8 +479,10 @@ mod tests {
             {"type": "item_reference", "id": "msg_1"},
         ]))
         .unwrap();
-        let said: Items = serde_json::from_value(json!([{"id": "msg_1", "role": "assistant", "content": "Hello."}])).unwrap();
-        let all = resolved(items.clone(), |id| if id == "msg_1" { Ok(said.clone()) } else { Err(ApiError::not_found(id)) });
+        let said: Items =
+            serde_json::from_value(json!([{"id": "msg_1", "role": "assistant", "content": "Hello."}])).unwrap();
+        let all =
+            resolved(items.clone(), |id| if id == "msg_1" { Ok(said.clone()) } else { Err(ApiError::not_found(id)) });
         assert!(all.is_ok_and(|all| all.len() == 2 && all[1] == said[0]));
         assert!(resolved(items, |id| Err(ApiError::not_found(id))).is_err());
     }

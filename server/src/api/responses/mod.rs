@@ -10,10 +10,10 @@ mod tools;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::Router;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::Router;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -345,7 +345,9 @@ mod tests {
 
     #[test]
     fn responses_that_are_not_kept_are_not_found() {
-        for (field, value) in [("previous_response_id", json!("resp_1")), ("input", json!([{"type": "item_reference", "id": "msg_1"}]))] {
+        for (field, value) in
+            [("previous_response_id", json!("resp_1")), ("input", json!([{"type": "item_reference", "id": "msg_1"}]))]
+        {
             let mut body = json!({"model": "m", "input": "x"});
             body[field] = value;
             let error = fill(body).unwrap_err();
@@ -370,7 +372,10 @@ mod tests {
                 "input[0].content[0]",
             ),
             (json!({"model": "m", "input": "x", "tool_choice": {"type": "web_search"}}), "tool_choice"),
-            (json!({"model": "m", "input": "x", "tools": [{"type": "web_search"}], "tool_choice": "required"}), "tool_choice"),
+            (
+                json!({"model": "m", "input": "x", "tools": [{"type": "web_search"}], "tool_choice": "required"}),
+                "tool_choice",
+            ),
             (format(json!({"type": "json_schema", "name": "n", "schema": 5})), "text.format.schema"),
             (json!({"model": "m", "input": "x", "truncation": "maybe"}), "truncation"),
         ] {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::api::common::ignored::Ignored;
 use crate::api::common::known::{Known, Tagged, type_of};
-use crate::api::common::tools::{Function, CustomFormat, text_tool};
+use crate::api::common::tools::{CustomFormat, Function, text_tool};
 use crate::engine::error::ApiError;
 
 /// A tool, or a namespace of tools.
@@ -179,7 +179,8 @@ impl Offered {
 
     /// The name by which the model knows a tool of the client's; of one that is no longer offered as it would have been.
     pub(super) fn shown(&self, namespace: Option<&str>, name: &str) -> String {
-        let known = self.0.iter().find(|t| t.name == name && (namespace.is_none() || t.namespace.as_deref() == namespace));
+        let known =
+            self.0.iter().find(|t| t.name == name && (namespace.is_none() || t.namespace.as_deref() == namespace));
         known.map_or_else(|| name.to_owned(), |t| t.shown.clone())
     }
 }
