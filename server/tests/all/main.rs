@@ -5,6 +5,7 @@ mod anthropic;
 mod clients;
 mod common;
 mod constrained;
+mod dialects;
 mod embeddings;
 mod floors;
 mod llama;
