@@ -28,16 +28,9 @@ pub(crate) fn prepare(model: &Model, job: &Job, context: usize, seed: u64) -> Re
         return Err(ApiError::invalid("the prompt is empty: give text"));
     }
     if turn.ids.len() >= context {
-        return Err(too_long(turn.ids.len(), context));
+        return Err(ApiError::too_long(turn.ids.len(), context, context >= model.spec().n_context));
     }
     Ok(turn)
-}
-
-fn too_long(n: usize, context: usize) -> ApiError {
-    ApiError::invalid(format!(
-        "the input length exceeds the context length: {n} tokens leave no room in a context of {context}; \
-         shorten the input or ask for a larger num_ctx"
-    ))
 }
 
 fn chat_turn(

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails")]
 
 mod anthropic;
+mod clients;
 mod common;
 mod constrained;
+mod dialects;
 mod embeddings;
 mod floors;
 mod llama;

@@ -59,6 +59,12 @@ impl Frames {
         self.0
     }
 
+    /// Events that are all there already, as a response.
+    pub(crate) fn response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+        (headers, self.0).into_response()
+    }
+
     fn json(&mut self, value: &impl Serialize) {
         // Plain data always has a JSON form; JSON on one line has no line breaks that would end the event.
         self.line(value);

@@ -13,6 +13,7 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::api::common::body::{self as http, Body, Client};
 use crate::api::common::dialect::{Dialect, error_responses, status};
+use crate::api::common::known::Known;
 use crate::api::common::message::{OpenAiMessage, messages};
 use crate::api::common::openai_error::OpenAiError;
 use crate::api::common::tools::{Tool, check_tools};
@@ -75,6 +76,12 @@ pub(crate) struct LlamaErrorDetail<'a> {
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Of a prompt that does not fit: its tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_prompt_tokens: Option<usize>,
+    /// And those that fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_ctx: Option<usize>,
 }
 
 error_responses! {
@@ -90,9 +97,15 @@ fn error_json(error: &ApiError) -> Json {
         Kind::Busy | Kind::Unavailable => "unavailable_error",
         Kind::NotImplemented => "not_supported_error",
         Kind::Internal | Kind::Deadline => "server_error",
+        Kind::ContextLength { .. } => "exceed_context_size_error",
         Kind::Invalid | Kind::Method | Kind::Slow | Kind::TooLarge => "invalid_request_error",
     };
-    let detail = LlamaErrorDetail { code: status(error.kind).as_u16(), message: &error.message, kind };
+    let (n_prompt_tokens, n_ctx) = match error.kind {
+        Kind::ContextLength { tokens, context } => (Some(tokens), Some(context)),
+        _ => (None, None),
+    };
+    let code = status(error.kind).as_u16();
+    let detail = LlamaErrorDetail { code, message: &error.message, kind, n_prompt_tokens, n_ctx };
     http::to_json(&LlamaError { error: detail })
 }
 
@@ -242,7 +255,7 @@ struct TemplateRequest {
     #[schema(min_items = 1)]
     messages: Vec<OpenAiMessage>,
     /// Tools that the model may call.
-    tools: Option<Vec<Tool>>,
+    tools: Option<Vec<Known<Tool>>>,
     /// More variables for the model's template.
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<Map<String, Json>>,
@@ -265,10 +278,11 @@ async fn apply_template(
     client: Client,
     Body(request): Body<TemplateRequest>,
 ) -> Result<Response, ApiError> {
+    let ignored = client.ignored.clone();
     let lease = lease(&hub, request.model, client).await?;
-    let tools = check_tools(request.tools.unwrap_or_default())?;
+    let tools = check_tools(request.tools.unwrap_or_default(), &ignored)?;
     let kwargs = request.chat_template_kwargs.unwrap_or_default();
-    let mut chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages)?) };
+    let mut chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages, &ignored)?) };
     recipe::texts(&lease.recipe, &mut chat);
     let model = std::sync::Arc::clone(lease.model());
     let prompt = hub.prepared(move || prompt::rendered(&model, &chat)).await?;
@@ -333,6 +347,7 @@ struct Modalities {
     ("model" = Option<String>, Query, description = "The model; without it the one used last")), responses(
     (status = 200, description = "The properties", body = Props), LlamaErrors))]
 async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>) -> Result<Response, ApiError> {
+    let any_path = client.any_path;
     let lease = lease(&hub, of.model, client).await?;
     let (model, defaults) = (lease.model(), ir_engine::run::Sampling::from_meta(lease.model().meta()));
     let tokenizer = model.tokenizer();
@@ -341,7 +356,7 @@ async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>
     let path = match lease.place.path() {
         None => String::new(),
         // Programs elsewhere learn no paths of this machine.
-        Some(path) if client.any_path => path.display().to_string(),
+        Some(path) if any_path => path.display().to_string(),
         Some(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     Ok(http::json(&Props {

@@ -15,8 +15,8 @@ use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::OllamaErrors;
-use super::answer::timestamp;
 use crate::api::common::body::{self as http, Body, Client};
+use crate::api::common::util::timestamp;
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::models::capabilities::Capabilities;
@@ -27,17 +27,24 @@ use crate::models::registry::Entry;
 /// Elements of an array that `/api/show` repeats where not asked for all.
 const SHOWN: usize = 5;
 
+/// The version of Ollama's API that is spoken here: programs compare it with Ollama's own, and some go no further below
+/// 0.13.4, which brought `/v1/responses`.
+const OLLAMA_API: &str = "0.14.0";
+
 /// The version.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VersionAnswer {
+    /// That of Ollama whose API is spoken.
     version: &'static str,
+    /// This program's own.
+    ir: &'static str,
 }
 
 /// Says the version
 #[utoipa::path(get, path = "/api/version", responses(
     (status = 200, description = "The version", body = VersionAnswer)))]
 pub(super) async fn version() -> Response {
-    http::json(&VersionAnswer { version: env!("CARGO_PKG_VERSION") })
+    http::json(&VersionAnswer { version: OLLAMA_API, ir: env!("CARGO_PKG_VERSION") })
 }
 
 /// What a list of models says of each.
