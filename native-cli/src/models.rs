@@ -38,6 +38,11 @@ impl Place {
     pub(crate) fn name(&self) -> String {
         match self {
             Place::Builtin => builtin::NAME.to_owned(),
+            // A folder's dots are part of its name, and `.` has none.
+            Place::File(path) if path.is_dir() => {
+                let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+                whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }
             Place::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             Place::Stored { name, .. } => name.clone(),
         }
@@ -55,8 +60,7 @@ impl Place {
     pub(crate) fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile> {
         Ok(match self {
             Place::Builtin => ModelFile::from_bytes(builtin::bytes())?,
-            Place::File(path) | Place::Stored { path, .. } if args.no_mmap => ModelFile::read(path)?,
-            Place::File(path) | Place::Stored { path, .. } => ModelFile::open(path)?,
+            Place::File(path) | Place::Stored { path, .. } => model::open_file(path, args.no_mmap)?,
         })
     }
 
@@ -138,7 +142,7 @@ pub(crate) fn served(store: &Store) -> Vec<(String, PathBuf)> {
         })?;
         // Clients leave it out.
         let name = model.name.strip_suffix(":latest").unwrap_or(&model.name).to_owned();
-        path.is_file().then_some((name, path))
+        (path.is_file() || path.join("config.json").is_file()).then_some((name, path))
     };
     store.list().into_iter().filter_map(place).collect()
 }
@@ -201,12 +205,6 @@ fn look(name: &str, args: &PlaceArgs) -> Result<Option<Place>> {
         && parsed.is_remote()
         && let Some(found) = store.resolve(&parsed)?
     {
-        if found.path.is_dir() {
-            return Err(Failure::run(format!(
-                "{} holds safetensors, which do not run yet: look for a repository with GGUF files",
-                found.name
-            )));
-        }
         let recipe = Recipe::of(store, &found)?;
         return Ok(Some(Place::Stored { name: found.name, path: found.path, recipe }));
     }

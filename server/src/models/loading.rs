@@ -221,6 +221,12 @@ fn not_loadable(name: &str, error: &Error) -> ApiError {
 fn size_on_disk(place: &Place) -> u64 {
     match place {
         Place::Builtin => builtin::bytes().len() as u64,
+        // A folder's files together.
+        Place::File(path) if path.is_dir() => std::fs::read_dir(path).map_or(0, |entries| {
+            let size =
+                |entry: std::io::Result<std::fs::DirEntry>| Some(std::fs::metadata(entry.ok()?.path()).ok()?.len());
+            entries.filter_map(size).fold(0, u64::saturating_add)
+        }),
         Place::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
     }
 }

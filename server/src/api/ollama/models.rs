@@ -301,7 +301,7 @@ fn human(n: u64) -> String {
 fn open(place: &Place) -> Result<ModelFile, ApiError> {
     Ok(match place {
         Place::Builtin => ModelFile::from_bytes(builtin::bytes())?,
-        Place::File(path) => ModelFile::open(path)?,
+        Place::File(path) => ir_engine::model::open_file(path, false)?,
     })
 }
 
