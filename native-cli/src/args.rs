@@ -117,6 +117,12 @@ pub(crate) enum Command {
     /// Measure how well a model predicts a text
     #[command(after_long_help = PERPLEXITY_EXAMPLES)]
     Perplexity(PerplexityArgs),
+    /// Write a model with smaller weights
+    #[command(after_long_help = QUANTIZE_EXAMPLES)]
+    Quantize(QuantizeArgs),
+    /// Write a folder of safetensors as a GGUF file
+    #[command(after_long_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
     /// Compare two devices op by op, to find the op that one computes wrongly
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -238,6 +244,25 @@ Examples:
   ir info model.gguf --plan                  the recorded computation
   ir info model.gguf --fit                   what context fits which device
   ir info model.gguf --json | jq .parameters";
+
+const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  ir quantize model-f16.gguf model-q4.gguf Q4_K_M
+  ir quantize model-f16.gguf - Q4_K_M --dry-run      what each tensor would be, and the size
+  ir quantize model-f16.gguf small.gguf IQ4_XS --imatrix imatrix.gguf
+  ir quantize ./folder model.gguf Q8_0 --tensor-type 'ffn_down=Q6_K'
+
+Types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, \
+Q6_K, IQ4_NL, IQ4_XS, IQ3_S, IQ3_M, TQ2_0, MXFP4, MXFP4_MOE. As in llama.cpp, matrices that matter more get more bits; --pure \
+gives all the same. An importance matrix is llama-imatrix's, in GGUF. The output appears when it is whole.";
+
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  ir convert ./folder model.gguf                     the types that the folder has
+  ir convert ./folder model.gguf --type F16
+
+The folder holds config.json, safetensors and a tokenizer, as Hugging Face publishes models. `ir run ./folder` runs it as it \
+is, without converting.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -1107,6 +1132,57 @@ pub(crate) struct PerplexityArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// `ir quantize`.
+#[derive(Debug, Args)]
+pub(crate) struct QuantizeArgs {
+    /// A GGUF file, a folder of safetensors, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) input: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// The type, or mix of types, to write
+    #[arg(value_name = "TYPE")]
+    pub(crate) mix: String,
+    /// Which columns matter: a file of llama-imatrix
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// A type for tensors whose names fit a regular expression; the first that fits counts
+    #[arg(long, value_name = "PATTERN=TYPE")]
+    pub(crate) tensor_type: Vec<String>,
+    /// Give every matrix the same type
+    #[arg(long)]
+    pub(crate) pure: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `ir convert`.
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// A folder with config.json and safetensors
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) folder: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// The type, or mix of types, to write; without it each tensor keeps its own
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) mix: Option<String>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 }
 
 /// `ir completions`.

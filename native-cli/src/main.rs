@@ -22,6 +22,7 @@ mod npy;
 mod perplexity;
 mod profile;
 mod pull;
+mod quantize;
 mod recipe;
 mod repl;
 mod run;
@@ -60,6 +61,8 @@ fn main() -> ExitCode {
         Command::Embed(args) => embed::embed(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
+        Command::Quantize(args) => quantize::quantize(&args),
+        Command::Convert(args) => quantize::convert(&args),
         Command::Check(args) => check::check(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Config(args) => config::config(&args),

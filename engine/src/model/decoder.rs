@@ -1,6 +1,7 @@
 //! A decoder's spec from the keys and tensors that all decoder-only GGUF files share. What a family adds is in `families`.
 
 use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
+use super::folder::HALVES;
 use super::spec::{
     Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
 };
@@ -10,6 +11,7 @@ use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring};
 /// A decoder of plain layers: norms in front, grouped heads, a feed-forward part, one after the other.
 pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -> Result<ModelSpec> {
     let n_layers = keys.n_layers()?;
+    let style = if keys.file.meta().opt_bool(HALVES)? == Some(true) { RopeStyle::Halves } else { style };
     keys.expect_causal()?;
     let positions = keys.file.tensor("position_embd.weight").is_some();
     let (width, norm) = (keys.count("embedding_length", MAX_COLS)?, keys.norm(kind)?);

@@ -5,6 +5,7 @@ mod decoder;
 mod experts;
 mod factors;
 mod families;
+mod folder;
 mod forward;
 mod latent;
 mod parts;
@@ -15,6 +16,10 @@ mod weights;
 
 use std::sync::Arc;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use folder::open_file;
+pub(crate) use folder::{FACTORS, GROUPED, HALVES};
+pub use folder::{families as folder_families, present};
 pub use spec::{
     Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
 };
@@ -64,14 +69,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a model file. Nothing is decoded and the weights are not read yet.
+    /// Opens a model: a GGUF file or a folder of safetensors. Nothing is decoded and the weights are not read yet.
     ///
     /// # Errors
     /// Where the file cannot be read, is damaged, or holds what this version does not support.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &std::path::Path, options: &ModelOptions) -> Result<Model> {
-        let file = if options.no_mmap { ModelFile::read(path)? } else { ModelFile::open(path)? };
-        Model::from_file(file, options)
+        Model::from_file(open_file(path, options.no_mmap)?, options)
     }
 
     /// A model in memory, for example an embedded one.

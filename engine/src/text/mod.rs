@@ -9,6 +9,7 @@ pub mod constrain;
 mod decode;
 mod merge;
 mod pre;
+pub mod published;
 mod special;
 mod split;
 mod spm;

@@ -102,6 +102,10 @@ impl Roles {
         let closing = vocab.id(b"</s>").filter(|id| !vocab.kinds(*id).any(Kinds::NORMAL));
         roles.eog.extend(closing.and_then(|_| control(vocab, &["</s>"])));
         roles.eog.extend([roles.eos, roles.eot, roles.eom].into_iter().flatten());
+        // Folders say in their generation_config.json what else ends a generation.
+        let more = meta.opt_array("tokenizer.ggml.eog_token_ids")?;
+        let more = more.iter().flat_map(|ids| ids.iter()).filter_map(|id| u32::try_from(id.as_u64()?).ok());
+        roles.eog.extend(more.filter(|id| *id < n).take(64));
         let shown = ALWAYS_SHOWN.iter().filter_map(|t| vocab.id(t.as_bytes())).collect::<Vec<_>>();
         shown.iter().for_each(|id| vocab.set_kinds(*id, Kinds::USER));
         roles.except(vocab);

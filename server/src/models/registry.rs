@@ -180,14 +180,20 @@ impl Registry {
     fn by_path(&self, name: &str, any_path: bool) -> Result<Entry, ApiError> {
         let is_path = name.contains(['/', '\\']) || name.ends_with(".gguf");
         // Links are followed first: what counts is where the file is.
-        let path = Path::new(name).canonicalize().ok().filter(|p| is_path && p.is_file());
+        let path = Path::new(name).canonicalize().ok().filter(|p| is_path && is_model(p));
         let folder = self.store.as_ref().and_then(|s| s.settings().root.canonicalize().ok());
         let below = |path: &Path| folder.as_deref().is_some_and(|f| path.starts_with(f));
         // Whether a file exists elsewhere is not for everyone to know: the answer is the same.
         let Some(path) = path.filter(|p| any_path || below(p)) else { return Err(ApiError::no_model(name)) };
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let stem = stem.unwrap_or_default().to_string_lossy().into_owned();
         self.entry(stem, Place::File(path))
     }
+}
+
+/// Whether a path may be a model: a file, or a folder of safetensors.
+fn is_model(path: &Path) -> bool {
+    path.is_file() || path.join("config.json").is_file()
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::store::{Found, Store};
 pub enum Place {
     /// In this program.
     Builtin,
-    /// A file (of a split set: any part).
+    /// A file (of a split set: any part), or a folder of safetensors.
     File(PathBuf),
     /// A model of the store, or of another program's.
     Stored(Arc<Found>),
@@ -31,6 +31,11 @@ impl Place {
     pub fn name(&self) -> String {
         match self {
             Place::Builtin => builtin::NAME.to_owned(),
+            // A folder's dots are part of its name, and `.` has none.
+            Place::File(path) if path.is_dir() => {
+                let whole = path.canonicalize().unwrap_or_else(|_| path.clone());
+                whole.file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }
             Place::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             Place::Stored(found) => found.name.clone(),
         }
@@ -49,6 +54,12 @@ impl Place {
     pub fn bytes(&self) -> u64 {
         match self {
             Place::Builtin => builtin::bytes().len() as u64,
+            // A folder's files together.
+            Place::File(path) if path.is_dir() => std::fs::read_dir(path).map_or(0, |entries| {
+                let size =
+                    |entry: std::io::Result<std::fs::DirEntry>| Some(std::fs::metadata(entry.ok()?.path()).ok()?.len());
+                entries.filter_map(size).fold(0, u64::saturating_add)
+            }),
             Place::File(path) => {
                 let length = |path: &PathBuf| std::fs::metadata(path).map_or(0, |m| m.len());
                 parts(path).iter().map(length).fold(0, u64::saturating_add)
@@ -70,8 +81,7 @@ impl Place {
     pub fn file(&self, no_mmap: bool) -> EngineResult<ModelFile> {
         match self.path() {
             None => ModelFile::from_bytes(builtin::bytes()),
-            Some(path) if no_mmap => ModelFile::read(path),
-            Some(path) => ModelFile::open(path),
+            Some(path) => ir_engine::model::open_file(path, no_mmap),
         }
     }
 
@@ -107,12 +117,6 @@ impl Store {
             return Ok(None);
         }
         let Some(found) = self.resolve(&name)? else { return Ok(None) };
-        if found.path.is_dir() {
-            return Err(Error::unsupported(format!(
-                "{} holds safetensors, which do not run yet: look for a repository with GGUF files",
-                found.name
-            )));
-        }
         Ok(Some(Place::Stored(Arc::new(found))))
     }
 }

@@ -4,6 +4,7 @@ mod known;
 
 use super::common::Keys;
 use super::decoder::{By, WindowRope, decoder};
+use super::folder::GROUPED;
 use super::parts;
 use super::spec::{Ffn, Mixer, ModelSpec, Normed};
 use crate::error::{Error, Result};
@@ -515,10 +516,11 @@ fn qwen3next(keys: &Keys) -> Result<ModelSpec> {
 
 /// The same with value heads in the order of a tiled key.
 fn qwen35(keys: &Keys) -> Result<ModelSpec> {
+    let tiled = keys.file.meta().opt_bool(GROUPED)? != Some(true);
     Ok(qwen3next(keys)?.each_layer(|_, layer| {
         for mixer in &mut layer.mixers {
             if let Mixer::DeltaNet(ssm) = mixer {
-                ssm.tiled = true;
+                ssm.tiled = tiled;
             }
         }
     }))
@@ -538,7 +540,11 @@ fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
             "this falcon-h1 model has rotation factors (tensor rope_freqs.weight): not supported yet",
         ));
     }
-    qwen(keys)
+    let mut spec = qwen(keys)?;
+    // GGUF files have these multiplied into the matrices.
+    spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(1.0);
+    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
+    Ok(spec)
 }
 
 /// A layer is one part: Mamba 2, attention without rotation, or squared ReLU.
@@ -550,6 +556,18 @@ fn nemotron_h(keys: &Keys) -> Result<ModelSpec> {
 #[cfg(test)]
 mod tests {
     use super::{FAMILIES, known};
+
+    /// Folders of a family are read by its row in `model/folder/rows.rs`, and then it is in the test of folders; or it is in the
+    /// list of those without, there.
+    #[test]
+    fn every_family_has_a_row_for_folders_or_says_that_it_has_none() {
+        for (name, _) in FAMILIES {
+            assert!(
+                super::super::folder::is_decided(name),
+                "{name}: give it a row in model/folder/rows.rs, or add it to WITHOUT"
+            );
+        }
+    }
 
     /// A family that was added needs nothing any more.
     #[test]
