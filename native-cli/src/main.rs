@@ -22,6 +22,7 @@ mod profile;
 mod pull;
 mod recipe;
 mod repl;
+mod rerank;
 mod run;
 mod serve;
 mod show;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
         Command::Embed(args) => embed::embed(&args),
+        Command::Rerank(args) => rerank::rerank(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Check(args) => check::check(&args),

@@ -14,6 +14,7 @@ mod common;
 mod constrain;
 mod cut;
 mod embed;
+mod encoders;
 mod engine;
 mod families;
 mod files;

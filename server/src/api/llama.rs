@@ -1,5 +1,7 @@
 //! Addresses of llama-server that tools use: tokens, templates, properties, ranking. Its completions are OpenAI's.
 
+mod rerank;
+
 use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -12,7 +14,6 @@ use crate::api::common::body::{self as http, Body, Client};
 use crate::api::common::dialect::{Dialect, error_responses, status};
 use crate::api::common::known::Known;
 use crate::api::common::message::{OpenAiMessage, messages};
-use crate::api::common::openai_error::OpenAiError;
 use crate::api::common::tools::{Tool, check_tools};
 use crate::api::common::util::chat_of;
 use crate::engine::error::{ApiError, Kind};
@@ -26,7 +27,7 @@ use crate::models::registry::Place;
 const MAX_TOKENS: usize = 1 << 20;
 
 #[derive(OpenApi)]
-#[openapi(paths(tokenize, detokenize, apply_template, props, change_props, rerank))]
+#[openapi(paths(tokenize, detokenize, apply_template, props, change_props, rerank::rerank))]
 pub(crate) struct Api;
 
 /// The form of errors of these addresses, and of those of llama-server that are not here.
@@ -41,6 +42,7 @@ pub(crate) const DIALECT: Dialect = Dialect {
         "/completion",
         "/slots",
         "/rerank",
+        "/reranking",
     ],
     body: error_json,
 };
@@ -101,7 +103,7 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/apply-template", post(apply_template))
         .route("/props", get(props).post(change_props));
     for path in ["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"] {
-        routes = routes.route(path, post(rerank));
+        routes = routes.route(path, post(rerank::rerank));
     }
     routes
 }
@@ -369,14 +371,4 @@ async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>
 #[utoipa::path(post, path = "/props", responses((status = 501, description = "Not here", body = LlamaError<'static>)))]
 async fn change_props() -> ApiError {
     ApiError::new(Kind::NotImplemented, "properties cannot be changed while the server runs: start it with other flags")
-}
-
-/// Ranks documents by how well they answer a query; not possible yet
-#[utoipa::path(post, path = "/v1/rerank", responses(
-    (status = 501, description = "No reranker can be loaded yet", body = OpenAiError<'static>)))]
-async fn rerank() -> ApiError {
-    ApiError::new(
-        Kind::NotImplemented,
-        "no reranker is loaded, and this version cannot load one: compare the embeddings of /v1/embeddings instead",
-    )
 }
