@@ -105,7 +105,7 @@ pub enum Runner {
 }
 
 /// Every kind of rows.
-const ROWS: [Rows; 3] = [Rows::Tokens, Rows::Outputs, Rows::Pools];
+const ROWS: [Rows; 4] = [Rows::Tokens, Rows::Sources, Rows::Outputs, Rows::Pools];
 
 impl Runner {
     /// Starts a step. The CPU computes it at once; other devices may still be at work when this returns.
@@ -131,7 +131,8 @@ impl Runner {
     fn check(&self, inputs: &Inputs) -> Result<()> {
         let options = self.options();
         if inputs.n_rows() == 0 || ROWS.iter().any(|rows| inputs.count(*rows) > options.most(*rows)) {
-            let [rows, outputs, pools] = ROWS.map(|rows| inputs.count(rows));
+            let [tokens, sources, outputs, pools] = ROWS.map(|rows| inputs.count(rows));
+            let rows = tokens + sources;
             return Err(Error::shape(format!(
                 "a step of {rows} rows, {outputs} outputs and {pools} pools exceeds the runner's limits"
             )));

@@ -111,6 +111,9 @@ pub(crate) enum Command {
     /// Turn texts into embeddings: vectors that are close where texts mean the like
     #[command(after_long_help = EMBED_EXAMPLES)]
     Embed(EmbedArgs),
+    /// Score how well texts answer a query, by a model made to rank
+    #[command(after_long_help = RERANK_EXAMPLES)]
+    Rerank(RerankArgs),
     /// Measure the speed of prompts and of generation
     #[command(after_long_help = bench_examples())]
     Bench(BenchArgs),
@@ -293,6 +296,12 @@ Examples:
 Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets \
 float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
 and BOS is put before it where the model wants one.";
+
+const RERANK_EXAMPLES: &str = "\
+Examples:
+  ir rerank reranker.gguf \"what is a fox?\" \"A fox is an animal.\" \"Drums are loud.\"
+  ir rerank reranker.gguf \"what is a fox?\" -f documents.txt    one text a line
+  ir rerank reranker.gguf \"what is a fox?\" -f documents.txt --json";
 
 const EMBED_EXAMPLES: &str = "\
 Examples:
@@ -982,6 +991,9 @@ pub(crate) struct LogitsArgs {
     /// Token ids instead of a prompt
     #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id)]
     pub(crate) ids: Option<Vec<u32>>,
+    /// Of a model with an encoder: what its decoder is given, while the prompt is the encoder's
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id)]
+    pub(crate) decoder_ids: Option<Vec<u32>>,
     /// Tokens to generate greedily
     #[arg(short, value_name = "N", default_value_t = 0, value_parser = count)]
     pub(crate) n: usize,
@@ -1029,6 +1041,34 @@ pub(crate) struct EmbedArgs {
     /// Print the cosines of all pairs of texts instead of the embeddings
     #[arg(long)]
     pub(crate) similarity: bool,
+    /// Print counts, time and rate to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir rerank`.
+#[derive(Debug, Args)]
+pub(crate) struct RerankArgs {
+    /// A GGUF file of a reranker, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// What is asked
+    pub(crate) query: String,
+    /// The texts to score [default: the lines of standard input]
+    #[arg(value_name = "DOC", conflicts_with = "text_file")]
+    pub(crate) documents: Vec<String>,
+    /// Take the lines of a file as texts; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: Option<PathBuf>,
+    /// Print one JSON object, the scores in the order of the texts, instead of a list with the best first
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Print counts, time and rate to standard error
     #[arg(short, long)]
     pub(crate) verbose: bool,

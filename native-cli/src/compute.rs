@@ -106,6 +106,14 @@ impl Sequence {
         self.n_past = 0;
     }
 
+    /// Reads the source of the only sequence: what an encoder is given before anything is generated.
+    pub(crate) fn source(&mut self, tokens: &[u32]) -> Result {
+        self.inputs.source = true;
+        self.step(tokens, 0)?;
+        (self.inputs.source, self.inputs.sources) = (false, vec![tokens.len() as u32]);
+        Ok(())
+    }
+
     /// Appends tokens to the first sequence, at most as many as a step has rows; gives the logits of the last `n_outputs`
     /// of them.
     pub(crate) fn step(&mut self, tokens: &[u32], n_outputs: usize) -> Result<Output> {

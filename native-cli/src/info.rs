@@ -7,7 +7,7 @@ use ir_engine::dtype::DType;
 use ir_engine::file::{ModelFile, Tensor};
 use ir_engine::gpu::{Forms, StepCost};
 use ir_engine::meta::{Kind, Value};
-use ir_engine::model::{self, ModelSpec};
+use ir_engine::model::{self, ModelSpec, Pooling, task_prefixes};
 use ir_engine::plan::{Inputs, KvKind, PAGE, Plan};
 use ir_engine::text::Tokenizer;
 use ir_engine::text::chat::{ChatTemplate, Source};
@@ -216,6 +216,12 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
             lines.push(("layers", format!("{} of width {}", spec.layers.len(), spec.width)));
             lines.push(("vocabulary", grouped(model.plan.n_vocab() as u64)));
             lines.push(("context", format!("{} tokens", grouped(spec.n_context as u64))));
+            lines.extend(made(spec, &model.plan));
+            let prefixes = task_prefixes(file.meta()).iter().filter(|_| spec.pooling != Pooling::None);
+            let prefixes: Vec<String> = prefixes.map(|(of, text)| format!("{of} {text:?}")).collect();
+            if !prefixes.is_empty() {
+                lines.push(("prefixes", format!("{} (not put there by ir)", prefixes.join(", "))));
+            }
             let whole = human_bytes((2 * n).saturating_mul(spec.n_context as u64));
             lines
                 .push(("KV cache", format!("{} bytes per token (f16); {whole} for the whole context", grouped(2 * n))));
@@ -230,6 +236,18 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
         let _ = writeln!(text, "  {name:13} {value}");
         text
     })
+}
+
+/// What a model makes that is no text.
+fn made(spec: &ModelSpec, plan: &Plan) -> Option<(&'static str, String)> {
+    let both = if plan.reads_both_ways() { "; reads a text both ways, in one step" } else { "" };
+    match spec.pooling {
+        Pooling::None => {
+            plan.reads_source().then(|| ("encoder", "reads the prompt, and the decoder answers".to_owned()))
+        }
+        Pooling::Rank => Some(("ranks", format!("scores of a query and a text{both}"))),
+        pooling => Some(("embeddings", format!("of {} numbers, {} pooling{both}", plan.n_pooled(), pooling.name()))),
+    }
 }
 
 fn chat(template: Option<&ChatTemplate>) -> String {
@@ -331,6 +349,9 @@ fn as_json(args: &InfoArgs, file: &ModelFile, summary: &Summary, model: Opened) 
             all["layers"] = json!(model.spec.layers.len());
             all["width"] = json!(model.spec.width);
             all["vocabulary"] = json!(model.plan.n_vocab());
+            all["pooling"] = json!(model.spec.pooling.name());
+            let prefixes = task_prefixes(file.meta()).iter().map(|(of, text)| ((*of).to_owned(), json!(text)));
+            all["prefixes"] = Json::Object(prefixes.collect());
             all["kv_bytes_per_token"] = json!({ "f16": 2 * model.plan.kv_elements_per_token(),
                 "f32": 4 * model.plan.kv_elements_per_token() });
             all["chat_template"] = json!(model.template.as_ref().is_some_and(|t| t.broken().is_none()));

@@ -25,6 +25,7 @@ mod pull;
 mod quantize;
 mod recipe;
 mod repl;
+mod rerank;
 mod run;
 mod running;
 mod serve;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
         Command::Embed(args) => embed::embed(&args),
+        Command::Rerank(args) => rerank::rerank(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Quantize(args) => quantize::quantize(&args),

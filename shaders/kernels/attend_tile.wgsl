@@ -68,9 +68,10 @@ fn main(
     var acc = array<vec4<f32>, V_OWN>();
     var top = LOW;
     var total = 0.0;
-    let low = select(0u, position + 1u - p.window, position >= p.window); // the first position this row sees
-    let begin = select(0u, first + 1u - p.window, first >= p.window) / KT * KT;
-    let end = first + n_rows;
+    let low = seen_from(position);
+    let high = seen_to(row, position);
+    let begin = seen_from(first) / KT * KT;
+    let end = seen_to(step[tile] + n_rows - 1u, first + n_rows - 1u);
     for (var base = begin; base < end; base += KT) {
         let n = min(KT, end - base);
         workgroupBarrier();
@@ -99,7 +100,7 @@ fn main(
         var weight = array<f32, KT>();
         var m = top;
         for (var j = 0u; j < KT; j++) {
-            let seen = base + j >= low && base + j <= position;
+            let seen = base + j >= low && base + j < high;
             let score = finish_score(dot(part_s[i * KT + j], vec4(1.0)), head, f32(position) - f32(base + j));
             weight[j] = select(LOW, score, seen);
             m = max(m, weight[j]);
@@ -108,7 +109,7 @@ fn main(
         top = m;
         total *= keep;
         for (var j = 0u; j < KT; j++) {
-            let seen = base + j >= low && base + j <= position;
+            let seen = base + j >= low && base + j < high;
             weight[j] = select(0.0, exp(weight[j] - m), seen);
             total += weight[j];
         }

@@ -14,7 +14,7 @@ struct Params {
     n_heads: u32,
     n_kv_heads: u32,
     n_blocks: u32,  // of GROUP query heads per KV head
-    window: u32,    // positions a row sees, itself included
+    window: u32,    // positions a row sees, itself included; with BOTH those on each side of it
     scale: f32,
     cap: f32,       // with CAP
     slopes_at: u32, // with SLOPES
@@ -86,9 +86,9 @@ fn main(
     var total = array<f32, GROUP>(); // of this invocation's own positions
     var acc = array<vec4<f32>, GROUP>();
     for (var h = 0u; h < GROUP; h++) { top[h] = LOW; }
-    let low = select(0u, position + 1u - p.window, position >= p.window); // the first position seen
+    let low = seen_from(position);
     let chunk = step[STEP_CHUNK];
-    let end = min((split + 1u) * chunk, position + 1u);
+    let end = min((split + 1u) * chunk, seen_to(row, position));
     let quad = lid % VQ;
     let subset = lid / VQ;
 

@@ -79,6 +79,8 @@ pub const STEP: &[(&str, u32)] = &[
     // Means of rows that are wanted, and where (first row, rows) of each begin.
     ("STEP_N_POOLS", 17),
     ("STEP_POOLS", 18),
+    // Per token the position behind the last row of its sequence in the step.
+    ("STEP_ENDS", 19),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),

@@ -123,9 +123,10 @@ fn attention(list: &mut List) {
         for quads in [2, 4, 16, 20, 32, 64] {
             attend(list, kv, &[], quads);
         }
-        for scores in choices(&["HEAT", "CAP", "SLOPES", "SINKS"]) {
+        for scores in choices(&["HEAT", "CAP", "SLOPES", "SINKS", "BOTH"]) {
             attend(list, kv, &scores, 16);
         }
+        attend(list, kv, &["BOTH"], 8);
     }
 }
 

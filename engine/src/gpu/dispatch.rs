@@ -88,6 +88,8 @@ impl Counts {
             Rows::Tokens => self.tokens,
             Rows::Outputs => self.outputs,
             Rows::Pools => self.pools,
+            // Plans with such rows are refused.
+            Rows::Sources => 0,
         }
     }
 

@@ -70,9 +70,11 @@ fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
                 n_heads: _,
                 scale: _,
                 cap: _,
+                sight: _,
                 window: _,
                 temperature: _,
                 slopes: _,
+                relative: _,
                 sinks: _,
                 out: _,
             }
@@ -121,9 +123,11 @@ fn splits(plan: &Plan) -> u64 {
             n_heads,
             scale: _,
             cap: _,
+            sight: _,
             window: _,
             temperature: _,
             slopes: _,
+            relative: _,
             sinks: _,
             out: _,
         } = entry.op

@@ -108,7 +108,7 @@ impl GpuRunner {
         let dispatches = lowering.lower(0..plan.ops.len())?;
         // Only a model has logits of its outputs; a plan for examining ops may end with anything, and the first part of a
         // plan that was cut has none.
-        let has_logits = plan.writes(plan.logits) && plan.slot(plan.logits).rows == Rows::Outputs;
+        let has_logits = plan.writes(plan.logits) && plan.has_head();
         let picks = if has_logits { lower::sample(&plan, gpu.forms()) } else { Vec::new() };
         let used = dispatches.iter().chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
         let memory = Memory::new(&gpu, &plan, &parts, &constants, used, &options)?;
@@ -287,7 +287,11 @@ impl GpuRunner {
         };
         let (picks, tops) = (counts.picks && self.picks(), counts.tops && self.picks());
         let parts = Parts {
-            values: if counts.logits { elements(self.plan.logits) } else { 0 },
+            values: if counts.logits && Some(self.plan.logits) != self.plan.pooled {
+                elements(self.plan.logits)
+            } else {
+                0
+            },
             picked: if picks { n } else { 0 },
             top: if tops { n * TOP } else { 0 },
             stats: if tops { n } else { 0 },

@@ -18,7 +18,7 @@ const HEADER: usize = step_word("STEP_HEADER") as usize;
 
 /// Words that steps of so many rows and outputs take at most, page lists left out.
 pub(super) fn words(max_tokens: usize, max_outputs: usize) -> usize {
-    HEADER + 8 * max_tokens + 64 * max_outputs
+    HEADER + 9 * max_tokens + 64 * max_outputs
 }
 
 /// Writes a step into `out` and counts what it holds. The inputs must have been checked.
@@ -33,6 +33,8 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
     }
     let place = |row: usize| places[inputs.seqs[row] as usize];
     let tables = list(out, (0..inputs.n_rows()).map(place));
+    let ends = inputs.ends();
+    let ends = list(out, inputs.seqs.iter().map(|seq| ends[*seq as usize]));
     let outputs = list(out, inputs.outputs.iter().copied());
     let (mut singles, mut tiles) = (Vec::new(), Vec::new());
     let mut row = 0;
@@ -88,6 +90,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         ("STEP_TILES", tiles),
         ("STEP_N_POOLS", counts.pools as u32),
         ("STEP_POOLS", pools),
+        ("STEP_ENDS", ends),
     ] {
         out[step_word(name) as usize] = value;
     }

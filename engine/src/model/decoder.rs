@@ -3,17 +3,18 @@
 use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
 use super::folder::HALVES;
 use super::spec::{
-    Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
+    Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ranking, Ssm,
+    Wiring,
 };
 use crate::error::{Error, Result};
-use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring};
+use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring, Sight};
 
 /// A decoder of plain layers: norms in front, grouped heads, a feed-forward part, one after the other.
 pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -> Result<ModelSpec> {
     let n_layers = keys.n_layers()?;
     let style = if keys.file.meta().opt_bool(HALVES)? == Some(true) { RopeStyle::Halves } else { style };
-    keys.expect_causal()?;
-    let positions = keys.file.tensor("position_embd.weight").is_some();
+    let [positions, types] =
+        ["position_embd", "token_types"].map(|table| keys.file.tensor(&format!("{table}.weight")).is_some());
     let (width, norm) = (keys.count("embedding_length", MAX_COLS)?, keys.norm(kind)?);
     let layer = |i: usize| {
         let mixers = mixers(keys, style, i, width, norm)?;
@@ -24,20 +25,25 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
             }
             false => None,
         };
-        let norms = |name| Norms { before: Normed::By(name), after: Normed::No };
+        let norms = |name| Norms { before: Normed::By(name), ..Norms::default() };
         let (attn_norms, ffn_norms) = (norms("attn_norm"), norms("ffn_norm"));
-        Ok(Layer { mixers, attn_norms, ffn, ffn_norms, wiring: Wiring::Serial, residual: 1.0 })
+        Ok(Layer { mixers, attn_norms, ffn, ffn_norms, cross: None, wiring: Wiring::Serial, residual: 1.0 })
     };
     Ok(ModelSpec {
         family: keys.arch.to_owned(),
         width,
         n_context: keys.count("context_length", u32::MAX >> 1)?,
         norm,
-        embedding: Embedding { scale: 1.0, norm: Normed::No, positions },
+        embedding: Embedding { scale: 1.0, norm: Normed::No, positions, types },
         layers: (0..n_layers).map(layer).collect::<Result<_>>()?,
+        layer_prefix: "blk.",
+        encoder: None,
         output_norm: Normed::By("output_norm"),
         head: Head { scale: 1.0, cap: None },
+        generates: true,
         pooling: Pooling::from_meta(keys.file.meta())?,
+        // The head of a causal model that ranks is made of rows of its head of tokens: those of the words it would answer.
+        ranking: Ranking { rows: Pooling::Last, act: Act::Tanh, softmax: keys.n_labels()? > 1 },
     })
 }
 
@@ -140,7 +146,11 @@ fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle)
         qk_norm: norm,
         qk_norm_after_rope: false,
         temperature: None,
+        stem: "attn",
+        out: "attn_output",
+        relative: None,
         alibi: keys.factor("attention.max_alibi_bias")?,
+        sight: Sight::Before,
         window: keys.opt_u32("attention.sliding_window")?.filter(|w| *w > 0),
     })
 }
@@ -242,6 +252,30 @@ impl ModelSpec {
         })
     }
 
+    /// An encoder: rows see all of their text, and there is no head. A file that says nothing of pooling has a head that
+    /// ranks, or wants the mean.
+    pub(super) fn both_ways(mut self, keys: &Keys) -> Result<ModelSpec> {
+        self.generates = false;
+        if self.pooling == Pooling::None {
+            let ranks = ["cls", "cls.output"].iter().any(|t| keys.file.tensor(&format!("{t}.weight")).is_some());
+            self.pooling = if ranks { Pooling::Rank } else { Pooling::Mean };
+        }
+        self.ranking = Ranking { rows: Pooling::Cls, act: Act::Tanh, softmax: false };
+        self.each_heads(|_, heads| {
+            heads.sight = Sight::Both;
+            Ok(())
+        })
+    }
+
+    /// Norms behind the additions and none in front of the parts or of the head.
+    pub(super) fn norms_on_stream(mut self, attn: &'static str, ffn: &'static str) -> ModelSpec {
+        self.output_norm = Normed::No;
+        self.each_layer(|_, layer| {
+            layer.attn_norms = Norms { stream: Normed::By(attn), ..Norms::default() };
+            layer.ffn_norms = Norms { stream: Normed::By(ffn), ..Norms::default() };
+        })
+    }
+
     /// Every `period`-th layer sees everything and the others a window of the file's size, or of `absent` if the file has
     /// none. Layers with a window turn by a rotation of their own: with `base`, not scaled.
     pub(super) fn windows(
@@ -252,6 +286,17 @@ impl ModelSpec {
         rope: WindowRope,
     ) -> Result<ModelSpec> {
         let marks = keys.windowed(self.layers.len(), period, false)?;
+        self.windows_at(keys, &marks, absent, rope)
+    }
+
+    /// The layers of these marks see a window: as [`ModelSpec::windows`] has it.
+    pub(super) fn windows_at(
+        self,
+        keys: &Keys,
+        marks: &[bool],
+        absent: Option<u32>,
+        rope: WindowRope,
+    ) -> Result<ModelSpec> {
         let size = keys.opt_u32("attention.sliding_window")?.or(absent).filter(|n| *n > 0);
         self.each_heads(|i, heads| {
             heads.window = size.filter(|_| marks[i]);

@@ -1,11 +1,12 @@
 //! The one transformer: records any spec.
 
 use super::parts;
-use super::spec::{self, Ffn, Layer, Mixer, ModelSpec, NormStyle, Normed, Wiring};
+use super::source::read_source;
+use super::spec::{self, Ffn, Layer, Mixer, ModelSpec, NormStyle, Normed, Norms, Wiring};
 use super::weights::{Weights, whole};
 use crate::error::Result;
 use crate::file::ModelFile;
-use crate::plan::{Act, Attend, Gated, Heads, KvShape, Lookup, Norm, Plan, Product, Recorder, Rows, Slot};
+use crate::plan::{Act, Attend, Gated, Heads, KvShape, Lookup, Norm, Plan, Product, Recorder, Slot, WeightId};
 
 /// Records a model's plan.
 ///
@@ -16,42 +17,60 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let weights = Weights::new(file);
     rec.scope("embed");
     let table = weights.table(&mut rec, "token_embd.weight", spec.width)?;
+    let source = match &spec.encoder {
+        Some(encoder) => Some(read_source(spec, encoder, &weights, &mut rec, table)?),
+        None => None,
+    };
+    rec.scope("embed");
     let embedded = rec.embed(table, Lookup::Token)?;
     let mut model = Part { spec, weights: &weights, rec: &mut rec, prefix: String::new() };
     let x = model.embedding(embedded)?;
+    let mut x = x;
     for (i, layer) in spec.layers.iter().enumerate() {
-        let mut part = Part { spec, weights: &weights, rec: &mut rec, prefix: format!("blk.{i}.") };
-        part.layer(layer, x)?;
+        let prefix = format!("{}{i}.", spec.layer_prefix);
+        let mut part = Part { spec, weights: &weights, rec: &mut rec, prefix };
+        x = part.layer(layer, x, source)?;
     }
     rec.scope("head");
-    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
-    let mut model = Part { spec, weights: &weights, rec: &mut rec, prefix: String::new() };
+    let plan = head(spec, file, &weights, rec, x, table)?;
+    parts::expect_all_read(file, spec, &plan, &weights.into_read())?;
+    Ok(plan)
+}
+
+/// Records what follows the layers.
+fn head(
+    spec: &ModelSpec,
+    file: &ModelFile,
+    weights: &Weights,
+    mut rec: Recorder,
+    x: Slot,
+    table: WeightId,
+) -> Result<Plan> {
+    let mut model = Part { spec, weights, rec: &mut rec, prefix: String::new() };
     let norm = model.norm(spec.norm, spec.output_norm, &[spec.width], spec.width)?;
+    if !spec.generates {
+        let pooled = model.pooled(x, norm)?;
+        return Ok(rec.finish(pooled));
+    }
+    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
     let head = match weights.has("output.weight") {
         true => model.product("output", &["output"], &[n_vocab], spec.width)?,
         false => {
             let (names, rows) = (["output.weight".into()], [n_vocab]);
-            let bias = weights.bias(&mut rec, "output", &names, &rows)?;
-            Product { scale: weights.scale(&mut rec, "output", &names, &rows, 1)?, bias, ..table.into() }
+            let bias = weights.bias(model.rec, "output", &names, &rows)?;
+            Product { scale: weights.scale(model.rec, "output", &names, &rows, 1)?, bias, ..table.into() }
         }
     };
-    // The mean of normed rows, for embeddings: the steps that want none pass it over.
-    rec.only_with(Rows::Pools, |rec| {
-        let normed = match norm {
-            Some(norm) => rec.norm(rec.all(x), norm)?,
-            None => x,
-        };
-        rec.pool(normed)
-    })?;
+    if spec.encoder.is_none() {
+        model.pooled(x, norm)?;
+    }
     let taken = rec.take_rows(x)?;
     let logits = rec.linear(taken, Product { norm, ..head })?;
     if spec.head.scale != 1.0 {
         rec.scale(logits, spec.head.scale, None)?;
     }
     spec.head.cap.map_or(Ok(()), |cap| rec.softcap(logits, cap))?;
-    let plan = rec.finish(logits);
-    parts::expect_all_read(file, spec, &plan, &weights.into_read())?;
-    Ok(plan)
+    Ok(rec.finish(logits))
 }
 
 /// A part of a model that is being recorded.
@@ -60,7 +79,7 @@ pub(super) struct Part<'a> {
     pub(super) weights: &'a Weights<'a>,
     pub(super) rec: &'a mut Recorder,
     /// Of the names of tensors: a layer's, or none.
-    prefix: String,
+    pub(super) prefix: String,
 }
 
 /// What a part of a layer leaves to be added to the stream, behind its norm.
@@ -86,6 +105,10 @@ impl Part<'_> {
         if spec.embedding.scale != 1.0 {
             self.rec.scale(x, spec.embedding.scale, None)?;
         }
+        if spec.embedding.types {
+            let first = self.weights.first_row(self.rec, "token_types.weight", spec.width)?;
+            self.rec.act(self.rec.all(x), Act::Identity, Some(first), None)?;
+        }
         if spec.embedding.positions {
             let table = self.weights.table(self.rec, "position_embd.weight", spec.width)?;
             let positions = self.rec.embed(table, Lookup::Position)?;
@@ -97,21 +120,53 @@ impl Part<'_> {
         }
     }
 
-    fn layer(&mut self, layer: &Layer, x: Slot) -> Result<()> {
+    /// Records a layer; gives the slot of the stream behind it.
+    pub(super) fn layer(&mut self, layer: &Layer, x: Slot, source: Option<Slot>) -> Result<Slot> {
         self.rec.scope(self.name("attn"));
         let mixed = layer.mixers.iter().map(|mixer| self.mix(mixer, layer, x)).collect::<Result<Vec<_>>>()?;
-        let add_mixed = |me: &mut Self| mixed.into_iter().try_for_each(|branch| me.add(branch, x, layer.residual));
         // In a parallel layer the feed-forward part has read the stream before anything is added to it.
         if layer.wiring == Wiring::Serial {
-            add_mixed(self)?;
+            let mut x = self.join(mixed, layer.attn_norms, x, layer.residual)?;
+            if let (Some((heads, norms)), Some(source)) = (&layer.cross, source) {
+                let branch = self.cross(heads, *norms, x, source)?;
+                x = self.join(vec![branch], *norms, x, layer.residual)?;
+            }
             self.rec.scope(self.name("ffn"));
             let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, x)).transpose()?;
-            return ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual));
+            return self.join(ffn.into_iter().collect(), layer.ffn_norms, x, layer.residual);
         }
         self.rec.scope(self.name("ffn"));
         let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, x)).transpose()?;
-        add_mixed(self)?;
-        ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual))
+        mixed.into_iter().chain(ffn).try_for_each(|branch| self.add(branch, x, layer.residual))?;
+        Ok(x)
+    }
+
+    /// Adds what a part made to the stream `x`, and normalises the stream if there are norms for that; gives its slot.
+    fn join(&mut self, branches: Vec<Branch>, norms: Norms, x: Slot, factor: f32) -> Result<Slot> {
+        let width = self.spec.width;
+        let Some(norm) = self.norm(self.spec.norm, norms.stream, &[width], width)? else {
+            branches.into_iter().try_for_each(|branch| self.add(branch, x, factor))?;
+            return Ok(x);
+        };
+        let Some(again) = self.norm(self.spec.norm, norms.again, &[width], width)? else {
+            branches.into_iter().try_for_each(|branch| self.add(branch, x, factor))?;
+            return self.rec.norm(self.rec.all(x), norm);
+        };
+        // The input is wanted a second time, so it is added to what the part made and not the other way round.
+        let mut sum = None;
+        for branch in branches {
+            let rows = self.rows(branch)?;
+            match sum {
+                None => sum = Some(rows),
+                Some(sum) => self.rec.add(sum, rows, 1.0)?,
+            }
+        }
+        let Some(sum) = sum else { return Ok(x) };
+        self.rec.scale(sum, factor, None)?;
+        self.rec.add(sum, x, 1.0)?;
+        let once = self.rec.norm(self.rec.all(sum), norm)?;
+        self.rec.add(once, x, 1.0)?;
+        self.rec.norm(self.rec.all(once), again)
     }
 
     fn mix(&mut self, mixer: &Mixer, layer: &Layer, x: Slot) -> Result<Branch> {
@@ -126,18 +181,20 @@ impl Part<'_> {
 
     /// `x += factor * norm(branch)`.
     fn add(&mut self, branch: Branch, x: Slot, factor: f32) -> Result<()> {
+        if let Branch::Product { input, product, norm: None } = branch {
+            return self.rec.linear_add(input, product, x, factor);
+        }
+        let rows = self.rows(branch)?;
+        self.rec.add(x, rows, factor)
+    }
+
+    /// `norm(branch)`.
+    fn rows(&mut self, branch: Branch) -> Result<Slot> {
         let (rows, norm) = match branch {
-            Branch::Product { input, product, norm: None } => {
-                return self.rec.linear_add(input, product, x, factor);
-            }
             Branch::Product { input, product, norm } => (self.rec.linear(input, product)?, norm),
             Branch::Rows { rows, norm } => (rows, norm),
         };
-        let rows = match norm {
-            Some(norm) => self.rec.norm(self.rec.all(rows), norm)?,
-            None => rows,
-        };
-        self.rec.add(x, rows, factor)
+        norm.map_or(Ok(rows), |norm| self.rec.norm(self.rec.all(rows), norm))
     }
 
     /// A norm of runs of `group` columns, whose weights have one of these lengths.
@@ -200,15 +257,26 @@ impl Part<'_> {
             true => Some(self.weights.vector(self.rec, &self.name("attn_sinks.weight"), n_heads)?),
             false => None,
         };
-        let (scale, temperature) = (h.scale, h.temperature);
-        let attend = Attend { layer: cache, n_heads, scale, cap: h.cap, window: h.window, temperature, slopes, sinks };
+        let (scale, temperature, relative) = (h.scale, h.temperature, self.relative(h)?);
+        let attend = Attend {
+            layer: cache,
+            n_heads,
+            scale,
+            cap: h.cap,
+            sight: h.sight,
+            window: h.window,
+            temperature,
+            slopes,
+            relative,
+            sinks,
+        };
         let seen = self.rec.attend(q, attend)?;
         let cols = h.n_heads * h.v_dim;
         if self.has("attn_gate.weight") || gated {
             self.gate(h, gated, norm, x, seen)?;
         }
         let sub_norm = self.part_norm("attn_sub_norm", cols)?;
-        let product = self.product("attn_output", &["attn_output"], &[width], cols)?;
+        let product = self.product("attn_output", &[h.out], &[width], cols)?;
         let norm = self.norm(self.spec.norm, layer.attn_norms.after, &[width], width)?;
         Ok(Branch::Product { input: seen, product: Product { norm: sub_norm, ..product }, norm })
     }

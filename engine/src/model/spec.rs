@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::meta::{Meta, Value};
-use crate::plan::{Act, Gated, NormKind, RopeTable, Routing, Temperature};
+use crate::plan::{Act, Gated, NormKind, RopeTable, Routing, Sight, Temperature};
 
 /// Everything that tells one model of the known parts from another.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,12 +19,42 @@ pub struct ModelSpec {
     pub embedding: Embedding,
     /// The layers in order.
     pub layers: Vec<Layer>,
+    /// How the names of the layers' tensors begin, in front of the layer's number.
+    pub layer_prefix: &'static str,
+    /// What reads a text in front of these layers, if anything does.
+    pub encoder: Option<Encoder>,
     /// The norm in front of the head.
     pub output_norm: Normed,
     /// From the stream to logits.
     pub head: Head,
+    /// Whether there are logits. Encoders have no head.
+    pub generates: bool,
     /// How the rows of a text become its embedding.
     pub pooling: Pooling,
+    /// How they become its score, if `pooling` says that they do.
+    pub ranking: Ranking,
+}
+
+/// How a pair of texts gets its score: by a head over pooled rows, which is found in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranking {
+    /// Which rows the head reads.
+    pub rows: Pooling,
+    /// Behind the head's first matrix.
+    pub act: Act,
+    /// Whether the score is the first label's share in the softmax over all, and not its logit.
+    pub softmax: bool,
+}
+
+/// The encoder in front of a decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoder {
+    /// Its layers; the names of their tensors begin with `enc.blk.`.
+    pub layers: Vec<Layer>,
+    /// The norm behind them.
+    pub norm: Normed,
+    /// The token that the decoder starts with.
+    pub start: u32,
 }
 
 /// A norm's formula.
@@ -37,9 +67,10 @@ pub struct NormStyle {
 }
 
 /// Whether a norm stands at a place, and by which weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Normed {
     /// There is none.
+    #[default]
     No,
     /// There is one without weights.
     Bare,
@@ -57,6 +88,8 @@ pub struct Embedding {
     pub norm: Normed,
     /// Whether rows of a table of positions are added.
     pub positions: bool,
+    /// Whether the first row of a table of token types is added.
+    pub types: bool,
 }
 
 /// From the normed stream to logits.
@@ -121,6 +154,8 @@ pub struct Layer {
     pub mixers: Vec<Mixer>,
     /// Norms around them.
     pub attn_norms: Norms,
+    /// Attention to what the encoder has read, behind the first part, with the norms around it.
+    pub cross: Option<(Heads, Norms)>,
     /// What each row does by itself, if anything.
     pub ffn: Option<Ffn>,
     /// Norms around it.
@@ -132,12 +167,16 @@ pub struct Layer {
 }
 
 /// Norms around a part of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Norms {
     /// Of the part's input.
     pub before: Normed,
     /// Of its output, in front of the addition.
     pub after: Normed,
+    /// Of the stream, behind the addition (BERT).
+    pub stream: Normed,
+    /// Of the stream once more, behind a second addition of the part's input.
+    pub again: Normed,
 }
 
 /// How a layer's parts are joined.
@@ -225,10 +264,29 @@ pub struct Heads {
     pub qk_norm_after_rope: bool,
     /// Factor on the queries by position.
     pub temperature: Option<Temperature>,
+    /// How the names of its tensors begin.
+    pub stem: &'static str,
+    /// The name of the matrix behind it.
+    pub out: &'static str,
+    /// Summands on the scores by distance.
+    pub relative: Option<RelativeTable>,
     /// The largest bias by distance (ALiBi), of which the heads' slopes are made.
     pub alibi: Option<f32>,
-    /// Positions a row sees, itself included.
+    /// Which rows a row sees.
+    pub sight: Sight,
+    /// Of these so many positions.
     pub window: Option<u32>,
+}
+
+/// Where summands by distance are, and how distances share them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelativeTable {
+    /// The tensor of layers that have none of their own.
+    pub shared: &'static str,
+    /// Buckets of distances.
+    pub buckets: usize,
+    /// The distance from which on all are in the last bucket.
+    pub far: usize,
 }
 
 /// Kinds of feed-forward part.

@@ -154,6 +154,16 @@ impl<'a> Weights<'a> {
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments }))
     }
 
+    /// The first row of a table, as a vector of `cols`.
+    pub(super) fn first_row(&self, rec: &mut Recorder, name: &str, cols: usize) -> Result<WeightId> {
+        let row = part(&self.segment(name, None, cols)?, 0, 1)?;
+        if row.dtype.block_len() > 1 {
+            return Err(Error::unsupported(format!("tensor {name} is a table of {}", row.dtype)));
+        }
+        let segment = Segment { rows: cols, row_bytes: row.row_bytes / cols, ..row };
+        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
+    }
+
     /// A tensor's dimensions, if the file holds it.
     pub(super) fn dims(&self, name: &str) -> Option<&[u64]> {
         self.file.tensor(name).map(|tensor| tensor.dims())

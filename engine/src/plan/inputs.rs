@@ -85,6 +85,10 @@ pub struct Inputs {
     pub changes: Vec<Change>,
     /// The rows whose means are wanted.
     pub pools: Vec<Pool>,
+    /// For each sequence how many of its first positions are its source; none have one if empty.
+    pub sources: Vec<u32>,
+    /// Whether the rows are those of sources: all of one sequence's, or none.
+    pub source: bool,
 }
 
 impl Inputs {
@@ -96,7 +100,20 @@ impl Inputs {
     /// How many rows of this kind the step has.
     pub fn count(&self, rows: Rows) -> usize {
         match rows {
-            Rows::Tokens => self.n_rows(),
+            Rows::Tokens => {
+                if self.source {
+                    0
+                } else {
+                    self.n_rows()
+                }
+            }
+            Rows::Sources => {
+                if self.source {
+                    self.n_rows()
+                } else {
+                    0
+                }
+            }
             Rows::Outputs => self.outputs.len(),
             Rows::Pools => self.pools.len(),
         }
@@ -118,6 +135,8 @@ impl Inputs {
         self.wants.clear();
         self.changes.clear();
         self.pools.clear();
+        self.sources.clear();
+        self.source = false;
     }
 
     /// Adds a row; returns its index.
@@ -138,6 +157,21 @@ impl Inputs {
             }
         }
         runs
+    }
+
+    /// Positions of a sequence that are its source.
+    pub fn n_source(&self, seq: u32) -> u32 {
+        self.sources.get(seq as usize).copied().unwrap_or(0)
+    }
+
+    /// For each sequence the position behind its last row in the step.
+    pub fn ends(&self) -> Vec<u32> {
+        let mut ends = vec![0; self.tables.len()];
+        for (position, seq) in self.positions.iter().zip(&self.seqs) {
+            let end: &mut u32 = &mut ends[*seq as usize];
+            *end = (*end).max(position + 1);
+        }
+        ends
     }
 
     /// The slots of a sequence's state whose first row in the step is `row`.

@@ -7,8 +7,9 @@ use super::scheduler::Limits;
 use super::steps::{Steps, Vocabulary};
 use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
 use crate::error::{Error, Result};
-use crate::model::{Model, Pooling};
+use crate::model::Model;
 use crate::plan::PAGE;
+use crate::text::Tokenizer;
 
 /// What an engine may take.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,7 +109,8 @@ impl Engine {
         if plan.n_token_ids() < plan.n_vocab() {
             return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
         }
-        let limits = limits(model.spec().n_context, options);
+        expect_room(model, options)?;
+        let limits = limits(model, options);
         let n_states = n_states(plan.state_bytes(), &limits, options)?;
         let left = options.kv_budget.saturating_sub(plan.state_bytes().saturating_mul(n_states as u64));
         let options = &EngineOptions { kv_budget: left, ..options.clone() };
@@ -160,12 +162,23 @@ impl Engine {
         self.steps.scheduler().limits().context
     }
 
-    /// Queues a request.
+    /// Queues a request. An encoder reads the whole prompt, closed by the token that ends a text, and what is generated begins
+    /// behind the decoder's own first token.
     ///
     /// # Errors
-    /// Values out of range, or a prompt that leaves no room for an answer in the context.
+    /// Values out of range, a prompt that leaves no room for an answer in the context, or a model without a head.
     pub fn add(&mut self, request: Request, now: f64) -> Result<SeqId> {
-        self.steps.add(request, now)
+        self.model.expect_head()?;
+        let mut request = request;
+        let n_source = match (&self.model.spec().encoder, request.prompt.is_empty()) {
+            (Some(encoder), false) => {
+                let n = close(&mut request.prompt, self.model.tokenizer());
+                request.prompt.push(encoder.start);
+                n
+            }
+            _ => 0,
+        };
+        self.steps.add(request, n_source, now)
     }
 
     /// Queues a text to make an embedding of; it is computed together with what else runs and ends with
@@ -174,14 +187,19 @@ impl Engine {
     /// # Errors
     /// Values out of range, a text longer than the context, or a model that ranks pairs of texts instead.
     pub fn embed(&mut self, request: EmbedRequest, now: f64) -> Result<SeqId> {
-        let spec = self.model.spec();
-        let pooling = request.pooling.unwrap_or(spec.pooling);
-        if pooling == Pooling::Rank {
-            return Err(Error::unsupported(
-                "rank pooling gives a score of two texts and no embedding: ask for mean, cls or last pooling",
-            ));
-        }
-        self.steps.embed(request, pooling, spec.width, now)
+        let pooling = self.model.embeds(request.pooling)?;
+        self.steps.embed(request, pooling, self.model.plan().n_pooled(), now)
+    }
+
+    /// Queues a pair of texts, as [`super::rank_ids`] joins them, to be scored. Ends with [`Event::Embedding`], whose one
+    /// value is the score.
+    ///
+    /// # Errors
+    /// Token ids out of range, a pair longer than the context, or a model that does not rank.
+    pub fn rank(&mut self, pair: Vec<u32>, now: f64) -> Result<SeqId> {
+        self.model.expect_ranking()?;
+        let request = EmbedRequest { prompt: pair, pooling: None, dimensions: None, normalize: false };
+        self.steps.rank(request, self.model.spec().ranking, self.model.plan().n_pooled(), now)
     }
 
     /// Ends a sequence: its `Done` comes with the next events. Says whether it was there.
@@ -276,6 +294,14 @@ impl Engine {
     }
 }
 
+/// Puts the token that ends a text behind one that has none, if the model wants it; gives the number of tokens.
+fn close(ids: &mut Vec<u32>, tokenizer: &Tokenizer) -> usize {
+    if tokenizer.add_eos() && ids.last().copied() != tokenizer.eos() {
+        ids.extend(tokenizer.eos());
+    }
+    ids.len()
+}
+
 /// Waits for a future on this thread by polling it: for programs without an executor. A device that computes at once
 /// is ready at the first poll.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -289,16 +315,30 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn limits(n_context: usize, options: &EngineOptions) -> Limits {
-    let seqs = options.max_sequences.clamp(1, 1024);
-    let rows = options.max_rows.clamp(1, 1 << 16);
-    Limits {
-        rows,
-        chunk: options.chunk,
-        seqs: seqs.min(rows),
-        context: options.context.unwrap_or(n_context).min(u32::MAX as usize),
-        reuse: options.reuse,
+/// Tokens of a text at most that a model which reads it in one step takes unless asked for more: a step's buffers are made
+/// for it.
+const WHOLE_TEXT: usize = 8192;
+
+/// Refuses a context beyond the model's table of positions.
+fn expect_room(model: &Model, options: &EngineOptions) -> Result<()> {
+    match (options.context, model.plan().n_positions()) {
+        (Some(context), n) if context > n => Err(Error::limit(format!(
+            "the model has {n} positions: ask for a context of {n} tokens at most, not {context}"
+        ))),
+        _ => Ok(()),
     }
+}
+
+fn limits(model: &Model, options: &EngineOptions) -> Limits {
+    let (plan, n_context) = (model.plan(), model.spec().n_context);
+    let whole = plan.reads_both_ways();
+    let own = if whole { n_context.min(WHOLE_TEXT) } else { n_context };
+    let context = options.context.unwrap_or(own).min(plan.n_positions()).min(u32::MAX as usize);
+    let seqs = options.max_sequences.clamp(1, 1024);
+    let in_one = whole || plan.reads_source();
+    let rows = options.max_rows.max(if in_one { context.min(WHOLE_TEXT.max(options.context.unwrap_or(0))) } else { 0 });
+    let rows = rows.clamp(1, 1 << 16);
+    Limits { rows, chunk: options.chunk, seqs: seqs.min(rows), context, reuse: options.reuse && !whole, whole }
 }
 
 /// Pages in the cache: enough for every sequence's whole context and one more for what is kept, if the budget allows.

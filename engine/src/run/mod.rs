@@ -19,7 +19,7 @@ mod tests;
 mod text;
 mod turn;
 
-pub use embed::embed_ids;
+pub use embed::{embed_ids, rank_ids};
 pub use engine::{Engine, EngineOptions, Stats, wait};
 pub use reader::{AnswerReader, Part};
 pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Marks, Request, Sampling, SeqId, Usage};

@@ -106,6 +106,11 @@ impl Session {
 
     /// Appends plain text, to be continued as it stands.
     pub fn extend(&mut self, text: &str) {
+        let model = self.engine.model();
+        if model.spec().encoder.is_some() {
+            // What an encoder reads is a text by itself.
+            self.tokens.clear();
+        }
         let tokenizer = self.engine.model().tokenizer();
         let ids =
             if self.tokens.is_empty() { prompt_ids(tokenizer, text) } else { tokenizer.encode(text, false, true) };

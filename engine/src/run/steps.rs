@@ -12,7 +12,7 @@ use super::scheduler::{Limits, Part, Scheduler};
 use super::text::TextStream;
 use crate::device::{Output, Picked};
 use crate::error::{Error, Result};
-use crate::model::Pooling;
+use crate::model::{Pooling, Ranking};
 use crate::plan::{Inputs, Want};
 
 /// What the engine needs to know of a vocabulary.
@@ -119,15 +119,15 @@ impl Steps {
         &self.scheduler
     }
 
-    /// Queues a request.
+    /// Queues a request; an encoder reads the first `n_source` tokens of its prompt.
     ///
     /// # Errors
     /// Values out of range, or a prompt that does not fit the context.
-    pub(crate) fn add(&mut self, request: Request, now: f64) -> Result<SeqId> {
+    pub(crate) fn add(&mut self, request: Request, n_source: usize, now: f64) -> Result<SeqId> {
         request.check(self.vocabulary.n_vocab())?;
         let id = SeqId(self.next_id);
         let n_prompt = request.prompt.len();
-        self.scheduler.add(id, request.prompt)?;
+        self.scheduler.add(id, request.prompt, n_source)?;
         self.next_id += 1;
         let room = self.scheduler.limits().context - n_prompt;
         let stream = Stream {
@@ -158,6 +158,19 @@ impl Steps {
         request.check(self.vocabulary.n_vocab(), width)?;
         let (id, embedding) = (SeqId(self.next_id), Embedding::new(&request, now));
         self.scheduler.add_pooled(id, request.prompt, pooling)?;
+        self.next_id += 1;
+        self.embeddings.insert(id, embedding);
+        Ok(id)
+    }
+
+    /// Queues a pair of texts to score, for which the device gives `n` numbers.
+    ///
+    /// # Errors
+    /// Token ids out of range, or a pair that does not fit the context.
+    pub(crate) fn rank(&mut self, pair: EmbedRequest, ranking: Ranking, n: usize, now: f64) -> Result<SeqId> {
+        pair.check(self.vocabulary.n_vocab(), n)?;
+        let (id, embedding) = (SeqId(self.next_id), Embedding::new(&pair, now).ranked(ranking));
+        self.scheduler.add_pooled(id, pair.prompt, ranking.rows)?;
         self.next_id += 1;
         self.embeddings.insert(id, embedding);
         Ok(id)

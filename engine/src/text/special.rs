@@ -76,13 +76,13 @@ impl Roles {
         let preset = |id: u32, of: &str| (model == of && id < n).then_some(id);
         let mut roles = Roles {
             bos: key("bos")?.or(key("cls")?).or(preset(1, "llama")).or(preset(101, "bert")),
-            eos: key("eos")?.or(preset(2, "llama")),
+            eos: key("eos")?.or(preset(2, "llama")).or(preset(1, "t5")),
             eot: key("eot")?,
             eom: key("eom")?,
-            unknown: key("unknown")?.or(preset(0, "llama")).or(preset(100, "bert")),
+            unknown: key("unknown")?.or(preset(0, "llama")).or(preset(100, "bert")).or(preset(2, "t5")),
             // The misspelling is the format's.
             separator: key("seperator")?.or(preset(102, "bert")),
-            padding: key("padding")?,
+            padding: key("padding")?.or(preset(0, "t5")),
             eog: Vec::new(),
         };
         let control = |vocab: &mut Vocab, texts: &[&str]| {

@@ -15,6 +15,7 @@ mod constrain;
 mod convert;
 mod cut;
 mod embed;
+mod encoders;
 mod engine;
 mod families;
 mod files;

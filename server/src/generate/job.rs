@@ -10,7 +10,9 @@ use ir_engine::text::chat::Message;
 pub use ir_engine::text::constrain::Grammar;
 use serde_json::{Map, Value as Json};
 
-pub use crate::generate::output::{Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Reason, Usage};
+pub use crate::generate::output::{
+    Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Ranked, Reason, Usage,
+};
 pub use crate::generate::sampling::SamplingChanges;
 pub use crate::models::model_ref::{KeepAlive, LoadOptions, ModelRef};
 pub use ir_store::Capabilities;
@@ -141,6 +143,17 @@ pub struct EmbedJob {
     pub dimensions: Option<usize>,
     /// Whether vectors get length one.
     pub normalize: bool,
+}
+
+/// Texts to score by how well they answer a query; at most [`MAX_INPUTS`].
+#[derive(Debug, Clone, Default)]
+pub struct RankJob {
+    /// The model.
+    pub model: ModelRef,
+    /// What is asked.
+    pub query: String,
+    /// The texts.
+    pub documents: Vec<String>,
 }
 
 /// One thing to embed.

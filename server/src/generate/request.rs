@@ -2,10 +2,10 @@
 //! beside the engine's thread, on threads that may block.
 
 use ir_engine::error::Error;
-use ir_engine::run::{ChatTurn, EmbedRequest, Request, embed_ids};
+use ir_engine::run::{ChatTurn, EmbedRequest, Request, embed_ids, rank_ids};
 use ir_engine::text::constrain::Constraint;
 
-use super::job::{EmbedInput, EmbedJob, Job};
+use super::job::{EmbedInput, EmbedJob, Job, RankJob};
 use super::prompt;
 use crate::engine::error::{ApiError, Kind};
 use crate::models::loaded::Loaded;
@@ -70,6 +70,7 @@ pub(crate) fn random_number() -> u64 {
 /// A text that is empty or too long, token ids or dimensions that the model does not have.
 pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest>, usize), ApiError> {
     let (model, mut truncated) = (loaded.model(), 0);
+    model.embeds(None).map_err(|e| ApiError::param("model", e.to_string()))?;
     let tokenizer = model.tokenizer();
     let context = job.model.load.context.map_or(loaded.context, |c| c.min(loaded.context));
     let mut requests = Vec::with_capacity(job.inputs.len());
@@ -94,8 +95,28 @@ pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest
             truncated += 1;
         }
         let request = EmbedRequest { prompt, pooling: None, dimensions: job.dimensions, normalize: job.normalize };
-        request.check(model.plan().n_vocab(), model.spec().width)?;
+        request.check(model.plan().n_vocab(), model.plan().n_pooled())?;
         requests.push(request);
     }
     Ok((requests, truncated))
+}
+
+/// The pairs of a query and each text.
+///
+/// # Errors
+/// A model that does not rank, a text that is too long with the query.
+pub(crate) fn rank(loaded: &Loaded, job: &RankJob) -> Result<Vec<Vec<u32>>, ApiError> {
+    let model = loaded.model();
+    model.expect_ranking().map_err(|e| ApiError::param("model", e.to_string()))?;
+    let pair = |(i, text): (usize, &String)| {
+        let ids = rank_ids(model, &job.query, text)?;
+        if ids.len() > loaded.context {
+            let (n, context) = (ids.len(), loaded.context);
+            let what =
+                format!("document {i} with the query has {n} tokens, and {context} fit: shorten it, or send its parts");
+            return Err(ApiError::param("documents", what));
+        }
+        Ok(ids)
+    };
+    job.documents.iter().enumerate().map(pair).collect()
 }

@@ -41,12 +41,16 @@ impl Capabilities {
         let format = || ToolFormat::of_meta(meta, &|text| id_of(text).is_some());
         // As Ollama has it: a file that says how to pool is of a model made to embed.
         let pooling = Pooling::from_meta(meta).unwrap_or_default();
+        let key = |name: &str| meta.arch().ok().map(|arch| format!("{arch}.{name}"));
+        let said = |name: &str| key(name).and_then(|key| meta.get(&key));
+        let both_ways = said("attention.causal").and_then(|v| v.as_bool()) == Some(false);
+        let ranks = pooling == Pooling::Rank || both_ways && said("classifier.output_labels").is_some();
         Capabilities {
-            completion: pooling == Pooling::None,
+            completion: pooling == Pooling::None && !both_ways,
             tools: template.is_some_and(ChatTemplate::supports_tools) && format().is_some(),
             thinking: template.is_some_and(ChatTemplate::thinks),
             insert: fill_tokens(meta, id_of).is_some(),
-            embedding: !matches!(pooling, Pooling::None | Pooling::Rank),
+            embedding: !ranks && (pooling != Pooling::None || both_ways),
         }
     }
 

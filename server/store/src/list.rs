@@ -63,7 +63,7 @@ impl Listed {
     /// Whether it can be opened and is of a form that runs.
     pub fn is_usable(&self) -> bool {
         let there = self.origin == Origin::Builtin || self.path.is_some();
-        there && self.details.error.is_none() && self.details.format != "safetensors"
+        there && self.details.error.is_none()
     }
 }
 

@@ -10,7 +10,7 @@ use ir_engine::error::Result as EngineResult;
 use ir_engine::file::ModelFile;
 use ir_engine::model::{Model, ModelOptions};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::name::ModelName;
 use crate::quant;
 use crate::store::{Found, Store};

@@ -41,7 +41,7 @@ pub(super) struct Lowering<'a> {
 /// The word of the step that counts these rows.
 fn rows_at(rows: Rows) -> u32 {
     match rows {
-        Rows::Tokens => step_word("STEP_N_TOKENS"),
+        Rows::Tokens | Rows::Sources => step_word("STEP_N_TOKENS"),
         Rows::Outputs => step_word("STEP_N_OUTPUTS"),
         Rows::Pools => step_word("STEP_N_POOLS"),
     }
@@ -56,6 +56,9 @@ impl Lowering<'_> {
         let mut out = Vec::new();
         for at in range {
             let (entry, done) = (&self.plan.ops[at], out.len());
+            if entry.when == Rows::Sources {
+                return Err(missing("an encoder in front of a decoder"));
+            }
             self.op(&entry.op, &mut out)?;
             out.extend(entry.op.writes().and_then(|slot| self.blocks(slot)));
             for dispatch in &mut out[done..] {
@@ -91,8 +94,38 @@ impl Lowering<'_> {
             | Op::HeadLinear { x: _, weight: _, n_heads: _, pass: _, out: _ } => {
                 return Err(missing("latent attention"));
             }
-            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: to } => {
-                let op = attend::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, to };
+            Op::Attend {
+                q: _,
+                layer: _,
+                n_heads: _,
+                scale: _,
+                cap: _,
+                sight: _,
+                window: _,
+                temperature: _,
+                slopes: _,
+                relative: Some(_),
+                sinks: _,
+                out: _,
+            } => {
+                return Err(missing("position biases on scores"));
+            }
+            Op::Attend {
+                q,
+                layer,
+                n_heads,
+                scale,
+                cap,
+                sight,
+                window,
+                temperature,
+                slopes,
+                relative: None,
+                sinks,
+                out: to,
+            } => {
+                let op =
+                    attend::Attend { q, layer, n_heads, scale, cap, sight, window, temperature, slopes, sinks, to };
                 attend::attend(self, &op, out)?;
             }
             Op::Act { x, act, bias, factor } => out.push(self.act(x, act, bias, factor)),

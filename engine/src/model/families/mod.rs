@@ -1,6 +1,11 @@
 //! A list: the families, from a file to a spec. A family says only what goes beyond the common keys and tensors.
 
+mod encoders;
 mod known;
+mod prefixes;
+mod t5;
+
+pub use prefixes::{Prefix, task_prefixes};
 
 use super::common::Keys;
 use super::decoder::{By, WindowRope, decoder};
@@ -102,6 +107,18 @@ const FAMILIES: &[(&str, Family)] = &[
     ("orion", orion),
     ("nemotron", nemotron),
     ("jais2", nemotron),
+    ("bert", encoders::bert),
+    ("nomic-bert", encoders::nomic_bert),
+    ("nomic-bert-moe", encoders::nomic_bert_moe),
+    ("jina-bert-v2", encoders::jina_bert_v2),
+    ("jina-bert-v3", encoders::jina_bert_v3),
+    ("modern-bert", encoders::modern_bert),
+    ("neo-bert", encoders::neo_bert),
+    ("eurobert", encoders::eurobert),
+    ("llama-embed", encoders::llama_embed),
+    ("gemma-embedding", encoders::gemma_embedding),
+    ("t5", t5::t5),
+    ("t5encoder", t5::t5encoder),
 ];
 
 /// The spec of a file.
@@ -113,7 +130,10 @@ pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
         return Err(Error::unsupported(unsupported(file, arch)));
     };
-    family(&Keys { file, arch, yarn_rounds: true })
+    let keys = Keys { file, arch, yarn_rounds: true };
+    let spec = family(&keys)?;
+    keys.expect_sight(&spec)?;
+    Ok(spec)
 }
 
 /// Why an architecture cannot run: by what is known of it, else by the file's tensors.

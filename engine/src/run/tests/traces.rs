@@ -173,7 +173,7 @@ impl Trace {
             return;
         }
         let request = random_request(&mut self.rng, self.limits.context);
-        let id = self.steps.add(request.clone(), 0.0).unwrap();
+        let id = self.steps.add(request.clone(), 0, 0.0).unwrap();
         self.requests.insert(id, request);
         self.answers.insert(id, Answer::default());
     }
@@ -344,9 +344,9 @@ fn every_answer_of_every_trace_is_what_the_request_gives_alone() {
 
 #[test]
 fn what_cannot_fit_is_refused_in_a_sentence() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true };
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, 2, 0);
-    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0.0).unwrap_err().to_string();
+    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0, 0.0).unwrap_err().to_string();
     let prompt = |n: usize| Request { prompt: vec![5; n], ..Request::default() };
     assert!(refused(&mut steps, prompt(32)).contains("the prompt has 32 tokens and the context holds 32"));
     assert!(refused(&mut steps, prompt(0)).contains("empty"));
@@ -354,7 +354,7 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
     assert!(refused(&mut steps, Request { stop: vec![String::new()], ..prompt(1) }).contains("stop"));
     assert!(refused(&mut steps, Request { logprobs: Some(1 << 40), ..prompt(1) }).contains("log-prob"));
     assert!(steps.is_idle() && steps.begin(0.0).is_none());
-    assert!(steps.add(prompt(31), 0.0).is_ok());
+    assert!(steps.add(prompt(31), 0, 0.0).is_ok());
     let embed = |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, 0.0);
     let text = |n: usize| EmbedRequest { prompt: vec![5; n], ..EmbedRequest::default() };
     let refused = |steps: &mut Steps, text: EmbedRequest| embed(steps, text).unwrap_err().to_string();
@@ -370,7 +370,7 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
 
 #[test]
 fn damaged_embeddings_and_results_of_another_step_are_told() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, 8, 0);
     let text = EmbedRequest { prompt: vec![5, 6], ..EmbedRequest::default() };
     let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, now).unwrap());
@@ -395,10 +395,10 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
 
 #[test]
 fn a_damaged_row_ends_its_own_sequence_only() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, 8, 0);
     let request = Request { prompt: vec![5, 6], max_tokens: Some(1), ..Request::default() };
-    let (a, b) = (steps.add(request.clone(), 0.0).unwrap(), steps.add(request, 0.0).unwrap());
+    let (a, b) = (steps.add(request.clone(), 0, 0.0).unwrap(), steps.add(request, 0, 0.0).unwrap());
     steps.begin(1.0).unwrap();
     let mut rows = [logits(1), logits(1)].concat();
     rows[3] = f32::NAN;

@@ -2,6 +2,7 @@
 //! completions are OpenAI's.
 
 mod models;
+mod rerank;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -15,7 +16,6 @@ use crate::api::common::body::{self as http, Body, Client};
 use crate::api::common::dialect::{Dialect, error_responses, status};
 use crate::api::common::known::Known;
 use crate::api::common::message::{OpenAiMessage, messages};
-use crate::api::common::openai_error::OpenAiError;
 use crate::api::common::tools::{Tool, check_tools};
 use crate::api::common::util::chat_of;
 use crate::engine::error::{ApiError, Kind};
@@ -34,7 +34,7 @@ const MAX_TOKENS: usize = 1 << 20;
     apply_template,
     props,
     change_props,
-    rerank,
+    rerank::rerank,
     models::models,
     models::fetch,
     models::load,
@@ -56,6 +56,7 @@ pub(crate) const DIALECT: Dialect = Dialect {
         "/models",
         "/slots",
         "/rerank",
+        "/reranking",
     ],
     body: error_json,
 };
@@ -120,7 +121,7 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/models/unload", post(models::unload))
         .route("/models/sse", get(models::events));
     for path in ["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"] {
-        routes = routes.route(path, post(rerank));
+        routes = routes.route(path, post(rerank::rerank));
     }
     routes
 }
@@ -389,14 +390,4 @@ async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>
 #[utoipa::path(post, path = "/props", responses((status = 501, description = "Not here", body = LlamaError<'static>)))]
 async fn change_props() -> ApiError {
     ApiError::new(Kind::NotImplemented, "properties cannot be changed while the server runs: start it with other flags")
-}
-
-/// Ranks documents by how well they answer a query; not possible yet
-#[utoipa::path(post, path = "/v1/rerank", responses(
-    (status = 501, description = "No reranker can be loaded yet", body = OpenAiError<'static>)))]
-async fn rerank() -> ApiError {
-    ApiError::new(
-        Kind::NotImplemented,
-        "no reranker is loaded, and this version cannot load one: compare the embeddings of /v1/embeddings instead",
-    )
 }
