@@ -42,7 +42,7 @@ pub(crate) fn of_model(
     template: Option<&ChatTemplate>,
     id_of: &dyn Fn(&str) -> Option<u32>,
 ) -> Capabilities {
-    let format = || ToolFormat::of_meta(meta, &|text| id_of(text).is_some());
+    let format = || ToolFormat::of(template, &|text| id_of(text).is_some());
     // As Ollama has it: a file that says how to pool is of a model made to embed.
     let pooling = Pooling::from_meta(meta).unwrap_or_default();
     Capabilities {

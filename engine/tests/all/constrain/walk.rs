@@ -11,6 +11,10 @@ use ir_engine::text::constrain::{Constrainer, Constraint, Grammar, Vocabulary};
 use crate::common::exam::Random;
 use crate::common::shared;
 
+/// Tags that end values of plain text.
+const ENDS_OF_VALUES: [&str; 5] =
+    ["\n</parameter>", "</param>", "</parameter>", "</arg_value>", "</arg_value:opensource>"];
+
 /// A vocabulary and its constrainer.
 pub(crate) struct Words {
     pub(crate) tokenizer: Tokenizer,
@@ -63,6 +67,21 @@ impl Words {
             let hurry = random.below(400) < step;
             if ends && (hurry || random.below(6) == 0) {
                 break;
+            }
+            if hurry && step % 16 == 0 {
+                // Where the text is free, a tag that ends it; others are text there.
+                for tag in ENDS_OF_VALUES {
+                    let mut with = constraint.clone();
+                    if !allows(&allowed, u32::from(b'~')) || with.accept_text(tag.as_bytes()).is_err() {
+                        continue;
+                    }
+                    text.extend_from_slice(tag.as_bytes());
+                    constraint = with;
+                    if constraint.is_done() || !allows(constraint.allowed().unwrap(), u32::from(b'~')) {
+                        break;
+                    }
+                }
+                continue;
             }
             let token =
                 if hurry { self.closing(&allowed, step, random) } else { self.some(favoured, &allowed, random) };
