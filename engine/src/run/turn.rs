@@ -205,7 +205,8 @@ impl ChatTurn {
         Some(crate::text::constrain::begun_call(self.format?, &as_tools(&tools)).ok()??.1)
     }
 
-    /// Holds the calls that an answer begins to a constraint, that of [`ChatTurn::begun_calls`]; all else is free.
+    /// Holds the calls that an answer begins to a constraint, that of [`ChatTurn::begun_calls`]. What comes before is free;
+    /// behind a call come more calls or the end, or anything where a format marks the end of all calls.
     #[cfg(feature = "constrain")]
     pub fn hold_calls(&self, request: &mut Request, constraint: Constraint, tokenizer: &Tokenizer) {
         let Some(trigger) = self.format.and_then(|f| f.row().written).map(|w| w.trigger) else { return };

@@ -161,11 +161,18 @@ fn calls(
         (None, None) => (written.begin, written.call),
     };
     let whole = first == written.call;
-    let first = if begun.is_some() { first.split("{E}").next().unwrap_or(first) } else { first };
     let bodies = tools.iter().map(|tool| writer.call(tool, first, written.field)).collect::<Result<Vec<_>>>()?;
     writer.rule("call", &bodies.join(" | "));
     let several = match written.between {
-        _ if !parallel || !whole || format == ToolFormat::Harmony => "call".to_owned(),
+        // Behind a call that began by itself others may follow.
+        _ if !whole => {
+            let more = tools.iter().map(|tool| writer.call(tool, written.call, written.field));
+            let more = more.collect::<Result<Vec<_>>>()?;
+            writer.rule("more", &more.join(" | "));
+            let space = writer.words("{W}");
+            format!("call ({space} more)* {space}")
+        }
+        _ if !parallel || format == ToolFormat::Harmony => "call".to_owned(),
         "" => "call+".to_owned(),
         between => format!("call ({} call)*", writer.words(between)),
     };
@@ -213,7 +220,7 @@ impl Writer {
         while !rest.is_empty() {
             let marks = MARKS.iter().chain(&ENDS).filter_map(|mark| Some((rest.find(mark)?, *mark)));
             let (at, mark) = marks.min_by_key(|(at, mark)| (*at, usize::MAX - mark.len())).unwrap_or((rest.len(), ""));
-            let mut text = rest[..at].replace("{E}", "");
+            let mut text = rest[..at].to_owned();
             while let Some(space) = text.find("{S}").into_iter().chain(text.find("{W}")).min() {
                 out.extend((space > 0).then(|| literal(&text[..space])));
                 out.push(if text[space..].starts_with("{S}") { "/[ ]?/" } else { "/[ \\n]{0,3}/" }.to_owned());
@@ -338,7 +345,7 @@ fn words_of(property: &Json) -> Option<Vec<&str>> {
 fn hole(pattern: &str) -> Option<(&str, &str, &str)> {
     let from = pattern.match_indices('{').map(|(at, _)| at).find(|at| {
         let inner = &pattern[at + 1..];
-        inner.starts_with(|c: char| c.is_ascii_uppercase() && !"SWE".contains(c))
+        inner.starts_with(|c: char| c.is_ascii_uppercase() && !"SW".contains(c))
             && matches!(inner.as_bytes().get(1), Some(b'}' | b':'))
     })?;
     let to = from + pattern[from..].find('}')?;

@@ -43,7 +43,7 @@ pub(super) enum Kind {
 /// How an answer of calls is written. In `call`: `{N}` is the name, `{A}` the arguments as JSON, `{O:KEY:KEY}` an object of the
 /// name and the arguments under these keys, `{M}` one of the arguments under the name, `{Y}` keywords as Python has them, `{F}`
 /// parameters as `field` has them, `{I}` a number, `{D}` an identifier, `{J}` one as a last key or none, `{C}` one behind
-/// `[CALL_ID]` or none, `{S}` a space or none, `{W}` some white space or none. Behind `{E}` a begun call is free again. In
+/// `[CALL_ID]` or none, `{S}` a space or none, `{W}` some white space or none. In
 /// `field`: `{K}` is the key, `{V}` the value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
@@ -292,7 +292,7 @@ pub(crate) static TABLE: &[Row] = &[
         sign: "<seed:tool_call>",
         source: &[&["<seed:tool_call>"]],
         written: Some(Written {
-            call: "<seed:tool_call>\n<function={N}>\n{F}</function>{E}\n</seed:tool_call>",
+            call: "<seed:tool_call>\n<function={N}>\n{F}</function>\n</seed:tool_call>",
             between: "\n",
             field: "<parameter={K}>{V}</parameter>\n",
             trigger: "<function=",
@@ -307,7 +307,7 @@ pub(crate) static TABLE: &[Row] = &[
         kind: Kind::Fields(FUNCTION),
         source: &[&["<function=", "<parameter="]],
         written: Some(Written {
-            call: "<tool_call>\n<function={N}>\n{F}</function>{E}\n</tool_call>",
+            call: "<tool_call>\n<function={N}>\n{F}</function>\n</tool_call>",
             between: "\n",
             field: "<parameter={K}>\n{V}\n</parameter>\n",
             trigger: "<function=",

@@ -69,15 +69,16 @@ impl Words {
                 break;
             }
             if hurry && step % 16 == 0 {
-                // Where the text is free, a tag that ends it; others are text there.
+                // Where the text is free, the tag that ends it.
                 for tag in ENDS_OF_VALUES {
                     let mut with = constraint.clone();
-                    if !allows(&allowed, u32::from(b'~')) || with.accept_text(tag.as_bytes()).is_err() {
-                        continue;
-                    }
-                    text.extend_from_slice(tag.as_bytes());
-                    constraint = with;
-                    if constraint.is_done() || !allows(constraint.allowed().unwrap(), u32::from(b'~')) {
+                    let fits = |token: u32, with: &mut Constraint| {
+                        !with.is_done() && allows(with.allowed().unwrap(), token) && with.accept(token).is_ok()
+                    };
+                    let mut tokens = self.tokenizer.encode(tag, false, false).into_iter();
+                    if self.is_free(&mut constraint) && tokens.all(|t| fits(t, &mut with)) && !self.is_free(&mut with) {
+                        text.extend_from_slice(tag.as_bytes());
+                        constraint = with;
                         break;
                     }
                 }
@@ -93,6 +94,12 @@ impl Words {
             constraint.accept(token).unwrap();
         }
         text
+    }
+
+    /// Whether any text may follow.
+    fn is_free(&self, constraint: &mut Constraint) -> bool {
+        let words = &self.by_first[usize::from(b'~')];
+        !constraint.is_done() && words.iter().any(|id| allows(constraint.allowed().unwrap(), *id))
     }
 
     /// An allowed token that brings a text to an end: what closes, the innermost first, and for a while what patterns and
