@@ -137,6 +137,8 @@ export interface GenerateOptions {
    * and with `limit` where the format of another answer broke that module, which is made anew then.
    */
   format?: Format;
+  /** Control tokens that a message spells are those tokens; text otherwise. */
+  parseSpecial?: boolean;
   ignoreEos?: boolean;
   /** Control tokens appear in the text. */
   showSpecial?: boolean;

@@ -4,6 +4,7 @@
 mod embed;
 mod engine;
 mod held;
+mod layout;
 mod pages;
 mod random;
 mod reader;

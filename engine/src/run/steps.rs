@@ -140,7 +140,7 @@ impl Steps {
             n_logprobs: request.logprobs,
             held: request
                 .constraint
-                .map(|constraint| Held::new(constraint, request.constrain_after, request.constrain_opener)),
+                .map(|c| Held::new(c, request.constrain_after, request.constrain_opener, request.constrain_again)),
             usage: Usage { prompt_tokens: n_prompt, ..Usage::default() },
             added: now,
             started: None,

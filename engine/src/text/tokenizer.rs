@@ -29,6 +29,9 @@ pub struct Tokenizer {
     /// Tokens found in any text, and those found where special tokens are parsed.
     always: Finder,
     parsed: Finder,
+    /// Those that mark up prompts, and those of `always` that do not.
+    markup: Finder,
+    beside: Finder,
     strips: Strips,
     adds: Adds,
 }
@@ -112,33 +115,62 @@ impl Tokenizer {
         let strips = Strips::of(meta, &vocab, pre.as_deref())?;
         let always = Finder::of(&vocab, Kinds::USER, Some(Kinds::SPECIAL));
         let parsed = Finder::of(&vocab, Kinds::USER.or(Kinds::SPECIAL), None);
-        Ok(Tokenizer { vocab, rules, roles, model, pre, always, parsed, strips, adds })
+        let markup = Finder::of(&vocab, Kinds::MARKUP, None);
+        let beside = Finder::of(&vocab, Kinds::USER, Some(Kinds::SPECIAL.or(Kinds::MARKUP)));
+        Ok(Tokenizer { vocab, rules, roles, model, pre, always, parsed, markup, beside, strips, adds })
     }
 
     /// The ids of a text. `add_special` puts BOS, EOS or separators around it as the model wants;
     /// `parse_special` turns the texts of control tokens into those tokens (user-defined tokens always are).
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
+        let finder = if parse_special { &self.parsed } else { &self.always };
         let mut out = Vec::new();
         if add_special && self.add_bos() {
             out.extend(self.roles.bos);
         }
-        let finder = if parse_special { &self.parsed } else { &self.always };
-        let (mut at, mut after_special) = (0, true);
-        while let Some((start, end, id)) = finder.find(&self.vocab, text, at) {
-            let mut before = &text[at..start];
-            if self.strips.left == Some(id) {
-                before = trim_end(before);
-            }
-            self.plain(before, after_special, &mut out);
-            out.push(id);
-            after_special = true;
-            at = if self.strips.right(id) { text.len() - trim_start(&text[end..]).len() } else { end };
-        }
-        self.plain(&text[at..], after_special, &mut out);
+        self.parts(text, |at| finder.find(&self.vocab, text, at), &mut out);
         if add_special {
             out.extend(self.ends());
         }
         out
+    }
+
+    /// The ids of a prompt, special tokens parsed, but for those that mark up prompts and would hold a character that
+    /// starts at one of `guards` (bytes of `text`, ascending): there is a message's text and no markup.
+    pub fn encode_guarded(&self, text: &str, guards: &[usize]) -> Vec<u32> {
+        if guards.is_empty() {
+            return self.encode(text, false, true);
+        }
+        let mut out = Vec::new();
+        let find = |at| self.parsed.find_beside(&self.beside, &self.vocab, text, at, guards);
+        self.parts(text, find, &mut out);
+        out
+    }
+
+    /// Where in a text a token that marks up prompts is spelled out, with its id, or (`None`) may be begun by the text's end.
+    pub(crate) fn spelled_markup(&self, text: &str) -> Vec<(usize, Option<u32>)> {
+        self.markup.spelled(&self.vocab, text)
+    }
+
+    /// The signs that tokens which mark up prompts begin with.
+    pub(crate) fn markup_signs(&self) -> Vec<char> {
+        self.markup.first_signs(&self.vocab)
+    }
+
+    /// Appends the ids of a text in which `find` tells the next special token from a place on.
+    fn parts(&self, text: &str, find: impl Fn(usize) -> Option<(usize, usize, u32)>, out: &mut Vec<u32>) {
+        let (mut at, mut after_special) = (0, true);
+        while let Some((start, end, id)) = find(at) {
+            let mut before = &text[at..start];
+            if self.strips.left == Some(id) {
+                before = trim_end(before);
+            }
+            self.plain(before, after_special, out);
+            out.push(id);
+            after_special = true;
+            at = if self.strips.right(id) { text.len() - trim_start(&text[end..]).len() } else { end };
+        }
+        self.plain(&text[at..], after_special, out);
     }
 
     /// Appends the ids of a text without special tokens.

@@ -10,6 +10,7 @@
 
 mod chat;
 mod chat_hostile;
+mod chat_marked;
 mod common;
 mod constrain;
 mod convert;

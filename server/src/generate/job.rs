@@ -103,6 +103,8 @@ pub struct Chat {
     pub truncate: bool,
     /// A template instead of the model's own.
     pub template: Option<String>,
+    /// Markup that is spelled in a message (`<|im_end|>`) is markup; otherwise it is text.
+    pub parse_special: bool,
 }
 
 /// What to do about reasoning.

@@ -22,7 +22,7 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<(ChatTurn, Request)
     let turn = prompt::prepare(model, job, context, seed)?;
     let constraint = constraint(loaded, job, &turn)?;
     let room = context - turn.ids.len();
-    let request = Request {
+    let mut request = Request {
         max_tokens: Some(job.max_tokens.map_or(room, |n| n.min(room))),
         // The API's defaults, the file's recommendations over them, the client's values over both.
         sampling: job.sampling.applied(job.defaults.clone().recommended(model.meta()), seed),
@@ -31,8 +31,20 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<(ChatTurn, Request)
         logprobs: job.logprobs,
         ..turn.request(model.tokenizer(), constraint)
     };
+    if request.constraint.is_none() {
+        hold_calls(loaded, &turn, &mut request);
+    }
     request.check(model.plan().n_vocab())?;
     Ok((turn, request))
+}
+
+/// Holds the calls that the answer may begin to the tools given. Where that cannot be, they are as the model writes them.
+fn hold_calls(loaded: &Loaded, turn: &ChatTurn, request: &mut Request) {
+    let Some(grammar) = turn.begun_calls() else { return };
+    match loaded.constrainer().map_err(|e| e.message).and_then(|c| c.compile(&grammar).map_err(|e| e.to_string())) {
+        Ok(constraint) => turn.hold_calls(request, constraint, loaded.model().tokenizer()),
+        Err(why) => tracing::info!(%why, "calls of these tools are not held to their schemas"),
+    }
 }
 
 /// What a job's answer must conform to, if anything. Compiling takes milliseconds and more.
@@ -43,7 +55,7 @@ fn constraint(loaded: &Loaded, job: &Job, turn: &ChatTurn) -> Result<Option<Cons
     let calls = turn.demanded_calls().map_err(|e| refused("tool_choice", &e))?;
     let (field, grammar) = match (calls, &job.grammar) {
         (Some(calls), _) => ("tool_choice", calls),
-        (None, Some(grammar)) => (job.grammar_field.unwrap_or("grammar"), grammar.clone()),
+        (None, Some(grammar)) => (job.grammar_field.unwrap_or("grammar"), turn.or_calls(grammar.clone())),
         (None, None) => return Ok(None),
     };
     loaded.constrainer()?.compile(&grammar).map(Some).map_err(|e| refused(field, &e))

@@ -38,7 +38,7 @@ impl Capabilities {
 
     /// What the model of a file can do; its template compiled, and `id_of` a token by its text.
     pub fn of_model(meta: &Meta, template: Option<&ChatTemplate>, id_of: &dyn Fn(&str) -> Option<u32>) -> Capabilities {
-        let format = || ToolFormat::of_meta(meta, &|text| id_of(text).is_some());
+        let format = || ToolFormat::of(template, &|text| id_of(text).is_some());
         // As Ollama has it: a file that says how to pool is of a model made to embed.
         let pooling = Pooling::from_meta(meta).unwrap_or_default();
         let key = |name: &str| meta.arch().ok().map(|arch| format!("{arch}.{name}"));
