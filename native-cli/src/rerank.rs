@@ -12,7 +12,7 @@ use crate::args::RerankArgs;
 use crate::compute;
 use crate::embed;
 use crate::failure::{Failure, Result};
-use crate::models;
+use crate::models::{self, Opening};
 use crate::term::{self, Out};
 
 /// Scores the documents and writes them: with `--json` in the order given, for people the best first.

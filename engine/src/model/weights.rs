@@ -156,7 +156,8 @@ impl<'a> Weights<'a> {
 
     /// The first row of a table, as a vector of `cols`.
     pub(super) fn first_row(&self, rec: &mut Recorder, name: &str, cols: usize) -> Result<WeightId> {
-        let row = part(&self.segment(name, None, cols)?, 0, 1)?;
+        let rows = part(&self.segments(name, None, cols)?, 0, 1)?;
+        let row = rows.into_iter().next().ok_or_else(|| Error::shape(format!("tensor {name} has no rows")))?;
         if row.dtype.block_len() > 1 {
             return Err(Error::unsupported(format!("tensor {name} is a table of {}", row.dtype)));
         }

@@ -49,7 +49,7 @@ impl Plamo2 {
     /// Appends the ids of a text without special tokens.
     pub(super) fn encode(&self, vocab: &Vocab, text: &str, out: &mut Vec<u32>) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut cost = vec![0; text.len() + 1];
+        let mut cost = vec![0i64; text.len() + 1];
         let mut path = vec![(0u32, NONE); text.len()];
         let mut found = Vec::new();
         for (at, c) in text.char_indices().rev() {

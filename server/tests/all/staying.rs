@@ -43,7 +43,8 @@ async fn a_file_that_is_cut_or_replaced_is_loaded_anew_and_the_server_lives() {
     std::fs::write(&path, &whole).unwrap();
     let mut settings = StoreSettings::new(&folder);
     settings.foreign.clear();
-    let server = server(&Store::new(settings));
+    let store = Some(Store::new(settings));
+    let server = TestServer::with(Settings { store, ..Settings::default() });
     let ask = |model: &str| {
         let body = json!({"model": model, "prompt": "Hello!", "stream": false, "options": {"temperature": 0}});
         async { server.ask("/api/generate", body).await }
