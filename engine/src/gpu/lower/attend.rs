@@ -26,9 +26,6 @@ pub(super) struct Attend {
 pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatch>) -> Result<()> {
     let Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, to } = *op;
     let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = lowering.plan.kv[layer];
-    if v_in_k {
-        return Err(super::missing("values inside keys"));
-    }
     let (kq, vq) = (k_dim.div_ceil(4), v_dim.div_ceil(4));
     if kq.max(vq) > 256 {
         return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));
@@ -62,14 +59,13 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
         (cap.is_some(), "CAP"),
         (slopes.is_some(), "SLOPES"),
         (sinks.is_some(), "SINKS"),
+        (v_in_k, "V_IN_K"),
     ];
     features.extend(parts.into_iter().filter(|part| part.0).map(|part| part.1));
-    let bindings = vec![
-        ("q", buffer(q.slot)),
-        ("k_pages", Resource::KPages(layer)),
-        ("v_pages", Resource::VPages(layer)),
-        ("out", buffer(to)),
-    ];
+    let mut bindings = vec![("q", buffer(q.slot)), ("k_pages", Resource::KPages(layer)), ("out", buffer(to))];
+    if !v_in_k {
+        bindings.push(("v_pages", Resource::VPages(layer)));
+    }
     let merged = if sinks.is_some() { vec!["SINKS"] } else { vec![] };
     let quads = [("KQ", kq as u32), ("VQ", vq as u32)];
     let consts = [&[("WG", wg)][..], &quads, &[("GROUP", group as u32)]].concat();

@@ -4,8 +4,11 @@
 mod attend;
 mod heads;
 mod linear;
+mod picks;
+mod recurrent;
 mod rows;
 mod sample;
+mod stacks;
 
 use std::ops::{Range, RangeInclusive};
 
@@ -72,31 +75,32 @@ impl Lowering<'_> {
     fn op(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
         match *op {
             Op::Embed { table, by, out: to } => self.embed(table, by, to, out),
-            Op::Route { x: _, bias: _, routing: _, out: _ }
-            | Op::ExpertLinear { x: _, each: _, pick: _, weight: _, scale: _, bias: _, then: _ }
-            | Op::Combine { x: _, pick: _, out: _ } => return Err(missing("mixtures of experts")),
+            Op::Route { x, bias, routing, out: to } => out.push(self.route(x, bias, &routing, to)?),
+            Op::ExpertLinear { x, each, pick, weight, scale, bias, then } => {
+                self.expert_linear(x, each, pick, weight, [scale, bias], then, out)?;
+            }
+            Op::HeadLinear { x, weight, n_heads, pass, out: to } => self.head_linear(x, weight, n_heads, pass, to, out),
+            Op::Combine { x, pick, out: to } => out.push(self.combine(x, pick, to)),
             Op::Gate { x, gate, act, group } => out.push(self.gate(x, gate, act, group)),
-            Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
-            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ } => {
-                return Err(missing("recurrent layers"));
+            Op::Conv { x, weight, bias, act, state, out: to } => {
+                out.push(self.conv(x, weight, bias, act, state, to)?);
+            }
+            Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out: to } => {
+                let op = recurrent::Recur { q, k, v, decay, beta, v_scale, skip, form, state, to };
+                out.push(self.recur(&op)?);
             }
             Op::Norm { x, norm, out: to } => out.push(self.norm(x, &norm, self.all(to), ANY)),
             Op::Linear { x, norm, weight, scale, bias, then } => {
                 self.linear(x, norm, weight, [scale, bias], then, out)?;
             }
-            Op::Rope { x, head_dim, first: 0, rope } => out.push(self.rope(x, head_dim, rope)),
-            Op::KvWrite { k, tail: None, v: Some(v), layer } => out.push(self.kv_write(k, v, layer)),
-            Op::Rope { x: _, head_dim: _, first: _, rope: _ }
-            | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
-            | Op::HeadLinear { x: _, weight: _, n_heads: _, pass: _, out: _ } => {
-                return Err(missing("latent attention"));
-            }
+            Op::Rope { x, head_dim, first, rope } => out.push(self.rope(x, head_dim, first, rope)),
+            Op::KvWrite { k, tail, v, layer } => out.push(self.kv_write(k, tail, v, layer)),
             Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: to } => {
                 let op = attend::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, to };
                 attend::attend(self, &op, out)?;
             }
             Op::Act { x, act, bias, factor } => out.push(self.act(x, act, bias, factor)),
-            Op::Glu { x, gated, out: to } => out.push(self.glu(x, gated, to)),
+            Op::Glu { x, gated, out: to } => out.push(self.glu(x, gated, to, 1)),
             Op::Add { x, y, factor } => {
                 out.push(self.elementwise("add", &[], &[("x", x), ("y", y)], x, &[("factor", factor.to_bits())]));
             }
@@ -175,9 +179,4 @@ impl Lowering<'_> {
     pub(super) fn too_large(what: String) -> Error {
         Error::unsupported(format!("{what}: run this model with --device cpu"))
     }
-}
-
-/// An error about a part that has no kernel yet.
-fn missing(what: &str) -> Error {
-    Error::unsupported(format!("{what} do not run on a GPU yet: run this model with --device cpu"))
 }
