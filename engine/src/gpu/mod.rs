@@ -182,6 +182,12 @@ impl Gpu {
         usize::try_from(self.max_binding / (largest * kv.bytes()) as u64).unwrap_or(usize::MAX)
     }
 
+    /// Slots of states that can be bound at once.
+    pub fn max_states(&self, plan: &crate::plan::Plan) -> usize {
+        let largest = plan.states.iter().copied().max().unwrap_or(0).max(1);
+        usize::try_from(self.max_binding / (4 * largest as u64)).unwrap_or(usize::MAX)
+    }
+
     /// Makes a plan ready to run.
     ///
     /// # Errors

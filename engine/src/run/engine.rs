@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::chain::ChainLength;
 use super::request::{EmbedRequest, Event, Request, SeqId};
 use super::scheduler::Limits;
 use super::steps::{Steps, Vocabulary};
@@ -28,6 +29,9 @@ pub struct EngineOptions {
     pub chunk: usize,
     /// Whether a prompt's start that was computed before is used again.
     pub reuse: bool,
+    /// Steps in a row that a device which picks tokens itself computes without the host, where nothing needs it between them.
+    /// `None`: as many as pay by what steps are measured to take; 1: never more than one.
+    pub chain: Option<usize>,
 }
 
 impl Default for EngineOptions {
@@ -40,6 +44,7 @@ impl Default for EngineOptions {
             max_rows: 512,
             chunk: 512,
             reuse: true,
+            chain: None,
         }
     }
 }
@@ -77,8 +82,9 @@ pub struct Engine {
     device: Device,
     runner: Runner,
     steps: Steps,
-    /// When the step under way was submitted.
-    begun: Option<f64>,
+    chain: ChainLength,
+    /// When the step under way was submitted, and how many are in its chain.
+    begun: Option<(f64, usize)>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -99,7 +105,7 @@ impl Engine {
         }
         let (limits, room) = Engine::room(&model, device, options)?;
         let runner = device.prepare(Arc::clone(model.plan()), room)?;
-        Ok(Engine::with_runner(model, device, runner, limits))
+        Ok(Engine::with_runner(model, device, runner, limits, options.chain))
     }
 
     /// What an engine with these options has room for.
@@ -108,8 +114,11 @@ impl Engine {
         if plan.n_token_ids() < plan.n_vocab() {
             return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
         }
-        let limits = limits(model.spec().n_context, options);
-        let n_states = n_states(plan.state_bytes(), &limits, options)?;
+        let mut limits = limits(model.spec().n_context, options);
+        let most_states = device.max_states(plan);
+        // Each running sequence has two.
+        limits.seqs = limits.seqs.min(most_states / 2).max(1);
+        let n_states = n_states(plan.state_bytes(), &limits, options)?.min(most_states);
         let left = options.kv_budget.saturating_sub(plan.state_bytes().saturating_mul(n_states as u64));
         let options = &EngineOptions { kv_budget: left, ..options.clone() };
         let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
@@ -120,13 +129,21 @@ impl Engine {
     }
 
     /// An engine on a runner that has the model's weights and this room.
-    pub(crate) fn with_runner(model: Arc<Model>, device: &Device, runner: Runner, limits: Limits) -> Engine {
+    pub(crate) fn with_runner(
+        model: Arc<Model>,
+        device: &Device,
+        runner: Runner,
+        limits: Limits,
+        chain: Option<usize>,
+    ) -> Engine {
         let RunnerOptions { n_pages, n_states, .. } = runner.options();
         let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages, n_states);
         if device.picks() {
             steps.let_device_pick();
         }
-        Engine { model, device: device.clone(), runner, steps, begun: None }
+        let chain = ChainLength::new(chain);
+        steps.set_chain(chain.next());
+        Engine { model, device: device.clone(), runner, steps, chain, begun: None }
     }
 
     /// The model.
@@ -201,7 +218,7 @@ impl Engine {
     pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
         match self.steps.begin(now) {
             Some(inputs) => {
-                self.begun = Some(now);
+                self.begun = Some((now, 1 + inputs.next.len()));
                 self.runner.submit(inputs).map(Some)
             }
             None => Ok(None),
@@ -213,9 +230,13 @@ impl Engine {
     /// # Errors
     /// Where the results do not belong to the step.
     pub fn finish(&mut self, output: Output, now: f64) -> Result<Vec<Event>> {
-        if let Some(begun) = self.begun.take() {
+        if let Some((begun, steps)) = self.begun.take() {
             self.runner.took(now - begun);
             self.steps.set_brisk_rows(self.runner.brisk_rows());
+            if self.steps.decodes() {
+                self.chain.took(steps, now - begun);
+                self.steps.set_chain(self.chain.next());
+            }
         }
         self.steps.finish(&output, now)
     }

@@ -1,6 +1,7 @@
 //! The engine loop: requests in, events out. Schedules rows, keeps the KV pages' books, chooses tokens.
 //! Nothing here computes: a step's rows go to a device as [`crate::plan::Inputs`] and come back as logits.
 
+mod chain;
 mod embed;
 mod engine;
 mod held;

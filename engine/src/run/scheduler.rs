@@ -7,6 +7,7 @@
 //! The oldest sequence always advances, because it may take every page and a sequence that needs more than the whole
 //! pool is refused when it is added; so everything finishes.
 
+mod chain;
 #[cfg(test)]
 mod check;
 mod resume;

@@ -82,6 +82,8 @@ pub(crate) struct Steps {
     inputs: Inputs,
     /// Whether the device is asked for picks instead of logits.
     device_picks: bool,
+    /// Steps in a row that the device computes without the host, at most.
+    longest_chain: usize,
     /// The step that is under way.
     parts: Vec<Part>,
     /// Events of sequences that ended between steps.
@@ -99,6 +101,7 @@ impl Steps {
             next_id: 0,
             inputs: Inputs::default(),
             device_picks: false,
+            longest_chain: 1,
             parts: Vec::new(),
             events: Vec::new(),
             piece: Vec::new(),
@@ -113,6 +116,11 @@ impl Steps {
     /// Keeps steps from here on to so many rows: see [`Scheduler::set_brisk_rows`].
     pub(crate) fn set_brisk_rows(&mut self, rows: usize) {
         self.scheduler.set_brisk_rows(rows);
+    }
+
+    /// Lets so many steps follow one another without the host where they can, the first included.
+    pub(crate) fn set_chain(&mut self, longest: usize) {
+        self.longest_chain = longest.max(1);
     }
 
     pub(crate) fn scheduler(&self) -> &Scheduler {
@@ -196,6 +204,7 @@ impl Steps {
         }
         if self.device_picks {
             self.want();
+            self.chain();
         }
         (!self.parts.is_empty()).then_some(&self.inputs)
     }
@@ -213,10 +222,36 @@ impl Steps {
         }
     }
 
+    /// Makes a chain of the step where nothing needs the host between it and those that follow.
+    fn chain(&mut self) {
+        let mut most = self.longest_chain;
+        for part in &self.parts {
+            let (Some(stream), Some(tokens)) = (self.streams.get(&part.id), self.scheduler.tokens(part.id)) else {
+                return;
+            };
+            most = most.min(stream.remaining);
+            if stream.held.is_some() || stream.needs_row() || stream.sampler.want_blind(tokens.len()).is_none() {
+                return;
+            }
+        }
+        if most > 1 {
+            most = self.scheduler.reserve(&self.parts, most, &mut self.inputs);
+        }
+        for ahead in 1..most {
+            let want = |part: &Part| {
+                let tokens = self.scheduler.tokens(part.id)?;
+                self.streams.get(&part.id)?.sampler.want_blind(tokens.len() + ahead)
+            };
+            // Every row is an output, in the order of the parts.
+            let wants = self.parts.iter().filter_map(want).collect();
+            self.inputs.next.push(wants);
+        }
+    }
+
     /// Takes the step's logits (`[n_outputs, n_vocab]`), or what the device picked, and the means of rows (`[n_pools,
     /// width]`); chooses tokens and says what happened. An error leaves the step undone, to be scheduled again.
     pub(crate) fn finish(&mut self, output: &Output, now: f64) -> Result<Vec<Event>> {
-        let Output { logits, picked, pooled, .. } = output;
+        let Output { logits, picked, later, pooled, .. } = output;
         let parts = std::mem::take(&mut self.parts);
         let n_vocab = self.vocabulary.n_vocab();
         let n_outputs = parts.iter().filter(|p| p.output.is_some()).count();
@@ -228,16 +263,30 @@ impl Steps {
         if pooled.len().checked_rem(n_pools).unwrap_or(pooled.len()) != 0 || (n_pools > 0 && pooled.is_empty()) {
             return Err(Error::Shape(format!("a step gave {} values for {n_pools} embeddings", pooled.len())));
         }
+        if later.len() != self.inputs.next.len() || later.iter().any(|picked| picked.len() != n_outputs) {
+            return Err(Error::Shape(format!("a chain gave {} steps, not {}", later.len(), self.inputs.next.len())));
+        }
         self.scheduler.commit(&parts);
         self.pool(&parts, pooled, now);
-        for part in &parts {
+        self.choose(&parts, picked, logits, now);
+        for picked in later {
+            // Those that have ended are passed over, and what was computed for them is dropped.
+            self.scheduler.commit(&parts);
+            self.choose(&parts, picked, &[], now);
+        }
+        Ok(self.take_events())
+    }
+
+    /// Chooses the tokens of a step's sequences.
+    fn choose(&mut self, parts: &[Part], picked: &[Option<Picked>], logits: &[f32], now: f64) {
+        let n_vocab = self.vocabulary.n_vocab();
+        for part in parts {
             let Some(row) = part.output else { continue };
             match picked.get(row).and_then(Option::as_ref) {
                 Some(picked) => self.advance(part.id, Row::Picked(picked), now),
                 None => self.advance(part.id, Row::Logits(&logits[row * n_vocab..][..n_vocab]), now),
             }
         }
-        Ok(self.take_events())
     }
 
     /// Adds the step's means of rows to their embeddings; ends those that are whole.
@@ -270,6 +319,11 @@ impl Steps {
     /// Events that wait for no step.
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Whether the step under way has one row of each sequence, behind which a token is chosen.
+    pub(crate) fn decodes(&self) -> bool {
+        !self.parts.is_empty() && self.parts.iter().all(|part| part.rows == 1 && part.output.is_some())
     }
 
     /// The oldest sequence of the step under way; for tests.

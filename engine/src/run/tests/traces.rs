@@ -117,6 +117,7 @@ struct Totals {
     n_cached: usize,
     n_cancelled: usize,
     n_batched: usize,
+    n_chained: usize,
     n_embedded: usize,
     n_chunked: usize,
     /// Prompt tokens that a recurrent model found.
@@ -150,7 +151,10 @@ impl Trace {
         };
         // A recurrent model has two slots for each running sequence, and some for snapshots.
         let n_states = if rng.below(2) == 0 { 0 } else { 2 * limits.seqs + rng.below(5) };
-        let steps = Steps::new(Arc::new(Letters), limits, n_pages, n_states);
+        let mut steps = Steps::new(Arc::new(Letters), limits, n_pages, n_states);
+        if rng.below(2) == 0 {
+            steps.let_device_pick();
+        }
         let limits = *steps.scheduler().limits();
         Self {
             rng,
@@ -189,7 +193,7 @@ impl Trace {
         assert!(
             inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() + inputs.pools.len() <= seqs
         );
-        assert!(inputs.outputs.is_sorted() && inputs.positions.iter().all(|p| (*p as usize) < context));
+        assert!(inputs.outputs.is_sorted() && (inputs.last_position() as usize) < context);
         for seq in 0..inputs.tables.len() as u32 {
             let mine: Vec<u32> =
                 (0..inputs.n_rows()).filter(|r| inputs.seqs[*r] == seq).map(|r| inputs.positions[r]).collect();
@@ -204,6 +208,7 @@ impl Trace {
             self.brisk = 1 + self.rng.below(40);
             self.steps.set_brisk_rows(self.brisk);
         }
+        self.steps.set_chain(1 + self.rng.below(8));
         let inputs = self.steps.begin(0.0).cloned();
         self.steps.scheduler().check();
         let Some(inputs) = inputs else {
@@ -212,6 +217,7 @@ impl Trace {
         };
         self.check_step(&inputs);
         totals.n_batched += usize::from(inputs.tables.len() > 1);
+        totals.n_chained += inputs.next.len();
         let first = inputs.tables.first().map(Vec::len);
         assert!(first.is_some() && self.steps.first_part() == oldest, "the oldest sequence does not advance");
         let events = match self.rng.below(40) {
@@ -224,11 +230,11 @@ impl Trace {
             }
             // It was computed and its results were lost.
             2 => {
-                self.device.step(&inputs);
+                self.device.chain(&inputs);
                 Vec::new()
             }
             _ => {
-                let output = self.device.step(&inputs);
+                let output = self.device.chain(&inputs);
                 self.steps.finish(&output, 0.0).unwrap()
             }
         };
@@ -328,18 +334,17 @@ fn every_answer_of_every_trace_is_what_the_request_gives_alone() {
         n_cached,
         n_cancelled,
         n_batched,
+        n_chained,
         n_embedded,
         n_chunked,
         n_resumed,
     } = totals;
     println!(
-        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps, \
+        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps, {n_chained} chained, \
          {n_embedded} embeddings, {n_chunked} of them in chunks, {n_resumed} tokens from snapshots"
     );
-    assert!(n_embedded > 6_000 && n_chunked > 3_000 && n_resumed > 5_000);
-    assert!(
-        n_requests > 25_000 && n_preempted > 2_000 && n_cached > 20_000 && n_cancelled > 2_000 && n_batched > 50_000
-    );
+    assert!(n_chained > 10_000 && n_embedded > 6_000 && n_chunked > 3_000 && n_resumed > 5_000 && n_batched > 50_000);
+    assert!(n_requests > 25_000 && n_preempted > 2_000 && n_cached > 20_000 && n_cancelled > 2_000);
 }
 
 #[test]
