@@ -213,3 +213,8 @@ impl Lowering<'_> {
         Error::unsupported(format!("{what}: run this model with --device cpu"))
     }
 }
+
+/// An error about a part that has no kernel yet.
+fn missing(what: &str) -> Error {
+    Error::unsupported(format!("{what} do not run on a GPU yet: run this model with --device cpu"))
+}
