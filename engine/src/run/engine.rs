@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::chain::ChainLength;
 use super::request::{EmbedRequest, Event, Request, SeqId};
 use super::scheduler::Limits;
-use super::steps::{Steps, Vocabulary};
+use super::steps::Steps;
+use super::vocabulary::ModelVocabulary;
 use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -405,37 +406,4 @@ fn n_states(bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<usiz
     }
     let left = (options.kv_budget - bytes * running).saturating_sub(2 * bytes);
     Ok((running + 2 + (left / 8 / bytes).min(MOST_SNAPSHOTS - 2)) as usize)
-}
-
-/// A model's vocabulary as the engine needs it.
-struct ModelVocabulary {
-    model: Arc<Model>,
-    /// Control tokens that are written out all the same: the tags around reasoning.
-    visible: [Option<u32>; 2],
-}
-
-impl ModelVocabulary {
-    fn new(model: Arc<Model>) -> Self {
-        let tags = model.template().and_then(|t| t.think_tags());
-        let id = |text: Option<&str>| text.and_then(|text| model.tokenizer().id_of(text));
-        let visible = [id(tags.map(|t| t.open)), id(tags.map(|t| t.close))];
-        Self { model, visible }
-    }
-}
-
-impl Vocabulary for ModelVocabulary {
-    fn n_vocab(&self) -> usize {
-        self.model.plan().n_vocab()
-    }
-
-    fn is_end(&self, id: u32) -> bool {
-        self.model.tokenizer().is_eog(id)
-    }
-
-    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
-        let tokenizer = self.model.tokenizer();
-        if special || !tokenizer.is_control(id) || self.visible.contains(&Some(id)) {
-            out.extend_from_slice(&tokenizer.token_bytes(id));
-        }
-    }
 }

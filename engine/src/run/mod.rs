@@ -20,6 +20,7 @@ mod steps;
 mod tests;
 mod text;
 mod turn;
+mod vocabulary;
 
 pub use embed::{embed_ids, rank_ids};
 pub use engine::{Engine, EngineOptions, Stats, wait};

@@ -6,24 +6,15 @@ use std::sync::Arc;
 
 use super::embed::Embedding;
 use super::held::Held;
-use super::request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
-use super::sampler::{Sampler, logprobs};
+use super::request::{EmbedRequest, Event, Finish, Logprobs, Request, SeqId, Usage};
+use super::sampler::Sampler;
 use super::scheduler::{Limits, Part, Scheduler};
 use super::text::TextStream;
+use super::vocabulary::{Vocabulary, describe};
 use crate::device::{Output, Picked};
 use crate::error::{Error, Result};
 use crate::model::{Pooling, Ranking};
 use crate::plan::{Inputs, Want};
-
-/// What the engine needs to know of a vocabulary.
-pub(crate) trait Vocabulary: Send + Sync {
-    /// Tokens in it: the width of a row of logits.
-    fn n_vocab(&self) -> usize;
-    /// Whether generation ends with this token.
-    fn is_end(&self, id: u32) -> bool;
-    /// Appends what a token stands for; control tokens only where `special` asks for them.
-    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>);
-}
 
 /// A sequence's side of the work: the scheduler has its tokens and pages.
 struct Stream {
@@ -413,14 +404,4 @@ impl Steps {
 enum Row<'a> {
     Logits(&'a [f32]),
     Picked(&'a Picked),
-}
-
-fn describe(vocabulary: &dyn Vocabulary, row: &[f32], token: u32, n: usize) -> Logprobs {
-    let (chosen, top) = logprobs(row, token, n);
-    let entry = |(id, logprob): (u32, f32)| {
-        let mut bytes = Vec::new();
-        vocabulary.piece(id, true, &mut bytes);
-        Logprob { id, logprob, bytes }
-    };
-    Logprobs { chosen: entry(chosen), top: top.into_iter().map(entry).collect() }
 }

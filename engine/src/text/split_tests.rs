@@ -102,7 +102,7 @@ fn patterns() -> Vec<(&'static str, Vec<String>)> {
             vec![
                 s(r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"),
                 s(
-                    "[一-鿿㐀-䶿豈-\u{faff}぀-ゟ゠-ヿ･-ﾟ⼀-\u{2fdf}เ-\u{e7f}\u{e80}-\u{eff}ក-\u{17ff}က-႟ꩠ-ꩿꧠ-\u{a9ff}가-\u{d7af}ᄀ-ᇿ]+",
+                    "[一-鿿㐀-䶿\u{f900}-\u{faff}぀-ゟ゠-ヿ･-ﾟ⼀-\u{2fdf}เ-\u{e7f}\u{e80}-\u{eff}ក-\u{17ff}က-႟ꩠ-ꩿꧠ-\u{a9ff}가-\u{d7af}ᄀ-ᇿ]+",
                 ),
                 format!("{deepseek3}{SPACES}"),
             ],

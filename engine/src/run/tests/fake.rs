@@ -4,7 +4,7 @@ use crate::device::{Output, Picked};
 use crate::plan::{Inputs, PAGE, Pool, StateSlots, Want};
 use crate::run::pages::PageId;
 use crate::run::random::Draw;
-use crate::run::steps::Vocabulary;
+use crate::run::vocabulary::Vocabulary;
 
 pub(crate) const N_VOCAB: usize = 24;
 pub(crate) const END: u32 = 0;

@@ -9,7 +9,8 @@ use crate::device::Output;
 use crate::model::Pooling;
 use crate::plan::{Inputs, PAGE};
 use crate::run::scheduler::Limits;
-use crate::run::steps::{Steps, Vocabulary};
+use crate::run::steps::Steps;
+use crate::run::vocabulary::Vocabulary;
 use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, Sampling, SeqId, Usage};
 
 /// What a request gives: tokens, text and reason.

@@ -2,6 +2,8 @@
 //! `grammar` (feature `constrain`) makes constraints of JSON schemas, regular expressions and grammars; where it is not
 //! part of a build, a host may bring [`Rules`] of its own.
 
+#[cfg(feature = "constrain")]
+mod arguments;
 mod begin;
 #[cfg(feature = "constrain")]
 mod compile;

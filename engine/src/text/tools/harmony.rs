@@ -99,6 +99,7 @@ impl Harmony {
                 }
                 read.step()
             }
+            State::Called if self.fields.is_some() => self.between(seen, end),
             State::Called => match scan::space(seen) {
                 0 => {
                     self.state = State::Text;
@@ -107,6 +108,25 @@ impl Harmony {
                 n => Step::Skip(n),
             },
             State::Thinking | State::Text => self.text(seen, end),
+        }
+    }
+
+    /// Behind a call whose arguments stood in tags: another call of the message, or what closes it, which says nothing.
+    fn between(&mut self, seen: &str, end: bool) -> Step {
+        let Some((open, fields)) = self.fields else { return Step::Skip(0) };
+        match scan::find(seen, &[open, START, CHANNEL, "<|end|>", "<|return|>", "<|call|>", "<|eom|>", "<|eot|>"]) {
+            Find::At(0, 0) => {
+                self.state = State::Fields(FieldsBody::new(fields, open.len()));
+                Step::Skip(0)
+            }
+            Find::At(0, _) => {
+                self.state = State::Text;
+                self.text(seen, end)
+            }
+            Find::Perhaps(0) if !end => Step::More,
+            Find::At(n, _) => Step::Skip(n),
+            Find::Perhaps(n) if !end => Step::Skip(n),
+            _ => Step::Skip(seen.len()),
         }
     }
 
