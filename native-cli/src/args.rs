@@ -66,6 +66,9 @@ pub(crate) enum Command {
     /// List the models that are known by name
     #[command(after_long_help = LIST_HELP)]
     List(ListArgs),
+    /// Start a coding client (Claude Code, Codex, OpenCode, ...) that asks models of this machine
+    #[command(after_long_help = LAUNCH_EXAMPLES)]
+    Launch(LaunchArgs),
     /// Show what a running server has loaded
     #[command(after_long_help = PS_HELP)]
     Ps(PsArgs),
@@ -166,6 +169,17 @@ const LIST_HELP: &str = "\
 Models are those that were pulled or made, the .gguf files below the models folder (--models, else IR_MODELS, else \
 `ir/models` in the user's data folder; the command prints where that is), and those of Ollama (OLLAMA_MODELS), of the Hugging \
 Face cache (HF_HUB_CACHE, HF_HOME) and of LM Studio, which are used where they are and never changed.";
+
+const LAUNCH_EXAMPLES: &str = "\
+Examples:
+  ir launch claude                           Claude Code, with the server's first model
+  ir launch codex --model qwen3-8b
+  ir launch opencode --print                 shows what would be set, and starts nothing
+  ir launch aider -- --no-git                flags of the client's own stand behind --
+
+Clients: aider, claude, cline, codex, continue, goose, opencode, qwen, zed. Each is told the server's address and the model by its \
+environment, by flags, or by a file of its own; a file that is yours is shown and never changed. Where no server answers at \
+--addr, one is started, and ends with the client.";
 
 const PS_HELP: &str = "\
 The server is that of --addr, 127.0.0.1:11434 if not given: `ir serve`, or another that speaks Ollama's API.";
@@ -391,6 +405,27 @@ pub(crate) struct ServerArgs {
     /// The key that it wants, where it wants one
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Vec<String>,
+}
+
+/// Arguments of `ir launch`.
+#[derive(Debug, Args)]
+pub(crate) struct LaunchArgs {
+    /// The client, such as claude, codex or opencode
+    pub(crate) client: String,
+    /// The model, by a name that `ir list` shows [default: the server's first]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Show what would be set and started, and do nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Write the client's file without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Flags of the client's own
+    #[arg(last = true, value_name = "FLAGS")]
+    pub(crate) flags: Vec<std::ffi::OsString>,
 }
 
 /// Arguments of `ir ps`.
@@ -642,7 +677,7 @@ pub(crate) struct ServeArgs {
     /// Listen beyond this machine without a key
     #[arg(long)]
     pub(crate) no_key: bool,
-    /// Another name for a model, for programs that ask for one that is not here
+    /// Another name for a model, for programs that ask for one that is not here; * stands for anything, as in claude-*=M
     #[arg(long, value_name = "NAME=MODEL")]
     pub(crate) alias: Vec<String>,
     /// Folder of the browser page, shown at /ui [default: one beside this program, where there is one]

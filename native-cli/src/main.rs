@@ -14,6 +14,7 @@ mod fit;
 mod grammar;
 mod info;
 mod interrupt;
+mod launch;
 mod list;
 mod logits;
 mod memory;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
+        Command::Launch(args) => launch::launch(&args),
         Command::Ps(args) => running::ps(&args),
         Command::Stop(args) => running::stop(&args),
         Command::Pull(args) => pull::pull(&args),

@@ -82,9 +82,17 @@ impl ApiError {
         ApiError::new(Kind::NotFound, message)
     }
 
-    /// No model of this name is known, as Ollama says it.
-    pub fn no_model(name: &str) -> ApiError {
-        ApiError::not_found(format!("model '{}' not found", cut(name, 200)))
+    /// No model of this name is known, as Ollama says it; `known` are those that there are.
+    pub fn no_model(name: &str, known: &[String]) -> ApiError {
+        const SHOWN: usize = 8;
+        let mut message = format!("model '{}' not found", cut(name, 200));
+        if !known.is_empty() {
+            let names: Vec<String> = known.iter().take(SHOWN).map(|name| cut(name, 100)).collect();
+            let more = known.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            message = format!("{message}: there are {}{more}", names.join(", "));
+        }
+        ApiError::not_found(message)
     }
 
     /// Whether a model is what was not found.

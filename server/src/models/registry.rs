@@ -41,7 +41,7 @@ impl Entry {
 pub struct Registry {
     /// Models that the server was started with, by name.
     pub served: Vec<(String, Place)>,
-    /// Other names: from alias to name.
+    /// Other names: from alias to name. An alias with `*` stands for every name that fits and that no model has.
     pub aliases: BTreeMap<String, String>,
     /// Names of models that are never unloaded.
     pub pinned: BTreeSet<String>,
@@ -123,36 +123,58 @@ impl Registry {
     /// There is none, or none that this client may name; or it is there and cannot be used.
     pub fn find(&self, wanted: &ModelRef) -> Result<Entry, ApiError> {
         let name = wanted.name.as_str();
-        let bare = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_lowercase();
         let alias = self.aliases.iter().find(|(alias, _)| bare(alias) == bare(name));
-        let meant = alias.map_or(name, |(_, name)| name.as_str());
-        let without = bare(meant.strip_suffix(".gguf").unwrap_or(meant));
-        let exact = self.served.iter().find(|(name, _)| name == meant);
-        if let Some((name, place)) = exact.or_else(|| self.served.iter().find(|(name, _)| bare(name) == without)) {
-            return self.entry(name.clone(), place.clone());
+        if let Some(entry) = self.by_name(alias.map_or(name, |(_, name)| name.as_str()))? {
+            return Ok(entry);
         }
-        if without == builtin::NAME {
-            return self.entry(builtin::NAME.into(), Place::Builtin);
-        }
-        let found = self.store.as_ref().map_or(Ok(None), |store| store.find(meant));
-        match found.map_err(|e| match e.kind {
-            ir_store::Kind::Unsupported => ApiError::new(Kind::NotImplemented, e.what),
-            _ => ApiError::new(Kind::Internal, e.what),
-        })? {
-            Some(place @ Place::Stored(_)) => self.entry(place.name(), place),
-            // A file of the folder is known by its path in it, not by its last name alone.
-            Some(place) => {
-                let store = self.store.iter().flat_map(|store| store.files());
-                let name = store.into_iter().find(|(_, path)| Some(path.as_path()) == place.path());
-                self.entry(name.map_or_else(|| place.name(), |(name, _)| name), place)
-            }
+        // Of several patterns that fit the longest says most.
+        let fitting = self.aliases.iter().filter(|(alias, _)| alias.contains('*') && fits(&bare(alias), &bare(name)));
+        let meant = fitting.max_by_key(|(alias, _)| alias.len()).map(|(_, name)| name.as_str());
+        match meant.map_or(Ok(None), |meant| self.by_name(meant))? {
+            Some(entry) => Ok(entry),
             None => self.by_path(name, wanted.any_path),
         }
     }
 
+    fn by_name(&self, meant: &str) -> Result<Option<Entry>, ApiError> {
+        let without = bare(meant.strip_suffix(".gguf").unwrap_or(meant));
+        let exact = self.served.iter().find(|(name, _)| name == meant);
+        if let Some((name, place)) = exact.or_else(|| self.served.iter().find(|(name, _)| bare(name) == without)) {
+            return self.entry(name.clone(), place.clone()).map(Some);
+        }
+        if without == builtin::NAME {
+            return self.entry(builtin::NAME.into(), Place::Builtin).map(Some);
+        }
+        let found = self.store.as_ref().map_or(Ok(None), |store| store.find(meant));
+        let refused = |e: ir_store::Error| match e.kind {
+            ir_store::Kind::Unsupported => ApiError::new(Kind::NotImplemented, e.what),
+            _ => ApiError::new(Kind::Internal, e.what),
+        };
+        let Some(place) = found.map_err(refused)? else { return Ok(None) };
+        let name = match &place {
+            Place::Stored(_) => None,
+            // A file of the folder is known by its path in it, not by its last name alone.
+            _ => {
+                let store = self.store.iter().flat_map(|store| store.files());
+                store.into_iter().find(|(_, path)| Some(path.as_path()) == place.path()).map(|(name, _)| name)
+            }
+        };
+        self.entry(name.unwrap_or_else(|| place.name()), place).map(Some)
+    }
+
+    /// All models, as [`Registry::list`] has them, and behind them those of the aliases that are no patterns.
+    pub fn named(&self) -> Vec<Listed> {
+        let mut all = self.list();
+        for (alias, name) in self.aliases.iter().filter(|(alias, _)| !alias.contains('*')) {
+            let known = all.iter().any(|model| bare(&model.name) == bare(alias));
+            let meant = all.iter().find(|model| bare(&model.name) == bare(name)).filter(|_| !known).cloned();
+            all.extend(meant.map(|model| Listed { name: alias.clone(), ..model }));
+        }
+        all
+    }
+
     fn entry(&self, name: String, place: Place) -> Result<Entry, ApiError> {
         let recipe = self.recipe(&place)?;
-        let bare = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_lowercase();
         let pinned = self.pinned.iter().any(|pinned| bare(pinned) == bare(&name));
         Ok(Entry { name, place, recipe, pinned })
     }
@@ -184,7 +206,10 @@ impl Registry {
         let folder = self.store.as_ref().and_then(|s| s.settings().root.canonicalize().ok());
         let below = |path: &Path| folder.as_deref().is_some_and(|f| path.starts_with(f));
         // Whether a file exists elsewhere is not for everyone to know: the answer is the same.
-        let Some(path) = path.filter(|p| any_path || below(p)) else { return Err(ApiError::no_model(name)) };
+        let Some(path) = path.filter(|p| any_path || below(p)) else {
+            let known: Vec<String> = self.named().into_iter().map(|model| model.name).collect();
+            return Err(ApiError::no_model(name, &known));
+        };
         let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
         let stem = stem.unwrap_or_default().to_string_lossy().into_owned();
         self.entry(stem, Place::File(path))
@@ -196,11 +221,41 @@ fn is_model(path: &Path) -> bool {
     path.is_file() || path.join("config.json").is_file()
 }
 
+/// A name as it is compared.
+fn bare(name: &str) -> String {
+    name.strip_suffix(":latest").unwrap_or(name).to_lowercase()
+}
+
+/// Whether a text is what a pattern says, in which each `*` stands for anything.
+fn fits(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = rest.split('*').collect();
+    let (last, between) = parts.split_last().map_or(("", &[][..]), |(last, between)| (*last, between));
+    for part in between {
+        // The earliest place leaves the most for what follows.
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+    }
+    text.ends_with(last)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
     use ir_store::Settings;
+
+    #[test]
+    fn patterns() {
+        for (pattern, text) in [("claude-*", "claude-"), ("*", ""), ("a*b*c", "a-b-b-c"), ("*x", "xx"), ("a", "a")] {
+            assert!(fits(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("claude-*", "claude"), ("a*b*c", "a-c-b"), ("ab*ba", "aba"), ("*x", "xy"), ("a", "b")]
+        {
+            assert!(!fits(pattern, text), "{pattern} {text}");
+        }
+    }
 
     #[test]
     fn names_aliases_and_paths() {
@@ -214,7 +269,9 @@ mod tests {
             std::fs::write(file, builtin::bytes().to_vec()).unwrap();
         }
         let registry = Registry {
-            aliases: BTreeMap::from([("gpt-4o".into(), "Qwen".into())]),
+            aliases: [("gpt-4o", "Qwen"), ("claude-*", "Qwen"), ("claude-*-tiny", "ir-tiny"), ("lost", "gone")]
+                .map(|(alias, name)| (alias.to_owned(), name.to_owned()))
+                .into(),
             pinned: BTreeSet::from(["qwen".into()]),
             store: Some(Store::new(Settings::new(&inside))),
             ..Registry::default()
@@ -232,6 +289,13 @@ mod tests {
         assert_eq!(find(&path(&secret), true).unwrap().0, "secret");
         let names: Vec<String> = registry.list().into_iter().map(|m| m.name).collect();
         assert_eq!(names, ["Qwen", "sub/Deep", "ir-tiny"]);
+        for (name, want) in [("Claude-Opus-9", "Qwen"), ("claude-x-tiny:latest", "ir-tiny")] {
+            assert_eq!(find(name, false).unwrap().0, want, "{name}");
+        }
+        let named: Vec<String> = registry.named().into_iter().map(|m| m.name).collect();
+        assert_eq!(named, ["Qwen", "sub/Deep", "ir-tiny", "gpt-4o"]);
+        let missing = find("nope", false).unwrap_err().message;
+        assert_eq!(missing, "model 'nope' not found: there are Qwen, sub/Deep, ir-tiny, gpt-4o");
         let around = format!("{}/../other/secret.gguf", path(&inside));
         for name in [path(&secret), around, "/nowhere/x.gguf".into(), String::new(), "nope".into()] {
             let error = find(&name, false).unwrap_err();

@@ -144,3 +144,27 @@ async fn values_of_other_servers_are_taken() {
     let chat_count = server.count("/v1/chat/completions/input_tokens", chat(json!({}))).await;
     assert_eq!(chat_count, server.count("/v1/responses/input_tokens", response(json!({}))).await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_models_hold_what_every_sdk_reads() {
+    let server = TestServer::tiny();
+    let (_, list) = server.get("/v1/models").await;
+    let entry = &list["data"][0];
+    for (field, want) in [
+        ("id", json!("ir-tiny")),
+        ("object", json!("model")),
+        ("type", json!("model")),
+        ("display_name", json!("ir-tiny")),
+        ("max_input_tokens", json!(1024)),
+        ("context_length", json!(1024)),
+    ] {
+        assert_eq!(entry[field], want, "{field}");
+    }
+    assert!(entry["created_at"].as_str().unwrap().ends_with('Z') && entry["created"].is_u64(), "{entry}");
+    assert_eq!(
+        (&list["has_more"], &list["first_id"], &list["models"][0]["name"]),
+        (&json!(false), &json!("ir-tiny"), &json!("ir-tiny"))
+    );
+    assert_eq!(server.get("/v1/models?client_version=0.171.0").await.1["models"], json!([]));
+    assert_eq!(server.get("/v1/models/ir-tiny").await.1["display_name"], json!("ir-tiny"));
+}

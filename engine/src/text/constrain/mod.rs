@@ -28,7 +28,7 @@ pub(crate) use begin::{Begin, begin};
 #[cfg(feature = "constrain")]
 pub use grammar::{Constrainer, Grammar};
 #[cfg(feature = "constrain")]
-pub use schema::relaxed;
+pub use schema::{relaxed, relaxed_telling};
 #[cfg(feature = "constrain")]
 pub use tools::{Tool, ToolChoice, ToolGrammar, begun_call, tool_grammar, tools_or};
 pub use vocabulary::Vocabulary;

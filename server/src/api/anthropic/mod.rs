@@ -6,20 +6,17 @@ mod request;
 mod turns;
 
 use axum::Router;
-use axum::extract::State;
-use axum::response::Response;
 use axum::routing::post;
 use serde::Serialize;
 use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::common::body::{Bodies, Body, Client, json, to_json};
+use crate::api::common::body::{Bodies, Body, to_json};
 use crate::api::common::dialect::{Dialect, error_responses};
-use crate::api::common::generation::{count, generate};
+use crate::api::common::generation::{counting, generate, generating};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 use crate::generate::running::Running;
-
 use answer::AnthropicMessage;
 use builder::MessageBuilder;
 use request::{CountRequest, MessagesRequest};
@@ -86,43 +83,28 @@ pub(crate) struct MessageTokens {
     input_tokens: usize,
 }
 
-/// The model's next message.
-#[utoipa::path(
-    post,
-    path = "/v1/messages",
-    tag = "Anthropic",
-    request_body = MessagesRequest,
-    responses(
-        (status = 200, description = "The message, or its events", content(
-            (AnthropicMessage = "application/json"),
-            (String = "text/event-stream"),
-        )),
-        AnthropicErrors,
-    )
-)]
-pub(crate) async fn create_message(
-    State(hub): State<Hub>,
-    client: Client,
-    Bodies(prompt, request): MessagesRequest,
-) -> Result<Response, ApiError> {
-    let (name, stream) = (prompt.model().to_owned(), request.streams());
-    let params = request.params(prompt, client)?;
-    let builder = |running: &Running| MessageBuilder::new(AnthropicMessage::new(name, running.prompt_tokens()));
-    generate(&hub, params, stream, builder).await
+impl MessageTokens {
+    fn new(input_tokens: usize) -> MessageTokens {
+        MessageTokens { input_tokens }
+    }
 }
 
-/// How many tokens a message's prompt would have.
-#[utoipa::path(
-    post,
-    path = "/v1/messages/count_tokens",
-    tag = "Anthropic",
-    request_body = CountRequest,
-    responses((status = 200, description = "The count", body = MessageTokens), AnthropicErrors)
-)]
-pub(crate) async fn count_tokens(
-    State(hub): State<Hub>,
-    client: Client,
-    Body(request): Body<CountRequest>,
-) -> Result<Response, ApiError> {
-    Ok(json(&MessageTokens { input_tokens: count(&hub, request.params(client)?).await? }))
+/// A prompt, of which the tokens are counted.
+type CountBody = Body<CountRequest>;
+
+generating! {
+    /// The model's next message.
+    create_message: "/v1/messages" "Anthropic" AnthropicErrors MessagesRequest => AnthropicMessage;
+    (hub, client, Bodies(prompt, request)) {
+        let (name, stream) = (prompt.model().to_owned(), request.streams());
+        let params = request.params(prompt, client)?;
+        let builder = |running: &Running| MessageBuilder::new(AnthropicMessage::new(name, running.prompt_tokens()));
+        generate(&hub, params, stream, builder).await
+    }
+}
+
+counting! {
+    /// How many tokens a message's prompt would have.
+    count_tokens: "/v1/messages/count_tokens" "Anthropic" AnthropicErrors CountBody => MessageTokens;
+    (client, Body(request)) request.params(client)?
 }

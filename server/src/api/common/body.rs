@@ -285,6 +285,23 @@ pub(crate) fn to_json(value: &impl Serialize) -> Json {
     serde_json::to_value(value).unwrap_or_default()
 }
 
+/// As what is read.
+impl<T: ToSchema> PartialSchema for Body<T> {
+    fn schema() -> RefOr<Schema> {
+        T::schema()
+    }
+}
+
+impl<T: ToSchema> ToSchema for Body<T> {
+    fn name() -> Cow<'static, str> {
+        T::name()
+    }
+
+    fn schemas(all: &mut Vec<(String, RefOr<Schema>)>) {
+        T::schemas(all);
+    }
+}
+
 /// Both structs' fields, as one object.
 impl<A: ToSchema, B: ToSchema> PartialSchema for Bodies<A, B> {
     fn schema() -> RefOr<Schema> {

@@ -1,6 +1,6 @@
 //! What an answer must be: `response_format` and schemas, as grammars.
 
-use ir_engine::text::constrain::relaxed;
+use ir_engine::text::constrain::relaxed_telling;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use utoipa::ToSchema;
@@ -80,11 +80,7 @@ pub(crate) fn schema_grammar(field: &str, schema: &Json, strict: bool, ignored: 
 
 /// A schema without what a grammar cannot hold a text to.
 pub(crate) fn loose_schema(schema: &Json, ignored: &Ignored) -> Json {
-    let loose = relaxed(schema);
-    if loose != *schema {
-        ignored.note("schema keywords beyond grammars");
-    }
-    loose
+    relaxed_telling(schema, &mut |what| ignored.note(&format!("schema.{what}")))
 }
 
 #[cfg(test)]

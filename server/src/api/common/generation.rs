@@ -13,8 +13,9 @@ use super::util::check_chat;
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::Job;
+use crate::generate::prompt;
+use crate::generate::recipe;
 use crate::generate::running::Running;
-use crate::generate::{prompt, recipe};
 
 /// Starts what is asked and answers with it; `encoder` makes what writes its outputs.
 ///
@@ -79,6 +80,50 @@ pub(crate) async fn count(hub: &Hub, params: GenerationParams) -> Result<usize, 
     let model = lease.model().clone();
     hub.prepared(move || prompt::prepare(&model, &job, usize::MAX, 0).map(|turn| turn.ids.len())).await
 }
+
+/// A handler that generates, with its place in the OpenAPI document: what is behind the arguments' names is the handler's own.
+macro_rules! generating {
+    ($(#[$doc:meta])* $name:ident: $path:literal $tag:literal $errors:ident $request:ident => $answer:ident;
+     ($hub:ident, $client:ident, $body:pat $(, $more:ident: $kind:ty)?) $work:block) => {
+        $(#[$doc])*
+        #[utoipa::path(post, path = $path, tag = $tag, request_body = $request, responses(
+            (status = 200, description = "The answer, or its events", content(
+                ($answer = "application/json"),
+                (String = "text/event-stream"),
+            )),
+            $errors,
+        ))]
+        pub(crate) async fn $name(
+            axum::extract::State($hub): axum::extract::State<$crate::generate::hub::Hub>,
+            $(axum::extract::Extension($more): axum::extract::Extension<$kind>,)?
+            $client: $crate::api::common::body::Client,
+            $body: $request,
+        ) -> Result<axum::response::Response, $crate::engine::error::ApiError> $work
+    };
+}
+pub(crate) use generating;
+
+/// A handler that counts the tokens of a prompt, likewise.
+macro_rules! counting {
+    ($(#[$doc:meta])* $name:ident: $path:literal $tag:literal $errors:ident $request:ident => $answer:ident;
+     ($client:ident, $body:pat $(, $more:ident: $kind:ty)?) $params:expr) => {
+        $(#[$doc])*
+        #[utoipa::path(post, path = $path, tag = $tag, request_body = $request, responses(
+            (status = 200, description = "The count", body = $answer),
+            $errors,
+        ))]
+        pub(crate) async fn $name(
+            axum::extract::State(hub): axum::extract::State<$crate::generate::hub::Hub>,
+            $(axum::extract::Extension($more): axum::extract::Extension<$kind>,)?
+            $client: $crate::api::common::body::Client,
+            $body: $request,
+        ) -> Result<axum::response::Response, $crate::engine::error::ApiError> {
+            let n = $crate::api::common::generation::count(&hub, $params).await?;
+            Ok($crate::api::common::body::json(&$answer::new(n)))
+        }
+    };
+}
+pub(crate) use counting;
 
 /// How many tokens an input has, as OpenAI's clients read it.
 #[derive(Debug, Serialize, ToSchema)]

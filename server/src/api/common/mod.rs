@@ -9,6 +9,7 @@ pub(crate) mod format;
 pub(crate) mod generation;
 pub(crate) mod ignored;
 pub(crate) mod known;
+mod lark;
 pub(crate) mod message;
 pub(crate) mod openai_error;
 pub(crate) mod options;

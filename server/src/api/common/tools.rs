@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::ignored::Ignored;
 use super::known::{Known, Tagged, type_of};
+use super::lark;
 use crate::engine::error::ApiError;
 
 /// A function that the model may call: chats write it as `function`, responses its fields beside `type`. Either is taken.
@@ -89,9 +90,14 @@ pub(crate) fn text_tool(
     let definition = format.and_then(|f| f.definition.as_ref()).or(nested.and_then(|g| g.definition.as_ref()));
     let syntax = format.and_then(|f| f.syntax.as_deref()).or(nested.and_then(|g| g.syntax.as_deref()));
     let mut input = json!({"type": "string"});
-    if let (Some("regex"), Some(pattern)) = (syntax, definition) {
-        // All of the text, where a schema's pattern means a part of it.
-        input["pattern"] = format!("^(?:{pattern})$").into();
+    let regex = match (syntax, definition) {
+        (Some("regex"), Some(regex)) => Some(regex.clone()),
+        (Some("lark"), Some(grammar)) => lark::to_regex(grammar),
+        _ => None,
+    };
+    // All of the text, where a schema's pattern means a part of it.
+    if let Some(regex) = regex {
+        input["pattern"] = format!("^(?:{regex})$").into();
     }
     let told = definition.map(|text| format!("input is held to this grammar ({}):\n{text}", syntax.unwrap_or("lark")));
     let description: Vec<String> = description.into_iter().chain(told).collect();

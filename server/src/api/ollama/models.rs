@@ -92,7 +92,7 @@ pub(super) struct Details {
 #[utoipa::path(get, path = "/api/tags", responses((status = 200, description = "The models", body = KnownModels)))]
 pub(super) async fn tags(State(hub): State<Hub>) -> Result<Response, ApiError> {
     let known = move || {
-        let listed = hub.registry().list();
+        let listed = hub.registry().named();
         let capabilities = hub.registry().capabilities(&listed);
         KnownModels { models: listed.iter().zip(capabilities).map(|(model, can)| known(model, can)).collect() }
     };

@@ -1,18 +1,16 @@
 //! `POST /v1/chat/completions`: from request to parameters, and from the running job to its answer.
 
-use axum::extract::State;
-use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::chat_answer::{CallForms, ChatCompletion, Head};
 use super::chat_stream::ChatEncoder;
-use crate::api::common::body::{Bodies, Client, json};
+use crate::api::common::body::{Bodies, Client};
 use crate::api::common::choice::{ToolChoiceForm, choose};
 use crate::api::common::fields::{Common, effort};
 use crate::api::common::format::ResponseFormat;
-use crate::api::common::generation::{TokenCount, count, generate};
+use crate::api::common::generation::{TokenCount, counting, generate, generating};
 use crate::api::common::ignored::Ignored;
 use crate::api::common::known::Known;
 use crate::api::common::message::{OpenAiMessage, messages};
@@ -21,7 +19,6 @@ use crate::api::common::params::GenerationParams;
 use crate::api::common::tools::{Function, Tool, Tools, check_tools, text_tools};
 use crate::api::common::util::{chat_of, whole};
 use crate::engine::error::ApiError;
-use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Prompt, Think};
 use crate::generate::running::Running;
 
@@ -175,46 +172,22 @@ impl FunctionChoice {
 /// A chat's fields, all of them.
 type ChatRequest = Bodies<Common, ChatFields>;
 
-/// A chat: the model's next turn.
-#[utoipa::path(
-    post,
-    path = "/v1/chat/completions",
-    tag = "OpenAI",
-    request_body = ChatRequest,
-    responses(
-        (status = 200, description = "The answer, or its chunks as events", content(
-            (ChatCompletion = "application/json"),
-            (String = "text/event-stream"),
-        )),
-        OpenAiErrors,
-    )
-)]
-pub(crate) async fn chat_completions(
-    State(hub): State<Hub>,
-    client: Client,
-    Bodies(common, request): ChatRequest,
-) -> Result<Response, ApiError> {
-    let (model, stream, counts) = (common.model.clone(), common.streams(), common.counts());
-    let (n, calls) = (common.n.unwrap_or(1) as usize, request.calls());
-    let params = request.params(common, client)?;
-    let encoder = |running: &Running| ChatEncoder::new(Head::new(&model, running.created), n, counts, calls);
-    generate(&hub, params, stream, encoder).await
+generating! {
+    /// A chat: the model's next turn.
+    chat_completions: "/v1/chat/completions" "OpenAI" OpenAiErrors ChatRequest => ChatCompletion;
+    (hub, client, Bodies(common, request)) {
+        let (model, stream, counts) = (common.model.clone(), common.streams(), common.counts());
+        let (n, calls) = (common.n.unwrap_or(1) as usize, request.calls());
+        let params = request.params(common, client)?;
+        let encoder = |running: &Running| ChatEncoder::new(Head::new(&model, running.created), n, counts, calls);
+        generate(&hub, params, stream, encoder).await
+    }
 }
 
-/// How many tokens a chat's prompt would have.
-#[utoipa::path(
-    post,
-    path = "/v1/chat/completions/input_tokens",
-    tag = "OpenAI",
-    request_body = ChatRequest,
-    responses((status = 200, description = "The count", body = TokenCount), OpenAiErrors)
-)]
-pub(crate) async fn chat_input_tokens(
-    State(hub): State<Hub>,
-    client: Client,
-    Bodies(common, request): ChatRequest,
-) -> Result<Response, ApiError> {
-    Ok(json(&TokenCount::new(count(&hub, request.params(common, client)?).await?)))
+counting! {
+    /// How many tokens a chat's prompt would have.
+    chat_input_tokens: "/v1/chat/completions/input_tokens" "OpenAI" OpenAiErrors ChatRequest => TokenCount;
+    (client, Bodies(common, request)) request.params(common, client)?
 }
 
 #[cfg(test)]

@@ -11,19 +11,18 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
-use axum::extract::{Extension, State};
-use axum::response::Response;
+use axum::extract::Extension;
 use axum::routing::{get, post};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::common::body::{Bodies, Client, json};
+use crate::api::common::body::{Bodies, Client};
 use crate::api::common::choice::{ToolChoiceForm, choose};
 use crate::api::common::fields::{Common, effort};
 use crate::api::common::format::schema_grammar;
-use crate::api::common::generation::{TokenCount, count, generate};
+use crate::api::common::generation::{TokenCount, counting, generate, generating};
 use crate::api::common::ignored::Ignored;
 use crate::api::common::known::Known;
 use crate::api::common::openai_error::OpenAiErrors;
@@ -250,60 +249,33 @@ impl ResponseFields {
 /// A response's fields, all of them.
 type ResponseRequest = Bodies<Common, ResponseFields>;
 
-/// A response: the model's next turn.
-#[utoipa::path(
-    post,
-    path = "/v1/responses",
-    tag = "OpenAI",
-    request_body = ResponseRequest,
-    responses(
-        (status = 200, description = "The response, or its events", content(
-            (ResponseObject = "application/json"),
-            (String = "text/event-stream"),
-        )),
-        OpenAiErrors,
-    )
-)]
-pub(crate) async fn responses(
-    State(hub): State<Hub>,
-    Extension(store): Extension<Arc<ResponseStore>>,
-    client: Client,
-    Bodies(common, request): ResponseRequest,
-) -> Result<Response, ApiError> {
-    let stream = common.streams();
-    let Asked { params, builder, object, nothing } = request.asked(common, client, &store)?;
-    if nothing {
-        hub.open(&params.job()?.model).await?;
-        return Ok(builder.nothing(stream));
-    }
-    let answer = generate(&hub, params, stream, |running| builder.at(running.created)).await;
-    match answer {
-        // Clients of this API look for this one among the events.
-        Err(error) if stream && matches!(error.kind, Kind::ContextLength { .. }) => {
-            let refused = ResponseBuilder::new(object, Offered::default(), None).at(SystemTime::now());
-            let failed = Output { choice: 0, event: Event::Failed(error) };
-            Ok(respond(stream::iter([failed]).boxed(), refused))
+generating! {
+    /// A response: the model's next turn.
+    responses: "/v1/responses" "OpenAI" OpenAiErrors ResponseRequest => ResponseObject;
+    (hub, client, Bodies(common, request), store: Arc<ResponseStore>) {
+        let stream = common.streams();
+        let Asked { params, builder, object, nothing } = request.asked(common, client, &store)?;
+        if nothing {
+            hub.open(&params.job()?.model).await?;
+            return Ok(builder.nothing(stream));
         }
-        answer => answer,
+        let answer = generate(&hub, params, stream, |running| builder.at(running.created)).await;
+        match answer {
+            // Clients of this API look for this one among the events.
+            Err(error) if stream && matches!(error.kind, Kind::ContextLength { .. }) => {
+                let refused = ResponseBuilder::new(object, Offered::default(), None).at(SystemTime::now());
+                let failed = Output { choice: 0, event: Event::Failed(error) };
+                Ok(respond(stream::iter([failed]).boxed(), refused))
+            }
+            answer => answer,
+        }
     }
 }
 
-/// How many tokens a response's input would have.
-#[utoipa::path(
-    post,
-    path = "/v1/responses/input_tokens",
-    tag = "OpenAI",
-    request_body = ResponseRequest,
-    responses((status = 200, description = "The count", body = TokenCount), OpenAiErrors)
-)]
-pub(crate) async fn input_tokens(
-    State(hub): State<Hub>,
-    Extension(store): Extension<Arc<ResponseStore>>,
-    client: Client,
-    Bodies(common, request): ResponseRequest,
-) -> Result<Response, ApiError> {
-    let Asked { params, .. } = request.asked(common, client, &store)?;
-    Ok(json(&TokenCount::new(count(&hub, params).await?)))
+counting! {
+    /// How many tokens a response's input would have.
+    input_tokens: "/v1/responses/input_tokens" "OpenAI" OpenAiErrors ResponseRequest => TokenCount;
+    (client, Bodies(common, request), store: Arc<ResponseStore>) request.asked(common, client, &store)?.params
 }
 
 #[cfg(test)]
