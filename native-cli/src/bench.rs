@@ -3,6 +3,7 @@
 mod against;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Instant;
 
 use ir_engine::device::Device;
@@ -93,6 +94,9 @@ struct Measured {
 
 /// Measures every combination of the lists and prints a table.
 pub(crate) fn bench(args: &BenchArgs) -> Result {
+    if let (Some(name), Some(path)) = (&args.synthetic, &args.write) {
+        return write(name, path);
+    }
     let started = Instant::now();
     let (name, model) = match (&args.synthetic, &args.model) {
         (Some(name), _) => (format!("synthetic {name}"), synthetic::model(name)?),
@@ -137,6 +141,13 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
         out.line(serde_json::to_string_pretty(&Json::from(lines)).unwrap_or_default())?;
     }
     Ok(())
+}
+
+/// Saves a synthetic model.
+fn write(name: &str, path: &Path) -> Result {
+    let bytes = synthetic::bytes(name)?;
+    std::fs::write(path, &bytes).map_err(|e| Failure::run(format!("cannot write {}: {e}", path.display())))?;
+    Out::new().line(format!("{}: synthetic {name}, {}", path.display(), human_bytes(bytes.len() as u64)))
 }
 
 fn tests(args: &BenchArgs, model: &Recorded) -> Result<Vec<Test>> {

@@ -13,8 +13,8 @@ use ir_engine::quant::mixes::{MIXES, Mix};
 
 use crate::args::{ConvertArgs, PlaceArgs, QuantizeArgs};
 use crate::failure::{Failure, Result};
-use crate::models::Opening as _;
 use crate::info::human_bytes;
+use crate::models::Opening as _;
 use crate::term::{self, Out};
 use crate::{interrupt, models};
 

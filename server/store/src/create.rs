@@ -138,7 +138,9 @@ impl Store {
     /// The layers of weights that a client has sent as blobs: the files' names and digests.
     fn sent(&self, files: &[(String, String)], wanted: &mut Wanted, say: &mut dyn FnMut(&str)) -> Result<Vec<Layer>> {
         if files.iter().any(|(name, _)| name.ends_with(".safetensors")) {
-            return Err(Error::unsupported("models are made of GGUF files: `ir convert` makes one of a folder of safetensors"));
+            return Err(Error::unsupported(
+                "models are made of GGUF files: `ir convert` makes one of a folder of safetensors",
+            ));
         }
         say("parsing GGUF");
         let mut layers = Vec::new();
