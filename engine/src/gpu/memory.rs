@@ -58,10 +58,24 @@ fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
             | Op::HeadLinear { x: _, weight, n_heads: _, pass: _, out: _ } => _ = all.insert(weight),
             Op::Norm { x: _, norm: _, out: _ }
             | Op::Route { x: _, bias: _, routing: _, out: _ }
-            | Op::Combine { x: _, pick: _, out: _ }
+            | Op::Combine { x: _, pick: _, weighted: _, out: _ }
+            | Op::Mix { x: _, coef: _, width: _, out: _ }
+            | Op::Select { q: _, weights: _, layer: _, out: _ }
             | Op::Gate { x: _, gate: _, act: _, group: _ }
             | Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
-            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ }
+            | Op::Recur {
+                q: _,
+                k: _,
+                v: _,
+                decay: _,
+                rates: _,
+                beta: _,
+                v_scale: _,
+                skip: _,
+                form: _,
+                state: _,
+                out: _,
+            }
             | Op::Rope { x: _, head_dim: _, first: _, rope: _ }
             | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
             | Op::Attend {
@@ -71,6 +85,8 @@ fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
                 scale: _,
                 cap: _,
                 window: _,
+                chunk: _,
+                chosen: _,
                 temperature: _,
                 slopes: _,
                 sinks: _,
@@ -122,6 +138,8 @@ fn splits(plan: &Plan) -> u64 {
             scale: _,
             cap: _,
             window: _,
+            chunk: _,
+            chosen: _,
             temperature: _,
             slopes: _,
             sinks: _,

@@ -1,12 +1,17 @@
 //! From a file to a model: family, spec, weights, recorded plan, tokenizer and chat template. No device.
 
+mod altup;
+mod attention;
 mod common;
 mod decoder;
 mod experts;
 mod factors;
+mod feed;
 mod families;
 mod forward;
+mod kda;
 mod latent;
+mod mamba;
 mod parts;
 mod recurrent;
 mod rope;
@@ -16,7 +21,8 @@ mod weights;
 use std::sync::Arc;
 
 pub use spec::{
-    Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
+    Beside, Embedding, Ffn, Head, Heads, Index, Kda, Latent, Layer, Lightning, Makes, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms,
+    Pooling, Route, Second, Ssm, Streams, Wiring,
 };
 pub use weights::read_at_recording;
 

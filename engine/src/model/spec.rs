@@ -15,16 +15,61 @@ pub struct ModelSpec {
     pub n_context: usize,
     /// Formula of the norms of the stream.
     pub norm: NormStyle,
+    /// Epsilon of the norms behind parts, if it is another.
+    pub eps_after: Option<f32>,
     /// From tokens to the stream.
     pub embedding: Embedding,
     /// The layers in order.
     pub layers: Vec<Layer>,
+    /// What stands in the way of one stream through all layers in turn.
+    pub route: Route,
     /// The norm in front of the head.
     pub output_norm: Normed,
     /// From the stream to logits.
     pub head: Head,
     /// How the rows of a text become its embedding.
     pub pooling: Pooling,
+    /// What the logits are for.
+    pub makes: Makes,
+}
+
+/// What a model's logits are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Makes {
+    /// The next token of a text.
+    #[default]
+    Text,
+    /// Codes of sound, or nothing by themselves.
+    Sound,
+}
+
+/// How the stream goes through the layers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Route {
+    /// From one to the next.
+    Plain,
+    /// Several streams side by side, of which each layer works on one (Gemma 3n).
+    Streams(Streams),
+    /// Two stacks in turn, each of which takes the sum of both results and ends in a norm without weights (HRM, 2025).
+    Cycles {
+        /// Layers of a stack.
+        per_stack: usize,
+        /// Turns of the first stack before one of the second.
+        low: usize,
+    },
+}
+
+/// Alternating updates (AltUp; Baykal et al. 2023) with low-rank paths beside attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Streams {
+    /// How many.
+    pub n: usize,
+    /// The one that layers work on.
+    pub active: usize,
+    /// Of each layer: gates below this many deviations above their mean are left out.
+    pub sparse: Vec<Option<f32>>,
+    /// Whether deviations are those of a sample (n - 1) and not of all.
+    pub of_sample: bool,
 }
 
 /// A norm's formula.
@@ -57,6 +102,10 @@ pub struct Embedding {
     pub norm: Normed,
     /// Whether rows of a table of positions are added.
     pub positions: bool,
+    /// Columns of the row that every token has for every layer besides, if it has any (Gemma 3n).
+    pub per_layer: Option<usize>,
+    /// Whether every layer adds the embedded rows again, by a factor of its own.
+    pub again: bool,
 }
 
 /// From the normed stream to logits.
@@ -114,9 +163,12 @@ impl Pooling {
     }
 }
 
-/// One layer: attention and feed-forward, each between optional norms and added to the stream.
+/// One layer: attention and feed-forward, each between optional norms and added to the stream. What follows them (a row of
+/// its own for every token, a factor) is found in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
+    /// The number in its tensors' names: layers that run several times have the same.
+    pub block: usize,
     /// How rows see one another: what all of these make of one input is added. Some layers have none.
     pub mixers: Vec<Mixer>,
     /// Norms around them.
@@ -125,10 +177,29 @@ pub struct Layer {
     pub ffn: Option<Ffn>,
     /// Norms around it.
     pub ffn_norms: Norms,
+    /// Experts beside a feed-forward part that is not one of experts.
+    pub beside: Option<Beside>,
     /// Which stream the feed-forward part reads.
     pub wiring: Wiring,
     /// Factor on what both parts add to the stream.
     pub residual: f32,
+    /// A norm of the stream itself behind the layer.
+    pub behind: Normed,
+}
+
+/// Experts whose rows are added to those of the dense part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beside {
+    /// They themselves.
+    pub moe: Moe,
+    /// Norms around them.
+    pub norms: Norms,
+    /// The norm of the dense part's rows, in front of the sum.
+    pub dense_after: Normed,
+    /// Factor on the sum.
+    pub scale: f32,
+    /// Whether they read what the layer reads, and not what attention has been added to (Arctic).
+    pub early: bool,
 }
 
 /// Norms around a part of a layer.
@@ -141,12 +212,14 @@ pub struct Norms {
 }
 
 /// How a layer's parts are joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Wiring {
     /// `x += A(x); x += F(x)`.
     Serial,
     /// `x += A(x) + F(x)` (GPT-J, PaLM).
     Parallel,
+    /// `x = s N(x) + A(N(x))`, and likewise `F`: the stream goes on from behind the norms, by this factor (MiniMax 01).
+    Normed(f32),
 }
 
 /// Ways in which rows see one another.
@@ -158,10 +231,18 @@ pub enum Mixer {
     Latent(Latent),
     /// A gated delta net (Yang et al. 2024).
     DeltaNet(Ssm),
+    /// Mamba (Gu and Dao 2023), and what has its inputs with heads as Mamba 2.
+    Mamba(Ssm),
     /// Mamba 2 (Dao and Gu 2024).
     Mamba2(Ssm),
+    /// Delta rule with a decay for each element of the keys (Kimi Linear, 2025).
+    Kda(Kda),
+    /// Linear attention whose heads decay at fixed rates (Lightning Attention; Qin et al. 2024).
+    Lightning(Lightning),
     /// A gated convolution of so many taps (LFM 2).
     ShortConv(usize),
+    /// The output matrix alone, where attention was pruned to it.
+    Output,
 }
 
 /// Latent attention. Whether queries come through a row of their own is found in the file.
@@ -181,6 +262,25 @@ pub struct Latent {
     pub scale: f32,
     /// How positions turn; not at all if `None`.
     pub rope: Option<RopeTable>,
+    /// Positions a row sees, itself included.
+    pub window: Option<u32>,
+    /// How the positions that are seen are chosen, if not all are.
+    pub index: Option<Index>,
+}
+
+/// An index of keys, by which heads choose what they see (DeepSeek Sparse Attention, 2025).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Index {
+    /// Heads of the index.
+    pub n_heads: usize,
+    /// Elements of its keys.
+    pub dim: usize,
+    /// Positions that are chosen.
+    pub top: usize,
+    /// How its queries and keys turn.
+    pub rope: RopeTable,
+    /// Whether the layer has an index, and does not take the choice of the one before.
+    pub own: bool,
 }
 
 /// The shape of a recurrent mixer.
@@ -198,6 +298,32 @@ pub struct Ssm {
     pub v_dim: usize,
     /// Whether value head `h` has key head `h % n_k_heads`.
     pub tiled: bool,
+    /// Norms without weights on what the state takes, if the file has none with them.
+    pub norms: bool,
+}
+
+/// The shape of delta-rule heads with decays of their own for elements of keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Kda {
+    /// Taps of the convolutions.
+    pub taps: usize,
+    /// Heads.
+    pub n_heads: usize,
+    /// Elements of a head's query, key and value.
+    pub dim: usize,
+    /// The least logarithm of decay, which is this times a sigmoid then; else it is `-exp(A) softplus(..)`.
+    pub lower: Option<f32>,
+    /// Sign of the file's rates inside that sigmoid.
+    pub sign: f32,
+}
+
+/// The shape of linear attention with fixed rates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lightning {
+    /// Elements of a head.
+    pub dim: usize,
+    /// Logarithms of the heads' decay.
+    pub decay: Vec<f32>,
 }
 
 /// Grouped-head attention. Norms on queries and keys, biases and whether the matrices are fused are found in the file.
@@ -223,12 +349,24 @@ pub struct Heads {
     pub qk_norm: NormStyle,
     /// Whether they follow the rotation.
     pub qk_norm_after_rope: bool,
+    /// Whether they are there without weights in the file.
+    pub qk_norm_bare: bool,
+    /// A norm without weights on values.
+    pub v_norm: bool,
+    /// The layer whose keys and values are read, if there are none of its own.
+    pub shared: Option<usize>,
+    /// Factor on what attention gives.
+    pub out_scale: f32,
+    /// On the gate of what attention gives, if the file has one.
+    pub gate: Act,
     /// Factor on the queries by position.
     pub temperature: Option<Temperature>,
     /// The largest bias by distance (ALiBi), of which the heads' slopes are made.
     pub alibi: Option<f32>,
     /// Positions a row sees, itself included.
     pub window: Option<u32>,
+    /// Positions of the runs of which a row sees its own.
+    pub chunk: Option<u32>,
 }
 
 /// Kinds of feed-forward part.
@@ -238,8 +376,20 @@ pub enum Ffn {
     Dense {
         /// Columns between.
         hidden: usize,
-        /// On the gate, or on what there is instead.
-        act: Act,
+        /// Of gate and up, or of what there is instead.
+        gated: Gated,
+    },
+    /// `down(bent(up(x)))` with `bent(u) = linear u + positive u^2` above 0 and `linear u + negative (exp(u) - 1 - u)` below
+    /// (xIELU; Huang and Schlag 2024).
+    Bent {
+        /// Columns between.
+        hidden: usize,
+        /// The factors on either side, and of both.
+        positive: f32,
+        /// Below 0.
+        negative: f32,
+        /// Of the input itself.
+        linear: f32,
     },
     /// Experts, of which each row uses a few (Shazeer et al. 2017).
     Moe(Moe),
@@ -254,6 +404,29 @@ pub struct Moe {
     pub hidden: usize,
     /// Of gate and up.
     pub gated: Gated,
+    /// The same of shared experts.
+    pub shared: Gated,
+    /// Factor on the sum with shared experts, if there are any.
+    pub shared_scale: f32,
     /// How they are chosen.
     pub routing: Routing,
+    /// Whether they are chosen by what the layer reads, without a norm (SmallThinker).
+    pub early: bool,
+    /// Whether the weights multiply what experts take, and not what they give (Llama 4).
+    pub weighs_input: bool,
+    /// Smaller experts that take what these give.
+    pub second: Option<Second>,
+}
+
+/// Experts each of which stands behind several of the first ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Second {
+    /// How many.
+    pub n: usize,
+    /// Experts of the first set that one of them serves.
+    pub per: usize,
+    /// Columns between, of each.
+    pub hidden: usize,
+    /// Factor on what they add.
+    pub scale: f32,
 }

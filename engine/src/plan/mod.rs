@@ -15,11 +15,13 @@ mod slots;
 mod tests;
 mod weight;
 
+use std::sync::Arc;
+
 pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
 pub use parts::{
-    Act, Gated, Heads, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing, Scoring,
+    Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing, Scoring,
     Temperature, Then, View,
 };
 pub use recorder::{Attend, Behind, Product, Recorder, Recur};
@@ -158,6 +160,19 @@ impl Plan {
             _ => None,
         });
         table.unwrap_or(usize::MAX)
+    }
+
+    /// The plan for contexts of up to so many tokens: rotations have the frequencies that go with them.
+    pub fn for_context(self: &Arc<Plan>, context: usize) -> Arc<Plan> {
+        let long = |rope: &RopeTable| rope.long.as_ref().is_some_and(|long| context > long.beyond);
+        if !self.ropes.iter().any(long) {
+            return Arc::clone(self);
+        }
+        let mut plan = Plan::clone(self);
+        for rope in plan.ropes.iter_mut().filter(|rope| long(rope)) {
+            rope.inv_freq = rope.long.take().map_or(Vec::new(), |long| long.inv_freq);
+        }
+        Arc::new(plan)
     }
 
     /// Columns of the logits.

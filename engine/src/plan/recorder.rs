@@ -261,11 +261,10 @@ impl Recorder {
     /// Stores keys and values.
     pub fn kv_write(&mut self, k: View, tail: Option<View>, v: Option<View>, layer: usize) -> Result<()> {
         let kv = self.kv[layer];
-        let k_cols = k.cols + tail.map_or(0, |tail| tail.cols);
+        let k_cols = k.cols + tail.map_or(0, |tail| tail.cols * kv.n_kv_heads);
         let fits = k_cols == kv.n_kv_heads * kv.k_dim
             && v.is_none() == kv.v_in_k
-            && v.is_none_or(|v| v.cols == kv.n_kv_heads * kv.v_dim)
-            && (tail.is_none() || kv.n_kv_heads == 1);
+            && v.is_none_or(|v| v.cols == kv.n_kv_heads * kv.v_dim);
         self.expect(fits, || format!("keys of {k_cols} columns and their values do not fit the cache"))?;
         self.push(Op::KvWrite { k, tail, v, layer });
         Ok(())
@@ -273,7 +272,7 @@ impl Recorder {
 
     /// Attention over the layer's pages.
     pub fn attend(&mut self, q: View, attend: Attend) -> Result<Slot> {
-        let Attend { layer, n_heads, scale, cap, window, temperature, slopes, sinks } = attend;
+        let Attend { layer, n_heads, scale, cap, window, chunk, chosen, temperature, slopes, sinks } = attend;
         for vector in slopes.into_iter().chain(sinks) {
             self.expect_rows(vector, n_heads)?;
         }
@@ -283,7 +282,17 @@ impl Recorder {
             format!("{n_heads} query heads in {} columns do not fit {} heads of {}", q.cols, kv.n_kv_heads, kv.k_dim)
         })?;
         let out = self.slot(self.shape(q.slot).rows, n_heads * kv.v_dim);
-        self.push(Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out });
+        self.push(Op::Attend { q, layer, n_heads, scale, cap, window, chunk, chosen, temperature, slopes, sinks, out });
+        Ok(out)
+    }
+
+    /// The `top` positions whose keys in the layer's cache are most alike to a row.
+    pub fn select(&mut self, q: View, weights: View, layer: usize, top: usize) -> Result<Slot> {
+        let kv = self.kv[layer];
+        let fits = kv.n_kv_heads == 1 && kv.v_in_k && q.cols == weights.cols * kv.k_dim && top > 0;
+        self.expect(fits, || format!("{} columns do not select among keys of {}", q.cols, kv.k_dim))?;
+        let out = self.slot(self.shape(q.slot).rows, top);
+        self.push(Op::Select { q, weights, layer, out });
         Ok(out)
     }
 
@@ -387,6 +396,10 @@ pub struct Attend {
     pub cap: Option<f32>,
     /// Positions a row sees, itself included; all if `None`.
     pub window: Option<u32>,
+    /// Positions of the runs of which a row sees its own.
+    pub chunk: Option<u32>,
+    /// The positions that a row sees, chosen by [`Recorder::select`].
+    pub chosen: Option<Slot>,
     /// Factor on the queries by position.
     pub temperature: Option<Temperature>,
     /// Slopes of the heads (ALiBi).
@@ -398,6 +411,17 @@ pub struct Attend {
 impl Attend {
     /// Attention to everything before.
     pub fn plain(layer: usize, n_heads: usize, scale: f32) -> Attend {
-        Attend { layer, n_heads, scale, cap: None, window: None, temperature: None, slopes: None, sinks: None }
+        Attend {
+            layer,
+            n_heads,
+            scale,
+            cap: None,
+            window: None,
+            chunk: None,
+            chosen: None,
+            temperature: None,
+            slopes: None,
+            sinks: None,
+        }
     }
 }

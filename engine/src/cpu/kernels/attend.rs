@@ -23,6 +23,10 @@ pub struct Attend<'a> {
     pub cap: Option<f32>,
     /// Positions a row sees, itself included.
     pub window: Option<u32>,
+    /// Positions of the runs of which a row sees its own.
+    pub chunk: Option<u32>,
+    /// The positions that a row sees, in their order: all others are passed over.
+    pub chosen: Option<Columns<'a>>,
     /// Factor on the queries by position.
     pub temperature: Option<Temperature>,
     /// Slopes of the heads: times the distance, taken from scaled scores.
@@ -41,7 +45,8 @@ const TOGETHER: usize = 64;
 impl Attend<'_> {
     /// The positions that a row at `position` sees.
     fn span(&self, position: u32) -> Range<usize> {
-        let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let window = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let first = self.chunk.map_or(window, |n| (position - position % n).max(window));
         first as usize..position as usize + 1
     }
 
@@ -279,6 +284,11 @@ impl Rows<'_> {
             let n = i * self.group + h;
             let scores = &mut work.scores[n * BLOCK..][seen.start - block..seen.end - block];
             self.op.finish(self.t, scores, self.head * self.group + h, seen.start, position);
+            let chosen = self.op.chosen.map(|chosen| chosen.row(self.rows.start + i));
+            if chosen.is_some_and(|chosen| !keep_chosen(chosen, seen.start, scores)) {
+                scores.fill(0.0);
+                continue;
+            }
             let max = (self.t.max)(scores);
             if max > work.max[n] {
                 let shrink = (work.max[n] - max).exp();
@@ -312,6 +322,21 @@ impl Rows<'_> {
             first += rows;
         }
     }
+}
+
+/// Takes from the softmax what is not among the positions chosen, which are in their order; `first` is that of the first score.
+/// Whether any is left.
+fn keep_chosen(chosen: &[f32], first: usize, scores: &mut [f32]) -> bool {
+    let at = |position: &f32| position.to_bits() as usize;
+    let from = chosen.partition_point(|position| at(position) < first);
+    let mut kept = chosen[from..].iter().map(|position| at(position) - first).take_while(|at| *at < scores.len()).peekable();
+    let any = kept.peek().is_some();
+    let mut keep = vec![false; scores.len()];
+    kept.for_each(|at| keep[at] = true);
+    for (score, _) in scores.iter_mut().zip(keep).filter(|(_, keep)| !keep) {
+        *score = f32::NEG_INFINITY;
+    }
+    any
 }
 
 /// The part of a page that lies in a span: from which of its positions on, and how many; `None` for none.
@@ -352,7 +377,7 @@ mod tests {
                 let (q_cols, out_cols) = (n_heads * k_dim, n_heads * v_dim);
                 let q = random.floats(170 * q_cols);
                 let op =
-                    Attend { n_heads, scale: 0.2, cap: None, window, temperature: None, slopes: None, sinks: None };
+                    Attend { n_heads, scale: 0.2, cap: None, window, chunk: None, chosen: None, temperature: None, slopes: None, sinks: None };
                 let run = |rows: Range<usize>, threads: usize| {
                     let (positions, seqs) = (all.positions[rows.clone()].to_vec(), all.seqs[rows.clone()].to_vec());
                     let inputs = Inputs { positions, seqs, ..all.clone() };

@@ -74,10 +74,23 @@ impl Lowering<'_> {
             Op::Embed { table, by, out: to } => self.embed(table, by, to, out),
             Op::Route { x: _, bias: _, routing: _, out: _ }
             | Op::ExpertLinear { x: _, each: _, pick: _, weight: _, scale: _, bias: _, then: _ }
-            | Op::Combine { x: _, pick: _, out: _ } => return Err(missing("mixtures of experts")),
+            | Op::Combine { x: _, pick: _, weighted: _, out: _ } => return Err(missing("mixtures of experts")),
             Op::Gate { x, gate, act, group } => out.push(self.gate(x, gate, act, group)),
+            Op::Mix { x, coef, width, out: to } => out.push(self.mix(x, coef, width, to)),
             Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
-            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ } => {
+            | Op::Recur {
+                q: _,
+                k: _,
+                v: _,
+                decay: _,
+                rates: _,
+                beta: _,
+                v_scale: _,
+                skip: _,
+                form: _,
+                state: _,
+                out: _,
+            } => {
                 return Err(missing("recurrent layers"));
             }
             Op::Norm { x, norm, out: to } => out.push(self.norm(x, &norm, self.all(to), ANY)),
@@ -91,7 +104,11 @@ impl Lowering<'_> {
             | Op::HeadLinear { x: _, weight: _, n_heads: _, pass: _, out: _ } => {
                 return Err(missing("latent attention"));
             }
-            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: to } => {
+            Op::Select { q: _, weights: _, layer: _, out: _ } => return Err(missing("an index of keys")),
+            Op::Attend { q, layer, n_heads, scale, cap, window, chunk, chosen, temperature, slopes, sinks, out: to } => {
+                if chunk.is_some() || chosen.is_some() {
+                    return Err(missing("attention to runs of positions, or to chosen ones,"));
+                }
                 let op = attend::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, to };
                 attend::attend(self, &op, out)?;
             }

@@ -249,7 +249,7 @@ fn rope(cases: &mut Vec<Case>) {
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(3 * head_dim + 10);
         let inv_freq = (0..pairs).map(|i| 10_000f32.powf(-(i as f32) / pairs as f32)).collect();
-        let table = b.rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.0 });
+        let table = b.rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.0, long: None });
         let view = b.rec.view(x, 10, 2 * head_dim).unwrap();
         b.rec.rope(view, head_dim, 0, table).unwrap();
         cases.push(b.case(OpKind::Rope, format!("{style:?}, {rows} rows, {pairs} pairs of {head_dim}"), x));
@@ -257,7 +257,7 @@ fn rope(cases: &mut Vec<Case>) {
     let mut b = Builder::new(8, 20);
     let x = b.input(3 * 24);
     let inv_freq = (0..4).map(|i| 0.5f32.powi(i)).collect();
-    let table = b.rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
+    let table = b.rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0, long: None });
     let all = b.rec.all(x);
     b.rec.rope(all, 24, 16, table).unwrap();
     cases.push(b.case(OpKind::Rope, "the tails of heads".into(), x));
@@ -291,7 +291,8 @@ fn attend(cases: &mut Vec<Case>) {
             cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
         }
     }
-    for (rows, with) in [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature")] {
+    let with = [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature"), (90, "chunks")];
+    for (rows, with) in with {
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(3 * 4 * 16);
         let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16, v_in_k: false });
@@ -301,6 +302,8 @@ fn attend(cases: &mut Vec<Case>) {
         match with {
             "slopes" => attend.slopes = Some(b.vector(4)),
             "sinks" => attend.sinks = Some(b.vector(4)),
+            // The second run begins in the middle of a page.
+            "chunks" => (attend.window, attend.chunk) = (None, Some(13)),
             _ => attend.temperature = Some(Temperature { factor: 0.5, length: 6.0, offset: 1.0 }),
         }
         let out = b.rec.attend(q, attend).unwrap();
@@ -317,6 +320,16 @@ fn attend(cases: &mut Vec<Case>) {
         let name = format!("{rows} rows, values inside keys, {kv:?}");
         cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
     }
+    // Keys of several heads with a common end.
+    for rows in [1, 40] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(3 * 12 + 4 + 3 * 20 + 3 * 16);
+        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 3, k_dim: 16, v_dim: 20, v_in_k: false });
+        let [k, tail, v, q] = [(0, 36), (36, 4), (40, 60), (100, 48)].map(|(at, n)| b.rec.view(x, at, n).unwrap());
+        b.rec.kv_write(k, Some(tail), Some(v), layer).unwrap();
+        let out = b.rec.attend(q, Attend::plain(layer, 3, 0.25)).unwrap();
+        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("{rows} rows, common ends"), out) });
+    }
     // One row that sees one position gives its value back: `kv_write` alone, in both forms.
     for kv in [KvKind::F16, KvKind::F32] {
         let mut b = Builder::new(3, 5);
@@ -332,7 +345,8 @@ fn attend(cases: &mut Vec<Case>) {
 
 fn elementwise(cases: &mut Vec<Case>) {
     for rows in ROWS {
-        for gated in [Gated::plain(Act::Silu), Gated { act: Act::GeluTanh, limit: 0.5, up_offset: 1.0 }] {
+        let limited = |act, limits_result| Gated { act, limit: 0.25, limits_result, up_offset: 1.0 };
+        for gated in [Gated::plain(Act::Silu), limited(Act::GeluTanh, false), limited(Act::Silu, true)] {
             let mut b = Builder::new(rows as u64, rows);
             let x = b.input(2 * 37);
             let out = b.rec.glu(x, gated).unwrap();
@@ -405,6 +419,7 @@ pub fn cases() -> Vec<Case> {
         experts::route,
         experts::head_linear,
         experts::combine_and_gate,
+        experts::mix,
         recurrent::conv,
         recurrent::recur,
         rope,
