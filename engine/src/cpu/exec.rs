@@ -229,10 +229,12 @@ impl CpuRunner {
                 head_linear::head_linear(t, threads, &mut scratch, &mut gathered, &heads, x, mode, out);
                 (me.scratch, me.gathered) = (scratch, gathered);
             }),
-            Op::Combine { x, pick: Pick { picks, used, of: _ }, weighted, out } => self.write(out, inputs, |me, data| {
-                let (x, picks) = (me.read(x, inputs), me.read(picks, inputs));
-                combine::combine(t, threads, x, picks, (used, weighted), cols(out), data);
-            }),
+            Op::Combine { x, pick: Pick { picks, used, of: _ }, weighted, out } => {
+                self.write(out, inputs, |me, data| {
+                    let (x, picks) = (me.read(x, inputs), me.read(picks, inputs));
+                    combine::combine(t, threads, x, picks, (used, weighted), cols(out), data);
+                })
+            }
             Op::Gate { x, gate, act, group } => self.write(x.slot, inputs, |me, data| {
                 gate::gate(threads, data, cols(x.slot), x, me.columns(gate, inputs), act, group);
             }),

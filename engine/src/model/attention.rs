@@ -1,7 +1,7 @@
 //! Attention over grouped heads, recorded.
 
 use super::forward::{Branch, Part};
-use super::spec::{Heads, Layer, Normed, NormStyle};
+use super::spec::{Heads, Layer, NormStyle, Normed};
 use super::weights::whole;
 use crate::error::{Error, Result};
 use crate::plan::{self, Attend, KvShape, Norm, NormKind, Product, Slot, View};

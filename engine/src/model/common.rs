@@ -125,7 +125,8 @@ impl Keys<'_> {
         let key = self.key(name);
         let Some(array) = self.said(&key).and_then(|value| value.as_array()) else { return self.opt_f32(name) };
         let number = array.iter().nth(layer).and_then(|v| v.as_f64());
-        let number = number.ok_or_else(|| Error::format(format!("metadata key {key:?} has no number for layer {layer}")))?;
+        let number =
+            number.ok_or_else(|| Error::format(format!("metadata key {key:?} has no number for layer {layer}")))?;
         Ok(Some(number as f32))
     }
 

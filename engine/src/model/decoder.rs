@@ -2,8 +2,8 @@
 
 use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
 use super::spec::{
-    Beside, Embedding, Ffn, Head, Heads, Index, Kda, Latent, Layer, Makes, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling,
-    Route, Ssm, Wiring,
+    Beside, Embedding, Ffn, Head, Heads, Index, Kda, Latent, Layer, Makes, Mixer, ModelSpec, Moe, NormStyle, Normed,
+    Norms, Pooling, Route, Ssm, Wiring,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring};
@@ -143,7 +143,17 @@ fn latent(keys: &Keys, style: RopeStyle, i: usize, width: usize) -> Result<Laten
         scale *= (1.0 + multiplier * factor.ln()).powi(2);
         rope.magnitude = keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
     }
-    Ok(Latent { n_heads, nope_dim: key - rope_dim, rope_dim, v_dim, rank, scale, rope: Some(rope), window: None, index: None })
+    Ok(Latent {
+        n_heads,
+        nope_dim: key - rope_dim,
+        rope_dim,
+        v_dim,
+        rank,
+        scale,
+        rope: Some(rope),
+        window: None,
+        index: None,
+    })
 }
 
 fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle) -> Result<Heads> {
@@ -246,7 +256,12 @@ impl ModelSpec {
     }
 
     /// Experts become what stands beside a dense part, in layers that have both.
-    pub(super) fn beside_dense(mut self, keys: &Keys, hidden: Option<usize>, beside: impl Fn(Moe) -> Beside) -> Result<ModelSpec> {
+    pub(super) fn beside_dense(
+        mut self,
+        keys: &Keys,
+        hidden: Option<usize>,
+        beside: impl Fn(Moe) -> Beside,
+    ) -> Result<ModelSpec> {
         for (i, layer) in self.layers.iter_mut().enumerate() {
             if let Some(Ffn::Moe(moe)) = layer.ffn
                 && keys.has(i, "ffn_up.weight")
@@ -266,7 +281,8 @@ impl ModelSpec {
     /// than are chosen. `own` says of a layer whether it has an index if the file does not.
     pub(super) fn indexed(mut self, keys: &Keys, style: RopeStyle, own: impl Fn(usize) -> bool) -> Result<ModelSpec> {
         let top = keys.count("attention.indexer.top_k", u32::MAX >> 1)?;
-        let (n_heads, dim) = (keys.count("attention.indexer.head_count", 4096)?, keys.count("attention.indexer.key_length", 4096)?);
+        let (n_heads, dim) =
+            (keys.count("attention.indexer.head_count", 4096)?, keys.count("attention.indexer.key_length", 4096)?);
         for (i, layer) in self.layers.iter_mut().enumerate() {
             for mixer in &mut layer.mixers {
                 if let Mixer::Latent(latent) = mixer
@@ -285,7 +301,8 @@ impl ModelSpec {
     /// Limits of gates, by the file's keys for experts and for what every row uses, layer by layer; 0 is none.
     pub(super) fn limited(mut self, keys: &Keys, limits_result: bool) -> Result<ModelSpec> {
         for (i, layer) in self.layers.iter_mut().enumerate() {
-            let limit = |key: &str| -> Result<Option<f32>> { Ok(keys.layer_f32(key, i)?.filter(|limit| *limit > 1e-6)) };
+            let limit =
+                |key: &str| -> Result<Option<f32>> { Ok(keys.layer_f32(key, i)?.filter(|limit| *limit > 1e-6)) };
             let of = |gated: Gated, limit: Option<f32>| match limit {
                 Some(limit) => Gated { limit, limits_result, ..gated },
                 None => gated,

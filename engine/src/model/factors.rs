@@ -31,7 +31,8 @@ const FFN: &str = "bitnet cohere2 cohere2moe deepseek32 dots3note gemma4 glm-dsa
     nemotron_h nemotron_h_moe qwen3 qwen35 talkie";
 const EXPERTS: &str = "cohere2moe deepseek32 dots3note gemma4 glm-dsa hy_v3 llama mellum mistral3 nemotron_h nemotron_h_moe \
     qwen35moe qwen3moe qwen3next qwen4exp";
-const SHARED_EXPERTS: &str = "cohere2moe deepseek32 dots3note glm-dsa hy_v3 nemotron_h nemotron_h_moe qwen35moe qwen3next qwen4exp";
+const SHARED_EXPERTS: &str =
+    "cohere2moe deepseek32 dots3note glm-dsa hy_v3 nemotron_h nemotron_h_moe qwen35moe qwen3next qwen4exp";
 const FUSED_QKV_WITHOUT: &str = "cogvlm openelm";
 
 impl Weights<'_> {

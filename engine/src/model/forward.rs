@@ -22,7 +22,17 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let embedded = rec.embed(table, Lookup::Token)?;
     let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
     let (weights_of, prefix, caches) = (&weights, String::new(), Vec::new());
-    let mut model = Part { spec, weights: weights_of, rec: &mut rec, prefix, index: 0, caches, own: None, chosen: None, again: None };
+    let mut model = Part {
+        spec,
+        weights: weights_of,
+        rec: &mut rec,
+        prefix,
+        index: 0,
+        caches,
+        own: None,
+        chosen: None,
+        again: None,
+    };
     let x = model.embedding(embedded)?;
     let x = match &spec.route {
         Route::Plain => model.layers(0..spec.layers.len(), x)?,

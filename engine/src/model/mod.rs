@@ -6,12 +6,13 @@ mod common;
 mod decoder;
 mod experts;
 mod factors;
-mod feed;
 mod families;
+mod feed;
 mod forward;
 mod kda;
 mod latent;
 mod mamba;
+mod mixers;
 mod parts;
 mod recurrent;
 mod rope;
@@ -21,8 +22,8 @@ mod weights;
 use std::sync::Arc;
 
 pub use spec::{
-    Beside, Embedding, Ffn, Head, Heads, Index, Kda, Latent, Layer, Lightning, Makes, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms,
-    Pooling, Route, Second, Ssm, Streams, Wiring,
+    Beside, Embedding, Ffn, Head, Heads, Index, Kda, Latent, Layer, Lightning, Makes, Mixer, ModelSpec, Moe, NormStyle,
+    Normed, Norms, Pooling, Route, Second, Ssm, Streams, Wiring,
 };
 pub use weights::read_at_recording;
 

@@ -85,7 +85,8 @@ pub(super) fn is_unused(arch: &str, name: &str) -> bool {
 fn is_beside(name: &str, spec: &ModelSpec) -> bool {
     let (layer, in_layer) = in_layer(name);
     // Blocks behind the last layer, and what `nextn` names, draft tokens.
-    let drafts = layer.is_some_and(|i| spec.layers.iter().all(|layer| i > layer.block)) || in_layer.starts_with("nextn.");
+    let drafts =
+        layer.is_some_and(|i| spec.layers.iter().all(|layer| i > layer.block)) || in_layer.starts_with("nextn.");
     // For activations in 4 bits, which are not used here.
     let input_scale = name.ends_with(".input_scale");
     // What some files carry for images and sound, and the head that ranks pairs of texts.
@@ -100,7 +101,12 @@ fn is_beside(name: &str, spec: &ModelSpec) -> bool {
         && DENSE_UNUSED.contains(&spec.family.as_str())
         && layer.is_some_and(|layer| matches!(layer.ffn, Some(Ffn::Moe(_))));
     // An index that would choose every position.
-    let index = in_layer.starts_with("indexer.") && spec.layers.iter().flat_map(|layer| &layer.mixers).all(|mixer| !matches!(mixer, Mixer::Latent(latent) if latent.index.is_some()));
+    let index = in_layer.starts_with("indexer.")
+        && spec
+            .layers
+            .iter()
+            .flat_map(|layer| &layer.mixers)
+            .all(|mixer| !matches!(mixer, Mixer::Latent(latent) if latent.index.is_some()));
     // Beside what was made of it for delta nets.
     let older = in_layer.starts_with("ssm_in.")
         && layer.is_some_and(|layer| layer.mixers.iter().any(|mixer| matches!(mixer, Mixer::DeltaNet(_))));

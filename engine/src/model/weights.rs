@@ -22,7 +22,8 @@ pub(super) struct Weights<'a> {
 }
 
 /// The factors of rotations, which recording reads.
-pub(super) const ROPE_FACTORS: [&str; 3] = ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"];
+pub(super) const ROPE_FACTORS: [&str; 3] =
+    ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"];
 
 /// Whether recording itself reads the tensor of this name. Of a file that arrives in pieces these are kept, and the model is
 /// recorded anew once they are there.

@@ -21,8 +21,8 @@ pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
 pub use parts::{
-    Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing, Scoring,
-    Temperature, Then, View,
+    Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing,
+    Scoring, Temperature, Then, View,
 };
 pub use recorder::{Attend, Behind, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};

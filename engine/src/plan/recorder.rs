@@ -286,16 +286,6 @@ impl Recorder {
         Ok(out)
     }
 
-    /// The `top` positions whose keys in the layer's cache are most alike to a row.
-    pub fn select(&mut self, q: View, weights: View, layer: usize, top: usize) -> Result<Slot> {
-        let kv = self.kv[layer];
-        let fits = kv.n_kv_heads == 1 && kv.v_in_k && q.cols == weights.cols * kv.k_dim && top > 0;
-        self.expect(fits, || format!("{} columns do not select among keys of {}", q.cols, kv.k_dim))?;
-        let out = self.slot(self.shape(q.slot).rows, top);
-        self.push(Op::Select { q, weights, layer, out });
-        Ok(out)
-    }
-
     /// `factor * act(x + bias)`, in place.
     pub fn act(&mut self, x: View, act: Act, bias: Option<WeightId>, factor: Option<WeightId>) -> Result<()> {
         for vector in bias.into_iter().chain(factor) {

@@ -329,7 +329,8 @@ impl Rows<'_> {
 fn keep_chosen(chosen: &[f32], first: usize, scores: &mut [f32]) -> bool {
     let at = |position: &f32| position.to_bits() as usize;
     let from = chosen.partition_point(|position| at(position) < first);
-    let mut kept = chosen[from..].iter().map(|position| at(position) - first).take_while(|at| *at < scores.len()).peekable();
+    let mut kept =
+        chosen[from..].iter().map(|position| at(position) - first).take_while(|at| *at < scores.len()).peekable();
     let any = kept.peek().is_some();
     let mut keep = vec![false; scores.len()];
     kept.for_each(|at| keep[at] = true);
@@ -376,8 +377,17 @@ mod tests {
                 kv_write(t, &all, columns(&k, 2 * k_dim), None, Some(columns(&v, 2 * v_dim)), &mut layer);
                 let (q_cols, out_cols) = (n_heads * k_dim, n_heads * v_dim);
                 let q = random.floats(170 * q_cols);
-                let op =
-                    Attend { n_heads, scale: 0.2, cap: None, window, chunk: None, chosen: None, temperature: None, slopes: None, sinks: None };
+                let op = Attend {
+                    n_heads,
+                    scale: 0.2,
+                    cap: None,
+                    window,
+                    chunk: None,
+                    chosen: None,
+                    temperature: None,
+                    slopes: None,
+                    sinks: None,
+                };
                 let run = |rows: Range<usize>, threads: usize| {
                     let (positions, seqs) = (all.positions[rows.clone()].to_vec(), all.seqs[rows.clone()].to_vec());
                     let inputs = Inputs { positions, seqs, ..all.clone() };

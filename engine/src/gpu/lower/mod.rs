@@ -105,7 +105,20 @@ impl Lowering<'_> {
                 return Err(missing("latent attention"));
             }
             Op::Select { q: _, weights: _, layer: _, out: _ } => return Err(missing("an index of keys")),
-            Op::Attend { q, layer, n_heads, scale, cap, window, chunk, chosen, temperature, slopes, sinks, out: to } => {
+            Op::Attend {
+                q,
+                layer,
+                n_heads,
+                scale,
+                cap,
+                window,
+                chunk,
+                chosen,
+                temperature,
+                slopes,
+                sinks,
+                out: to,
+            } => {
                 if chunk.is_some() || chosen.is_some() {
                     return Err(missing("attention to runs of positions, or to chosen ones,"));
                 }

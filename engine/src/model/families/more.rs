@@ -1,8 +1,8 @@
 //! A list: families whose layers differ from one another, or have parts beside the usual ones.
 
+use super::super::attention::slopes;
 use super::super::common::{Keys, MAX_COLS, rope_table};
 use super::super::decoder::{By, WindowRope, decoder};
-use super::super::attention::slopes;
 use super::super::spec::{
     Beside, Ffn, Layer, Lightning, Makes, Mixer, ModelSpec, Moe, Normed, Norms, Route, Second, Streams, Wiring,
 };
@@ -109,7 +109,9 @@ pub(super) fn apertus(keys: &Keys) -> Result<ModelSpec> {
             Some(array) => array.iter().nth(i).and_then(|v| v.as_f64()),
             None => value.as_f64(),
         });
-        value.map(|x| x as f32).ok_or_else(|| Error::format(format!("metadata key {name:?} has no number for layer {i}")))
+        value
+            .map(|x| x as f32)
+            .ok_or_else(|| Error::format(format!("metadata key {name:?} has no number for layer {i}")))
     };
     let softplus = |x: f32| x.exp().ln_1p();
     let mut spec = qwen(keys)?;
@@ -198,9 +200,10 @@ pub(super) fn plamo3(keys: &Keys) -> Result<ModelSpec> {
 pub(super) fn granite_swa(keys: &Keys) -> Result<ModelSpec> {
     let spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?.windows(keys, 0, None, WindowRope::Same)?;
     let key = keys.key("attention.rope_pattern");
-    let turns: Option<Vec<bool>> = keys.file.meta().opt_array(&key)?.filter(|array| !array.is_empty()).map(|array| {
-        array.iter().map(|v| v.as_bool().unwrap_or_else(|| v.as_u64().is_some_and(|n| n > 0))).collect()
-    });
+    let turns: Option<Vec<bool>> =
+        keys.file.meta().opt_array(&key)?.filter(|array| !array.is_empty()).map(|array| {
+            array.iter().map(|v| v.as_bool().unwrap_or_else(|| v.as_u64().is_some_and(|n| n > 0))).collect()
+        });
     spec.each_heads(|i, heads| {
         let turns = turns.as_ref().is_none_or(|turns| turns.get(i).copied().unwrap_or(true));
         heads.rope = heads.rope.take().filter(|_| turns);
@@ -388,7 +391,8 @@ pub(super) fn hrm_text(keys: &Keys) -> Result<ModelSpec> {
     let (per_stack, high, low) = (count("hrm.layers_per_stack")?, count("hrm.h_cycles")?, count("hrm.l_cycles")?);
     let mut spec = qwen(keys)?;
     // The file counts layers as they run; it holds two stacks.
-    if spec.layers.len() != per_stack.saturating_mul(high).saturating_mul(low + 1) || spec.layers.len() < 2 * per_stack {
+    if spec.layers.len() != per_stack.saturating_mul(high).saturating_mul(low + 1) || spec.layers.len() < 2 * per_stack
+    {
         return Err(Error::format("the count of layers is not that of the cycles: the file is damaged"));
     }
     let stack = |first: usize| (first..first + per_stack).map(|i| spec.layers[i].clone()).collect::<Vec<_>>();
@@ -425,7 +429,8 @@ pub(super) fn dots3note(keys: &Keys) -> Result<ModelSpec> {
             let Mixer::Latent(latent) = mixer else { continue };
             let key = count("attention.key_length_mla_swa")?.max(latent.rope_dim + 1);
             latent.nope_dim = key - latent.rope_dim;
-            (latent.v_dim, latent.rank) = (count("attention.value_length_mla_swa")?, count("attention.kv_lora_rank_swa")?);
+            (latent.v_dim, latent.rank) =
+                (count("attention.value_length_mla_swa")?, count("attention.kv_lora_rank_swa")?);
             latent.scale = 1.0 / (key as f32).sqrt();
             latent.rope = Some(rope_table(keys, Interleaved, latent.rope_dim, Some((base, true)))?);
             latent.window = keys.opt_u32("attention.sliding_window")?.filter(|n| *n > 0);

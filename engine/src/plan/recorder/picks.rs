@@ -87,6 +87,16 @@ impl Recorder {
         Ok(())
     }
 
+    /// The `top` positions whose keys in the layer's cache are most alike to a row.
+    pub fn select(&mut self, q: View, weights: View, layer: usize, top: usize) -> Result<Slot> {
+        let kv = self.kv[layer];
+        let fits = kv.n_kv_heads == 1 && kv.v_in_k && q.cols == weights.cols * kv.k_dim && top > 0;
+        self.expect(fits, || format!("{} columns do not select among keys of {}", q.cols, kv.k_dim))?;
+        let out = self.slot(self.shape(q.slot).rows, top);
+        self.push(Op::Select { q, weights, layer, out });
+        Ok(out)
+    }
+
     /// Sums of streams of `width` columns: of all streams of `x`, as many as `coef` has factors for.
     pub fn mix(&mut self, x: View, coef: View, width: usize) -> Result<Slot> {
         let n_in = x.cols.checked_div(width).unwrap_or(0);

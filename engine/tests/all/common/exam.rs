@@ -10,6 +10,7 @@ use ir_engine::plan::{
     RopeStyle, RopeTable, Rows, Segment, Slot, Temperature, Weight, WeightId,
 };
 
+mod chosen;
 mod experts;
 mod products;
 mod recurrent;
@@ -320,16 +321,6 @@ fn attend(cases: &mut Vec<Case>) {
         let name = format!("{rows} rows, values inside keys, {kv:?}");
         cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
     }
-    // Keys of several heads with a common end.
-    for rows in [1, 40] {
-        let mut b = Builder::new(rows as u64, rows);
-        let x = b.input(3 * 12 + 4 + 3 * 20 + 3 * 16);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 3, k_dim: 16, v_dim: 20, v_in_k: false });
-        let [k, tail, v, q] = [(0, 36), (36, 4), (40, 60), (100, 48)].map(|(at, n)| b.rec.view(x, at, n).unwrap());
-        b.rec.kv_write(k, Some(tail), Some(v), layer).unwrap();
-        let out = b.rec.attend(q, Attend::plain(layer, 3, 0.25)).unwrap();
-        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("{rows} rows, common ends"), out) });
-    }
     // One row that sees one position gives its value back: `kv_write` alone, in both forms.
     for kv in [KvKind::F16, KvKind::F32] {
         let mut b = Builder::new(3, 5);
@@ -420,6 +411,8 @@ pub fn cases() -> Vec<Case> {
         experts::head_linear,
         experts::combine_and_gate,
         experts::mix,
+        chosen::common_ends,
+        chosen::select,
         recurrent::conv,
         recurrent::recur,
         rope,

@@ -19,10 +19,15 @@ pub(super) fn conv(cases: &mut Vec<Case>) {
 
 /// Shapes: plain, with a correction, with a decay for each element of a key, as Mamba 2 and as Mamba have it.
 pub(super) fn recur(cases: &mut Vec<Case>) {
-    for (i, (n_heads, n_k_heads, k_dim, v_dim, tiled)) in
-        [(4, 2, 16, 24, false), (4, 2, 16, 16, true), (2, 2, 12, 20, false), (6, 1, 8, 16, false), (40, 1, 16, 1, false)]
-            .into_iter()
-            .enumerate()
+    for (i, (n_heads, n_k_heads, k_dim, v_dim, tiled)) in [
+        (4, 2, 16, 24, false),
+        (4, 2, 16, 16, true),
+        (2, 2, 12, 20, false),
+        (6, 1, 8, 16, false),
+        (40, 1, 16, 1, false),
+    ]
+    .into_iter()
+    .enumerate()
     {
         for rows in [1, 9, 60] {
             let mut b = Builder::new((3 * i + rows) as u64, rows);
