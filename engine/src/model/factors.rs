@@ -33,7 +33,10 @@ const EXPERTS: &str = "cohere2moe deepseek32 dots3note gemma4 glm-dsa hy_v3 llam
     qwen35moe qwen3moe qwen3next qwen4exp";
 const SHARED_EXPERTS: &str =
     "cohere2moe deepseek32 dots3note glm-dsa hy_v3 nemotron_h nemotron_h_moe qwen35moe qwen3next qwen4exp";
-const FUSED_QKV_WITHOUT: &str = "cogvlm openelm";
+const FUSED_QKV_WITHOUT: &str = "cogvlm openelm mimo2 plamo2 plamo3";
+/// A gate on attention is multiplied in these alone, and what delta rules of this kind take in none.
+const GATE: &str = "qwen35 qwen35moe";
+const NO_ATTENTION: &str = "bailingmoe3 kimi-linear";
 
 impl Weights<'_> {
     /// The factors that go with `names` on the products of `n` matrices whose `rows[i]` output columns come from `names[i]`,
@@ -101,6 +104,8 @@ impl Weights<'_> {
             m if m.contains("_shexp.") => is_in(SHARED_EXPERTS),
             m if m.contains("_exps.") => is_in(EXPERTS),
             m if is_dense_ffn(m) => is_in(FFN),
+            m if m.contains(".attn_gate.") => is_in(GATE),
+            m if m.contains(".attn_") && is_in(NO_ATTENTION) => false,
             m => !(m.contains(".attn_qkv.") && is_in(FUSED_QKV_WITHOUT)),
         }
     }
