@@ -66,6 +66,12 @@ pub(crate) enum Command {
     /// List the models that are known by name
     #[command(after_long_help = LIST_HELP)]
     List(ListArgs),
+    /// Show what a running server has loaded
+    #[command(after_long_help = PS_HELP)]
+    Ps(PsArgs),
+    /// Have a running server unload models
+    #[command(after_long_help = STOP_EXAMPLES)]
+    Stop(StopArgs),
     /// Show what a model file holds
     #[command(after_long_help = INFO_EXAMPLES)]
     Info(InfoArgs),
@@ -105,12 +111,21 @@ pub(crate) enum Command {
     /// Turn texts into embeddings: vectors that are close where texts mean the like
     #[command(after_long_help = EMBED_EXAMPLES)]
     Embed(EmbedArgs),
+    /// Score how well texts answer a query, by a model made to rank
+    #[command(after_long_help = RERANK_EXAMPLES)]
+    Rerank(RerankArgs),
     /// Measure the speed of prompts and of generation
     #[command(after_long_help = bench_examples())]
     Bench(BenchArgs),
     /// Measure how well a model predicts a text
     #[command(after_long_help = PERPLEXITY_EXAMPLES)]
     Perplexity(PerplexityArgs),
+    /// Write a model with smaller weights
+    #[command(after_long_help = QUANTIZE_EXAMPLES)]
+    Quantize(QuantizeArgs),
+    /// Write a folder of safetensors as a GGUF file
+    #[command(after_long_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
     /// Compare two devices op by op, to find the op that one computes wrongly
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -151,6 +166,16 @@ const LIST_HELP: &str = "\
 Models are those that were pulled or made, the .gguf files below the models folder (--models, else IR_MODELS, else \
 `ir/models` in the user's data folder; the command prints where that is), and those of Ollama (OLLAMA_MODELS), of the Hugging \
 Face cache (HF_HUB_CACHE, HF_HOME) and of LM Studio, which are used where they are and never changed.";
+
+const PS_HELP: &str = "\
+The server is that of --addr, 127.0.0.1:11434 if not given: `ir serve`, or another that speaks Ollama's API.";
+
+const STOP_EXAMPLES: &str = "\
+Examples:
+  ir stop fox
+  ir stop fox --addr 127.0.0.1:8080
+
+Answers that are being written are finished first. Models that the server was started to pin stay.";
 
 const PULL_EXAMPLES: &str = "\
 Examples:
@@ -220,7 +245,27 @@ Examples:
   ir info model.gguf
   ir info model.gguf --tensors
   ir info model.gguf --plan                  the recorded computation
+  ir info model.gguf --fit                   what context fits which device
   ir info model.gguf --json | jq .parameters";
+
+const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  ir quantize model-f16.gguf model-q4.gguf Q4_K_M
+  ir quantize model-f16.gguf - Q4_K_M --dry-run      what each tensor would be, and the size
+  ir quantize model-f16.gguf small.gguf IQ4_XS --imatrix imatrix.gguf
+  ir quantize ./folder model.gguf Q8_0 --tensor-type 'ffn_down=Q6_K'
+
+Types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, \
+Q6_K, IQ4_NL, IQ4_XS, IQ3_S, IQ3_M, TQ2_0, MXFP4, MXFP4_MOE. As in llama.cpp, matrices that matter more get more bits; --pure \
+gives all the same. An importance matrix is llama-imatrix's, in GGUF. The output appears when it is whole.";
+
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  ir convert ./folder model.gguf                     the types that the folder has
+  ir convert ./folder model.gguf --type F16
+
+The folder holds config.json, safetensors and a tokenizer, as Hugging Face publishes models. `ir run ./folder` runs it as it \
+is, without converting.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -251,6 +296,12 @@ Examples:
 Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedily generated ones. FILE gets \
 float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
 and BOS is put before it where the model wants one.";
+
+const RERANK_EXAMPLES: &str = "\
+Examples:
+  ir rerank reranker.gguf \"what is a fox?\" \"A fox is an animal.\" \"Drums are loud.\"
+  ir rerank reranker.gguf \"what is a fox?\" -f documents.txt    one text a line
+  ir rerank reranker.gguf \"what is a fox?\" -f documents.txt --json";
 
 const EMBED_EXAMPLES: &str = "\
 Examples:
@@ -328,6 +379,38 @@ pub(crate) struct StoreArgs {
     /// Address of the registry that NAME or NAME:TAG is at [default: IR_REGISTRY, else Ollama's]
     #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
     pub(crate) registry: Option<String>,
+}
+
+/// A server that runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServerArgs {
+    /// Where the server listens; unix:PATH is a socket
+    #[arg(long, default_value = "127.0.0.1:11434", value_name = "HOST:PORT")]
+    pub(crate) addr: String,
+    /// The key that it wants, where it wants one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Vec<String>,
+}
+
+/// Arguments of `ir ps`.
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// Arguments of `ir stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The models
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) model: Vec<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 /// Where models are found and how their files are read.
@@ -541,6 +624,9 @@ pub(crate) struct ServeArgs {
     /// Models loaded at once, at most; 0: as many as --memory holds
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = count)]
     pub(crate) max_models: usize,
+    /// A model that is loaded at the start and never unloaded; may be given several times
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) pin: Vec<String>,
     /// GiB that loaded models may take together; a single one may take more
     #[arg(long, default_value_t = 16, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) memory: u32,
@@ -574,6 +660,9 @@ pub(crate) struct ServeArgs {
     /// Write prompts into the log too
     #[arg(long)]
     pub(crate) log_prompts: bool,
+    /// Run models that are larger than the memory too: their weights are read from disk again and again
+    #[arg(long)]
+    pub(crate) any_size: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
@@ -650,6 +739,9 @@ pub(crate) struct RunArgs {
     pub(crate) grammar: GrammarArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    /// Run a model that is larger than the memory too: its weights are read from disk again and again
+    #[arg(long)]
+    pub(crate) any_size: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
@@ -852,6 +944,9 @@ pub(crate) struct InfoArgs {
     /// Print the recorded computation
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Show what context fits which device
+    #[arg(long, conflicts_with_all = ["tensors", "plan"])]
+    pub(crate) fit: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -896,6 +991,9 @@ pub(crate) struct LogitsArgs {
     /// Token ids instead of a prompt
     #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id)]
     pub(crate) ids: Option<Vec<u32>>,
+    /// Of a model with an encoder: what its decoder is given, while the prompt is the encoder's
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id)]
+    pub(crate) decoder_ids: Option<Vec<u32>>,
     /// Tokens to generate greedily
     #[arg(short, value_name = "N", default_value_t = 0, value_parser = count)]
     pub(crate) n: usize,
@@ -943,6 +1041,34 @@ pub(crate) struct EmbedArgs {
     /// Print the cosines of all pairs of texts instead of the embeddings
     #[arg(long)]
     pub(crate) similarity: bool,
+    /// Print counts, time and rate to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir rerank`.
+#[derive(Debug, Args)]
+pub(crate) struct RerankArgs {
+    /// A GGUF file of a reranker, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// What is asked
+    pub(crate) query: String,
+    /// The texts to score [default: the lines of standard input]
+    #[arg(value_name = "DOC", conflicts_with = "text_file")]
+    pub(crate) documents: Vec<String>,
+    /// Take the lines of a file as texts; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: Option<PathBuf>,
+    /// Print one JSON object, the scores in the order of the texts, instead of a list with the best first
+    #[arg(long)]
+    pub(crate) json: bool,
     /// Print counts, time and rate to standard error
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -1046,6 +1172,57 @@ pub(crate) struct PerplexityArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// `ir quantize`.
+#[derive(Debug, Args)]
+pub(crate) struct QuantizeArgs {
+    /// A GGUF file, a folder of safetensors, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) input: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// The type, or mix of types, to write
+    #[arg(value_name = "TYPE")]
+    pub(crate) mix: String,
+    /// Which columns matter: a file of llama-imatrix
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// A type for tensors whose names fit a regular expression; the first that fits counts
+    #[arg(long, value_name = "PATTERN=TYPE")]
+    pub(crate) tensor_type: Vec<String>,
+    /// Give every matrix the same type
+    #[arg(long)]
+    pub(crate) pure: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `ir convert`.
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// A folder with config.json and safetensors
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) folder: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// The type, or mix of types, to write; without it each tensor keeps its own
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) mix: Option<String>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 }
 
 /// `ir completions`.

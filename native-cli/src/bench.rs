@@ -12,7 +12,7 @@ use crate::args::BenchArgs;
 use crate::compute::{self, Sequence};
 use crate::failure::{Failure, Result};
 use crate::info::{Summary, human_bytes, human_count};
-use crate::models::{self, Recorded};
+use crate::models::{self, Opening, Recorded};
 use crate::profile::{self, Profile, StepTimes};
 use crate::synthetic;
 use crate::term::{self, Out};

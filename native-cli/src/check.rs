@@ -5,9 +5,10 @@ use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind};
 
 use crate::args::{ActivationsChoice, CheckArgs};
+use crate::compute;
 use crate::failure::{Failure, Result};
+use crate::models::{self, Opening};
 use crate::term::Out;
-use crate::{compute, models};
 
 /// Most tokens of the prompt that are used: enough for tiles with a ragged edge.
 const MAX_TOKENS: usize = 100;

@@ -94,7 +94,8 @@ impl Sequence {
         let each = n_context.div_ceil(PAGE);
         let n_pages = each * n_sequences;
         let max_tokens = max_tokens.min(n_pages * PAGE).max(n_sequences);
-        let options = RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages, n_states: 1 };
+        let options =
+            RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages, n_states: n_sequences };
         let runner = device.prepare(plan.for_context(n_context), options)?;
         let pages: Vec<u32> = (0..n_pages as u32).collect();
         let inputs = Inputs { tables: pages.chunks(each.max(1)).map(<[u32]>::to_vec).collect(), ..Inputs::default() };
@@ -104,6 +105,14 @@ impl Sequence {
     /// Forgets all tokens.
     pub(crate) fn reset(&mut self) {
         self.n_past = 0;
+    }
+
+    /// Reads the source of the only sequence: what an encoder is given before anything is generated.
+    pub(crate) fn source(&mut self, tokens: &[u32]) -> Result {
+        self.inputs.source = true;
+        self.step(tokens, 0)?;
+        (self.inputs.source, self.inputs.sources) = (false, vec![tokens.len() as u32]);
+        Ok(())
     }
 
     /// Appends tokens to the first sequence, at most as many as a step has rows; gives the logits of the last `n_outputs`

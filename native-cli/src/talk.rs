@@ -10,15 +10,17 @@ use ir_engine::error::Error;
 use ir_engine::plan::PAGE;
 use ir_engine::run::{Engine, EngineOptions, Finish, Part, Sampling, Session, Usage, wait};
 use ir_engine::text::chat::{Message, Now};
+use ir_store::{Place, Recipe};
 
 use crate::args::{Number, RunArgs, SamplingArgs, Think};
 use crate::compute;
 use crate::failure::{Failure, Result};
+use crate::fit;
 use crate::grammar;
 use crate::info::{Summary, grouped, human_bytes, human_count};
 use crate::memory;
-use crate::models::Place;
-use crate::recipe::{self, Recipe};
+use crate::models::Opening;
+use crate::recipe;
 use crate::term::{self, Out, Style};
 
 /// Memory that the cache may take where no context is asked for.
@@ -47,13 +49,16 @@ impl Talk {
         let started = Instant::now();
         let model = Arc::new(place.open(&args.file)?);
         let device = compute::device(&args.device, args.threads.threads)?;
-        let recipe = place.recipe();
+        if !args.any_size {
+            fit::check(&model, &device, compute::kv_kind(args.device.kv_type))?;
+        }
+        let recipe = place.recipe()?;
         let options = engine_options(args, &recipe, &model);
         let engine = Engine::new(Arc::clone(&model), &device, &options).map_err(|e| place.failure(&e))?;
         let (summary, context) = (Summary::new(model.file()), engine.context());
         let load = started.elapsed();
         let mut session = Session::new(engine, Box::new(move || started.elapsed().as_secs_f64()));
-        recipe.set(&mut session.options);
+        recipe::set(&recipe, &mut session.options);
         set_sampling(&mut session.options.sampling, &args.sampling);
         session.options.sampling.check(model.plan().n_vocab()).map_err(|e| Failure::usage(e.to_string()))?;
         session.options.max_tokens = args.n.map_or(session.options.max_tokens, Number::count);
@@ -64,7 +69,7 @@ impl Talk {
             return Err(Failure::usage(format!("{why}, and so there is no place for --system: leave it out")));
         }
         if !raw {
-            recipe.examples(&mut session, args.system.as_deref());
+            recipe::examples(&recipe, &mut session, args.system.as_deref());
         } else if !args.raw && recipe.has_texts() {
             term::remark(recipe::NO_TEMPLATE);
         }

@@ -5,6 +5,9 @@
 #ifdef TANH
 #import tanh
 #endif
+#ifdef SOFTPLUS
+#import softplus
+#endif
 
 #ifdef SILU
 // x * sigmoid(x); exp overflows to infinity for very negative x, which gives the right limit 0.
@@ -72,10 +75,8 @@ fn act(x: f32) -> f32 {
 }
 #endif
 #ifdef SOFTPLUS
-// ln(1 + exp(x)), without an exponential that overflows or a sum that loses a small one.
 fn act(x: f32) -> f32 {
-    let e = exp(-abs(x));
-    return max(x, 0.0) + select(log(1.0 + e), e, e < 1e-4);
+    return softplus(x);
 }
 #endif
 #ifdef SQRT

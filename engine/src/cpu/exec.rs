@@ -82,6 +82,9 @@ impl CpuRunner {
     /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
     pub fn run(&mut self, inputs: &Inputs) -> Vec<f32> {
         self.run_ops(0..self.plan.ops.len(), inputs);
+        if self.plan.slot(self.plan.logits).rows == crate::plan::Rows::Pools {
+            return Vec::new();
+        }
         self.read(self.plan.logits, inputs).to_vec()
     }
 
@@ -189,12 +192,40 @@ impl CpuRunner {
                 kv_write::kv_write(t, inputs, columns(k), tail.map(columns), v.map(columns), &mut kv[layer]);
                 self.kv = kv;
             }
-            Op::Attend { q, layer, n_heads, scale, cap, window, chunk, chosen, temperature, slopes, sinks, out } => {
+            Op::Attend {
+                q,
+                layer,
+                n_heads,
+                scale,
+                cap,
+                sight,
+                window,
+                chunk,
+                chosen,
+                temperature,
+                slopes,
+                relative,
+                sinks,
+                out,
+            } => {
                 self.write(out, inputs, |me, out| {
                     let mut scratch = std::mem::take(&mut me.attend);
                     let (slopes, sinks) = (slopes.map(|s| me.vector(s)), sinks.map(|s| me.vector(s)));
                     let chosen = chosen.map(|slot| me.columns(View { slot, start: 0, cols: cols(slot) }, inputs));
-                    let op = Attend { n_heads, scale, cap, window, chunk, chosen, temperature, slopes, sinks };
+                    let relative = relative.map(|of| (of, me.vector(of.weight)));
+                    let op = Attend {
+                        n_heads,
+                        scale,
+                        cap,
+                        sight,
+                        window,
+                        chunk,
+                        chosen,
+                        temperature,
+                        slopes,
+                        relative,
+                        sinks,
+                    };
                     attend::attend(t, threads, &mut scratch, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
                     me.attend = scratch;
                 });

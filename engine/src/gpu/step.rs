@@ -1,9 +1,11 @@
 //! A step's inputs as the words that kernels read: header, then lists (see `ir_shaders::STEP`). No device here.
 
+use std::ops::Range;
+
 use ir_shaders::step_word;
 
 use super::dispatch::Counts;
-use crate::plan::{Inputs, Want};
+use crate::plan::{Inputs, StateSlots, Want};
 
 /// Rows of a tile of attend_tile.
 const TILE: usize = 16;
@@ -18,7 +20,7 @@ const HEADER: usize = step_word("STEP_HEADER") as usize;
 
 /// Words that steps of so many rows and outputs take at most, page lists left out.
 pub(super) fn words(max_tokens: usize, max_outputs: usize) -> usize {
-    HEADER + 8 * max_tokens + 64 * max_outputs
+    HEADER + 13 * max_tokens + 64 * max_outputs
 }
 
 /// Writes a step into `out` and counts what it holds. The inputs must have been checked.
@@ -33,6 +35,8 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
     }
     let place = |row: usize| places[inputs.seqs[row] as usize];
     let tables = list(out, (0..inputs.n_rows()).map(place));
+    let ends = inputs.ends();
+    let ends = list(out, inputs.seqs.iter().map(|seq| ends[*seq as usize]));
     let outputs = list(out, inputs.outputs.iter().copied());
     let (mut singles, mut tiles) = (Vec::new(), Vec::new());
     let mut row = 0;
@@ -48,6 +52,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         }
         row += n;
     }
+    let runs = inputs.runs();
     let longest = singles.iter().map(|row| inputs.positions[*row as usize] as usize + 1).max().unwrap_or(1);
     let (splits, chunk) = split(singles.len(), longest);
     let counts = Counts {
@@ -56,6 +61,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         singles: singles.len(),
         splits,
         tiles: tiles.len() / 4,
+        runs: runs.len(),
         changes: inputs.changes.len(),
         pools: inputs.pools.len(),
         picks: inputs.wants.iter().any(|w| matches!(w, Want::Pick { .. })),
@@ -68,6 +74,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
     let draws = list(out, inputs.wants.iter().flat_map(|w| draw(*w)));
     let singles = list(out, singles.into_iter());
     let tiles = list(out, tiles.into_iter());
+    let runs = list(out, runs.into_iter().flat_map(|(seq, rows)| run_words(inputs, seq, rows)));
     let pools = list(out, inputs.pools.iter().flat_map(|p| [p.first, p.rows]));
     for (name, value) in [
         ("STEP_N_TOKENS", counts.tokens as u32),
@@ -86,8 +93,11 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         ("STEP_OUTPUTS", outputs),
         ("STEP_SINGLES", singles),
         ("STEP_TILES", tiles),
+        ("STEP_N_RUNS", counts.runs as u32),
+        ("STEP_RUNS", runs),
         ("STEP_N_POOLS", counts.pools as u32),
         ("STEP_POOLS", pools),
+        ("STEP_ENDS", ends),
     ] {
         out[step_word(name) as usize] = value;
     }
@@ -100,6 +110,12 @@ fn draw(want: Want) -> [u32; 4] {
         Want::Pick { draw: [a, b], scale, least } => [a, b, scale.to_bits(), least.to_bits()],
         Want::Logits | Want::Top => [0; 4],
     }
+}
+
+/// What the recurrent kernels read of a sequence's rows.
+fn run_words(inputs: &Inputs, seq: u32, rows: Range<usize>) -> [u32; 4] {
+    let StateSlots { from, to } = inputs.state(seq, rows.start);
+    [rows.start as u32, rows.len() as u32, from.unwrap_or(u32::MAX), to]
 }
 
 /// Appends a list; gives the word where it begins.
@@ -137,7 +153,16 @@ mod tests {
         let counts = write(&inputs, &mut words);
         assert_eq!(
             counts,
-            Counts { tokens: 22, outputs: 2, singles: 2, splits: 1, tiles: 2, logits: true, ..Counts::default() }
+            Counts {
+                tokens: 22,
+                outputs: 2,
+                singles: 2,
+                splits: 1,
+                tiles: 2,
+                runs: 2,
+                logits: true,
+                ..Counts::default()
+            }
         );
         let at = |name| words[step_word(name) as usize] as usize;
         let tiles = at("STEP_TILES");
@@ -146,6 +171,8 @@ mod tests {
         assert_eq!(words[pages..pages + 2], [5, 6]);
         assert_eq!(words[at("STEP_SINGLES")..][..2], [20, 21]);
         assert_eq!(words[words[at("STEP_TABLES") + 21] as usize], 7);
+        // The second sequence goes on from the state in its own slot.
+        assert_eq!(words[at("STEP_RUNS")..][..8], [0, 20, u32::MAX, 0, 20, 2, 1, 1]);
     }
 
     #[test]

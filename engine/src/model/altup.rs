@@ -10,7 +10,7 @@ impl Part<'_> {
     pub(super) fn alternating(&mut self, s: &Streams, x: Slot) -> Result<Slot> {
         let mut streams = self.spread(s, x)?;
         for (i, layer) in self.spec.layers.iter().enumerate() {
-            (self.index, self.prefix) = (i, format!("blk.{}.", layer.block));
+            self.enter(i, layer);
             self.rec.scope(self.name("attn"));
             streams = self.alternating_layer(s, layer, streams)?;
         }
@@ -124,18 +124,6 @@ impl Part<'_> {
         let more = self.rec.mix(self.rec.all(more), others, width)?;
         self.rec.add(predicted, more, 1.0)?;
         Ok(predicted)
-    }
-
-    /// The rows of a branch, behind its norm.
-    fn rows(&mut self, branch: Branch) -> Result<Slot> {
-        let (rows, norm) = match branch {
-            Branch::Product { input, product, norm } => (self.rec.linear(input, product)?, norm),
-            Branch::Rows { rows, norm } => (rows, norm),
-        };
-        match norm {
-            Some(norm) => self.rec.norm(self.rec.all(rows), norm),
-            None => Ok(rows),
-        }
     }
 
     /// Attention with a low-rank path beside it, and the feed-forward part.

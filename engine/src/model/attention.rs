@@ -17,15 +17,16 @@ impl Part<'_> {
             Some(of) => self.queries(h, of, norm, x)?,
             None => self.queries_keys_values(h, gated, norm, x)?,
         };
-        let Heads { n_heads, scale, cap, window, chunk, temperature, .. } = *h;
+        let Heads { n_heads, scale, cap, sight, window, chunk, temperature, .. } = *h;
         let slopes =
             h.alibi.map(|most| self.weights.constant(self.rec, "slopes", Some(&slopes(n_heads, most)), n_heads));
         let sinks = match self.has("attn_sinks.weight") {
             true => Some(self.weights.vector(self.rec, &self.name("attn_sinks.weight"), n_heads)?),
             false => None,
         };
-        let attend =
-            Attend { layer: cache, n_heads, scale, cap, window, chunk, chosen: None, temperature, slopes, sinks };
+        let relative = self.relative(h)?;
+        let whole = Attend::plain(cache, n_heads, scale);
+        let attend = Attend { cap, sight, window, chunk, temperature, slopes, relative, sinks, ..whole };
         let seen = self.rec.attend(q, attend)?;
         if h.out_scale != 1.0 {
             self.rec.scale(seen, h.out_scale, None)?;
@@ -35,7 +36,7 @@ impl Part<'_> {
             self.gate(h, gated, norm, x, seen)?;
         }
         let sub_norm = self.part_norm("attn_sub_norm", cols)?;
-        let product = self.product("attn_output", &["attn_output"], &[width], cols)?;
+        let product = self.product("attn_output", &[h.out], &[width], cols)?;
         let norm = self.norm_after(layer.attn_norms)?;
         Ok(Branch::Product { input: seen, product: Product { norm: sub_norm, ..product }, norm })
     }

@@ -1,13 +1,13 @@
 //! The keys that decoder-only GGUF files share, read with their defaults.
 //! llama.cpp's writer stores every key it knows, used or not: an empty array, and a factor of 0, count as absent.
 
-use super::spec::NormStyle;
+use super::spec::{Layer, Mixer, ModelSpec, NormStyle};
 use super::weights::{self, ROPE_FACTORS};
 use super::{parts, rope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::{Meta, Value, shown};
-use crate::plan::{LongRope, NormKind, RopeStyle, RopeTable};
+use crate::plan::{LongRope, NormKind, RopeStyle, RopeTable, Sight};
 
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
 pub(super) const MAX_LAYERS: u32 = 4096;
@@ -57,14 +57,21 @@ impl Keys<'_> {
         self.opt(name, Meta::opt_bool)
     }
 
-    /// Refuses models whose rows see later rows: attention here is causal.
-    pub(super) fn expect_causal(&self) -> Result<()> {
+    /// Refuses a file that says its rows see later rows, of a family whose rows here do not.
+    pub(super) fn expect_sight(&self, spec: &ModelSpec) -> Result<()> {
+        let of = |layer: &Layer| layer.mixers.iter().all(|m| matches!(m, Mixer::Heads(h) if h.sight == Sight::Both));
         match self.opt_bool("attention.causal")? {
-            Some(false) => Err(Error::unsupported(
-                "this model reads a text in both directions (attention.causal is false), which is not supported yet",
-            )),
+            Some(false) if !spec.layers.iter().all(of) => Err(Error::unsupported(format!(
+                "this {} model reads a text in both directions (attention.causal is false), which is not supported",
+                spec.family
+            ))),
             _ => Ok(()),
         }
+    }
+
+    /// Labels of the head that ranks; 0 if the file does not say.
+    pub(super) fn n_labels(&self) -> Result<usize> {
+        Ok(self.file.meta().opt_array(&self.key("classifier.output_labels"))?.map_or(0, |labels| labels.len()))
     }
 
     /// A count between 1 and `max`.

@@ -1,18 +1,20 @@
 //! A decoder's spec from the keys and tensors that all decoder-only GGUF files share. What a family adds is in `families`.
 
 use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
+use super::folder::HALVES;
 use super::spec::{
     Beside, Embedding, Ffn, Head, Heads, Index, Kda, Latent, Layer, Makes, Mixer, ModelSpec, Moe, NormStyle, Normed,
-    Norms, Pooling, Route, Ssm, Wiring,
+    Norms, Pooling, Ranking, Route, Ssm, Wiring,
 };
 use crate::error::{Error, Result};
-use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring};
+use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring, Sight};
 
 /// A decoder of plain layers: norms in front, grouped heads, a feed-forward part, one after the other.
 pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -> Result<ModelSpec> {
     let n_layers = keys.n_layers()?;
-    keys.expect_causal()?;
-    let positions = keys.file.tensor("position_embd.weight").is_some();
+    let style = if keys.file.meta().opt_bool(HALVES)? == Some(true) { RopeStyle::Halves } else { style };
+    let [positions, types] =
+        ["position_embd", "token_types"].map(|table| keys.file.tensor(&format!("{table}.weight")).is_some());
     let (width, norm) = (keys.count("embedding_length", MAX_COLS)?, keys.norm(kind)?);
     let layer = |i: usize| {
         let mixers = mixers(keys, style, i, width, norm)?;
@@ -24,10 +26,10 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
             }
             false => None,
         };
-        let norms = |name| Norms { before: Normed::By(name), after: Normed::No };
+        let norms = |name| Norms { before: Normed::By(name), ..Norms::default() };
         let (attn_norms, ffn_norms) = (norms("attn_norm"), norms("ffn_norm"));
-        let (beside, wiring, behind) = (None, Wiring::Serial, Normed::No);
-        Ok(Layer { block: i, mixers, attn_norms, ffn, ffn_norms, beside, wiring, residual: 1.0, behind })
+        let (cross, beside, wiring, behind) = (None, None, Wiring::Serial, Normed::No);
+        Ok(Layer { block: i, mixers, attn_norms, cross, ffn, ffn_norms, beside, wiring, residual: 1.0, behind })
     };
     Ok(ModelSpec {
         family: keys.arch.to_owned(),
@@ -35,13 +37,18 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
         n_context: keys.count("context_length", u32::MAX >> 1)?,
         norm,
         eps_after: None,
-        embedding: Embedding { scale: 1.0, norm: Normed::No, positions, per_layer: None, again: false },
+        embedding: Embedding { positions, types, ..Embedding::plain() },
         layers: (0..n_layers).map(layer).collect::<Result<_>>()?,
         route: Route::Plain,
+        layer_prefix: "blk.",
+        encoder: None,
         output_norm: Normed::By("output_norm"),
         head: Head { scale: 1.0, cap: None },
+        generates: true,
         pooling: Pooling::from_meta(keys.file.meta())?,
         makes: Makes::Text,
+        // The head of a causal model that ranks is made of rows of its head of tokens: those of the words it would answer.
+        ranking: Ranking { rows: Pooling::Last, act: Act::Tanh, softmax: keys.n_labels()? > 1 },
     })
 }
 
@@ -185,7 +192,11 @@ fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle)
         out_scale: 1.0,
         gate: Act::Sigmoid,
         temperature: None,
+        stem: "attn",
+        out: "attn_output",
+        relative: None,
         alibi: keys.factor("attention.max_alibi_bias")?,
+        sight: Sight::Before,
         window: keys.opt_u32("attention.sliding_window")?.filter(|w| *w > 0),
         chunk: None,
     })
@@ -349,6 +360,30 @@ impl ModelSpec {
     pub(super) fn post_norms(self, attn: &'static str, ffn: &'static str) -> ModelSpec {
         self.each_layer(|_, layer| {
             (layer.attn_norms.after, layer.ffn_norms.after) = (Normed::By(attn), Normed::By(ffn));
+        })
+    }
+
+    /// An encoder: rows see all of their text, and there is no head. A file that says nothing of pooling has a head that
+    /// ranks, or wants the mean.
+    pub(super) fn both_ways(mut self, keys: &Keys) -> Result<ModelSpec> {
+        self.generates = false;
+        if self.pooling == Pooling::None {
+            let ranks = ["cls", "cls.output"].iter().any(|t| keys.file.tensor(&format!("{t}.weight")).is_some());
+            self.pooling = if ranks { Pooling::Rank } else { Pooling::Mean };
+        }
+        self.ranking = Ranking { rows: Pooling::Cls, act: Act::Tanh, softmax: false };
+        self.each_heads(|_, heads| {
+            heads.sight = Sight::Both;
+            Ok(())
+        })
+    }
+
+    /// Norms behind the additions and none in front of the parts or of the head.
+    pub(super) fn norms_on_stream(mut self, attn: &'static str, ffn: &'static str) -> ModelSpec {
+        self.output_norm = Normed::No;
+        self.each_layer(|_, layer| {
+            layer.attn_norms = Norms { stream: Normed::By(attn), ..Norms::default() };
+            layer.ffn_norms = Norms { stream: Normed::By(ffn), ..Norms::default() };
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::folder::FACTORS;
 use super::weights::{Weights, arrived};
 use crate::bytes::Bytes;
 use crate::dtype::DType;
@@ -38,6 +39,23 @@ const FUSED_QKV_WITHOUT: &str = "cogvlm openelm mimo2 plamo2 plamo3";
 const GATE: &str = "qwen35 qwen35moe";
 const NO_ATTENTION: &str = "bailingmoe3 kimi-linear";
 
+/// The factors beside a tensor.
+struct Factors {
+    values: Vec<f32>,
+    /// Rows of a matrix, if each has its own.
+    rows: Option<usize>,
+}
+
+impl Factors {
+    /// Those of rows of the `e`-th matrix.
+    fn of_rows(&self, e: usize, range: Range<usize>) -> Vec<f32> {
+        match self.rows {
+            Some(rows) => self.values[e * rows..][range].to_vec(),
+            None => vec![self.values[e]; range.len()],
+        }
+    }
+}
+
 impl Weights<'_> {
     /// The factors that go with `names` on the products of `n` matrices whose `rows[i]` output columns come from `names[i]`,
     /// or `None` if the file holds none of them.
@@ -53,10 +71,11 @@ impl Weights<'_> {
             return Ok(None);
         }
         // Each is looked at, also behind one that has not arrived.
-        let all = names.iter().map(|name| self.factors(name, n)).collect::<Result<Vec<_>>>()?;
-        let all: Option<Vec<Vec<f32>>> = all.into_iter().collect();
+        let all =
+            names.iter().zip(rows).map(|(name, rows)| self.factors(name, n, *rows)).collect::<Result<Vec<_>>>()?;
+        let all: Option<Vec<Factors>> = all.into_iter().collect();
         let values = all.map(|all| {
-            let of = |e: usize| all.iter().zip(rows).flat_map(move |(f, rows)| std::iter::repeat_n(f[e], *rows));
+            let of = |e: usize| all.iter().zip(rows).flat_map(move |(f, rows)| f.of_rows(e, 0..*rows));
             (0..n).flat_map(of).collect::<Vec<f32>>()
         });
         let rows = rows.iter().sum::<usize>() * n;
@@ -73,29 +92,42 @@ impl Weights<'_> {
         if parts.iter().all(|(tensor, ..)| !self.has(&beside(tensor, ".scale"))) {
             return Ok(None);
         }
-        let all = parts.iter().map(|(tensor, ..)| self.factors(tensor, 1)).collect::<Result<Vec<_>>>()?;
+        let all = parts.iter().map(|(tensor, rows, _)| self.factors(tensor, 1, *rows)).collect::<Result<Vec<_>>>()?;
         let n_rows = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).sum::<usize>();
-        let all: Option<Vec<Vec<f32>>> = all.into_iter().collect();
+        let all: Option<Vec<Factors>> = all.into_iter().collect();
         let values = all.map(|all| {
-            let of = |(f, (_, _, ranges)): (&Vec<f32>, &(_, _, Vec<_>))| std::iter::repeat_n(f[0], n_rows(ranges));
+            let of = |(f, (_, _, ranges)): (&Factors, &(_, _, Vec<Range<usize>>))| {
+                ranges.iter().flat_map(|r| f.of_rows(0, r.clone())).collect::<Vec<f32>>()
+            };
             all.iter().zip(parts).flat_map(of).collect::<Vec<f32>>()
         });
         let rows = parts.iter().map(|(_, _, ranges)| n_rows(ranges)).sum();
         Ok(Some(self.constant(rec, &format!("{name}.scale"), values.as_deref(), rows)))
     }
 
-    /// The factors of the `n` matrices of a tensor; `None` if they have not arrived yet.
-    fn factors(&self, matrix: &str, n: usize) -> Result<Option<Vec<f32>>> {
-        let Some(tensor) = self.file.tensor(&beside(matrix, ".scale")) else { return Ok(Some(vec![1.0; n])) };
+    /// The factors of the `n` matrices of a tensor, of `rows` rows each; `None` if they have not arrived yet.
+    fn factors(&self, matrix: &str, n: usize, rows: usize) -> Result<Option<Factors>> {
+        let ones = || Factors { values: vec![1.0; n], rows: None };
+        let Some(tensor) = self.file.tensor(&beside(matrix, ".scale")) else { return Ok(Some(ones())) };
         self.note_read(tensor.name());
-        let factors = arrived(self.file, tensor, n)?;
-        Ok(if self.multiplies(matrix) { factors } else { Some(vec![1.0; n]) })
+        // One for each matrix, or for each row.
+        let each = rows > 1 && tensor.n_elements() == n.saturating_mul(rows) as u64 && self.has_own_factors();
+        let values = arrived(self.file, tensor, if each { n * rows } else { n })?;
+        let factors = values.map(|values| Factors { values, rows: each.then_some(rows) });
+        Ok(if self.multiplies(matrix) { factors } else { Some(ones()) })
+    }
+
+    /// Whether factors stand beside matrices because the door put them there.
+    fn has_own_factors(&self) -> bool {
+        self.file.meta().opt_bool(FACTORS).ok().flatten() == Some(true)
     }
 
     /// Whether the factor beside a matrix counts. It always does beside blocks. Beside plain numbers no converter writes one
     /// that matters, and llama.cpp, whose tests have some everywhere, passes many over.
     fn multiplies(&self, matrix: &str) -> bool {
-        if self.file.tensor(matrix).and_then(|t| t.dtype().ok()).is_none_or(|t| t.block_len() > 1) {
+        if self.has_own_factors()
+            || self.file.tensor(matrix).and_then(|t| t.dtype().ok()).is_none_or(|t| t.block_len() > 1)
+        {
             return true;
         }
         let arch = self.file.meta().arch().unwrap_or_default();
@@ -111,18 +143,21 @@ impl Weights<'_> {
     }
 
     /// The bias of a matrix. In feed-forward parts the factor multiplies it too; then it is no range of the file.
-    pub(super) fn bias_rows(&self, matrix: &str, rows: usize) -> Result<Segment> {
+    pub(super) fn bias_rows(&self, matrix: &str, rows: usize) -> Result<Vec<Segment>> {
         let name = beside(matrix, ".bias");
         let Some(bias) = self.file.tensor(&name).filter(|_| self.has(&name)) else {
-            return Ok(plain_rows(rows, Bytes::from(vec![0; 4 * rows])));
+            return Ok(vec![plain_rows(rows, Bytes::from(vec![0; 4 * rows]))]);
         };
         if !is_dense_ffn(&name) || !self.has(&beside(matrix, ".scale")) {
-            return self.segment(&name, Some(rows), 1);
+            return self.segments(&name, Some(rows), 1);
         }
         self.note_read(&name);
-        let both = arrived(self.file, bias, rows)?.zip(self.factors(matrix, 1)?);
-        let values = both.map(|(bias, factor)| bias.iter().map(|x| x * factor[0]).collect::<Vec<f32>>());
-        Ok(plain_rows(rows, values.map_or(Bytes::default(), |values| floats(&values))))
+        let both = arrived(self.file, bias, rows)?.zip(self.factors(matrix, 1, rows)?);
+        let times = |(bias, f): (Vec<f32>, Factors)| {
+            bias.iter().zip(f.of_rows(0, 0..rows)).map(|(x, f)| x * f).collect::<Vec<f32>>()
+        };
+        let values = both.map(times);
+        Ok(vec![plain_rows(rows, values.map_or(Bytes::default(), |values| floats(&values)))])
     }
 }
 

@@ -4,11 +4,12 @@ use std::ops::Range;
 
 use super::feed::Early;
 use super::parts;
+use super::source::read_source;
 use super::spec::{Layer, Mixer, ModelSpec, NormStyle, Normed, Norms, Route, Wiring};
 use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
-use crate::plan::{Act, Lookup, Norm, NormKind, Plan, Product, Recorder, Rows, Slot};
+use crate::plan::{Lookup, Norm, NormKind, Plan, Product, Recorder, Slot, WeightId};
 
 /// Records a model's plan.
 ///
@@ -19,54 +20,59 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let weights = Weights::new(file);
     rec.scope("embed");
     let table = weights.table(&mut rec, "token_embd.weight", spec.width)?;
-    let embedded = rec.embed(table, Lookup::Token)?;
-    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
-    let (weights_of, prefix, caches) = (&weights, String::new(), Vec::new());
-    let mut model = Part {
-        spec,
-        weights: weights_of,
-        rec: &mut rec,
-        prefix,
-        index: 0,
-        caches,
-        own: None,
-        chosen: None,
-        again: None,
+    let source = match &spec.encoder {
+        Some(encoder) => Some(read_source(spec, encoder, &weights, &mut rec, table)?),
+        None => None,
     };
+    rec.scope("embed");
+    let embedded = rec.embed(table, Lookup::Token)?;
+    let mut model = Part { source, ..Part::new(spec, &weights, &mut rec) };
     let x = model.embedding(embedded)?;
     let x = match &spec.route {
         Route::Plain => model.layers(0..spec.layers.len(), x)?,
         Route::Streams(streams) => model.alternating(streams, x)?,
         Route::Cycles { per_stack, low } => model.cycles(*per_stack, *low, x)?,
     };
-    model.prefix.clear();
-    model.rec.scope("head");
+    rec.scope("head");
+    let plan = head(spec, file, &weights, rec, x, table)?;
+    parts::expect_all_read(file, spec, &plan, &weights.into_read())?;
+    Ok(plan)
+}
+
+/// Records what follows the layers.
+fn head(
+    spec: &ModelSpec,
+    file: &ModelFile,
+    weights: &Weights,
+    mut rec: Recorder,
+    x: Slot,
+    table: WeightId,
+) -> Result<Plan> {
+    let mut model = Part::new(spec, weights, &mut rec);
     let norm = model.norm(spec.norm, spec.output_norm, &[spec.width], spec.width)?;
+    if !spec.generates {
+        let pooled = model.pooled(x, norm)?;
+        return Ok(rec.finish(pooled));
+    }
+    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
     let head = match weights.has("output.weight") {
         true => model.product("output", &["output"], &[n_vocab], spec.width)?,
         false => {
             let (names, rows) = (["output.weight".into()], [n_vocab]);
-            let bias = weights.bias(&mut rec, "output", &names, &rows)?;
-            Product { scale: weights.scale(&mut rec, "output", &names, &rows, 1)?, bias, ..table.into() }
+            let bias = weights.bias(model.rec, "output", &names, &rows)?;
+            Product { scale: weights.scale(model.rec, "output", &names, &rows, 1)?, bias, ..table.into() }
         }
     };
-    // The mean of normed rows, for embeddings: the steps that want none pass it over.
-    rec.only_with(Rows::Pools, |rec| {
-        let normed = match norm {
-            Some(norm) => rec.norm(rec.all(x), norm)?,
-            None => x,
-        };
-        rec.pool(normed)
-    })?;
+    if spec.encoder.is_none() {
+        model.pooled(x, norm)?;
+    }
     let taken = rec.take_rows(x)?;
     let logits = rec.linear(taken, Product { norm, ..head })?;
     if spec.head.scale != 1.0 {
         rec.scale(logits, spec.head.scale, None)?;
     }
     spec.head.cap.map_or(Ok(()), |cap| rec.softcap(logits, cap))?;
-    let plan = rec.finish(logits);
-    parts::expect_all_read(file, spec, &plan, &weights.into_read())?;
-    Ok(plan)
+    Ok(rec.finish(logits))
 }
 
 /// A part of a model that is being recorded.
@@ -78,6 +84,8 @@ pub(super) struct Part<'a> {
     pub(super) prefix: String,
     /// The layer's place among all.
     pub(super) index: usize,
+    /// Rows of an encoder, which layers attend to.
+    source: Option<Slot>,
     /// Layers that keep keys and values, and their caches.
     pub(super) caches: Vec<(usize, usize)>,
     /// What every token has for every layer, and columns of a layer.
@@ -85,7 +93,7 @@ pub(super) struct Part<'a> {
     /// The positions that the last index chose.
     pub(super) chosen: Option<Slot>,
     /// The embedded rows, which layers add again.
-    again: Option<Slot>,
+    pub(super) again: Option<Slot>,
 }
 
 /// What a part of a layer leaves to be added to the stream, behind its norm.
@@ -96,55 +104,19 @@ pub(super) enum Branch {
     Rows { rows: Slot, norm: Option<Norm> },
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// The model itself, in front of its first layer.
+    pub(super) fn new(spec: &'a ModelSpec, weights: &'a Weights<'a>, rec: &'a mut Recorder) -> Part<'a> {
+        let (prefix, index, source, caches) = (String::new(), 0, None, Vec::new());
+        Part { spec, weights, rec, prefix, index, source, caches, own: None, chosen: None, again: None }
+    }
+
     pub(super) fn name(&self, tensor: &str) -> String {
         format!("{}{tensor}", self.prefix)
     }
 
     pub(super) fn has(&self, tensor: &str) -> bool {
         self.weights.has(&self.name(tensor))
-    }
-
-    /// The embedded rows as the layers take them.
-    fn embedding(&mut self, x: Slot) -> Result<Slot> {
-        let spec = self.spec;
-        if spec.embedding.scale != 1.0 {
-            self.rec.scale(x, spec.embedding.scale, None)?;
-        }
-        if spec.embedding.positions {
-            let table = self.weights.table(self.rec, "position_embd.weight", spec.width)?;
-            let positions = self.rec.embed(table, Lookup::Position)?;
-            self.rec.add(x, positions, 1.0)?;
-        }
-        if let Some(n) = spec.embedding.per_layer {
-            self.own = Some((self.own_rows(n, x)?, n));
-        }
-        let x = match self.norm(spec.norm, spec.embedding.norm, &[spec.width], spec.width)? {
-            Some(norm) => self.rec.norm(self.rec.all(x), norm)?,
-            None => x,
-        };
-        if spec.embedding.again {
-            let one = self.constants(x, "one", &[1.0])?;
-            self.again = Some(self.rec.mix(self.rec.all(x), self.rec.all(one), spec.width)?);
-        }
-        Ok(x)
-    }
-
-    /// What every token has for every layer: rows of a table of their own and a product with the embedded rows.
-    fn own_rows(&mut self, n: usize, x: Slot) -> Result<Slot> {
-        let (width, cols) = (self.spec.width, n * self.spec.layers.len());
-        let table = self.weights.table(self.rec, "per_layer_token_embd.weight", cols)?;
-        let own = self.rec.embed(table, Lookup::Token)?;
-        self.rec.scale(own, (n as f32).sqrt(), None)?;
-        let product = self.product("per_layer_model_proj", &["per_layer_model_proj"], &[cols], width)?;
-        let rows = self.rec.linear(x, product)?;
-        self.rec.scale(rows, 1.0 / (width as f32).sqrt(), None)?;
-        if let Some(norm) = self.norm(self.spec.norm, Normed::By("per_layer_proj_norm"), &[n], n)? {
-            let rows = self.rec.norm(self.rec.all(rows), norm)?;
-            self.rec.add(own, rows, 1.0)?;
-        }
-        self.rec.scale(own, std::f32::consts::FRAC_1_SQRT_2, None)?;
-        Ok(own)
     }
 
     /// The same numbers for every row of `like`: runs of one column less their mean are 0, and these are added.
@@ -158,10 +130,15 @@ impl Part<'_> {
     fn layers(&mut self, range: Range<usize>, mut x: Slot) -> Result<Slot> {
         for i in range {
             let layer = &self.spec.layers[i];
-            (self.index, self.prefix) = (i, format!("blk.{}.", layer.block));
+            self.enter(i, layer);
             x = self.layer(layer, x)?;
         }
         Ok(x)
+    }
+
+    /// What follows is the layer's, the `index`-th of all.
+    pub(super) fn enter(&mut self, index: usize, layer: &Layer) {
+        (self.index, self.prefix) = (index, format!("{}{}.", self.spec.layer_prefix, layer.block));
     }
 
     /// Two stacks in turn, the first `low` times for each time of the second.
@@ -182,30 +159,17 @@ impl Part<'_> {
         Ok(states[1])
     }
 
-    /// A layer; gives the stream behind it.
-    fn layer(&mut self, layer: &Layer, x: Slot) -> Result<Slot> {
+    /// A layer; gives the slot of the stream behind it.
+    pub(super) fn layer(&mut self, layer: &Layer, x: Slot) -> Result<Slot> {
         self.rec.scope(self.name("attn"));
         let early = self.early(layer, x)?;
-        if let Wiring::Normed(factor) = layer.wiring {
-            self.carried(layer, factor, early, x)?;
-        } else {
-            self.both_parts(layer, early, x)?;
-        }
+        let x = match layer.wiring {
+            Wiring::Normed(factor) => self.carried(layer, factor, early, x)?,
+            Wiring::Serial => self.serial(layer, early, x)?,
+            Wiring::Parallel => self.parallel(layer, early, x)?,
+        };
         self.own_row(x)?;
-        match (self.has("layer_output_scale.weight"), self.again) {
-            (true, Some(again)) => {
-                let weight = self.weights.vector(self.rec, &self.name("layer_output_scale.weight"), 1)?;
-                let one = self.constants(x, "one", &[1.0])?;
-                self.rec.scale(one, 1.0, Some(weight))?;
-                let more = self.rec.mix(self.rec.all(again), self.rec.all(one), self.spec.width)?;
-                self.rec.add(x, more, 1.0)?;
-            }
-            (true, None) => {
-                let weight = self.weights.vector(self.rec, &self.name("layer_output_scale.weight"), 1)?;
-                self.rec.scale(x, 1.0, Some(weight))?;
-            }
-            (false, _) => {}
-        }
+        self.layer_factor(x)?;
         // Norms of the stream itself are named as the model's.
         let prefix = std::mem::take(&mut self.prefix);
         let norm = self.norm(self.spec.norm, layer.behind, &[self.spec.width], self.spec.width)?;
@@ -213,39 +177,62 @@ impl Part<'_> {
         norm.map_or(Ok(x), |norm| self.rec.norm(self.rec.all(x), norm))
     }
 
-    /// Adds what the layer makes of the token's own row for it, if tokens have any.
-    fn own_row(&mut self, x: Slot) -> Result<()> {
-        let Some((own, n)) = self.own else { return Ok(()) };
-        let branch = self.own_branch(own, n, x)?;
-        self.add(branch, x, 1.0)
+    /// What all mixers make of the stream.
+    fn mixed(&mut self, layer: &Layer, x: Slot) -> Result<Vec<Branch>> {
+        layer.mixers.iter().map(|mixer| self.mix(mixer, layer, x)).collect()
     }
 
-    /// What the layer makes of the stream and the token's own row.
-    pub(super) fn own_branch(&mut self, own: Slot, n: usize, x: Slot) -> Result<Branch> {
-        let width = self.spec.width;
-        let product = self.product("inp_gate", &["inp_gate"], &[n], width)?;
-        let input = self.rec.linear_act(x, product, Act::GeluTanh)?;
-        let view = self.rec.view(own, self.index * n, n)?;
-        self.rec.gate(self.rec.all(input), view, Act::Identity, 1)?;
-        let product = self.product("proj", &["proj"], &[width], n)?;
-        let norm = self.norm(self.spec.norm, Normed::By("post_norm"), &[width], width)?;
-        Ok(Branch::Product { input, product, norm })
-    }
-
-    fn both_parts(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<()> {
-        let mixed = layer.mixers.iter().map(|mixer| self.mix(mixer, layer, x)).collect::<Result<Vec<_>>>()?;
-        let add_mixed = |me: &mut Self| mixed.into_iter().try_for_each(|branch| me.add(branch, x, layer.residual));
-        // In a parallel layer the feed-forward part has read the stream before anything is added to it.
-        if layer.wiring == Wiring::Serial {
-            add_mixed(self)?;
-            self.rec.scope(self.name("ffn"));
-            let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, early, x)).transpose()?;
-            return ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual));
-        }
+    /// What the feed-forward part makes of it, if there is one.
+    fn fed(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<Vec<Branch>> {
         self.rec.scope(self.name("ffn"));
-        let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, early, x)).transpose()?;
-        add_mixed(self)?;
-        ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual))
+        layer.ffn.iter().map(|ffn| self.ffn(ffn, layer, early, x)).collect()
+    }
+
+    fn serial(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<Slot> {
+        let mixed = self.mixed(layer, x)?;
+        let mut x = self.join(mixed, layer.attn_norms, x, layer.residual)?;
+        if let (Some((heads, norms)), Some(source)) = (&layer.cross, self.source) {
+            let branch = self.cross(heads, *norms, x, source)?;
+            x = self.join(vec![branch], *norms, x, layer.residual)?;
+        }
+        let fed = self.fed(layer, early, x)?;
+        self.join(fed, layer.ffn_norms, x, layer.residual)
+    }
+
+    /// The feed-forward part reads the stream before anything is added to it.
+    fn parallel(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<Slot> {
+        let mixed = self.mixed(layer, x)?;
+        let fed = self.fed(layer, early, x)?;
+        mixed.into_iter().chain(fed).try_for_each(|branch| self.add(branch, x, layer.residual))?;
+        Ok(x)
+    }
+
+    /// Adds what a part made to the stream `x`, and normalises the stream if there are norms for that; gives its slot.
+    fn join(&mut self, branches: Vec<Branch>, norms: Norms, x: Slot, factor: f32) -> Result<Slot> {
+        let width = self.spec.width;
+        let Some(norm) = self.norm(self.spec.norm, norms.stream, &[width], width)? else {
+            branches.into_iter().try_for_each(|branch| self.add(branch, x, factor))?;
+            return Ok(x);
+        };
+        let Some(again) = self.norm(self.spec.norm, norms.again, &[width], width)? else {
+            branches.into_iter().try_for_each(|branch| self.add(branch, x, factor))?;
+            return self.rec.norm(self.rec.all(x), norm);
+        };
+        // The input is wanted a second time, so it is added to what the part made and not the other way round.
+        let mut sum = None;
+        for branch in branches {
+            let rows = self.rows(branch)?;
+            match sum {
+                None => sum = Some(rows),
+                Some(sum) => self.rec.add(sum, rows, 1.0)?,
+            }
+        }
+        let Some(sum) = sum else { return Ok(x) };
+        self.rec.scale(sum, factor, None)?;
+        self.rec.add(sum, x, 1.0)?;
+        let once = self.rec.norm(self.rec.all(sum), norm)?;
+        self.rec.add(once, x, 1.0)?;
+        self.rec.norm(self.rec.all(once), again)
     }
 
     pub(super) fn mix(&mut self, mixer: &Mixer, layer: &Layer, x: Slot) -> Result<Branch> {
@@ -268,22 +255,24 @@ impl Part<'_> {
 
     /// `x += factor * norm(branch)`.
     pub(super) fn add(&mut self, branch: Branch, x: Slot, factor: f32) -> Result<()> {
-        let (rows, norm) = match branch {
-            Branch::Product { input, product, norm: None } => {
-                return self.rec.linear_add(input, product, x, factor);
-            }
-            Branch::Product { input, product, norm } => (self.rec.linear(input, product)?, norm),
-            Branch::Rows { rows, norm } => (rows, norm),
-        };
-        let rows = match norm {
-            Some(norm) => self.rec.norm(self.rec.all(rows), norm)?,
-            None => rows,
-        };
+        if let Branch::Product { input, product, norm: None } = branch {
+            return self.rec.linear_add(input, product, x, factor);
+        }
+        let rows = self.rows(branch)?;
         self.rec.add(x, rows, factor)
     }
 
+    /// `norm(branch)`.
+    pub(super) fn rows(&mut self, branch: Branch) -> Result<Slot> {
+        let (rows, norm) = match branch {
+            Branch::Product { input, product, norm } => (self.rec.linear(input, product)?, norm),
+            Branch::Rows { rows, norm } => (rows, norm),
+        };
+        norm.map_or(Ok(rows), |norm| self.rec.norm(self.rec.all(rows), norm))
+    }
+
     /// Parts that read and add to the stream as it is behind their norms.
-    fn carried(&mut self, layer: &Layer, factor: f32, early: Early, x: Slot) -> Result<()> {
+    fn carried(&mut self, layer: &Layer, factor: f32, early: Early, x: Slot) -> Result<Slot> {
         let bare = |norms: Norms| Norms { before: Normed::No, ..norms };
         let parts = Layer { attn_norms: bare(layer.attn_norms), ffn_norms: bare(layer.ffn_norms), ..layer.clone() };
         self.carry(layer.attn_norms.before, factor, x, |me, normed| {
@@ -292,7 +281,8 @@ impl Part<'_> {
         self.rec.scope(self.name("ffn"));
         self.carry(layer.ffn_norms.before, factor, x, |me, normed| {
             layer.ffn.iter().map(|ffn| me.ffn(ffn, &parts, early, normed)).collect()
-        })
+        })?;
+        Ok(x)
     }
 
     /// `x = factor * norm(x) + what the parts make of norm(x)`.

@@ -1,7 +1,7 @@
 //! The shapes of what rows see one another by: attention, latent attention, recurrences. Plain data, nothing computes here.
 
 use super::spec::NormStyle;
-use crate::plan::{Act, RopeTable, Temperature};
+use crate::plan::{Act, RopeTable, Sight, Temperature};
 
 /// Ways in which rows see one another.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,10 +142,29 @@ pub struct Heads {
     pub gate: Act,
     /// Factor on the queries by position.
     pub temperature: Option<Temperature>,
+    /// How the names of its tensors begin.
+    pub stem: &'static str,
+    /// The name of the matrix behind it.
+    pub out: &'static str,
+    /// Summands on the scores by distance.
+    pub relative: Option<RelativeTable>,
     /// The largest bias by distance (ALiBi), of which the heads' slopes are made.
     pub alibi: Option<f32>,
-    /// Positions a row sees, itself included.
+    /// Which rows a row sees.
+    pub sight: Sight,
+    /// Of these so many positions.
     pub window: Option<u32>,
     /// Positions of the runs of which a row sees its own.
     pub chunk: Option<u32>,
+}
+
+/// Where summands by distance are, and how distances share them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RelativeTable {
+    /// The tensor of layers that have none of their own.
+    pub shared: &'static str,
+    /// Buckets of distances.
+    pub buckets: usize,
+    /// The distance from which on all are in the last bucket.
+    pub far: usize,
 }

@@ -1,9 +1,9 @@
 //! [`ModelSpec`]: a transformer as a value. Plain data, nothing computes here.
 
-pub use super::mixers::{Heads, Index, Kda, Latent, Lightning, Mixer, Ssm};
+pub use super::mixers::{Heads, Index, Kda, Latent, Lightning, Mixer, RelativeTable, Ssm};
 use crate::error::{Error, Result};
 use crate::meta::{Meta, Value};
-use crate::plan::{Gated, NormKind, Routing};
+use crate::plan::{Act, Gated, NormKind, Routing};
 
 /// Everything that tells one model of the known parts from another.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,14 +24,44 @@ pub struct ModelSpec {
     pub layers: Vec<Layer>,
     /// What stands in the way of one stream through all layers in turn.
     pub route: Route,
+    /// How the names of the layers' tensors begin, in front of the layer's number.
+    pub layer_prefix: &'static str,
+    /// What reads a text in front of these layers, if anything does.
+    pub encoder: Option<Encoder>,
     /// The norm in front of the head.
     pub output_norm: Normed,
     /// From the stream to logits.
     pub head: Head,
+    /// Whether there are logits. Encoders have no head.
+    pub generates: bool,
     /// How the rows of a text become its embedding.
     pub pooling: Pooling,
+    /// How they become its score, if `pooling` says that they do.
+    pub ranking: Ranking,
     /// What the logits are for.
     pub makes: Makes,
+}
+
+/// How a pair of texts gets its score: by a head over pooled rows, which is found in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranking {
+    /// Which rows the head reads.
+    pub rows: Pooling,
+    /// Behind the head's first matrix.
+    pub act: Act,
+    /// Whether the score is the first label's share in the softmax over all, and not its logit.
+    pub softmax: bool,
+}
+
+/// The encoder in front of a decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoder {
+    /// Its layers; the names of their tensors begin with `enc.blk.`.
+    pub layers: Vec<Layer>,
+    /// The norm behind them.
+    pub norm: Normed,
+    /// The token that the decoder starts with.
+    pub start: u32,
 }
 
 /// What a model's logits are for.
@@ -83,9 +113,10 @@ pub struct NormStyle {
 }
 
 /// Whether a norm stands at a place, and by which weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Normed {
     /// There is none.
+    #[default]
     No,
     /// There is one without weights.
     Bare,
@@ -107,6 +138,15 @@ pub struct Embedding {
     pub per_layer: Option<usize>,
     /// Whether every layer adds the embedded rows again, by a factor of its own.
     pub again: bool,
+    /// Whether the first row of a table of token types is added.
+    pub types: bool,
+}
+
+impl Embedding {
+    /// The rows of the token table as they are.
+    pub fn plain() -> Embedding {
+        Embedding { scale: 1.0, norm: Normed::No, positions: false, per_layer: None, again: false, types: false }
+    }
 }
 
 /// From the normed stream to logits.
@@ -174,6 +214,8 @@ pub struct Layer {
     pub mixers: Vec<Mixer>,
     /// Norms around them.
     pub attn_norms: Norms,
+    /// Attention to what the encoder has read, behind the first part, with the norms around it.
+    pub cross: Option<(Heads, Norms)>,
     /// What each row does by itself, if anything.
     pub ffn: Option<Ffn>,
     /// Norms around it.
@@ -204,12 +246,16 @@ pub struct Beside {
 }
 
 /// Norms around a part of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Norms {
     /// Of the part's input.
     pub before: Normed,
     /// Of its output, in front of the addition.
     pub after: Normed,
+    /// Of the stream, behind the addition (BERT).
+    pub stream: Normed,
+    /// Of the stream once more, behind a second addition of the part's input.
+    pub again: Normed,
 }
 
 /// How a layer's parts are joined.

@@ -82,8 +82,9 @@ impl<'a> Weights<'a> {
         self.file.tensor(name).is_some() && !parts::is_unused(self.file.meta().arch().unwrap_or_default(), name)
     }
 
-    /// The tensor's rows of `cols` columns, of which there must be `rows` where that is known.
-    pub(super) fn segment(&self, name: &str, rows: Option<usize>, cols: usize) -> Result<Segment> {
+    /// The tensor's rows of `cols` columns, of which there must be `rows` where that is known: in one segment, but for
+    /// tensors that several files or ranges hold.
+    pub(super) fn segments(&self, name: &str, rows: Option<usize>, cols: usize) -> Result<Vec<Segment>> {
         let tensor = self.find(name)?;
         let dtype = tensor.dtype()?;
         let (dims, wrong) = (tensor.dims(), |want: String| {
@@ -112,8 +113,28 @@ impl<'a> Weights<'a> {
         if has_rows.checked_mul(row_bytes as u64) != Some(tensor.byte_len()) {
             return Err(wrong(format!("{has_rows} rows of {row_bytes} bytes")));
         }
-        let bytes = self.file.held(tensor)?.unwrap_or_default();
-        Ok(Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes, offset: 0 })
+        let Some(pieces) = self.file.pieces(tensor)? else {
+            return Ok(vec![Segment {
+                name: name.to_owned(),
+                dtype,
+                rows,
+                bytes: Bytes::default(),
+                row_bytes,
+                offset: 0,
+            }]);
+        };
+        let whole_rows = pieces.len() == 1 || pieces.iter().all(|p| p.len().is_multiple_of(row_bytes));
+        let pieces = if whole_rows { pieces } else { vec![self.file.bytes(tensor)?] };
+        if pieces.iter().map(|p| p.len()).sum::<usize>() as u64 != tensor.byte_len() {
+            return Err(wrong(format!("{has_rows} rows of {row_bytes} bytes")));
+        }
+        let mut offset = 0;
+        let segment = |bytes: Bytes| {
+            let (rows, at) = (bytes.len() / row_bytes, offset);
+            offset += bytes.len() as u64;
+            Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes, offset: at }
+        };
+        Ok(pieces.into_iter().map(segment).collect())
     }
 
     /// Rows of several tensors, one after the other, as one weight. `rows[i]` output columns come from `names[i]`.
@@ -125,14 +146,26 @@ impl<'a> Weights<'a> {
         rows: &[usize],
         cols: usize,
     ) -> Result<WeightId> {
-        let segments = names.iter().zip(rows).map(|(n, r)| self.segment(n, Some(*r), cols)).collect::<Result<_>>()?;
+        let all = names.iter().zip(rows).map(|(n, r)| self.segments(n, Some(*r), cols)).collect::<Result<Vec<_>>>()?;
+        let segments = all.into_iter().flatten().collect();
         Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
     }
 
     /// The token table, whose row count is the vocabulary's.
     pub(super) fn table(&self, rec: &mut Recorder, name: &str, cols: usize) -> Result<WeightId> {
-        let segment = self.segment(name, None, cols)?;
-        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments: vec![segment] }))
+        let segments = self.segments(name, None, cols)?;
+        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments }))
+    }
+
+    /// The first row of a table, as a vector of `cols`.
+    pub(super) fn first_row(&self, rec: &mut Recorder, name: &str, cols: usize) -> Result<WeightId> {
+        let rows = part(&self.segments(name, None, cols)?, 0, 1)?;
+        let row = rows.into_iter().next().ok_or_else(|| Error::shape(format!("tensor {name} has no rows")))?;
+        if row.dtype.block_len() > 1 {
+            return Err(Error::unsupported(format!("tensor {name} is a table of {}", row.dtype)));
+        }
+        let segment = Segment { rows: cols, row_bytes: row.row_bytes / cols, ..row };
+        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
     }
 
     /// A tensor's dimensions, if the file holds it.
@@ -168,11 +201,11 @@ impl<'a> Weights<'a> {
 
     /// A vector of `n`.
     pub(super) fn vector(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
-        let segment = self.segment(name, Some(n), 1)?;
-        if segment.dtype.block_len() > 1 {
-            return Err(Error::unsupported(format!("tensor {name} is a {} vector", segment.dtype)));
+        let segments = self.segments(name, Some(n), 1)?;
+        if let Some(blocks) = segments.iter().find(|s| s.dtype.block_len() > 1) {
+            return Err(Error::unsupported(format!("tensor {name} is a {} vector", blocks.dtype)));
         }
-        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
+        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments }))
     }
 
     /// Numbers of a tensor times a factor, each `times` over.
@@ -211,9 +244,9 @@ impl<'a> Weights<'a> {
     ) -> Result<Product> {
         let mut segments = Vec::new();
         for (tensor, rows, ranges) in parts {
-            let whole = self.segment(tensor, Some(*rows), cols)?;
+            let whole = self.segments(tensor, Some(*rows), cols)?;
             for range in ranges {
-                segments.push(part(&whole, range.start, range.len())?);
+                segments.extend(part(&whole, range.start, range.len())?);
             }
         }
         let scale = self.slices_scale(rec, name, parts)?;
@@ -247,12 +280,12 @@ impl<'a> Weights<'a> {
         let all = rows.iter().map(|r| r.checked_mul(n).filter(|all| *all <= MAX_ROWS));
         let all = all.collect::<Option<Vec<_>>>();
         let all = all.ok_or_else(|| Error::limit(format!("{n} matrices of {rows:?} rows are too many")))?;
-        let whole = names.iter().zip(&all).map(|(name, all)| self.segment(name, Some(*all), cols));
+        let whole = names.iter().zip(&all).map(|(name, all)| self.segments(name, Some(*all), cols));
         let whole = whole.collect::<Result<Vec<_>>>()?;
         let mut segments = Vec::new();
         for e in which {
             for (segment, rows) in whole.iter().zip(rows) {
-                segments.push(part(segment, e * rows, *rows)?);
+                segments.extend(part(segment, e * rows, *rows)?);
             }
         }
         Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
@@ -286,13 +319,27 @@ impl<'a> Weights<'a> {
         if !names.iter().any(|n| self.has(&n.replace(".weight", ".bias"))) {
             return Ok(None);
         }
-        let segments = names.iter().zip(rows).map(|(name, rows)| self.bias_rows(name, *rows)).collect::<Result<_>>()?;
+        let all = names.iter().zip(rows).map(|(name, rows)| self.bias_rows(name, *rows)).collect::<Result<Vec<_>>>()?;
+        let segments = all.into_iter().flatten().collect();
         Ok(Some(rec.weight(Weight { name: format!("{name}.bias"), cols: 1, segments })))
     }
 }
 
+/// Rows of a tensor's segments.
+fn part(whole: &[Segment], first: usize, rows: usize) -> Result<Vec<Segment>> {
+    let (mut parts, mut before, end) = (Vec::new(), 0, first + rows);
+    for segment in whole {
+        let (from, to) = (first.max(before), end.min(before + segment.rows));
+        if from < to {
+            parts.push(rows_of(segment, from - before, to - from)?);
+        }
+        before += segment.rows;
+    }
+    Ok(parts)
+}
+
 /// Rows of a segment.
-fn part(segment: &Segment, first: usize, rows: usize) -> Result<Segment> {
+fn rows_of(segment: &Segment, first: usize, rows: usize) -> Result<Segment> {
     let (from, to) = (first * segment.row_bytes, (first + rows) * segment.row_bytes);
     let short = || Error::format(format!("tensor {} ends before its last row", segment.name));
     let bytes =

@@ -85,6 +85,13 @@ pub struct Inputs {
     pub changes: Vec<Change>,
     /// The rows whose means are wanted.
     pub pools: Vec<Pool>,
+    /// For each sequence how many of its first positions are its source; none have one if empty.
+    pub sources: Vec<u32>,
+    /// Whether the rows are those of sources: all of one sequence's, or none.
+    pub source: bool,
+    /// A chain: the steps that follow without the host, and what each wants of its outputs. A row of theirs is the token that
+    /// was picked for it in the step before, at the next position.
+    pub next: Vec<Vec<Want>>,
 }
 
 impl Inputs {
@@ -96,7 +103,20 @@ impl Inputs {
     /// How many rows of this kind the step has.
     pub fn count(&self, rows: Rows) -> usize {
         match rows {
-            Rows::Tokens => self.n_rows(),
+            Rows::Tokens => {
+                if self.source {
+                    0
+                } else {
+                    self.n_rows()
+                }
+            }
+            Rows::Sources => {
+                if self.source {
+                    self.n_rows()
+                } else {
+                    0
+                }
+            }
             Rows::Outputs => self.outputs.len(),
             Rows::Pools => self.pools.len(),
         }
@@ -118,6 +138,9 @@ impl Inputs {
         self.wants.clear();
         self.changes.clear();
         self.pools.clear();
+        self.sources.clear();
+        self.source = false;
+        self.next.clear();
     }
 
     /// Adds a row; returns its index.
@@ -138,6 +161,21 @@ impl Inputs {
             }
         }
         runs
+    }
+
+    /// Positions of a sequence that are its source.
+    pub fn n_source(&self, seq: u32) -> u32 {
+        self.sources.get(seq as usize).copied().unwrap_or(0)
+    }
+
+    /// For each sequence the position behind its last row in the step.
+    pub fn ends(&self) -> Vec<u32> {
+        let mut ends = vec![0; self.tables.len()];
+        for (position, seq) in self.positions.iter().zip(&self.seqs) {
+            let end: &mut u32 = &mut ends[*seq as usize];
+            *end = (*end).max(position + 1);
+        }
+        ends
     }
 
     /// The slots of a sequence's state whose first row in the step is `row`.
@@ -175,9 +213,10 @@ impl Inputs {
         if let Some(id) = self.tokens.iter().find(|id| **id as usize >= n_vocab) {
             return Err(format!("token id {id} is outside the vocabulary of {n_vocab}"));
         }
+        self.check_chain()?;
         for (position, seq) in self.positions.iter().zip(&self.seqs) {
             let table = self.tables.get(*seq as usize).ok_or("a row names a sequence without a page table")?;
-            match table.get(*position as usize / PAGE) {
+            match table.get((*position as usize + self.next.len()) / PAGE) {
                 None => return Err(format!("position {position} has no page")),
                 Some(_) => continue,
             }
@@ -196,5 +235,21 @@ impl Inputs {
             return Err("a step's wants and outputs differ in length".into());
         }
         Ok(())
+    }
+
+    /// The last position that a row has, in the steps that follow too.
+    pub fn last_position(&self) -> u32 {
+        self.positions.iter().copied().max().unwrap_or(0).saturating_add(self.next.len() as u32)
+    }
+
+    /// Says why the steps that follow cannot do without the host, if anything: every row must be picked for.
+    fn check_chain(&self) -> Result<(), String> {
+        let n = self.n_rows();
+        let picks = |wants: &Vec<Want>| wants.len() == n && wants.iter().all(|w| matches!(w, Want::Pick { .. }));
+        let alone = self.outputs.len() == n && self.changes.is_empty() && self.pools.is_empty();
+        if self.next.is_empty() || alone && std::iter::once(&self.wants).chain(&self.next).all(picks) {
+            return Ok(());
+        }
+        Err("the steps of a chain need the host".into())
     }
 }

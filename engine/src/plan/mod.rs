@@ -21,8 +21,8 @@ pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
 pub use parts::{
-    Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing,
-    Scoring, Temperature, Then, View,
+    Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, Relative, RopeStyle, RopeTable,
+    Routing, Scoring, Sight, Temperature, Then, View,
 };
 pub use recorder::{Attend, Behind, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};
@@ -37,6 +37,9 @@ pub enum Rows {
     Outputs,
     /// The means of rows that are wanted.
     Pools,
+    /// Every token of a step that reads sources: texts in front of those that the plan generates. Such a step has no
+    /// [`Rows::Tokens`].
+    Sources,
 }
 
 /// An activation: `rows x cols` of f32, row-major. Several slots may live in one buffer, one after the other.
@@ -125,7 +128,7 @@ pub struct Plan {
     pub states: Vec<usize>,
     /// Heads made ready behind a product, by the index that [`Then::Heads`] carries.
     pub heads: Vec<Heads>,
-    /// `[Outputs, vocabulary]`: what a step gives back.
+    /// `[Outputs, vocabulary]`: what a step gives back. A model without a head has its pooled slot here.
     pub logits: Slot,
     /// `[Pools, width]`: what a step gives back too, where the plan pools.
     pub pooled: Option<Slot>,
@@ -175,9 +178,29 @@ impl Plan {
         Arc::new(plan)
     }
 
-    /// Columns of the logits.
+    /// Whether rows see later rows of their text, so that all of it must be in one step.
+    pub fn reads_both_ways(&self) -> bool {
+        self.ops.iter().any(|e| matches!(e.op, Op::Attend { sight: Sight::Both, .. }))
+    }
+
+    /// Whether an encoder reads a source before the plan generates.
+    pub fn reads_source(&self) -> bool {
+        self.ops.iter().any(|e| e.when == Rows::Sources)
+    }
+
+    /// Whether there are logits.
+    pub fn has_head(&self) -> bool {
+        self.slot(self.logits).rows == Rows::Outputs
+    }
+
+    /// Columns of the logits; of a model without a head the token ids that it takes.
     pub fn n_vocab(&self) -> usize {
-        self.slot(self.logits).cols
+        if self.slot(self.logits).rows == Rows::Pools { self.n_token_ids() } else { self.slot(self.logits).cols }
+    }
+
+    /// Numbers of an embedding or score; 0 where the plan pools nothing.
+    pub fn n_pooled(&self) -> usize {
+        self.pooled.map_or(0, |slot| self.slot(slot).cols)
     }
 
     /// Elements of K and V that one token occupies over all layers.

@@ -1,6 +1,9 @@
 //! The ops: the whole vocabulary of computation. What each computes is defined by the scalar kernel of the same name.
 
-use super::{Act, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Routing, Slot, Temperature, Then, View, WeightId};
+use super::{
+    Act, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Relative, Routing, Sight, Slot, Temperature, Then, View,
+    WeightId,
+};
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $snake:literal { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* })*) => {
@@ -89,7 +92,7 @@ ops! {
         /// Index into [`super::Plan::kv`].
         layer: usize,
     }
-    /// Causal attention of every row over its own sequence's pages (Vaswani et al. 2017; grouped heads).
+    /// Attention of every row over its own sequence's pages (Vaswani et al. 2017; grouped heads).
     Attend = "attend" {
         /// `n_heads * k_dim` columns.
         q: View,
@@ -101,7 +104,9 @@ ops! {
         scale: f32,
         /// Soft cap: scores become `cap * tanh(score / cap)` in front of the softmax (Gemma 2).
         cap: Option<f32>,
-        /// A row sees this many positions, itself included; all if `None`.
+        /// Which rows a row sees.
+        sight: Sight,
+        /// Of these so many positions; all if `None`.
         window: Option<u32>,
         /// A row sees the positions of its own run of so many, counted from the first (Llama 4).
         chunk: Option<u32>,
@@ -111,6 +116,8 @@ ops! {
         temperature: Option<Temperature>,
         /// One slope per head: what it times the distance is is taken from a scaled score (ALiBi; Press et al. 2022).
         slopes: Option<WeightId>,
+        /// Summands on the scores by distance.
+        relative: Option<Relative>,
         /// One score per head that takes part in the softmax and has no value ("attention sinks").
         sinks: Option<WeightId>,
         /// `[Tokens, n_heads * v_dim]`.

@@ -239,6 +239,45 @@ pub enum Lookup {
     Position,
 }
 
+/// Which rows of its sequence a row sees, as far as a window lets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sight {
+    /// Itself and those before it. A window of `n` is the last `n` of these.
+    #[default]
+    Before,
+    /// All rows of its text, which are all in the step (encoders). A window of `n` is those at most `n / 2` away.
+    Both,
+    /// All rows of its source, which an encoder has read, and none of its own text.
+    Source,
+}
+
+/// Summands on the scores of every head by the distance of the two rows (T5; Raffel et al. 2020). Distances share buckets:
+/// small ones have one each, larger ones are shared out by their logarithm up to `far`, and beyond it is the last one. Where
+/// rows see later rows, those have the upper half of the buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relative {
+    /// `buckets * heads` elements: those of a bucket for all heads, one bucket after the other.
+    pub weight: WeightId,
+    /// At least 4.
+    pub buckets: usize,
+    /// At least `buckets`.
+    pub far: usize,
+}
+
+impl Relative {
+    /// The bucket of a row `distance` away, and that of one behind instead of in front.
+    pub fn bucket(&self, distance: usize, behind: bool, both: bool) -> usize {
+        let n = if both { self.buckets / 2 } else { self.buckets };
+        let first = if both && behind { n } else { 0 };
+        let exact = n / 2;
+        if distance < exact {
+            return first + distance;
+        }
+        let share = (distance as f32 / exact as f32).ln() / (self.far as f32 / exact as f32).ln();
+        first + (exact + (share * (n - exact) as f32) as usize).min(n - 1)
+    }
+}
+
 /// A factor on the queries that grows with their position `p`: `1 + factor * ln(floor((p + offset) / length) + 1)`
 /// (Llama 4).
 #[derive(Debug, Clone, Copy, PartialEq)]

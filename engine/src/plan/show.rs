@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::{Gated, Lookup, Norm, Op, Plan, Prologue, Rows, Slot, Then, View, WeightId};
+use super::{Gated, Lookup, Norm, Op, Plan, Prologue, Rows, Sight, Slot, Then, View, WeightId};
 
 impl Display for Rows {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -10,6 +10,7 @@ impl Display for Rows {
             Rows::Tokens => "Tokens",
             Rows::Outputs => "Outputs",
             Rows::Pools => "Pools",
+            Rows::Sources => "Sources",
         })
     }
 }
@@ -128,14 +129,34 @@ impl Plan {
             Op::HeadLinear { x, weight, n_heads, pass, out: _ } => {
                 write!(f, "{} {} heads={n_heads} pass={pass}", s(x), w(weight))
             }
-            Op::Attend { q, layer, n_heads, scale, cap, window, chunk, chosen, temperature, slopes, sinks, out: _ } => {
+            Op::Attend {
+                q,
+                layer,
+                n_heads,
+                scale,
+                cap,
+                sight,
+                window,
+                chunk,
+                chosen,
+                temperature,
+                slopes,
+                relative,
+                sinks,
+                out: _,
+            } => {
                 write!(f, "{} layer={layer} heads={n_heads}/{} scale={scale:.6}", v(q), self.kv[layer].n_kv_heads)?;
                 cap.map_or(Ok(()), |cap| write!(f, " cap={cap}"))?;
+                if sight != Sight::Before {
+                    write!(f, " sight={sight:?}")?;
+                }
                 window.map_or(Ok(()), |window| write!(f, " window={window}"))?;
                 chunk.map_or(Ok(()), |chunk| write!(f, " chunk={chunk}"))?;
                 chosen.map_or(Ok(()), |chosen| write!(f, " of {}", s(chosen)))?;
                 temperature.map_or(Ok(()), |t| write!(f, " temperature={t:?}"))?;
                 slopes.map_or(Ok(()), |slopes| write!(f, " slopes={}", w(slopes)))?;
+                relative
+                    .map_or(Ok(()), |of| write!(f, " relative={} in {} to {}", w(of.weight), of.buckets, of.far))?;
                 sinks.map_or(Ok(()), |sinks| write!(f, " sinks={}", w(sinks)))
             }
             Op::Select { q, weights, layer, out } => {

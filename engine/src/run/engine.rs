@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::chain::ChainLength;
 use super::request::{EmbedRequest, Event, Request, SeqId};
 use super::scheduler::Limits;
 use super::steps::{Steps, Vocabulary};
 use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
 use crate::error::{Error, Result};
-use crate::model::{Makes, Model, Pooling};
+use crate::model::{Makes, Model};
 use crate::plan::PAGE;
+use crate::text::Tokenizer;
 
 /// What an engine may take.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,9 @@ pub struct EngineOptions {
     pub chunk: usize,
     /// Whether a prompt's start that was computed before is used again.
     pub reuse: bool,
+    /// Steps in a row that a device which picks tokens itself computes without the host, where nothing needs it between them.
+    /// `None`: as many as pay by what steps are measured to take; 1: never more than one.
+    pub chain: Option<usize>,
 }
 
 impl Default for EngineOptions {
@@ -40,6 +45,7 @@ impl Default for EngineOptions {
             max_rows: 512,
             chunk: 512,
             reuse: true,
+            chain: None,
         }
     }
 }
@@ -77,8 +83,9 @@ pub struct Engine {
     device: Device,
     runner: Runner,
     steps: Steps,
-    /// When the step under way was submitted.
-    begun: Option<f64>,
+    chain: ChainLength,
+    /// When the step under way was submitted, and how many are in its chain.
+    begun: Option<(f64, usize)>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -99,7 +106,7 @@ impl Engine {
         }
         let (limits, room) = Engine::room(&model, device, options)?;
         let runner = device.prepare(model.plan().for_context(limits.context), room)?;
-        Ok(Engine::with_runner(model, device, runner, limits))
+        Ok(Engine::with_runner(model, device, runner, limits, options.chain))
     }
 
     /// What an engine with these options has room for.
@@ -113,8 +120,12 @@ impl Engine {
         if plan.n_token_ids() < plan.n_vocab() {
             return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
         }
-        let mut limits = limits(model.spec().n_context, options);
-        let n_states = n_states(plan.state_bytes(), &limits, options)?;
+        expect_room(model, options)?;
+        let mut limits = limits(model, options);
+        let most_states = device.max_states(plan);
+        // Each running sequence has two.
+        limits.seqs = limits.seqs.min(most_states / 2).max(1);
+        let n_states = n_states(plan.state_bytes(), &limits, options)?.min(most_states);
         let left = options.kv_budget.saturating_sub(plan.state_bytes().saturating_mul(n_states as u64));
         let options = &EngineOptions { kv_budget: left, ..options.clone() };
         let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
@@ -127,13 +138,21 @@ impl Engine {
     }
 
     /// An engine on a runner that has the model's weights and this room.
-    pub(crate) fn with_runner(model: Arc<Model>, device: &Device, runner: Runner, limits: Limits) -> Engine {
+    pub(crate) fn with_runner(
+        model: Arc<Model>,
+        device: &Device,
+        runner: Runner,
+        limits: Limits,
+        chain: Option<usize>,
+    ) -> Engine {
         let RunnerOptions { n_pages, n_states, .. } = runner.options();
         let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages, n_states);
         if device.picks() {
             steps.let_device_pick();
         }
-        Engine { model, device: device.clone(), runner, steps, begun: None }
+        let chain = ChainLength::new(chain);
+        steps.set_chain(chain.next());
+        Engine { model, device: device.clone(), runner, steps, chain, begun: None }
     }
 
     /// The model.
@@ -168,12 +187,23 @@ impl Engine {
         self.steps.scheduler().limits().context
     }
 
-    /// Queues a request.
+    /// Queues a request. An encoder reads the whole prompt, closed by the token that ends a text, and what is generated begins
+    /// behind the decoder's own first token.
     ///
     /// # Errors
-    /// Values out of range, or a prompt that leaves no room for an answer in the context.
+    /// Values out of range, a prompt that leaves no room for an answer in the context, or a model without a head.
     pub fn add(&mut self, request: Request, now: f64) -> Result<SeqId> {
-        self.steps.add(request, now)
+        self.model.expect_head()?;
+        let mut request = request;
+        let n_source = match (&self.model.spec().encoder, request.prompt.is_empty()) {
+            (Some(encoder), false) => {
+                let n = close(&mut request.prompt, self.model.tokenizer());
+                request.prompt.push(encoder.start);
+                n
+            }
+            _ => 0,
+        };
+        self.steps.add(request, n_source, now)
     }
 
     /// Queues a text to make an embedding of; it is computed together with what else runs and ends with
@@ -182,14 +212,19 @@ impl Engine {
     /// # Errors
     /// Values out of range, a text longer than the context, or a model that ranks pairs of texts instead.
     pub fn embed(&mut self, request: EmbedRequest, now: f64) -> Result<SeqId> {
-        let spec = self.model.spec();
-        let pooling = request.pooling.unwrap_or(spec.pooling);
-        if pooling == Pooling::Rank {
-            return Err(Error::unsupported(
-                "rank pooling gives a score of two texts and no embedding: ask for mean, cls or last pooling",
-            ));
-        }
-        self.steps.embed(request, pooling, spec.width, now)
+        let pooling = self.model.embeds(request.pooling)?;
+        self.steps.embed(request, pooling, self.model.plan().n_pooled(), now)
+    }
+
+    /// Queues a pair of texts, as [`super::rank_ids`] joins them, to be scored. Ends with [`Event::Embedding`], whose one
+    /// value is the score.
+    ///
+    /// # Errors
+    /// Token ids out of range, a pair longer than the context, or a model that does not rank.
+    pub fn rank(&mut self, pair: Vec<u32>, now: f64) -> Result<SeqId> {
+        self.model.expect_ranking()?;
+        let request = EmbedRequest { prompt: pair, pooling: None, dimensions: None, normalize: false };
+        self.steps.rank(request, self.model.spec().ranking, self.model.plan().n_pooled(), now)
     }
 
     /// Ends a sequence: its `Done` comes with the next events. Says whether it was there.
@@ -205,11 +240,13 @@ impl Engine {
     /// Starts a step; `None` when no sequence needs one. A step that is never finished, or fails, is scheduled again.
     ///
     /// # Errors
-    /// [`Error::Lost`] where [`Engine::recover`] helps, others where the device failed.
+    /// [`Error::Lost`] where [`Engine::recover`] helps, [`Error::Changed`] where the model's file was written to, others where
+    /// the device failed.
     pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
         match self.steps.begin(now) {
             Some(inputs) => {
-                self.begun = Some(now);
+                self.model.file().check_unchanged()?;
+                self.begun = Some((now, 1 + inputs.next.len()));
                 self.runner.submit(inputs).map(Some)
             }
             None => Ok(None),
@@ -219,11 +256,17 @@ impl Engine {
     /// Takes a step's results: chooses tokens and says what happened.
     ///
     /// # Errors
-    /// Where the results do not belong to the step.
+    /// Where the results do not belong to the step; [`Error::Changed`] where the model's file was written to meanwhile, so that
+    /// they may be wrong.
     pub fn finish(&mut self, output: Output, now: f64) -> Result<Vec<Event>> {
-        if let Some(begun) = self.begun.take() {
+        self.model.file().check_unchanged()?;
+        if let Some((begun, steps)) = self.begun.take() {
             self.runner.took(now - begun);
             self.steps.set_brisk_rows(self.runner.brisk_rows());
+            if self.steps.decodes() {
+                self.chain.took(steps, now - begun);
+                self.steps.set_chain(self.chain.next());
+            }
         }
         self.steps.finish(&output, now)
     }
@@ -280,6 +323,14 @@ impl Engine {
     }
 }
 
+/// Puts the token that ends a text behind one that has none, if the model wants it; gives the number of tokens.
+fn close(ids: &mut Vec<u32>, tokenizer: &Tokenizer) -> usize {
+    if tokenizer.add_eos() && ids.last().copied() != tokenizer.eos() {
+        ids.extend(tokenizer.eos());
+    }
+    ids.len()
+}
+
 /// Waits for a future on this thread by polling it: for programs without an executor. A device that computes at once
 /// is ready at the first poll.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
@@ -293,16 +344,30 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn limits(n_context: usize, options: &EngineOptions) -> Limits {
-    let seqs = options.max_sequences.clamp(1, 1024);
-    let rows = options.max_rows.clamp(1, 1 << 16);
-    Limits {
-        rows,
-        chunk: options.chunk,
-        seqs: seqs.min(rows),
-        context: options.context.unwrap_or(n_context).min(u32::MAX as usize),
-        reuse: options.reuse,
+/// Tokens of a text at most that a model which reads it in one step takes unless asked for more: a step's buffers are made
+/// for it.
+const WHOLE_TEXT: usize = 8192;
+
+/// Refuses a context beyond the model's table of positions.
+fn expect_room(model: &Model, options: &EngineOptions) -> Result<()> {
+    match (options.context, model.plan().n_positions()) {
+        (Some(context), n) if context > n => Err(Error::limit(format!(
+            "the model has {n} positions: ask for a context of {n} tokens at most, not {context}"
+        ))),
+        _ => Ok(()),
     }
+}
+
+fn limits(model: &Model, options: &EngineOptions) -> Limits {
+    let (plan, n_context) = (model.plan(), model.spec().n_context);
+    let whole = plan.reads_both_ways();
+    let own = if whole { n_context.min(WHOLE_TEXT) } else { n_context };
+    let context = options.context.unwrap_or(own).min(plan.n_positions()).min(u32::MAX as usize);
+    let seqs = options.max_sequences.clamp(1, 1024);
+    let in_one = whole || plan.reads_source();
+    let rows = options.max_rows.max(if in_one { context.min(WHOLE_TEXT.max(options.context.unwrap_or(0))) } else { 0 });
+    let rows = rows.clamp(1, 1 << 16);
+    Limits { rows, chunk: options.chunk, seqs: seqs.min(rows), context, reuse: options.reuse && !whole, whole }
 }
 
 /// Pages in the cache: enough for every sequence's whole context and one more for what is kept, if the budget allows.

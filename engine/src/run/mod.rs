@@ -1,9 +1,11 @@
 //! The engine loop: requests in, events out. Schedules rows, keeps the KV pages' books, chooses tokens.
 //! Nothing here computes: a step's rows go to a device as [`crate::plan::Inputs`] and come back as logits.
 
+mod chain;
 mod embed;
 mod engine;
 mod held;
+mod layout;
 mod pages;
 mod random;
 mod reader;
@@ -19,7 +21,7 @@ mod tests;
 mod text;
 mod turn;
 
-pub use embed::embed_ids;
+pub use embed::{embed_ids, rank_ids};
 pub use engine::{Engine, EngineOptions, Stats, wait};
 pub use reader::{AnswerReader, Part};
 pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Marks, Request, Sampling, SeqId, Usage};

@@ -41,6 +41,9 @@ pub struct Request {
     /// What opens that which `constrain_after` closes (`<think>`), for models that choose whether to reason: it may come
     /// first beside what the constraint allows, and where another token does, the constraint holds from there.
     pub constrain_opener: Option<u32>,
+    /// The constraint begins behind this text (`<tool_call>`), anew each time it is generated behind what
+    /// `constrain_after` says; what comes between is free, and so is what the constraint cannot go on with.
+    pub constrain_again: Option<String>,
     /// Places of the prompt that a cache had better keep.
     pub marks: Marks,
 }
@@ -229,7 +232,8 @@ impl Request {
         if self.logprobs.is_some_and(|n| n > MAX_LOGPROBS) {
             return Err(Error::request(format!("ask for at most {MAX_LOGPROBS} log-probabilities per token")));
         }
-        if self.constrain_after.as_ref().is_some_and(|text| text.is_empty() || text.len() > len) {
+        let begins = [&self.constrain_after, &self.constrain_again];
+        if begins.into_iter().flatten().any(|text| text.is_empty() || text.len() > len) {
             return Err(Error::request(format!("the text that a constraint begins after has 1 to {len} bytes")));
         }
         if let Some(id) = self.constrain_opener.filter(|id| *id as usize >= n_vocab) {

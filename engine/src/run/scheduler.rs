@@ -7,8 +7,10 @@
 //! The oldest sequence always advances, because it may take every page and a sequence that needs more than the whole
 //! pool is refused when it is added; so everything finishes.
 
+mod chain;
 #[cfg(test)]
 mod check;
+mod fill;
 mod resume;
 
 use std::collections::VecDeque;
@@ -18,7 +20,7 @@ use super::request::SeqId;
 use super::states::{StateId, States};
 use crate::error::{Error, Result};
 use crate::model::Pooling;
-use crate::plan::{Inputs, PAGE, Pool, StateSlots};
+use crate::plan::{Inputs, PAGE, Pool};
 
 /// What a step and a sequence may take.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +35,9 @@ pub(crate) struct Limits {
     pub context: usize,
     /// Whether full pages are found again by later sequences.
     pub reuse: bool,
+    /// Whether all rows of a sequence must be in one step. The context is at most the rows of a step then, and nothing
+    /// is reused.
+    pub whole: bool,
 }
 
 /// A sequence's share of a step.
@@ -68,6 +73,8 @@ struct Seq {
     content: Content,
     /// Prompt tokens that were found in pages when it was first admitted.
     n_cached: Option<usize>,
+    /// Tokens at its start that an encoder reads, all in one step.
+    n_source: usize,
     /// Which of its rows are pooled, where it is to be embedded and not continued.
     pooling: Option<Pooling>,
     /// Where the state behind the computed tokens lies, and where that behind the step that is being made will.
@@ -78,6 +85,11 @@ struct Seq {
 }
 
 impl Seq {
+    /// Whether its source is still to be read.
+    fn wants_source(&self) -> bool {
+        self.n_computed < self.n_source
+    }
+
     /// Tokens that remain to be computed.
     fn pending(&self) -> usize {
         self.tokens.len() - self.n_computed
@@ -92,6 +104,7 @@ impl Seq {
     /// there would be no row to continue from; and every row that is pooled.
     fn reusable(&self) -> usize {
         match self.pooling {
+            _ if self.n_source > 0 => 0,
             Some(Pooling::Mean | Pooling::Cls) => 0,
             _ => self.tokens.len() - 1,
         }
@@ -121,6 +134,8 @@ pub(crate) struct Scheduler {
     waiting: VecDeque<Seq>,
     running: Vec<Seq>,
     n_preempted: u64,
+    /// Whether the step that is being made reads sources; `None` as long as it has no rows.
+    reads_source: Option<bool>,
     /// Rows of a step at most, as far as every sequence that decodes has one.
     brisk_rows: usize,
 }
@@ -135,6 +150,9 @@ impl Scheduler {
         limits.chunk = limits.chunk.clamp(1, limits.rows);
         limits.seqs = limits.seqs.clamp(1, limits.rows);
         limits.context = limits.context.min(n_pages.saturating_mul(PAGE));
+        if limits.whole {
+            (limits.context, limits.chunk, limits.reuse) = (limits.context.min(limits.rows), limits.rows, false);
+        }
         Self {
             limits,
             pages: Pages::new(n_pages),
@@ -142,6 +160,7 @@ impl Scheduler {
             waiting: VecDeque::new(),
             running: Vec::new(),
             n_preempted: 0,
+            reads_source: None,
             brisk_rows: usize::MAX,
         }
     }
@@ -160,7 +179,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// An empty prompt, or one that leaves no room for an answer in the context.
-    pub(crate) fn add(&mut self, id: SeqId, tokens: Vec<u32>) -> Result<()> {
+    pub(crate) fn add(&mut self, id: SeqId, tokens: Vec<u32>, n_source: usize) -> Result<()> {
         let (n, context) = (tokens.len(), self.limits.context);
         if n >= context {
             return Err(Error::limit(format!(
@@ -168,7 +187,11 @@ impl Scheduler {
                  shorten the prompt or raise the context"
             )));
         }
-        self.queue(id, tokens, None)
+        if n_source > self.limits.rows {
+            let rows = self.limits.rows;
+            return Err(Error::limit(format!("the text has {n_source} tokens and the encoder reads {rows} at most")));
+        }
+        self.queue(id, tokens, n_source, None)
     }
 
     /// Queues a sequence whose rows are pooled. Its id must be above all earlier ones.
@@ -182,10 +205,10 @@ impl Scheduler {
                 "the text has {n} tokens and the context holds {context}: shorten the text or raise the context"
             )));
         }
-        self.queue(id, tokens, Some(pooling))
+        self.queue(id, tokens, 0, Some(pooling))
     }
 
-    fn queue(&mut self, id: SeqId, tokens: Vec<u32>, pooling: Option<Pooling>) -> Result<()> {
+    fn queue(&mut self, id: SeqId, tokens: Vec<u32>, n_source: usize, pooling: Option<Pooling>) -> Result<()> {
         if tokens.is_empty() {
             return Err(Error::request("the prompt is empty: give at least one token"));
         }
@@ -198,6 +221,7 @@ impl Scheduler {
             n_registered: 0,
             content: Content::ROOT,
             n_cached: None,
+            n_source,
             pooling,
             state: None,
             next_state: None,
@@ -222,6 +246,8 @@ impl Scheduler {
     /// computed before [`Scheduler::commit`], so a step that failed is simply scheduled again.
     pub(crate) fn schedule(&mut self, inputs: &mut Inputs) -> Vec<Part> {
         let n_preempted = self.n_preempted;
+        // Sources first: a step reads those or generates, never both.
+        self.reads_source = self.running.iter().any(Seq::wants_source).then_some(true);
         self.running.iter_mut().for_each(|s| s.n_scheduled = 0);
         let mut rows = self.limits.rows.min(self.brisk_rows.max(self.limits.seqs));
         for decode in [true, false] {
@@ -239,14 +265,27 @@ impl Scheduler {
                 break;
             }
             self.place(self.running.len() - 1, &mut rows);
+            if self.limits.whole && self.running.last().is_some_and(|s| s.n_scheduled == 0) {
+                break;
+            }
         }
         self.fill(inputs)
     }
 
     /// Gives the running sequence at `at` rows of this step and the pages they need, if need be from younger ones.
     fn place(&mut self, at: usize, rows: &mut usize) {
-        let seq = &self.running[at];
+        let (seq, idle) = (&self.running[at], self.running[..at].iter().all(|s| s.n_scheduled == 0));
         let (n_computed, mut want) = (seq.n_computed, seq.pending().min(self.limits.chunk).min(*rows));
+        let source = seq.wants_source();
+        if *self.reads_source.get_or_insert(source) != source {
+            return;
+        }
+        let whole = self.limits.whole || source;
+        let all = if source { seq.n_source } else { seq.pending() };
+        // The first text of a step may have all rows that a step ever has.
+        if whole {
+            want = if idle || all <= *rows { all } else { 0 };
+        }
         if !self.states.is_empty() && self.limits.reuse && (n_computed + 1..n_computed + want).contains(&seq.mark()) {
             want = seq.mark() - n_computed;
         }
@@ -260,12 +299,15 @@ impl Scheduler {
         }
         let seq = &mut self.running[at];
         seq.n_scheduled = want.min(seq.pages.len() * PAGE - n_computed);
+        if whole && seq.n_scheduled < want {
+            seq.n_scheduled = 0;
+        }
         if !self.states.is_empty() && seq.n_scheduled > 0 && seq.next_state.is_none() {
             seq.next_state = self.states.alloc();
             // The pool has two slots for each running sequence.
             debug_assert!(seq.next_state.is_some(), "no slot for a state");
         }
-        *rows -= seq.n_scheduled;
+        *rows = rows.saturating_sub(seq.n_scheduled);
         // Nobody younger is left to give way, so this one does.
         if seq.n_scheduled == 0 && want > 0 && at > 0 {
             self.preempt_youngest(rows);
@@ -321,32 +363,6 @@ impl Scheduler {
         true
     }
 
-    fn fill(&self, inputs: &mut Inputs) -> Vec<Part> {
-        inputs.clear();
-        let mut parts = Vec::new();
-        for seq in self.running.iter().filter(|s| s.n_scheduled > 0) {
-            let table = inputs.tables.len() as u32;
-            let end = seq.n_computed + seq.n_scheduled;
-            let mut last = 0;
-            for position in seq.n_computed..end {
-                last = inputs.push(seq.tokens[position], position as u32, table);
-            }
-            inputs.tables.push(seq.pages.clone());
-            inputs.states.extend(seq.next_state.map(|to| StateSlots { from: seq.state, to }));
-            let whole = end == seq.tokens.len();
-            let output = (whole && seq.pooling.is_none()).then(|| {
-                inputs.outputs.push(last);
-                inputs.outputs.len() - 1
-            });
-            let pool = seq.pool(last + 1 - seq.n_scheduled as u32).map(|pool| {
-                inputs.pools.push(pool);
-                inputs.pools.len() - 1
-            });
-            parts.push(Part { id: seq.id, rows: seq.n_scheduled, output, pool, start: seq.n_computed, whole });
-        }
-        parts
-    }
-
     /// Records that a step was computed. Sequences removed since are passed over.
     pub(crate) fn commit(&mut self, parts: &[Part]) {
         for part in parts {
@@ -357,7 +373,7 @@ impl Scheduler {
             if let Some(next) = seq.next_state.take() {
                 seq.state.replace(next).into_iter().for_each(|old| self.states.release(old));
             }
-            while self.limits.reuse && (seq.n_registered + 1) * PAGE <= seq.n_computed {
+            while self.limits.reuse && seq.n_source == 0 && (seq.n_registered + 1) * PAGE <= seq.n_computed {
                 let Some(tokens) = seq.page_tokens(seq.n_registered) else { break };
                 seq.content = self.pages.register(seq.pages[seq.n_registered], seq.content, tokens);
                 seq.n_registered += 1;
@@ -381,12 +397,6 @@ impl Scheduler {
         Some(&self.running[at].tokens)
     }
 
-    /// Prompt tokens that were found in pages when the sequence was admitted.
-    pub(crate) fn n_cached(&self, id: SeqId) -> usize {
-        let at = self.running.binary_search_by_key(&id, |s| s.id);
-        at.ok().and_then(|at| self.running[at].n_cached).unwrap_or(0)
-    }
-
     /// Sends every running sequence back to the queue and forgets what all pages held: the device lost them.
     pub(crate) fn forget(&mut self) {
         while let Some(seq) = self.running.pop() {
@@ -394,25 +404,5 @@ impl Scheduler {
         }
         self.pages.forget();
         self.states.forget();
-    }
-
-    /// Sequences in the queue.
-    pub(crate) fn n_waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Sequences that run.
-    pub(crate) fn n_running(&self) -> usize {
-        self.running.len()
-    }
-
-    /// Times a sequence went back to the queue because pages ran out.
-    pub(crate) fn n_preempted(&self) -> u64 {
-        self.n_preempted
-    }
-
-    /// Pages in the pool, and those nobody holds.
-    pub(crate) fn n_pages(&self) -> (usize, usize) {
-        (self.pages.n_pages(), self.pages.n_free())
     }
 }

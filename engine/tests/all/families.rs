@@ -87,6 +87,8 @@ const CLAIMED: &[&str] = &[
 
 /// Largest relative error allowed on scalar kernels with f32 activations: float32 sums in another order than PyTorch's.
 const SCALAR_F32: f64 = 1e-4;
+/// The definition, and how near it must be.
+pub(crate) const SCALAR: (Form, f64) = (("scalar", Activations::F32, KvKind::F32), SCALAR_F32);
 /// The same with a half-precision cache: 11 bits of significand in every key and value.
 const SCALAR_F16_KV: f64 = 2e-3;
 /// As users run it: half-precision cache, each instruction set's own order of sums and its own activations.
@@ -95,7 +97,7 @@ const AS_RUN: f64 = 2e-2;
 const QUALIFYING: f64 = 0.7;
 
 /// What is wrong with a family's logits and choices, if anything.
-fn check(golden: &Golden, name: &str, (simd, activations, kv): Form, tolerance: f64) -> Option<String> {
+pub(crate) fn check(golden: &Golden, name: &str, (simd, activations, kv): Form, tolerance: f64) -> Option<String> {
     let n = golden.ids.len();
     let n_vocab = golden.model.plan().n_vocab();
     let ids: Vec<u32> = golden.ids.iter().chain(&golden.greedy).copied().collect();
@@ -125,7 +127,7 @@ fn check(golden: &Golden, name: &str, (simd, activations, kv): Form, tolerance: 
 }
 
 /// Instruction set, activations and cache.
-type Form = (&'static str, Activations, KvKind);
+pub(crate) type Form = (&'static str, Activations, KvKind);
 
 /// The goldens of every family that runs, if they are at hand: those of the project always are.
 pub(crate) fn goldens() -> Vec<(&'static str, Golden)> {

@@ -13,7 +13,7 @@ use ir_engine::error::Result;
 use ir_engine::gpu::Gpu;
 use ir_engine::plan::{
     Act, Attend, Gated, Heads, Inputs, KvShape, Lookup, Norm, NormKind, Plan, Pool, Product, Recorder, RopeStyle,
-    RopeTable, Rows, Segment, Slot, Weight, WeightId,
+    RopeTable, Rows, Segment, Slot, Want, Weight, WeightId,
 };
 
 /// A Llama of 1B parameters: 16 layers, 32 heads of 64 over 8 of keys and values.
@@ -135,6 +135,26 @@ fn a_decode_step_costs_the_host_little() {
     }
     println!("a decode step costs the host {best:.0} us");
     assert!(!timed() || best <= MOST_MICROSECONDS, "{best} us");
+}
+
+/// Four steps are submitted before the first has a result, which all come back together.
+#[test]
+fn a_chain_has_one_way_back() {
+    let mut runner = Arc::new(Gpu::noop().unwrap()).prepare(Arc::new(plan([DType::Q4_0; 3])), OPTIONS).unwrap();
+    let pick = Want::Pick { draw: [1, 2], scale: 1.0, least: -10.0 };
+    let mut inputs = Inputs { wants: vec![pick], next: vec![vec![pick]; 3], ..one_row(15) };
+    let results = runner.submit(&inputs).unwrap().wait().unwrap();
+    assert_eq!((results.picked.len(), results.values.len()), (4, 0));
+    // What would need the host between its steps is no chain.
+    inputs.next[1] = vec![Want::Top];
+    assert!(inputs.check(VOCABULARY, 64).is_err());
+    inputs.next.truncate(1);
+    assert!(inputs.check(VOCABULARY, 64).is_ok());
+    assert!(
+        Inputs { tables: vec![vec![0]], ..inputs.clone() }.check(VOCABULARY, 64).is_err(),
+        "no page for position 16"
+    );
+    assert!(Inputs { outputs: vec![], ..inputs }.check(VOCABULARY, 64).is_err());
 }
 
 #[test]

@@ -10,13 +10,17 @@
 
 mod chat;
 mod chat_hostile;
+mod chat_marked;
 mod common;
 mod constrain;
+mod convert;
 mod cut;
 mod embed;
+mod encoders;
 mod engine;
 mod families;
 mod files;
+mod folders;
 mod gguf;
 mod gpu;
 mod gpu_host;

@@ -383,7 +383,7 @@ fn architectures_are_refused_by_what_they_need() {
             padded: 0,
         }
     };
-    for (arch, needs) in [("rwkv7", "recurrent"), ("bert", "both directions"), ("deepseek32", "latent attention")] {
+    for (arch, needs) in [("rwkv7", "recurrent"), ("gptj", "layer norms"), ("deepseek32", "latent attention")] {
         let error = refusal(&of(arch));
         assert!(error.contains(&format!("architecture {arch} is not supported yet: it needs")), "{error}");
         assert!(error.contains(needs), "{error}");

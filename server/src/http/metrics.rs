@@ -10,15 +10,20 @@ use ir_engine::plan::PAGE;
 use ir_engine::run::Stats;
 
 use super::access_log::RequestCounts;
+use crate::api::common::ignored::IgnoredCounts;
 use crate::engine::stats::{Counters, Histogram};
 use crate::generate::hub::Hub;
 use crate::models::loaded::Loaded;
 
-pub(super) fn metrics(hub: &Hub, requests: &RequestCounts) -> Response {
+pub(super) fn metrics(hub: &Hub, requests: &RequestCounts, ignored: &IgnoredCounts) -> Response {
     let mut page = Page::default();
     let loaded: Vec<(Arc<Loaded>, Stats)> = hub.loaded().into_iter().map(|l| (Arc::clone(&l), l.stats())).collect();
     let models = hub.all_counters();
     ours(&mut page, hub, requests, &loaded, &models);
+    page.head("ir_ignored_total", "counter", "What requests held and was passed over, by API and field.");
+    for ((api, field), n) in ignored.all() {
+        page.sample("ir_ignored_total", &[("api", api), ("field", &field)], n);
+    }
     llama_server(&mut page, &loaded, &models);
     vllm(&mut page, &loaded, &models);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response()

@@ -179,11 +179,12 @@ async fn mistakes_have_a_status_a_sentence_and_a_field() {
         ("/v1/chat/completions", question(json!({"messages": []})), 400, json!("messages"), "too short"),
         (
             "/v1/chat/completions",
-            question(json!({"reasoning_effort": "low"})),
+            question(json!({"messages": [{"role": "user", "content": "w ".repeat(20_000)}]})),
             400,
             Json::Null,
-            "does not support thinking",
+            "maximum context length is 1024 tokens. However",
         ),
+        ("/chat/completions", json!({}), 404, Json::Null, "end the base URL with /v1"),
         (
             "/v1/chat/completions",
             question(json!({"messages": [{"role": "user", "content": image}]})),

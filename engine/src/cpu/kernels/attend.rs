@@ -1,4 +1,4 @@
-//! `attend`: causal attention over paged keys and values, one pass with a running maximum (Milakov and Gimelshein 2018).
+//! `attend`: attention over paged keys and values, one pass with a running maximum (Milakov and Gimelshein 2018).
 //! Neighbouring rows of a sequence share the reading of its pages.
 
 use std::ops::Range;
@@ -10,7 +10,7 @@ use crate::cpu::simd::panels::Panels;
 use crate::cpu::simd::tile::Weights;
 use crate::cpu::simd::{Table, TileKernels};
 use crate::dtype::DType;
-use crate::plan::{Inputs, PAGE, Temperature};
+use crate::plan::{Inputs, PAGE, Relative, Sight, Temperature};
 
 /// What stays the same over a step.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +21,9 @@ pub struct Attend<'a> {
     pub scale: f32,
     /// Soft cap of the scaled scores.
     pub cap: Option<f32>,
-    /// Positions a row sees, itself included.
+    /// Which rows a row sees.
+    pub sight: Sight,
+    /// Of these so many positions.
     pub window: Option<u32>,
     /// Positions of the runs of which a row sees its own.
     pub chunk: Option<u32>,
@@ -31,6 +33,8 @@ pub struct Attend<'a> {
     pub temperature: Option<Temperature>,
     /// Slopes of the heads: times the distance, taken from scaled scores.
     pub slopes: Option<&'a [f32]>,
+    /// Summands on scores by distance, with their elements.
+    pub relative: Option<(Relative, &'a [f32])>,
     /// Scores of the heads that have no value.
     pub sinks: Option<&'a [f32]>,
 }
@@ -43,11 +47,22 @@ const BLOCK: usize = 4 * PAGE;
 const TOGETHER: usize = 64;
 
 impl Attend<'_> {
-    /// The positions that a row at `position` sees.
-    fn span(&self, position: u32) -> Range<usize> {
-        let window = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
-        let first = self.chunk.map_or(window, |n| (position - position % n).max(window));
-        first as usize..position as usize + 1
+    /// The positions that a row at `position` sees, its text in the step ending at `end` and its source taking the first
+    /// `n_source` positions.
+    fn span(&self, position: u32, end: u32, n_source: u32) -> Range<usize> {
+        let (first, end) = match (self.sight, self.window) {
+            (Sight::Before, window) => {
+                let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+                let run = self.chunk.map_or(0, |n| position - position % n);
+                (first.max(run).max(n_source), position + 1)
+            }
+            (Sight::Source, _) => (0, n_source),
+            (Sight::Both, None) => (0, end),
+            (Sight::Both, Some(window)) => {
+                (position.saturating_sub(window / 2), end.min((position + 1).saturating_add(window / 2)))
+            }
+        };
+        first as usize..end as usize
     }
 
     /// Turns scores of head `h` against `n` positions from `first` on, the row being at `position`, into what the softmax
@@ -62,13 +77,20 @@ impl Attend<'_> {
         }
         if let Some(slopes) = self.slopes {
             for (i, score) in scores.iter_mut().enumerate() {
-                *score -= slopes[h] * (position as usize - first - i) as f32;
+                *score -= slopes[h] * (position as usize).abs_diff(first + i) as f32;
+            }
+        }
+        if let Some((of, elements)) = self.relative {
+            for (i, score) in scores.iter_mut().enumerate() {
+                let (here, there) = (position as usize, first + i);
+                let bucket = of.bucket(here.abs_diff(there), there > here, self.sight == Sight::Both);
+                *score += elements[bucket * self.n_heads + h];
             }
         }
     }
 }
 
-/// `out[r][h] = softmax(cap(scale * q[r][h] . K)) . V` over the positions up to and including the row's own. `scratch` is
+/// `out[r][h] = softmax(cap(scale * q[r][h] . K)) . V` over the positions that the row sees. `scratch` is
 /// memory that is used again from call to call.
 ///
 /// Positions are taken in their order, in blocks that depend on nothing else, so a row's result does not depend on what
@@ -86,6 +108,7 @@ pub fn attend(
 ) {
     let shape = layer.shape();
     let group = op.n_heads / shape.n_kv_heads;
+    let ends = inputs.ends();
     let n_rows = out.len() / (op.n_heads * shape.v_dim);
     // A value that is a part of its key is summed with the rest of the key, which is left out at the end.
     let width = if shape.v_in_k { shape.k_dim } else { shape.v_dim };
@@ -101,7 +124,7 @@ pub fn attend(
         let rows = first..(first + together).min(n_rows);
         for rows in sequences(inputs, rows) {
             let acc = &mut acc[(rows.start - first) * group * width..][..rows.len() * group * width];
-            Rows { t, inputs, q, layer, op, group, head, rows, width }.attend(acc);
+            Rows { t, inputs, ends: &ends, q, layer, op, group, head, rows, width }.attend(acc);
         }
     });
     let done = &*scratch;
@@ -146,6 +169,8 @@ fn sequences(inputs: &Inputs, rows: Range<usize>) -> impl Iterator<Item = Range<
 struct Rows<'a> {
     t: &'a Table,
     inputs: &'a Inputs,
+    /// Where the text of each sequence ends in the step.
+    ends: &'a [u32],
     q: Columns<'a>,
     layer: &'a KvLayer,
     op: Attend<'a>,
@@ -174,7 +199,10 @@ struct Work {
 impl Rows<'_> {
     /// `acc`: `[query head][width]`.
     fn attend(&self, acc: &mut [f32]) {
-        let spans: Vec<_> = self.rows.clone().map(|r| self.op.span(self.inputs.positions[r])).collect();
+        let seq = self.inputs.seqs[self.rows.start];
+        let (end, n_source) = (self.ends[seq as usize], self.inputs.n_source(seq));
+        let span = |r: usize| self.op.span(self.inputs.positions[r], end, n_source);
+        let spans: Vec<_> = self.rows.clone().map(span).collect();
         let first = spans.iter().map(|s| s.start).min().unwrap_or(0) / BLOCK;
         let end = spans.iter().map(|s| s.end).max().unwrap_or(0);
         let mut work = self.work();
@@ -381,11 +409,13 @@ mod tests {
                     n_heads,
                     scale: 0.2,
                     cap: None,
+                    sight: Sight::Before,
                     window,
                     chunk: None,
                     chosen: None,
                     temperature: None,
                     slopes: None,
+                    relative: None,
                     sinks: None,
                 };
                 let run = |rows: Range<usize>, threads: usize| {

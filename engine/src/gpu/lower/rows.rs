@@ -159,10 +159,11 @@ impl Lowering<'_> {
         dispatch
     }
 
-    /// `out = gated activation of x`.
-    pub(super) fn glu(&self, x: Slot, formula: Gated, out: Slot) -> Dispatch {
-        let (features, params) = gated(formula);
-        self.elementwise("glu", &features, &[("x", x), ("out", out)], out, &params)
+    /// `out = gated activation of x`, whose rows are `runs` runs of gates, each with its ups behind it.
+    pub(super) fn glu(&self, x: Slot, formula: Gated, out: Slot, runs: usize) -> Dispatch {
+        let (features, [limit, up_offset]) = gated(formula);
+        let run = ("run", (self.plan.slot(out).cols / runs) as u32);
+        self.elementwise("glu", &features, &[("x", x), ("out", out)], out, &[run, limit, up_offset])
     }
 
     /// `x *= factor * weight`.

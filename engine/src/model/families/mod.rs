@@ -1,10 +1,16 @@
 //! A list: the families, from a file to a spec. A family says only what goes beyond the common keys and tensors.
 
+mod encoders;
 mod known;
 mod more;
+mod prefixes;
+mod t5;
+
+pub use prefixes::{Prefix, task_prefixes};
 
 use super::common::Keys;
 use super::decoder::{By, WindowRope, decoder};
+use super::folder::GROUPED;
 use super::parts;
 use super::spec::{Ffn, Mixer, ModelSpec, Normed};
 use crate::error::{Error, Result};
@@ -138,6 +144,18 @@ const FAMILIES: &[(&str, Family)] = &[
     ("hrm_text", more::hrm_text),
     ("qwen3tts", more::qwen3tts),
     ("pockettts", more::pockettts),
+    ("bert", encoders::bert),
+    ("nomic-bert", encoders::nomic_bert),
+    ("nomic-bert-moe", encoders::nomic_bert_moe),
+    ("jina-bert-v2", encoders::jina_bert_v2),
+    ("jina-bert-v3", encoders::jina_bert_v3),
+    ("modern-bert", encoders::modern_bert),
+    ("neo-bert", encoders::neo_bert),
+    ("eurobert", encoders::eurobert),
+    ("llama-embed", encoders::llama_embed),
+    ("gemma-embedding", encoders::gemma_embedding),
+    ("t5", t5::t5),
+    ("t5encoder", t5::t5encoder),
 ];
 
 /// The spec of a file.
@@ -149,7 +167,10 @@ pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
         return Err(Error::unsupported(unsupported(file, arch)));
     };
-    family(&Keys { file, arch, yarn_rounds: true, rope_dims: None })
+    let keys = Keys { file, arch, yarn_rounds: true, rope_dims: None };
+    let spec = family(&keys)?;
+    keys.expect_sight(&spec)?;
+    Ok(spec)
 }
 
 /// Why an architecture cannot run: by what is known of it, else by the file's tensors.
@@ -553,10 +574,11 @@ fn qwen3next(keys: &Keys) -> Result<ModelSpec> {
 
 /// The same with value heads in the order of a tiled key.
 fn qwen35(keys: &Keys) -> Result<ModelSpec> {
+    let tiled = keys.file.meta().opt_bool(GROUPED)? != Some(true);
     Ok(qwen3next(keys)?.each_layer(|_, layer| {
         for mixer in &mut layer.mixers {
             if let Mixer::DeltaNet(ssm) = mixer {
-                ssm.tiled = true;
+                ssm.tiled = tiled;
             }
         }
     }))
@@ -571,7 +593,11 @@ fn lfm2(keys: &Keys) -> Result<ModelSpec> {
 
 /// Mamba 2 and attention side by side.
 fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)
+    let mut spec = qwen(keys)?;
+    // GGUF files have these multiplied into the matrices.
+    spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(1.0);
+    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
+    Ok(spec)
 }
 
 /// A layer is one part: Mamba 2, attention without rotation, or squared ReLU.
@@ -583,6 +609,18 @@ fn nemotron_h(keys: &Keys) -> Result<ModelSpec> {
 #[cfg(test)]
 mod tests {
     use super::{FAMILIES, known};
+
+    /// Folders of a family are read by its row in `model/folder/rows.rs`, and then it is in the test of folders; or it is in the
+    /// list of those without, there.
+    #[test]
+    fn every_family_has_a_row_for_folders_or_says_that_it_has_none() {
+        for (name, _) in FAMILIES {
+            assert!(
+                super::super::folder::is_decided(name),
+                "{name}: give it a row in model/folder/rows.rs, or add it to WITHOUT"
+            );
+        }
+    }
 
     /// A family that was added needs nothing any more.
     #[test]

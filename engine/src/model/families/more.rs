@@ -23,7 +23,7 @@ pub(super) fn gemma4(keys: &Keys) -> Result<ModelSpec> {
     let spec = with_own_rows(keys, spec.windows(keys, 6, None, WindowRope::Base(10_000.0))?, first)?;
     spec.beside_dense(keys, None, |moe| Beside {
         moe,
-        norms: Norms { before: Normed::By("pre_ffw_norm_2"), after: Normed::By("post_ffw_norm_2") },
+        norms: Norms { before: Normed::By("pre_ffw_norm_2"), after: Normed::By("post_ffw_norm_2"), ..Norms::default() },
         dense_after: Normed::By("post_ffw_norm_1"),
         scale: 1.0,
         early: false,
@@ -134,7 +134,7 @@ pub(super) fn arctic(keys: &Keys) -> Result<ModelSpec> {
 }
 
 fn beside(norm: &'static str, moe: Moe, scale: f32, early: bool) -> Beside {
-    let norms = Norms { before: Normed::By(norm), after: Normed::No };
+    let norms = Norms { before: Normed::By(norm), ..Norms::default() };
     Beside { moe, norms, dense_after: Normed::No, scale, early }
 }
 

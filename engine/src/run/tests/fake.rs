@@ -1,8 +1,9 @@
 //! A fake device that stores what a real one would, and a vocabulary of letters.
 
-use crate::device::Output;
-use crate::plan::{Inputs, PAGE, Pool};
+use crate::device::{Output, Picked};
+use crate::plan::{Inputs, PAGE, Pool, StateSlots, Want};
 use crate::run::pages::PageId;
+use crate::run::random::Draw;
 use crate::run::steps::Vocabulary;
 
 pub(crate) const N_VOCAB: usize = 24;
@@ -40,6 +41,19 @@ fn mix(a: u64, b: u64) -> u64 {
 pub(crate) fn logits(state: u64) -> Vec<f32> {
     let logit = |id: usize| (mix(state, id as u64) >> 40) as f32 / (1 << 22) as f32 - if id == 0 { 2.0 } else { 0.0 };
     (0..N_VOCAB).map(logit).collect()
+}
+
+/// What a device picks of a row.
+fn picked(row: &[f32], want: Want) -> u32 {
+    let Want::Pick { draw, scale, least } = want else { unreachable!("only picks are asked for") };
+    let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let score = |logit: f32, token: u32| match scale > 0.0 {
+        false => logit,
+        true if logit < best + least => f32::NEG_INFINITY,
+        true => (logit - best) * scale + Draw::of_words(draw).gumbel(token),
+    };
+    let scores = (0..).zip(row).map(|(token, logit)| (score(*logit, token), token));
+    scores.fold((f32::NEG_INFINITY, 0), |best, next| if next.0 > best.0 { next } else { best }).1
 }
 
 /// Columns of a normed row.
@@ -115,6 +129,34 @@ impl FakeDevice {
         let (stored, chain) = self.places[Self::place(table, position)].expect("reads a place that nobody wrote");
         assert_eq!(stored, position, "a page holds another position");
         chain
+    }
+
+    /// Computes a step and the others of its chain, as a device does that picks tokens itself where that is all that is wanted.
+    pub(crate) fn chain(&mut self, inputs: &Inputs) -> Output {
+        let output = self.step(inputs);
+        let picks = |wants: &[Want]| !wants.is_empty() && wants.iter().all(|w| matches!(w, Want::Pick { .. }));
+        if !inputs.changes.is_empty() || !picks(&inputs.wants) {
+            assert!(inputs.next.is_empty(), "a chain that needs the host");
+            return output;
+        }
+        let pick = |logits: &[f32], wants: &[Want]| -> Vec<Option<Picked>> {
+            let rows = logits.chunks_exact(N_VOCAB).zip(wants);
+            rows.map(|(row, want)| Some(Picked::Token(Some(picked(row, *want))))).collect()
+        };
+        let mut all = vec![pick(&output.logits, &inputs.wants)];
+        let mut step = inputs.clone();
+        for wants in &inputs.next {
+            assert!(picks(wants) && wants.len() == step.n_rows(), "a chain that needs the host");
+            for (row, picked) in step.outputs.iter().zip(all.last().unwrap()) {
+                let Some(Picked::Token(Some(token))) = picked else { unreachable!("every row is picked for") };
+                step.tokens[*row as usize] = *token;
+            }
+            step.positions.iter_mut().for_each(|p| *p += 1);
+            step.states.iter_mut().for_each(|s| *s = StateSlots { from: Some(s.to), to: s.to });
+            all.push(pick(&self.step(&step).logits, wants));
+        }
+        let picked = all.remove(0);
+        Output { picked, later: all, n_vocab: N_VOCAB, pooled: output.pooled, ..Output::default() }
     }
 
     pub(crate) fn step(&mut self, inputs: &Inputs) -> Output {

@@ -117,6 +117,7 @@ struct Totals {
     n_cached: usize,
     n_cancelled: usize,
     n_batched: usize,
+    n_chained: usize,
     n_embedded: usize,
     n_chunked: usize,
     /// Prompt tokens that a recurrent model found.
@@ -147,10 +148,14 @@ impl Trace {
             seqs: 1 + rng.below(9),
             context: 2 + rng.below(200),
             reuse: rng.below(4) > 0,
+            whole: false,
         };
         // A recurrent model has two slots for each running sequence, and some for snapshots.
         let n_states = if rng.below(2) == 0 { 0 } else { 2 * limits.seqs + rng.below(5) };
-        let steps = Steps::new(Arc::new(Letters), limits, n_pages, n_states);
+        let mut steps = Steps::new(Arc::new(Letters), limits, n_pages, n_states);
+        if rng.below(2) == 0 {
+            steps.let_device_pick();
+        }
         let limits = *steps.scheduler().limits();
         Self {
             rng,
@@ -173,7 +178,7 @@ impl Trace {
             return;
         }
         let request = random_request(&mut self.rng, self.limits.context);
-        let id = self.steps.add(request.clone(), 0.0).unwrap();
+        let id = self.steps.add(request.clone(), 0, 0.0).unwrap();
         self.requests.insert(id, request);
         self.answers.insert(id, Answer::default());
     }
@@ -189,7 +194,7 @@ impl Trace {
         assert!(
             inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() + inputs.pools.len() <= seqs
         );
-        assert!(inputs.outputs.is_sorted() && inputs.positions.iter().all(|p| (*p as usize) < context));
+        assert!(inputs.outputs.is_sorted() && (inputs.last_position() as usize) < context);
         for seq in 0..inputs.tables.len() as u32 {
             let mine: Vec<u32> =
                 (0..inputs.n_rows()).filter(|r| inputs.seqs[*r] == seq).map(|r| inputs.positions[r]).collect();
@@ -204,6 +209,7 @@ impl Trace {
             self.brisk = 1 + self.rng.below(40);
             self.steps.set_brisk_rows(self.brisk);
         }
+        self.steps.set_chain(1 + self.rng.below(8));
         let inputs = self.steps.begin(0.0).cloned();
         self.steps.scheduler().check();
         let Some(inputs) = inputs else {
@@ -212,6 +218,7 @@ impl Trace {
         };
         self.check_step(&inputs);
         totals.n_batched += usize::from(inputs.tables.len() > 1);
+        totals.n_chained += inputs.next.len();
         let first = inputs.tables.first().map(Vec::len);
         assert!(first.is_some() && self.steps.first_part() == oldest, "the oldest sequence does not advance");
         let events = match self.rng.below(40) {
@@ -224,11 +231,11 @@ impl Trace {
             }
             // It was computed and its results were lost.
             2 => {
-                self.device.step(&inputs);
+                self.device.chain(&inputs);
                 Vec::new()
             }
             _ => {
-                let output = self.device.step(&inputs);
+                let output = self.device.chain(&inputs);
                 self.steps.finish(&output, 0.0).unwrap()
             }
         };
@@ -328,25 +335,24 @@ fn every_answer_of_every_trace_is_what_the_request_gives_alone() {
         n_cached,
         n_cancelled,
         n_batched,
+        n_chained,
         n_embedded,
         n_chunked,
         n_resumed,
     } = totals;
     println!(
-        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps, \
+        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps, {n_chained} chained, \
          {n_embedded} embeddings, {n_chunked} of them in chunks, {n_resumed} tokens from snapshots"
     );
-    assert!(n_embedded > 6_000 && n_chunked > 3_000 && n_resumed > 5_000);
-    assert!(
-        n_requests > 25_000 && n_preempted > 2_000 && n_cached > 20_000 && n_cancelled > 2_000 && n_batched > 50_000
-    );
+    assert!(n_chained > 10_000 && n_embedded > 6_000 && n_chunked > 3_000 && n_resumed > 5_000 && n_batched > 50_000);
+    assert!(n_requests > 25_000 && n_preempted > 2_000 && n_cached > 20_000 && n_cancelled > 2_000);
 }
 
 #[test]
 fn what_cannot_fit_is_refused_in_a_sentence() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true };
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, 2, 0);
-    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0.0).unwrap_err().to_string();
+    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0, 0.0).unwrap_err().to_string();
     let prompt = |n: usize| Request { prompt: vec![5; n], ..Request::default() };
     assert!(refused(&mut steps, prompt(32)).contains("the prompt has 32 tokens and the context holds 32"));
     assert!(refused(&mut steps, prompt(0)).contains("empty"));
@@ -354,7 +360,7 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
     assert!(refused(&mut steps, Request { stop: vec![String::new()], ..prompt(1) }).contains("stop"));
     assert!(refused(&mut steps, Request { logprobs: Some(1 << 40), ..prompt(1) }).contains("log-prob"));
     assert!(steps.is_idle() && steps.begin(0.0).is_none());
-    assert!(steps.add(prompt(31), 0.0).is_ok());
+    assert!(steps.add(prompt(31), 0, 0.0).is_ok());
     let embed = |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, 0.0);
     let text = |n: usize| EmbedRequest { prompt: vec![5; n], ..EmbedRequest::default() };
     let refused = |steps: &mut Steps, text: EmbedRequest| embed(steps, text).unwrap_err().to_string();
@@ -370,7 +376,7 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
 
 #[test]
 fn damaged_embeddings_and_results_of_another_step_are_told() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, 8, 0);
     let text = EmbedRequest { prompt: vec![5, 6], ..EmbedRequest::default() };
     let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, now).unwrap());
@@ -395,10 +401,10 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
 
 #[test]
 fn a_damaged_row_ends_its_own_sequence_only() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, 8, 0);
     let request = Request { prompt: vec![5, 6], max_tokens: Some(1), ..Request::default() };
-    let (a, b) = (steps.add(request.clone(), 0.0).unwrap(), steps.add(request, 0.0).unwrap());
+    let (a, b) = (steps.add(request.clone(), 0, 0.0).unwrap(), steps.add(request, 0, 0.0).unwrap());
     steps.begin(1.0).unwrap();
     let mut rows = [logits(1), logits(1)].concat();
     rows[3] = f32::NAN;

@@ -28,7 +28,7 @@ pub use grammar::{Constrainer, Grammar};
 #[cfg(feature = "constrain")]
 pub use schema::relaxed;
 #[cfg(feature = "constrain")]
-pub use tools::{Tool, ToolChoice, ToolGrammar, tool_grammar};
+pub use tools::{Tool, ToolChoice, ToolGrammar, begun_call, tool_grammar, tools_or};
 pub use vocabulary::Vocabulary;
 
 /// What decides which tokens may follow in one text. Its state is a function of the tokens it has accepted.

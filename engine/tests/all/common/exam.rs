@@ -6,10 +6,11 @@ use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::plan::{
-    Act, Attend, Gated, Inputs, KvShape, Lookup, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder,
-    RopeStyle, RopeTable, Rows, Segment, Slot, Temperature, Weight, WeightId,
+    Act, Gated, Inputs, Lookup, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder, RopeStyle, RopeTable,
+    Rows, Segment, Slot, Weight, WeightId,
 };
 
+mod attend;
 mod chosen;
 mod experts;
 mod products;
@@ -264,76 +265,6 @@ fn rope(cases: &mut Vec<Case>) {
     cases.push(b.case(OpKind::Rope, "the tails of heads".into(), x));
 }
 
-/// Writes keys and values, then attends: what is stored shows in what is seen.
-fn attend(cases: &mut Vec<Case>) {
-    for (rows, heads, kv_heads, k_dim, v_dim, window, cap) in [
-        (1, 1, 1, 16, 16, None, None),
-        (7, 4, 2, 64, 64, None, None),
-        (70, 6, 2, 32, 48, None, None),
-        (200, 8, 1, 128, 128, Some(20), None),
-        (120, 3, 3, 80, 80, Some(1), None),
-        (2, 2, 2, 64, 64, None, Some(0.5)),
-        (90, 4, 1, 32, 32, Some(30), Some(0.25)),
-    ] {
-        for kv in [KvKind::F16, KvKind::F32] {
-            let mut b = Builder::new(rows as u64, rows);
-            let x = b.input(kv_heads * (k_dim + v_dim) + heads * k_dim);
-            let layer = b.rec.kv_layer(KvShape { n_kv_heads: kv_heads, k_dim, v_dim, v_in_k: false });
-            let k = b.rec.view(x, 0, kv_heads * k_dim).unwrap();
-            let v = b.rec.view(x, kv_heads * k_dim, kv_heads * v_dim).unwrap();
-            let q = b.rec.view(x, kv_heads * (k_dim + v_dim), heads * k_dim).unwrap();
-            b.rec.kv_write(k, None, Some(v), layer).unwrap();
-            let scale = 1.0 / (k_dim as f32).sqrt();
-            let attend = Attend { cap, window, ..Attend::plain(layer, heads, scale) };
-            let out = b.rec.attend(q, attend).unwrap();
-            let name = format!(
-                "{rows} rows, {heads}/{kv_heads} heads of {k_dim}/{v_dim}, window {window:?}, cap {cap:?}, {kv:?}"
-            );
-            cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
-        }
-    }
-    let with = [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature"), (90, "chunks")];
-    for (rows, with) in with {
-        let mut b = Builder::new(rows as u64, rows);
-        let x = b.input(3 * 4 * 16);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16, v_in_k: false });
-        let [k, v, q] = [0, 64, 128].map(|at| b.rec.view(x, at, 64).unwrap());
-        b.rec.kv_write(k, None, Some(v), layer).unwrap();
-        let mut attend = Attend { window: Some(40), ..Attend::plain(layer, 4, 0.25) };
-        match with {
-            "slopes" => attend.slopes = Some(b.vector(4)),
-            "sinks" => attend.sinks = Some(b.vector(4)),
-            // The second run begins in the middle of a page.
-            "chunks" => (attend.window, attend.chunk) = (None, Some(13)),
-            _ => attend.temperature = Some(Temperature { factor: 0.5, length: 6.0, offset: 1.0 }),
-        }
-        let out = b.rec.attend(q, attend).unwrap();
-        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("{rows} rows, {with}"), out) });
-    }
-    // Keys in two pieces, whose first elements are the values: what latent attention keeps.
-    for (rows, kv) in [(1, KvKind::F16), (5, KvKind::F32), (70, KvKind::F16)] {
-        let mut b = Builder::new(rows as u64, rows);
-        let x = b.input(24 + 8 + 4 * 32);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 32, v_dim: 24, v_in_k: true });
-        let [k, tail, q] = [(0, 24), (24, 8), (32, 128)].map(|(at, n)| b.rec.view(x, at, n).unwrap());
-        b.rec.kv_write(k, Some(tail), None, layer).unwrap();
-        let out = b.rec.attend(q, Attend::plain(layer, 4, 0.2)).unwrap();
-        let name = format!("{rows} rows, values inside keys, {kv:?}");
-        cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
-    }
-    // One row that sees one position gives its value back: `kv_write` alone, in both forms.
-    for kv in [KvKind::F16, KvKind::F32] {
-        let mut b = Builder::new(3, 5);
-        let x = b.input(3 * 24);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 24, v_dim: 24, v_in_k: false });
-        let [k, v, q] = [0, 24, 48].map(|at| b.rec.view(x, at, 24).unwrap());
-        b.rec.kv_write(k, None, Some(v), layer).unwrap();
-        let attend = Attend { window: Some(1), ..Attend::plain(layer, 1, 1.0) };
-        let out = b.rec.attend(q, attend).unwrap();
-        cases.push(Case { kv, ..b.case(OpKind::KvWrite, format!("{kv:?}"), out) });
-    }
-}
-
 fn elementwise(cases: &mut Vec<Case>) {
     for rows in ROWS {
         let limited = |act, limits_result| Gated { act, limit: 0.25, limits_result, up_offset: 1.0 };
@@ -416,7 +347,7 @@ pub fn cases() -> Vec<Case> {
         recurrent::conv,
         recurrent::recur,
         rope,
-        attend,
+        attend::attend,
         act,
         elementwise,
     ] {

@@ -11,6 +11,10 @@ use ir_engine::text::constrain::{Constrainer, Constraint, Grammar, Vocabulary};
 use crate::common::exam::Random;
 use crate::common::shared;
 
+/// Tags that end values of plain text.
+const ENDS_OF_VALUES: [&str; 5] =
+    ["\n</parameter>", "</param>", "</parameter>", "</arg_value>", "</arg_value:opensource>"];
+
 /// A vocabulary and its constrainer.
 pub(crate) struct Words {
     pub(crate) tokenizer: Tokenizer,
@@ -64,6 +68,22 @@ impl Words {
             if ends && (hurry || random.below(6) == 0) {
                 break;
             }
+            if hurry && step % 16 == 0 {
+                // Where the text is free, the tag that ends it.
+                for tag in ENDS_OF_VALUES {
+                    let mut with = constraint.clone();
+                    let fits = |token: u32, with: &mut Constraint| {
+                        !with.is_done() && allows(with.allowed().unwrap(), token) && with.accept(token).is_ok()
+                    };
+                    let mut tokens = self.tokenizer.encode(tag, false, false).into_iter();
+                    if self.is_free(&mut constraint) && tokens.all(|t| fits(t, &mut with)) && !self.is_free(&mut with) {
+                        text.extend_from_slice(tag.as_bytes());
+                        constraint = with;
+                        break;
+                    }
+                }
+                continue;
+            }
             let token =
                 if hurry { self.closing(&allowed, step, random) } else { self.some(favoured, &allowed, random) };
             let token = token.unwrap_or_else(|| any(&allowed, random));
@@ -74,6 +94,12 @@ impl Words {
             constraint.accept(token).unwrap();
         }
         text
+    }
+
+    /// Whether any text may follow.
+    fn is_free(&self, constraint: &mut Constraint) -> bool {
+        let words = &self.by_first[usize::from(b'~')];
+        !constraint.is_done() && words.iter().any(|id| allows(constraint.allowed().unwrap(), *id))
     }
 
     /// An allowed token that brings a text to an end: what closes, the innermost first, and for a while what patterns and

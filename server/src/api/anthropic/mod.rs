@@ -15,12 +15,11 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::api::common::body::{Bodies, Body, Client, json, to_json};
 use crate::api::common::dialect::{Dialect, error_responses};
-use crate::api::common::generation::generate;
-use crate::api::common::util::check_chat;
+use crate::api::common::generation::{count, generate};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
-use crate::generate::prompt;
 use crate::generate::running::Running;
+
 use answer::AnthropicMessage;
 use builder::MessageBuilder;
 use request::{CountRequest, MessagesRequest};
@@ -32,37 +31,42 @@ pub(crate) fn routes() -> Router<Hub> {
 
 /// The addresses, described.
 #[derive(Debug, OpenApi)]
-#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError<'static>, AnthropicErrorDetail<'static>)))]
+#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError, AnthropicErrorDetail)))]
 pub(crate) struct Api;
 
 /// The form of errors of every address under `/v1/messages`.
-pub(crate) const DIALECT: Dialect = Dialect { paths: &["/v1/messages"], body: error_json };
+pub(crate) const DIALECT: Dialect = Dialect { paths: &["/v1/messages", "/messages"], body: error_json };
 
 /// What went wrong, as Anthropic's clients read it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnthropicError<'a> {
+pub(crate) struct AnthropicError {
     /// `error`.
     #[serde(rename = "type")]
     kind: &'static str,
-    error: AnthropicErrorDetail<'a>,
+    error: AnthropicErrorDetail,
 }
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnthropicErrorDetail<'a> {
+pub(crate) struct AnthropicErrorDetail {
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
     kind: &'static str,
     /// One sentence that says what to do.
-    message: &'a str,
+    message: String,
 }
 
 error_responses! {
     /// The errors of every address under `/v1/messages`.
-    AnthropicErrors: AnthropicError<'static>
+    AnthropicErrors: AnthropicError
 }
 
 fn error_json(error: &ApiError) -> Json {
+    let message = match error.kind {
+        // Clients look for these words and the two numbers.
+        Kind::ContextLength { tokens, context } => format!("prompt is too long: {tokens} tokens > {context} maximum"),
+        _ => error.message.clone(),
+    };
     let kind = match error.kind {
         Kind::Unauthorized => "authentication_error",
         Kind::Forbidden => "permission_error",
@@ -71,14 +75,14 @@ fn error_json(error: &ApiError) -> Json {
         Kind::Busy | Kind::Unavailable => "overloaded_error",
         Kind::Deadline => "timeout_error",
         Kind::Internal | Kind::NotImplemented => "api_error",
-        Kind::Invalid | Kind::Method | Kind::Slow => "invalid_request_error",
+        Kind::Invalid | Kind::ContextLength { .. } | Kind::Method | Kind::Slow => "invalid_request_error",
     };
-    to_json(&AnthropicError { kind: "error", error: AnthropicErrorDetail { kind, message: &error.message } })
+    to_json(&AnthropicError { kind: "error", error: AnthropicErrorDetail { kind, message } })
 }
 
 /// How many tokens a prompt has.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct TokenCount {
+pub(crate) struct MessageTokens {
     input_tokens: usize,
 }
 
@@ -102,9 +106,9 @@ pub(crate) async fn create_message(
     Bodies(prompt, request): MessagesRequest,
 ) -> Result<Response, ApiError> {
     let (name, stream) = (prompt.model().to_owned(), request.streams());
-    let job = request.params(prompt, client)?.job()?;
+    let params = request.params(prompt, client)?;
     let builder = |running: &Running| MessageBuilder::new(AnthropicMessage::new(name, running.prompt_tokens()));
-    generate(&hub, job, stream, builder).await
+    generate(&hub, params, stream, builder).await
 }
 
 /// How many tokens a message's prompt would have.
@@ -113,17 +117,12 @@ pub(crate) async fn create_message(
     path = "/v1/messages/count_tokens",
     tag = "Anthropic",
     request_body = CountRequest,
-    responses((status = 200, description = "The count", body = TokenCount), AnthropicErrors)
+    responses((status = 200, description = "The count", body = MessageTokens), AnthropicErrors)
 )]
 pub(crate) async fn count_tokens(
     State(hub): State<Hub>,
     client: Client,
     Body(request): Body<CountRequest>,
 ) -> Result<Response, ApiError> {
-    let job = request.params(client)?.job()?;
-    let lease = hub.open(&job.model).await?;
-    check_chat(&lease, &job)?;
-    let model = lease.model().clone();
-    let prepared = hub.prepared(move || prompt::prepare(&model, &job, usize::MAX, 0)).await?;
-    Ok(json(&TokenCount { input_tokens: prepared.ids.len() }))
+    Ok(json(&MessageTokens { input_tokens: count(&hub, request.params(client)?).await? }))
 }

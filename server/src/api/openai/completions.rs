@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 use super::completions_answer::{TextCompletion, TextEncoder, TextHead};
 use crate::api::common::body::{Bodies, Client};
 use crate::api::common::fields::{Common, OneText, Texts};
+use crate::api::common::format::ResponseFormat;
 use crate::api::common::generation::reply;
 use crate::api::common::openai_error::OpenAiErrors;
 use crate::api::common::params::GenerationParams;
-use crate::api::common::tools::ResponseFormat;
 use crate::api::common::util::{cannot, whole};
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
@@ -51,7 +51,7 @@ impl CompletionFields {
         if self.logprobs.is_some() && self.echo == Some(true) {
             return Err(ApiError::param("echo", "log-probabilities of prompts are not computed: ask without echo"));
         }
-        let format = self.response_format.take().map(|f| f.grammar()).transpose()?.flatten();
+        let format = self.response_format.take().map(|f| f.grammar(&client.ignored)).transpose()?.flatten();
         let under = common.params(client, format.map(|f| (f, "response_format")))?;
         let top = self.logprobs.map(|n| ("logprobs", n));
         let job = GenerationParams { logprobs: top.is_some(), top, ..under }.job()?;

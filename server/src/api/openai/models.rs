@@ -1,5 +1,7 @@
 //! `GET /v1/models`: which models are known, with what llama-server adds of those that are loaded.
 
+use std::time::SystemTime;
+
 use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::Serialize;
@@ -12,7 +14,7 @@ use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::ModelRef;
 use crate::models::loaded::Loaded;
-use crate::models::registry::Entry;
+use ir_store::Listed;
 
 /// The known models.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,12 +55,16 @@ pub(crate) struct ModelMeta {
 }
 
 impl ModelEntry {
-    fn new(entry: &Entry, hub: &Hub) -> ModelEntry {
-        let loaded = hub.loaded().into_iter().find(|l| l.name == entry.name);
+    fn new(model: &Listed, hub: &Hub) -> ModelEntry {
+        ModelEntry::of(&model.name, model.modified, hub)
+    }
+
+    fn of(name: &str, modified: SystemTime, hub: &Hub) -> ModelEntry {
+        let loaded = hub.loaded().into_iter().find(|l| l.name == name);
         ModelEntry {
-            id: entry.name.clone(),
+            id: name.to_owned(),
             object: "model",
-            created: unix_seconds(entry.place.modified()),
+            created: unix_seconds(modified),
             owned_by: "library",
             meta: loaded.map(|l| ModelMeta::new(&l)),
         }
@@ -86,9 +92,11 @@ impl ModelMeta {
     tag = "OpenAI",
     responses((status = 200, description = "The models", body = ModelList), OpenAiErrors)
 )]
-pub(crate) async fn models(State(hub): State<Hub>) -> Response {
-    let data = hub.registry().list().iter().map(|entry| ModelEntry::new(entry, &hub)).collect();
-    http::json(&ModelList { object: "list", data })
+pub(crate) async fn models(State(hub): State<Hub>) -> Result<Response, ApiError> {
+    let of = hub.clone();
+    let listed = hub.prepared(move || Ok(of.registry().list())).await?;
+    let data = listed.iter().map(|model| ModelEntry::new(model, &hub)).collect();
+    Ok(http::json(&ModelList { object: "list", data }))
 }
 
 /// One model.
@@ -107,5 +115,5 @@ pub(crate) async fn model(
     let wanted = ModelRef { name: id.clone(), any_path: client.any_path, ..ModelRef::default() };
     let entry = hub.registry().find(&wanted)?;
     // Known by the name it was asked by, which may be an alias.
-    Ok(http::json(&ModelEntry { id, ..ModelEntry::new(&entry, &hub) }))
+    Ok(http::json(&ModelEntry { id, ..ModelEntry::of(&entry.name, entry.place.modified(), &hub) }))
 }
