@@ -7,8 +7,8 @@ use crate::plan::{Op, Relative, Sight, Slot, Temperature, View, WeightId};
 impl Recorder {
     /// Attention over the layer's pages.
     pub fn attend(&mut self, q: View, attend: Attend) -> Result<Slot> {
-        let Attend { layer, n_heads, scale, cap, sight, window, .. } = attend;
-        let Attend { chunk, chosen, temperature, slopes, relative, sinks, .. } = attend;
+        let Attend { layer, n_heads, scale, cap, sight, window, chunk, chosen, temperature, slopes, relative, sinks } =
+            attend;
         for vector in slopes.into_iter().chain(sinks) {
             self.expect_rows(vector, n_heads)?;
         }
