@@ -118,11 +118,6 @@ impl Part<'_> {
             let product = self.product("ffn_up", &["ffn_up"], &[hidden], width)?;
             self.rec.linear_act(x, Product { norm, ..product }, gated.act)?
         };
-        // MPT's quantised activations: what is between is divided by these.
-        if self.has("ffn.act.scales") {
-            let scales = self.weights.reciprocals(self.rec, &self.name("ffn.act.scales"), hidden)?;
-            self.rec.scale(input, 1.0, Some(scales))?;
-        }
         let norm = self.part_norm("ffn_sub_norm", hidden)?;
         let product = self.product("ffn_down", &["ffn_down"], &[width], hidden)?;
         Ok((input, Product { norm, ..product }))

@@ -64,7 +64,6 @@ pub(super) fn named(file: &ModelFile) -> Vec<&'static str> {
 /// By architecture, the ends of names of tensors that llama.cpp reads from a file and then computes without. No converter
 /// writes them; its tests do.
 const UNUSED: &[(&str, &[&str])] = &[
-    ("falcon-h1", &["rope_freqs.weight"]),
     ("cogvlm", &["rope_freqs.weight"]),
     ("ernie4_5", &["attn_output.bias"]),
     ("ernie4_5-moe", &["attn_output.bias"]),

@@ -28,7 +28,7 @@ pub(super) const ROPE_FACTORS: [&str; 3] =
 /// Whether recording itself reads the tensor of this name. Of a file that arrives in pieces these are kept, and the model is
 /// recorded anew once they are there.
 pub fn read_at_recording(table: &Table, name: &str) -> bool {
-    let ends = [".act.scales", ".attn_q_norm.weight", ".attn_k_norm.weight", ".ssm_a"];
+    let ends = [".attn_q_norm.weight", ".attn_k_norm.weight", ".ssm_a"];
     let is_vector = ends.iter().any(|end| name.ends_with(end));
     ROPE_FACTORS.contains(&name) || is_vector || factors::is_read(table, name)
 }
@@ -187,12 +187,6 @@ impl<'a> Weights<'a> {
         let each = |x: &f32| std::iter::repeat_n(factor * x, times);
         let values = self.numbers(name, n)?.map(|v| v.iter().flat_map(each).collect::<Vec<f32>>());
         Ok(self.constant(rec, name.trim_end_matches(".weight"), values.as_deref(), n * times))
-    }
-
-    /// 1 over each number of a tensor.
-    pub(super) fn reciprocals(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
-        let values = self.numbers(name, n)?.map(|v| v.iter().map(|x| 1.0 / x).collect::<Vec<f32>>());
-        Ok(self.constant(rec, name, values.as_deref(), n))
     }
 
     /// The numbers of a tensor that recording reads; `None` if they have not arrived.

@@ -1,14 +1,13 @@
 //! A list: families whose layers differ from one another, or have parts beside the usual ones.
 
-use super::super::attention::slopes;
-use super::super::common::{Keys, MAX_COLS, rope_table};
+use super::super::common::{Keys, MAX_COLS};
 use super::super::decoder::{By, WindowRope, decoder};
 use super::super::spec::{
-    Beside, Ffn, Layer, Lightning, Makes, Mixer, ModelSpec, Moe, Normed, Norms, Route, Second, Streams, Wiring,
+    Beside, Ffn, Layer, Makes, ModelSpec, Moe, Normed, Norms, Route, Second, Streams,
 };
-use super::{gemma, glm_routed, llama, one_norm, qwen, scaled, unturned};
+use super::{gemma, llama, one_norm, qwen, unturned};
 use crate::error::{Error, Result};
-use crate::plan::Act::{GeluErf, GeluTanh, Relu, ReluSquared, Silu, Softplus};
+use crate::plan::Act::{GeluErf, GeluTanh, Relu, ReluSquared, Silu};
 use crate::plan::NormKind::{self, Rms};
 use crate::plan::RopeStyle::{Halves, Interleaved};
 use crate::plan::Scoring::{Sigmoid, Softmax};
@@ -88,16 +87,6 @@ pub(super) fn llama4(keys: &Keys) -> Result<ModelSpec> {
             heads.rope = None;
             heads.temperature = Some(Temperature { factor: 0.1, length: 8192.0, offset: 1.0 });
         }
-        Ok(())
-    })
-}
-
-/// A gate on attention; every fourth layer does not turn.
-pub(super) fn afmoe(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = glm_routed(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
-    spec.embedding.scale = (spec.width as f32).sqrt();
-    spec.windows(keys, 4, None, WindowRope::Scaled)?.each_heads(|i, heads| {
-        heads.rope = heads.rope.take().filter(|_| (i + 1) % 4 != 0);
         Ok(())
     })
 }
@@ -191,70 +180,6 @@ pub(super) fn nanbeige(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-pub(super) fn plamo3(keys: &Keys) -> Result<ModelSpec> {
-    let spec = qwen(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
-    spec.windows(keys, 8, None, WindowRope::Base(10_000.0))
-}
-
-/// Sinks, found in the file; the layers that turn are named.
-pub(super) fn granite_swa(keys: &Keys) -> Result<ModelSpec> {
-    let spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?.windows(keys, 0, None, WindowRope::Same)?;
-    let key = keys.key("attention.rope_pattern");
-    let turns: Option<Vec<bool>> =
-        keys.file.meta().opt_array(&key)?.filter(|array| !array.is_empty()).map(|array| {
-            array.iter().map(|v| v.as_bool().unwrap_or_else(|| v.as_u64().is_some_and(|n| n > 0))).collect()
-        });
-    spec.each_heads(|i, heads| {
-        let turns = turns.as_ref().is_none_or(|turns| turns.get(i).copied().unwrap_or(true));
-        heads.rope = heads.rope.take().filter(|_| turns);
-        Ok(())
-    })
-}
-
-/// A gate on attention; only layers with a window turn.
-pub(super) fn muse_glimmer(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = llama(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
-    (spec.eps_after, spec.embedding.norm) = (Some(1e-8), Normed::Bare);
-    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
-    spec.head.cap = keys.factor("final_logit_softcapping")?;
-    spec.windows(keys, 4, None, WindowRope::Base(own_base(keys)?))?.each_heads(|_, heads| {
-        heads.rope = heads.rope.take().filter(|_| heads.window.is_some());
-        Ok(())
-    })
-}
-
-/// The base of layers without a window.
-fn own_base(keys: &Keys) -> Result<f32> {
-    Ok(keys.factor("rope.freq_base")?.unwrap_or(10_000.0))
-}
-
-/// A gate for each head.
-pub(super) fn spark(keys: &Keys) -> Result<ModelSpec> {
-    decoder(keys, Halves, Rms, GeluTanh)?.windows(keys, 0, None, WindowRope::Scaled)
-}
-
-/// A gate that does not saturate; only layers that see all are scaled.
-pub(super) fn laguna(keys: &Keys) -> Result<ModelSpec> {
-    let spec = glm_routed(keys)?;
-    let marks = keys.windowed(spec.layers.len(), 4, true)?;
-    spec.windowed(keys, &marks, None, WindowRope::Base(own_base(keys)?))?.each_heads(|_, heads| {
-        heads.gate = Softplus;
-        Ok(())
-    })
-}
-
-/// A gate for each head; layers without a window turn half as many elements; gates of experts are limited behind their
-/// activation.
-pub(super) fn step35(keys: &Keys) -> Result<ModelSpec> {
-    let rope_dims = match (keys.opt_u32("rope.dimension_count")?, keys.opt_u32("attention.key_length")?) {
-        (Some(n), _) | (None, Some(n)) => Some(n as usize / 2),
-        (None, None) => Some(keys.count("embedding_length", MAX_COLS)? / keys.most("attention.head_count")? / 2),
-    };
-    let halved = &Keys { rope_dims, ..*keys };
-    let spec = glm_routed(halved)?.windows(keys, 0, None, WindowRope::Base(10_000.0))?;
-    spec.limited(keys, true)
-}
-
 /// One norm for both parts; layers with a window and the first, dense ones turn. Shared experts count half.
 pub(super) fn cohere2moe(keys: &Keys) -> Result<ModelSpec> {
     let rms = keys.opt_f32("attention.layer_norm_rms_epsilon")?.is_some_and(|eps| eps != 0.0);
@@ -266,16 +191,6 @@ pub(super) fn cohere2moe(keys: &Keys) -> Result<ModelSpec> {
     let dense = keys.opt_u32("leading_dense_block_count")?.unwrap_or(0) as usize;
     spec.windowed(keys, &marks, None, WindowRope::Same)?.each_heads(|i, heads| {
         heads.rope = heads.rope.take().filter(|_| i < dense || marks[i]);
-        Ok(())
-    })
-}
-
-/// A factor on what attention gives; values of another width.
-pub(super) fn mimo2(keys: &Keys) -> Result<ModelSpec> {
-    let spec = qwen(keys)?.routed(keys, By::Family(Sigmoid), By::Family(true))?;
-    let scale = keys.factor("attention.value_scale")?.unwrap_or(1.0);
-    spec.windows(keys, 0, None, WindowRope::Base(10_000.0))?.each_heads(|_, heads| {
-        heads.out_scale = scale;
         Ok(())
     })
 }
@@ -323,58 +238,6 @@ pub(super) fn jamba(keys: &Keys) -> Result<ModelSpec> {
     unturned(qwen(keys)?.routed(keys, By::Family(Softmax), By::Family(false))?, None)
 }
 
-/// Mamba with heads, or attention whose scores go by the width of its values.
-pub(super) fn plamo2(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)?.post_norms("post_attention_norm", "post_ffw_norm").each_heads(|_, heads| {
-        heads.scale = 1.0 / (heads.v_dim as f32).sqrt();
-        Ok(())
-    })
-}
-
-/// Delta rules with decays of elements, or latent attention; nothing turns.
-pub(super) fn kimi_linear(keys: &Keys) -> Result<ModelSpec> {
-    let spec = llama(keys)?.routed(keys, By::Key(Softmax), By::Family(true))?;
-    Ok(spec.each_layer(|_, layer| {
-        for mixer in &mut layer.mixers {
-            match mixer {
-                Mixer::Latent(latent) => latent.rope = None,
-                Mixer::Kda(kda) => kda.lower = None,
-                _ => {}
-            }
-        }
-    }))
-}
-
-/// The same with latent attention that turns and decays of another form.
-pub(super) fn bailingmoe3(keys: &Keys) -> Result<ModelSpec> {
-    let spec = if keys.has_axes()? { qwen(keys)? } else { llama(keys)? };
-    let spec = spec.routed(keys, By::Key(Softmax), By::Key(false))?.limited(keys, true)?;
-    Ok(spec.each_layer(|_, layer| {
-        for mixer in &mut layer.mixers {
-            if let Mixer::Kda(kda) = mixer {
-                kda.sign = 1.0;
-            }
-        }
-    }))
-}
-
-/// Linear attention at fixed rates but in every eighth layer; the stream goes on from behind its norms.
-pub(super) fn minimax01(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = qwen(keys)?;
-    let every = keys.opt_u32("full_attention_interval")?.filter(|n| *n > 0).unwrap_or(8) as usize;
-    let (last, factor) = (spec.layers.len().max(2) - 1, keys.factor("residual_scale")?.unwrap_or(1.0));
-    for (i, layer) in spec.layers.iter_mut().enumerate() {
-        layer.wiring = Wiring::Normed(factor);
-        let [Mixer::Heads(heads)] = &layer.mixers[..] else { continue };
-        if (i + 1) % every != 0 {
-            let share = 1.0 - i as f32 / last as f32 + 1e-5;
-            let decay = slopes(heads.n_heads, 8.0).iter().map(|slope| -slope * share).collect();
-            layer.mixers = vec![Mixer::Lightning(Lightning { dim: heads.head_dim, decay })];
-        }
-    }
-    Ok(spec)
-}
-
 /// Text in, codes of sound out.
 pub(super) fn qwen3tts(keys: &Keys) -> Result<ModelSpec> {
     Ok(ModelSpec { makes: Makes::Sound, ..qwen(keys)? })
@@ -383,27 +246,6 @@ pub(super) fn qwen3tts(keys: &Keys) -> Result<ModelSpec> {
 /// The same with layer norms; what makes sound of its rows is in another file.
 pub(super) fn pockettts(keys: &Keys) -> Result<ModelSpec> {
     Ok(ModelSpec { makes: Makes::Sound, ..decoder(keys, Interleaved, NormKind::Layer, GeluErf)? })
-}
-
-/// Two stacks that run in turn, again and again; norms have no weights.
-pub(super) fn hrm_text(keys: &Keys) -> Result<ModelSpec> {
-    let count = |name: &str| keys.count(name, 4096);
-    let (per_stack, high, low) = (count("hrm.layers_per_stack")?, count("hrm.h_cycles")?, count("hrm.l_cycles")?);
-    let mut spec = qwen(keys)?;
-    // The file counts layers as they run; it holds two stacks.
-    if spec.layers.len() != per_stack.saturating_mul(high).saturating_mul(low + 1) || spec.layers.len() < 2 * per_stack
-    {
-        return Err(Error::format("the count of layers is not that of the cycles: the file is damaged"));
-    }
-    let stack = |first: usize| (first..first + per_stack).map(|i| spec.layers[i].clone()).collect::<Vec<_>>();
-    let (first, second) = (stack(0), stack(per_stack));
-    let cycle = || (0..low).flat_map(|_| first.clone()).chain(second.clone());
-    spec.layers = (0..high).flat_map(|_| cycle()).collect();
-    spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(1.0);
-    (spec.output_norm, spec.route) = (Normed::No, Route::Cycles { per_stack, low });
-    Ok(spec.each_layer(|_, layer| {
-        (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
-    }))
 }
 
 /// Latent attention to what an index of keys chooses.
@@ -416,25 +258,4 @@ pub(super) fn glm_dsa(keys: &Keys) -> Result<ModelSpec> {
     let spec = llama(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
     let long = spec.n_context >= 1 << 20;
     spec.indexed(keys, Interleaved, |i| !long || i < 2 || (i + 2) % 4 == 0)
-}
-
-/// Latent attention to what an index chooses, or in windows with sizes of its own.
-pub(super) fn dots3note(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?;
-    let marks = keys.windowed(spec.layers.len(), 0, false)?;
-    let count = |name: &str| keys.count(name, 4096);
-    let base = keys.factor("rope.freq_base_swa")?.unwrap_or(10_000.0);
-    for (layer, _) in spec.layers.iter_mut().zip(marks).filter(|(_, marked)| *marked) {
-        for mixer in &mut layer.mixers {
-            let Mixer::Latent(latent) = mixer else { continue };
-            let key = count("attention.key_length_mla_swa")?.max(latent.rope_dim + 1);
-            latent.nope_dim = key - latent.rope_dim;
-            (latent.v_dim, latent.rank) =
-                (count("attention.value_length_mla_swa")?, count("attention.kv_lora_rank_swa")?);
-            latent.scale = 1.0 / (key as f32).sqrt();
-            latent.rope = Some(rope_table(keys, Interleaved, latent.rope_dim, Some((base, true)))?);
-            latent.window = keys.opt_u32("attention.sliding_window")?.filter(|n| *n > 0);
-        }
-    }
-    spec.indexed(keys, Halves, |_| true)
 }
