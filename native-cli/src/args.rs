@@ -117,6 +117,12 @@ pub(crate) enum Command {
     /// Write a folder of safetensors as a GGUF file
     #[command(after_long_help = CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
+    /// Cut a GGUF file into the parts of a split model
+    #[command(after_long_help = SPLIT_EXAMPLES)]
+    Split(SplitArgs),
+    /// Join the parts of a split model into one file
+    #[command(after_long_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Compare two devices op by op, to find the op that one computes wrongly
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -246,6 +252,16 @@ Examples:
 
 The folder holds config.json, safetensors and a tokenizer, as Hugging Face publishes models. `ir run ./folder` runs it as it \
 is, without converting.";
+
+const SPLIT_EXAMPLES: &str = "\
+Examples:
+  ir split model.gguf parts/model 4          parts/model-00001-of-00004.gguf and so on";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  ir merge model-00001-of-00004.gguf model.gguf
+
+Any part stands for the set; the others lie beside it. Split models run as they are: `ir run model-00001-of-00004.gguf`.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -1120,6 +1136,35 @@ pub(crate) struct ConvertArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `ir split`.
+#[derive(Debug, Args)]
+pub(crate) struct SplitArgs {
+    /// A GGUF file, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The parts' path without its ending
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) prefix: PathBuf,
+    /// How many parts
+    #[arg(value_parser = clap::value_parser!(u16).range(2..=1024))]
+    pub(crate) parts: u16,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `ir merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// Any part of the model
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 }

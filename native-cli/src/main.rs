@@ -58,6 +58,8 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Convert(args) => quantize::convert(&args),
+        Command::Split(args) => quantize::split(&args),
+        Command::Merge(args) => quantize::merge(&args),
         Command::Check(args) => check::check(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Config(args) => config::config(&args),

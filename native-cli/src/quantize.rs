@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use ir_engine::convert::{ImportanceMatrix, Job, Pattern, Progress, Settings};
+use ir_engine::convert::{self, ImportanceMatrix, Job, Pattern, Progress, Settings};
 use ir_engine::dtype::DType;
 use ir_engine::file::ModelFile;
 use ir_engine::quant::mixes::{MIXES, Mix};
 
-use crate::args::{ConvertArgs, PlaceArgs, QuantizeArgs};
+use crate::args::{ConvertArgs, MergeArgs, PlaceArgs, QuantizeArgs, SplitArgs};
 use crate::failure::{Failure, Result};
 use crate::info::human_bytes;
 use crate::term::{self, Out};
@@ -36,6 +36,32 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result {
     let mix = args.mix.as_deref().map(mix).transpose()?;
     let settings = Settings { mix, ..Settings::default() };
     make(&args.folder, &args.output, &settings, args.dry_run, args.threads.threads, &args.place)
+}
+
+/// `ir merge`.
+pub(crate) fn merge(args: &MergeArgs) -> Result {
+    make(&args.model, &args.output, &Settings::default(), false, None, &args.place)
+}
+
+/// `ir split`.
+pub(crate) fn split(args: &SplitArgs) -> Result {
+    let found = models::find_in(&args.model, &args.place)?;
+    let file = found.open_file(&args.place)?;
+    let stopped = stop_flag();
+    let written = convert::split(&file, &args.prefix, args.parts, &mut |_, _| !stopped.load(Ordering::Relaxed));
+    match written {
+        Err(_) if stopped.load(Ordering::Relaxed) => Err(Failure::Interrupted),
+        Err(e) => Err(found.failure(&e)),
+        Ok(paths) => paths.iter().try_for_each(|path| Out::new().line(path.display().to_string())),
+    }
+}
+
+/// Set by Ctrl-C from now on.
+fn stop_flag() -> Arc<AtomicBool> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&stopped);
+    interrupt::on(move || stop.store(true, Ordering::Relaxed));
+    stopped
 }
 
 /// The mix of this name.
@@ -75,9 +101,7 @@ fn make(from: &str, to: &Path, settings: &Settings, dry_run: bool, threads: Opti
     }
     let all = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = threads.map_or_else(all, usize::from);
-    let stopped = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&stopped);
-    interrupt::on(move || stop.store(true, Ordering::Relaxed));
+    let stopped = stop_flag();
     let mut line = Line::new();
     let started = Instant::now();
     let written = job.write(to, threads, &mut |progress| {

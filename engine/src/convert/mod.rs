@@ -4,12 +4,14 @@
 
 mod importance;
 mod reader;
+mod split;
 mod write;
 
 use std::path::Path;
 
 pub use importance::ImportanceMatrix;
 use reader::Reader;
+pub use split::split;
 pub use write::Progress;
 
 use crate::dtype::DType;

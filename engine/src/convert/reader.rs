@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Tensor};
 use crate::meta::Meta;
-use crate::model::{FACTORS, GROUPED, HALVES};
+use crate::model::{FACTORS, GROUPED, HALVES, SCALES};
 use crate::quant;
 
 /// A tensor's rows.
@@ -59,7 +59,7 @@ pub(super) fn is_folded(file: &ModelFile, name: &str) -> bool {
 /// Whether a key says what the new file has in its weights, or is of the folder alone.
 pub(super) fn is_folded_key(meta: &Meta, key: &str) -> bool {
     let scale = key.ends_with(".embedding_scale") || key.ends_with(".logit_scale");
-    key.starts_with("folder.") || scale && flag(meta, FACTORS)
+    key.starts_with("folder.") || scale && flag(meta, SCALES)
 }
 
 impl<'a> Reader<'a> {
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         // Vectors are reordered by their elements.
         let vector = tensor.dims().len() == 1;
         let order = order(file, tensor.name(), if vector { cols } else { rows })?;
-        if matches!(order, Order::AsIs) || !dtype.is_plain() {
+        if matches!(order, Order::AsIs) || vector && !dtype.is_plain() {
             let factors = factors(file, tensor, rows)?;
             return Ok(Reader { tensor, pieces, dtype, cols, rows, row_bytes, order: Order::AsIs, factors });
         }
@@ -199,7 +199,7 @@ fn factors(file: &ModelFile, tensor: &Tensor, rows: usize) -> Result<Vec<f32>> {
         "output.weight" => "logit_scale",
         _ => "",
     };
-    if let Some(factor) = meta.opt_f32(&format!("{arch}.{key}"))? {
+    if let Some(factor) = meta.opt_f32(&format!("{arch}.{key}"))?.filter(|_| flag(meta, SCALES)) {
         return Ok(vec![factor]);
     }
     let beside = tensor.name().strip_suffix(".weight").map(|base| format!("{base}.scale"));

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use folder::Folder;
 pub use source::{Described, Source};
+pub use split::part_name;
 pub use stream::{Placement, PushReader, Sink};
 pub use table::Table;
 pub use tensor::Tensor;

@@ -98,6 +98,13 @@ fn stem(path: &Path, place: Place) -> Option<String> {
     Some(name.strip_suffix(&ending(place.no, place.count))?.to_owned())
 }
 
+/// The path of a part of a split set, from the path without its ending.
+pub fn part_name(prefix: &Path, no: u16, count: u16) -> PathBuf {
+    let mut name = prefix.file_name().unwrap_or_default().to_os_string();
+    name.push(ending(no, count));
+    prefix.with_file_name(name)
+}
+
 fn part_path(path: &Path, stem: &str, no: u16, count: u16) -> PathBuf {
     path.with_file_name(format!("{stem}{}", ending(no, count)))
 }

@@ -101,6 +101,16 @@ impl GgufWriter {
         Ok(())
     }
 
+    /// Tensors of this file.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+
     /// Bytes of zeros behind the data of the `i`-th declared tensor.
     pub fn padding(&self, i: usize) -> usize {
         self.tensors.get(i).map_or(0, |t| (self.padded(t.len) - t.len) as usize)

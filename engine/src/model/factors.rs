@@ -183,7 +183,7 @@ impl Weights<'_> {
         let Some(bias) = self.file.tensor(&name).filter(|_| self.has(&name)) else {
             return Ok(vec![plain_rows(rows, Bytes::from(vec![0; 4 * rows]))]);
         };
-        if !is_dense_ffn(&name) || !self.has(&beside(matrix, ".scale")) {
+        if !is_dense_ffn(&name) || !self.has(&beside(matrix, ".scale")) || self.has_own_factors() {
             return self.segments(&name, Some(rows), 1);
         }
         self.note_read(&name);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::open_file;
-pub(crate) use folder::{FACTORS, GROUPED, HALVES};
+pub(crate) use folder::{FACTORS, GROUPED, HALVES, SCALES};
 pub use folder::{families as folder_families, present};
 pub use spec::{
     Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{Golden, data, relative_error, shared};
 use crate::families::{SCALAR, check};
-use ir_engine::convert::{ImportanceMatrix, Job, Settings};
+use ir_engine::convert::{self, ImportanceMatrix, Job, Settings};
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile, Tensor};
 use ir_engine::meta::MetaBuilder;
@@ -209,4 +209,26 @@ fn an_importance_matrix_is_read_and_used() {
     };
     let (plain, important) = (error(None), error(Some(matrix(4.0, true).unwrap())));
     assert!(important < 0.9 * plain, "important columns: {important} against {plain}");
+}
+
+#[test]
+fn parts_are_cut_and_joined() {
+    let scratch = Scratch::new("parts");
+    let file = shapes(4, 256, 64);
+    let paths = convert::split(&file, &scratch.0.join("model"), 3, &mut |_, _| true).unwrap();
+    assert!(paths[2].ends_with("model-00003-of-00003.gguf") && paths.len() == 3);
+    let set = ModelFile::open(&paths[1]).unwrap();
+    let whole = scratch.0.join("whole.gguf");
+    write(&set, &Settings::default(), &whole);
+    let whole = ModelFile::open(&whole).unwrap();
+    assert!(whole.meta().get("split.count").is_none());
+    for tensor in file.tensors() {
+        let found = whole.tensor(tensor.name()).unwrap();
+        assert_eq!(file.bytes(tensor).unwrap()[..], whole.bytes(found).unwrap()[..], "{}", tensor.name());
+    }
+    for parts in [0, 1, 1000] {
+        assert!(convert::split(&file, &scratch.0.join("other"), parts, &mut |_, _| true).is_err());
+    }
+    assert!(convert::split(&file, &scratch.0.join("stopped"), 2, &mut |_, _| false).is_err());
+    assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 4);
 }

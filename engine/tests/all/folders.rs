@@ -94,6 +94,20 @@ fn folders_agree_with_pytorch() {
 }
 
 #[test]
+fn quantised_folders_agree_with_pytorch() {
+    let Some(goldens) = shared("golden-quant") else { return };
+    let mut faults = Vec::new();
+    for name in ["awq", "fp8-block", "fp8-channel", "fp8-tensor", "gptq", "gptq-act-order"] {
+        let dir = goldens.join(name);
+        match Model::open(&dir.join("hf"), &ModelOptions::default()) {
+            Ok(model) => faults.extend(check(&Golden::with(&dir, model), name, SCALAR.0, 3e-4)),
+            Err(e) => faults.push(format!("{name}: {e}")),
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
 fn every_family_of_folders_has_one() {
     let Some(goldens) = shared("golden") else { return };
     let arch = |name: &&str| {

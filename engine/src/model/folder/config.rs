@@ -136,9 +136,14 @@ impl Config {
         }
     }
 
+    /// What was said of quantised weights; null if nothing was.
+    pub(super) fn quantisation_settings(&self) -> &Value {
+        self.get(&["quantization_config", "compression_config"]).unwrap_or(&Value::Null)
+    }
+
     /// The method that quantised the weights, if they are.
     pub(super) fn quantisation(&self) -> Option<String> {
-        let said = self.get(&["quantization_config"])?;
+        let said = Some(self.quantisation_settings()).filter(|v| !v.is_null())?;
         let name = ["quant_method", "quant_algo"].iter().find_map(|key| said.get(key)?.as_str());
         Some(name.unwrap_or("an unnamed method").to_owned())
     }

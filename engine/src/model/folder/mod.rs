@@ -11,6 +11,7 @@ mod keys;
 mod names;
 mod rows;
 mod tensors;
+mod unpack;
 mod views;
 
 use std::path::Path;
@@ -28,6 +29,8 @@ use crate::text::published::{self, Published};
 pub(crate) const HALVES: &str = "folder.rope_halves";
 /// Value heads of a delta net are beside their key's, whatever GGUF files of the architecture have.
 pub(crate) const GROUPED: &str = "folder.grouped_heads";
+/// Factors of embedding and logits are keys, and not in the weights.
+pub(crate) const SCALES: &str = "folder.scales";
 /// Factors beside matrices count, also where the architecture's GGUF files have them folded in.
 pub(crate) const FACTORS: &str = "folder.factors";
 
@@ -73,14 +76,17 @@ pub fn present(folder: &Folder) -> Result<ModelFile> {
         )));
     };
     let config = config.with_defaults(row.defaults);
-    // The class of one family has the reading of this one built in.
-    if let Some(method) = config.quantisation().filter(|m| !m.eq_ignore_ascii_case(FLOATS_OF_4.name())) {
+    const READ: [&str; 4] = ["fp8", "gptq", "awq", "compressed-tensors"];
+    let read = |m: &String| READ.contains(&m.as_str()) || m.eq_ignore_ascii_case(FLOATS_OF_4.name());
+    if let Some(method) = config.quantisation().filter(|m| !read(m)) {
         return Err(Error::unsupported(format!(
-            "this folder's weights are quantised by {}, which is not read yet: download a GGUF of this model",
-            shown(method.as_bytes())
+            "this folder's weights are quantised by {}, which is not read ({} are): download a GGUF of this model",
+            shown(method.as_bytes()),
+            READ.join(", ")
         )));
     }
-    let mut door = tensors::Door::new(folder, config, row)?;
+    let made = tensors::plain(folder, &config, row)?;
+    let mut door = tensors::Door::new(folder, &made, config, row);
     door.translate()?;
     let meta = keys::write(&mut door)?;
     let meta = beside(folder, &door, meta)?;

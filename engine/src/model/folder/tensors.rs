@@ -6,19 +6,25 @@ use std::ops::Range;
 use super::config::Config;
 use super::names::{BEGINNINGS, EXPERTS, IN_LAYER, LAYERS, LOG_DECAYS, OF_EXPERT, WHOLE, is_beside};
 use super::rows::Row;
+use super::unpack::{self, Role};
 use super::views;
 use crate::bytes::Bytes;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::file::safetensors::Stored;
+use crate::file::safetensors::{Element, Stored};
 use crate::file::{Described, Folder, Source};
 use crate::meta::shown;
+use crate::quant;
 
 /// A folder on its way through.
 pub(super) struct Door<'a> {
     pub(super) folder: &'a Folder,
     pub(super) config: Config,
     pub(super) row: &'static Row,
+    /// Tensors that were made of others, in place of those.
+    made: &'a [Stored],
+    /// Whether factors stand beside matrices.
+    pub(super) factors: bool,
     out: Vec<Described>,
     /// Parts of tensors that a folder holds apart, by the whole's name and their number.
     apart: BTreeMap<String, BTreeMap<u64, &'a Stored>>,
@@ -43,17 +49,27 @@ impl Named<'_> {
 }
 
 impl<'a> Door<'a> {
-    pub(super) fn new(folder: &'a Folder, config: Config, row: &'static Row) -> Result<Door<'a>> {
-        Ok(Door { folder, config, row, out: Vec::new(), apart: BTreeMap::new() })
+    pub(super) fn new(folder: &'a Folder, made: &'a [Stored], config: Config, row: &'static Row) -> Door<'a> {
+        Door { folder, config, row, made, factors: false, out: Vec::new(), apart: BTreeMap::new() }
     }
 
     /// Describes every tensor.
     pub(super) fn translate(&mut self) -> Result<()> {
         let tied = self.config.bool(&["tie_word_embeddings"]) == Some(true);
-        for tensor in self.folder.tensors() {
+        let quantised = self.config.quantisation().is_some();
+        for tensor in self.folder.tensors().iter().chain(self.made) {
             let named = named(tensor);
             if is_beside(&tensor.name) || (tied && named.name == "lm_head.weight") {
                 continue;
+            }
+            let of_file = !self.made.iter().any(|made| std::ptr::eq(made, tensor));
+            match unpack::role(self.folder, tensor) {
+                Role::Beside if quantised => continue,
+                Role::Matrix if quantised && of_file => {
+                    self.unpacked(tensor)?;
+                    continue;
+                }
+                _ => {}
             }
             if (self.row.tensor)(self, &named)? || self.put_apart(&named)? {
                 continue;
@@ -72,16 +88,26 @@ impl<'a> Door<'a> {
         self.put_together()
     }
 
+    /// Describes a quantised matrix, unless it was made already.
+    fn unpacked(&mut self, tensor: &Stored) -> Result<()> {
+        let Some((base, _)) = tensor.name.rsplit_once('.') else { return Ok(()) };
+        let (layer, name) = parted(base);
+        let Some(ours) = known(self.row, layer, name) else { return Ok(()) };
+        let called = layer.map_or_else(|| ours.clone(), |layer| format!("blk.{layer}.{ours}"));
+        let matrix = unpack::unpack(self.folder, self.config.quantisation_settings(), tensor)?;
+        if let Some(factors) = matrix.factors {
+            self.factors = true;
+            self.numbers(&format!("{called}.scale"), factors);
+        }
+        self.put(format!("{called}.weight"), matrix.dims, matrix.dtype, matrix.source);
+        Ok(())
+    }
+
     /// A tensor's name in GGUF files, without its layer.
     fn lookup(&self, named: &Named<'_>) -> Option<String> {
-        let table = if named.layer.is_some() { IN_LAYER } else { WHOLE };
-        let find = |name: &str| {
-            let all = self.row.names.iter().chain(table);
-            all.into_iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| (*ours).to_owned())
-        };
-        find(named.name).or_else(|| {
+        known(self.row, named.layer, named.name).or_else(|| {
             let (base, ending) = named.name.rsplit_once('.').filter(|(_, e)| ["weight", "bias"].contains(e))?;
-            Some(format!("{}.{ending}", find(base)?))
+            Some(format!("{}.{ending}", known(self.row, named.layer, base)?))
         })
     }
 
@@ -213,11 +239,55 @@ impl<'a> Door<'a> {
 
 /// Takes a name apart.
 fn named(tensor: &Stored) -> Named<'_> {
-    let full = tensor.name.as_str();
+    let (layer, name) = parted(&tensor.name);
+    Named { tensor, layer, name }
+}
+
+/// A name's layer, and what is left without beginning and layer.
+fn parted(full: &str) -> (Option<u32>, &str) {
     let name = BEGINNINGS.iter().find_map(|b| full.strip_prefix(b)).unwrap_or(full);
     let in_layers = LAYERS.iter().find_map(|b| name.strip_prefix(b)).and_then(|rest| rest.split_once('.'));
     match in_layers.and_then(|(n, rest)| Some((n.parse().ok()?, rest))) {
-        Some((layer, name)) => Named { tensor, layer: Some(layer), name },
-        None => Named { tensor, layer: None, name },
+        Some((layer, name)) => (Some(layer), name),
+        None => (None, name),
     }
+}
+
+/// What a name is called in GGUF files, by the row's own names and those of all.
+fn known(row: &Row, layer: Option<u32>, name: &str) -> Option<String> {
+    let table = if layer.is_some() { IN_LAYER } else { WHOLE };
+    let mut all = row.names.iter().chain(table);
+    all.find(|(theirs, _)| *theirs == name).map(|(_, ours)| (*ours).to_owned())
+}
+
+/// Quantised matrices that are more than a name (experts, what is split or turned), as plain tensors in f16.
+///
+/// # Errors
+/// What unpacking them says.
+pub(super) fn plain(folder: &Folder, config: &Config, row: &Row) -> Result<Vec<Stored>> {
+    let mut made = Vec::new();
+    if config.quantisation().is_none() {
+        return Ok(made);
+    }
+    for tensor in folder.tensors().iter().filter(|t| matches!(unpack::role(folder, t), Role::Matrix)) {
+        let Some((base, _)) = tensor.name.rsplit_once('.') else { continue };
+        let (layer, name) = parted(base);
+        if known(row, layer, name).is_some() || is_beside(&tensor.name) {
+            continue;
+        }
+        let matrix = unpack::unpack(folder, config.quantisation_settings(), tensor)?;
+        let (cols, rows) = (matrix.dims[0], matrix.dims[1]);
+        let mut values = vec![0.0; usize::try_from(cols.saturating_mul(rows)).unwrap_or(usize::MAX)];
+        quant::decode(matrix.dtype, &matrix.source.bytes()?, &mut values)?;
+        if let Some(factors) = matrix.factors {
+            for (r, row) in values.chunks_exact_mut(cols as usize).enumerate() {
+                let factor = factors.get(r).or(factors.first()).copied().unwrap_or(1.0);
+                row.iter_mut().for_each(|x| *x *= factor);
+            }
+        }
+        let mut bytes = Vec::new();
+        quant::encode(DType::F16, &values, &mut bytes)?;
+        made.push(Stored::made(&format!("{base}.weight"), Element::F16, &[rows, cols], Bytes::from(bytes))?);
+    }
+    Ok(made)
 }
