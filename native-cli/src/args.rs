@@ -1140,7 +1140,7 @@ impl From<PoolingChoice> for ir_engine::model::Pooling {
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     /// A GGUF file, a name that `ir list` shows, or ir-tiny
-    #[arg(value_hint = ValueHint::FilePath, required_unless_present = "synthetic")]
+    #[arg(value_hint = ValueHint::FilePath, required_unless_present_any = ["synthetic", "machine"])]
     pub(crate) model: Option<String>,
     /// Make random weights of this SHAPE-TYPE instead, such as 1b-q4_0
     #[arg(long, value_name = "SHAPE-TYPE", conflicts_with = "model")]
@@ -1174,6 +1174,9 @@ pub(crate) struct BenchArgs {
     /// Run this llama-bench in turn, fresh processes on the same file, and print medians and ratios pair by pair
     #[arg(long, value_name = "LLAMA-BENCH", value_hint = ValueHint::FilePath, conflicts_with_all = ["synthetic", "profile"])]
     pub(crate) against: Option<PathBuf>,
+    /// Measure the processor instead: reads of memory, and products on operands in its caches, per instruction set
+    #[arg(long, conflicts_with_all = ["model", "synthetic", "against", "profile"])]
+    pub(crate) machine: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,6 +1,7 @@
 //! `ir bench`: the speed of prompts and of generation, measured as llama-bench does; `against` runs the two in turn.
 
 mod against;
+mod machine;
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -93,6 +94,9 @@ struct Measured {
 
 /// Measures every combination of the lists and prints a table.
 pub(crate) fn bench(args: &BenchArgs) -> Result {
+    if args.machine {
+        return machine::machine(args);
+    }
     let started = Instant::now();
     let (name, model) = match (&args.synthetic, &args.model) {
         (Some(name), _) => (format!("synthetic {name}"), synthetic::model(name)?),

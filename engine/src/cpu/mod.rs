@@ -3,6 +3,7 @@
 
 mod exec;
 pub mod kernels;
+mod limits;
 pub mod pool;
 pub mod simd;
 mod zeroed;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 pub use exec::CpuRunner;
 pub use kernels::linear::Activations;
+pub use limits::Limits;
 #[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
 pub use pool::work;
 

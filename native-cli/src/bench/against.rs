@@ -19,12 +19,12 @@ struct Cell {
     batch: u32,
 }
 
-/// llama-bench, and whether it may lay out weights anew, if the flag is there.
+/// llama-bench, and the settings of `--repack` (whether it lays out weights anew) that work; `None` if it has no such flag.
 struct Peer {
     path: PathBuf,
-    repack: Option<bool>,
-    /// Why it is not run any more.
-    gone: Option<String>,
+    layouts: Vec<Option<bool>>,
+    /// The last thing that went wrong.
+    failed: Option<String>,
 }
 
 /// Runs every test with both, as often as asked for, and prints a line for each.
@@ -68,18 +68,19 @@ pub(super) fn against(args: &BenchArgs, peer: &Path, place: &Place, tests: &[Tes
 
 /// Tokens per second of both, in turn; the peer's are missing once it could not be run.
 fn pairs(args: &BenchArgs, peer: &mut Peer, file: &Path, cell: Cell) -> Result<Vec<(f64, Option<f64>)>> {
-    // Which of the peer's two layouts is the better one differs by type and test.
-    if peer.repack.is_some() {
-        let rates = [true, false].map(|on| {
-            peer.repack = Some(on);
-            peer.rate(args, file, cell)
-        });
-        peer.repack = Some(rates[0] >= rates[1]);
+    // Which of the peer's layouts is the best one differs by type and test.
+    let mut best = (f64::MIN, peer.layouts.first().copied().flatten());
+    if peer.layouts.len() > 1 {
+        for layout in peer.layouts.clone() {
+            best = peer
+                .rate(args, file, cell, layout)
+                .map_or(best, |rate| if rate > best.0 { (rate, layout) } else { best });
+        }
     }
     let mut pairs = Vec::new();
     for _ in 0..args.repetitions {
         let ours = ours(args, file, cell)?;
-        pairs.push((ours, peer.rate(args, file, cell)));
+        pairs.push((ours, peer.rate(args, file, cell, best.1)));
     }
     Ok(pairs)
 }
@@ -139,27 +140,29 @@ fn rate_of(mut command: Command, field: &str) -> std::result::Result<f64, String
 impl Peer {
     /// Looks whether it is there and what it offers.
     fn new(path: &Path) -> Peer {
-        let help = Command::new(path).arg("--help").output();
-        let (repack, gone) = match help {
-            Err(e) => (None, Some(format!("{} cannot be run: {e}", path.display()))),
+        let (layouts, failed) = match Command::new(path).arg("--help").output() {
+            Err(e) => (Vec::new(), Some(format!("{} cannot be run: {e}", path.display()))),
             Ok(output) => {
                 let text = [output.stdout, output.stderr].concat();
                 let text = String::from_utf8_lossy(&text).into_owned();
-                let known = text.contains("--n-prompt") && text.contains("--output");
-                let gone =
-                    (!known).then(|| format!("{} is no llama-bench: its --help has no --n-prompt", path.display()));
-                (text.contains("--repack").then_some(true), gone)
+                if !text.contains("--n-prompt") || !text.contains("--output") {
+                    (Vec::new(), Some(format!("{} is no llama-bench: its --help has no --n-prompt", path.display())))
+                } else if text.contains("--repack") {
+                    (vec![Some(true), Some(false)], None)
+                } else {
+                    (vec![None], None)
+                }
             }
         };
-        if let Some(gone) = &gone {
-            term::remark(&format!("{gone}; only ir is measured"));
+        if let Some(failed) = &failed {
+            term::remark(&format!("{failed}; only ir is measured"));
         }
-        Peer { path: path.to_owned(), repack, gone }
+        Peer { path: path.to_owned(), layouts, failed }
     }
 
-    /// Its rate; `None`, said once, if it cannot be run.
-    fn rate(&mut self, args: &BenchArgs, file: &Path, cell: Cell) -> Option<f64> {
-        if self.gone.is_some() {
+    /// Its rate with a layout; `None` if that failed, which is said once: a layout that fails is not tried again.
+    fn rate(&mut self, args: &BenchArgs, file: &Path, cell: Cell, layout: Option<bool>) -> Option<f64> {
+        if !self.layouts.contains(&layout) {
             return None;
         }
         let mut command = Command::new(&self.path);
@@ -170,13 +173,17 @@ impl Peer {
         let kind = kv_type(args.device.kv_type);
         command.args(["-ctk", kind, "-ctv", kind]);
         command.args(["-ngl", if args.device.device == DeviceChoice::Cpu { "0" } else { "99" }]);
-        command.args(self.repack.iter().flat_map(|on| ["--repack", if *on { "1" } else { "0" }]));
+        let flags = layout.map(|on| ["--repack", if on { "1" } else { "0" }]);
+        command.args(flags.iter().flatten());
         match rate_of(command, "avg_ts") {
             Ok(rate) => Some(rate),
             Err(e) => {
-                let gone = format!("{} failed on {}: {e}", self.path.display(), cell.test.name());
-                term::remark(&format!("{gone}; from here on only ir is measured"));
-                self.gone = Some(gone);
+                self.layouts.retain(|other| *other != layout);
+                let flags = flags.map_or(String::new(), |flags| format!(" with {}", flags.join(" ")));
+                let failed = format!("{} failed on {}{flags}: {e}", self.path.display(), cell.test.name());
+                let then = if self.layouts.is_empty() { "; from here on only ir is measured" } else { "" };
+                term::remark(&format!("{failed}{then}"));
+                self.failed = Some(failed);
                 None
             }
         }
@@ -219,7 +226,7 @@ fn as_json(cell: Cell, pairs: &[(f64, Option<f64>)], peer: &Peer) -> Json {
         "threads": cell.threads,
         "batch": cell.batch,
         "tokens_per_second": ours,
-        "peer": { "program": peer.path.display().to_string(), "tokens_per_second": theirs, "repack": peer.repack, "failed": peer.gone },
+        "peer": { "program": peer.path.display().to_string(), "tokens_per_second": theirs, "failed": peer.failed },
         "ratio": ratio,
         "pairs": pairs.iter().map(|(ours, theirs)| json!([ours, theirs])).collect::<Vec<_>>(),
     })

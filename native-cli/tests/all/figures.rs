@@ -160,12 +160,29 @@ fn a_depth_is_in_front_of_what_is_measured() {
     assert!(ir(&["bench", "ir-tiny", "-d", "1020", "-n", "0", "-p", "8"]).stderr.contains("pp8 @ d1020"));
 }
 
-/// A program that answers as llama-bench does, with 2 tokens per second; its `n`th measurement fails.
+#[test]
+fn the_machine_itself_is_measured() {
+    let json = ir(&["bench", "--machine", "-t", "1", "--json"]).ok().json();
+    let rows = json.as_array().unwrap();
+    assert!(!rows.is_empty());
+    for row in rows {
+        for key in ["read_bytes_per_second", "f32_operations_per_second", "byte_operations_per_second"] {
+            assert!(row[key].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    let table = ir(&["bench", "--machine", "-t", "1", "--simd", "scalar"]).ok().text();
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(ir(&["bench", "--machine", "--simd", "neon9"]).stderr.contains("neon9"));
+}
+
+/// A program that answers as llama-bench does, with 2 tokens per second; from its `n`th measurement on it fails, and always
+/// with this flag.
 #[cfg(unix)]
-fn peer(name: &str, fails_at: usize) -> String {
+fn peer(name: &str, fails_at: usize, flag: &str) -> String {
     use std::os::unix::fs::PermissionsExt as _;
     let script = format!(
         "#!/bin/sh\ncase \"$1\" in --help) echo '--n-prompt --output --repack'; exit 0;; esac\necho \"$@\" >> \"$0.log\"\n\
+         case \"$*\" in *'{flag}'*) kill -ILL $$;; esac\n\
          [ $(wc -l < \"$0.log\") -lt {fails_at} ] || {{ echo no memory >&2; exit 3; }}\necho '[{{\"avg_ts\": 2.0}}]'\n"
     );
     let path = write(name, script.as_bytes());
@@ -180,7 +197,7 @@ fn a_peer_is_run_in_turn_and_may_fail() {
     let file = engine().join("tests/data/golden/qwen2/model-bf16.gguf");
     let base = ["bench", file.to_str().unwrap(), "-p", "8", "-n", "4", "-r", "2", "-t", "1", "--json", "--against"];
     let run = |peer: &str| ir(&[&base[..], &[peer]].concat()).ok();
-    let good = peer("peer-good.sh", 99);
+    let good = peer("peer-good.sh", 99, "--none");
     let json = run(&good).json();
     assert_eq!((&json[0]["test"], &json[1]["test"]), (&"pp8".into(), &"tg4".into()));
     for line in json.as_array().unwrap() {
@@ -199,10 +216,14 @@ fn a_peer_is_run_in_turn_and_may_fail() {
     assert!(missing.stderr.contains("cannot be run") && missing.json()[1]["tokens_per_second"].is_f64());
     let other = run("/bin/ls");
     assert!(other.stderr.contains("is no llama-bench") && other.json()[0]["ratio"].is_null(), "{}", other.stderr);
-    let broken = run(&peer("peer-broken.sh", 4));
+    let broken = run(&peer("peer-broken.sh", 4, "--none"));
     assert!(broken.stderr.contains("failed on pp8") && broken.stderr.contains("no memory"), "{}", broken.stderr);
     let json = broken.json();
     assert!(json[0]["ratio"].is_f64() && json[1]["ratio"].is_null() && json[1]["tokens_per_second"].is_f64());
+    // A layout that crashes leaves the other.
+    let half = run(&peer("peer-half.sh", 99, "--repack 1"));
+    assert!(half.stderr.contains("with --repack 1") && !half.stderr.contains("only ir"), "{}", half.stderr);
+    assert!(half.json()[1]["ratio"].is_f64());
 }
 
 #[test]
