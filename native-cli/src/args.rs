@@ -1175,7 +1175,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "LLAMA-BENCH", value_hint = ValueHint::FilePath, conflicts_with_all = ["synthetic", "profile"])]
     pub(crate) against: Option<PathBuf>,
     /// Measure the processor instead: reads of memory, and products on operands in its caches, per instruction set
-    #[arg(long, conflicts_with_all = ["model", "synthetic", "against", "profile"])]
+    #[arg(long, conflicts_with_all = ["model", "synthetic", "against", "profile", "n_prompt", "n_gen", "batch", "depth",
+        "parallel", "repetitions", "device", "gpu_forms", "activations", "kv_type"])]
     pub(crate) machine: bool,
     /// Print JSON
     #[arg(long)]

@@ -138,7 +138,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
     }
     remarks.iter().try_for_each(|remark| out.text(remark))?;
     if args.json {
-        out.line(serde_json::to_string_pretty(&Json::from(lines)).unwrap_or_default())?;
+        out.json(&lines)?;
     }
     Ok(())
 }

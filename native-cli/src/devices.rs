@@ -15,7 +15,7 @@ pub(crate) fn devices(args: &DevicesArgs) -> Result {
     let mut out = Out::new();
     if args.json {
         let list: Vec<Json> = all.iter().enumerate().map(|(i, a)| as_json(i, a)).collect();
-        return out.line(serde_json::to_string_pretty(&list).unwrap_or_default());
+        return out.json(&list);
     }
     if all.is_empty() {
         return out.line("No GPU was found: --device cpu works everywhere.");

@@ -86,9 +86,11 @@ fn without_weights(plan: &Plan) -> Plan {
     plan
 }
 
-fn median(values: &mut [f64]) -> f64 {
+/// The middle one, or the mean of the two in the middle; 0 of none.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
+    let n = values.len();
+    if n == 0 { 0.0 } else { (values[(n - 1) / 2] + values[n / 2]) / 2.0 }
 }
 
 impl StepTimes {

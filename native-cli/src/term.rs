@@ -107,6 +107,11 @@ impl Out {
         self.text(&format!("{}\n", text.as_ref()))
     }
 
+    /// Writes a list of JSON values, laid out for people.
+    pub(crate) fn json(&mut self, list: &[serde_json::Value]) -> Result {
+        self.line(serde_json::to_string_pretty(list).unwrap_or_default())
+    }
+
     /// Writes an emphasised text.
     pub(crate) fn styled(&mut self, style: Style, text: &str) -> Result {
         if !self.paint || text.is_empty() {

@@ -3,8 +3,8 @@
 
 mod exec;
 pub mod kernels;
-mod limits;
 pub mod pool;
+mod roofline;
 pub mod simd;
 mod zeroed;
 
@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 pub use exec::CpuRunner;
 pub use kernels::linear::Activations;
-pub use limits::Limits;
 #[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
 pub use pool::work;
+pub use roofline::Roofline;
 
 use crate::error::Result;
 use pool::Pool;

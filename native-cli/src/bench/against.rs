@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::{Test, Work};
 use crate::args::{ActivationsChoice, BenchArgs, DeviceChoice, KvChoice};
 use crate::failure::{Failure, Result};
+use crate::profile::median;
 use crate::term::{self, Out};
 
 /// What a test is run with.
@@ -61,7 +62,7 @@ pub(super) fn against(args: &BenchArgs, peer: &Path, place: &Place, tests: &[Tes
         }
     }
     if args.json {
-        out.line(serde_json::to_string_pretty(&Json::from(lines)).unwrap_or_default())?;
+        out.json(&lines)?;
     }
     Ok(())
 }
@@ -87,7 +88,7 @@ fn pairs(args: &BenchArgs, peer: &mut Peer, file: &Path, cell: Cell) -> Result<V
 
 /// This program's rate, in a process of its own.
 fn ours(args: &BenchArgs, file: &Path, cell: Cell) -> Result<f64> {
-    let program = std::env::current_exe().map_err(|e| Failure::usage(format!("this program's own file: {e}")))?;
+    let program = std::env::current_exe().map_err(|e| Failure::run(format!("this program's own file: {e}")))?;
     let mut command = Command::new(program);
     let (n_prompt, n_gen) = counts(cell.test);
     command.arg("bench").arg(file).args(["-r", "1", "--json", "-p", &n_prompt, "-n", &n_gen]);
@@ -107,7 +108,8 @@ fn ours(args: &BenchArgs, file: &Path, cell: Cell) -> Result<f64> {
         command.args(["--activations", "f32"]);
     }
     command.args(["--kv-type", kv_type(args.device.kv_type)]);
-    rate_of(command, "tokens_per_second").map_err(|e| Failure::usage(format!("ir bench itself: {e}")))
+    command.args(args.file.place.no_mmap.then_some("--no-mmap"));
+    rate_of(command, "tokens_per_second").map_err(|e| Failure::run(format!("ir bench itself: {e}")))
 }
 
 fn counts(test: Test) -> (String, String) {
@@ -190,16 +192,12 @@ impl Peer {
     }
 }
 
-/// The middle one, or the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let n = values.len();
-    (n > 0).then(|| (values[(n - 1) / 2] + values[n / 2]) / 2.0)
-}
-
 /// Medians of ours, of theirs, and of the ratios pair by pair.
 fn medians(pairs: &[(f64, Option<f64>)]) -> (Option<f64>, Option<f64>, Option<f64>) {
-    let of = |f: fn(&(f64, Option<f64>)) -> Option<f64>| median(pairs.iter().filter_map(f).collect());
+    let of = |f: fn(&(f64, Option<f64>)) -> Option<f64>| {
+        let mut values: Vec<f64> = pairs.iter().filter_map(f).collect();
+        (!values.is_empty()).then(|| median(&mut values))
+    };
     (of(|p| Some(p.0)), of(|p| p.1), of(|p| p.1.map(|theirs| p.0 / theirs)))
 }
 
@@ -238,10 +236,10 @@ mod tests {
 
     #[test]
     fn medians_are_of_pairs() {
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
-        assert_eq!(median(vec![4.0, 1.0]), Some(2.5));
-        assert_eq!(median(Vec::new()), None);
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0]), 2.5);
         let pairs = [(10.0, Some(5.0)), (30.0, Some(10.0)), (20.0, None)];
         assert_eq!(medians(&pairs), (Some(20.0), Some(7.5), Some(2.5)));
+        assert_eq!(medians(&[]), (None, None, None));
     }
 }

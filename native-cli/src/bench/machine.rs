@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ir_engine::cpu::pool::Pool;
-use ir_engine::cpu::{Cpu, CpuOptions, Limits, simd};
+use ir_engine::cpu::{Cpu, CpuOptions, Roofline, simd};
 use serde_json::{Value as Json, json};
 
 use crate::args::BenchArgs;
@@ -35,7 +35,7 @@ pub(super) fn machine(args: &BenchArgs) -> Result {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u16);
     let mut threads = if args.threads.is_empty() { vec![1, cores] } else { args.threads.clone() };
     threads.dedup();
-    let limits = Limits::new(READ_BYTES)?;
+    let roofline = Roofline::new(READ_BYTES)?;
     let one = simd::by_name(&args.device.simd)?;
     // The scalar loops are the definition and nobody's choice.
     let mut sets: Vec<_> = simd::available().into_iter().skip(1).map(|t| t.name).collect();
@@ -50,7 +50,7 @@ pub(super) fn machine(args: &BenchArgs) -> Result {
     let mut lines = Vec::new();
     for simd in sets {
         for threads in &threads {
-            let row = measure(&limits, simd, *threads)?;
+            let row = measure(&roofline, simd, *threads)?;
             if args.json {
                 lines.push(row.json());
             } else {
@@ -59,20 +59,20 @@ pub(super) fn machine(args: &BenchArgs) -> Result {
         }
     }
     if args.json {
-        out.line(serde_json::to_string_pretty(&Json::from(lines)).unwrap_or_default())?;
+        out.json(&lines)?;
     }
     Ok(())
 }
 
-fn measure(limits: &Limits, simd: &'static str, threads: u16) -> Result<Row> {
+fn measure(roofline: &Roofline, simd: &'static str, threads: u16) -> Result<Row> {
     let options = CpuOptions { simd: Some(simd.to_owned()), ..CpuOptions::default() };
     let cpu = Cpu::with_pool(&options, Arc::new(Pool::new(threads.into())))?;
     Ok(Row {
         simd,
         threads,
-        read: fastest(|| limits.read(&cpu)),
-        floats: fastest(|| limits.floats(&cpu, 4)),
-        bytes: fastest(|| limits.bytes(&cpu, 8)),
+        read: fastest(|| roofline.read(&cpu)),
+        floats: fastest(|| roofline.floats(&cpu, 4)),
+        bytes: fastest(|| roofline.bytes(&cpu, 8)),
     })
 }
 

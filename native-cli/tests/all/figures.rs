@@ -173,6 +173,9 @@ fn the_machine_itself_is_measured() {
     let table = ir(&["bench", "--machine", "-t", "1", "--simd", "scalar"]).ok().text();
     assert_eq!(table.lines().count(), 3, "{table}");
     assert!(ir(&["bench", "--machine", "--simd", "neon9"]).stderr.contains("neon9"));
+    for unused in [["-p", "8"], ["--device", "gpu"], ["--kv-type", "f32"]] {
+        assert!(ir(&[&["bench", "--machine"], &unused[..]].concat()).stderr.contains(unused[0]), "{unused:?}");
+    }
 }
 
 /// A program that answers as llama-bench does, with 2 tokens per second; from its `n`th measurement on it fails, and always

@@ -98,16 +98,16 @@ macro_rules! shared {
 }
 pub(crate) use shared;
 
-/// The keys of a page of a plain type as a tile, whose columns are the page's positions.
+/// The F32 keys of a page as a tile, whose columns are the page's positions.
 macro_rules! keys {
-    ($lanes:ty, $features:literal, $name:ident) => {
+    ($lanes:ty, $features:literal) => {
         $crate::cpu::simd::TileKernels {
             lanes: L,
             columns: PAGE,
             rows: 8 * L / PAGE,
             layout: (1, 0),
             unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
-                tile::unpack_plain::<$lanes, dots::$name, { PAGE / L }, 1>),
+                tile::unpack_plain::<$lanes, dots::F32, { PAGE / L }, 1>),
             multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
                 tile::multiply_f32::<$lanes, { 8 * L / PAGE }, { PAGE / L }, 1>),
         }
@@ -187,7 +187,7 @@ macro_rules! table {
             attend_scores: entry!($features,
                 (dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]),
                 attend::scores::<$lanes>),
-            attend_tile: Some(keys!($lanes, $features, F32)),
+            attend_tile: Some(keys!($lanes, $features)),
             attend_values: entry!($features,
                 (dtype: DType, weights: &[f32], page: &[u8], head_dim: usize, positions: usize, acc: &mut [f32]),
                 attend::values::<$lanes>),

@@ -1,5 +1,5 @@
-//! Work by which the limits of a machine are measured: reading memory, and products of operands that stay in the caches.
-//! Whoever measures brings the clock.
+//! [`Roofline`]: work by which the limits of a machine are measured (Williams, Waterman and Patterson 2009): reading memory,
+//! and products of operands that stay in the caches. Whoever measures brings the clock.
 
 use super::Cpu;
 use super::kernels::linear::{self, Activations, Scratch};
@@ -15,7 +15,7 @@ const SHAPE: [usize; 3] = [256, 64, 192];
 
 /// The memory and the operands.
 #[derive(Debug)]
-pub struct Limits {
+pub struct Roofline {
     memory: Zeroed<f32>,
     floats: Segment,
     bytes: Segment,
@@ -29,12 +29,12 @@ fn widest() -> DType {
     short.copied().max_by_key(|t| t.block_bytes()).unwrap_or(DType::F32)
 }
 
-impl Limits {
+impl Roofline {
     /// Reads are of so many bytes, which should be far more than the caches hold.
     ///
     /// # Errors
     /// If the system does not give that much memory.
-    pub fn new(read_bytes: usize) -> Result<Limits> {
+    pub fn new(read_bytes: usize) -> Result<Roofline> {
         let [k, n, rows] = SHAPE;
         let mut memory = Zeroed::new(read_bytes / size_of::<f32>())?;
         // Memory that was never written is one page of zeros, read from the cache.
@@ -44,7 +44,7 @@ impl Limits {
             let bytes = Bytes::from(vec![0; row_bytes * n]);
             Segment { name: String::new(), dtype, rows: n, bytes, row_bytes, offset: 0 }
         };
-        Ok(Limits { memory, floats: segment(DType::F32), bytes: segment(widest()), x: vec![1.0; k * rows] })
+        Ok(Roofline { memory, floats: segment(DType::F32), bytes: segment(widest()), x: vec![1.0; k * rows] })
     }
 
     /// Reads the memory once, on all threads; gives its bytes.
