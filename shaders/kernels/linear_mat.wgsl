@@ -2,7 +2,7 @@
 // and 8 columns of the tile in registers. Per 32 columns of x a tile of x and a decoded tile of w stand in workgroup
 // memory, both by quads along K; the quads of a row are exchanged (quad ^ row % 8) so that no two lanes share a bank.
 //
-// TALL: BM is 64, else 32. F16: the tiles are halves, sums stay f32. STACK: a tile is of rows that have one matrix of a
+// TALL: BM is 64, else 32 (never with RAGGED). F16: the tiles are halves, sums stay f32. STACK: a tile is of rows that have one matrix of a
 // stack: see expert_linear_sort; with HEADS each row has all matrices.
 #import linear
 #ifdef STACK

@@ -238,8 +238,8 @@ fn stacks(list: &mut List, parts: &[&'static str], special: &'static str, rows: 
     for more in choices(&[special, "SUBGROUPS"]) {
         list.add("expert_linear", &[parts, &["STACK"], &more], one);
     }
-    let ragged: &[&str] = if special == "RAGGED" { &["RAGGED"] } else { &[] };
-    for more in choices(&["F16"]).into_iter().chain((!ragged.is_empty()).then(|| ragged.to_vec())) {
+    let forms: &[&str] = if special == "RAGGED" { &["RAGGED", "F16"] } else { &["F16"] };
+    for more in choices(forms) {
         list.add("linear_mat", &[parts, &["STACK"], &more], &[]);
     }
     if parts.len() == 1 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::embed::Embedding;
 use super::held::Held;
-use super::request::{EmbedRequest, Event, Finish, Logprobs, Request, SeqId, Usage};
+use super::request::{EmbedRequest, Event, Finish, Request, SeqId, Usage};
 use super::sampler::Sampler;
 use super::scheduler::{Limits, Part, Scheduler};
 use super::text::TextStream;

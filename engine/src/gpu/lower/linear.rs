@@ -122,6 +122,10 @@ impl Lowering<'_> {
                     out.push(self.linear_coop(job, piece));
                     continue;
                 }
+                if job.ragged {
+                    out.push(self.linear_mat(job, piece, false, FEW + 1..=usize::MAX));
+                    continue;
+                }
                 for (tall, when) in [(false, FEW + 1..=TALL - 1), (true, TALL..=usize::MAX)] {
                     out.push(self.linear_mat(job, piece, tall, when));
                 }
