@@ -89,6 +89,7 @@ fn elementwise(list: &mut List) {
     for vectors in choices(&["BIAS", "FACTOR"]) {
         list.add("act", &[&["SILU"], &vectors], wg);
         list.add("act", &[&["IDENTITY"], &vectors], wg);
+        list.add("act", &[&["SOFTPLUS"], &vectors], wg);
     }
     for act in ACTS {
         list.add("act", &[&[act]], wg);

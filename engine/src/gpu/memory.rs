@@ -201,7 +201,8 @@ fn sizes(
     all.push((Resource::Tiles, tiles, "picks".into()));
     all.push((Resource::Splits, splits(plan), "attention".into()));
     all.push((Resource::Picked, options.max_outputs as u64 * 4, "picks".into()));
-    for (round, chunks) in lower::rounds(plan.n_vocab()).into_iter().take(2).enumerate() {
+    let rounds = if plan.has_head() { lower::rounds(plan.n_vocab()) } else { Vec::new() };
+    for (round, chunks) in rounds.into_iter().take(2).enumerate() {
         let n = (options.max_outputs * chunks) as u64;
         all.push((Resource::Pairs(round), n * TOP as u64 * 8, "the largest logits".into()));
         all.push((Resource::Stats(round), n * 8, "the largest logits".into()));

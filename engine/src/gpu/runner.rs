@@ -333,7 +333,7 @@ impl GpuRunner {
             }
             Ok(())
         };
-        let last = lower::rounds(self.plan.n_vocab()).len() - 1;
+        let last = if self.plan.has_head() { lower::rounds(self.plan.n_vocab()).len() - 1 } else { 0 };
         copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
         if parts.picked + parts.top > 0 {
             encoder = self.encode(&self.picks, counts, encoder)?;

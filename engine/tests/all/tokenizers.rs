@@ -230,7 +230,9 @@ proptest! {
     #[test]
     fn byte_level_gives_any_text_back(text in ".{0,40}", noise in "[ \\t\\r\\nab12'sthe<|>end中ä😀]{0,60}") {
         let text = text + &noise;
-        for pre in Tokenizer::known_pre() {
+        // These have the characters themselves for tokens, and bytes as `<0xE9>`.
+        let escaping = ["gemma4", "granite-embed-multi-311m", "sarvam-moe"];
+        for pre in Tokenizer::known_pre().filter(|pre| !escaping.contains(pre)) {
             let tokenizer = byte_level(pre);
             let ids = tokenizer.encode(&text, false, false);
             prop_assert_eq!(tokenizer.decode(&ids, true), text.as_str(), "{}", pre);

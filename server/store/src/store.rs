@@ -270,12 +270,14 @@ impl Store {
     /// # Errors
     /// There is no such model, or the new name cannot be one.
     pub fn copy(&self, source: &ModelName, destination: &ModelName) -> Result {
-        let (Some(from), Some(to)) = (source.key(), destination.key()) else {
+        let Some(from) = source.key() else {
             return Err(Error::name("a file has no other name: `ir create` makes a model of a file"));
         };
-        if !matches!(destination, ModelName::Registry { .. } | ModelName::Hub { .. }) {
-            return Err(Error::name("the new name must be a plain one, as in my-model or my-model:small"));
-        }
+        let to = destination.key();
+        let to = to.filter(|_| matches!(destination, ModelName::Registry { .. } | ModelName::Hub { .. }));
+        let to = to.ok_or_else(|| {
+            Error::name("the new name is invalid: it must be a plain one, as in my-model or my-model:small")
+        })?;
         let lock = self.lock()?;
         let Some(bytes) = self.manifest_bytes(&from)? else {
             drop(lock);

@@ -105,7 +105,8 @@ async fn what_is_passed_over_is_counted_by_api_and_field() {
             .await;
     }
     server.answered("/v1/chat/completions", chat(json!({"store": true, "reasoning_effort": "low"}))).await;
-    server.answered("/api/chat", merged(chat(json!({"brand_new": 1})), json!({"stream": false}))).await;
+    let ollama = json!({"messages": chat(json!({}))["messages"], "stream": false, "brand_new": 1});
+    server.answered("/api/chat", ollama).await;
     let (_, page) = server.get("/metrics").await;
     let page = page.as_str().unwrap();
     for line in [

@@ -69,7 +69,10 @@ async fn golden_chats_with_tools() {
         let call: Json = serde_json::from_str(inner).unwrap();
         let got = &choice["message"]["tool_calls"][0]["function"];
         let arguments: Json = serde_json::from_str(got["arguments"].as_str().unwrap()).unwrap();
-        assert_eq!((&got["name"], &arguments), (&call["name"], &call["arguments"]));
+        // A call of a tool that is not there, as this small model makes them, is held to one that is.
+        let mut names = chat["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]);
+        let name = names.clone().find(|name| **name == call["name"]).or_else(|| names.next()).unwrap();
+        assert_eq!((&got["name"], &arguments), (name, &call["arguments"]));
         assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&Json::Null, &json!("tool_calls")));
         let mut streamed = body;
         streamed["stream"] = true.into();

@@ -74,3 +74,12 @@ pub(super) fn words_of(property: &Json) -> Option<Vec<&str>> {
     let words = property.get("enum")?.as_array()?.iter().map(|word| word.as_str().filter(|w| !w.is_empty()));
     words.collect()
 }
+
+/// Characters of a text property, at least and at most; bounds that no grammar should count are passed over.
+pub(super) fn lengths(property: &Json) -> (usize, Option<usize>) {
+    const COUNTED: u64 = 4096;
+    let text = property.get("type").is_some_and(|kind| kind == "string");
+    let bound = |key: &str| property.get(key).and_then(Json::as_u64).filter(|n| text && *n <= COUNTED);
+    let (least, most) = (bound("minLength").unwrap_or(0) as usize, bound("maxLength").map(|n| n as usize));
+    (least, most.map(|most| most.max(least)))
+}

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use serde_json::Value as Json;
 
 use super::Grammar;
-use super::arguments::{arguments, inner, plain_properties, words_of};
+use super::arguments::{arguments, inner, lengths, plain_properties, words_of};
 use super::trie::Marks;
 use crate::error::{Error, Result};
 use crate::text::tools::table::{ENDS, MARKS, Written};
@@ -42,10 +42,44 @@ pub struct ToolGrammar {
     /// Lark, but for the tags: `tag0`, `tag1`, ... and the texts up to tags: `till0`, `till1`, ...
     lark: String,
     tags: Vec<&'static str>,
-    /// What stands behind a value that is plain text.
-    tills: Vec<String>,
+    /// Values that are plain text.
+    tills: Vec<Till>,
     /// What the answer may be as well.
     or: Option<Box<Grammar>>,
+}
+
+/// A value that is plain text.
+#[derive(Debug, Clone, PartialEq)]
+struct Till {
+    /// What stands behind it.
+    close: String,
+    /// Its characters: at least, at most.
+    lengths: (usize, Option<usize>),
+}
+
+impl Till {
+    /// Its rule, of this number; `control` gives the id of a mark that is a control token.
+    fn rule(&self, i: usize, control: impl Fn(&'static str) -> Option<u32>) -> String {
+        let text = match self.lengths {
+            (0, None) => "(.|\\n)*".to_owned(),
+            (least, most) => format!("(.|\\n){{{least},{}}}", most.map_or(String::new(), |n| n.to_string())),
+        };
+        // Texts match no control token: such a one ends the value.
+        let close = self.close.as_str();
+        let token = MARKS.iter().chain(&ENDS).filter_map(|mark| Some((close.find(mark)?, *mark, control(mark)?)));
+        if let Some((at, mark, id)) = token.min_by_key(|(at, ..)| *at) {
+            let (before, after) = (&close[..at], &close[at + mark.len()..]);
+            let before: String = before.chars().map(escaped).collect();
+            let after = if after.is_empty() { String::new() } else { literal(after) };
+            return format!("till{i}: /{text}{before}/ <[{id}]> {after}");
+        }
+        if self.lengths == (0, None) {
+            return format!("till{i}[suffix={}]: /{text}/", literal(close));
+        }
+        let inside: String = close.chars().map(escaped).collect();
+        let close = literal(close);
+        format!("till{i}: TILL{i}\nTILL{i}: (/{text}/ & ~/(.|\\n)*{inside}(.|\\n)*/) {close}")
+    }
 }
 
 impl ToolGrammar {
@@ -70,19 +104,10 @@ impl ToolGrammar {
                 None => writeln!(out, "tag{i}: {}", literal(tag)),
             };
         }
+        let control = |mark: &'static str| marks.get(mark).filter(|(_, control)| *control).map(|(id, _)| *id);
         for (i, till) in self.tills.iter().enumerate() {
-            // Texts match no control token: such a one ends the value.
-            let control = |mark: &'static str| marks.get(mark).filter(|(_, control)| *control).map(|(id, _)| *id);
-            let token = MARKS.iter().chain(&ENDS).filter_map(|mark| Some((till.find(mark)?, *mark, control(mark)?)));
-            let _ = match token.min_by_key(|(at, ..)| *at) {
-                Some((at, mark, id)) => {
-                    let (before, after) = (&till[..at], &till[at + mark.len()..]);
-                    let before: String = before.chars().map(escaped).collect();
-                    let after = if after.is_empty() { String::new() } else { literal(after) };
-                    writeln!(out, "till{i}: /(.|\\n)*{before}/ <[{id}]> {after}")
-                }
-                None => writeln!(out, "till{i}[suffix={}]: /(.|\\n)*/", literal(till)),
-            };
+            out.push_str(&till.rule(i, control));
+            out.push('\n');
         }
         if self.tags.contains(&END) {
             // Marks that are tokens are spelled like texts: none of them begins within a thought.
@@ -187,7 +212,7 @@ fn calls(
 struct Writer {
     lark: String,
     tags: Vec<&'static str>,
-    tills: Vec<String>,
+    tills: Vec<Till>,
     n_rules: usize,
 }
 
@@ -293,7 +318,7 @@ impl Writer {
                 let close = tail.trim_end();
                 let close = close.replace("{W}", "");
                 let after = &tail[tail.find(close.as_str()).map_or(tail.len(), |at| at + close.len())..];
-                self.tills.push(close);
+                self.tills.push(Till { close, lengths: lengths(&value) });
                 format!("{head} till{} {}", self.tills.len() - 1, self.words(after))
             } else {
                 format!("{head} %json {} {}", inner(parameters, &value), self.words(tail))

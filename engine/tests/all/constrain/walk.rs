@@ -106,8 +106,9 @@ impl Words {
     /// marks want at their end, since what closes is mere text in places.
     fn closing(&self, allowed: &[u32], step: usize, random: &mut Random) -> Option<u32> {
         const CLOSES: &[u8] = b"\"]})";
-        const ENDS: &[u8] = b"A/0\".,:;`<-\n";
-        if let Some(control) = self.controls.iter().find(|id| allows(allowed, **id)) {
+        const ENDS: &[u8] = b"A/0\"'x.,:;`<-\n";
+        // Of controls what ends comes behind what begins.
+        if let Some(control) = self.controls.iter().rev().find(|id| allows(allowed, **id)) {
             return Some(*control);
         }
         let at = step % (2 * ENDS.len());

@@ -35,7 +35,7 @@ const MAX_TOKENS: usize = 1 << 20;
     props,
     change_props,
     rerank::rerank,
-    models::models,
+    models::router_models,
     models::fetch,
     models::load,
     models::unload,
@@ -116,7 +116,7 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/detokenize", post(detokenize))
         .route("/apply-template", post(apply_template))
         .route("/props", get(props).post(change_props))
-        .route("/models", get(models::models).post(models::fetch))
+        .route("/models", get(models::router_models).post(models::fetch))
         .route("/models/load", post(models::load))
         .route("/models/unload", post(models::unload))
         .route("/models/sse", get(models::events));

@@ -84,7 +84,7 @@ impl ListedModel {
 
 /// Lists the models and how each stands
 #[utoipa::path(get, path = "/models", responses((status = 200, description = "The models", body = Models), LlamaErrors))]
-pub(super) async fn models(State(hub): State<Hub>, client: Client) -> Result<Response, ApiError> {
+pub(super) async fn router_models(State(hub): State<Hub>, client: Client) -> Result<Response, ApiError> {
     let of = hub.clone();
     let listed = hub.prepared(move || Ok(of.registry().list())).await?;
     let one = |model: Listed| {
@@ -104,7 +104,7 @@ pub(super) async fn models(State(hub): State<Hub>, client: Client) -> Result<Res
 
 /// Which model.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(super) struct OfModel {
+pub(super) struct ModelRequest {
     /// The model's name.
     #[schema(example = "ir-tiny")]
     model: String,
@@ -123,9 +123,9 @@ fn success() -> Response {
 /// Begins to fetch a model
 ///
 /// It goes on by itself; `/models/sse` and `/models` say how far it is, and `/models/unload` ends it.
-#[utoipa::path(post, path = "/models", request_body = OfModel, responses(
+#[utoipa::path(post, path = "/models", request_body = ModelRequest, responses(
     (status = 200, description = "It has begun", body = Success), LlamaErrors))]
-pub(super) async fn fetch(State(hub): State<Hub>, Body(request): Body<OfModel>) -> Result<Response, ApiError> {
+pub(super) async fn fetch(State(hub): State<Hub>, Body(request): Body<ModelRequest>) -> Result<Response, ApiError> {
     let none =
         || ApiError::new(Kind::NotImplemented, "this server has no models folder: start it with --models FOLDER");
     let store = hub.registry().store.clone().ok_or_else(none)?;
@@ -138,12 +138,12 @@ pub(super) async fn fetch(State(hub): State<Hub>, Body(request): Body<OfModel>) 
 /// Loads a model
 ///
 /// Answers when it is loaded.
-#[utoipa::path(post, path = "/models/load", request_body = OfModel, responses(
+#[utoipa::path(post, path = "/models/load", request_body = ModelRequest, responses(
     (status = 200, description = "It is loaded", body = Success), LlamaErrors))]
 pub(super) async fn load(
     State(hub): State<Hub>,
     client: Client,
-    Body(request): Body<OfModel>,
+    Body(request): Body<ModelRequest>,
 ) -> Result<Response, ApiError> {
     hub.open(&ModelRef { name: request.model, any_path: client.any_path, ..ModelRef::default() }).await?;
     Ok(success())
@@ -152,13 +152,13 @@ pub(super) async fn load(
 /// Unloads a model, or ends its download
 ///
 /// Requests that run are finished first.
-#[utoipa::path(post, path = "/models/unload", request_body = OfModel, responses(
+#[utoipa::path(post, path = "/models/unload", request_body = ModelRequest, responses(
     (status = 200, description = "It is unloaded, or will be as soon as nobody uses it", body = Success),
     (status = 400, description = "It is not loaded", body = LlamaError<'static>), LlamaErrors))]
 pub(super) async fn unload(
     State(hub): State<Hub>,
     client: Client,
-    Body(request): Body<OfModel>,
+    Body(request): Body<ModelRequest>,
 ) -> Result<Response, ApiError> {
     let fetched = ModelName::parse(&request.model).map(|name| name.short());
     if fetched.is_ok_and(|name| hub.models().downloads().stop(&name)) {

@@ -28,7 +28,7 @@ const SENDING: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Which model, and how the answer comes.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(super) struct OfModel {
+pub(super) struct StoreRequest {
     /// The model's name.
     #[schema(example = "ir-tiny")]
     model: Option<String>,
@@ -41,7 +41,7 @@ pub(super) struct OfModel {
     _insecure: Option<bool>,
 }
 
-impl OfModel {
+impl StoreRequest {
     fn name(&self) -> Result<&str, ApiError> {
         named(&self.model, &self.name)
     }
@@ -69,14 +69,14 @@ pub(super) fn parsed(name: &str) -> Result<ModelName, ApiError> {
 /// Clients that ask for the same model at once share a download. One that leaves ends it, unless others wait for it; what has
 /// arrived is kept, and the next pull goes on from there. A model that is on this machine and cannot be fetched, as those that
 /// were made here, is left as it is.
-#[utoipa::path(post, path = "/api/pull", request_body = OfModel, responses(
+#[utoipa::path(post, path = "/api/pull", request_body = StoreRequest, responses(
     (status = 200, description = "The steps, or the last", content(
         (Step = "application/json"), (String = "application/x-ndjson"))),
     OllamaErrors))]
 pub(super) async fn pull(
     State(hub): State<Hub>,
     client: Client,
-    Body(request): Body<OfModel>,
+    Body(request): Body<StoreRequest>,
 ) -> Result<Response, ApiError> {
     let name = request.name()?.to_owned();
     let wanted = ModelRef { name: name.clone(), any_path: client.any_path, ..ModelRef::default() };
@@ -123,11 +123,11 @@ async fn pulled(store: Arc<Store>, name: ModelName, known: bool) -> Steps {
 }
 
 /// Sends a model to a registry
-#[utoipa::path(post, path = "/api/push", request_body = OfModel, responses(
+#[utoipa::path(post, path = "/api/push", request_body = StoreRequest, responses(
     (status = 200, description = "The steps, or the last", content(
         (Step = "application/json"), (String = "application/x-ndjson"))),
     OllamaErrors))]
-pub(super) async fn push(State(hub): State<Hub>, Body(request): Body<OfModel>) -> Result<Response, ApiError> {
+pub(super) async fn push(State(hub): State<Hub>, Body(request): Body<StoreRequest>) -> Result<Response, ApiError> {
     let (store, name) = (store(&hub)?, parsed(request.name()?)?);
     let watcher = blocking(move || store.push(&name)).await?.map_err(steps::error)?;
     answer(watched(watcher), request.stream.unwrap_or(true)).await
@@ -161,9 +161,9 @@ pub(super) async fn copy(State(hub): State<Hub>, Body(request): Body<CopyRequest
 /// Removes a model
 ///
 /// What is loaded of it is unloaded when nobody uses it any more.
-#[utoipa::path(delete, path = "/api/delete", request_body = OfModel, responses(
+#[utoipa::path(delete, path = "/api/delete", request_body = StoreRequest, responses(
     (status = 200, description = "It is gone"), OllamaErrors))]
-pub(super) async fn delete(State(hub): State<Hub>, Body(request): Body<OfModel>) -> Result<Response, ApiError> {
+pub(super) async fn delete(State(hub): State<Hub>, Body(request): Body<StoreRequest>) -> Result<Response, ApiError> {
     let (store, name) = (store(&hub)?, request.name()?.to_owned());
     let parsed = parsed(&name)?;
     let entry = hub.registry().find(&ModelRef { name, ..ModelRef::default() }).ok();
