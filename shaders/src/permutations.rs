@@ -48,6 +48,9 @@ pub fn permutations() -> Vec<Permutation> {
         products(&mut list, dtype, &most, &[vec![]], &[1]);
         rows_at_once(&mut list, dtype, &[2, 4, 8]);
     }
+    for dtype in WEIGHT_TYPES.iter().filter(|t| !t.1) {
+        products(&mut list, dtype, &[vec![]], &[vec!["BIAS"]], &[1]);
+    }
     let two = [WEIGHT_TYPES.iter().find(|t| t.0 == "bf16"), WEIGHT_TYPES.iter().find(|t| t.1)];
     for dtype in two.into_iter().flatten() {
         products(&mut list, dtype, &thens(), &choices(&["SCALE", "BIAS"]), &[1]);
@@ -187,7 +190,7 @@ fn thens() -> Vec<Features> {
         all.extend([vec!["ACT", act], vec!["GLU", act]]);
     }
     // Limits are apart from what is between them.
-    all.push(vec!["GLU", "SILU", "LIMIT"]);
+    all.extend(["SILU", "GELU_QUICK"].map(|act| vec!["GLU", act, "LIMIT"]));
     all
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json};
 use super::layout::{Parts, guarded_ids, ids_behind, place, template_of};
 use super::reader::AnswerReader;
 use super::request::{Marks, Request};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Model;
 use crate::text::Tokenizer;
 use crate::text::chat::{ChatTemplate, Message, Now, ThinkSplitter, ThinkTags};
@@ -225,7 +225,7 @@ impl ChatTurn {
     #[cfg(feature = "constrain")]
     fn known_tools(&self) -> Result<Vec<(String, Option<Json>)>> {
         let tools: Option<Vec<_>> = self.tools.iter().map(known_tool).collect();
-        tools.ok_or_else(|| Error::request("a tool has no function.name: give each one"))
+        tools.ok_or_else(|| crate::error::Error::request("a tool has no function.name: give each one"))
     }
 
     /// The engine's request for it, to be completed with sampling and limits. `constraint`: what the answer must conform

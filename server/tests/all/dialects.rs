@@ -105,7 +105,7 @@ async fn what_is_passed_over_is_counted_by_api_and_field() {
             .await;
     }
     server.answered("/v1/chat/completions", chat(json!({"store": true, "reasoning_effort": "low"}))).await;
-    let ollama = json!({"messages": chat(json!({}))["messages"], "stream": false, "brand_new": 1});
+    let ollama = json!({"model": "ir-tiny", "messages": chat(json!({}))["messages"], "stream": false, "brand_new": 1});
     server.answered("/api/chat", ollama).await;
     let (_, page) = server.get("/metrics").await;
     let page = page.as_str().unwrap();

@@ -375,7 +375,8 @@ fn hole(pattern: &str) -> Option<(&str, &str, &str)> {
 fn escaped(c: char) -> String {
     match c {
         '\n' => "\\n".into(),
-        c if c.is_ascii_punctuation() => format!("\\{c}"),
+        // `\<` and `\>` are the edges of words.
+        c if c.is_ascii_punctuation() && !"<>".contains(c) => format!("\\{c}"),
         c => c.into(),
     }
 }

@@ -26,6 +26,7 @@ pub(crate) struct Row {
     /// Texts in a template's source that point to the format: any of these lists, all of its texts.
     pub(super) source: &'static [&'static [&'static str]],
     /// How a grammar writes calls; `None`: it does not.
+    #[cfg_attr(not(feature = "constrain"), allow(dead_code, reason = "only grammars read it"))]
     pub(crate) written: Option<Written>,
 }
 
@@ -46,6 +47,7 @@ pub(super) enum Kind {
 /// `[CALL_ID]` or none, `{S}` a space or none, `{W}` some white space or none. In
 /// `field`: `{K}` is the key, `{V}` the value.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "constrain"), allow(dead_code, reason = "only grammars read it"))]
 pub(crate) struct Written {
     pub(crate) begin: &'static str,
     pub(crate) call: &'static str,

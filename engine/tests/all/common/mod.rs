@@ -74,9 +74,14 @@ pub fn alone(module: &str, test: &str) -> bool {
     false
 }
 
-/// Whether bounds on time are asserted (`IR_FULL=1`): on a machine that does nothing else. Without it times are printed.
-pub fn timed() -> bool {
+/// Whether the long sweeps run (`IR_FULL=1`).
+pub fn full() -> bool {
     std::env::var_os("IR_FULL").is_some_and(|full| full == "1")
+}
+
+/// Whether bounds on time are asserted: in a full run, on a machine that does nothing else. Without it times are printed.
+pub fn timed() -> bool {
+    full()
 }
 
 /// Seconds that a thing takes on this thread, the best of some runs: of the processor if the system tells them (Linux), so

@@ -106,7 +106,7 @@ impl Words {
     /// marks want at their end, since what closes is mere text in places.
     fn closing(&self, allowed: &[u32], step: usize, random: &mut Random) -> Option<u32> {
         const CLOSES: &[u8] = b"\"]})";
-        const ENDS: &[u8] = b"A/0\"'x.,:;`<-\n";
+        const ENDS: &[u8] = b"A/0\"'x.\n,:;`<-";
         // Of controls what ends comes behind what begins.
         if let Some(control) = self.controls.iter().rev().find(|id| allows(allowed, **id)) {
             return Some(*control);
