@@ -103,7 +103,7 @@ impl Words {
     }
 
     /// An allowed token that brings a text to an end: what closes, the innermost first, and for a while what patterns and
-    /// marks want at their end, since what closes is mere text in places.
+    /// marks want at their end, one step after the other, since what closes is mere text in places.
     fn closing(&self, allowed: &[u32], step: usize, random: &mut Random) -> Option<u32> {
         const CLOSES: &[u8] = b"\"]})";
         const ENDS: &[u8] = b"A/0\"'x.\n,:;`<-";
@@ -111,9 +111,25 @@ impl Words {
         if let Some(control) = self.controls.iter().rev().find(|id| allows(allowed, **id)) {
             return Some(*control);
         }
+        // Few ways on are not within a text: behind an item another one or the end, of which either may come.
+        if allowed.iter().map(|word| word.count_ones()).sum::<u32>() <= 8 {
+            let closing = if random.below(4) > 0 { self.some(CLOSES, allowed, random) } else { None };
+            return closing.or_else(|| Some(any(allowed, random)));
+        }
         let at = step % (2 * ENDS.len());
         let first = if at < ENDS.len() { CLOSES } else { &ENDS[at - ENDS.len()..] };
-        first.iter().chain(CLOSES).chain(ENDS).find_map(|byte| self.some(&[*byte], allowed, random))
+        let bytes = first.iter().chain(CLOSES).chain(ENDS);
+        let alone = random.below(2) == 0;
+        bytes.into_iter().find_map(|byte| {
+            let single = if alone { self.alone(*byte, allowed) } else { None };
+            single.or_else(|| self.some(&[*byte], allowed, random))
+        })
+    }
+
+    /// The token that is this byte alone, if it is allowed.
+    fn alone(&self, byte: u8, allowed: &[u32]) -> Option<u32> {
+        let mut tokens = self.by_first[usize::from(byte)].iter().copied();
+        tokens.find(|id| allows(allowed, *id) && self.tokenizer.token_bytes(*id).len() == 1)
     }
 
     /// An allowed token that begins with one of these bytes, which come in random order.
