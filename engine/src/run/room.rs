@@ -58,16 +58,18 @@ fn limits(model: &Model, options: &EngineOptions) -> Limits {
 
 /// Pages of the first group and of each further one: enough for every sequence's whole context, and for what is kept one
 /// context more, and in groups with a window two windows more for each sequence, if the budget allows. Else all groups
-/// get their share, those with a window at least what one sequence needs.
+/// get their share, those with a window at least what the longest sequence needs that the budget allows.
 fn n_pages(layout: &CacheLayout, limits: &Limits, options: &EngineOptions, budget: u64) -> Result<[usize; 2]> {
     let Limits { context, chunk, seqs, .. } = *limits;
     let bytes = |with: bool| layout.groups.iter().filter(|g| g.window.is_some() == with).map(|g| g.page_bytes).sum();
     let (page, window_page): (u64, u64) = (bytes(false), bytes(true));
     let windows = || layout.groups.iter().filter(|g| g.window.is_some());
     let all = context.div_ceil(PAGE) as u64;
-    let held = windows().map(|g| g.pages(context, chunk)).max().unwrap_or(0) as u64;
+    let held =
+        |pages: u64| windows().map(|g| g.pages((pages as usize).saturating_mul(PAGE), chunk)).max().unwrap_or(0) as u64;
+    let sequence = |pages: u64| (pages.saturating_mul(page), held(pages).saturating_mul(window_page));
     let kept = windows().filter_map(|g| g.window_pages()).max().unwrap_or(0) as u64;
-    let (need, need_windows) = (all.saturating_mul(page), held.saturating_mul(window_page));
+    let (need, need_windows) = sequence(all);
     if let Some(context) = options.context
         && need.saturating_add(need_windows) > budget
     {
@@ -77,8 +79,13 @@ fn n_pages(layout: &CacheLayout, limits: &Limits, options: &EngineOptions, budge
              ask for a shorter context or allow more"
         )));
     }
+    let fits = |pages: u64| {
+        let (need, need_windows) = sequence(pages);
+        need.saturating_add(need_windows) <= budget
+    };
+    let (need, need_windows) = sequence(longest(all, fits));
     let seqs = seqs as u64;
-    let wanted = (seqs * held + 2 * (seqs + 1) * kept).min(all * (seqs + 1));
+    let wanted = (seqs * held(all) + 2 * (seqs + 1) * kept).min(all * (seqs + 1));
     let share = u128::from(budget) * u128::from(need_windows) / u128::from(need.saturating_add(need_windows).max(1));
     let share = (share as u64).max(need_windows.min(budget));
     let n_windows = (share / window_page.max(1)).min(wanted);
@@ -92,6 +99,20 @@ fn n_pages(layout: &CacheLayout, limits: &Limits, options: &EngineOptions, budge
     }
     let [first, more] = counts.map(|n| n.min(1 << 30) as usize);
     Ok([first, if several { more } else { 0 }])
+}
+
+/// The largest number up to `most` that fits, if all below one that fits do; 0 if none does.
+fn longest(most: u64, fits: impl Fn(u64) -> bool) -> u64 {
+    let (mut low, mut high) = (0, most);
+    while low < high {
+        let middle = high - (high - low) / 2;
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    low
 }
 
 /// The largest number of snapshots of states.
@@ -160,7 +181,9 @@ mod tests {
         assert_eq!(n_pages(&sizes, &limits, &options, 48_000).unwrap(), [20, 7]);
         let asked = EngineOptions { context: Some(1600), ..EngineOptions::default() };
         assert!(n_pages(&sizes, &limits, &asked, 127_999).unwrap_err().to_string().contains("a context of 1600"));
-        assert!(n_pages(&sizes, &limits, &options, 28_000).is_err(), "no page for what sees everything");
+        // Where not even that fits, both are shorter alike: a window alone would be of no use.
+        assert_eq!(n_pages(&sizes, &limits, &options, 28_000).unwrap(), [8, 5]);
+        assert!(n_pages(&sizes, &limits, &options, 4_999).is_err(), "no page for each");
         let window = layout(&[(Some(64), 4000)]);
         assert_eq!(n_pages(&window, &limits, &options, 40_000).unwrap(), [10, 0]);
     }
