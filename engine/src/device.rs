@@ -1,12 +1,14 @@
 //! [`Device`]: where plans run. Above this line nobody knows which device it is.
 
+mod kept;
+
 use std::sync::Arc;
 
 use crate::cpu::{Cpu, CpuRunner};
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, GpuReadback, GpuRunner, Results};
-use crate::plan::{Inputs, Plan, Rows, Slot, WeightId};
+use crate::plan::{CacheLayout, Inputs, Plan, Rows, Slot, WeightId};
 pub use crate::plan::{KvKind, RunnerOptions};
 #[cfg(feature = "gpu")]
 use crate::plan::{TOP, Want};
@@ -158,7 +160,8 @@ impl Runner {
         if !self.plan().states.is_empty() {
             inputs.check_states(options.n_states).map_err(Error::Shape)?;
         }
-        inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)
+        inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
+        inputs.check_windows(self.plan().windows.len(), options.pages(1)).map_err(Error::Shape)
     }
 
     /// Computes some of the plan's ops on what its slots hold: for examining ops one by one.
@@ -405,7 +408,7 @@ impl Output {
     }
 }
 
-/// Memory that the cache of a plan takes for `n_pages` pages, in bytes.
+/// Memory that the cache of a plan takes for `n_pages` pages in every group of layers, in bytes.
 pub fn kv_bytes(plan: &Plan, kind: KvKind, n_pages: usize) -> u64 {
-    (plan.kv_elements_per_token() * kind.bytes() * crate::plan::PAGE) as u64 * n_pages as u64
+    CacheLayout::of(plan, kind).bytes(|_| n_pages, 0)
 }

@@ -339,6 +339,7 @@ Examples:
   ir bench model.gguf
   ir bench model.gguf -p 128,512 -n 0 -t 1,2,4
   ir bench --synthetic 1b-q4_0               no file needed: random weights of that shape
+  ir bench --synthetic mixture-q8_0 --write mixture.gguf
   ir bench model.gguf --device gpu --profile
 
 Tests: ppN computes a prompt of N tokens, tgN generates N tokens one by one. Each is run once to warm up and \
@@ -347,7 +348,8 @@ then -r times; the table shows tokens per second, mean and standard deviation.
 On a GPU a line tells what a decode step takes: the host's time until all is submitted, dispatches, and the \
 device's time where it has timestamps. `host:` is the same step on a backend that does nothing.
 
-Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1), followed by a type: \
+Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1); mixture (as Qwen3-MoE), window \
+(Gemma 3), hybrid (Qwen3.5), latent (DeepSeek-V2), scaled down; tiny-mixture and so on. Each is followed by a type: \
 ";
 
 const PERPLEXITY_EXAMPLES: &str = "\
@@ -596,6 +598,9 @@ pub(crate) enum KvChoice {
     F16,
     /// Single precision: twice the memory
     F32,
+    /// 8-bit blocks: half the memory, on the processor
+    #[value(name = "q8_0")]
+    Blocks8,
 }
 
 /// `ir check`.
@@ -665,6 +670,12 @@ pub(crate) struct ServeArgs {
     /// GiB that loaded models may take together; a single one may take more
     #[arg(long, default_value_t = 16, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) memory: u32,
+    /// Keep the starts of conversations in this folder, to go on from them after a restart too
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// GiB that the cache folder may take
+    #[arg(long, default_value_t = 8, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) cache_disk: u32,
     /// Seconds a request may take [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) deadline: Option<u32>,
@@ -1145,6 +1156,9 @@ pub(crate) struct BenchArgs {
     /// Make random weights of this SHAPE-TYPE instead, such as 1b-q4_0
     #[arg(long, value_name = "SHAPE-TYPE", conflicts_with = "model")]
     pub(crate) synthetic: Option<String>,
+    /// Save the synthetic model as a GGUF file, to be measured by other programs too, and measure nothing
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "synthetic")]
+    pub(crate) write: Option<PathBuf>,
     /// Prompt lengths; 0 is none
     #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',', default_value = "512")]
     pub(crate) n_prompt: Vec<u32>,

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ir_engine::device::{KvKind, kv_bytes};
+use ir_engine::device::KvKind;
 use ir_engine::model::{Model, Pooling};
-use ir_engine::plan::PAGE;
+use ir_engine::plan::CacheLayout;
 use ir_engine::run::{EmbedRequest, Engine, EngineOptions, Event, embed_ids, wait};
 use serde_json::json;
 
@@ -117,9 +117,10 @@ fn pooling(args: &EmbedArgs, model: &Model) -> &'static str {
 pub(crate) fn engine_options(model: &Model, lengths: &[usize], kv: KvKind) -> EngineOptions {
     let longest = lengths.iter().copied().max().unwrap_or(0).max(2);
     let max_sequences = lengths.len().clamp(1, MAX_SEQUENCES);
-    let one = kv_bytes(model.plan(), kv, longest.div_ceil(PAGE));
+    let options = EngineOptions { context: Some(longest), kv, max_sequences, ..EngineOptions::default() };
+    let one = CacheLayout::of(model.plan(), kv).sequence_bytes(longest, options.chunk);
     let kv_budget = one.saturating_mul(max_sequences as u64 + 1).min(KV_BUDGET.max(one));
-    EngineOptions { context: Some(longest), kv_budget, kv, max_sequences, ..EngineOptions::default() }
+    EngineOptions { kv_budget, ..options }
 }
 
 /// Computes all requests and hands their embeddings on in order.

@@ -3,6 +3,7 @@
 use ir_engine::device::{Device, KvKind};
 use ir_engine::gpu;
 use ir_engine::model::Model;
+use ir_engine::plan::CacheLayout;
 use ir_store::{Need, Plan};
 use serde_json::{Value as Json, json};
 
@@ -79,7 +80,8 @@ pub(crate) fn check(model: &Model, device: &Device, kv: KvKind) -> Result {
 
 /// Refuses to fetch what no device here has room for.
 pub(crate) fn check_plan(plan: &Plan) -> Result {
-    let need = Need { weights: plan.bytes, parameters: 0, per_token: 0, states: 0, context: 1 };
+    let cache = CacheLayout { kind: KvKind::F16, groups: Vec::new(), state_bytes: 0 };
+    let need = Need { weights: plan.bytes, parameters: 0, cache, context: 1 };
     let fits = |bytes: u64| need.context_in(bytes).is_some();
     // Asking for GPUs takes a moment: only where it matters.
     if ir_store::memory().is_none_or(|m| fits(m.total)) || rooms().iter().any(|r| r.total.is_none_or(fits)) {

@@ -1,5 +1,7 @@
 //! `ir info`: what a model file holds. Reads the header only; no weight is touched.
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -8,7 +10,7 @@ use ir_engine::file::{ModelFile, Tensor};
 use ir_engine::gpu::{Forms, StepCost};
 use ir_engine::meta::{Kind, Value};
 use ir_engine::model::{self, ModelSpec, Pooling, task_prefixes};
-use ir_engine::plan::{Inputs, KvKind, PAGE, Plan};
+use ir_engine::plan::{CacheLayout, Inputs, KvKind, PAGE, Plan};
 use ir_engine::text::Tokenizer;
 use ir_engine::text::chat::{ChatTemplate, Source};
 use ir_store::Need;
@@ -212,7 +214,7 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
     }
     match model {
         Ok(model) => {
-            let (spec, n) = (&model.spec, model.plan.kv_elements_per_token() as u64);
+            let spec = &model.spec;
             lines.push(("layers", format!("{} of width {}", spec.layers.len(), spec.width)));
             lines.push(("vocabulary", grouped(model.plan.n_vocab() as u64)));
             lines.push(("context", format!("{} tokens", grouped(spec.n_context as u64))));
@@ -222,9 +224,7 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
             if !prefixes.is_empty() {
                 lines.push(("prefixes", format!("{} (not put there by ir)", prefixes.join(", "))));
             }
-            let whole = human_bytes((2 * n).saturating_mul(spec.n_context as u64));
-            lines
-                .push(("KV cache", format!("{} bytes per token (f16); {whole} for the whole context", grouped(2 * n))));
+            lines.push(("KV cache", cache::text(&CacheLayout::of(&model.plan, KvKind::F16), spec.n_context)));
             lines.push(match Tokenizer::expect_known(file.meta()) {
                 Ok(()) => ("chat", chat(model.template.as_ref())),
                 Err(e) => ("text", format!("no: {}", term::one_line(&e.to_string()))),
@@ -352,8 +352,12 @@ fn as_json(args: &InfoArgs, file: &ModelFile, summary: &Summary, model: Opened) 
             all["pooling"] = json!(model.spec.pooling.name());
             let prefixes = task_prefixes(file.meta()).iter().map(|(of, text)| ((*of).to_owned(), json!(text)));
             all["prefixes"] = Json::Object(prefixes.collect());
-            all["kv_bytes_per_token"] = json!({ "f16": 2 * model.plan.kv_elements_per_token(),
-                "f32": 4 * model.plan.kv_elements_per_token() });
+            all["kv_bytes_per_token"] = KvKind::ALL
+                .iter()
+                .map(|kind| (kind.name(), json!(CacheLayout::of(&model.plan, *kind).bytes_per_token())))
+                .collect::<Map<String, Json>>()
+                .into();
+            all["cache"] = cache::json(&CacheLayout::of(&model.plan, KvKind::F16), model.spec.n_context);
             all["chat_template"] = json!(model.template.as_ref().is_some_and(|t| t.broken().is_none()));
             if let Err(e) = Tokenizer::expect_known(file.meta()) {
                 all["no_text"] = json!(e.to_string());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ir_engine::builtin;
 use ir_engine::device::Device;
 use ir_engine::model::ModelOptions;
-use ir_engine::run::EngineOptions;
+use ir_engine::run::{DiskCache, EngineOptions};
 use ir_server::job::{KeepAlive, ModelRef};
 use ir_server::{Guard, Hub, HubOptions, Limits, Listener, PoolOptions, Registry};
 use ir_store::Place;
@@ -76,9 +76,12 @@ async fn listen(args: ServeArgs) -> Result {
     let first = names.first().map_or(builtin::NAME, String::as_str);
     term::remark(&greeting(&url, first, has_page));
     let app = ir_server::router(hub.clone(), guard);
-    let serving = ir_server::serve(listener, app, hub, limits, once);
+    let serving = ir_server::serve(listener, app, hub.clone(), limits, once);
     tokio::select! {
-        () = serving => term::remark("Ended."),
+        () = serving => {
+            hub.flush_disk();
+            term::remark("Ended.");
+        }
         () = twice => term::remark("Ended at once."),
     }
     Ok(())
@@ -218,6 +221,10 @@ fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> 
             }
         }
     };
+    let disk_cache = match &args.cache_dir {
+        Some(folder) => Some(DiskCache::open(folder, u64::from(args.cache_disk) << 30)?),
+        None => None,
+    };
     let models = PoolOptions {
         registry,
         open_device: Box::new(open),
@@ -228,6 +235,7 @@ fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> 
         max_models: args.max_models,
         memory: u64::from(args.memory) << 30,
         any_size: args.any_size,
+        disk_cache,
     };
     let deadline = args.deadline.map(|s| Duration::from_secs(s.into()));
     Ok(HubOptions { models, queue: args.queue, deadline, log_prompts: args.log_prompts })

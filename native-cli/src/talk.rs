@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ir_engine::device::kv_bytes;
 use ir_engine::error::Error;
-use ir_engine::plan::PAGE;
+use ir_engine::plan::CacheLayout;
 use ir_engine::run::{Engine, EngineOptions, Finish, Part, Sampling, Session, Usage, wait};
 use ir_engine::text::chat::{Message, Now};
 use ir_store::{Place, Recipe};
@@ -80,7 +79,7 @@ impl Talk {
              device:    {}\n\
              context:   {context} tokens, cache {} bytes per token",
             device.name(),
-            grouped(kv_bytes(model.plan(), options.kv, 1) / PAGE as u64)
+            grouped(CacheLayout::of(model.plan(), options.kv).bytes_per_token())
         );
         if args.ctx.is_some_and(|n| n as usize > model.spec().n_context) {
             let own = model.spec().n_context;
@@ -283,9 +282,10 @@ fn engine_options(args: &RunArgs, recipe: &Recipe, model: &ir_engine::model::Mod
     let kv = compute::kv_kind(args.device.kv_type);
     let context = args.ctx.map(|n| n as usize).or_else(|| recipe.context());
     // A context that is asked for is granted; the system gives the memory when it is used.
-    let page = kv_bytes(model.plan(), kv, 1);
-    let wanted = context.map_or(0, |n| page.saturating_mul(n.div_ceil(PAGE) as u64));
-    EngineOptions { context, kv_budget: KV_BUDGET.max(wanted), kv, max_sequences: 1, ..EngineOptions::default() }
+    let options = EngineOptions { context, kv, max_sequences: 1, ..EngineOptions::default() };
+    let layout = CacheLayout::of(model.plan(), kv);
+    let wanted = context.map_or(0, |n| layout.sequence_bytes(n, options.chunk).saturating_add(4 * layout.state_bytes));
+    EngineOptions { kv_budget: KV_BUDGET.max(wanted), ..options }
 }
 
 /// Puts the flags that are given in place of the file's recommendations.

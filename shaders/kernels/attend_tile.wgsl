@@ -15,6 +15,7 @@ struct Params {
     n_heads: u32,
     n_kv_heads: u32,
     n_blocks: u32,
+    tables: u32,    // the word of the step that says where the group's page tables begin
     window: u32,
     scale: f32,
     cap: f32,       // with CAP
@@ -58,7 +59,7 @@ fn main(
     let tile = step[STEP_TILES] + id / p.n_heads * 4u;
     let n_rows = step[tile + 1u];
     let first = step[tile + 2u]; // position of the tile's first row
-    let pages = step[tile + 3u];
+    let pages = step[step[p.tables] + step[tile]];
     let kv_head = head / (p.n_heads / p.n_kv_heads);
     let i = lid / 4u;
     let own = lid % 4u;

@@ -16,6 +16,7 @@ struct Params {
     n_heads: u32,
     n_kv_heads: u32,
     n_blocks: u32,  // of GROUP query heads per KV head
+    tables: u32,    // the word of the step that says where the group's page tables begin
     window: u32,    // positions a row sees, itself included; with BOTH those on each side of it
     scale: f32,
     cap: f32,       // with CAP
@@ -78,7 +79,7 @@ fn main(
     if (single >= step[STEP_N_SINGLES]) { return; }
     let row = step[step[STEP_SINGLES] + single];
     let position = step[step[STEP_POSITIONS] + row];
-    let pages = step[step[STEP_TABLES] + row];
+    let pages = step[step[p.tables] + row];
     let per_kv = p.n_heads / p.n_kv_heads;
     let n_group = min(GROUP, per_kv - block * GROUP);
     let head0 = kv_head * per_kv + block * GROUP;

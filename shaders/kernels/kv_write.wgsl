@@ -20,6 +20,7 @@ struct Params {
     v_stride: u32,
     v_dim: u32,
 #endif
+    tables: u32,    // the word of the step that says where the group's page tables begin
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -66,7 +67,7 @@ fn main(
     let row = id / ((k_quads + v_quads) * p.n_kv_heads);
     if (row >= step[STEP_N_TOKENS]) { return; }
     let position = step[step[STEP_POSITIONS] + row];
-    let pages = step[step[STEP_TABLES] + row];
+    let pages = step[step[p.tables] + row];
     if (quad < k_quads) {
         let c = quad * 4u;
         let q = vec4(

@@ -69,7 +69,8 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_POSITIONS", 9),
     ("STEP_TABLES", 10),
     ("STEP_OUTPUTS", 11),
-    // ... rows of attend_vec; (first row, rows, first position, page list) of each tile of attend_tile ...
+    // ... rows of attend_vec; (first row, rows, first position, page list of the first
+    // group) of each tile of attend_tile ...
     ("STEP_SINGLES", 12),
     ("STEP_TILES", 13),
     // ... (row, token, bias, factor, penalty); per output (draw, draw, 1 / temperature,
@@ -84,6 +85,8 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_RUNS", 20),
     // Per token the position behind the last row of its sequence in the step.
     ("STEP_ENDS", 21),
+    // Where the page tables of the groups of caches behind the first begin, up to eight of them.
+    ("STEP_WINDOW_TABLES", 22),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),

@@ -16,7 +16,8 @@ use super::kernels::{
 use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
 use crate::plan::{
-    Heads, Inputs, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View, Weight, WeightId,
+    CacheLayout, Heads, Inputs, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View,
+    Weight, WeightId,
 };
 
 /// A plan on the processor: activation buffers, the cache, and the small weights decoded. Matrices are read in place.
@@ -27,8 +28,8 @@ pub struct CpuRunner {
     options: RunnerOptions,
     buffers: Vec<Zeroed<f32>>,
     vectors: Vec<Vec<f32>>,
-    kv: Vec<KvLayer>,
-    states: Vec<States>,
+    pub(super) kv: Vec<KvLayer>,
+    pub(super) states: Vec<States>,
     angles: Vec<Angles>,
     scratch: linear::Scratch,
     gathered: Gathered,
@@ -51,13 +52,15 @@ impl CpuRunner {
             let n = buffer.cols.checked_mul(options.most(buffer.rows)).filter(|n| *n < isize::MAX as usize / 4);
             buffers.push(Zeroed::new(n.ok_or_else(too_big)?)?);
         }
-        let page = plan.kv_elements_per_token() * crate::plan::PAGE * options.kv.bytes();
-        page.checked_mul(options.n_pages).filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
+        let cache = CacheLayout::of(&plan, options.kv).bytes(|group| options.pages(group), 0);
+        usize::try_from(cache).ok().filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
         // A part of a model has no pages in layers that its ops do not write.
         let written: Vec<usize> = plan.ops.iter().filter_map(|e| plan.cache_written(&e.op)).collect();
-        let pages = |layer: usize| if written.contains(&layer) { options.n_pages } else { 0 };
-        let kv = plan.kv.iter().enumerate();
-        let kv = kv.map(|(layer, shape)| KvLayer::new(options.kv, *shape, pages(layer))).collect::<Result<_>>()?;
+        let layer = |(layer, (shape, group)): (usize, (&KvShape, &usize))| {
+            let n_pages = if written.contains(&layer) { options.pages(*group) } else { 0 };
+            KvLayer::new(options.kv, *shape, *group, n_pages)
+        };
+        let kv = plan.kv.iter().zip(&plan.kv_groups).enumerate().map(layer).collect::<Result<_>>()?;
         let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
         let states = plan.states.iter().map(|n| States::new(*n, options.n_states)).collect::<Result<_>>()?;
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();

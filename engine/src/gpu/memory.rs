@@ -188,7 +188,8 @@ fn sizes(
     }
     all.push((Resource::Constants, constants.bytes, "norms, biases and other vectors".into()));
     for layer in 0..plan.kv.len() {
-        let bytes = |elements: usize| (elements * options.kv.bytes()) as u64 * options.n_pages as u64;
+        let n_pages = options.pages(plan.kv_groups[layer]);
+        let bytes = |elements: usize| options.kv.row_bytes(elements) as u64 * n_pages as u64;
         let [k, v] = page_elements(plan, layer).map(bytes);
         all.push((Resource::KPages(layer), k, "the cache".into()));
         all.push((Resource::VPages(layer), v, "the cache".into()));

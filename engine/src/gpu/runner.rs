@@ -21,7 +21,7 @@ use super::readback::{GpuReadback, Parts, staging_bytes};
 use super::upload::Upload;
 use super::{Gpu, lower, step};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, Plan, Rows, RunnerOptions, Slot, TOP};
+use crate::plan::{Inputs, KvKind, Plan, Rows, RunnerOptions, Slot, TOP};
 
 /// A plan on a GPU, with its weights and cache.
 #[derive(Debug)]
@@ -102,6 +102,12 @@ impl GpuRunner {
     /// Where memory does not suffice or a shape is beyond the kernels.
     pub(super) fn new(gpu: Arc<Gpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<GpuRunner> {
         gpu.check()?;
+        if options.kv == KvKind::Blocks8 {
+            let kind = options.kv.name();
+            return Err(Error::unsupported(format!(
+                "caches of {kind} do not run on a GPU yet: use f16, or --device cpu"
+            )));
+        }
         let parts = memory::parts(&plan, gpu.max_part);
         let constants = Box::new(Constants::new(&plan));
         let lowering =

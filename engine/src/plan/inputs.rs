@@ -74,6 +74,9 @@ pub struct Inputs {
     pub seqs: Vec<u32>,
     /// The pages of each sequence in order: position `p` lies in page `table[p / PAGE]` at place `p % PAGE`.
     pub tables: Vec<Vec<u32>>,
+    /// The same for each group of caches behind the first (`[group - 1][sequence]`, see [`super::Plan::windows`]); if empty,
+    /// every group has the pages of `tables`. In front of a sequence's window any page may stand.
+    pub window_tables: Vec<Vec<Vec<u32>>>,
     /// The slots of each sequence's state, in the order of `tables`; if empty, sequence `i` has slot `i`, which is zeros
     /// when its first position is 0.
     pub states: Vec<StateSlots>,
@@ -133,6 +136,7 @@ impl Inputs {
         self.positions.clear();
         self.seqs.clear();
         self.tables.clear();
+        self.window_tables.clear();
         self.states.clear();
         self.outputs.clear();
         self.wants.clear();
@@ -141,6 +145,12 @@ impl Inputs {
         self.sources.clear();
         self.source = false;
         self.next.clear();
+    }
+
+    /// The pages of a sequence in a group of caches.
+    pub fn table(&self, seq: u32, group: usize) -> &[u32] {
+        let tables = group.checked_sub(1).and_then(|at| self.window_tables.get(at)).unwrap_or(&self.tables);
+        &tables[seq as usize]
     }
 
     /// Adds a row; returns its index.
@@ -204,6 +214,30 @@ impl Inputs {
         if once { Ok(()) } else { Err("two runs of rows write one state".into()) }
     }
 
+    /// Says what is inconsistent with the tables of `n_groups` groups of caches, those behind the first of `n_pages` pages.
+    pub fn check_windows(&self, n_groups: usize, n_pages: usize) -> Result<(), String> {
+        if self.window_tables.is_empty() {
+            return if n_groups > 1 { self.check_tables(&self.tables, n_pages) } else { Ok(()) };
+        }
+        if self.window_tables.len() + 1 != n_groups || self.window_tables.iter().any(|t| t.len() != self.tables.len()) {
+            return Err(format!("a step brings page tables of other groups than the {n_groups} of the plan"));
+        }
+        self.window_tables.iter().try_for_each(|tables| self.check_tables(tables, n_pages))
+    }
+
+    fn check_tables(&self, tables: &[Vec<u32>], n_pages: usize) -> Result<(), String> {
+        for (position, seq) in self.positions.iter().zip(&self.seqs) {
+            let table = tables.get(*seq as usize).ok_or("a row names a sequence without a page table")?;
+            if table.len() <= (*position as usize + self.next.len()) / PAGE {
+                return Err(format!("position {position} has no page"));
+            }
+        }
+        if tables.iter().flatten().any(|page| *page as usize >= n_pages) {
+            return Err("a page table names a page outside the pool".into());
+        }
+        Ok(())
+    }
+
     /// Says what is inconsistent, if anything: lengths, ids beyond `n_vocab`, rows without a page, pages beyond `n_pages`.
     pub fn check(&self, n_vocab: usize, n_pages: usize) -> Result<(), String> {
         let n = self.n_rows();
@@ -214,16 +248,7 @@ impl Inputs {
             return Err(format!("token id {id} is outside the vocabulary of {n_vocab}"));
         }
         self.check_chain()?;
-        for (position, seq) in self.positions.iter().zip(&self.seqs) {
-            let table = self.tables.get(*seq as usize).ok_or("a row names a sequence without a page table")?;
-            match table.get((*position as usize + self.next.len()) / PAGE) {
-                None => return Err(format!("position {position} has no page")),
-                Some(_) => continue,
-            }
-        }
-        if self.tables.iter().flatten().any(|page| *page as usize >= n_pages) {
-            return Err("a page table names a page outside the pool".into());
-        }
+        self.check_tables(&self.tables, n_pages)?;
         if self.outputs.iter().any(|row| *row as usize >= n) {
             return Err("an output row is outside the step".into());
         }

@@ -5,6 +5,7 @@
 
 mod cut;
 mod inputs;
+mod layout;
 mod op;
 mod options;
 mod parts;
@@ -16,6 +17,7 @@ mod tests;
 mod weight;
 
 pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
+pub use layout::{CacheGroup, CacheLayout};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
 pub use parts::{
@@ -90,9 +92,10 @@ pub struct KvShape {
 }
 
 impl KvShape {
-    /// Elements that one token occupies.
-    pub fn n_elements(&self) -> usize {
-        self.n_kv_heads * (self.k_dim + if self.v_in_k { 0 } else { self.v_dim })
+    /// Bytes that one token occupies.
+    pub fn token_bytes(&self, kind: KvKind) -> usize {
+        let values = if self.v_in_k { 0 } else { kind.row_bytes(self.v_dim) };
+        self.n_kv_heads * (kind.row_bytes(self.k_dim) + values)
     }
 }
 
@@ -122,6 +125,11 @@ pub struct Plan {
     pub ropes: Vec<RopeTable>,
     /// Cache shapes, one per layer that keeps keys and values.
     pub kv: Vec<KvShape>,
+    /// The groups of `kv`: layers that keep the same positions, all (`None`) or the last so many, have page tables in common.
+    /// All comes first, then falling windows.
+    pub windows: Vec<Option<u32>>,
+    /// The group of each entry of `kv`.
+    pub kv_groups: Vec<usize>,
     /// Elements (f32) of every state that a sequence keeps, by the index that recurrent ops carry.
     pub states: Vec<usize>,
     /// Heads made ready behind a product, by the index that [`Then::Heads`] carries.
@@ -186,11 +194,6 @@ impl Plan {
     /// Numbers of an embedding or score; 0 where the plan pools nothing.
     pub fn n_pooled(&self) -> usize {
         self.pooled.map_or(0, |slot| self.slot(slot).cols)
-    }
-
-    /// Elements of K and V that one token occupies over all layers.
-    pub fn kv_elements_per_token(&self) -> usize {
-        self.kv.iter().map(KvShape::n_elements).sum()
     }
 
     /// Bytes of one sequence's states.

@@ -357,6 +357,7 @@ impl Recorder {
         let pooled = self.pooled;
         let kept = Kept { before: Vec::new(), after: std::iter::once(logits).chain(pooled).collect() };
         let (slots, buffers) = slots::assign(&self.ops, &self.shapes, &self.weights, &kept);
+        let (windows, kv_groups) = super::layout::groups(&self.ops, self.kv.len());
         Plan {
             ops: self.ops,
             slots,
@@ -364,6 +365,8 @@ impl Recorder {
             weights: self.weights,
             ropes: self.ropes,
             kv: self.kv,
+            windows,
+            kv_groups,
             states: self.states,
             heads: self.heads,
             logits,

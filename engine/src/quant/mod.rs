@@ -224,6 +224,15 @@ pub fn blocks<B: Pod>(bytes: &[u8]) -> &[B] {
     bytemuck::cast_slice(&bytes[..whole])
 }
 
+/// The type of caches in 8 bits.
+pub(crate) const CACHE_BLOCKS: DType = DType::Q8_0;
+
+/// Rounds whole blocks of values to [`CACHE_BLOCKS`].
+pub(crate) fn cache_blocks(values: &[f32], out: &mut [u8]) {
+    let blocks = values.as_chunks().0.iter().zip(out.chunks_exact_mut(size_of::<q8_0::Q8_0>()));
+    blocks.for_each(|(values, out)| out.copy_from_slice(bytemuck::bytes_of(&q8_0::Q8_0::encode(values))));
+}
+
 /// Decodes `out.len()` elements.
 ///
 /// # Errors

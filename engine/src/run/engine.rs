@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use super::chain::ChainLength;
+use super::digest;
+use super::lasting::{self, PageStore};
 use super::request::{EmbedRequest, Event, Request, SeqId};
-use super::scheduler::Limits;
+use super::room;
+use super::scheduler::{Limits, PageCounts, Room};
 use super::steps::Steps;
 use super::vocabulary::ModelVocabulary;
-use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
+use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::plan::PAGE;
+use crate::plan::CacheLayout;
 use crate::text::Tokenizer;
 
 /// What an engine may take.
@@ -58,10 +61,16 @@ pub struct Stats {
     pub waiting: usize,
     /// Sequences that run.
     pub running: usize,
-    /// Pages of the cache.
+    /// Pages of the cache, of all groups of layers.
     pub pages: usize,
     /// Pages that no sequence holds; they may still hold prefixes.
     pub free_pages: usize,
+    /// Bytes that the cache may take: pages and states.
+    pub cache_bytes: u64,
+    /// Bytes that running sequences hold.
+    pub held_bytes: u64,
+    /// Bytes that hold prefixes, to be used again until the room is needed for something else.
+    pub evictable_bytes: u64,
     /// Slots for the states of recurrent parts.
     pub states: usize,
     /// Those that hold the state at the end of a prefix, to be used again.
@@ -85,6 +94,8 @@ pub struct Engine {
     runner: Runner,
     steps: Steps,
     chain: ChainLength,
+    layout: CacheLayout,
+    store: Option<Box<dyn PageStore>>,
     /// When the step under way was submitted, and how many are in its chain.
     begun: Option<(f64, usize)>,
 }
@@ -112,23 +123,7 @@ impl Engine {
 
     /// What an engine with these options has room for.
     pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> Result<(Limits, RunnerOptions)> {
-        let plan = model.plan();
-        if plan.n_token_ids() < plan.n_vocab() {
-            return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
-        }
-        expect_room(model, options)?;
-        let mut limits = limits(model, options);
-        let most_states = device.max_states(plan);
-        // Each running sequence has two.
-        limits.seqs = limits.seqs.min(most_states / 2).max(1);
-        let n_states = n_states(plan.state_bytes(), &limits, options)?.min(most_states);
-        let left = options.kv_budget.saturating_sub(plan.state_bytes().saturating_mul(n_states as u64));
-        let options = &EngineOptions { kv_budget: left, ..options.clone() };
-        let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
-        Ok((
-            limits,
-            RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages, n_states },
-        ))
+        room::room(model, device, options)
     }
 
     /// An engine on a runner that has the model's weights and this room.
@@ -139,14 +134,17 @@ impl Engine {
         limits: Limits,
         chain: Option<usize>,
     ) -> Engine {
-        let RunnerOptions { n_pages, n_states, .. } = runner.options();
-        let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages, n_states);
+        let (options, layout) = (runner.options(), CacheLayout::of(model.plan(), runner.options().kv));
+        let groups = model.plan().windows.iter().enumerate();
+        let groups = groups.map(|(group, window)| (*window, options.pages(group))).collect();
+        let room = Room { groups, n_states: options.n_states, root: digest::root(&model, &layout) };
+        let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, &room);
         if device.picks() {
             steps.let_device_pick();
         }
         let chain = ChainLength::new(chain);
         steps.set_chain(chain.next());
-        Engine { model, device: device.clone(), runner, steps, chain, begun: None }
+        Engine { model, device: device.clone(), runner, steps, chain, layout, store: None, begun: None }
     }
 
     /// The model.
@@ -178,6 +176,21 @@ impl Engine {
     /// Tokens of one sequence at most, prompt and answer.
     pub fn context(&self) -> usize {
         self.steps.scheduler().limits().context
+    }
+
+    /// What the cache takes, per token, window and sequence.
+    pub fn cache_layout(&self) -> &CacheLayout {
+        &self.layout
+    }
+
+    /// Keeps the starts of finished sequences in a store from here on, and looks there for those of new ones. Says whether
+    /// the device gives its pages: without that nothing is kept.
+    pub fn keep_in(&mut self, store: Box<dyn PageStore>) -> bool {
+        if self.runner.gives_pages() {
+            self.steps.scheduler_mut().note_left();
+            self.store = Some(store);
+        }
+        self.store.is_some()
     }
 
     /// Queues a request. An encoder reads the whole prompt, closed by the token that ends a text, and what is generated begins
@@ -222,7 +235,9 @@ impl Engine {
 
     /// Ends a sequence: its `Done` comes with the next events. Says whether it was there.
     pub fn cancel(&mut self, id: SeqId, now: f64) -> bool {
-        self.steps.cancel(id, now)
+        let there = self.steps.cancel(id, now);
+        self.save_left();
+        there
     }
 
     /// Nothing is left to compute or to report.
@@ -236,6 +251,9 @@ impl Engine {
     /// [`Error::Lost`] where [`Engine::recover`] helps, [`Error::Changed`] where the model's file was written to, others where
     /// the device failed.
     pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
+        if let Some(store) = &self.store {
+            lasting::restore(&**store, &mut self.runner, self.steps.scheduler_mut());
+        }
         match self.steps.begin(now) {
             Some(inputs) => {
                 self.model.file().check_unchanged()?;
@@ -261,7 +279,16 @@ impl Engine {
                 self.steps.set_chain(self.chain.next());
             }
         }
-        self.steps.finish(&output, now)
+        let events = self.steps.finish(&output, now)?;
+        self.save_left();
+        Ok(events)
+    }
+
+    /// Hands what ended sequences left behind to the store, before a step writes over it.
+    fn save_left(&mut self) {
+        if let Some(store) = &self.store {
+            lasting::save(&**store, &mut self.runner, self.steps.scheduler_mut().take_left());
+        }
     }
 
     /// One step, waiting for its results: what happened, empty when nothing is left to do. `clock` gives seconds. A device
@@ -302,13 +329,20 @@ impl Engine {
     /// Counts for people and dashboards.
     pub fn stats(&self) -> Stats {
         let scheduler = self.steps.scheduler();
-        let (pages, free_pages) = scheduler.n_pages();
+        let counts: Vec<PageCounts> = scheduler.pages().collect();
         let (states, kept_states) = scheduler.n_states();
+        let bytes = |count: fn(&PageCounts) -> usize, states: usize| {
+            self.layout.bytes(|group| counts.get(group).map_or(0, count), states)
+        };
+        let held_states = scheduler.n_held_states();
         Stats {
             waiting: scheduler.n_waiting(),
             running: scheduler.n_running(),
-            pages,
-            free_pages,
+            pages: counts.iter().map(|c| c.all).sum(),
+            free_pages: counts.iter().map(|c| c.free).sum(),
+            cache_bytes: bytes(|c| c.all, states),
+            held_bytes: bytes(|c| c.all - c.free, held_states),
+            evictable_bytes: bytes(|c| c.kept, kept_states),
             states,
             kept_states,
             preemptions: scheduler.n_preempted(),
@@ -335,75 +369,4 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
         }
         std::hint::spin_loop();
     }
-}
-
-/// Tokens of a text at most that a model which reads it in one step takes unless asked for more: a step's buffers are made
-/// for it.
-const WHOLE_TEXT: usize = 8192;
-
-/// Refuses a context beyond the model's table of positions.
-fn expect_room(model: &Model, options: &EngineOptions) -> Result<()> {
-    match (options.context, model.plan().n_positions()) {
-        (Some(context), n) if context > n => Err(Error::limit(format!(
-            "the model has {n} positions: ask for a context of {n} tokens at most, not {context}"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-fn limits(model: &Model, options: &EngineOptions) -> Limits {
-    let (plan, n_context) = (model.plan(), model.spec().n_context);
-    let whole = plan.reads_both_ways();
-    let own = if whole { n_context.min(WHOLE_TEXT) } else { n_context };
-    let context = options.context.unwrap_or(own).min(plan.n_positions()).min(u32::MAX as usize);
-    let seqs = options.max_sequences.clamp(1, 1024);
-    let in_one = whole || plan.reads_source();
-    let rows = options.max_rows.max(if in_one { context.min(WHOLE_TEXT.max(options.context.unwrap_or(0))) } else { 0 });
-    let rows = rows.clamp(1, 1 << 16);
-    Limits { rows, chunk: options.chunk, seqs: seqs.min(rows), context, reuse: options.reuse && !whole, whole }
-}
-
-/// Pages in the cache: enough for every sequence's whole context and one more for what is kept, if the budget allows.
-fn n_pages(page_bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<usize> {
-    let affordable = options.kv_budget / page_bytes.max(1);
-    let per_sequence = limits.context.div_ceil(PAGE) as u64;
-    if let Some(context) = options.context
-        && per_sequence > affordable
-    {
-        let (need, budget) = ((per_sequence * page_bytes).div_ceil(1 << 20), options.kv_budget >> 20);
-        return Err(Error::limit(format!(
-            "a context of {context} tokens needs {need} MiB of cache and the budget is {budget} MiB: \
-             ask for a shorter context or allow more"
-        )));
-    }
-    let n = affordable.min(per_sequence * (limits.seqs as u64 + 1)).min(1 << 30) as usize;
-    if n == 0 || limits.context < 2 {
-        return Err(Error::limit("the cache must hold two tokens at least: raise its budget or the context"));
-    }
-    Ok(n)
-}
-
-/// The largest number of snapshots of states.
-const MOST_SNAPSHOTS: u64 = 64;
-
-/// Slots for states of `bytes`: two for each running sequence, two snapshots, and more that take at most an eighth of what is
-/// left of the cache's budget.
-///
-/// # Errors
-/// If the slots of the running sequences alone exceed the budget.
-fn n_states(bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<usize> {
-    if bytes == 0 {
-        return Ok(0);
-    }
-    let running = 2 * limits.seqs as u64;
-    if bytes.saturating_mul(running) > options.kv_budget {
-        return Err(Error::limit(format!(
-            "the states of {} sequences need {} MiB and the cache's budget is {} MiB: allow fewer at once or more memory",
-            limits.seqs,
-            bytes.saturating_mul(running).div_ceil(1 << 20),
-            options.kv_budget >> 20
-        )));
-    }
-    let left = (options.kv_budget - bytes * running).saturating_sub(2 * bytes);
-    Ok((running + 2 + (left / 8 / bytes).min(MOST_SNAPSHOTS - 2)) as usize)
 }

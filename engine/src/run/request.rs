@@ -49,15 +49,13 @@ pub struct Request {
 }
 
 /// Places of a conversation, counted in tokens from its start, where the next request is likely to go on from or to branch
-/// off. `None` where no token ends there.
+/// off; the end of the answer, which is one too, is known when it has come. `None` where no token ends there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Where the last message of the user starts.
     pub last_user: Option<usize>,
     /// Where the last message ends, in front of what opens the answer.
     pub messages_end: Option<usize>,
-    /// Where the answer ends; known when it has.
-    pub answer_end: Option<usize>,
 }
 
 /// One text to make an embedding of.

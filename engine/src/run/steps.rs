@@ -8,7 +8,7 @@ use super::embed::Embedding;
 use super::held::Held;
 use super::request::{EmbedRequest, Event, Finish, Request, SeqId, Usage};
 use super::sampler::Sampler;
-use super::scheduler::{Limits, Part, Scheduler};
+use super::scheduler::{Limits, Part, Room, Scheduler};
 use super::text::TextStream;
 use super::vocabulary::{Vocabulary, describe};
 use crate::device::{Output, Picked};
@@ -83,9 +83,9 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    pub(crate) fn new(vocabulary: Arc<dyn Vocabulary>, limits: Limits, n_pages: usize, n_states: usize) -> Self {
+    pub(crate) fn new(vocabulary: Arc<dyn Vocabulary>, limits: Limits, room: &Room) -> Self {
         Self {
-            scheduler: Scheduler::new(limits, n_pages, n_states),
+            scheduler: Scheduler::new(limits, room),
             vocabulary,
             streams: HashMap::new(),
             embeddings: HashMap::new(),
@@ -118,6 +118,10 @@ impl Steps {
         &self.scheduler
     }
 
+    pub(crate) fn scheduler_mut(&mut self) -> &mut Scheduler {
+        &mut self.scheduler
+    }
+
     /// Queues a request; an encoder reads the first `n_source` tokens of its prompt.
     ///
     /// # Errors
@@ -126,7 +130,7 @@ impl Steps {
         request.check(self.vocabulary.n_vocab())?;
         let id = SeqId(self.next_id);
         let n_prompt = request.prompt.len();
-        self.scheduler.add(id, request.prompt, n_source)?;
+        self.scheduler.add(id, request.prompt, n_source, request.marks)?;
         self.next_id += 1;
         let room = self.scheduler.limits().context - n_prompt;
         let stream = Stream {

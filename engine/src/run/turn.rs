@@ -134,7 +134,7 @@ impl ChatTurn {
         let last_user = messages.iter().rposition(|m| m.role == "user");
         let before_user = last_user.filter(|at| *at > 0).and_then(|at| parts.ends(&messages[..at]));
         let mark = |start: Option<String>| start.and_then(|start| place(tokenizer, &layout, &start, &ids));
-        let marks = Marks { last_user: mark(before_user), messages_end: mark(parts.ends(&messages)), answer_end: None };
+        let marks = Marks { last_user: mark(before_user), messages_end: mark(parts.ends(&messages)) };
         Ok(ChatTurn {
             ids,
             marks,
@@ -352,7 +352,7 @@ mod tests {
         let (end, none) = (first.marks.messages_end.unwrap(), first.marks.last_user);
         assert!(end < first.ids.len() && none.is_none(), "{:?}", first.marks);
         let second = turn(&[hi, there, more]);
-        let Marks { last_user: Some(user), messages_end: Some(all), answer_end: None } = second.marks else {
+        let Marks { last_user: Some(user), messages_end: Some(all) } = second.marks else {
             panic!("{:?}", second.marks)
         };
         assert!(end < user && user < all && all < second.ids.len(), "{end} {:?} {}", second.marks, second.ids.len());

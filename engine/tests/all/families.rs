@@ -12,7 +12,8 @@ fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv
     let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
     let device = Device::Cpu(std::sync::Arc::new(Cpu::new(&options).unwrap()));
     let n_pages = ids.len().div_ceil(PAGE);
-    let options = RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1 };
+    let options =
+        RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1, n_window_pages: 0 };
     let mut runner = device.prepare(golden.model.plan().clone(), options).unwrap();
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
     for (i, id) in ids.iter().enumerate() {

@@ -90,7 +90,7 @@ fn one_row(position: u32) -> Inputs {
 }
 
 const OPTIONS: RunnerOptions =
-    RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64, n_states: 1 };
+    RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64, n_states: 1, n_window_pages: 0 };
 
 /// Types of q and k, v and down, and the most dispatches per layer: the products of q, k, v, of o, of gate and up and of
 /// down, what is done to heads, attention and its merge. One more if one product has two types.

@@ -48,7 +48,8 @@ fn step(runner: &mut Runner, inputs: &mut Inputs, ids: &[u32], first: usize) -> 
 /// Logits of every position: chunks of these sizes, the last repeated.
 fn logits(device: &Device, golden: &Golden, ids: &[u32], kv: KvKind, chunks: &[usize]) -> Vec<f32> {
     let n_pages = ids.len().div_ceil(PAGE);
-    let options = RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1 };
+    let options =
+        RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1, n_window_pages: 0 };
     let mut runner = device.prepare(golden.model.plan().clone(), options).unwrap();
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
     let mut out = Vec::new();
@@ -187,7 +188,8 @@ fn tensors_beyond_the_binding_limit_are_split() {
 }
 
 fn runner(device: &Device, golden: &Golden, n_pages: usize) -> ir_engine::error::Result<Runner> {
-    let options = RunnerOptions { max_tokens: 64, max_outputs: 64, kv: KvKind::F16, n_pages, n_states: 1 };
+    let options =
+        RunnerOptions { max_tokens: 64, max_outputs: 64, kv: KvKind::F16, n_pages, n_states: 1, n_window_pages: 0 };
     device.prepare(golden.model.plan().clone(), options)
 }
 

@@ -83,8 +83,14 @@ fn logits(bytes: &Bytes) -> Result<Vec<f32>> {
     let device = Device::Cpu(Arc::new(Cpu::new(&options)?));
     let ids: Vec<u32> = (0..24).map(|i| (7 * i + 3) % n_vocab).collect();
     let n_pages = ids.len().div_ceil(PAGE);
-    let options =
-        RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv: KvKind::F32, n_pages, n_states: 1 };
+    let options = RunnerOptions {
+        max_tokens: ids.len(),
+        max_outputs: ids.len(),
+        kv: KvKind::F32,
+        n_pages,
+        n_states: 1,
+        n_window_pages: 0,
+    };
     let mut runner = device.prepare(Arc::new(plan), options)?;
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).collect()], ..Inputs::default() };
     for (i, id) in ids.iter().enumerate() {

@@ -124,6 +124,7 @@ fn kv_type(kind: KvChoice) -> &'static str {
     match kind {
         KvChoice::F16 => "f16",
         KvChoice::F32 => "f32",
+        KvChoice::Blocks8 => "q8_0",
     }
 }
 

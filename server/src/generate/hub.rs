@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ir_engine::run::DiskCounts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::choice::Choice;
@@ -60,6 +61,16 @@ struct Inner {
 }
 
 impl Hub {
+    /// What the cache in a folder has and did, if there is one.
+    pub(crate) fn disk_counts(&self) -> Option<DiskCounts> {
+        self.0.models.disk_counts()
+    }
+
+    /// Waits until what is to be kept in the cache's folder is written; blocks.
+    pub fn flush_disk(&self) {
+        self.0.models.flush_disk();
+    }
+
     /// A hub with no model loaded. Belongs into a tokio runtime.
     pub fn new(options: HubOptions) -> Hub {
         let HubOptions { models, queue, deadline, log_prompts } = options;

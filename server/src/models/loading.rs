@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use ir_engine::device::{Device, KvKind, kv_bytes};
+use ir_engine::device::{Device, KvKind};
 use ir_engine::error::Error;
 use ir_engine::model::Model;
 use ir_engine::run::{Engine, EngineOptions};
@@ -15,6 +15,7 @@ use ir_store::Need;
 use tokio::sync::watch;
 
 use super::capabilities::Capabilities;
+use super::disk_cache::Logged;
 use super::events::{Status, What};
 use super::loaded::{Life, Loaded};
 use super::model_ref::LoadOptions;
@@ -182,12 +183,17 @@ impl Inner {
         let most = model.spec().n_context;
         let context = wanted.context.map(|c| c.clamp(2, most.max(2))).or(options.engine.context);
         let engine_options = EngineOptions { context, ..options.engine.clone() };
-        let engine = Engine::new(Arc::clone(&model), &device, &engine_options).map_err(|e| match wanted.context {
-            // A context that the client asked for and the memory cannot hold is the client's to change.
-            Some(_) => ApiError::param("num_ctx", e.to_string()),
-            None => failed(e),
-        })?;
-        let cache = kv_bytes(model.plan(), engine_options.kv, engine.stats().pages);
+        let mut engine =
+            Engine::new(Arc::clone(&model), &device, &engine_options).map_err(|e| match wanted.context {
+                // A context that the client asked for and the memory cannot hold is the client's to change.
+                Some(_) => ApiError::param("num_ctx", e.to_string()),
+                None => failed(e),
+            })?;
+        let kept = options.disk_cache.as_ref().map(|cache| engine.keep_in(Box::new(Logged::new(cache.clone()))));
+        if kept == Some(false) {
+            tracing::warn!(model = %entry.name, "the cache folder is for models on the processor yet: nothing is kept");
+        }
+        let cache = engine.stats().cache_bytes;
         let shared = Arc::new(Shared { counters: self.counters(&entry.name), ..Shared::default() });
         *lock(&shared.stats) = engine.stats();
         let now = Instant::now();

@@ -5,6 +5,7 @@ pub(crate) mod capabilities {
     pub(crate) use ir_store::{Capabilities, fill_tokens};
 }
 pub(crate) mod devices;
+mod disk_cache;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod loaded;

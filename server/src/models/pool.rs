@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ir_engine::model::ModelOptions;
-use ir_engine::run::EngineOptions;
+use ir_engine::run::{DiskCache, DiskCounts, EngineOptions};
 use tokio::sync::Notify;
 
 use super::devices::{Devices, OpenDevice, devices};
@@ -41,6 +41,8 @@ pub struct PoolOptions {
     pub memory: u64,
     /// Whether models are loaded that the device has no room for, and that are therefore slow.
     pub any_size: bool,
+    /// Where the starts of conversations are kept beyond a model's life, if anywhere.
+    pub disk_cache: Option<DiskCache>,
 }
 
 /// How models are loaded: the rest of [`PoolOptions`].
@@ -52,6 +54,7 @@ pub(crate) struct LoadingOptions {
     pub(crate) max_models: usize,
     pub(crate) memory: u64,
     pub(crate) any_size: bool,
+    pub(crate) disk_cache: Option<DiskCache>,
 }
 
 /// The models. Cloning shares them.
@@ -84,8 +87,18 @@ impl std::fmt::Debug for Inner {
 impl ModelPool {
     /// A pool with nothing loaded. Belongs into a tokio runtime.
     pub(crate) fn new(options: PoolOptions) -> ModelPool {
-        let PoolOptions { registry, open_device, device, engine, model, keep_alive, max_models, memory, any_size } =
-            options;
+        let PoolOptions {
+            registry,
+            open_device,
+            device,
+            engine,
+            model,
+            keep_alive,
+            max_models,
+            memory,
+            any_size,
+            disk_cache,
+        } = options;
         let inner = Arc::new(Inner {
             registry,
             models: Mutex::default(),
@@ -97,7 +110,7 @@ impl ModelPool {
             sleeping: Mutex::default(),
             changed: Notify::new(),
             sweep: Notify::new(),
-            options: LoadingOptions { device, engine, model, keep_alive, max_models, memory, any_size },
+            options: LoadingOptions { device, engine, model, keep_alive, max_models, memory, any_size, disk_cache },
         });
         tokio::spawn(loading::sweep(Arc::downgrade(&inner)));
         ModelPool(inner)
@@ -106,6 +119,16 @@ impl ModelPool {
     /// The models that are known.
     pub(crate) fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// What the cache in a folder has and did, if there is one.
+    pub(crate) fn disk_counts(&self) -> Option<DiskCounts> {
+        self.0.options.disk_cache.as_ref().map(DiskCache::counts)
+    }
+
+    /// Waits until what is to be kept in the folder is written.
+    pub(crate) fn flush_disk(&self) {
+        self.0.options.disk_cache.iter().for_each(DiskCache::flush);
     }
 
     /// The models that are loaded.

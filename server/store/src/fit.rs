@@ -1,9 +1,8 @@
 //! What memory a model takes and what of it a device has room for, known before anything is loaded.
 
-use ir_engine::device::kv_bytes;
 use ir_engine::dtype::DType;
 use ir_engine::file::ModelFile;
-use ir_engine::plan::{KvKind, PAGE, Plan};
+use ir_engine::plan::{CacheLayout, KvKind, Plan};
 
 /// Memory of a machine or device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,20 +16,21 @@ pub struct Memory {
 /// A context that is too short for a chat: a model that has room for no more does not fit.
 const LEAST_CONTEXT: u64 = 512;
 
+/// Rows of a sequence in a step: what a window holds grows with them.
+const ROWS: usize = 512;
+
 /// Bytes that a step takes beside weights and cache, and those of whoever else is there: at least so many.
 const BESIDE: u64 = 128 << 20;
 
 /// What a model takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Need {
     /// Bytes of the weights.
     pub weights: u64,
     /// Numbers of the whole model.
     pub parameters: u64,
-    /// Bytes of the cache for a token.
-    pub per_token: u64,
-    /// Bytes of a conversation's states, whatever its length.
-    pub states: u64,
+    /// What the cache takes.
+    pub cache: CacheLayout,
     /// Tokens that it was made for.
     pub context: u64,
 }
@@ -41,8 +41,7 @@ impl Need {
         Need {
             weights: file.byte_len(),
             parameters: file.tensors().iter().fold(0, |sum: u64, t| sum.saturating_add(t.n_elements())),
-            per_token: kv_bytes(plan, kv, 1) / PAGE as u64,
-            states: plan.state_bytes(),
+            cache: CacheLayout::of(plan, kv),
             context: context as u64,
         }
     }
@@ -60,16 +59,29 @@ impl Need {
     /// Tokens of context that there is room for beside the weights; at most as many as the model was made for. `None`: there
     /// is not even room for a short one.
     pub fn context_in(&self, memory: u64) -> Option<u64> {
-        let left = Need::usable(memory).checked_sub(self.weights)?.checked_sub(self.states)?;
-        let tokens = left.checked_div(self.per_token).unwrap_or(self.context);
-        (tokens >= self.least()).then(|| tokens.min(self.context))
+        let left = Need::usable(memory).checked_sub(self.weights)?;
+        // A longer context never takes less: the longest that there is room for is found by halving.
+        let (mut fits, mut beyond) = (0, self.context.saturating_add(1));
+        while beyond - fits > 1 {
+            let tokens = fits + (beyond - fits) / 2;
+            if self.cached(tokens) <= left {
+                fits = tokens;
+            } else {
+                beyond = tokens;
+            }
+        }
+        (fits >= self.least()).then_some(fits)
+    }
+
+    /// Bytes of the cache for a conversation of so many tokens.
+    fn cached(&self, tokens: u64) -> u64 {
+        self.cache.sequence_bytes(usize::try_from(tokens).unwrap_or(usize::MAX), ROWS)
     }
 
     /// The storage type with the most bits in which the weights would have room beside a short context, and the bytes that
     /// they would have.
     pub fn type_for(&self, memory: u64) -> Option<(&'static str, u64)> {
-        let beside = self.states.saturating_add(self.per_token.saturating_mul(self.least()));
-        let left = Need::usable(memory).checked_sub(beside)?;
+        let left = Need::usable(memory).checked_sub(self.cached(self.least()))?;
         let bytes = |dtype: &DType| {
             let blocks = self.parameters.div_ceil(dtype.block_len() as u64);
             blocks.saturating_mul(dtype.block_bytes() as u64)
@@ -84,8 +96,7 @@ impl Need {
         if self.context_in(memory).is_some() {
             return None;
         }
-        let needed =
-            self.weights.saturating_add(self.states).saturating_add(self.per_token.saturating_mul(self.least()));
+        let needed = self.weights.saturating_add(self.cached(self.least()));
         let (needed, there) = (gigabytes(needed), gigabytes(Need::usable(memory)));
         let would = match self.type_for(memory) {
             Some((name, bytes)) if bytes < self.weights => {
@@ -140,22 +151,38 @@ pub fn memory() -> Option<Memory> {
 
 #[cfg(test)]
 mod tests {
+    use ir_engine::plan::{CacheGroup, PAGE};
+
     use super::*;
 
     const GB: u64 = 1_000_000_000;
 
+    fn cache(groups: &[(Option<u32>, u64)]) -> CacheLayout {
+        let group = |(window, per_token): &(Option<u32>, u64)| CacheGroup {
+            window: *window,
+            n_layers: 1,
+            page_bytes: per_token * PAGE as u64,
+        };
+        CacheLayout { kind: KvKind::F16, groups: groups.iter().map(group).collect(), state_bytes: 0 }
+    }
+
     /// 8 billion parameters in 16 bits, 128 KiB of cache for a token.
     fn need() -> Need {
-        Need { weights: 16 * GB, parameters: 8 * GB, per_token: 131_072, states: 0, context: 131_072 }
+        Need { weights: 16 * GB, parameters: 8 * GB, cache: cache(&[(None, 131_072)]), context: 131_072 }
     }
 
     #[test]
     fn contexts_that_fit() {
         assert_eq!(need().context_in(64 * GB), Some(131_072));
-        // A sixteenth of 20 GB stays free, and 2.75 GB are left for the cache.
-        assert_eq!(need().context_in(20 * GB), Some(20_980));
+        // A sixteenth of 20 GB stays free, and 2.75 GB are left for the cache: 1,311 pages.
+        assert_eq!(need().context_in(20 * GB), Some(20_976));
         assert_eq!(need().context_in(16 * GB), None);
-        assert_eq!(Need { per_token: 0, ..need() }.context_in(20 * GB), Some(131_072));
+        assert_eq!(Need { cache: cache(&[]), ..need() }.context_in(20 * GB), Some(131_072));
+        // Where three layers of four have a window of 1,024, its 65 pages and the 32 of a step take 153 MB.
+        let windows = Need { cache: cache(&[(None, 32_768), (Some(1024), 98_304)]), ..need() };
+        assert_eq!(windows.context_in(20 * GB), Some(79_264));
+        let states = CacheLayout { state_bytes: GB, ..cache(&[(None, 131_072)]) };
+        assert_eq!(Need { cache: states, ..need() }.context_in(20 * GB), Some(5_712));
         assert_eq!(Need { weights: u64::MAX, ..need() }.context_in(u64::MAX), None);
     }
 

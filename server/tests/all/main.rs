@@ -6,6 +6,7 @@ mod clients;
 mod common;
 mod constrained;
 mod dialects;
+mod disk_cache;
 mod embeddings;
 mod floors;
 mod llama;

@@ -257,13 +257,19 @@ impl Rows<'_> {
 
     /// The pages of the sequence.
     fn page_id(&self, page: usize) -> u32 {
-        self.inputs.tables[self.inputs.seqs[self.rows.start] as usize][page / PAGE]
+        self.inputs.table(self.inputs.seqs[self.rows.start], self.layer.group())[page / PAGE]
     }
 
-    /// A page as floats; as it lies if it is read only a few times.
+    /// A page as floats; as it lies if it is read only a few times and no row of blocks.
     fn floats<'a>(&self, bytes: &'a [u8], n: usize, floats: &'a mut Vec<f32>) -> (DType, &'a [u8]) {
-        if self.layer.dtype() != DType::F16 || n <= self.group {
-            return (self.layer.dtype(), bytes);
+        let dtype = self.layer.dtype();
+        if !dtype.is_plain() {
+            floats.resize(bytes.len() / dtype.block_bytes() * dtype.block_len(), 0.0);
+            (dtype.traits().decode)(bytes, floats);
+            return (DType::F32, bytemuck::cast_slice(floats));
+        }
+        if dtype != DType::F16 || n <= self.group {
+            return (dtype, bytes);
         }
         floats.resize(bytes.len() / 2, 0.0);
         (self.t.from_f16)(bytes, floats);
@@ -287,12 +293,13 @@ impl Rows<'_> {
             }
             return;
         }
-        let size = self.layer.dtype().block_bytes();
+        let (dtype, keys) = self.floats(keys, 0, floats);
+        let size = dtype.block_bytes();
         for (i, span) in spans.iter().enumerate() {
             let Some((from, n)) = within(span, page) else { continue };
             let few = &mut few[..group * n];
             let keys = &keys[from * k_dim * size..];
-            (self.t.attend_scores)(self.layer.dtype(), self.queries(self.rows.start + i), keys, k_dim, n, few);
+            (self.t.attend_scores)(dtype, self.queries(self.rows.start + i), keys, k_dim, n, few);
             for (to, few) in scores[i * group * BLOCK..].chunks_exact_mut(BLOCK).zip(few.chunks_exact(n)) {
                 to[page - block + from..][..n].copy_from_slice(few);
             }
@@ -369,9 +376,10 @@ mod tests {
                 (KvKind::F32, 20, 8, 2, Some(33)),
                 (KvKind::F16, 80, 80, 8, Some(7)),
                 (KvKind::F16, 100, 36, 16, None),
+                (KvKind::Blocks8, 64, 32, 8, Some(40)),
             ] {
                 let shape = KvShape { n_kv_heads: 2, k_dim, v_dim, v_in_k: false };
-                let mut layer = KvLayer::new(kind, shape, 16).unwrap();
+                let mut layer = KvLayer::new(kind, shape, 0, 16).unwrap();
                 let tables = vec![(0..8).collect(), (8..16).rev().collect()];
                 let (positions, seqs) = ((0..100).chain(0..70).collect(), [[0; 100].as_slice(), &[1; 70]].concat());
                 let all = Inputs { tokens: vec![0; 170], positions, seqs, tables, ..Inputs::default() };

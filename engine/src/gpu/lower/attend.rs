@@ -51,6 +51,7 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
         ("n_heads", n_heads as u32),
         ("n_kv_heads", n_kv_heads as u32),
         ("n_blocks", blocks as u32),
+        ("tables", lowering.tables(layer)),
         ("window", window.map_or(u32::MAX, |window| if both { window / 2 } else { window })),
         ("scale", scale.to_bits()),
         ("cap", cap.unwrap_or(1.0).to_bits()),

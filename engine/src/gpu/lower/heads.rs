@@ -64,6 +64,7 @@ impl Lowering<'_> {
             ("head_dim", k_dim as u32),
             ("v_dim", v_dim as u32),
             ("limit", clamp.unwrap_or(0.0).to_bits()),
+            ("tables", self.tables(layer)),
             ("norms", (0..3).map(|i| u32::from(norms[i].is_some()) << i).sum()),
         ];
         for (norm, names) in norms.into_iter().zip(NORM_PARAMS) {
@@ -149,6 +150,7 @@ impl Lowering<'_> {
             }
             None => features.push("V_IN_K"),
         }
+        params.push(("tables", self.tables(layer)));
         let quads = k_dim.div_ceil(4) + v.map_or(0, |_| v_dim.div_ceil(4));
         Dispatch {
             key: Key { kernel: "kv_write", features, consts: vec![("WG", WG)] },

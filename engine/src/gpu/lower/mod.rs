@@ -200,11 +200,17 @@ impl Lowering<'_> {
         }
     }
 
+    /// The word of the step that says where the page tables of a cache's group begin.
+    pub(super) fn tables(&self, layer: usize) -> u32 {
+        crate::gpu::step::tables_word(self.plan.kv_groups[layer])
+    }
+
     /// The feature that stores pages as halves.
     pub(super) fn kv_features(&self) -> Vec<&'static str> {
         match self.kv {
             KvKind::F16 => vec!["KV_F16"],
-            KvKind::F32 => vec![],
+            // The last is refused before anything is lowered.
+            KvKind::F32 | KvKind::Blocks8 => vec![],
         }
     }
 

@@ -19,14 +19,18 @@ impl Scheduler {
             let left = self.running.iter().map(|seq| PAGE - seq.n_computed % PAGE).min();
             n = n.min(left.unwrap_or(1));
         }
-        for (seq, table) in self.running.iter_mut().zip(&mut inputs.tables) {
-            while seq.pages.len() * PAGE < seq.n_computed + n {
-                match self.pages.alloc() {
-                    Some(page) => seq.pages.push(page),
-                    None => n = seq.pages.len() * PAGE - seq.n_computed,
+        for (i, seq) in self.running.iter_mut().enumerate() {
+            for (index, (group, table)) in self.groups.iter_mut().zip(&mut seq.tables).enumerate() {
+                while table.end() * PAGE < seq.n_computed + n {
+                    match group.pages.alloc() {
+                        Some(page) => table.pages.push(page),
+                        None => n = table.end() * PAGE - seq.n_computed,
+                    }
                 }
+                // The parts are all running sequences, in their order.
+                let tables = if index == 0 { &mut inputs.tables } else { &mut inputs.window_tables[index - 1] };
+                tables[i] = table.whole();
             }
-            table.clone_from(&seq.pages);
         }
         n
     }

@@ -1,12 +1,14 @@
 //! A step's inputs from the rows that were chosen, and the scheduler's counts.
 
-use super::{Part, Scheduler};
+use super::group::{Group, Table};
+use super::{PageCounts, Part, Scheduler};
 use crate::plan::{Inputs, StateSlots};
 use crate::run::request::SeqId;
 
 impl Scheduler {
     pub(super) fn fill(&self, inputs: &mut Inputs) -> Vec<Part> {
         inputs.clear();
+        inputs.window_tables.resize_with(self.groups.len().saturating_sub(1), Vec::new);
         let mut parts = Vec::new();
         for seq in self.running.iter().filter(|s| s.n_scheduled > 0) {
             let table = inputs.tables.len() as u32;
@@ -15,7 +17,9 @@ impl Scheduler {
             for position in seq.n_computed..end {
                 last = inputs.push(seq.tokens[position], position as u32, table);
             }
-            inputs.tables.push(seq.pages.clone());
+            let mut tables = seq.tables.iter().map(Table::whole);
+            inputs.tables.push(tables.next().unwrap_or_default());
+            inputs.window_tables.iter_mut().zip(tables).for_each(|(all, table)| all.push(table));
             inputs.sources.push(seq.n_source as u32);
             inputs.source = seq.wants_source();
             inputs.states.extend(seq.next_state.map(|to| StateSlots { from: seq.state, to }));
@@ -54,8 +58,12 @@ impl Scheduler {
         self.n_preempted
     }
 
-    /// Pages in the pool, and those nobody holds.
-    pub(crate) fn n_pages(&self) -> (usize, usize) {
-        (self.pages.n_pages(), self.pages.n_free())
+    /// The pages of each group of caches.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = PageCounts> + '_ {
+        let counts = |group: &Group| {
+            let pages = &group.pages;
+            PageCounts { all: pages.n_pages(), free: pages.n_free(), kept: pages.n_kept() }
+        };
+        self.groups.iter().map(counts)
     }
 }

@@ -82,7 +82,7 @@ impl Case {
         let n_pages = self.inputs.tables.iter().flatten().max().map_or(1, |p| *p as usize + 1);
         let most = self.inputs.outputs.len().max(self.inputs.pools.len()).max(1);
         let (max_tokens, max_outputs) = (self.inputs.n_rows(), most);
-        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages, n_states: 3 };
+        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages, n_states: 3, n_window_pages: 0 };
         let mut runner = device.prepare(Arc::clone(&self.plan), options).unwrap();
         for (slot, data) in &self.slots {
             runner.set_slot(*slot, &self.inputs, data).unwrap();

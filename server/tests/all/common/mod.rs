@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, Response};
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
-use ir_engine::run::EngineOptions;
+use ir_engine::run::{DiskCache, EngineOptions};
 use ir_server::job::KeepAlive;
 use ir_server::{Guard, Hub, HubOptions, PoolOptions, Registry, router};
 use ir_store::{Place, Store};
@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) files: usize,
     pub(crate) max_models: usize,
     pub(crate) memory: u64,
+    /// Where prefixes are kept beyond the server's life.
+    pub(crate) cache_dir: Option<PathBuf>,
     /// Instruction set of the kernels.
     pub(crate) simd: &'static str,
     /// The models of this machine.
@@ -47,6 +49,7 @@ impl Default for Settings {
             store: None,
             pinned: Vec::new(),
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            cache_dir: None,
         }
     }
 }
@@ -83,6 +86,7 @@ fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
         max_models: settings.max_models,
         memory: settings.memory,
         any_size: false,
+        disk_cache: settings.cache_dir.map(|folder| DiskCache::open(&folder, 1 << 30).unwrap()),
     };
     Hub::new(HubOptions { models, queue: settings.queue, deadline: settings.deadline, log_prompts: false })
 }

@@ -15,7 +15,8 @@ pub(super) fn attend(cases: &mut Vec<Case>) {
         (2, 2, 2, 64, 64, None, Some(0.5)),
         (90, 4, 1, 32, 32, Some(30), Some(0.25)),
     ] {
-        for kv in [KvKind::F16, KvKind::F32] {
+        let blocks = (k_dim % 32 == 0 && v_dim % 32 == 0).then_some(KvKind::Blocks8);
+        for kv in [KvKind::F16, KvKind::F32].into_iter().chain(blocks) {
             let mut b = Builder::new(rows as u64, rows);
             let x = b.input(kv_heads * (k_dim + v_dim) + heads * k_dim);
             let layer = b.rec.kv_layer(KvShape { n_kv_heads: kv_heads, k_dim, v_dim, v_in_k: false });
