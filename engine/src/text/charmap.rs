@@ -16,7 +16,7 @@ impl Charmap {
     /// Reads `tokenizer.ggml.precompiled_charsmap`: the length of the array in bytes, the array, the texts.
     pub(super) fn read(meta: &Meta) -> Result<Charmap> {
         const KEY: &str = "tokenizer.ggml.precompiled_charsmap";
-        let Some(array) = meta.opt_array(KEY)?.filter(|array| array.len() > 0) else { return Ok(Charmap::default()) };
+        let Some(array) = meta.opt_array(KEY)?.filter(|array| !array.is_empty()) else { return Ok(Charmap::default()) };
         if !matches!(array.kind(), Kind::U8 | Kind::I8) {
             return Err(Error::format(format!("{KEY} should be an array of bytes, but holds {:?}", array.kind())));
         }
@@ -24,7 +24,7 @@ impl Charmap {
         let damaged = || Error::format(format!("{KEY} is no map of characters: the file is damaged"));
         let (head, rest) = bytes.split_first_chunk().ok_or_else(damaged)?;
         let n = u32::from_le_bytes(*head) as usize;
-        if n % 4 != 0 || n > rest.len() {
+        if !n.is_multiple_of(4) || n > rest.len() {
             return Err(damaged());
         }
         let (units, texts) = rest.split_at(n);

@@ -270,7 +270,7 @@ fn threes(text: &str, at: usize, in_front_of_end: bool) -> Option<usize> {
         return None;
     }
     let n = text[at..end].chars().count();
-    Some(run_of(text, at, NUMBER, if n % 3 == 0 { 3 } else { n % 3 }))
+    Some(run_of(text, at, NUMBER, if n.is_multiple_of(3) { 3 } else { n % 3 }))
 }
 
 fn deepseek_words(text: &str, at: usize, newlines_behind: bool) -> Option<usize> {

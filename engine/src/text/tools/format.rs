@@ -126,7 +126,7 @@ impl ToolFormat {
                 && ["<|channel|>", "<|message|>", "<|call|>"].iter().all(|token| has_token(token));
             let parameters = row.format == ToolFormat::Llama3 && source.contains(r#""parameters": "#);
             let turns = row.format == ToolFormat::Gemma && has_token("<start_of_turn>") && has_token("<end_of_turn>");
-            row.source.iter().any(|texts| says(&texts)) || channels || turns || (parameters && has_token("<|eom_id|>"))
+            row.source.iter().any(&says) || channels || turns || (parameters && has_token("<|eom_id|>"))
         };
         let by_token = |row: &&Row| {
             let argued = row.format != ToolFormat::Mistral || has_token("[ARGS]");

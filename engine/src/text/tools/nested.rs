@@ -193,11 +193,10 @@ impl<'a> Quoted<'a> {
             }
             return Some(Json::Array(items));
         }
-        let n = if rest.starts_with('"') {
+        let n = match rest.strip_prefix('"') {
             // A string as JSON has it.
-            1 + rest[1..].find('"')? + 1
-        } else {
-            rest.find([',', '}', ']'])?
+            Some(inner) => 1 + inner.find('"')? + 1,
+            None => rest.find([',', '}', ']'])?,
         };
         let (word, rest) = rest.split_at(n);
         self.rest = rest;
