@@ -96,7 +96,7 @@ impl Sequence {
         let max_tokens = max_tokens.min(n_pages * PAGE).max(n_sequences);
         let options =
             RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages, n_states: n_sequences };
-        let runner = device.prepare(Arc::clone(plan), options)?;
+        let runner = device.prepare(plan.for_context(n_context), options)?;
         let pages: Vec<u32> = (0..n_pages as u32).collect();
         let inputs = Inputs { tables: pages.chunks(each.max(1)).map(<[u32]>::to_vec).collect(), ..Inputs::default() };
         Ok(Sequence { runner, inputs, n_past: 0, submitting: Duration::ZERO })

@@ -3,8 +3,8 @@
 use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
 use super::folder::HALVES;
 use super::spec::{
-    Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ranking, Ssm,
-    Wiring,
+    Beside, Embedding, Ffn, Head, Heads, Index, Kda, Latent, Layer, Makes, Mixer, ModelSpec, Moe, NormStyle, Normed,
+    Norms, Pooling, Ranking, Route, Ssm, Wiring,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring, Sight};
@@ -21,27 +21,32 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
         let ffn = match keys.has(i, "ffn_gate_inp.weight") {
             true => Some(Ffn::Moe(experts(keys, i, act)?)),
             false if keys.has(i, "ffn_up.weight") || mixers.is_empty() => {
-                Some(Ffn::Dense { hidden: keys.per_layer("feed_forward_length", i, None)?, act })
+                let hidden = keys.per_layer("feed_forward_length", i, None)?;
+                Some(Ffn::Dense { hidden, gated: Gated::plain(act) })
             }
             false => None,
         };
         let norms = |name| Norms { before: Normed::By(name), ..Norms::default() };
         let (attn_norms, ffn_norms) = (norms("attn_norm"), norms("ffn_norm"));
-        Ok(Layer { mixers, attn_norms, ffn, ffn_norms, cross: None, wiring: Wiring::Serial, residual: 1.0 })
+        let (cross, beside, wiring, behind) = (None, None, Wiring::Serial, Normed::No);
+        Ok(Layer { block: i, mixers, attn_norms, cross, ffn, ffn_norms, beside, wiring, residual: 1.0, behind })
     };
     Ok(ModelSpec {
         family: keys.arch.to_owned(),
         width,
         n_context: keys.count("context_length", u32::MAX >> 1)?,
         norm,
-        embedding: Embedding { scale: 1.0, norm: Normed::No, positions, types },
+        eps_after: None,
+        embedding: Embedding { positions, types, ..Embedding::plain() },
         layers: (0..n_layers).map(layer).collect::<Result<_>>()?,
+        route: Route::Plain,
         layer_prefix: "blk.",
         encoder: None,
         output_norm: Normed::By("output_norm"),
         head: Head { scale: 1.0, cap: None },
         generates: true,
         pooling: Pooling::from_meta(keys.file.meta())?,
+        makes: Makes::Text,
         // The head of a causal model that ranks is made of rows of its head of tokens: those of the words it would answer.
         ranking: Ranking { rows: Pooling::Last, act: Act::Tanh, softmax: keys.n_labels()? > 1 },
     })
@@ -54,16 +59,25 @@ fn mixers(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle
     let delta = keys.has(i, "ssm_ba.weight") || keys.has(i, "ssm_alpha.weight");
     if delta {
         all.push(Mixer::DeltaNet(ssm(keys)?));
+    } else if keys.has(i, "ssm_x.weight") {
+        all.push(Mixer::Mamba(mamba(keys, i)?));
     } else if keys.has(i, "ssm_in.weight") {
-        all.push(Mixer::Mamba2(mamba2(keys, i)?));
+        all.push(Mixer::Mamba2(ssm(keys)?));
+    } else if keys.has(i, "ssm_conv1d_q.weight") {
+        all.push(Mixer::Kda(kda(keys)?));
+        return Ok(all);
     } else if keys.has(i, "shortconv.conv.weight") {
         all.push(Mixer::ShortConv(keys.count("shortconv.l_cache", MAX_TAPS)?));
     }
     if keys.has(i, "attn_kv_a_mqa.weight") {
-        all.push(Mixer::Latent(latent(keys, style, i)?));
+        all.push(Mixer::Latent(latent(keys, style, i, width)?));
         return Ok(all);
     }
-    let attends = !delta && (keys.has(i, "attn_q.weight") || keys.has(i, "attn_qkv.weight"));
+    let queries = keys.has(i, "attn_q.weight") || keys.has(i, "attn_qkv.weight");
+    if all.is_empty() && !queries && keys.has(i, "attn_output.weight") {
+        all.push(Mixer::Output);
+    }
+    let attends = !delta && queries;
     let feeds = keys.has(i, "ffn_up.weight") || keys.has(i, "ffn_gate_inp.weight");
     if attends || all.is_empty() && !feeds {
         all.push(Mixer::Heads(heads(keys, style, i, width, norm)?));
@@ -85,28 +99,45 @@ fn ssm(keys: &Keys) -> Result<Ssm> {
         )));
     }
     let taps = keys.count("ssm.conv_kernel", MAX_TAPS)?;
-    Ok(Ssm { taps, n_heads, n_k_heads, k_dim, v_dim: inner / n_heads, tiled: false })
+    Ok(Ssm { taps, n_heads, n_k_heads, k_dim, v_dim: inner / n_heads, tiled: false, norms: false })
 }
 
-fn mamba2(keys: &Keys, i: usize) -> Result<Ssm> {
-    if keys.has(i, "ssm_x.weight") {
-        return Err(Error::unsupported("recurrent layers of Mamba 1 (tensor ssm_x) are not supported yet"));
+/// Mamba: every channel is a head, if there is a decay for each element of its state.
+fn mamba(keys: &Keys, i: usize) -> Result<Ssm> {
+    let (inner, k_dim) = (keys.count("ssm.inner_size", MAX_COLS)?, keys.count("ssm.state_size", MAX_COLS)?);
+    let rates = keys.file.tensor(&format!("blk.{i}.ssm_a")).map_or(0, |tensor| tensor.n_elements());
+    let n_heads = if rates == (inner * k_dim) as u64 { inner } else { keys.count("ssm.time_step_rank", MAX_COLS)? };
+    if !inner.is_multiple_of(n_heads) || inner.saturating_mul(k_dim) > 16 * MAX_COLS as usize {
+        return Err(Error::shape(format!("{n_heads} recurrent heads do not divide {inner} columns of {k_dim}")));
     }
-    ssm(keys)
+    let taps = keys.count("ssm.conv_kernel", MAX_TAPS)?;
+    let norms = keys.opt_bool("ssm.dt_b_c_rms")? == Some(true);
+    Ok(Ssm { taps, n_heads, n_k_heads: 1, k_dim, v_dim: inner / n_heads, tiled: false, norms })
+}
+
+/// Delta rules with decays of elements: as many heads as the layers of attention have.
+fn kda(keys: &Keys) -> Result<Kda> {
+    let (taps, dim) = (keys.count("ssm.conv_kernel", MAX_TAPS)?, keys.count("kda.head_dim", MAX_HEAD_DIM as u32)?);
+    let n_heads = keys.most("attention.head_count")?;
+    if n_heads.saturating_mul(3 * dim) > MAX_COLS as usize {
+        return Err(Error::shape(format!("{n_heads} recurrent heads of {dim} are out of range")));
+    }
+    Ok(Kda { taps, n_heads, dim, lower: keys.factor("kda.gate_lower_bound")?, sign: -1.0 })
 }
 
 /// Latent attention by its keys; real head sizes are those with `_mla`.
-fn latent(keys: &Keys, style: RopeStyle, i: usize) -> Result<Latent> {
-    if !keys.has(i, "attn_k_b.weight") {
-        return Err(Error::unsupported(
-            "this file holds latent attention in its old form (tensor attn_kv_b): convert the model anew",
-        ));
-    }
+fn latent(keys: &Keys, style: RopeStyle, i: usize, width: usize) -> Result<Latent> {
     let n_heads = keys.per_layer("attention.head_count", i, None)?;
     let count = |name: &str| keys.count(name, MAX_HEAD_DIM as u32);
-    let (key, v_dim) = (count("attention.key_length_mla")?, count("attention.value_length_mla")?);
-    let (rank, rope_dim) = (count("attention.kv_lora_rank")?, count("rope.dimension_count")?);
-    if rope_dim >= key || n_heads.saturating_mul(rank + key) > MAX_COLS as usize {
+    // Files that hold both matrices as one have the real sizes under the plain names.
+    let real = |name: &str| match keys.opt_u32(&format!("{name}_mla"))?.filter(|n| *n > 0) {
+        Some(_) => count(&format!("{name}_mla")),
+        None => keys.per_layer(name, i, Some(width / n_heads)),
+    };
+    let (key, v_dim) = (real("attention.key_length")?, real("attention.value_length")?);
+    let (rank, rope_dim) = (count("attention.kv_lora_rank")?, keys.head_size("rope.dimension_count", key, 1)?);
+    let halved = keys.has(i, "attn_k_b.weight");
+    if rope_dim > key || rope_dim == key && halved || n_heads.saturating_mul(rank + key) > MAX_COLS as usize {
         return Err(Error::shape(format!(
             "layer {i}: latent heads of {key} elements, {rope_dim} turning, over {rank}"
         )));
@@ -119,7 +150,17 @@ fn latent(keys: &Keys, style: RopeStyle, i: usize) -> Result<Latent> {
         scale *= (1.0 + multiplier * factor.ln()).powi(2);
         rope.magnitude = keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
     }
-    Ok(Latent { n_heads, nope_dim: key - rope_dim, rope_dim, v_dim, rank, scale, rope: Some(rope) })
+    Ok(Latent {
+        n_heads,
+        nope_dim: key - rope_dim,
+        rope_dim,
+        v_dim,
+        rank,
+        scale,
+        rope: Some(rope),
+        window: None,
+        index: None,
+    })
 }
 
 fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle) -> Result<Heads> {
@@ -145,6 +186,11 @@ fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle)
         rope: Some(rope_table(keys, style, head_dim, None)?),
         qk_norm: norm,
         qk_norm_after_rope: false,
+        qk_norm_bare: false,
+        v_norm: false,
+        shared: None,
+        out_scale: 1.0,
+        gate: Act::Sigmoid,
         temperature: None,
         stem: "attn",
         out: "attn_output",
@@ -152,11 +198,12 @@ fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle)
         alibi: keys.factor("attention.max_alibi_bias")?,
         sight: Sight::Before,
         window: keys.opt_u32("attention.sliding_window")?.filter(|w| *w > 0),
+        chunk: None,
     })
 }
 
 /// The experts of a layer: their width is the tensor's.
-fn experts(keys: &Keys, i: usize, act: Act) -> Result<Moe> {
+pub(super) fn experts(keys: &Keys, i: usize, act: Act) -> Result<Moe> {
     let n = keys.count("expert_count", MAX_EXPERTS)?;
     let used = keys.per_layer("expert_used_count", i, None)?;
     let name = format!("blk.{i}.ffn_down_exps.weight");
@@ -170,7 +217,9 @@ fn experts(keys: &Keys, i: usize, act: Act) -> Result<Moe> {
     let groups = keys.opt_u32("expert_group_count")?.filter(|n| *n > 1).map_or(1, |n| n as usize);
     let groups_used = keys.opt_u32("expert_group_used_count")?.filter(|n| *n > 0).map_or(groups, |n| n as usize);
     let routing = Routing { scoring: Scoring::Softmax, used, groups, groups_used, renorm: true, scale: 1.0 };
-    Ok(Moe { n, hidden, gated: Gated::plain(act), routing })
+    let gated = Gated::plain(act);
+    let (early, weighs_input, second) = (false, false, None);
+    Ok(Moe { n, hidden, gated, shared: gated, shared_scale: 1.0, routing, early, weighs_input, second })
 }
 
 /// How experts are chosen where it is the family that says so, or the file.
@@ -185,7 +234,7 @@ pub(super) enum By<T> {
 impl ModelSpec {
     /// The rule by which experts are chosen: scores, and whether a row's weights are divided by their sum. The file's factor
     /// on the weights is used if it says either.
-    pub(super) fn routed(mut self, keys: &Keys, scoring: By<Scoring>, renorm: By<bool>) -> Result<ModelSpec> {
+    pub(super) fn routed(self, keys: &Keys, scoring: By<Scoring>, renorm: By<bool>) -> Result<ModelSpec> {
         let scaled = matches!(scoring, By::Key(_)) || matches!(renorm, By::Key(_));
         let scoring = match scoring {
             By::Family(scoring) => scoring,
@@ -205,9 +254,75 @@ impl ModelSpec {
             By::Key(absent) => keys.opt_bool("expert_weights_norm")?.unwrap_or(absent),
         };
         let scale = if scaled { keys.factor("expert_weights_scale")?.unwrap_or(1.0) } else { 1.0 };
-        for layer in &mut self.layers {
-            if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
-                moe.routing = Routing { scoring, renorm, scale, ..moe.routing };
+        Ok(self.each_moe(|_, moe| moe.routing = Routing { scoring, renorm, scale, ..moe.routing }))
+    }
+
+    /// Changes the experts of every layer that has some.
+    pub(super) fn each_moe(mut self, mut change: impl FnMut(usize, &mut Moe)) -> ModelSpec {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let ffn = layer.ffn.as_mut().and_then(|ffn| if let Ffn::Moe(moe) = ffn { Some(moe) } else { None });
+            ffn.into_iter().chain(layer.beside.as_mut().map(|beside| &mut beside.moe)).for_each(|moe| change(i, moe));
+        }
+        self
+    }
+
+    /// Experts become what stands beside a dense part, in layers that have both.
+    pub(super) fn beside_dense(
+        mut self,
+        keys: &Keys,
+        hidden: Option<usize>,
+        beside: impl Fn(Moe) -> Beside,
+    ) -> Result<ModelSpec> {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            if let Some(Ffn::Moe(moe)) = layer.ffn
+                && keys.has(i, "ffn_up.weight")
+            {
+                let hidden = match hidden {
+                    Some(hidden) => hidden,
+                    None => keys.per_layer("feed_forward_length", i, None)?,
+                };
+                layer.ffn = Some(Ffn::Dense { hidden, gated: moe.gated });
+                layer.beside = Some(beside(moe));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Latent layers choose what they see by an index, theirs or that of the layer before, if contexts may have more positions
+    /// than are chosen. `own` says of a layer whether it has an index if the file does not.
+    pub(super) fn indexed(mut self, keys: &Keys, style: RopeStyle, own: impl Fn(usize) -> bool) -> Result<ModelSpec> {
+        let top = keys.count("attention.indexer.top_k", u32::MAX >> 1)?;
+        let (n_heads, dim) =
+            (keys.count("attention.indexer.head_count", 4096)?, keys.count("attention.indexer.key_length", 4096)?);
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            for mixer in &mut layer.mixers {
+                if let Mixer::Latent(latent) = mixer
+                    && top < self.n_context
+                    && latent.window.is_none()
+                {
+                    let own = keys.layer_f32("attention.indexer.types", i)?.map_or(own(i), |kind| kind != 0.0);
+                    let rope = rope_table(keys, style, dim, None)?;
+                    latent.index = Some(Index { n_heads, dim, top, rope, own });
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// Limits of gates, by the file's keys for experts and for what every row uses, layer by layer; 0 is none.
+    pub(super) fn limited(mut self, keys: &Keys, limits_result: bool) -> Result<ModelSpec> {
+        for (i, layer) in self.layers.iter_mut().enumerate() {
+            let limit =
+                |key: &str| -> Result<Option<f32>> { Ok(keys.layer_f32(key, i)?.filter(|limit| *limit > 1e-6)) };
+            let of = |gated: Gated, limit: Option<f32>| match limit {
+                Some(limit) => Gated { limit, limits_result, ..gated },
+                None => gated,
+            };
+            let (experts, others) = (limit("swiglu_clamp_exp")?, limit("swiglu_clamp_shexp")?);
+            match &mut layer.ffn {
+                Some(Ffn::Moe(moe)) => (moe.gated, moe.shared) = (of(moe.gated, experts), of(moe.shared, others)),
+                Some(Ffn::Dense { gated, .. }) => *gated = of(*gated, others),
+                _ => {}
             }
         }
         Ok(self)
@@ -215,11 +330,7 @@ impl ModelSpec {
 
     /// A factor on the weights of experts.
     pub(super) fn weighted(self, scale: f32) -> ModelSpec {
-        self.each_layer(|_, layer| {
-            if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
-                moe.routing.scale = scale;
-            }
-        })
+        self.each_moe(|_, moe| moe.routing.scale = scale)
     }
 
     /// Changes the heads of every layer.
@@ -286,11 +397,11 @@ impl ModelSpec {
         rope: WindowRope,
     ) -> Result<ModelSpec> {
         let marks = keys.windowed(self.layers.len(), period, false)?;
-        self.windows_at(keys, &marks, absent, rope)
+        self.windowed(keys, &marks, absent, rope)
     }
 
-    /// The layers of these marks see a window: as [`ModelSpec::windows`] has it.
-    pub(super) fn windows_at(
+    /// The same, by a mark for each layer. Heads of layers with a window may have sizes of their own.
+    pub(super) fn windowed(
         self,
         keys: &Keys,
         marks: &[bool],
@@ -300,11 +411,23 @@ impl ModelSpec {
         let size = keys.opt_u32("attention.sliding_window")?.or(absent).filter(|n| *n > 0);
         self.each_heads(|i, heads| {
             heads.window = size.filter(|_| marks[i]);
+            if heads.window.is_some() {
+                let own = heads.head_dim;
+                heads.head_dim = keys.head_size("attention.key_length_swa", own, heads.n_heads)?;
+                heads.v_dim = keys.head_size("attention.value_length_swa", heads.v_dim, heads.n_heads)?;
+                if heads.head_dim != own {
+                    heads.scale = 1.0 / (heads.head_dim as f32).sqrt();
+                }
+            }
             let Some(table) = &heads.rope else { return Ok(()) };
-            heads.rope = match (rope, marks[i] && size.is_some()) {
+            let base = |absent: f32| Ok::<_, Error>(keys.factor("rope.freq_base_swa")?.unwrap_or(absent));
+            heads.rope = match (rope, heads.window.is_some()) {
                 (WindowRope::Base(absent), true) => {
-                    let base = keys.factor("rope.freq_base_swa")?.unwrap_or(absent);
-                    Some(rope_table(keys, table.style, heads.head_dim, Some(base))?)
+                    Some(rope_table(keys, table.style, heads.head_dim, Some((base(absent)?, false)))?)
+                }
+                (WindowRope::Scaled | WindowRope::Only, true) => {
+                    let own = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
+                    Some(rope_table(keys, table.style, heads.head_dim, Some((base(own)?, true)))?)
                 }
                 (WindowRope::Only, false) if size.is_some() => None,
                 _ => heads.rope.take(),
@@ -321,6 +444,8 @@ pub(super) enum WindowRope {
     Same,
     /// The layers with a window turn by this base if the file names none, without scaling.
     Base(f32),
-    /// Only layers with a window turn.
+    /// The layers with a window turn by the base that the file names for them, scaled as the others.
+    Scaled,
+    /// The same, and the others do not turn.
     Only,
 }

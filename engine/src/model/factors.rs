@@ -28,54 +28,16 @@ pub(super) fn is_read(table: &Table, name: &str) -> bool {
 
 /// Architectures in which llama.cpp multiplies products of plain numbers by factors, by the part of a layer. Attention is
 /// multiplied in all of them but [`FUSED_QKV_WITHOUT`].
-const FFN: &[&str] = &[
-    "bitnet",
-    "cohere2",
-    "cohere2moe",
-    "deepseek32",
-    "dots3note",
-    "gemma4",
-    "glm-dsa",
-    "hy_v3",
-    "llama",
-    "mistral3",
-    "nanbeige",
-    "nemotron_h",
-    "nemotron_h_moe",
-    "qwen3",
-    "qwen35",
-    "talkie",
-];
-const EXPERTS: &[&str] = &[
-    "cohere2moe",
-    "deepseek32",
-    "dots3note",
-    "gemma4",
-    "glm-dsa",
-    "hy_v3",
-    "llama",
-    "mellum",
-    "mistral3",
-    "nemotron_h",
-    "nemotron_h_moe",
-    "qwen35moe",
-    "qwen3moe",
-    "qwen3next",
-    "qwen4exp",
-];
-const SHARED_EXPERTS: &[&str] = &[
-    "cohere2moe",
-    "deepseek32",
-    "dots3note",
-    "glm-dsa",
-    "hy_v3",
-    "nemotron_h",
-    "nemotron_h_moe",
-    "qwen35moe",
-    "qwen3next",
-    "qwen4exp",
-];
-const FUSED_QKV_WITHOUT: &[&str] = &["cogvlm", "openelm"];
+const FFN: &str = "bitnet cohere2 cohere2moe deepseek32 dots3note gemma4 glm-dsa hy_v3 llama mistral3 nanbeige \
+    nemotron_h nemotron_h_moe qwen3 qwen35 talkie";
+const EXPERTS: &str = "cohere2moe deepseek32 dots3note gemma4 glm-dsa hy_v3 llama mellum mistral3 nemotron_h nemotron_h_moe \
+    qwen35moe qwen3moe qwen3next qwen4exp";
+const SHARED_EXPERTS: &str =
+    "cohere2moe deepseek32 dots3note glm-dsa hy_v3 nemotron_h nemotron_h_moe qwen35moe qwen3next qwen4exp";
+const FUSED_QKV_WITHOUT: &str = "cogvlm openelm mimo2 plamo2 plamo3";
+/// A gate on attention is multiplied in these alone, and what delta rules of this kind take in none.
+const GATE: &str = "qwen35 qwen35moe";
+const NO_ATTENTION: &str = "bailingmoe3 kimi-linear";
 
 /// The factors beside a tensor.
 struct Factors {
@@ -169,11 +131,14 @@ impl Weights<'_> {
             return true;
         }
         let arch = self.file.meta().arch().unwrap_or_default();
+        let is_in = |names: &str| names.split(' ').any(|name| name == arch);
         match matrix {
-            m if m.contains("_shexp.") => SHARED_EXPERTS.contains(&arch),
-            m if m.contains("_exps.") => EXPERTS.contains(&arch),
-            m if is_dense_ffn(m) => FFN.contains(&arch),
-            m => !(m.contains(".attn_qkv.") && FUSED_QKV_WITHOUT.contains(&arch)),
+            m if m.contains("_shexp.") => is_in(SHARED_EXPERTS),
+            m if m.contains("_exps.") => is_in(EXPERTS),
+            m if is_dense_ffn(m) => is_in(FFN),
+            m if m.contains(".attn_gate.") => is_in(GATE),
+            m if m.contains(".attn_") && is_in(NO_ATTENTION) => false,
+            m => !(m.contains(".attn_qkv.") && is_in(FUSED_QKV_WITHOUT)),
         }
     }
 

@@ -9,7 +9,7 @@ use super::steps::Steps;
 use super::vocabulary::ModelVocabulary;
 use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Makes, Model};
 use crate::plan::PAGE;
 use crate::text::Tokenizer;
 
@@ -106,13 +106,18 @@ impl Engine {
             return Err(Error::Reload("the model's weights are not held here"));
         }
         let (limits, room) = Engine::room(&model, device, options)?;
-        let runner = device.prepare(Arc::clone(model.plan()), room)?;
+        let runner = device.prepare(model.plan().for_context(limits.context), room)?;
         Ok(Engine::with_runner(model, device, runner, limits, options.chain))
     }
 
     /// What an engine with these options has room for.
     pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> Result<(Limits, RunnerOptions)> {
         let plan = model.plan();
+        if model.spec().makes == Makes::Sound {
+            return Err(Error::unsupported(
+                "this model makes sound, not text: its logits can be computed (ir logits), but no text generated",
+            ));
+        }
         if plan.n_token_ids() < plan.n_vocab() {
             return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
         }
@@ -125,6 +130,8 @@ impl Engine {
         let left = options.kv_budget.saturating_sub(plan.state_bytes().saturating_mul(n_states as u64));
         let options = &EngineOptions { kv_budget: left, ..options.clone() };
         let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
+        // The context that remains says which rotations a plan has.
+        limits.context = limits.context.min(n_pages.saturating_mul(PAGE));
         Ok((
             limits,
             RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages, n_states },
@@ -170,7 +177,8 @@ impl Engine {
             return Err(Error::Reload("the device was lost and the model's weights with it"));
         }
         self.device = self.device.reopen().await?;
-        self.runner = self.device.prepare(Arc::clone(self.model.plan()), self.runner.options())?;
+        let plan = self.model.plan().for_context(self.context());
+        self.runner = self.device.prepare(plan, self.runner.options())?;
         self.steps.forget();
         Ok(())
     }

@@ -52,7 +52,7 @@ impl KvLayer {
     }
 }
 
-/// Stores the rows' keys `k` (and behind them `tail`, of a cache with one head) and values `v` in their sequences' pages.
+/// Stores the rows' keys `k` (and behind each head's the common `tail`) and values `v` in their sequences' pages.
 pub fn kv_write(
     t: &Table,
     inputs: &Inputs,
@@ -68,9 +68,9 @@ pub fn kv_write(
         let first = |head: usize, dim: usize| ((page as usize * shape.n_kv_heads + head) * PAGE + place) * dim;
         for (head, x) in k.row(r).chunks_exact(k_dim).enumerate() {
             store(t, kind, x, &mut layer.k, first(head, shape.k_dim));
-        }
-        if let Some(tail) = tail {
-            store(t, kind, tail.row(r), &mut layer.k, first(0, shape.k_dim) + k_dim);
+            if let Some(tail) = tail {
+                store(t, kind, tail.row(r), &mut layer.k, first(head, shape.k_dim) + k_dim);
+            }
         }
         if let Some(v) = v {
             for (head, x) in v.row(r).chunks_exact(shape.v_dim).enumerate() {

@@ -62,7 +62,7 @@ pub(super) fn modern_bert(keys: &Keys) -> Result<ModelSpec> {
     let rows = if keys.opt_u32("classifier.pooling_type")? == Some(2) { Pooling::Cls } else { Pooling::Mean };
     spec.ranking = Ranking { rows, act: GeluErf, softmax: false };
     let marks = keys.windowed(spec.layers.len(), 3, true)?;
-    spec.windows_at(keys, &marks, None, WindowRope::Base(10_000.0))
+    spec.windowed(keys, &marks, None, WindowRope::Base(10_000.0))
 }
 
 pub(super) fn neo_bert(keys: &Keys) -> Result<ModelSpec> {

@@ -2,6 +2,7 @@
 
 mod encoders;
 mod known;
+mod more;
 mod prefixes;
 mod t5;
 
@@ -57,6 +58,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("deepseek", deepseek),
     ("deepseek2", deepseek2),
     ("mistral4", deepseek2),
+    ("deepseek2-ocr", dots1),
     ("dots1", dots1),
     ("ernie4_5-moe", llama),
     ("hunyuan-dense", hunyuan),
@@ -107,6 +109,41 @@ const FAMILIES: &[(&str, Family)] = &[
     ("orion", orion),
     ("nemotron", nemotron),
     ("jais2", nemotron),
+    ("mamba", llama),
+    ("deci", llama),
+    ("gemma4", more::gemma4),
+    ("gemma3n", more::gemma3n),
+    ("llama4", more::llama4),
+    ("afmoe", more::afmoe),
+    ("apertus", more::apertus),
+    ("arctic", more::arctic),
+    ("grok", more::grok),
+    ("smallthinker", more::smallthinker),
+    ("maple", more::maple),
+    ("nanbeige", more::nanbeige),
+    ("plamo3", more::plamo3),
+    ("granite_swa", more::granite_swa),
+    ("muse-glimmer", more::muse_glimmer),
+    ("spark2_5", more::spark),
+    ("laguna", more::laguna),
+    ("step35", more::step35),
+    ("cohere2moe", more::cohere2moe),
+    ("mimo2", more::mimo2),
+    ("talkie", more::talkie),
+    ("grovemoe", more::grovemoe),
+    ("minicpm3", more::minicpm3),
+    ("plm", more::plm),
+    ("jamba", more::jamba),
+    ("plamo2", more::plamo2),
+    ("kimi-linear", more::kimi_linear),
+    ("bailingmoe3", more::bailingmoe3),
+    ("minimax-01", more::minimax01),
+    ("deepseek32", more::deepseek32),
+    ("glm-dsa", more::glm_dsa),
+    ("dots3note", more::dots3note),
+    ("hrm_text", more::hrm_text),
+    ("qwen3tts", more::qwen3tts),
+    ("pockettts", more::pockettts),
     ("bert", encoders::bert),
     ("nomic-bert", encoders::nomic_bert),
     ("nomic-bert-moe", encoders::nomic_bert_moe),
@@ -130,7 +167,7 @@ pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
         return Err(Error::unsupported(unsupported(file, arch)));
     };
-    let keys = Keys { file, arch, yarn_rounds: true };
+    let keys = Keys { file, arch, yarn_rounds: true, rope_dims: None };
     let spec = family(&keys)?;
     keys.expect_sight(&spec)?;
     Ok(spec)
@@ -465,7 +502,8 @@ fn gpt_oss(keys: &Keys) -> Result<ModelSpec> {
     let spec = spec.each_layer(|_, layer| {
         layer.ffn_norms.before = Normed::By("post_attention_norm");
         if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
-            moe.gated = Gated { act: GeluQuick, limit: 7.0, up_offset: 1.0 };
+            moe.gated = Gated { act: GeluQuick, limit: 7.0, limits_result: false, up_offset: 1.0 };
+            moe.shared = moe.gated;
         }
     });
     spec.windows(keys, 2, None, WindowRope::Same)
@@ -553,13 +591,8 @@ fn lfm2(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-/// Mamba 2 and attention side by side. No published file has factors of the rotation, and what they would mean is not known.
+/// Mamba 2 and attention side by side.
 fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
-    if keys.file.tensor("rope_freqs.weight").is_some() {
-        return Err(Error::unsupported(
-            "this falcon-h1 model has rotation factors (tensor rope_freqs.weight): not supported yet",
-        ));
-    }
     let mut spec = qwen(keys)?;
     // GGUF files have these multiplied into the matrices.
     spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(1.0);

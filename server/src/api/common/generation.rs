@@ -13,9 +13,8 @@ use super::util::check_chat;
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::Job;
-use crate::generate::prompt;
-use crate::generate::recipe;
 use crate::generate::running::Running;
+use crate::generate::{prompt, recipe};
 
 /// Starts what is asked and answers with it; `encoder` makes what writes its outputs.
 ///
