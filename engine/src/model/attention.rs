@@ -54,7 +54,9 @@ impl Part<'_> {
             }
             false => self.product("attn_qkv", &["attn_q", "attn_k", "attn_v"], &[q, k, v], width)?,
         };
-        let (q_norm, k_norm) = (self.head_norm(h, "attn_q_norm", q)?, self.head_norm(h, "attn_k_norm", k)?);
+        let q_norm = self.head_norm(h, "attn_q_norm", q)?;
+        // Keys have one only if queries have one.
+        let k_norm = if q_norm.is_some() { self.head_norm(h, "attn_k_norm", k)? } else { None };
         let bare = Norm { kind: NormKind::Rms, eps: h.qk_norm.eps, group: h.v_dim, weight: None, bias: None };
         let shape = KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim, v_in_k: false };
         let layer = self.rec.kv_layer(shape);

@@ -151,6 +151,11 @@ impl Keys<'_> {
         Ok(self.opt_f32(name)?.filter(|x| *x != 0.0))
     }
 
+    /// The base of rotations.
+    pub(super) fn base(&self) -> Result<f32> {
+        Ok(self.factor("rope.freq_base")?.unwrap_or(10_000.0))
+    }
+
     /// Whether positions have several axes (M-RoPE): the file shares the pairs of a head out among them.
     pub(super) fn has_axes(&self) -> Result<bool> {
         let key = self.key("rope.dimension_sections");
@@ -238,7 +243,7 @@ pub(super) fn rope_table(
     let is_long = keys.file.tensor(plain).is_none();
     let base = match window {
         Some((base, _)) => base,
-        None => keys.factor("rope.freq_base")?.unwrap_or(10_000.0),
+        None => keys.base()?,
     };
     let own = if is_long { factors(short)? } else { factors(plain)? };
     let mut table = rope::table(style, dims, base, scaling, own.as_deref())?;

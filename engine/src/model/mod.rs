@@ -22,6 +22,7 @@ mod rope;
 mod source;
 mod spec;
 mod weights;
+mod words;
 
 use std::sync::Arc;
 

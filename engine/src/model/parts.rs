@@ -83,7 +83,7 @@ pub(super) fn is_unused(arch: &str, name: &str) -> bool {
 }
 
 /// Tensors that a text's logits do not depend on.
-fn is_beside(name: &str, spec: &ModelSpec) -> bool {
+fn is_beside(name: &str, file: &ModelFile, spec: &ModelSpec) -> bool {
     let (layer, in_layer) = in_layer(name);
     // Blocks behind the last layer, and what `nextn` names, draft tokens.
     let drafts =
@@ -111,7 +111,20 @@ fn is_beside(name: &str, spec: &ModelSpec) -> bool {
     // Beside what was made of it for delta nets.
     let older = in_layer.starts_with("ssm_in.")
         && layer.is_some_and(|layer| layer.mixers.iter().any(|mixer| matches!(mixer, Mixer::DeltaNet(_))));
-    drafts || index || older || input_scale || media || ranks || unread || dense || is_unused(&spec.family, name)
+    // A norm on keys whose queries have none.
+    let lone = in_layer.starts_with("attn_k_norm.")
+        && spec.family == "mpt"
+        && file.tensor(&name.replace("attn_k_norm.", "attn_q_norm.")).is_none();
+    drafts
+        || index
+        || older
+        || lone
+        || input_scale
+        || media
+        || ranks
+        || unread
+        || dense
+        || is_unused(&spec.family, name)
 }
 
 /// # Errors
@@ -121,7 +134,7 @@ pub(super) fn expect_all_read(file: &ModelFile, spec: &ModelSpec, plan: &Plan, n
     let read: HashSet<&str> = segments.map(|s| s.name.as_str()).chain(ROPE_FACTORS).collect();
     let is_unread = |t: &&Tensor| {
         let name = t.name();
-        !read.contains(name) && !noted.contains(name) && !is_beside(name, spec)
+        !read.contains(name) && !noted.contains(name) && !is_beside(name, file, spec)
     };
     let unread: Vec<&Tensor> = file.tensors().iter().filter(is_unread).collect();
     let Some(first) = unread.first() else { return Ok(()) };

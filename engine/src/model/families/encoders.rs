@@ -3,8 +3,9 @@
 use super::{gemma3, llama, qwen, unturned};
 use crate::error::Result;
 use crate::model::common::Keys;
-use crate::model::decoder::{By, WindowRope, decoder};
+use crate::model::decoder::decoder;
 use crate::model::spec::{ModelSpec, Normed, Pooling, Ranking};
+use crate::model::words::{By, WindowRope};
 use crate::plan::Act::{GeluErf, Silu};
 use crate::plan::NormKind::Layer;
 use crate::plan::RopeStyle::{Halves, Interleaved};

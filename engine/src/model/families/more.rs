@@ -2,10 +2,11 @@
 
 use super::super::attention::slopes;
 use super::super::common::{Keys, MAX_COLS, rope_table};
-use super::super::decoder::{By, WindowRope, decoder};
+use super::super::decoder::decoder;
 use super::super::spec::{
     Beside, Ffn, Layer, Lightning, Makes, Mixer, ModelSpec, Moe, Normed, Norms, Route, Second, Streams, Wiring,
 };
+use super::super::words::{By, WindowRope};
 use super::{gemma, glm_routed, llama, one_norm, qwen, scaled, unturned};
 use crate::error::{Error, Result};
 use crate::plan::Act::{GeluErf, GeluTanh, Relu, ReluSquared, Silu, Softplus};
@@ -60,15 +61,14 @@ fn with_own_rows(keys: &Keys, mut spec: ModelSpec, first: usize) -> Result<Model
     let n = norm.and_then(|norm| usize::try_from(norm.n_elements()).ok()).filter(|n| *n <= MAX_COLS as usize);
     spec.embedding.per_layer = n.filter(|_| keys.file.tensor("per_layer_token_embd.weight").is_some());
     let mut owners = [None, None];
-    spec.each_heads(|i, heads| {
+    Ok(spec.with_heads(|i, heads| {
         (heads.scale, heads.v_norm) = (1.0, true);
         let owner = &mut owners[usize::from(heads.window.is_some())];
         heads.shared = if i < first { None } else { *owner };
         if heads.shared.is_none() {
             *owner = Some(i);
         }
-        Ok(())
-    })
+    }))
 }
 
 /// Layers that see runs of positions, and every fourth one that sees all, does not turn and heats its queries. The weights of
@@ -79,7 +79,7 @@ pub(super) fn llama4(keys: &Keys) -> Result<ModelSpec> {
     let (n, every) = (spec.layers.len(), keys.opt_u32("attention.sliding_window")? == Some(0));
     let marks = keys.windowed(n, 4, false)?;
     let normed = keys.opt_u32("expert_count")? != Some(128);
-    spec.each_heads(|i, heads| {
+    Ok(spec.with_heads(|i, heads| {
         heads.window = None;
         heads.chunk = Some(8192).filter(|_| !every && marks[i]);
         let turns = every || (i + 1) % 4 != 0;
@@ -88,18 +88,14 @@ pub(super) fn llama4(keys: &Keys) -> Result<ModelSpec> {
             heads.rope = None;
             heads.temperature = Some(Temperature { factor: 0.1, length: 8192.0, offset: 1.0 });
         }
-        Ok(())
-    })
+    }))
 }
 
 /// A gate on attention; every fourth layer does not turn.
 pub(super) fn afmoe(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = glm_routed(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
     spec.embedding.scale = (spec.width as f32).sqrt();
-    spec.windows(keys, 4, None, WindowRope::Scaled)?.each_heads(|i, heads| {
-        heads.rope = heads.rope.take().filter(|_| (i + 1) % 4 != 0);
-        Ok(())
-    })
+    Ok(spec.windows(keys, 4, None, WindowRope::Scaled)?.turning(|i, _| (i + 1) % 4 != 0))
 }
 
 /// The activation xIELU, without a gate.
@@ -147,10 +143,7 @@ pub(super) fn grok(keys: &Keys) -> Result<ModelSpec> {
     spec.head.cap = keys.factor("final_logit_softcapping")?;
     let scale = keys.factor("attention.output_scale")?.unwrap_or(0.088_388_35);
     let cap = keys.factor("attn_logit_softcapping")?.unwrap_or(30.0);
-    let spec = spec.each_heads(|_, heads| {
-        (heads.scale, heads.cap) = (scale, Some(cap));
-        Ok(())
-    })?;
+    let spec = spec.with_heads(|_, heads| (heads.scale, heads.cap) = (scale, Some(cap)));
     spec.beside_dense(keys, None, |moe| beside("ffn_norm", moe, std::f32::consts::FRAC_1_SQRT_2, false))
 }
 
@@ -159,13 +152,11 @@ pub(super) fn smallthinker(keys: &Keys) -> Result<ModelSpec> {
     let spec = decoder(keys, Halves, Rms, Relu)?.routed(keys, By::Key(Sigmoid), By::Family(true))?;
     let spec = spec.each_moe(|_, moe| moe.early = true);
     let marks = keys.windowed(spec.layers.len(), 4, true)?;
-    spec.windowed(keys, &marks, None, WindowRope::Scaled)?.each_heads(|i, heads| {
-        if keys.opt_u32("attention.sliding_window")?.is_some_and(|n| n > 0) {
-            heads.window = Some(4096).filter(|_| marks[i]);
-            heads.rope = heads.rope.take().filter(|_| i % 4 != 0);
-        }
-        Ok(())
-    })
+    let spec = spec.windowed(keys, &marks, None, WindowRope::Scaled)?;
+    if keys.opt_u32("attention.sliding_window")?.is_none_or(|n| n == 0) {
+        return Ok(spec);
+    }
+    Ok(spec.with_heads(|i, heads| heads.window = Some(4096).filter(|_| marks[i])).turning(|i, _| i % 4 != 0))
 }
 
 /// Only layers with a window turn; gates are limited.
@@ -204,11 +195,8 @@ pub(super) fn granite_swa(keys: &Keys) -> Result<ModelSpec> {
         keys.file.meta().opt_array(&key)?.filter(|array| !array.is_empty()).map(|array| {
             array.iter().map(|v| v.as_bool().unwrap_or_else(|| v.as_u64().is_some_and(|n| n > 0))).collect()
         });
-    spec.each_heads(|i, heads| {
-        let turns = turns.as_ref().is_none_or(|turns| turns.get(i).copied().unwrap_or(true));
-        heads.rope = heads.rope.take().filter(|_| turns);
-        Ok(())
-    })
+    let turns = |i: usize| turns.as_ref().is_none_or(|turns| turns.get(i).copied().unwrap_or(true));
+    Ok(spec.turning(|i, _| turns(i)))
 }
 
 /// A gate on attention; only layers with a window turn.
@@ -217,15 +205,7 @@ pub(super) fn muse_glimmer(keys: &Keys) -> Result<ModelSpec> {
     (spec.eps_after, spec.embedding.norm) = (Some(1e-8), Normed::Bare);
     spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
     spec.head.cap = keys.factor("final_logit_softcapping")?;
-    spec.windows(keys, 4, None, WindowRope::Base(own_base(keys)?))?.each_heads(|_, heads| {
-        heads.rope = heads.rope.take().filter(|_| heads.window.is_some());
-        Ok(())
-    })
-}
-
-/// The base of layers without a window.
-fn own_base(keys: &Keys) -> Result<f32> {
-    Ok(keys.factor("rope.freq_base")?.unwrap_or(10_000.0))
+    Ok(spec.windows(keys, 4, None, WindowRope::Base(keys.base()?))?.turning(|_, heads| heads.window.is_some()))
 }
 
 /// A gate for each head.
@@ -237,10 +217,7 @@ pub(super) fn spark(keys: &Keys) -> Result<ModelSpec> {
 pub(super) fn laguna(keys: &Keys) -> Result<ModelSpec> {
     let spec = glm_routed(keys)?;
     let marks = keys.windowed(spec.layers.len(), 4, true)?;
-    spec.windowed(keys, &marks, None, WindowRope::Base(own_base(keys)?))?.each_heads(|_, heads| {
-        heads.gate = Softplus;
-        Ok(())
-    })
+    Ok(spec.windowed(keys, &marks, None, WindowRope::Base(keys.base()?))?.with_heads(|_, heads| heads.gate = Softplus))
 }
 
 /// A gate for each head; layers without a window turn half as many elements; gates of experts are limited behind their
@@ -264,20 +241,14 @@ pub(super) fn cohere2moe(keys: &Keys) -> Result<ModelSpec> {
     spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
     let marks = keys.windowed(spec.layers.len(), 4, true)?;
     let dense = keys.opt_u32("leading_dense_block_count")?.unwrap_or(0) as usize;
-    spec.windowed(keys, &marks, None, WindowRope::Same)?.each_heads(|i, heads| {
-        heads.rope = heads.rope.take().filter(|_| i < dense || marks[i]);
-        Ok(())
-    })
+    Ok(spec.windowed(keys, &marks, None, WindowRope::Same)?.turning(|i, _| i < dense || marks[i]))
 }
 
 /// A factor on what attention gives; values of another width.
 pub(super) fn mimo2(keys: &Keys) -> Result<ModelSpec> {
     let spec = qwen(keys)?.routed(keys, By::Family(Sigmoid), By::Family(true))?;
     let scale = keys.factor("attention.value_scale")?.unwrap_or(1.0);
-    spec.windows(keys, 0, None, WindowRope::Base(10_000.0))?.each_heads(|_, heads| {
-        heads.out_scale = scale;
-        Ok(())
-    })
+    Ok(spec.windows(keys, 0, None, WindowRope::Base(10_000.0))?.with_heads(|_, heads| heads.out_scale = scale))
 }
 
 /// Norms without weights; every layer adds the embedded row again.
@@ -288,10 +259,7 @@ pub(super) fn talkie(keys: &Keys) -> Result<ModelSpec> {
     let spec = spec.each_layer(|_, layer| {
         (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
     });
-    spec.each_heads(|_, heads| {
-        (heads.qk_norm_bare, heads.qk_norm_after_rope) = (true, true);
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| (heads.qk_norm_bare, heads.qk_norm_after_rope) = (true, true)))
 }
 
 /// Smaller experts, each behind several of the others.
@@ -325,10 +293,9 @@ pub(super) fn jamba(keys: &Keys) -> Result<ModelSpec> {
 
 /// Mamba with heads, or attention whose scores go by the width of its values.
 pub(super) fn plamo2(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)?.post_norms("post_attention_norm", "post_ffw_norm").each_heads(|_, heads| {
-        heads.scale = 1.0 / (heads.v_dim as f32).sqrt();
-        Ok(())
-    })
+    Ok(qwen(keys)?
+        .post_norms("post_attention_norm", "post_ffw_norm")
+        .with_heads(|_, heads| heads.scale = 1.0 / (heads.v_dim as f32).sqrt()))
 }
 
 /// Delta rules with decays of elements, or latent attention; nothing turns.
