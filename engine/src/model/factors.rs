@@ -28,11 +28,13 @@ pub(super) fn is_read(table: &Table, name: &str) -> bool {
 
 /// Architectures in which llama.cpp multiplies products of plain numbers by factors, by the part of a layer.
 const FFN: &str = "bitnet cohere2 cohere2moe deepseek32 dots3note gemma4 glm-dsa hy_v3 llama mistral3 nanbeige \
-    nemotron_h nemotron_h_moe qwen3 qwen35 talkie";
+    nemotron_h nemotron_h_moe qwen3 qwen35";
 const EXPERTS: &str = "cohere2moe deepseek32 dots3note gemma4 glm-dsa hy_v3 llama mellum mistral3 nemotron_h nemotron_h_moe \
     qwen35moe qwen3moe qwen3next qwen4exp";
 const SHARED_EXPERTS: &str =
     "cohere2moe deepseek32 dots3note glm-dsa hy_v3 nemotron_h nemotron_h_moe qwen35moe qwen3next qwen4exp";
+/// Of dense parts the last matrix alone.
+const FFN_DOWN: &str = "talkie";
 /// A gate on attention is multiplied in these alone.
 const GATE: &str = "qwen35 qwen35moe";
 /// Other parts are multiplied in all, but for these: attention, its queries, keys and values, and all of layers that keep a
@@ -143,7 +145,7 @@ impl Weights<'_> {
         match name {
             m if m.contains("_shexp.") => is_in(SHARED_EXPERTS),
             m if m.contains("_exps.") => is_in(EXPERTS),
-            _ if is_dense_ffn(matrix) => is_in(FFN),
+            m if is_dense_ffn(matrix) => is_in(FFN) || m.starts_with("ffn_down.") && is_in(FFN_DOWN),
             m if m.starts_with("attn_gate.") => is_in(GATE),
             _ if OF_STATE.iter().any(|tensor| beside_it(tensor)) => !is_in(NO_STATE),
             // Queries of keys that are one row for all heads, too, in none.

@@ -64,14 +64,20 @@ pub(super) fn named(file: &ModelFile) -> Vec<&'static str> {
 /// By architecture, the ends of names of tensors that llama.cpp reads from a file and then computes without. No converter
 /// writes them; its tests do.
 const UNUSED: &[(&str, &[&str])] = &[
-    ("falcon-h1", &["rope_freqs.weight"]),
     ("cogvlm", &["rope_freqs.weight"]),
     ("ernie4_5", &["attn_output.bias"]),
     ("ernie4_5-moe", &["attn_output.bias"]),
+    ("kimi-linear", QKV_BIASES),
+    ("mimo2", QKV_BIASES),
     ("pangu-embedded", &["rope_freqs.weight"]),
     ("qwen2vl", &["output.bias"]),
+    ("qwen35", QKV_BIASES),
+    ("qwen35moe", QKV_BIASES),
+    ("qwen3next", QKV_BIASES),
     ("refact", &["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "rope_freqs.weight"]),
 ];
+
+const QKV_BIASES: &[&str] = &["attn_q.bias", "attn_k.bias", "attn_v.bias"];
 
 /// Architectures whose layers llama.cpp computes without a dense part where they have experts, although files may have both.
 const DENSE_UNUSED: &[&str] = &["hy_v3", "mimo2", "step35"];

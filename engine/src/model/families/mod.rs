@@ -553,8 +553,11 @@ fn lfm2(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-/// Mamba 2 and attention side by side.
+/// Mamba 2 and attention side by side. No published file has factors of the rotation, and what they would mean is not known.
 fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
+    if keys.file.tensor("rope_freqs.weight").is_some() {
+        return Err(Error::unsupported("falcon-h1 models with rotation factors (rope_freqs.weight) are not supported"));
+    }
     let mut spec = qwen(keys)?;
     // GGUF files have these multiplied into the matrices.
     spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(1.0);

@@ -362,6 +362,11 @@ pub(super) fn hrm_text(keys: &Keys) -> Result<ModelSpec> {
     {
         return Err(Error::format("the count of layers is not that of the cycles: the file is damaged"));
     }
+    if keys.has(2 * per_stack, "attn_output.scale") {
+        return Err(Error::unsupported(
+            "hrm_text models with factors of their own for every run of a layer are not supported",
+        ));
+    }
     let stack = |first: usize| (first..first + per_stack).map(|i| spec.layers[i].clone()).collect::<Vec<_>>();
     let (first, second) = (stack(0), stack(per_stack));
     let cycle = || (0..low).flat_map(|_| first.clone()).chain(second.clone());
