@@ -21,6 +21,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("kimi-k3", "recurrent layers (KDA), latent attention, residual attention, a mixture of experts"),
     ("llada", "attention in both directions (diffusion)"),
     ("llada-moe", "attention in both directions (diffusion), a mixture of experts"),
+    ("mimo2", "a scale on values, keys and values of different widths"),
     ("minimax-m3", "attention to chosen blocks, a mixture of experts"),
     ("phimoe", "layer norms, a mixture of experts"),
     ("qwen4exp", "recurrent layers, hyper-connections, attention to chosen blocks, a mixture of experts"),

@@ -129,7 +129,6 @@ const FAMILIES: &[(&str, Family)] = &[
     ("laguna", more::laguna),
     ("step35", more::step35),
     ("cohere2moe", more::cohere2moe),
-    ("mimo2", more::mimo2),
     ("talkie", more::talkie),
     ("grovemoe", more::grovemoe),
     ("minicpm3", more::minicpm3),

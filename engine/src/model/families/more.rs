@@ -244,13 +244,6 @@ pub(super) fn cohere2moe(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec.windowed(keys, &marks, None, WindowRope::Same)?.turning(|i, _| i < dense || marks[i]))
 }
 
-/// A factor on what attention gives; values of another width.
-pub(super) fn mimo2(keys: &Keys) -> Result<ModelSpec> {
-    let spec = qwen(keys)?.routed(keys, By::Family(Sigmoid), By::Family(true))?;
-    let scale = keys.factor("attention.value_scale")?.unwrap_or(1.0);
-    Ok(spec.windows(keys, 0, None, WindowRope::Base(10_000.0))?.with_heads(|_, heads| heads.out_scale = scale))
-}
-
 /// Norms without weights; every layer adds the embedded row again.
 pub(super) fn talkie(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = qwen(keys)?;

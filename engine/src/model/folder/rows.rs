@@ -788,7 +788,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "mamba",
     "maple",
     "mellum",
-    "mimo2",
     "minicpm",
     "minicpm3",
     "minimax-01",
