@@ -156,7 +156,7 @@ impl Loader {
         match begun.runner {
             Some(mut runner) => {
                 feed_late(&mut runner, &before, model.plan())?;
-                runner.fed(model.plan())?;
+                runner.fed(&model.plan().for_context(begun.limits.context))?;
                 Ok(Engine::with_runner(model, &self.device, runner, begun.limits, begun.chain))
             }
             None => Engine::new(model, &self.device, &self.options.engine),
@@ -185,7 +185,7 @@ impl Begun {
         let kept = (0..segments.len()).filter(|i| used(*i) || early(*i)).map(|i| (i, Vec::new())).collect();
         fits_memory(table, &kept)?;
         let runner = match takes {
-            true => Some(device.prepare(Arc::clone(model.plan()), room)?),
+            true => Some(device.prepare(model.plan().for_context(limits.context), room)?),
             false => None,
         };
         Ok(Begun { model, limits, chain: options.engine.chain, runner, segments, kept })

@@ -103,7 +103,7 @@ impl Sequence {
             n_states: n_sequences,
             n_window_pages: 0,
         };
-        let runner = device.prepare(Arc::clone(plan), options)?;
+        let runner = device.prepare(plan.for_context(n_context), options)?;
         let pages: Vec<u32> = (0..n_pages as u32).collect();
         let inputs = Inputs { tables: pages.chunks(each.max(1)).map(<[u32]>::to_vec).collect(), ..Inputs::default() };
         Ok(Sequence { runner, inputs, n_past: 0, submitting: Duration::ZERO })

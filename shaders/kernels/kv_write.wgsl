@@ -1,6 +1,6 @@
 // kv_write: stores keys and values of every row in its sequence's page. One invocation per quad.
 //
-// TAIL: the last elements of the keys, of which there is one head, come from elsewhere. V_IN_K: values are parts of their keys.
+// TAIL: the last elements of the keys, the same for all heads, come from elsewhere. V_IN_K: values are parts of their keys.
 #import grid
 #import step
 #import kv

@@ -5,8 +5,20 @@
 pub const WEIGHT_TYPES: &[(&str, bool)] = include!(concat!(env!("OUT_DIR"), "/types.rs"));
 
 /// Features of activations.
-pub const ACTS: &[&str] =
-    &["SILU", "GELU_TANH", "GELU_ERF", "GELU_QUICK", "RELU", "RELU_SQUARED", "SIGMOID", "TANH", "SOFTPLUS", "IDENTITY"];
+pub const ACTS: &[&str] = &[
+    "SILU",
+    "GELU_TANH",
+    "GELU_ERF",
+    "GELU_QUICK",
+    "RELU",
+    "RELU_SQUARED",
+    "SIGMOID",
+    "TANH",
+    "SOFTPLUS",
+    "SQRT",
+    "EXP_BELOW",
+    "IDENTITY",
+];
 
 /// How logits of experts become scores.
 pub const SCORINGS: &[&str] = &["SOFTMAX", "SIGMOID", "PICKED_SOFTMAX", "SQRT_SOFTPLUS"];
@@ -85,7 +97,7 @@ fn others() -> List {
 /// Kernels with one invocation per element.
 fn elementwise(list: &mut List) {
     let wg = &[("WG", 64)];
-    for kernel in ["add", "clamp", "penalise", "pool", "rope", "scale", "softcap", "take_rows"] {
+    for kernel in ["add", "clamp", "mix", "penalise", "pool", "rope", "scale", "softcap", "take_rows"] {
         list.add(kernel, &[], wg);
     }
     list.add("scale", &[&["WEIGHT"]], wg);
@@ -100,6 +112,7 @@ fn elementwise(list: &mut List) {
         list.add("glu", &[&["GLU", act]], wg);
         list.add("glu", &[&["GLU", act, "LIMIT"]], wg);
     }
+    list.add("glu", &[&["GLU", "SILU", "LIMIT", "LIMITS_RESULT"]], wg);
     list.add("copy", &[], &[("WG", 256)]);
 }
 
@@ -191,6 +204,7 @@ fn thens() -> Vec<Features> {
     }
     // Limits are apart from what is between them.
     all.extend(["SILU", "GELU_QUICK"].map(|act| vec!["GLU", act, "LIMIT"]));
+    all.push(vec!["GLU", "SILU", "LIMIT", "LIMITS_RESULT"]);
     all
 }
 

@@ -11,7 +11,7 @@ use super::kernels::linear;
 use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
 use super::kernels::{
-    act, add, combine, embed, gate, glu, head_linear, heads, norm, pool, route, scale, softcap, take_rows,
+    act, add, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale, select, softcap, take_rows,
 };
 use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
@@ -195,16 +195,48 @@ impl CpuRunner {
                 kv_write::kv_write(t, inputs, columns(k), tail.map(columns), v.map(columns), &mut kv[layer]);
                 self.kv = kv;
             }
-            Op::Attend { q, layer, n_heads, scale, cap, sight, window, temperature, slopes, relative, sinks, out } => {
+            Op::Attend {
+                q,
+                layer,
+                n_heads,
+                scale,
+                cap,
+                sight,
+                window,
+                chunk,
+                chosen,
+                temperature,
+                slopes,
+                relative,
+                sinks,
+                out,
+            } => {
                 self.write(out, inputs, |me, out| {
                     let mut scratch = std::mem::take(&mut me.attend);
                     let (slopes, sinks) = (slopes.map(|s| me.vector(s)), sinks.map(|s| me.vector(s)));
+                    let chosen = chosen.map(|slot| me.columns(View { slot, start: 0, cols: cols(slot) }, inputs));
                     let relative = relative.map(|of| (of, me.vector(of.weight)));
-                    let op = Attend { n_heads, scale, cap, sight, window, temperature, slopes, relative, sinks };
+                    let op = Attend {
+                        n_heads,
+                        scale,
+                        cap,
+                        sight,
+                        window,
+                        chunk,
+                        chosen,
+                        temperature,
+                        slopes,
+                        relative,
+                        sinks,
+                    };
                     attend::attend(t, threads, &mut scratch, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
                     me.attend = scratch;
                 });
             }
+            Op::Select { q, weights, layer, out } => self.write(out, inputs, |me, data| {
+                let both = (me.columns(q, inputs), me.columns(weights, inputs));
+                select::select(t, threads, inputs, both, &me.kv[layer], cols(out), data);
+            }),
             Op::Route { x, bias, routing, out } => self.write(out, inputs, |me, out| {
                 let bias = bias.map(|b| me.vector(b));
                 route::route(threads, me.read(x, inputs), cols(x), bias, &routing, out);
@@ -231,11 +263,18 @@ impl CpuRunner {
                 head_linear::head_linear(t, threads, &mut scratch, &mut gathered, &heads, x, mode, out);
                 (me.scratch, me.gathered) = (scratch, gathered);
             }),
-            Op::Combine { x, pick: Pick { picks, used, of: _ }, out } => self.write(out, inputs, |me, data| {
-                combine::combine(t, threads, me.read(x, inputs), me.read(picks, inputs), used, cols(out), data);
-            }),
+            Op::Combine { x, pick: Pick { picks, used, of: _ }, weighted, out } => {
+                self.write(out, inputs, |me, data| {
+                    let (x, picks) = (me.read(x, inputs), me.read(picks, inputs));
+                    combine::combine(t, threads, x, picks, (used, weighted), cols(out), data);
+                })
+            }
             Op::Gate { x, gate, act, group } => self.write(x.slot, inputs, |me, data| {
                 gate::gate(threads, data, cols(x.slot), x, me.columns(gate, inputs), act, group);
+            }),
+            Op::Mix { x, coef, width, out } => self.write(out, inputs, |me, data| {
+                let (x, coef) = (me.columns(x, inputs), me.columns(coef, inputs));
+                mix::mix(t, threads, x, coef, width, cols(out), data);
             }),
             Op::Conv { x, weight, bias, act, state, out } => {
                 let mut states = std::mem::take(&mut self.states);
@@ -245,13 +284,14 @@ impl CpuRunner {
                 });
                 self.states = states;
             }
-            Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out } => {
+            Op::Recur { q, k, v, decay, rates, beta, v_scale, skip, form, state, out } => {
                 let mut states = std::mem::take(&mut self.states);
                 self.write(out, inputs, |me, out| {
                     let columns = |view: View| me.columns(view, inputs);
                     let (q, k, v, decay) = (columns(q), columns(k), columns(v), columns(decay));
                     let (beta, v_scale, skip) = (beta.map(columns), v_scale.map(columns), skip.map(|s| me.vector(s)));
-                    let op = Recur { form, q, k, v, decay, beta, v_scale, skip };
+                    let rates = rates.map(|rates| me.vector(rates));
+                    let op = Recur { form, q, k, v, decay, rates, beta, v_scale, skip };
                     recur::recur(t, threads, inputs, &op, &mut states[state], out);
                 });
                 self.states = states;

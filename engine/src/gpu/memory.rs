@@ -60,10 +60,24 @@ fn matrices(plan: &Plan) -> BTreeMap<WeightId, Use> {
             Op::HeadLinear { x: _, weight, n_heads, pass: _, out: _ } => (weight, n_heads, None),
             Op::Norm { x: _, norm: _, out: _ }
             | Op::Route { x: _, bias: _, routing: _, out: _ }
-            | Op::Combine { x: _, pick: _, out: _ }
+            | Op::Combine { x: _, pick: _, weighted: _, out: _ }
+            | Op::Mix { x: _, coef: _, width: _, out: _ }
+            | Op::Select { q: _, weights: _, layer: _, out: _ }
             | Op::Gate { x: _, gate: _, act: _, group: _ }
             | Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
-            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ }
+            | Op::Recur {
+                q: _,
+                k: _,
+                v: _,
+                decay: _,
+                rates: _,
+                beta: _,
+                v_scale: _,
+                skip: _,
+                form: _,
+                state: _,
+                out: _,
+            }
             | Op::Rope { x: _, head_dim: _, first: _, rope: _ }
             | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
             | Op::Attend {
@@ -74,6 +88,8 @@ fn matrices(plan: &Plan) -> BTreeMap<WeightId, Use> {
                 cap: _,
                 sight: _,
                 window: _,
+                chunk: _,
+                chosen: _,
                 temperature: _,
                 slopes: _,
                 relative: _,
@@ -139,6 +155,8 @@ fn splits(plan: &Plan) -> u64 {
             cap: _,
             sight: _,
             window: _,
+            chunk: _,
+            chosen: _,
             temperature: _,
             slopes: _,
             relative: _,

@@ -26,56 +26,24 @@ pub(super) fn is_read(table: &Table, name: &str) -> bool {
     name.ends_with(".scale") || bias.is_some_and(|x| table.tensor(&format!("{x}.scale")).is_some())
 }
 
-/// Architectures in which llama.cpp multiplies products of plain numbers by factors, by the part of a layer. Attention is
-/// multiplied in all of them but [`FUSED_QKV_WITHOUT`].
-const FFN: &[&str] = &[
-    "bitnet",
-    "cohere2",
-    "cohere2moe",
-    "deepseek32",
-    "dots3note",
-    "gemma4",
-    "glm-dsa",
-    "hy_v3",
-    "llama",
-    "mistral3",
-    "nanbeige",
-    "nemotron_h",
-    "nemotron_h_moe",
-    "qwen3",
-    "qwen35",
-    "talkie",
-];
-const EXPERTS: &[&str] = &[
-    "cohere2moe",
-    "deepseek32",
-    "dots3note",
-    "gemma4",
-    "glm-dsa",
-    "hy_v3",
-    "llama",
-    "mellum",
-    "mistral3",
-    "nemotron_h",
-    "nemotron_h_moe",
-    "qwen35moe",
-    "qwen3moe",
-    "qwen3next",
-    "qwen4exp",
-];
-const SHARED_EXPERTS: &[&str] = &[
-    "cohere2moe",
-    "deepseek32",
-    "dots3note",
-    "glm-dsa",
-    "hy_v3",
-    "nemotron_h",
-    "nemotron_h_moe",
-    "qwen35moe",
-    "qwen3next",
-    "qwen4exp",
-];
-const FUSED_QKV_WITHOUT: &[&str] = &["cogvlm", "openelm"];
+/// Architectures in which llama.cpp multiplies products of plain numbers by factors, by the part of a layer.
+const FFN: &str = "bitnet cohere2 cohere2moe deepseek32 dots3note gemma4 glm-dsa hy_v3 llama mistral3 nanbeige \
+    nemotron_h nemotron_h_moe qwen3 qwen35";
+const EXPERTS: &str = "cohere2moe deepseek32 dots3note gemma4 glm-dsa hy_v3 llama mellum mistral3 nemotron_h nemotron_h_moe \
+    qwen35moe qwen3moe qwen3next qwen4exp";
+const SHARED_EXPERTS: &str =
+    "cohere2moe deepseek32 dots3note glm-dsa hy_v3 nemotron_h nemotron_h_moe qwen35moe qwen3next qwen4exp";
+/// Of dense parts the last matrix alone.
+const FFN_DOWN: &str = "talkie";
+/// A gate on attention is multiplied in these alone.
+const GATE: &str = "qwen35 qwen35moe";
+/// Other parts are multiplied in all, but for these: attention, its queries, keys and values, and all of layers that keep a
+/// state.
+const NO_ATTENTION: &str = "bailingmoe3";
+const NO_QUERIES: &str = "cogvlm mimo2 openelm plamo2 plamo3";
+const NO_STATE: &str = "bailingmoe3 kimi-linear minimax-01 plamo2 qwen3next";
+/// What layers have that keep a state.
+const OF_STATE: [&str; 3] = ["ssm_conv1d.weight", "ssm_conv1d_q.weight", "attn_norm_2.weight"];
 
 /// The factors beside a tensor.
 struct Factors {
@@ -169,11 +137,23 @@ impl Weights<'_> {
             return true;
         }
         let arch = self.file.meta().arch().unwrap_or_default();
-        match matrix {
-            m if m.contains("_shexp.") => SHARED_EXPERTS.contains(&arch),
-            m if m.contains("_exps.") => EXPERTS.contains(&arch),
-            m if is_dense_ffn(m) => FFN.contains(&arch),
-            m => !(m.contains(".attn_qkv.") && FUSED_QKV_WITHOUT.contains(&arch)),
+        let is_in = |names: &str| names.split(' ').any(|name| name == arch);
+        let Some((layer, name)) = matrix.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
+            return true;
+        };
+        let beside_it = |tensor: &&str| self.has(&format!("blk.{layer}.{tensor}"));
+        match name {
+            m if m.contains("_shexp.") => is_in(SHARED_EXPERTS),
+            m if m.contains("_exps.") => is_in(EXPERTS),
+            m if is_dense_ffn(matrix) => is_in(FFN) || m.starts_with("ffn_down.") && is_in(FFN_DOWN),
+            m if m.starts_with("attn_gate.") => is_in(GATE),
+            _ if OF_STATE.iter().any(|tensor| beside_it(tensor)) => !is_in(NO_STATE),
+            // Queries of keys that are one row for all heads, too, in none.
+            m if m.starts_with("attn_q.") && beside_it(&"attn_kv_a_mqa.weight") => false,
+            m if ["attn_q.", "attn_k.", "attn_v.", "attn_qkv."].iter().any(|start| m.starts_with(start)) => {
+                !is_in(NO_ATTENTION) && !is_in(NO_QUERIES)
+            }
+            m => !(m.starts_with("attn_") && is_in(NO_ATTENTION)),
         }
     }
 

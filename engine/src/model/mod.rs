@@ -1,13 +1,20 @@
 //! From a file to a model: family, spec, weights, recorded plan, tokenizer and chat template. No device.
 
+mod altup;
+mod attention;
 mod common;
 mod decoder;
+mod embedded;
 mod experts;
 mod factors;
 mod families;
+mod feed;
 mod folder;
 mod forward;
+mod kda;
 mod latent;
+mod mamba;
+mod mixers;
 mod parts;
 mod pooled;
 mod recurrent;
@@ -15,6 +22,7 @@ mod rope;
 mod source;
 mod spec;
 mod weights;
+mod words;
 
 use std::sync::Arc;
 
@@ -24,8 +32,8 @@ pub use folder::open_file;
 pub(crate) use folder::{FACTORS, GROUPED, HALVES};
 pub use folder::{families as folder_families, present};
 pub use spec::{
-    Embedding, Encoder, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling,
-    Ranking, RelativeTable, Ssm, Wiring,
+    Beside, Embedding, Encoder, Ffn, Head, Heads, Index, Kda, Latent, Layer, Lightning, Makes, Mixer, ModelSpec, Moe,
+    NormStyle, Normed, Norms, Pooling, Ranking, RelativeTable, Route, Second, Ssm, Streams, Wiring,
 };
 pub use weights::read_at_recording;
 

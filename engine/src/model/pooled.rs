@@ -34,7 +34,7 @@ impl Part<'_> {
         for name in DENSE {
             if self.has(&format!("{name}.weight")) {
                 let cols = self.rec.all(x).cols;
-                let product = self.rows_of(name, cols)?;
+                let product = self.all_rows(name, cols)?;
                 x = self.rec.linear(x, product)?;
             }
         }
@@ -45,7 +45,7 @@ impl Part<'_> {
     fn score(&mut self, mut x: Slot) -> Result<Slot> {
         let width = self.spec.width;
         if self.has("cls.weight") {
-            let product = self.rows_of("cls", width)?;
+            let product = self.all_rows("cls", width)?;
             x = self.rec.linear_act(x, product, self.spec.ranking.act)?;
         }
         let cols = self.rec.all(x).cols;
@@ -53,14 +53,14 @@ impl Part<'_> {
             x = self.rec.norm(self.rec.all(x), norm)?;
         }
         if self.has("cls.output.weight") {
-            let product = self.rows_of("cls.output", cols)?;
+            let product = self.all_rows("cls.output", cols)?;
             x = self.rec.linear(x, product)?;
         }
         Ok(x)
     }
 
     /// The product with all rows of a matrix.
-    fn rows_of(&mut self, name: &str, cols: usize) -> Result<Product> {
+    fn all_rows(&mut self, name: &str, cols: usize) -> Result<Product> {
         let dims = self.weights.dims(&format!("{name}.weight"));
         let rows = dims.map(|dims| dims.get(1).copied().unwrap_or(1)).and_then(|n| usize::try_from(n).ok());
         let rows = rows.ok_or_else(|| Error::format(format!("tensor {name}.weight is missing")))?;

@@ -16,13 +16,14 @@ pub(super) fn read_source(
 ) -> Result<Slot> {
     let before = rec.set_when(Rows::Sources);
     let mut x = rec.embed(table, Lookup::Token)?;
+    let mut part = Part::new(spec, weights, rec);
     for (i, layer) in encoder.layers.iter().enumerate() {
-        let mut part = Part { spec, weights, rec, prefix: format!("enc.blk.{i}.") };
-        x = part.layer(layer, x, None)?;
+        (part.index, part.prefix) = (i, format!("enc.blk.{}.", layer.block));
+        x = part.layer(layer, x)?;
     }
-    let mut part = Part { spec, weights, rec, prefix: String::new() };
+    part.prefix.clear();
     if let Some(norm) = part.norm(spec.norm, encoder.norm, &[spec.width], spec.width)? {
-        x = rec.norm(rec.all(x), norm)?;
+        x = part.rec.norm(part.rec.all(x), norm)?;
     }
     rec.set_when(before);
     Ok(x)
@@ -58,7 +59,7 @@ impl Part<'_> {
         let attend = Attend { sight: Sight::Source, ..Attend::plain(layer, h.n_heads, h.scale) };
         let seen = self.rec.attend(self.rec.all(queries), attend)?;
         let product = self.product(h.out, &[h.out], &[width], h.n_heads * h.v_dim)?;
-        let norm = self.norm(self.spec.norm, norms.after, &[width], width)?;
+        let norm = self.norm_after(norms)?;
         Ok(Branch::Product { input: seen, product, norm })
     }
 }

@@ -22,12 +22,15 @@ pub(super) struct Weights<'a> {
 }
 
 /// The factors of rotations, which recording reads.
-pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
+pub(super) const ROPE_FACTORS: [&str; 3] =
+    ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"];
 
 /// Whether recording itself reads the tensor of this name. Of a file that arrives in pieces these are kept, and the model is
 /// recorded anew once they are there.
 pub fn read_at_recording(table: &Table, name: &str) -> bool {
-    name == ROPE_FACTORS || factors::is_read(table, name)
+    let ends = [".act.scales", ".attn_q_norm.weight", ".attn_k_norm.weight", ".ssm_a"];
+    let is_vector = ends.iter().any(|end| name.ends_with(end));
+    ROPE_FACTORS.contains(&name) || is_vector || factors::is_read(table, name)
 }
 
 /// Reads a small vector of [`read_at_recording`] as f32 (norms stay in the file). Ones where it has not arrived yet.
@@ -90,8 +93,8 @@ impl<'a> Weights<'a> {
         let vector = cols == 1 && dims.len() == 1;
         let (has_cols, has_rows) = match *dims {
             [n] if vector => (1, n),
-            // A vector of each of several parts: heads, experts.
-            [n, m] if cols == 1 && rows.is_some_and(|rows| n.checked_mul(m) == Some(rows as u64)) => (1, n * m),
+            // A vector of each of several parts: heads, experts, columns.
+            _ if cols == 1 && rows.is_some_and(|rows| tensor.n_elements() == rows as u64) => (1, tensor.n_elements()),
             [n] => (n, 1),
             [c, r] => (c, r),
             // Matrices one after the other.
@@ -205,6 +208,32 @@ impl<'a> Weights<'a> {
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments }))
     }
 
+    /// Numbers of a tensor times a factor, each `times` over.
+    pub(super) fn repeated(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        n: usize,
+        times: usize,
+        factor: f32,
+    ) -> Result<WeightId> {
+        let each = |x: &f32| std::iter::repeat_n(factor * x, times);
+        let values = self.numbers(name, n)?.map(|v| v.iter().flat_map(each).collect::<Vec<f32>>());
+        Ok(self.constant(rec, name.trim_end_matches(".weight"), values.as_deref(), n * times))
+    }
+
+    /// 1 over each number of a tensor.
+    pub(super) fn reciprocals(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
+        let values = self.numbers(name, n)?.map(|v| v.iter().map(|x| 1.0 / x).collect::<Vec<f32>>());
+        Ok(self.constant(rec, name, values.as_deref(), n))
+    }
+
+    /// The numbers of a tensor that recording reads; `None` if they have not arrived.
+    fn numbers(&self, name: &str, n: usize) -> Result<Option<Vec<f32>>> {
+        self.note_read(name);
+        arrived(self.file, self.find(name)?, n)
+    }
+
     /// The product with rows of several tensors, one after the other, and the factors beside them: of each tensor (of so many rows in all) the ranges named.
     pub(super) fn slices(
         &self,
@@ -233,15 +262,28 @@ impl<'a> Weights<'a> {
         name: &str,
         names: &[String],
         rows: &[usize],
+        shape: (usize, usize),
+    ) -> Result<WeightId> {
+        self.stack_of(rec, name, names, rows, shape, 0..shape.1)
+    }
+
+    /// A stack of some of `n` matrices, of which each may be there several times.
+    pub(super) fn stack_of(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
         (cols, n): (usize, usize),
+        which: impl Iterator<Item = usize>,
     ) -> Result<WeightId> {
         let all = rows.iter().map(|r| r.checked_mul(n).filter(|all| *all <= MAX_ROWS));
         let all = all.collect::<Option<Vec<_>>>();
         let all = all.ok_or_else(|| Error::limit(format!("{n} matrices of {rows:?} rows are too many")))?;
         let whole = names.iter().zip(&all).map(|(name, all)| self.segments(name, Some(*all), cols));
         let whole = whole.collect::<Result<Vec<_>>>()?;
-        let mut segments = Vec::with_capacity(n * whole.len());
-        for e in 0..n {
+        let mut segments = Vec::new();
+        for e in which {
             for (segment, rows) in whole.iter().zip(rows) {
                 segments.extend(part(segment, e * rows, *rows)?);
             }

@@ -16,13 +16,15 @@ mod slots;
 mod tests;
 mod weight;
 
+use std::sync::Arc;
+
 pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
 pub use layout::{CacheGroup, CacheLayout};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
 pub use parts::{
-    Act, Gated, Heads, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, Relative, RopeStyle, RopeTable, Routing,
-    Scoring, Sight, Temperature, Then, View,
+    Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, Relative, RopeStyle, RopeTable,
+    Routing, Scoring, Sight, Temperature, Then, View,
 };
 pub use recorder::{Attend, Behind, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};
@@ -169,6 +171,19 @@ impl Plan {
             _ => None,
         });
         table.unwrap_or(usize::MAX)
+    }
+
+    /// The plan for contexts of up to so many tokens: rotations have the frequencies that go with them.
+    pub fn for_context(self: &Arc<Plan>, context: usize) -> Arc<Plan> {
+        let long = |rope: &RopeTable| rope.long.as_ref().is_some_and(|long| context > long.beyond);
+        if !self.ropes.iter().any(long) {
+            return Arc::clone(self);
+        }
+        let mut plan = Plan::clone(self);
+        for rope in plan.ropes.iter_mut().filter(|rope| long(rope)) {
+            rope.inv_freq = rope.long.take().map_or(Vec::new(), |long| long.inv_freq);
+        }
+        Arc::new(plan)
     }
 
     /// Whether rows see later rows of their text, so that all of it must be in one step.

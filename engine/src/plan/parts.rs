@@ -59,24 +59,40 @@ pub enum Act {
     Tanh,
     /// `ln(1 + exp(x))`.
     Softplus,
+    /// `sqrt(max(x, 0))`.
+    Sqrt,
+    /// `exp(x) - 1 - x` below 0, and 0 above: what bends xIELU (Huang et al. 2024).
+    ExpBelow,
     /// `x`.
     Identity,
 }
 
 impl Act {
     /// Every activation.
-    pub const ALL: &'static [Act] =
-        &[Act::Silu, Act::GeluTanh, Act::GeluErf, Act::GeluQuick, Act::Relu, Act::ReluSquared, Act::Sigmoid, Act::Tanh];
+    pub const ALL: &'static [Act] = &[
+        Act::Silu,
+        Act::GeluTanh,
+        Act::GeluErf,
+        Act::GeluQuick,
+        Act::Relu,
+        Act::ReluSquared,
+        Act::Sigmoid,
+        Act::Tanh,
+        Act::Sqrt,
+        Act::ExpBelow,
+    ];
 }
 
 /// A gated activation: `act(min(gate, limit)) * (clamp(up, -limit, limit) + up_offset)` (Shazeer 2020; with a limit and an
-/// offset as in gpt-oss).
+/// offset as in gpt-oss), or `min(act(gate), limit)` as its first factor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gated {
     /// On the gate.
     pub act: Act,
     /// Bound of the gate from above and of the other half on both sides; none if infinite.
     pub limit: f32,
+    /// Whether the activation of the gate is bounded, and not the gate (Step 3.5).
+    pub limits_result: bool,
     /// Added to the other half.
     pub up_offset: f32,
 }
@@ -84,7 +100,7 @@ pub struct Gated {
 impl Gated {
     /// `act(gate) * up`.
     pub const fn plain(act: Act) -> Gated {
-        Gated { act, limit: f32::INFINITY, up_offset: 0.0 }
+        Gated { act, limit: f32::INFINITY, limits_result: false, up_offset: 0.0 }
     }
 }
 
@@ -106,6 +122,18 @@ pub struct RopeTable {
     pub inv_freq: Vec<f32>,
     /// Factor on the rotated elements (YaRN's attention factor; 1 otherwise).
     pub magnitude: f32,
+    /// Other frequencies for long contexts.
+    pub long: Option<LongRope>,
+}
+
+/// Frequencies of contexts beyond a length (LongRoPE; Ding et al. 2024). Which set applies is said by the context that a plan
+/// is prepared for, so that keys of both never meet: see [`super::Plan::for_context`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LongRope {
+    /// Positions up to which the table's own frequencies apply.
+    pub beyond: usize,
+    /// As many as the table has.
+    pub inv_freq: Vec<f32>,
 }
 
 /// What follows a product of queries, keys and values, in this order: clamp, norms, rotation of queries and keys, cache

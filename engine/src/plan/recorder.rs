@@ -271,11 +271,10 @@ impl Recorder {
     /// Stores keys and values.
     pub fn kv_write(&mut self, k: View, tail: Option<View>, v: Option<View>, layer: usize) -> Result<()> {
         let kv = self.kv[layer];
-        let k_cols = k.cols + tail.map_or(0, |tail| tail.cols);
+        let k_cols = k.cols + tail.map_or(0, |tail| tail.cols * kv.n_kv_heads);
         let fits = k_cols == kv.n_kv_heads * kv.k_dim
             && v.is_none() == kv.v_in_k
-            && v.is_none_or(|v| v.cols == kv.n_kv_heads * kv.v_dim)
-            && (tail.is_none() || kv.n_kv_heads == 1);
+            && v.is_none_or(|v| v.cols == kv.n_kv_heads * kv.v_dim);
         self.expect(fits, || format!("keys of {k_cols} columns and their values do not fit the cache"))?;
         self.push(Op::KvWrite { k, tail, v, layer });
         Ok(())

@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use super::pages::PageKey;
 use crate::model::Model;
-use crate::plan::{CacheLayout, PAGE};
+use crate::plan::{CacheLayout, PAGE, Plan};
 
 /// The version of the chains: raised when pages of the same tokens would hold something else.
 const VERSION: u32 = 1;
@@ -13,9 +13,9 @@ const VERSION: u32 = 1;
 const SAMPLES: usize = 64;
 const SAMPLE: usize = 64;
 
-/// The key of the empty prefix of a model: its metadata but the tokenizer's, its table of tensors, samples of their data where they are at
-/// hand, how positions turn, and the layout of the cache.
-pub(crate) fn root(model: &Model, layout: &CacheLayout) -> PageKey {
+/// The key of the empty prefix of a model, whose plan is that of the context in use: its metadata but the tokenizer's, its
+/// table of tensors, samples of their data if they are at hand, how positions turn, and the layout of the cache.
+pub(crate) fn root(model: &Model, plan: &Plan, layout: &CacheLayout) -> PageKey {
     let mut hash = Sha256::new_with_prefix(b"ir page keys");
     hash.update(VERSION.to_le_bytes());
     // Pages hold what token ids gave: how texts become ids changes nothing, and a vocabulary is long.
@@ -34,11 +34,11 @@ pub(crate) fn root(model: &Model, layout: &CacheLayout) -> PageKey {
             text(&mut hash, &bytes[start..bytes.len().min(start + SAMPLE)]);
         }
     }
-    for rope in &model.plan().ropes {
+    for rope in &plan.ropes {
         text(&mut hash, format!("{:?} {}", rope.style, rope.magnitude.to_bits()).as_bytes());
         rope.inv_freq.iter().for_each(|x| hash.update(x.to_le_bytes()));
     }
-    text(&mut hash, format!("{PAGE} {layout:?} {:?}", model.plan().kv).as_bytes());
+    text(&mut hash, format!("{PAGE} {layout:?} {:?}", plan.kv).as_bytes());
     PageKey::root(hash)
 }
 

@@ -117,7 +117,7 @@ impl Engine {
             return Err(Error::Reload("the model's weights are not held here"));
         }
         let (limits, room) = Engine::room(&model, device, options)?;
-        let runner = device.prepare(Arc::clone(model.plan()), room)?;
+        let runner = device.prepare(model.plan().for_context(limits.context), room)?;
         Ok(Engine::with_runner(model, device, runner, limits, options.chain))
     }
 
@@ -134,10 +134,11 @@ impl Engine {
         limits: Limits,
         chain: Option<usize>,
     ) -> Engine {
-        let (options, layout) = (runner.options(), CacheLayout::of(model.plan(), runner.options().kv));
-        let groups = model.plan().windows.iter().enumerate();
+        let (options, plan) = (runner.options(), model.plan().for_context(limits.context));
+        let layout = CacheLayout::of(&plan, options.kv);
+        let groups = plan.windows.iter().enumerate();
         let groups = groups.map(|(group, window)| (*window, options.pages(group))).collect();
-        let room = Room { groups, n_states: options.n_states, root: digest::root(&model, &layout) };
+        let room = Room { groups, n_states: options.n_states, root: digest::root(&model, &plan, &layout) };
         let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, &room);
         if device.picks() {
             steps.let_device_pick();
@@ -168,7 +169,8 @@ impl Engine {
             return Err(Error::Reload("the device was lost and the model's weights with it"));
         }
         self.device = self.device.reopen().await?;
-        self.runner = self.device.prepare(Arc::clone(self.model.plan()), self.runner.options())?;
+        let plan = self.model.plan().for_context(self.context());
+        self.runner = self.device.prepare(plan, self.runner.options())?;
         self.steps.forget();
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::engine::EngineOptions;
 use super::scheduler::Limits;
 use crate::device::{Device, RunnerOptions};
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Makes, Model};
 use crate::plan::{CacheLayout, PAGE};
 
 /// What an engine with these options has room for.
@@ -13,6 +13,11 @@ use crate::plan::{CacheLayout, PAGE};
 /// A budget that does not hold the context asked for, or two tokens.
 pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> Result<(Limits, RunnerOptions)> {
     let plan = model.plan();
+    if model.spec().makes == Makes::Sound {
+        return Err(Error::unsupported(
+            "this model makes sound, not text: its logits can be computed (ir logits), but no text generated",
+        ));
+    }
     if plan.n_token_ids() < plan.n_vocab() {
         return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
     }
@@ -25,6 +30,10 @@ pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> R
     let budget = options.kv_budget.saturating_sub(layout.state_bytes.saturating_mul(n_states as u64));
     let most = device.max_pages(plan, options.kv);
     let [n_pages, n_window_pages] = n_pages(&layout, &limits, options, budget)?.map(|n| n.min(most));
+    // The context that remains says which rotations a plan has.
+    if layout.groups.first().is_some_and(|group| group.window.is_none()) {
+        limits.context = limits.context.min(n_pages.saturating_mul(PAGE));
+    }
     let (max_tokens, max_outputs) = (limits.rows, limits.seqs);
     Ok((limits, RunnerOptions { max_tokens, max_outputs, kv: options.kv, n_pages, n_window_pages, n_states }))
 }

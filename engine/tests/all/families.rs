@@ -14,7 +14,9 @@ fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv
     let n_pages = ids.len().div_ceil(PAGE);
     let options =
         RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1, n_window_pages: 0 };
-    let mut runner = device.prepare(golden.model.plan().clone(), options).unwrap();
+    // The context that the references were made for.
+    let plan = golden.model.plan().for_context(golden.model.spec().n_context);
+    let mut runner = device.prepare(plan, options).unwrap();
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
     for (i, id) in ids.iter().enumerate() {
         inputs.push(*id, i as u32, 0);
@@ -38,6 +40,9 @@ const CLAIMED: &[&str] = &[
     "gemma",
     "gemma2",
     "gemma3",
+    "gemma3n",
+    "gemma4",
+    "gemma4-moe",
     "glm4",
     "glm4-moe",
     "glm4-moe-lite",
@@ -53,6 +58,8 @@ const CLAIMED: &[&str] = &[
     "lfm2",
     "lfm2-moe",
     "llama-yarn",
+    "llama4",
+    "mamba",
     "mamba2",
     "minimax-m2",
     "mistral3",
@@ -64,6 +71,7 @@ const CLAIMED: &[&str] = &[
     "olmoe",
     "phi2",
     "phi3",
+    "phi3-longrope",
     "qwen2-moe",
     "qwen2-yarn",
     "qwen3-moe",

@@ -68,7 +68,7 @@ pub(crate) fn plan(qkv: [DType; 3]) -> Plan {
     let table = weight(&mut rec, &[(qkv[2], VOCABULARY)], WIDTH);
     let x = rec.embed(table, Lookup::Token).unwrap();
     let inv_freq = vec![0.5; 32];
-    let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
+    let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0, long: None });
     (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope).unwrap());
     rec.only_with(Rows::Pools, |rec| {
         let norm = norm(rec);

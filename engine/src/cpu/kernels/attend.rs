@@ -25,6 +25,10 @@ pub struct Attend<'a> {
     pub sight: Sight,
     /// Of these so many positions.
     pub window: Option<u32>,
+    /// Positions of the runs of which a row sees its own.
+    pub chunk: Option<u32>,
+    /// The positions that a row sees, in their order: all others are passed over.
+    pub chosen: Option<Columns<'a>>,
     /// Factor on the queries by position.
     pub temperature: Option<Temperature>,
     /// Slopes of the heads: times the distance, taken from scaled scores.
@@ -49,7 +53,8 @@ impl Attend<'_> {
         let (first, end) = match (self.sight, self.window) {
             (Sight::Before, window) => {
                 let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
-                (first.max(n_source), position + 1)
+                let run = self.chunk.map_or(0, |n| position - position % n);
+                (first.max(run).max(n_source), position + 1)
             }
             (Sight::Source, _) => (0, n_source),
             (Sight::Both, None) => (0, end),
@@ -314,6 +319,11 @@ impl Rows<'_> {
             let n = i * self.group + h;
             let scores = &mut work.scores[n * BLOCK..][seen.start - block..seen.end - block];
             self.op.finish(self.t, scores, self.head * self.group + h, seen.start, position);
+            let chosen = self.op.chosen.map(|chosen| chosen.row(self.rows.start + i));
+            if chosen.is_some_and(|chosen| !keep_chosen(chosen, seen.start, scores)) {
+                scores.fill(0.0);
+                continue;
+            }
             let max = (self.t.max)(scores);
             if max > work.max[n] {
                 let shrink = (work.max[n] - max).exp();
@@ -347,6 +357,22 @@ impl Rows<'_> {
             first += rows;
         }
     }
+}
+
+/// Takes from the softmax what is not among the positions chosen, which are in their order; `first` is that of the first score.
+/// Whether any is left.
+fn keep_chosen(chosen: &[f32], first: usize, scores: &mut [f32]) -> bool {
+    let at = |position: &f32| position.to_bits() as usize;
+    let from = chosen.partition_point(|position| at(position) < first);
+    let mut kept =
+        chosen[from..].iter().map(|position| at(position) - first).take_while(|at| *at < scores.len()).peekable();
+    let any = kept.peek().is_some();
+    let mut keep = vec![false; scores.len()];
+    kept.for_each(|at| keep[at] = true);
+    for (score, _) in scores.iter_mut().zip(keep).filter(|(_, keep)| !keep) {
+        *score = f32::NEG_INFINITY;
+    }
+    any
 }
 
 /// The part of a page that lies in a span: from which of its positions on, and how many; `None` for none.
@@ -393,6 +419,8 @@ mod tests {
                     cap: None,
                     sight: Sight::Before,
                     window,
+                    chunk: None,
+                    chosen: None,
                     temperature: None,
                     slopes: None,
                     relative: None,

@@ -86,7 +86,7 @@ impl KvLayer {
     }
 }
 
-/// Stores the rows' keys `k` (and behind them `tail`, of a cache with one head) and values `v` in their sequences' pages.
+/// Stores the rows' keys `k` (and behind each head's the common `tail`) and values `v` in their sequences' pages.
 pub fn kv_write(
     t: &Table,
     inputs: &Inputs,
@@ -102,16 +102,18 @@ pub fn kv_write(
         let table = inputs.table(*seq, layer.group);
         let (page, place) = (table[*position as usize / PAGE], *position as usize % PAGE);
         let first = |head: usize, row: usize| ((page as usize * shape.n_kv_heads + head) * PAGE + place) * row;
-        if let (Some(tail), KvKind::Blocks8) = (tail, kind) {
-            // A block may lie across both pieces.
-            let whole = [k.row(r), tail.row(r)].concat();
-            store(t, kind, &whole, &mut layer.k[first(0, k_row)..]);
-        } else {
-            for (head, x) in k.row(r).chunks_exact(k_dim).enumerate() {
-                store(t, kind, x, &mut layer.k[first(head, k_row)..]);
-            }
-            if let Some(tail) = tail {
-                store(t, kind, tail.row(r), &mut layer.k[first(0, k_row) + kind.row_bytes(k_dim)..]);
+        for (head, x) in k.row(r).chunks_exact(k_dim).enumerate() {
+            let at = first(head, k_row);
+            match tail {
+                // A block may lie across both pieces.
+                Some(tail) if kind == KvKind::Blocks8 => {
+                    store(t, kind, &[x, tail.row(r)].concat(), &mut layer.k[at..])
+                }
+                Some(tail) => {
+                    store(t, kind, x, &mut layer.k[at..]);
+                    store(t, kind, tail.row(r), &mut layer.k[at + kind.row_bytes(k_dim)..]);
+                }
+                None => store(t, kind, x, &mut layer.k[at..]),
             }
         }
         if let Some(v) = v {

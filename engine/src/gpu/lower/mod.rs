@@ -83,12 +83,21 @@ impl Lowering<'_> {
                 self.expert_linear(x, each, pick, weight, [scale, bias], then, out)?;
             }
             Op::HeadLinear { x, weight, n_heads, pass, out: to } => self.head_linear(x, weight, n_heads, pass, to, out),
-            Op::Combine { x, pick, out: to } => out.push(self.combine(x, pick, to)),
+            Op::Combine { x, pick, weighted, out: to } => {
+                if !weighted {
+                    return Err(missing("experts whose weights are on what they take"));
+                }
+                out.push(self.combine(x, pick, to));
+            }
             Op::Gate { x, gate, act, group } => out.push(self.gate(x, gate, act, group)),
+            Op::Mix { x, coef, width, out: to } => out.push(self.mix(x, coef, width, to)),
             Op::Conv { x, weight, bias, act, state, out: to } => {
                 out.push(self.conv(x, weight, bias, act, state, to)?);
             }
-            Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out: to } => {
+            Op::Recur { q, k, v, decay, rates, beta, v_scale, skip, form, state, out: to } => {
+                if rates.is_some() {
+                    return Err(missing("recurrent layers whose decays differ within a head (Mamba 1)"));
+                }
                 let op = recurrent::Recur { q, k, v, decay, beta, v_scale, skip, form, state, to };
                 out.push(self.recur(&op)?);
             }
@@ -106,6 +115,8 @@ impl Lowering<'_> {
                 cap: _,
                 sight: _,
                 window: _,
+                chunk: _,
+                chosen: _,
                 temperature: _,
                 slopes: _,
                 relative: Some(_),
@@ -114,6 +125,7 @@ impl Lowering<'_> {
             } => {
                 return Err(missing("position biases on scores"));
             }
+            Op::Select { q: _, weights: _, layer: _, out: _ } => return Err(missing("an index of keys")),
             Op::Attend {
                 q,
                 layer,
@@ -122,12 +134,17 @@ impl Lowering<'_> {
                 cap,
                 sight,
                 window,
+                chunk,
+                chosen,
                 temperature,
                 slopes,
                 relative: None,
                 sinks,
                 out: to,
             } => {
+                if chunk.is_some() || chosen.is_some() {
+                    return Err(missing("attention to runs of positions, or to chosen ones,"));
+                }
                 let op =
                     attend::Attend { q, layer, n_heads, scale, cap, sight, window, temperature, slopes, sinks, to };
                 attend::attend(self, &op, out)?;

@@ -3,8 +3,9 @@
 use super::{gemma3, llama, qwen, unturned};
 use crate::error::Result;
 use crate::model::common::Keys;
-use crate::model::decoder::{By, WindowRope, decoder};
+use crate::model::decoder::decoder;
 use crate::model::spec::{ModelSpec, Normed, Pooling, Ranking};
+use crate::model::words::{By, WindowRope};
 use crate::plan::Act::{GeluErf, Silu};
 use crate::plan::NormKind::Layer;
 use crate::plan::RopeStyle::{Halves, Interleaved};
@@ -62,7 +63,7 @@ pub(super) fn modern_bert(keys: &Keys) -> Result<ModelSpec> {
     let rows = if keys.opt_u32("classifier.pooling_type")? == Some(2) { Pooling::Cls } else { Pooling::Mean };
     spec.ranking = Ranking { rows, act: GeluErf, softmax: false };
     let marks = keys.windowed(spec.layers.len(), 3, true)?;
-    spec.windows_at(keys, &marks, None, WindowRope::Base(10_000.0))
+    spec.windowed(keys, &marks, None, WindowRope::Base(10_000.0))
 }
 
 pub(super) fn neo_bert(keys: &Keys) -> Result<ModelSpec> {

@@ -2,16 +2,18 @@
 
 mod encoders;
 mod known;
+mod more;
 mod prefixes;
 mod t5;
 
 pub use prefixes::{Prefix, task_prefixes};
 
 use super::common::Keys;
-use super::decoder::{By, WindowRope, decoder};
+use super::decoder::decoder;
 use super::folder::GROUPED;
 use super::parts;
 use super::spec::{Ffn, Mixer, ModelSpec, Normed};
+use super::words::{By, WindowRope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::shown;
@@ -57,6 +59,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("deepseek", deepseek),
     ("deepseek2", deepseek2),
     ("mistral4", deepseek2),
+    ("deepseek2-ocr", dots1),
     ("dots1", dots1),
     ("ernie4_5-moe", llama),
     ("hunyuan-dense", hunyuan),
@@ -107,6 +110,40 @@ const FAMILIES: &[(&str, Family)] = &[
     ("orion", orion),
     ("nemotron", nemotron),
     ("jais2", nemotron),
+    ("mamba", llama),
+    ("deci", llama),
+    ("gemma4", more::gemma4),
+    ("gemma3n", more::gemma3n),
+    ("llama4", more::llama4),
+    ("afmoe", more::afmoe),
+    ("apertus", more::apertus),
+    ("arctic", more::arctic),
+    ("grok", more::grok),
+    ("smallthinker", more::smallthinker),
+    ("maple", more::maple),
+    ("nanbeige", more::nanbeige),
+    ("plamo3", more::plamo3),
+    ("granite_swa", more::granite_swa),
+    ("muse-glimmer", more::muse_glimmer),
+    ("spark2_5", more::spark),
+    ("laguna", more::laguna),
+    ("step35", more::step35),
+    ("cohere2moe", more::cohere2moe),
+    ("talkie", more::talkie),
+    ("grovemoe", more::grovemoe),
+    ("minicpm3", more::minicpm3),
+    ("plm", more::plm),
+    ("jamba", more::jamba),
+    ("plamo2", more::plamo2),
+    ("kimi-linear", more::kimi_linear),
+    ("bailingmoe3", more::bailingmoe3),
+    ("minimax-01", more::minimax01),
+    ("deepseek32", more::deepseek32),
+    ("glm-dsa", more::glm_dsa),
+    ("dots3note", more::dots3note),
+    ("hrm_text", more::hrm_text),
+    ("qwen3tts", more::qwen3tts),
+    ("pockettts", more::pockettts),
     ("bert", encoders::bert),
     ("nomic-bert", encoders::nomic_bert),
     ("nomic-bert-moe", encoders::nomic_bert_moe),
@@ -130,7 +167,7 @@ pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
         return Err(Error::unsupported(unsupported(file, arch)));
     };
-    let keys = Keys { file, arch, yarn_rounds: true };
+    let keys = Keys { file, arch, yarn_rounds: true, rope_dims: None };
     let spec = family(&keys)?;
     keys.expect_sight(&spec)?;
     Ok(spec)
@@ -162,18 +199,12 @@ fn mistral3(keys: &Keys) -> Result<ModelSpec> {
         Some(n) => n,
         None => keys.opt_u32("rope.scaling.original_context_length")?.filter(|n| *n > 0).unwrap_or(8192),
     };
-    spec.each_heads(|_, heads| {
-        heads.temperature = Some(Temperature { factor, length: length as f32, offset: 0.0 });
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| heads.temperature = Some(Temperature { factor, length: length as f32, offset: 0.0 })))
 }
 
 /// Every fourth layer does not turn.
 fn smollm3(keys: &Keys) -> Result<ModelSpec> {
-    llama(keys)?.each_heads(|i, heads| {
-        heads.rope = heads.rope.take().filter(|_| (i + 1) % 4 != 0);
-        Ok(())
-    })
+    Ok(llama(keys)?.turning(|i, _| (i + 1) % 4 != 0))
 }
 
 /// Factors on embedding, scores, branches and logits.
@@ -185,10 +216,7 @@ fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
 fn granite(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = granitemoe(keys)?;
     if keys.opt_bool("rope.scaling.finetuned")? == Some(false) {
-        spec = spec.each_heads(|_, heads| {
-            heads.rope = None;
-            Ok(())
-        })?;
+        spec = spec.with_heads(|_, heads| heads.rope = None);
     }
     Ok(spec)
 }
@@ -205,10 +233,9 @@ fn scaled(keys: &Keys, mut spec: ModelSpec, [embedding, residual, logits]: [f32;
     spec.head.scale = 1.0 / keys.factor("logit_scale")?.unwrap_or(logits);
     let residual = keys.factor("residual_scale")?.unwrap_or(residual);
     let scores = keys.factor("attention.scale")?;
-    spec.each_layer(|_, layer| layer.residual = residual).each_heads(|_, heads| {
-        heads.scale = scores.unwrap_or(heads.scale);
-        Ok(())
-    })
+    Ok(spec
+        .each_layer(|_, layer| layer.residual = residual)
+        .with_heads(|_, heads| heads.scale = scores.unwrap_or(heads.scale)))
 }
 
 /// No gate: squared ReLU.
@@ -240,10 +267,7 @@ fn olmo(keys: &Keys) -> Result<ModelSpec> {
     let spec = spec.each_layer(|_, layer| {
         (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
     });
-    spec.each_heads(|_, heads| {
-        heads.clamp = clamp;
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| heads.clamp = clamp))
 }
 
 /// Qwen 1: the key of the feed-forward part counts gate and up together.
@@ -275,10 +299,7 @@ fn phi2(keys: &Keys) -> Result<ModelSpec> {
 
 /// Phi 3 and 4: fused matrices, found in the file. Its window key is not used.
 fn phi3(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)?.each_heads(|_, heads| {
-        heads.window = None;
-        Ok(())
-    })
+    Ok(qwen(keys)?.with_heads(|_, heads| heads.window = None))
 }
 
 /// Embedding times the root of its width; the norms' weights hold their 1.
@@ -291,22 +312,18 @@ fn gemma(keys: &Keys) -> Result<ModelSpec> {
 /// Scores scaled by the width of the stream over the heads in the largest models (by their layers), by heads otherwise.
 fn gemma_scores(spec: ModelSpec, largest: usize) -> Result<ModelSpec> {
     let (width, all) = (spec.width as f32, spec.layers.len());
-    spec.each_heads(|_, heads| {
+    Ok(spec.with_heads(|_, heads| {
         if all == largest {
             heads.scale = 1.0 / (width / heads.n_heads as f32).sqrt();
         }
-        Ok(())
-    })
+    }))
 }
 
 fn gemma2(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = gemma_scores(gemma(keys)?.post_norms("post_attention_norm", "post_ffw_norm"), 46)?;
     spec.head.cap = Some(keys.factor("final_logit_softcapping")?.unwrap_or(30.0));
     let cap = keys.factor("attn_logit_softcapping")?.unwrap_or(50.0);
-    spec.windows(keys, 2, Some(4096), WindowRope::Same)?.each_heads(|_, heads| {
-        heads.cap = Some(cap);
-        Ok(())
-    })
+    Ok(spec.windows(keys, 2, Some(4096), WindowRope::Same)?.with_heads(|_, heads| heads.cap = Some(cap)))
 }
 
 fn gemma3(keys: &Keys) -> Result<ModelSpec> {
@@ -317,8 +334,7 @@ fn gemma3(keys: &Keys) -> Result<ModelSpec> {
 
 /// OLMo 2 and 3: norms behind the parts only.
 fn olmo2(keys: &Keys) -> Result<ModelSpec> {
-    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
-    post_only(qwen(keys)?).windows(keys, 4, None, WindowRope::Base(base))
+    post_only(qwen(keys)?).windows(keys, 4, None, WindowRope::Base(keys.base()?))
 }
 
 /// No norms in front of the parts.
@@ -333,10 +349,7 @@ fn exaone4(keys: &Keys) -> Result<ModelSpec> {
     let spec = post_only(qwen(keys)?);
     match spec.layers.len() {
         64 => spec.windows(keys, 4, Some(4096), WindowRope::Only),
-        _ => spec.each_heads(|_, heads| {
-            heads.window = None;
-            Ok(())
-        }),
+        _ => Ok(spec.with_heads(|_, heads| heads.window = None)),
     }
 }
 
@@ -394,10 +407,7 @@ fn dbrx(keys: &Keys) -> Result<ModelSpec> {
     let clamp = keys.factor("attention.clamp_kqv")?;
     let spec = decoder(keys, Halves, Layer, Silu)?;
     let spec = spec.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("attn_output_norm"));
-    spec.each_heads(|_, heads| {
-        heads.clamp = clamp;
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| heads.clamp = clamp))
 }
 
 fn deepseek(keys: &Keys) -> Result<ModelSpec> {
@@ -424,10 +434,7 @@ fn maincoder(keys: &Keys) -> Result<ModelSpec> {
 }
 
 fn norms_after_rope(spec: ModelSpec) -> Result<ModelSpec> {
-    spec.each_heads(|_, heads| {
-        heads.qk_norm_after_rope = true;
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| heads.qk_norm_after_rope = true))
 }
 
 /// Sigmoid scores unless the file says otherwise.
@@ -454,8 +461,7 @@ fn bailingmoe(keys: &Keys) -> Result<ModelSpec> {
 }
 
 fn mellum(keys: &Keys) -> Result<ModelSpec> {
-    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
-    qwen(keys)?.windows(keys, 4, None, WindowRope::Base(base))
+    qwen(keys)?.windows(keys, 4, None, WindowRope::Base(keys.base()?))
 }
 
 /// Sinks, found in the file; a clamped gate; the softmax is over the chosen experts.
@@ -465,7 +471,8 @@ fn gpt_oss(keys: &Keys) -> Result<ModelSpec> {
     let spec = spec.each_layer(|_, layer| {
         layer.ffn_norms.before = Normed::By("post_attention_norm");
         if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
-            moe.gated = Gated { act: GeluQuick, limit: 7.0, up_offset: 1.0 };
+            moe.gated = Gated { act: GeluQuick, limit: 7.0, limits_result: false, up_offset: 1.0 };
+            moe.shared = moe.gated;
         }
     });
     spec.windows(keys, 2, None, WindowRope::Same)
@@ -478,10 +485,7 @@ fn gpt2(keys: &Keys) -> Result<ModelSpec> {
 
 /// No rotation; biases by distance if this or the file says so.
 fn unturned(spec: ModelSpec, alibi: Option<f32>) -> Result<ModelSpec> {
-    spec.each_heads(|_, heads| {
-        (heads.rope, heads.alibi) = (None, alibi.or(heads.alibi));
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| (heads.rope, heads.alibi) = (None, alibi.or(heads.alibi))))
 }
 
 fn bloom(keys: &Keys) -> Result<ModelSpec> {
@@ -492,10 +496,8 @@ fn bloom(keys: &Keys) -> Result<ModelSpec> {
 
 /// Scores are divided by the width of a head.
 fn jais(keys: &Keys) -> Result<ModelSpec> {
-    unturned(decoder(keys, Halves, Layer, Silu)?, None)?.each_heads(|_, heads| {
-        heads.scale = 1.0 / heads.head_dim as f32;
-        Ok(())
-    })
+    Ok(unturned(decoder(keys, Halves, Layer, Silu)?, None)?
+        .with_heads(|_, heads| heads.scale = 1.0 / heads.head_dim as f32))
 }
 
 /// Has no experts, although some files of this name claim so.
@@ -518,10 +520,7 @@ fn baichuan(keys: &Keys) -> Result<ModelSpec> {
 /// Norms on whole queries and keys and clamped heads, if the file has them.
 fn mpt(keys: &Keys) -> Result<ModelSpec> {
     let clamp = keys.factor("attention.clamp_kqv")?;
-    unturned(decoder(keys, Halves, Layer, GeluErf)?, None)?.each_heads(|_, heads| {
-        heads.clamp = clamp;
-        Ok(())
-    })
+    Ok(unturned(decoder(keys, Halves, Layer, GeluErf)?, None)?.with_heads(|_, heads| heads.clamp = clamp))
 }
 
 /// Norms inside the parts, found in the file.
@@ -556,9 +555,7 @@ fn lfm2(keys: &Keys) -> Result<ModelSpec> {
 /// Mamba 2 and attention side by side. No published file has factors of the rotation, and what they would mean is not known.
 fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
     if keys.file.tensor("rope_freqs.weight").is_some() {
-        return Err(Error::unsupported(
-            "this falcon-h1 model has rotation factors (tensor rope_freqs.weight): not supported yet",
-        ));
+        return Err(Error::unsupported("falcon-h1 models with rotation factors (rope_freqs.weight) are not supported"));
     }
     let mut spec = qwen(keys)?;
     // GGUF files have these multiplied into the matrices.

@@ -3,12 +3,12 @@
 use crate::error::{Error, Result};
 use crate::model::common::{Keys, MAX_COLS, MAX_HEAD_DIM, MAX_LAYERS};
 use crate::model::spec::{
-    Embedding, Encoder, Ffn, Head, Heads, Layer, Mixer, ModelSpec, Normed, Norms, Pooling, Ranking, RelativeTable,
-    Wiring,
+    Embedding, Encoder, Ffn, Head, Heads, Layer, Makes, Mixer, ModelSpec, Normed, Norms, Pooling, Ranking,
+    RelativeTable, Route, Wiring,
 };
-use crate::plan::Act::{GeluTanh, Relu, Tanh};
+use crate::plan::Act::{GeluTanh, Relu, Sigmoid, Tanh};
 use crate::plan::NormKind::Rms;
-use crate::plan::Sight;
+use crate::plan::{Gated, Sight};
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq)]
@@ -48,8 +48,10 @@ fn model(keys: &Keys, side: Side) -> Result<ModelSpec> {
         width: keys.count("embedding_length", MAX_COLS)?,
         n_context: keys.count("context_length", u32::MAX >> 1)?,
         norm: keys.norm(Rms)?,
-        embedding: Embedding { scale: 1.0, norm: Normed::No, positions: false, types: false },
+        eps_after: None,
+        embedding: Embedding::plain(),
         layers: layers(keys, side)?,
+        route: Route::Plain,
         layer_prefix,
         encoder: None,
         output_norm: Normed::By(output_norm),
@@ -57,6 +59,7 @@ fn model(keys: &Keys, side: Side) -> Result<ModelSpec> {
         generates: false,
         pooling: Pooling::from_meta(keys.file.meta())?,
         ranking: Ranking { rows: Pooling::Mean, act: Tanh, softmax: false },
+        makes: Makes::Text,
     })
 }
 
@@ -86,13 +89,16 @@ fn layers(keys: &Keys, side: Side) -> Result<Vec<Layer>> {
         let own = heads(keys, i)?;
         let cross = Heads { stem: "cross_attn", out: "cross_attn_o", sight: Sight::Source, ..own.clone() };
         Ok(Layer {
+            block: i,
             mixers: vec![Mixer::Heads(Heads { relative, sight, ..own })],
             attn_norms: norms("attn_norm"),
             cross: (side == Side::Decoder).then(|| (cross, norms("cross_attn_norm"))),
-            ffn: Some(Ffn::Dense { hidden: keys.per_layer("feed_forward_length", i, None)?, act }),
+            ffn: Some(Ffn::Dense { hidden: keys.per_layer("feed_forward_length", i, None)?, gated: Gated::plain(act) }),
             ffn_norms: norms("ffn_norm"),
+            beside: None,
             wiring: Wiring::Serial,
             residual: 1.0,
+            behind: Normed::No,
         })
     };
     (0..n).map(layer).collect()
@@ -117,6 +123,11 @@ fn heads(keys: &Keys, i: usize) -> Result<Heads> {
         rope: None,
         qk_norm: keys.norm(Rms)?,
         qk_norm_after_rope: false,
+        qk_norm_bare: false,
+        v_norm: false,
+        shared: None,
+        out_scale: 1.0,
+        gate: Sigmoid,
         temperature: None,
         stem: "attn",
         out: "attn_o",
@@ -124,5 +135,6 @@ fn heads(keys: &Keys, i: usize) -> Result<Heads> {
         alibi: None,
         sight: Sight::Before,
         window: None,
+        chunk: None,
     })
 }

@@ -7,7 +7,8 @@ use crate::plan::{Op, Relative, Sight, Slot, Temperature, View, WeightId};
 impl Recorder {
     /// Attention over the layer's pages.
     pub fn attend(&mut self, q: View, attend: Attend) -> Result<Slot> {
-        let Attend { layer, n_heads, scale, cap, sight, window, temperature, slopes, relative, sinks } = attend;
+        let Attend { layer, n_heads, scale, cap, sight, window, chunk, chosen, temperature, slopes, relative, sinks } =
+            attend;
         for vector in slopes.into_iter().chain(sinks) {
             self.expect_rows(vector, n_heads)?;
         }
@@ -29,6 +30,8 @@ impl Recorder {
             cap,
             sight,
             window,
+            chunk,
+            chosen,
             temperature,
             slopes,
             relative,
@@ -54,6 +57,10 @@ pub struct Attend {
     pub sight: Sight,
     /// Of these so many positions; all if `None`.
     pub window: Option<u32>,
+    /// Positions of the runs of which a row sees its own.
+    pub chunk: Option<u32>,
+    /// The positions that a row sees, chosen by [`Recorder::select`].
+    pub chosen: Option<Slot>,
     /// Factor on the queries by position.
     pub temperature: Option<Temperature>,
     /// Slopes of the heads (ALiBi).
@@ -67,8 +74,19 @@ pub struct Attend {
 impl Attend {
     /// Attention to everything before.
     pub fn plain(layer: usize, n_heads: usize, scale: f32) -> Attend {
-        let (sight, cap, window, temperature) = (Sight::Before, None, None, None);
-        let (slopes, relative, sinks) = (None, None, None);
-        Attend { layer, n_heads, scale, cap, sight, window, temperature, slopes, relative, sinks }
+        Attend {
+            layer,
+            n_heads,
+            scale,
+            cap: None,
+            sight: Sight::Before,
+            window: None,
+            chunk: None,
+            chosen: None,
+            temperature: None,
+            slopes: None,
+            relative: None,
+            sinks: None,
+        }
     }
 }

@@ -11,6 +11,7 @@ use ir_engine::plan::{
 };
 
 mod attend;
+mod chosen;
 mod experts;
 mod products;
 mod recurrent;
@@ -250,7 +251,7 @@ fn rope(cases: &mut Vec<Case>) {
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(3 * head_dim + 10);
         let inv_freq = (0..pairs).map(|i| 10_000f32.powf(-(i as f32) / pairs as f32)).collect();
-        let table = b.rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.0 });
+        let table = b.rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.0, long: None });
         let view = b.rec.view(x, 10, 2 * head_dim).unwrap();
         b.rec.rope(view, head_dim, 0, table).unwrap();
         cases.push(b.case(OpKind::Rope, format!("{style:?}, {rows} rows, {pairs} pairs of {head_dim}"), x));
@@ -258,7 +259,7 @@ fn rope(cases: &mut Vec<Case>) {
     let mut b = Builder::new(8, 20);
     let x = b.input(3 * 24);
     let inv_freq = (0..4).map(|i| 0.5f32.powi(i)).collect();
-    let table = b.rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
+    let table = b.rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0, long: None });
     let all = b.rec.all(x);
     b.rec.rope(all, 24, 16, table).unwrap();
     cases.push(b.case(OpKind::Rope, "the tails of heads".into(), x));
@@ -266,7 +267,8 @@ fn rope(cases: &mut Vec<Case>) {
 
 fn elementwise(cases: &mut Vec<Case>) {
     for rows in ROWS {
-        for gated in [Gated::plain(Act::Silu), Gated { act: Act::GeluTanh, limit: 0.5, up_offset: 1.0 }] {
+        let limited = |act, limits_result| Gated { act, limit: 0.25, limits_result, up_offset: 1.0 };
+        for gated in [Gated::plain(Act::Silu), limited(Act::GeluTanh, false), limited(Act::Silu, true)] {
             let mut b = Builder::new(rows as u64, rows);
             let x = b.input(2 * 37);
             let out = b.rec.glu(x, gated).unwrap();
@@ -339,6 +341,9 @@ pub fn cases() -> Vec<Case> {
         experts::route,
         experts::head_linear,
         experts::combine_and_gate,
+        experts::mix,
+        chosen::common_ends,
+        chosen::select,
         recurrent::conv,
         recurrent::recur,
         rope,

@@ -33,7 +33,8 @@ pub(super) fn attend(cases: &mut Vec<Case>) {
             cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
         }
     }
-    for (rows, with) in [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature")] {
+    let with = [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature"), (90, "chunks")];
+    for (rows, with) in with {
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(3 * 4 * 16);
         let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16, v_in_k: false });
@@ -43,6 +44,8 @@ pub(super) fn attend(cases: &mut Vec<Case>) {
         match with {
             "slopes" => attend.slopes = Some(b.vector(4)),
             "sinks" => attend.sinks = Some(b.vector(4)),
+            // The second run begins in the middle of a page.
+            "chunks" => (attend.window, attend.chunk) = (None, Some(13)),
             _ => attend.temperature = Some(Temperature { factor: 0.5, length: 6.0, offset: 1.0 }),
         }
         let out = b.rec.attend(q, attend).unwrap();
