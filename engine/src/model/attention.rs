@@ -82,8 +82,8 @@ impl Part<'_> {
         let product = match self.has("attn_qkv.weight") {
             true => {
                 let all = cols + h.n_kv_heads * (h.head_dim + h.v_dim);
-                let parts = [(self.name("attn_qkv.weight"), all, vec![0..cols])];
-                self.weights.slices(self.rec, &self.name("attn_q"), &parts, self.spec.width)?
+                let parts = [(self.name("attn_qkv.weight"), all, whole(cols))];
+                self.slices("attn_q", &parts)?
             }
             false => self.product("attn_q", &["attn_q"], &[cols], self.spec.width)?,
         };
@@ -108,7 +108,14 @@ impl Part<'_> {
             (name("attn_k.weight"), k, whole(k)),
             (name("attn_v.weight"), v, whole(v)),
         ];
-        self.weights.slices(self.rec, &name("attn_qkv"), &parts, self.spec.width)
+        self.slices("attn_qkv", &parts)
+    }
+
+    /// The product with some rows of tensors, with the factors and biases of these rows.
+    fn slices(&mut self, name: &str, parts: &[(String, usize, Vec<std::ops::Range<usize>>)]) -> Result<Product> {
+        let name = self.name(name);
+        let bias = self.weights.slices_bias(self.rec, &name, parts)?;
+        Ok(Product { bias, ..self.weights.slices(self.rec, &name, parts, self.spec.width)? })
     }
 
     /// A gate on what attention saw: an element for each column, or for each head. It has a tensor of its own, or lies
@@ -120,7 +127,7 @@ impl Part<'_> {
         let product = if inside {
             let gates = (0..h.n_heads).map(|i| (2 * i + 1) * h.head_dim..(2 * i + 2) * h.head_dim).collect();
             let parts = [(self.name("attn_q.weight"), 2 * h.n_heads * h.head_dim, gates)];
-            self.weights.slices(self.rec, &self.name("attn_gate"), &parts, self.spec.width)?
+            self.slices("attn_gate", &parts)?
         } else {
             self.product("attn_gate", &["attn_gate"], &[n], self.spec.width)?
         };

@@ -147,7 +147,7 @@ impl Weights<'_> {
             m if m.contains("_exps.") => is_in(EXPERTS),
             m if is_dense_ffn(matrix) => is_in(FFN) || m.starts_with("ffn_down.") && is_in(FFN_DOWN),
             m if m.starts_with("attn_gate.") => is_in(GATE),
-            _ if OF_STATE.iter().any(|tensor| beside_it(tensor)) => !is_in(NO_STATE),
+            _ if OF_STATE.iter().any(&beside_it) => !is_in(NO_STATE),
             // Queries of keys that are one row for all heads, too, in none.
             m if m.starts_with("attn_q.") && beside_it(&"attn_kv_a_mqa.weight") => false,
             m if ["attn_q.", "attn_k.", "attn_v.", "attn_qkv."].iter().any(|start| m.starts_with(start)) => {

@@ -31,7 +31,6 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let x = match &spec.route {
         Route::Plain => model.layers(0..spec.layers.len(), x)?,
         Route::Streams(streams) => model.alternating(streams, x)?,
-        Route::Cycles { per_stack, low } => model.cycles(*per_stack, *low, x)?,
     };
     rec.scope("head");
     let plan = head(spec, file, &weights, rec, x, table)?;
@@ -139,24 +138,6 @@ impl<'a> Part<'a> {
     /// What follows is the layer's, the `index`-th of all.
     pub(super) fn enter(&mut self, index: usize, layer: &Layer) {
         (self.index, self.prefix) = (index, format!("{}{}.", self.spec.layer_prefix, layer.block));
-    }
-
-    /// Two stacks in turn, the first `low` times for each time of the second.
-    fn cycles(&mut self, per_stack: usize, low: usize, x: Slot) -> Result<Slot> {
-        let width = self.spec.width;
-        let state = self.weights.vector(self.rec, "hrm.z_l_init", width)?;
-        let zero = Norm { kind: NormKind::Layer, eps: 1.0, group: 1, weight: None, bias: Some(state) };
-        let mut states = [self.rec.norm(self.rec.all(x), zero)?, x];
-        for (i, first) in (0..self.spec.layers.len()).step_by(per_stack).enumerate() {
-            let one = self.constants(x, "one", &[1.0])?;
-            let sum = self.rec.mix(self.rec.all(states[0]), self.rec.all(one), width)?;
-            self.rec.add(sum, states[1], 1.0)?;
-            let rows = self.layers(first..first + per_stack, sum)?;
-            if let Some(norm) = self.norm(self.spec.norm, Normed::Bare, &[], width)? {
-                states[usize::from(i % (low + 1) == low)] = self.rec.norm(self.rec.all(rows), norm)?;
-            }
-        }
-        Ok(states[1])
     }
 
     /// A layer; gives the slot of the stream behind it.

@@ -71,9 +71,6 @@ const UNUSED: &[(&str, &[&str])] = &[
     ("mimo2", QKV_BIASES),
     ("pangu-embedded", &["rope_freqs.weight"]),
     ("qwen2vl", &["output.bias"]),
-    ("qwen35", QKV_BIASES),
-    ("qwen35moe", QKV_BIASES),
-    ("qwen3next", QKV_BIASES),
     ("refact", &["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "rope_freqs.weight"]),
 ];
 

@@ -81,13 +81,6 @@ pub enum Route {
     Plain,
     /// Several streams side by side, of which each layer works on one (Gemma 3n).
     Streams(Streams),
-    /// Two stacks in turn, each of which takes the sum of both results and ends in a norm without weights (HRM, 2025).
-    Cycles {
-        /// Layers of a stack.
-        per_stack: usize,
-        /// Turns of the first stack before one of the second.
-        low: usize,
-    },
 }
 
 /// Alternating updates (AltUp; Baykal et al. 2023) with low-rank paths beside attention.

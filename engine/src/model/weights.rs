@@ -234,7 +234,8 @@ impl<'a> Weights<'a> {
         arrived(self.file, self.find(name)?, n)
     }
 
-    /// The product with rows of several tensors, one after the other, and the factors beside them: of each tensor (of so many rows in all) the ranges named.
+    /// The product with rows of several tensors, one after the other, and the factors beside them: of each tensor (of so
+    /// many rows in all) the ranges named.
     pub(super) fn slices(
         &self,
         rec: &mut Recorder,
@@ -252,6 +253,26 @@ impl<'a> Weights<'a> {
         let scale = self.slices_scale(rec, name, parts)?;
         let weight = rec.weight(Weight { name: name.to_owned(), cols, segments });
         Ok(Product { scale, ..weight.into() })
+    }
+
+    /// The biases beside tensors of which ranges of rows are used; `None` if the file holds none of them.
+    pub(super) fn slices_bias(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        parts: &[(String, usize, Vec<Range<usize>>)],
+    ) -> Result<Option<WeightId>> {
+        if parts.iter().all(|(tensor, ..)| !self.has(&tensor.replace(".weight", ".bias"))) {
+            return Ok(None);
+        }
+        let mut segments = Vec::new();
+        for (tensor, rows, ranges) in parts {
+            let whole = self.bias_rows(tensor, *rows)?;
+            for range in ranges {
+                segments.extend(part(&whole, range.start, range.len())?);
+            }
+        }
+        Ok(Some(rec.weight(Weight { name: format!("{name}.bias"), cols: 1, segments })))
     }
 
     /// A stack of `n` matrices, each of whose rows come from several tensors, one after the other: `rows[i]` of `names[i]`,

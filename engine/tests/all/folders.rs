@@ -128,7 +128,8 @@ fn differences(name: &str, folder: &ModelFile, gguf: &ModelFile) -> Vec<String> 
         if !near(&a, &b) {
             // Rows in another order are the same rows.
             let order = |v: &mut Vec<f32>| v.sort_by(f32::total_cmp);
-            order(&mut a); order(&mut b);
+            order(&mut a);
+            order(&mut b);
             if !near(&a, &b) {
                 faults.push(format!("{name}: {} has other values", ours.name()));
             }

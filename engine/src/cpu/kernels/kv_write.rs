@@ -106,9 +106,7 @@ pub fn kv_write(
             let at = first(head, k_row);
             match tail {
                 // A block may lie across both pieces.
-                Some(tail) if kind == KvKind::Blocks8 => {
-                    store(t, kind, &[x, tail.row(r)].concat(), &mut layer.k[at..])
-                }
+                Some(tail) if kind == KvKind::Blocks8 => store(t, kind, &[x, tail.row(r)].concat(), &mut layer.k[at..]),
                 Some(tail) => {
                     store(t, kind, x, &mut layer.k[at..]);
                     store(t, kind, tail.row(r), &mut layer.k[at + kind.row_bytes(k_dim)..]);

@@ -17,6 +17,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("glm5-next", "recurrent layers (KDA), latent attention, hyper-connections, a mixture of experts"),
     ("gptj", "layer norms, parallel residuals, GELU without gate"),
     ("graniteswitch", "adapters that tokens choose, scales on embeddings, residuals and logits"),
+    ("hrm_text", "two stacks of layers that run in turn"),
     ("hy_v4", "latent attention with sinks, hyper-connections, a mixture of experts"),
     ("kimi-k3", "recurrent layers (KDA), latent attention, residual attention, a mixture of experts"),
     ("llada", "attention in both directions (diffusion)"),

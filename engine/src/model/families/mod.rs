@@ -141,7 +141,6 @@ const FAMILIES: &[(&str, Family)] = &[
     ("deepseek32", more::deepseek32),
     ("glm-dsa", more::glm_dsa),
     ("dots3note", more::dots3note),
-    ("hrm_text", more::hrm_text),
     ("qwen3tts", more::qwen3tts),
     ("pockettts", more::pockettts),
     ("bert", encoders::bert),

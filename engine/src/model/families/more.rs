@@ -345,32 +345,6 @@ pub(super) fn pockettts(keys: &Keys) -> Result<ModelSpec> {
     Ok(ModelSpec { makes: Makes::Sound, ..decoder(keys, Interleaved, NormKind::Layer, GeluErf)? })
 }
 
-/// Two stacks that run in turn, again and again; norms have no weights.
-pub(super) fn hrm_text(keys: &Keys) -> Result<ModelSpec> {
-    let count = |name: &str| keys.count(name, 4096);
-    let (per_stack, high, low) = (count("hrm.layers_per_stack")?, count("hrm.h_cycles")?, count("hrm.l_cycles")?);
-    let mut spec = qwen(keys)?;
-    // The file counts layers as they run; it holds two stacks.
-    if spec.layers.len() != per_stack.saturating_mul(high).saturating_mul(low + 1) || spec.layers.len() < 2 * per_stack
-    {
-        return Err(Error::format("the count of layers is not that of the cycles: the file is damaged"));
-    }
-    if keys.has(2 * per_stack, "attn_output.scale") {
-        return Err(Error::unsupported(
-            "hrm_text models with factors of their own for every run of a layer are not supported",
-        ));
-    }
-    let stack = |first: usize| (first..first + per_stack).map(|i| spec.layers[i].clone()).collect::<Vec<_>>();
-    let (first, second) = (stack(0), stack(per_stack));
-    let cycle = || (0..low).flat_map(|_| first.clone()).chain(second.clone());
-    spec.layers = (0..high).flat_map(|_| cycle()).collect();
-    spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(1.0);
-    (spec.output_norm, spec.route) = (Normed::No, Route::Cycles { per_stack, low });
-    Ok(spec.each_layer(|_, layer| {
-        (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
-    }))
-}
-
 /// Latent attention to what an index of keys chooses.
 pub(super) fn deepseek32(keys: &Keys) -> Result<ModelSpec> {
     llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?.indexed(keys, Halves, |_| true)

@@ -771,7 +771,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "granite_swa",
     "grok",
     "grovemoe",
-    "hrm_text",
     "hunyuan_vl",
     "hy_v3",
     "internlm2",

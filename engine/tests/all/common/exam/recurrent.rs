@@ -55,7 +55,8 @@ pub(super) fn recur(cases: &mut Vec<Case>) {
             let root = 1.0 / (k_dim as f32).sqrt();
             let form = Recurrence { n_heads, n_k_heads, k_dim, v_dim, tiled, q_scale: root, k_scale: root };
             let out = b.rec.recur(form, recur).unwrap();
-            let case = b.case(OpKind::Recur, format!("{rows} rows, {form:?}, {n_decay} decays"), out);
+            let rates = if i == 4 { ", rates" } else { "" };
+            let case = b.case(OpKind::Recur, format!("{rows} rows, {form:?}, {n_decay} decays{rates}"), out);
             cases.push(Case { exponentials: true, ..case });
         }
     }
