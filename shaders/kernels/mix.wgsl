@@ -30,10 +30,10 @@ fn main(
     let row = id / p.n;
     let stream = id % p.n / p.width;
     let at = row * p.x_stride + p.x_start + id % p.n % p.width;
-    let from = row * p.coef_stride + p.coef_start + stream * p.n_in;
+    let first = row * p.coef_stride + p.coef_start + stream * p.n_in;
     var sum = 0.0;
     for (var j = 0u; j < p.n_in; j++) {
-        sum += coef[from + j] * x[at + j * p.width];
+        sum += coef[first + j] * x[at + j * p.width];
     }
     out[id] = sum;
 }

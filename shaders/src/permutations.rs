@@ -101,13 +101,10 @@ fn elementwise(list: &mut List) {
         list.add(kernel, &[], wg);
     }
     list.add("scale", &[&["WEIGHT"]], wg);
-    for vectors in choices(&["BIAS", "FACTOR"]) {
-        list.add("act", &[&["SILU"], &vectors], wg);
-        list.add("act", &[&["IDENTITY"], &vectors], wg);
-        list.add("act", &[&["SOFTPLUS"], &vectors], wg);
-    }
     for act in ACTS {
-        list.add("act", &[&[act]], wg);
+        for vectors in choices(&["BIAS", "FACTOR"]) {
+            list.add("act", &[&[act], &vectors], wg);
+        }
         list.add("gate", &[&[act]], wg);
         list.add("glu", &[&["GLU", act]], wg);
         list.add("glu", &[&["GLU", act, "LIMIT"]], wg);

@@ -233,6 +233,8 @@ fn a_conversation_goes_on_after_a_restart() {
         let fresh = run(&mut engine(&model, &EngineOptions { reuse: false, ..OPTIONS() }), &whole).0;
         let (got, usage) = run(&mut after, &whole);
         assert!(got == fresh && usage.cached_tokens == 0 && cache.counts().damaged > 0, "{name}: {usage:?}");
+        cache.flush();
+        drop((after, cache));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

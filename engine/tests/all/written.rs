@@ -288,7 +288,6 @@ fn what_nothing_reads_is_refused_by_name() {
         ("blk.1.attn_k_shift.weight", "blk.1.attn_k_shift.weight"),
         ("blk.0.indexer.proj.weight", "an index of keys"),
         ("blk.0.ssm_a", "recurrent layers"),
-        ("rope_factors_long.weight", "long rope factors"),
         // A factor without a matrix.
         ("blk.0.attn_nothing.scale", "blk.0.attn_nothing.scale"),
         ("blk.0.attn_norm.scale", "blk.0.attn_norm.scale"),
@@ -389,7 +388,7 @@ fn architectures_are_refused_by_what_they_need() {
             padded: 0,
         }
     };
-    for (arch, needs) in [("rwkv7", "recurrent"), ("gptj", "layer norms"), ("deepseek32", "latent attention")] {
+    for (arch, needs) in [("rwkv7", "recurrent"), ("gptj", "layer norms"), ("kimi-k3", "latent attention")] {
         let error = refusal(&of(arch));
         assert!(error.contains(&format!("architecture {arch} is not supported yet: it needs")), "{error}");
         assert!(error.contains(needs), "{error}");
