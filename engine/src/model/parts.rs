@@ -104,13 +104,14 @@ fn is_beside(name: &str, file: &ModelFile, spec: &ModelSpec) -> bool {
     let dense = ["ffn_gate.", "ffn_up.", "ffn_down."].iter().any(|start| in_layer.starts_with(start))
         && DENSE_UNUSED.contains(&spec.family.as_str())
         && layer.is_some_and(|layer| matches!(layer.ffn, Some(Ffn::Moe(_))));
-    // An index that would choose every position.
+    // An index of latent attention that would choose every position.
+    let mut latent = spec.layers.iter().flat_map(|layer| &layer.mixers).filter_map(|mixer| match mixer {
+        Mixer::Latent(latent) => Some(latent),
+        _ => None,
+    });
     let index = in_layer.starts_with("indexer.")
-        && spec
-            .layers
-            .iter()
-            .flat_map(|layer| &layer.mixers)
-            .all(|mixer| !matches!(mixer, Mixer::Latent(latent) if latent.index.is_some()));
+        && latent.clone().next().is_some()
+        && latent.all(|latent| latent.index.is_none());
     // Beside what was made of it for delta nets.
     let older = in_layer.starts_with("ssm_in.")
         && layer.is_some_and(|layer| layer.mixers.iter().any(|mixer| matches!(mixer, Mixer::DeltaNet(_))));

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use ir_engine::device::KvKind;
+use ir_engine::error::Result;
 use ir_engine::gpu::{Forms, permutations};
 use ir_engine::plan::Plan;
 
@@ -22,24 +23,28 @@ const FORMS: &[&str] = &[
 type Asked = (&'static str, BTreeSet<&'static str>);
 
 /// What a plan asks for and no list has.
-fn unlisted(plan: &Plan) -> BTreeSet<Asked> {
+fn unlisted(plan: &Plan) -> Result<BTreeSet<Asked>> {
     let asked = |p: ir_shaders::Permutation| (p.kernel, p.features.into_iter().collect::<BTreeSet<_>>());
     let listed: BTreeSet<Asked> = ir_shaders::all_permutations().into_iter().map(asked).collect();
     let mut all = BTreeSet::new();
     for forms in FORMS.iter().map(|text| Forms::parse(text).unwrap()) {
         for kv in [KvKind::F16, KvKind::F32] {
-            all.extend(permutations(plan, forms, kv).unwrap().into_iter().map(asked));
+            all.extend(permutations(plan, forms, kv)?.into_iter().map(asked));
         }
     }
     assert!(all.len() > 20, "only {} kernels", all.len());
-    all.difference(&listed).cloned().collect()
+    Ok(all.difference(&listed).cloned().collect())
 }
 
 #[test]
 fn families_ask_for_what_is_validated() {
     let mut n = 0;
     for (name, golden) in crate::families::goldens() {
-        let missing = unlisted(golden.model.plan());
+        // What has no kernel yet is refused by name.
+        let missing = match unlisted(golden.model.plan()) {
+            Err(error) if error.to_string().contains("do not run on a GPU yet") => continue,
+            missing => missing.unwrap(),
+        };
         assert!(missing.is_empty(), "{name} asks for what no list has: {missing:?}");
         n += 1;
     }
@@ -49,7 +54,7 @@ fn families_ask_for_what_is_validated() {
 #[test]
 fn synthetic_shapes_ask_for_what_is_validated() {
     for (types, _) in crate::gpu_host::TYPES {
-        let missing = unlisted(&crate::gpu_host::plan(*types));
+        let missing = unlisted(&crate::gpu_host::plan(*types)).unwrap();
         assert!(missing.is_empty(), "{types:?} asks for what no list has: {missing:?}");
     }
 }
