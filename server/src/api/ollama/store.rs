@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::models::blocking;
 use super::steps::{self, Step, Steps, answer, said, watched};
-use super::{OllamaError, OllamaErrors};
+use super::OllamaErrors;
 use crate::api::common::body::{Body, Client};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
@@ -188,7 +188,7 @@ fn digest(text: &str) -> Result<Digest, ApiError> {
 /// Says whether a file is here
 #[utoipa::path(head, path = "/api/blobs/{digest}",
     params(("digest" = String, Path, description = "`sha256:` and 64 digits")), responses(
-    (status = 200, description = "It is"), (status = 404, description = "It is not", body = OllamaError)))]
+    (status = 200, description = "It is"), OllamaErrors))]
 pub(super) async fn has_blob(State(hub): State<Hub>, Path(text): Path<String>) -> Result<Response, ApiError> {
     let (store, digest) = (store(&hub)?, digest(&text)?);
     let path = store.blob_path(&digest).map_err(steps::error)?;
