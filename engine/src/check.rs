@@ -55,7 +55,8 @@ pub fn check(
         return Err(Error::request("checking takes a prompt of two tokens at least"));
     };
     let n_pages = ids.len().div_ceil(PAGE);
-    let options = RunnerOptions { max_tokens: first.len(), max_outputs: 1, kv, n_pages, n_states: 1 };
+    let options =
+        RunnerOptions { max_tokens: first.len(), max_outputs: 1, kv, n_pages, n_states: 1, n_window_pages: 0 };
     let mut pair = [truth.prepare(Arc::clone(plan), options)?, device.prepare(Arc::clone(plan), options)?];
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
     for (ids, at) in [(first, 0), (std::slice::from_ref(last), first.len())] {

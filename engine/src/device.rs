@@ -1,12 +1,14 @@
 //! [`Device`]: where plans run. Above this line nobody knows which device it is.
 
+mod kept;
+
 use std::sync::Arc;
 
 use crate::cpu::{Cpu, CpuRunner};
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
 use crate::gpu::{Gpu, GpuReadback, GpuRunner, Results};
-use crate::plan::{Inputs, Plan, Rows, Slot, WeightId};
+use crate::plan::{CacheLayout, Inputs, Plan, Rows, Slot, WeightId};
 pub use crate::plan::{KvKind, RunnerOptions};
 #[cfg(feature = "gpu")]
 use crate::plan::{TOP, Want};
@@ -52,6 +54,15 @@ impl Device {
         }
     }
 
+    /// Bytes of the device's own memory; `None` for a processor, which has the machine's, and where it is not known.
+    pub fn memory(&self) -> Option<u64> {
+        match self {
+            Device::Cpu(_) => None,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.description().memory,
+        }
+    }
+
     /// Cache pages that the device can hold at once, whatever its memory.
     #[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "only a GPU asks what the cache looks like"))]
     pub fn max_pages(&self, plan: &Plan, kv: KvKind) -> usize {
@@ -59,6 +70,16 @@ impl Device {
             Device::Cpu(_) => usize::MAX,
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.max_pages(plan, kv),
+        }
+    }
+
+    /// Slots of states that the device can hold at once, whatever its memory.
+    #[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "only a GPU asks what a state looks like"))]
+    pub fn max_states(&self, plan: &Plan) -> usize {
+        match self {
+            Device::Cpu(_) => usize::MAX,
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.max_states(plan),
         }
     }
 
@@ -96,7 +117,7 @@ pub enum Runner {
 }
 
 /// Every kind of rows.
-const ROWS: [Rows; 3] = [Rows::Tokens, Rows::Outputs, Rows::Pools];
+const ROWS: [Rows; 4] = [Rows::Tokens, Rows::Sources, Rows::Outputs, Rows::Pools];
 
 impl Runner {
     /// Starts a step. The CPU computes it at once; other devices may still be at work when this returns.
@@ -107,9 +128,12 @@ impl Runner {
         self.check(inputs)?;
         let n_vocab = self.plan().n_vocab();
         match self {
+            Runner::Cpu(_) if !inputs.next.is_empty() => {
+                Err(Error::shape("a processor does not pick tokens, so its steps are no chain"))
+            }
             Runner::Cpu(runner) => {
                 let logits = runner.run(inputs);
-                Ok(Readback::Done(Output { logits, n_vocab, picked: Vec::new(), pooled: runner.pooled(inputs) }))
+                Ok(Readback::Done(Output { logits, n_vocab, pooled: runner.pooled(inputs), ..Output::default() }))
             }
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => {
@@ -122,19 +146,22 @@ impl Runner {
     fn check(&self, inputs: &Inputs) -> Result<()> {
         let options = self.options();
         if inputs.n_rows() == 0 || ROWS.iter().any(|rows| inputs.count(*rows) > options.most(*rows)) {
-            let [rows, outputs, pools] = ROWS.map(|rows| inputs.count(rows));
+            let [tokens, sources, outputs, pools] = ROWS.map(|rows| inputs.count(rows));
+            let rows = tokens + sources;
             return Err(Error::shape(format!(
                 "a step of {rows} rows, {outputs} outputs and {pools} pools exceeds the runner's limits"
             )));
         }
         let n_positions = self.plan().n_positions();
-        if let Some(beyond) = inputs.positions.iter().find(|p| **p as usize >= n_positions) {
+        let beyond = inputs.last_position();
+        if beyond as usize >= n_positions {
             return Err(Error::limit(format!("position {beyond} is beyond the model's table of {n_positions}")));
         }
         if !self.plan().states.is_empty() {
             inputs.check_states(options.n_states).map_err(Error::Shape)?;
         }
-        inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)
+        inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
+        inputs.check_windows(self.plan().windows.len(), options.pages(1)).map_err(Error::Shape)
     }
 
     /// Computes some of the plan's ops on what its slots hold: for examining ops one by one.
@@ -226,7 +253,7 @@ impl Runner {
         }
     }
 
-    /// Tells that the last step took so many seconds from [`submit`](Runner::submit) to its results: devices that must not
+    /// Tells that the last step, or chain, took so many seconds from [`submit`](Runner::submit) to its results: devices that must not
     /// be kept busy for long at a time learn from it how much they are given at once.
     pub fn took(&mut self, seconds: f64) {
         match self {
@@ -351,6 +378,8 @@ pub struct Output {
     pub n_vocab: usize,
     /// Per output what the device picked, `None` where its logits are to be used; empty where it picks none.
     pub picked: Vec<Option<Picked>>,
+    /// The same of each step of a chain that followed.
+    pub later: Vec<Vec<Option<Picked>>>,
     /// `[pools, width]`: the means of rows that were wanted.
     pub pooled: Vec<f32>,
 }
@@ -367,7 +396,10 @@ impl Output {
                 Some(Picked::Top(row.iter().copied().filter(|c| c.0 > f32::NEG_INFINITY).collect()))
             }
         });
-        Output { picked: picked.collect(), logits: results.values, n_vocab, pooled: results.pooled }
+        let token = |token: &u32| Some(Picked::Token(Some(*token).filter(|t| *t != u32::MAX)));
+        let later = results.picked.chunks(wants.len().max(1)).skip(1).map(|row| row.iter().map(token).collect());
+        let (picked, later) = (picked.collect(), later.collect());
+        Output { picked, later, logits: results.values, n_vocab, pooled: results.pooled }
     }
 
     /// The logits of the `i`-th wanted row.
@@ -376,7 +408,7 @@ impl Output {
     }
 }
 
-/// Memory that the cache of a plan takes for `n_pages` pages, in bytes.
+/// Memory that the cache of a plan takes for `n_pages` pages in every group of layers, in bytes.
 pub fn kv_bytes(plan: &Plan, kind: KvKind, n_pages: usize) -> u64 {
-    (plan.kv_elements_per_token() * kind.bytes() * crate::plan::PAGE) as u64 * n_pages as u64
+    CacheLayout::of(plan, kind).bytes(|_| n_pages, 0)
 }

@@ -34,6 +34,9 @@ pub enum Error {
     /// A chat template failed to parse or render.
     #[error("chat template: {0}")]
     Template(String),
+    /// A file, by its name, was written to while it was in use.
+    #[error("{0} was changed while it was in use: load the model again")]
+    Changed(String),
     /// A device failed.
     #[error("{0}")]
     Device(String),

@@ -26,6 +26,8 @@ pub mod builtin;
 pub mod bytes;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod check;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod convert;
 pub mod cpu;
 pub mod device;
 pub mod dtype;

@@ -53,6 +53,8 @@ pub struct Loader {
 struct Begun {
     model: Model,
     limits: Limits,
+    /// See [`crate::run::EngineOptions::chain`].
+    chain: Option<usize>,
     /// On a device that takes weights: what takes them.
     runner: Option<Runner>,
     /// Per tensor, the segments that are fed with it.
@@ -154,8 +156,8 @@ impl Loader {
         match begun.runner {
             Some(mut runner) => {
                 feed_late(&mut runner, &before, model.plan())?;
-                runner.fed(model.plan())?;
-                Ok(Engine::with_runner(model, &self.device, runner, begun.limits))
+                runner.fed(&model.plan().for_context(begun.limits.context))?;
+                Ok(Engine::with_runner(model, &self.device, runner, begun.limits, begun.chain))
             }
             None => Engine::new(model, &self.device, &self.options.engine),
         }
@@ -183,10 +185,10 @@ impl Begun {
         let kept = (0..segments.len()).filter(|i| used(*i) || early(*i)).map(|i| (i, Vec::new())).collect();
         fits_memory(table, &kept)?;
         let runner = match takes {
-            true => Some(device.prepare(Arc::clone(model.plan()), room)?),
+            true => Some(device.prepare(model.plan().for_context(limits.context), room)?),
             false => None,
         };
-        Ok(Begun { model, limits, runner, segments, kept })
+        Ok(Begun { model, limits, chain: options.engine.chain, runner, segments, kept })
     }
 
     /// Puts a piece of a tensor where it belongs.

@@ -66,6 +66,15 @@ pub(crate) enum Command {
     /// List the models that are known by name
     #[command(after_long_help = LIST_HELP)]
     List(ListArgs),
+    /// Start a coding client (Claude Code, Codex, OpenCode, ...) that asks models of this machine
+    #[command(after_long_help = LAUNCH_EXAMPLES)]
+    Launch(LaunchArgs),
+    /// Show what a running server has loaded
+    #[command(after_long_help = PS_HELP)]
+    Ps(PsArgs),
+    /// Have a running server unload models
+    #[command(after_long_help = STOP_EXAMPLES)]
+    Stop(StopArgs),
     /// Show what a model file holds
     #[command(after_long_help = INFO_EXAMPLES)]
     Info(InfoArgs),
@@ -105,12 +114,21 @@ pub(crate) enum Command {
     /// Turn texts into embeddings: vectors that are close where texts mean the like
     #[command(after_long_help = EMBED_EXAMPLES)]
     Embed(EmbedArgs),
+    /// Score how well texts answer a query, by a model made to rank
+    #[command(after_long_help = RERANK_EXAMPLES)]
+    Rerank(RerankArgs),
     /// Measure the speed of prompts and of generation
     #[command(after_long_help = bench_examples())]
     Bench(BenchArgs),
     /// Measure how well a model predicts a text
     #[command(after_long_help = PERPLEXITY_EXAMPLES)]
     Perplexity(PerplexityArgs),
+    /// Write a model with smaller weights
+    #[command(after_long_help = QUANTIZE_EXAMPLES)]
+    Quantize(QuantizeArgs),
+    /// Write a folder of safetensors as a GGUF file
+    #[command(after_long_help = CONVERT_EXAMPLES)]
+    Convert(ConvertArgs),
     /// Compare two devices op by op, to find the op that one computes wrongly
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -151,6 +169,27 @@ const LIST_HELP: &str = "\
 Models are those that were pulled or made, the .gguf files below the models folder (--models, else IR_MODELS, else \
 `ir/models` in the user's data folder; the command prints where that is), and those of Ollama (OLLAMA_MODELS), of the Hugging \
 Face cache (HF_HUB_CACHE, HF_HOME) and of LM Studio, which are used where they are and never changed.";
+
+const LAUNCH_EXAMPLES: &str = "\
+Examples:
+  ir launch claude                           Claude Code, with the server's first model
+  ir launch codex --model qwen3-8b
+  ir launch opencode --print                 shows what would be set, and starts nothing
+  ir launch aider -- --no-git                flags of the client's own stand behind --
+
+Clients: aider, claude, cline, codex, continue, goose, opencode, qwen, zed. Each is told the server's address and the model by its \
+environment, by flags, or by a file of its own; a file that is yours is shown and never changed. Where no server answers at \
+--addr, one is started, and ends with the client.";
+
+const PS_HELP: &str = "\
+The server is that of --addr, 127.0.0.1:11434 if not given: `ir serve`, or another that speaks Ollama's API.";
+
+const STOP_EXAMPLES: &str = "\
+Examples:
+  ir stop fox
+  ir stop fox --addr 127.0.0.1:8080
+
+Answers that are being written are finished first. Models that the server was started to pin stay.";
 
 const PULL_EXAMPLES: &str = "\
 Examples:
@@ -220,7 +259,27 @@ Examples:
   ir info model.gguf
   ir info model.gguf --tensors
   ir info model.gguf --plan                  the recorded computation
+  ir info model.gguf --fit                   what context fits which device
   ir info model.gguf --json | jq .parameters";
+
+const QUANTIZE_EXAMPLES: &str = "\
+Examples:
+  ir quantize model-f16.gguf model-q4.gguf Q4_K_M
+  ir quantize model-f16.gguf - Q4_K_M --dry-run      what each tensor would be, and the size
+  ir quantize model-f16.gguf small.gguf IQ4_XS --imatrix imatrix.gguf
+  ir quantize ./folder model.gguf Q8_0 --tensor-type 'ffn_down=Q6_K'
+
+Types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, \
+Q6_K, IQ4_NL, IQ4_XS, IQ3_S, IQ3_M, TQ2_0, MXFP4, MXFP4_MOE. As in llama.cpp, matrices that matter more get more bits; --pure \
+gives all the same. An importance matrix is llama-imatrix's, in GGUF. The output appears when it is whole.";
+
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  ir convert ./folder model.gguf                     the types that the folder has
+  ir convert ./folder model.gguf --type F16
+
+The folder holds config.json, safetensors and a tokenizer, as Hugging Face publishes models. `ir run ./folder` runs it as it \
+is, without converting.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -252,6 +311,12 @@ Prints {\"ids\": [...], \"greedy\": [...]}: the prompt's token ids and N greedil
 float32 logits in NumPy's format, one row for each position of the prompt. Special tokens in the prompt are parsed, \
 and BOS is put before it where the model wants one.";
 
+const RERANK_EXAMPLES: &str = "\
+Examples:
+  ir rerank reranker.gguf \"what is a fox?\" \"A fox is an animal.\" \"Drums are loud.\"
+  ir rerank reranker.gguf \"what is a fox?\" -f documents.txt    one text a line
+  ir rerank reranker.gguf \"what is a fox?\" -f documents.txt --json";
+
 const EMBED_EXAMPLES: &str = "\
 Examples:
   ir embed model.gguf \"a red fox\" \"an apple\" --similarity
@@ -274,6 +339,7 @@ Examples:
   ir bench model.gguf
   ir bench model.gguf -p 128,512 -n 0 -t 1,2,4
   ir bench --synthetic 1b-q4_0               no file needed: random weights of that shape
+  ir bench --synthetic mixture-q8_0 --write mixture.gguf
   ir bench model.gguf --device gpu --profile
 
 Tests: ppN computes a prompt of N tokens, tgN generates N tokens one by one. Each is run once to warm up and \
@@ -282,7 +348,8 @@ then -r times; the table shows tokens per second, mean and standard deviation.
 On a GPU a line tells what a decode step takes: the host's time until all is submitted, dispatches, and the \
 device's time where it has timestamps. `host:` is the same step on a backend that does nothing.
 
-Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1), followed by a type: \
+Synthetic shapes: tiny, 135m (SmolLM2), 1b (Llama 3.2), 3b (Llama 3.2), 8b (Llama 3.1); mixture (as Qwen3-MoE), window \
+(Gemma 3), hybrid (Qwen3.5), latent (DeepSeek-V2), scaled down; tiny-mixture and so on. Each is followed by a type: \
 ";
 
 const PERPLEXITY_EXAMPLES: &str = "\
@@ -328,6 +395,59 @@ pub(crate) struct StoreArgs {
     /// Address of the registry that NAME or NAME:TAG is at [default: IR_REGISTRY, else Ollama's]
     #[arg(long, value_name = "ADDRESS", hide_short_help = true)]
     pub(crate) registry: Option<String>,
+}
+
+/// A server that runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServerArgs {
+    /// Where the server listens; unix:PATH is a socket
+    #[arg(long, default_value = "127.0.0.1:11434", value_name = "HOST:PORT")]
+    pub(crate) addr: String,
+    /// The key that it wants, where it wants one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) api_key: Vec<String>,
+}
+
+/// Arguments of `ir launch`.
+#[derive(Debug, Args)]
+pub(crate) struct LaunchArgs {
+    /// The client, such as claude, codex or opencode
+    pub(crate) client: String,
+    /// The model, by a name that `ir list` shows [default: the server's first]
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Show what would be set and started, and do nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+    /// Write the client's file without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Flags of the client's own
+    #[arg(last = true, value_name = "FLAGS")]
+    pub(crate) flags: Vec<std::ffi::OsString>,
+}
+
+/// Arguments of `ir ps`.
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// Arguments of `ir stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// The models
+    #[arg(value_name = "MODEL", required = true)]
+    pub(crate) model: Vec<String>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 /// Where models are found and how their files are read.
@@ -478,6 +598,9 @@ pub(crate) enum KvChoice {
     F16,
     /// Single precision: twice the memory
     F32,
+    /// 8-bit blocks: half the memory, on the processor
+    #[value(name = "q8_0")]
+    Blocks8,
 }
 
 /// `ir check`.
@@ -541,9 +664,18 @@ pub(crate) struct ServeArgs {
     /// Models loaded at once, at most; 0: as many as --memory holds
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = count)]
     pub(crate) max_models: usize,
+    /// A model that is loaded at the start and never unloaded; may be given several times
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) pin: Vec<String>,
     /// GiB that loaded models may take together; a single one may take more
     #[arg(long, default_value_t = 16, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) memory: u32,
+    /// Keep the starts of conversations in this folder, to go on from them after a restart too
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// GiB that the cache folder may take
+    #[arg(long, default_value_t = 8, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) cache_disk: u32,
     /// Seconds a request may take [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) deadline: Option<u32>,
@@ -556,7 +688,7 @@ pub(crate) struct ServeArgs {
     /// Listen beyond this machine without a key
     #[arg(long)]
     pub(crate) no_key: bool,
-    /// Another name for a model, for programs that ask for one that is not here
+    /// Another name for a model, for programs that ask for one that is not here; * stands for anything, as in claude-*=M
     #[arg(long, value_name = "NAME=MODEL")]
     pub(crate) alias: Vec<String>,
     /// Folder of the browser page, shown at /ui [default: one beside this program, where there is one]
@@ -574,6 +706,9 @@ pub(crate) struct ServeArgs {
     /// Write prompts into the log too
     #[arg(long)]
     pub(crate) log_prompts: bool,
+    /// Run models that are larger than the memory too: their weights are read from disk again and again
+    #[arg(long)]
+    pub(crate) any_size: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
@@ -650,6 +785,9 @@ pub(crate) struct RunArgs {
     pub(crate) grammar: GrammarArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+    /// Run a model that is larger than the memory too: its weights are read from disk again and again
+    #[arg(long)]
+    pub(crate) any_size: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
@@ -852,6 +990,9 @@ pub(crate) struct InfoArgs {
     /// Print the recorded computation
     #[arg(long)]
     pub(crate) plan: bool,
+    /// Show what context fits which device
+    #[arg(long, conflicts_with_all = ["tensors", "plan"])]
+    pub(crate) fit: bool,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -896,6 +1037,9 @@ pub(crate) struct LogitsArgs {
     /// Token ids instead of a prompt
     #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id)]
     pub(crate) ids: Option<Vec<u32>>,
+    /// Of a model with an encoder: what its decoder is given, while the prompt is the encoder's
+    #[arg(long, value_name = "ID,...", value_delimiter = ',', value_parser = token_id)]
+    pub(crate) decoder_ids: Option<Vec<u32>>,
     /// Tokens to generate greedily
     #[arg(short, value_name = "N", default_value_t = 0, value_parser = count)]
     pub(crate) n: usize,
@@ -954,6 +1098,34 @@ pub(crate) struct EmbedArgs {
     pub(crate) file: FileArgs,
 }
 
+/// `ir rerank`.
+#[derive(Debug, Args)]
+pub(crate) struct RerankArgs {
+    /// A GGUF file of a reranker, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// What is asked
+    pub(crate) query: String,
+    /// The texts to score [default: the lines of standard input]
+    #[arg(value_name = "DOC", conflicts_with = "text_file")]
+    pub(crate) documents: Vec<String>,
+    /// Take the lines of a file as texts; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: Option<PathBuf>,
+    /// Print one JSON object, the scores in the order of the texts, instead of a list with the best first
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print counts, time and rate to standard error
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
 /// How rows become an embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PoolingChoice {
@@ -984,6 +1156,9 @@ pub(crate) struct BenchArgs {
     /// Make random weights of this SHAPE-TYPE instead, such as 1b-q4_0
     #[arg(long, value_name = "SHAPE-TYPE", conflicts_with = "model")]
     pub(crate) synthetic: Option<String>,
+    /// Save the synthetic model as a GGUF file, to be measured by other programs too, and measure nothing
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "synthetic")]
+    pub(crate) write: Option<PathBuf>,
     /// Prompt lengths; 0 is none
     #[arg(short = 'p', long, value_name = "N,...", value_delimiter = ',', default_value = "512")]
     pub(crate) n_prompt: Vec<u32>,
@@ -1050,6 +1225,57 @@ pub(crate) struct PerplexityArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+}
+
+/// `ir quantize`.
+#[derive(Debug, Args)]
+pub(crate) struct QuantizeArgs {
+    /// A GGUF file, a folder of safetensors, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) input: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// The type, or mix of types, to write
+    #[arg(value_name = "TYPE")]
+    pub(crate) mix: String,
+    /// Which columns matter: a file of llama-imatrix
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// A type for tensors whose names fit a regular expression; the first that fits counts
+    #[arg(long, value_name = "PATTERN=TYPE")]
+    pub(crate) tensor_type: Vec<String>,
+    /// Give every matrix the same type
+    #[arg(long)]
+    pub(crate) pure: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `ir convert`.
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// A folder with config.json and safetensors
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub(crate) folder: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// The type, or mix of types, to write; without it each tensor keeps its own
+    #[arg(long = "type", value_name = "TYPE")]
+    pub(crate) mix: Option<String>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 }
 
 /// `ir completions`.

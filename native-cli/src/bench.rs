@@ -4,6 +4,7 @@ mod against;
 mod machine;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Instant;
 
 use ir_engine::device::Device;
@@ -13,7 +14,7 @@ use crate::args::BenchArgs;
 use crate::compute::{self, Sequence};
 use crate::failure::{Failure, Result};
 use crate::info::{Summary, human_bytes, human_count};
-use crate::models::{self, Recorded};
+use crate::models::{self, Opening, Recorded};
 use crate::profile::{self, Profile, StepTimes};
 use crate::synthetic;
 use crate::term::{self, Out};
@@ -97,6 +98,9 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
     if args.machine {
         return machine::machine(args);
     }
+    if let (Some(name), Some(path)) = (&args.synthetic, &args.write) {
+        return write(name, path);
+    }
     let started = Instant::now();
     let (name, model) = match (&args.synthetic, &args.model) {
         (Some(name), _) => (format!("synthetic {name}"), synthetic::model(name)?),
@@ -141,6 +145,13 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
         out.json(&lines)?;
     }
     Ok(())
+}
+
+/// Saves a synthetic model.
+fn write(name: &str, path: &Path) -> Result {
+    let bytes = synthetic::bytes(name)?;
+    std::fs::write(path, &bytes).map_err(|e| Failure::run(format!("cannot write {}: {e}", path.display())))?;
+    Out::new().line(format!("{}: synthetic {name}, {}", path.display(), human_bytes(bytes.len() as u64)))
 }
 
 fn tests(args: &BenchArgs, model: &Recorded) -> Result<Vec<Test>> {

@@ -5,9 +5,10 @@ use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind};
 
 use crate::args::{ActivationsChoice, CheckArgs};
+use crate::compute;
 use crate::failure::{Failure, Result};
+use crate::models::{self, Opening};
 use crate::term::Out;
-use crate::{compute, models};
 
 /// Most tokens of the prompt that are used: enough for tiles with a ragged edge.
 const MAX_TOKENS: usize = 100;
@@ -83,6 +84,7 @@ fn tolerance(args: &CheckArgs, device: &Device) -> f64 {
         Device::Gpu(gpu) if gpu.forms().dot4 => INT8,
         Device::Gpu(gpu) if gpu.forms().f16 => F16,
         Device::Cpu(_) if args.device.activations == ActivationsChoice::Quantised => INT8,
+        Device::Cpu(_) if compute::kv_kind(args.device.kv_type) == KvKind::Blocks8 => INT8,
         _ if compute::kv_kind(args.device.kv_type) == KvKind::F16 => KV_F16,
         _ => F32,
     }

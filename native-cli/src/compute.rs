@@ -59,6 +59,7 @@ pub(crate) fn kv_kind(choice: KvChoice) -> KvKind {
     match choice {
         KvChoice::F16 => KvKind::F16,
         KvChoice::F32 => KvKind::F32,
+        KvChoice::Blocks8 => KvKind::Blocks8,
     }
 }
 
@@ -94,8 +95,15 @@ impl Sequence {
         let each = n_context.div_ceil(PAGE);
         let n_pages = each * n_sequences;
         let max_tokens = max_tokens.min(n_pages * PAGE).max(n_sequences);
-        let options = RunnerOptions { max_tokens, max_outputs: MAX_OUTPUTS.min(max_tokens), kv, n_pages, n_states: 1 };
-        let runner = device.prepare(Arc::clone(plan), options)?;
+        let options = RunnerOptions {
+            max_tokens,
+            max_outputs: MAX_OUTPUTS.min(max_tokens),
+            kv,
+            n_pages,
+            n_states: n_sequences,
+            n_window_pages: 0,
+        };
+        let runner = device.prepare(plan.for_context(n_context), options)?;
         let pages: Vec<u32> = (0..n_pages as u32).collect();
         let inputs = Inputs { tables: pages.chunks(each.max(1)).map(<[u32]>::to_vec).collect(), ..Inputs::default() };
         Ok(Sequence { runner, inputs, n_past: 0, submitting: Duration::ZERO })
@@ -104,6 +112,14 @@ impl Sequence {
     /// Forgets all tokens.
     pub(crate) fn reset(&mut self) {
         self.n_past = 0;
+    }
+
+    /// Reads the source of the only sequence: what an encoder is given before anything is generated.
+    pub(crate) fn source(&mut self, tokens: &[u32]) -> Result {
+        self.inputs.source = true;
+        self.step(tokens, 0)?;
+        (self.inputs.source, self.inputs.sources) = (false, vec![tokens.len() as u32]);
+        Ok(())
     }
 
     /// Appends tokens to the first sequence, at most as many as a step has rows; gives the logits of the last `n_outputs`

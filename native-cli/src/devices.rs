@@ -26,6 +26,9 @@ pub(crate) fn devices(args: &DevicesArgs) -> Result {
         out.line(format!("gpu:{i}  {} ({}, {})", a.name, a.kind, a.backend))?;
         out.line(format!("       driver     {}", a.driver))?;
         out.line(format!("       kernels    {}", a.forms))?;
+        if let Some(memory) = a.memory {
+            out.line(format!("       memory     {}", human_bytes(memory)))?;
+        }
         out.line(format!("       buffers    {}, bound {}", human_bytes(a.max_buffer), human_bytes(a.max_binding)))?;
         out.line(format!(
             "       workgroup  {} of memory, subgroups of {subgroups}",
@@ -43,6 +46,7 @@ fn as_json(index: usize, a: &AdapterDescription) -> Json {
         "backend": a.backend,
         "driver": a.driver,
         "kernels": a.forms.to_string(),
+        "memory": a.memory,
         "max_buffer": a.max_buffer,
         "max_binding": a.max_binding,
         "workgroup_memory": a.workgroup_memory,

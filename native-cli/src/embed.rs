@@ -5,16 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ir_engine::device::{KvKind, kv_bytes};
+use ir_engine::device::KvKind;
 use ir_engine::model::{Model, Pooling};
-use ir_engine::plan::PAGE;
+use ir_engine::plan::CacheLayout;
 use ir_engine::run::{EmbedRequest, Engine, EngineOptions, Event, embed_ids, wait};
 use serde_json::json;
 
 use crate::args::EmbedArgs;
 use crate::compute;
 use crate::failure::{Failure, Result};
-use crate::models;
+use crate::models::{self, Opening};
 use crate::npy::NpyWriter;
 use crate::term::{self, Out};
 
@@ -27,11 +27,12 @@ const KV_BUDGET: u64 = 2 << 30;
 pub(crate) fn embed(args: &EmbedArgs) -> Result {
     let place = models::find(&args.model, &args.file)?;
     let model = Arc::new(place.open(&args.file)?);
+    check(args, &model)?;
     let prompts = prompts(&model, &texts(args)?)?;
     let requests: Vec<EmbedRequest> = prompts.into_iter().map(|prompt| request(args, prompt)).collect();
-    check(args, &model)?;
     let device = compute::device(&args.device, args.threads.threads)?;
-    let options = engine_options(&model, &requests, compute::kv_kind(args.device.kv_type));
+    let lengths: Vec<usize> = requests.iter().map(|r| r.prompt.len()).collect();
+    let options = engine_options(&model, &lengths, compute::kv_kind(args.device.kv_type));
     let mut engine = Engine::new(Arc::clone(&model), &device, &options).map_err(|e| place.failure(&e))?;
     let (n, n_tokens) = (requests.len(), requests.iter().map(|r| r.prompt.len()).sum::<usize>());
     let mut sink = Sink::new(args, &model, &place.name(), n, n_tokens)?;
@@ -62,7 +63,7 @@ fn texts(args: &EmbedArgs) -> Result<Vec<String>> {
 
 /// The texts' token ids.
 fn prompts(model: &Model, texts: &[String]) -> Result<Vec<Vec<u32>>> {
-    let (limit, n_vocab) = (model.spec().n_context, model.plan().n_vocab());
+    let (limit, n_vocab) = (limit(model), model.plan().n_vocab());
     let ids = |(i, text): (usize, &String)| {
         let (ids, i) = (embed_ids(model.tokenizer(), text), i + 1);
         if ids.is_empty() {
@@ -86,6 +87,11 @@ fn prompts(model: &Model, texts: &[String]) -> Result<Vec<Vec<u32>>> {
     texts.iter().enumerate().map(ids).collect()
 }
 
+/// Tokens that the model reads at most.
+pub(crate) fn limit(model: &Model) -> usize {
+    model.spec().n_context.min(model.plan().n_positions())
+}
+
 fn request(args: &EmbedArgs, prompt: Vec<u32>) -> EmbedRequest {
     let pooling = args.pooling.map(Into::into);
     EmbedRequest { prompt, pooling, dimensions: args.dimensions, normalize: !args.no_normalize }
@@ -93,8 +99,9 @@ fn request(args: &EmbedArgs, prompt: Vec<u32>) -> EmbedRequest {
 
 /// Refuses flags that do not fit the model, before it is loaded.
 fn check(args: &EmbedArgs, model: &Model) -> Result {
+    model.embeds(args.pooling.map(Into::into))?;
     request(args, Vec::new())
-        .check(model.plan().n_vocab(), model.spec().width)
+        .check(model.plan().n_vocab(), model.plan().n_pooled())
         .map_err(|e| Failure::usage(e.to_string()))
 }
 
@@ -107,12 +114,13 @@ fn pooling(args: &EmbedArgs, model: &Model) -> &'static str {
 }
 
 /// Room for the longest text, and for as many together as the budget allows.
-fn engine_options(model: &Model, requests: &[EmbedRequest], kv: KvKind) -> EngineOptions {
-    let longest = requests.iter().map(|r| r.prompt.len()).max().unwrap_or(0).max(2);
-    let max_sequences = requests.len().clamp(1, MAX_SEQUENCES);
-    let one = kv_bytes(model.plan(), kv, longest.div_ceil(PAGE));
+pub(crate) fn engine_options(model: &Model, lengths: &[usize], kv: KvKind) -> EngineOptions {
+    let longest = lengths.iter().copied().max().unwrap_or(0).max(2);
+    let max_sequences = lengths.len().clamp(1, MAX_SEQUENCES);
+    let options = EngineOptions { context: Some(longest), kv, max_sequences, ..EngineOptions::default() };
+    let one = CacheLayout::of(model.plan(), kv).sequence_bytes(longest, options.chunk);
     let kv_budget = one.saturating_mul(max_sequences as u64 + 1).min(KV_BUDGET.max(one));
-    EngineOptions { context: Some(longest), kv_budget, kv, max_sequences, ..EngineOptions::default() }
+    EngineOptions { kv_budget, ..options }
 }
 
 /// Computes all requests and hands their embeddings on in order.
@@ -165,7 +173,7 @@ fn array(values: &[f32]) -> Result<String> {
 
 impl Sink<'_> {
     fn new<'a>(args: &'a EmbedArgs, model: &Model, name: &str, n: usize, n_tokens: usize) -> Result<Sink<'a>> {
-        let dimensions = args.dimensions.unwrap_or(model.spec().width);
+        let dimensions = args.dimensions.unwrap_or(model.plan().n_pooled());
         if let Some(path) = &args.output {
             return Ok(Sink::File(NpyWriter::create(path, n, dimensions).map_err(unwritten(path))?, path));
         }

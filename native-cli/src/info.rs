@@ -1,5 +1,7 @@
 //! `ir info`: what a model file holds. Reads the header only; no weight is touched.
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -7,15 +9,17 @@ use ir_engine::dtype::DType;
 use ir_engine::file::{ModelFile, Tensor};
 use ir_engine::gpu::{Forms, StepCost};
 use ir_engine::meta::{Kind, Value};
-use ir_engine::model::{self, ModelSpec};
-use ir_engine::plan::{Inputs, KvKind, PAGE, Plan};
+use ir_engine::model::{self, ModelSpec, Pooling, task_prefixes};
+use ir_engine::plan::{CacheLayout, Inputs, KvKind, PAGE, Plan};
 use ir_engine::text::Tokenizer;
 use ir_engine::text::chat::{ChatTemplate, Source};
+use ir_store::Need;
 use serde_json::{Map, Value as Json, json};
 
 use crate::args::InfoArgs;
 use crate::failure::Result;
-use crate::models;
+use crate::fit;
+use crate::models::{self, Opening};
 use crate::term::{self, Out, Style};
 
 /// Elements of an array that are shown.
@@ -109,6 +113,10 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
     if args.json {
         return out.line(as_json(args, &file, &summary, model.as_ref()).to_string());
     }
+    if args.fit {
+        let model = model.as_ref().map_err(|e| place.failure(e))?;
+        return print_fit(&mut out, &model.need(&file));
+    }
     if args.plan {
         let plan = &model.as_ref().map_err(|e| place.failure(e))?.plan;
         out.line(plan.to_string().trim_end())?;
@@ -129,6 +137,14 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
     out.text(&metadata(&file))
 }
 
+/// A line for each device.
+pub(crate) fn print_fit(out: &mut Out, need: &Need) -> Result {
+    for (device, fits) in fit::lines(need) {
+        out.line(format!("  {device:11} {}", term::one_line(&fits)))?;
+    }
+    Ok(())
+}
+
 /// What the header says of a model that can run.
 struct Inspected {
     spec: ModelSpec,
@@ -137,6 +153,11 @@ struct Inspected {
 }
 
 impl Inspected {
+    /// What it takes of a device's memory.
+    fn need(&self, file: &ModelFile) -> Need {
+        Need::new(file, &self.plan, self.spec.n_context, KvKind::F16)
+    }
+
     fn new(file: &ModelFile) -> ir_engine::error::Result<Inspected> {
         let (spec, plan) = model::inspect(file)?;
         // A tokenizer would know better, but takes longer to build than all else here.
@@ -193,13 +214,17 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
     }
     match model {
         Ok(model) => {
-            let (spec, n) = (&model.spec, model.plan.kv_elements_per_token() as u64);
+            let spec = &model.spec;
             lines.push(("layers", format!("{} of width {}", spec.layers.len(), spec.width)));
             lines.push(("vocabulary", grouped(model.plan.n_vocab() as u64)));
             lines.push(("context", format!("{} tokens", grouped(spec.n_context as u64))));
-            let whole = human_bytes((2 * n).saturating_mul(spec.n_context as u64));
-            lines
-                .push(("KV cache", format!("{} bytes per token (f16); {whole} for the whole context", grouped(2 * n))));
+            lines.extend(made(spec, &model.plan));
+            let prefixes = task_prefixes(file.meta()).iter().filter(|_| spec.pooling != Pooling::None);
+            let prefixes: Vec<String> = prefixes.map(|(of, text)| format!("{of} {text:?}")).collect();
+            if !prefixes.is_empty() {
+                lines.push(("prefixes", format!("{} (not put there by ir)", prefixes.join(", "))));
+            }
+            lines.push(("KV cache", cache::text(&CacheLayout::of(&model.plan, KvKind::F16), spec.n_context)));
             lines.push(match Tokenizer::expect_known(file.meta()) {
                 Ok(()) => ("chat", chat(model.template.as_ref())),
                 Err(e) => ("text", format!("no: {}", term::one_line(&e.to_string()))),
@@ -211,6 +236,18 @@ fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
         let _ = writeln!(text, "  {name:13} {value}");
         text
     })
+}
+
+/// What a model makes that is no text.
+fn made(spec: &ModelSpec, plan: &Plan) -> Option<(&'static str, String)> {
+    let both = if plan.reads_both_ways() { "; reads a text both ways, in one step" } else { "" };
+    match spec.pooling {
+        Pooling::None => {
+            plan.reads_source().then(|| ("encoder", "reads the prompt, and the decoder answers".to_owned()))
+        }
+        Pooling::Rank => Some(("ranks", format!("scores of a query and a text{both}"))),
+        pooling => Some(("embeddings", format!("of {} numbers, {} pooling{both}", plan.n_pooled(), pooling.name()))),
+    }
 }
 
 fn chat(template: Option<&ChatTemplate>) -> String {
@@ -312,11 +349,21 @@ fn as_json(args: &InfoArgs, file: &ModelFile, summary: &Summary, model: Opened) 
             all["layers"] = json!(model.spec.layers.len());
             all["width"] = json!(model.spec.width);
             all["vocabulary"] = json!(model.plan.n_vocab());
-            all["kv_bytes_per_token"] = json!({ "f16": 2 * model.plan.kv_elements_per_token(),
-                "f32": 4 * model.plan.kv_elements_per_token() });
+            all["pooling"] = json!(model.spec.pooling.name());
+            let prefixes = task_prefixes(file.meta()).iter().map(|(of, text)| ((*of).to_owned(), json!(text)));
+            all["prefixes"] = Json::Object(prefixes.collect());
+            all["kv_bytes_per_token"] = KvKind::ALL
+                .iter()
+                .map(|kind| (kind.name(), json!(CacheLayout::of(&model.plan, *kind).bytes_per_token())))
+                .collect::<Map<String, Json>>()
+                .into();
+            all["cache"] = cache::json(&CacheLayout::of(&model.plan, KvKind::F16), model.spec.n_context);
             all["chat_template"] = json!(model.template.as_ref().is_some_and(|t| t.broken().is_none()));
             if let Err(e) = Tokenizer::expect_known(file.meta()) {
                 all["no_text"] = json!(e.to_string());
+            }
+            if args.fit {
+                all["fit"] = fit::as_json(&model.need(file));
             }
             if args.plan {
                 all["plan"] = json!(model.plan.to_string());

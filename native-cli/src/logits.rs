@@ -1,9 +1,11 @@
 //! `ir logits`: raw logits of a prompt and the greedy continuation, for comparing engines.
 
+use ir_store::Place;
+
 use crate::args::LogitsArgs;
 use crate::compute::{self, Sequence};
 use crate::failure::{Failure, Result};
-use crate::models::{self, Place, Recorded};
+use crate::models::{self, Opening, Recorded};
 use crate::npy::NpyWriter;
 use crate::term::Out;
 
@@ -11,12 +13,20 @@ use crate::term::Out;
 pub(crate) fn logits(args: &LogitsArgs) -> Result {
     let place = models::find(&args.model, &args.file)?;
     let model = place.record(&args.file)?;
-    let ids = ids(args, &place, &model)?;
+    if !model.plan.has_head() {
+        return Err(Failure::run("this model has no head of logits: `ir embed` or `ir rerank` is for it"));
+    }
+    let mut ids = ids(args, &place, &model)?;
+    let source = source(args, &place, &model, &mut ids)?;
     let device = compute::device(&args.device, args.threads.threads)?;
     let kv = compute::kv_kind(args.device.kv_type);
-    let n_context = context(args, model.spec.n_context, ids.len())?;
+    let n_context = context(args, model.spec.n_context, source.len() + ids.len())?;
     let n_vocab = model.plan.n_vocab();
-    let mut sequence = Sequence::new(&device, &model.plan, kv, n_context, compute::MAX_TOKENS)?;
+    let max_tokens = compute::MAX_TOKENS.max(source.len());
+    let mut sequence = Sequence::new(&device, &model.plan, kv, n_context, max_tokens)?;
+    if !source.is_empty() {
+        sequence.source(&source)?;
+    }
     let mut greedy = Vec::with_capacity(args.n.min(n_context));
     let mut next = 0;
     if let Some(path) = &args.output {
@@ -39,6 +49,24 @@ pub(crate) fn logits(args: &LogitsArgs) -> Result {
         }
     }
     Out::new().line(serde_json::json!({ "ids": ids, "greedy": greedy }).to_string())
+}
+
+/// What an encoder reads: the prompt's `ids`, which those of the decoder replace. Nothing for a model without one.
+fn source(args: &LogitsArgs, place: &Place, model: &Recorded, ids: &mut Vec<u32>) -> Result<Vec<u32>> {
+    let Some(encoder) = &model.spec.encoder else {
+        return match args.decoder_ids {
+            Some(_) => Err(Failure::usage("--decoder-ids is for models with an encoder in front of their decoder")),
+            None => Ok(Vec::new()),
+        };
+    };
+    if args.ids.is_none() {
+        let tokenizer = place.tokenizer(model, &args.file)?;
+        if tokenizer.add_eos() && ids.last().copied() != tokenizer.eos() {
+            ids.extend(tokenizer.eos());
+        }
+    }
+    let given = args.decoder_ids.clone().unwrap_or_else(|| vec![encoder.start]);
+    Ok(std::mem::replace(ids, compute::known_ids(&given, &model.plan)?))
 }
 
 /// The prompt's ids: given ones, or those of the text with special tokens parsed and BOS as the model says.

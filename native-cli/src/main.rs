@@ -3,15 +3,18 @@
 mod args;
 mod bench;
 mod check;
+mod client;
 mod completions;
 mod compute;
 mod config;
 mod devices;
 mod embed;
 mod failure;
+mod fit;
 mod grammar;
 mod info;
 mod interrupt;
+mod launch;
 mod list;
 mod logits;
 mod memory;
@@ -20,9 +23,12 @@ mod npy;
 mod perplexity;
 mod profile;
 mod pull;
+mod quantize;
 mod recipe;
 mod repl;
+mod rerank;
 mod run;
+mod running;
 mod serve;
 mod show;
 mod stored;
@@ -41,6 +47,9 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(args),
         Command::List(args) => list::list(&args),
         Command::Info(args) => info::info(&args),
+        Command::Launch(args) => launch::launch(&args),
+        Command::Ps(args) => running::ps(&args),
+        Command::Stop(args) => running::stop(&args),
         Command::Pull(args) => pull::pull(&args),
         Command::Show(args) => show::show(&args),
         Command::Cp(args) => stored::cp(&args),
@@ -53,8 +62,11 @@ fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::tokenize(&args),
         Command::Logits(args) => logits::logits(&args),
         Command::Embed(args) => embed::embed(&args),
+        Command::Rerank(args) => rerank::rerank(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
+        Command::Quantize(args) => quantize::quantize(&args),
+        Command::Convert(args) => quantize::convert(&args),
         Command::Check(args) => check::check(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Config(args) => config::config(&args),

@@ -9,81 +9,59 @@ use ir_engine::model::{self, Model, ModelOptions, ModelSpec};
 use ir_engine::plan::Plan;
 use ir_engine::{Tokenizer, builtin};
 
-use ir_store::{ModelName, Settings, Store};
+use ir_store::{ModelName, Place, Recipe, Settings, Store};
 
 use crate::args::{FileArgs, PlaceArgs, StoreArgs};
 use crate::failure::{Failure, Result};
-use crate::recipe::Recipe;
 
-/// Where a model is.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Place {
-    /// In this program.
-    Builtin,
-    /// A file (of a split set: any part).
-    File(PathBuf),
-    /// A model of the store, or of another program's.
-    Stored {
-        /// Its name.
-        name: String,
-        /// The file (of a split set: the first part).
-        path: PathBuf,
-        /// How it is to be run.
-        recipe: Recipe,
-    },
+/// What commands do with a place.
+pub(crate) trait Opening {
+    /// How the model is to be run, if anything says so.
+    fn recipe(&self) -> Result<Recipe>;
+    /// Opens the file: metadata and tensor table, no weights.
+    fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile>;
+    /// Opens the model.
+    fn open(&self, args: &FileArgs) -> Result<Model>;
+    /// Opens the model to run on token ids: no tokenizer is built, and the file needs none.
+    fn record(&self, args: &FileArgs) -> Result<Recorded>;
+    /// The tokenizer of a model that was opened without.
+    fn tokenizer(&self, model: &Recorded, args: &FileArgs) -> Result<Tokenizer>;
+    /// What the model's file is to blame for, with its path or name in front.
+    fn failure(&self, error: &Error) -> Failure;
 }
 
-impl Place {
-    /// The name for people.
-    pub(crate) fn name(&self) -> String {
-        match self {
-            Place::Builtin => builtin::NAME.to_owned(),
-            Place::File(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            Place::Stored { name, .. } => name.clone(),
-        }
+impl Opening for Place {
+    fn recipe(&self) -> Result<Recipe> {
+        Ok(Recipe::of_place(self)?)
     }
 
-    /// How the model is to be run, if anything says so.
-    pub(crate) fn recipe(&self) -> Recipe {
-        match self {
-            Place::Stored { recipe, .. } => recipe.clone(),
-            _ => Recipe::default(),
-        }
-    }
-
-    /// Opens the file: metadata and tensor table, no weights.
-    pub(crate) fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile> {
-        Ok(match self {
-            Place::Builtin => ModelFile::from_bytes(builtin::bytes())?,
-            Place::File(path) | Place::Stored { path, .. } if args.no_mmap => ModelFile::read(path)?,
-            Place::File(path) | Place::Stored { path, .. } => ModelFile::open(path)?,
+    fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile> {
+        self.file(args.no_mmap).map_err(|e| match self {
+            Place::Stored(_) => self.failure(&e),
+            _ => e.into(),
         })
     }
 
-    /// Opens the model.
-    pub(crate) fn open(&self, args: &FileArgs) -> Result<Model> {
+    fn open(&self, args: &FileArgs) -> Result<Model> {
         let options = ModelOptions { no_mmap: args.place.no_mmap, tokenizer_pre: args.tokenizer_pre.clone() };
         Model::from_file(self.open_file(&args.place)?, &options).map_err(|e| self.failure(&e))
     }
 
-    /// Opens the model to run on token ids: no tokenizer is built, and the file needs none.
-    pub(crate) fn record(&self, args: &FileArgs) -> Result<Recorded> {
+    fn record(&self, args: &FileArgs) -> Result<Recorded> {
         Recorded::new(self.open_file(&args.place)?).map_err(|e| self.failure(&e))
     }
 
-    /// The tokenizer of a model that was opened without.
-    pub(crate) fn tokenizer(&self, model: &Recorded, args: &FileArgs) -> Result<Tokenizer> {
+    fn tokenizer(&self, model: &Recorded, args: &FileArgs) -> Result<Tokenizer> {
         Tokenizer::from_meta(model.file.meta(), args.tokenizer_pre.as_deref()).map_err(|e| self.failure(&e))
     }
 
-    /// What the model's file is to blame for, with its path in front.
-    pub(crate) fn failure(&self, error: &Error) -> Failure {
+    fn failure(&self, error: &Error) -> Failure {
         let sentence = error.to_string();
         Failure::run(match self {
             Place::File(path) if !sentence.contains(&*path.to_string_lossy()) => {
                 format!("{}: {sentence}", path.display())
             }
-            Place::Stored { name, .. } => format!("{name}: {sentence}"),
+            Place::Stored(found) => format!("{}: {sentence}", found.name),
             _ => sentence,
         })
     }
@@ -128,21 +106,6 @@ pub(crate) fn store(args: &StoreArgs) -> Result<Arc<Store>> {
     Ok(Store::new(settings))
 }
 
-/// What a server may be asked for: names and files.
-pub(crate) fn served(store: &Store) -> Vec<(String, PathBuf)> {
-    let place = |model: ir_store::Listed| {
-        let path = model.path.or_else(|| {
-            // A model of several files gets its folder of names now.
-            let name = ModelName::parse(&model.name).ok()?;
-            Some(store.resolve(&name).ok()??.path)
-        })?;
-        // Clients leave it out.
-        let name = model.name.strip_suffix(":latest").unwrap_or(&model.name).to_owned();
-        path.is_file().then_some((name, path))
-    };
-    store.list().into_iter().filter_map(place).collect()
-}
-
 /// Finds the model that the user names.
 ///
 /// # Errors
@@ -178,6 +141,7 @@ pub(crate) fn find_or_pull(name: &str, args: &FileArgs) -> Result<Place> {
         .plan(&parsed)
         .map_err(|e| Failure::usage(format!("{unknown}; it could not be fetched either: {}", e.what)))?;
     crate::pull::announce(&plan);
+    crate::fit::check_plan(&plan)?;
     crate::pull::fetch(&store, plan)?;
     find(name, args)
 }
@@ -191,24 +155,10 @@ fn look(name: &str, args: &PlaceArgs) -> Result<Option<Place>> {
     if path.exists() && !path.is_dir() {
         return Ok(Some(Place::File(path.to_owned())));
     }
-    let store = store(&args.store).ok();
-    let wanted = name.strip_suffix(".gguf").unwrap_or(name);
-    let files = store.as_ref().map(|s| s.files()).unwrap_or_default();
-    if let Some((_, path)) = files.into_iter().find(|(name, _)| name == wanted) {
-        return Ok(Some(Place::File(path)));
-    }
-    if let (Ok(parsed), Some(store)) = (ModelName::parse(name), &store)
-        && parsed.is_remote()
-        && let Some(found) = store.resolve(&parsed)?
+    if let Ok(store) = store(&args.store)
+        && let Some(place) = store.find(name)?
     {
-        if found.path.is_dir() {
-            return Err(Failure::run(format!(
-                "{} holds safetensors, which do not run yet: look for a repository with GGUF files",
-                found.name
-            )));
-        }
-        let recipe = Recipe::of(store, &found)?;
-        return Ok(Some(Place::Stored { name: found.name, path: found.path, recipe }));
+        return Ok(Some(place));
     }
     // A directory: opening it says so.
     Ok(path.exists().then(|| Place::File(path.to_owned())))

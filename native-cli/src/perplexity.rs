@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::args::PerplexityArgs;
 use crate::compute::{self, Sequence};
 use crate::failure::{Failure, Result};
-use crate::models;
+use crate::models::{self, Opening};
 use crate::term::{self, Out};
 
 /// Sums over counted tokens.

@@ -10,10 +10,10 @@ use rustyline::error::ReadlineError;
 
 use ir_engine::run::Session;
 use ir_engine::text::chat::Message;
+use ir_store::Place;
 
 use crate::args::Think;
 use crate::failure::{Failure, Result};
-use crate::models::Place;
 use crate::run::state_folder;
 use crate::talk::Talk;
 use crate::term;
@@ -95,7 +95,7 @@ pub(crate) fn chat(talk: Talk, place: &Place) -> Result {
 
 impl Repl {
     fn greet(&self, place: &Place) {
-        if *place == Place::Builtin {
+        if matches!(place, Place::Builtin) {
             term::remark(TINY);
         }
         if self.talk.can_chat() {

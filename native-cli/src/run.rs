@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 
 use ir_engine::builtin;
+use ir_store::Place;
 
 use crate::args::RunArgs;
 use crate::failure::{Failure, Result};
-use crate::models::{self, Place};
+use crate::models;
 use crate::talk::Talk;
 use crate::{interrupt, repl, term, tokenize};
 
@@ -56,7 +57,7 @@ fn prompt(args: &RunArgs) -> Result<String> {
 
 /// On first use, says what the built-in model is.
 fn introduce(place: &Place) {
-    if *place != Place::Builtin {
+    if !matches!(place, Place::Builtin) {
         return;
     }
     let mark = state_folder().map(|folder| folder.join("met-ir-tiny"));

@@ -8,15 +8,16 @@ use std::time::Duration;
 use ir_engine::builtin;
 use ir_engine::device::Device;
 use ir_engine::model::ModelOptions;
-use ir_engine::run::EngineOptions;
+use ir_engine::run::{DiskCache, EngineOptions};
 use ir_server::job::{KeepAlive, ModelRef};
 use ir_server::{Guard, Hub, HubOptions, Limits, Listener, PoolOptions, Registry};
+use ir_store::Place;
 use tokio::net::TcpListener;
 
 use crate::args::{DeviceArgs, LogFormat, LogLevel, ServeArgs};
 use crate::compute;
 use crate::failure::{Failure, Result};
-use crate::models::{self, Place};
+use crate::models;
 use crate::term;
 
 /// Memory that a model's cache may take where no context is asked for.
@@ -62,7 +63,9 @@ async fn listen(args: ServeArgs) -> Result {
     let local = !matches!(&listener, Listener::Tcp(tcp) if !tcp.local_addr().is_ok_and(|a| a.ip().is_loopback()));
     let guard = Guard { check_host: local, ..guard };
     let served = served(&args)?;
-    let names: Vec<String> = served.iter().map(|(name, _)| name.clone()).collect();
+    // What is named here is loaded now, so that a model that cannot be is known before a client asks.
+    let first = served.iter().map(|(name, _)| name.clone());
+    let names: Vec<String> = first.chain(args.pin.iter().cloned()).collect();
     let limits = Limits { grace: Duration::from_secs(args.grace.into()), ..Limits::default() };
     let has_page = guard.page.is_some();
     let hub = Hub::new(options(args, served)?);
@@ -73,9 +76,12 @@ async fn listen(args: ServeArgs) -> Result {
     let first = names.first().map_or(builtin::NAME, String::as_str);
     term::remark(&greeting(&url, first, has_page));
     let app = ir_server::router(hub.clone(), guard);
-    let serving = ir_server::serve(listener, app, hub, limits, once);
+    let serving = ir_server::serve(listener, app, hub.clone(), limits, once);
     tokio::select! {
-        () = serving => term::remark("Ended."),
+        () = serving => {
+            hub.flush_disk();
+            term::remark("Ended.");
+        }
         () = twice => term::remark("Ended at once."),
     }
     Ok(())
@@ -160,16 +166,12 @@ fn page_beside() -> Option<PathBuf> {
 }
 
 /// The files that are named, by name.
-fn served(args: &ServeArgs) -> Result<Vec<(String, PathBuf)>> {
-    let mut served = Vec::new();
-    for model in &args.model {
+fn served(args: &ServeArgs) -> Result<Vec<(String, Place)>> {
+    let found = |model: &String| {
         let place = models::find(model, &args.file)?;
-        let name = place.name();
-        if let Place::File(path) | Place::Stored { path, .. } = place {
-            served.push((name, path));
-        }
-    }
-    Ok(served)
+        Ok((place.name(), place))
+    };
+    args.model.iter().map(found).collect()
 }
 
 /// Other names of models.
@@ -182,7 +184,7 @@ fn aliases(args: &ServeArgs) -> Result<BTreeMap<String, String>> {
     args.alias.iter().map(split).collect()
 }
 
-fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions> {
+fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> {
     let keep_alive = match ir_server::duration(&args.keep_alive) {
         Some(seconds) if seconds < 0.0 => KeepAlive::Forever,
         Some(seconds) => Duration::try_from_secs_f64(seconds).map_or(KeepAlive::Forever, KeepAlive::For),
@@ -190,8 +192,8 @@ fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions
     };
     let folder = models::folder(args.file.place.store.models.as_deref());
     let store = folder.is_some().then(|| models::store(&args.file.place.store)).transpose()?;
-    let list = move || store.as_deref().map(models::served).unwrap_or_default();
-    let registry = Registry { served, aliases: aliases(&args)?, folder, list_folder: Box::new(list) };
+    let pinned = args.pin.iter().cloned().collect();
+    let registry = Registry { served, aliases: aliases(&args)?, pinned, store, ..Registry::default() };
     let engine = EngineOptions {
         context: args.ctx.map(|n| n as usize),
         kv_budget: KV_BUDGET,
@@ -219,6 +221,10 @@ fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions
             }
         }
     };
+    let disk_cache = match &args.cache_dir {
+        Some(folder) => Some(DiskCache::open(folder, u64::from(args.cache_disk) << 30)?),
+        None => None,
+    };
     let models = PoolOptions {
         registry,
         open_device: Box::new(open),
@@ -228,6 +234,8 @@ fn options(args: ServeArgs, served: Vec<(String, PathBuf)>) -> Result<HubOptions
         keep_alive,
         max_models: args.max_models,
         memory: u64::from(args.memory) << 30,
+        any_size: args.any_size,
+        disk_cache,
     };
     let deadline = args.deadline.map(|s| Duration::from_secs(s.into()));
     Ok(HubOptions { models, queue: args.queue, deadline, log_prompts: args.log_prompts })

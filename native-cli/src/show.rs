@@ -1,31 +1,26 @@
 //! `ir show`: a model by its name: details, and what its Modelfile says.
 
 use ir_engine::file::ModelFile;
+use ir_engine::plan::KvKind;
 use ir_engine::text::chat::ChatTemplate;
-use ir_store::{Details, GoTemplate, Modelfile, parameter_lines};
+use ir_store::{Capabilities, Details, GoTemplate, Need, Place, Recipe, parameter_lines};
 use serde_json::json;
 
 use crate::args::ShowArgs;
 use crate::failure::Result;
-use crate::info::{grouped, human_bytes, human_count};
-use crate::models::{self, Place};
-use crate::recipe::Recipe;
+use crate::info::{grouped, human_bytes, human_count, print_fit};
+use crate::models::{self, Opening};
 use crate::term::{self, Out, Style};
 
 /// Prints a model's details, or the part that is asked for.
 pub(crate) fn show(args: &ShowArgs) -> Result {
     let place = models::find_in(&args.model, &args.place)?;
-    let recipe = place.recipe();
-    let file = place.open_file(&args.place).map_err(|e| match &place {
-        Place::Stored { name, .. } => {
-            crate::failure::Failure::run(format!("{name}: {}", e.sentence().unwrap_or("it does not open")))
-        }
-        _ => e,
-    })?;
+    let recipe = place.recipe()?;
+    let file = place.open_file(&args.place)?;
     let jinja = file.meta().opt_str("tokenizer.chat_template").ok().flatten().map(str::to_owned);
     let mut out = Out::new();
     if args.modelfile {
-        return out.text(&modelfile(&place, &recipe).to_string());
+        return out.text(&recipe.modelfile(&place).to_string());
     }
     if args.template {
         let text = jinja.or(recipe.template);
@@ -43,14 +38,14 @@ pub(crate) fn show(args: &ShowArgs) -> Result {
         return out.line(all.join("\n\n").trim_end());
     }
     let details = Details::of_file(&file);
-    let can = capabilities(&file);
+    let can = Capabilities::of_file(file.meta()).names();
     if args.json {
         let json = json!({
             "name": place.name(), "bytes": file.byte_len(), "format": details.format, "family": details.family,
             "type": details.type_name, "parameters": details.parameters, "context": details.context,
             "embedding": details.embedding, "capabilities": can, "template": jinja.or(recipe.template.clone()),
             "system": recipe.system, "settings": recipe.parameters, "licenses": recipe.licenses,
-            "modelfile": modelfile(&place, &recipe).to_string(),
+            "modelfile": recipe.modelfile(&place).to_string(), "fit": need(&file).map(|need| crate::fit::as_json(&need)),
         });
         return out.line(json.to_string());
     }
@@ -69,11 +64,15 @@ fn print(out: &mut Out, place: &Place, recipe: &Recipe, file: &ModelFile, detail
         ("can", can.join(", ")),
         ("template", template(recipe, file)),
     ];
-    if let Place::Stored { path, .. } | Place::File(path) = place {
+    if let Some(path) = place.path() {
         lines.push(("file", path.display().to_string()));
     }
     for (name, value) in lines {
         out.line(format!("  {name:11} {value}"))?;
+    }
+    if let Some(need) = need(file) {
+        out.styled(Style::Bold, "\nFits\n")?;
+        print_fit(out, &need)?;
     }
     if !recipe.parameters.is_empty() {
         out.styled(Style::Bold, "\nParameters\n")?;
@@ -89,6 +88,12 @@ fn print(out: &mut Out, place: &Place, recipe: &Recipe, file: &ModelFile, detail
         out.line(format!("  {}", term::cut(&term::one_line(&first.join(" ")), 200)))?;
     }
     Ok(())
+}
+
+/// What the model takes of a device's memory, if it runs at all.
+fn need(file: &ModelFile) -> Option<Need> {
+    let (spec, plan) = ir_engine::model::inspect(file).ok()?;
+    Some(Need::new(file, &plan, spec.n_context, KvKind::F16))
 }
 
 /// Which template lays a chat out.
@@ -114,38 +119,7 @@ fn chat_template(file: &ModelFile) -> Option<ChatTemplate> {
     ChatTemplate::from_meta(file.meta(), &has).ok().flatten()
 }
 
-fn capabilities(file: &ModelFile) -> Vec<&'static str> {
-    let pooling =
-        file.meta().arch().ok().and_then(|arch| file.meta().opt_u32(&format!("{arch}.pooling_type")).ok().flatten());
-    if pooling.is_some_and(|p| p != 0) {
-        return vec!["embedding"];
-    }
-    let mut can = vec!["completion"];
-    if let Some(template) = chat_template(file) {
-        can.extend(template.supports_tools().then_some("tools"));
-        can.extend(template.thinks().then_some("thinking"));
-    }
-    can
-}
-
 fn parameters(recipe: &Recipe, indent: &str) -> String {
     let lines = parameter_lines(&recipe.parameters);
     lines.iter().map(|(name, value)| format!("{indent}{name:30} {}\n", term::one_line(value))).collect()
-}
-
-/// A Modelfile that makes the same model.
-fn modelfile(place: &Place, recipe: &Recipe) -> Modelfile {
-    let from = match place {
-        Place::File(path) => path.display().to_string(),
-        _ => place.name(),
-    };
-    Modelfile {
-        from,
-        parameters: recipe.parameters.clone(),
-        template: recipe.template.clone(),
-        system: recipe.system.clone(),
-        messages: recipe.messages.clone(),
-        licenses: recipe.licenses.clone(),
-        ..Modelfile::default()
-    }
 }

@@ -10,7 +10,7 @@ use crate::args::{CpArgs, CreateArgs, GcArgs, PushArgs, RmArgs, SearchArgs, Veri
 use crate::failure::{Failure, Result};
 use crate::info::{human_bytes, human_count};
 use crate::term::{self, Out, Style};
-use crate::{memory, models, pull};
+use crate::{models, pull};
 
 /// `ir cp`.
 pub(crate) fn cp(args: &CpArgs) -> Result {
@@ -78,7 +78,7 @@ pub(crate) fn push(args: &PushArgs) -> Result {
 pub(crate) fn search(args: &SearchArgs) -> Result {
     let store = models::store(&args.store)?;
     let hits = store.search(&args.words.join(" "), args.limit as usize)?;
-    let memory = memory::total();
+    let memory = ir_store::memory().map(|m| m.total);
     // Weights, and a cache and buffers beside them.
     let fits = |bytes: u64| memory.map(|memory| bytes.saturating_add(bytes / 10) < memory);
     let mut out = Out::new();

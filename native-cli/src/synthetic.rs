@@ -1,5 +1,8 @@
-//! Models of random weights in realistic shapes, made in memory in seconds: `1b-q4_0` and the like, for `ir bench`.
+//! Models of random weights in realistic shapes, made in memory in seconds: `1b-q4_0`, `mixture-q8_0` and the like, for
+//! `ir bench`.
 //! Every block is valid; what such a model says means nothing.
+
+mod shapes;
 
 use ir_engine::bytes::Bytes;
 use ir_engine::dtype::DType;
@@ -8,36 +11,21 @@ use ir_engine::meta::MetaBuilder;
 
 use crate::failure::{Failure, Result};
 use crate::models::Recorded;
-
-/// A dense Llama's sizes.
-struct Shape {
-    name: &'static str,
-    width: u64,
-    n_layers: u64,
-    n_heads: u64,
-    n_kv_heads: u64,
-    hidden: u64,
-    n_vocab: u64,
-    context: u32,
-    rope_base: f32,
-    tied: bool,
-}
-
-/// The shapes by name: tiny ones, SmolLM2-135M, Llama-3.2-1B, Llama-3.2-3B, Llama-3.1-8B.
-#[rustfmt::skip]
-const SHAPES: &[Shape] = &[
-    Shape { name: "tiny", width: 256, n_layers: 4, n_heads: 8, n_kv_heads: 4, hidden: 768, n_vocab: 2000, context: 2048, rope_base: 1e4, tied: true },
-    Shape { name: "135m", width: 576, n_layers: 30, n_heads: 9, n_kv_heads: 3, hidden: 1536, n_vocab: 49152, context: 8192, rope_base: 1e5, tied: true },
-    Shape { name: "1b", width: 2048, n_layers: 16, n_heads: 32, n_kv_heads: 8, hidden: 8192, n_vocab: 128_256, context: 131_072, rope_base: 5e5, tied: true },
-    Shape { name: "3b", width: 3072, n_layers: 28, n_heads: 24, n_kv_heads: 8, hidden: 8192, n_vocab: 128_256, context: 131_072, rope_base: 5e5, tied: true },
-    Shape { name: "8b", width: 4096, n_layers: 32, n_heads: 32, n_kv_heads: 8, hidden: 14336, n_vocab: 128_256, context: 131_072, rope_base: 5e5, tied: false },
-];
+use shapes::{Fill, SHAPES, Shape, Tensor};
 
 /// Makes the model that `SHAPE-TYPE` names.
 ///
 /// # Errors
 /// Where the name is none, or the shape's rows are no whole blocks of the type.
 pub(crate) fn model(name: &str) -> Result<Recorded> {
+    Ok(Recorded::new(ModelFile::from_bytes(Bytes::from(bytes(name)?))?)?)
+}
+
+/// The same as a GGUF file's bytes.
+///
+/// # Errors
+/// As [`model`].
+pub(crate) fn bytes(name: &str) -> Result<Vec<u8>> {
     let (shape, dtype) = parse(name)?;
     let (writer, tensors) = declare(shape, dtype)?;
     let mut bytes = Vec::new();
@@ -48,12 +36,16 @@ pub(crate) fn model(name: &str) -> Result<Recorded> {
     }
     bytes.extend(writer.header());
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    for (dtype, n_elements) in tensors {
-        random.tensor(dtype, n_elements as usize, &mut bytes);
+    for Tensor { dims, fill, .. } in tensors {
+        let n = dims.iter().product::<u64>() as usize;
+        match fill {
+            Fill::Matrix => random.tensor(dtype, n, &mut bytes),
+            Fill::Floats => random.tensor(DType::F32, n, &mut bytes),
+            Fill::Constant(x) => bytes.extend(std::iter::repeat_n(x.to_le_bytes(), n).flatten()),
+        }
         bytes.resize(bytes.len().next_multiple_of(32), 0);
     }
-    let file = ModelFile::from_bytes(Bytes::from(bytes))?;
-    Ok(Recorded::new(file)?)
+    Ok(bytes)
 }
 
 /// The types by the names that people write, `f32, f16, ...`.
@@ -71,51 +63,30 @@ fn parse(name: &str) -> Result<(&'static Shape, DType)> {
             types
         ))
     };
-    let (shape, dtype) = name.split_once('-').ok_or_else(wrong)?;
+    let (shape, dtype) = name.rsplit_once('-').ok_or_else(wrong)?;
     let shape = SHAPES.iter().find(|s| s.name.eq_ignore_ascii_case(shape)).ok_or_else(wrong)?;
     Ok((shape, DType::from_name(dtype).ok_or_else(wrong)?))
 }
 
-/// The file's header, and type and length of each tensor in order.
-fn declare(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<(DType, u64)>)> {
-    let (width, hidden, head_dim) = (shape.width, shape.hidden, shape.width / shape.n_heads);
-    let (q, kv) = (shape.n_heads * head_dim, shape.n_kv_heads * head_dim);
-    let matrix = |name: String, cols, rows| (name, vec![cols, rows], dtype);
-    let vector = |name: String| (name, vec![width], DType::F32);
-    let mut list = vec![matrix("token_embd.weight".into(), width, shape.n_vocab)];
-    for i in 0..shape.n_layers {
-        let name = |part: &str| format!("blk.{i}.{part}.weight");
-        list.extend([
-            vector(name("attn_norm")),
-            matrix(name("attn_q"), width, q),
-            matrix(name("attn_k"), width, kv),
-            matrix(name("attn_v"), width, kv),
-            matrix(name("attn_output"), q, width),
-            vector(name("ffn_norm")),
-            matrix(name("ffn_gate"), width, hidden),
-            matrix(name("ffn_up"), width, hidden),
-            matrix(name("ffn_down"), hidden, width),
-        ]);
-    }
-    list.push(vector("output_norm.weight".into()));
-    if !shape.tied {
-        list.push(matrix("output.weight".into(), width, shape.n_vocab));
-    }
-    let mut writer = GgufWriter::new(metadata(shape, dtype))?;
-    let mut sizes = Vec::new();
-    for (name, dims, dtype) in list {
+/// The file's header, and its tensors in order.
+fn declare(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
+    let draft = shape.draft();
+    let meta = vocabulary(draft.meta, shape.n_vocab as usize);
+    let mut writer = GgufWriter::new(meta.str("general.name", &format!("synthetic {} {dtype}", shape.name)))?;
+    for tensor in &draft.tensors {
+        let Tensor { name, dims, fill } = tensor;
+        let kind = if *fill == Fill::Matrix { dtype } else { DType::F32 };
         let impossible = |_| {
-            let (kind, shape) = (dtype.name().to_lowercase(), shape.name);
-            Failure::usage(format!("a {shape} model has rows of {} columns, no whole blocks of {kind}", dims[0]))
+            let kind = dtype.name().to_lowercase();
+            Failure::usage(format!("a {} model has rows of {} columns, no whole blocks of {kind}", shape.name, dims[0]))
         };
-        writer.tensor(&name, &dims, dtype).map_err(impossible)?;
-        sizes.push((dtype, dims.iter().product()));
+        writer.tensor(name, dims, kind).map_err(impossible)?;
     }
-    Ok((writer, sizes))
+    Ok((writer, draft.tensors))
 }
 
-fn metadata(shape: &Shape, dtype: DType) -> MetaBuilder {
-    let n_vocab = shape.n_vocab as usize;
+/// A vocabulary of bytes and made-up words.
+fn vocabulary(meta: MetaBuilder, n_vocab: usize) -> MetaBuilder {
     let control = ["<unk>".to_owned(), "<s>".into(), "</s>".into()];
     let bytes = (0..256).map(|b| format!("<0x{b:02X}>"));
     let tokens: Vec<String> = control.into_iter().chain(bytes).chain((259..n_vocab).map(|i| format!("t{i}"))).collect();
@@ -125,18 +96,7 @@ fn metadata(shape: &Shape, dtype: DType) -> MetaBuilder {
         3..259 => 6,
         _ => 1,
     };
-    MetaBuilder::new()
-        .str("general.architecture", "llama")
-        .str("general.name", &format!("synthetic {} {dtype}", shape.name))
-        .u32("llama.context_length", shape.context)
-        .u32("llama.embedding_length", shape.width as u32)
-        .u32("llama.block_count", shape.n_layers as u32)
-        .u32("llama.feed_forward_length", shape.hidden as u32)
-        .u32("llama.attention.head_count", shape.n_heads as u32)
-        .u32("llama.attention.head_count_kv", shape.n_kv_heads as u32)
-        .f32("llama.attention.layer_norm_rms_epsilon", 1e-5)
-        .f32("llama.rope.freq_base", shape.rope_base)
-        .str("tokenizer.ggml.model", "llama")
+    meta.str("tokenizer.ggml.model", "llama")
         .strs("tokenizer.ggml.tokens", &tokens)
         .f32s("tokenizer.ggml.scores", &(0..n_vocab).map(|i| -(i as f32)).collect::<Vec<_>>())
         .i32s("tokenizer.ggml.token_type", &(0..n_vocab).map(kind).collect::<Vec<_>>())
@@ -156,15 +116,10 @@ impl Random {
         self.0
     }
 
-    /// Appends a tensor: random bits with the exponents or scales set. Vectors (norms) are F32 ones.
+    /// Appends a tensor: random bits with the exponents or scales set.
     fn tensor(&mut self, dtype: DType, n_elements: usize, out: &mut Vec<u8>) {
         let start = out.len();
         let len = dtype.bytes_for(n_elements).unwrap_or(0);
-        let is_norm = dtype == DType::F32 && n_elements < 1 << 16;
-        if is_norm {
-            out.extend(std::iter::repeat_n(1f32.to_le_bytes(), n_elements).flatten());
-            return;
-        }
         // Sign and fraction random, exponent that of 2^-6: 0.016 to 0.031.
         let (keep, set) = match dtype {
             DType::F32 => (0x807F_FFFF_807F_FFFF, 0x3C80_0000_3C80_0000),
@@ -211,6 +166,11 @@ mod tests {
         for dtype in DType::ALL {
             let model = model(&format!("tiny-{}", dtype.name().to_lowercase())).unwrap();
             assert_eq!(model.plan.n_vocab(), 2000);
+        }
+        for kind in ["mixture", "window", "hybrid", "latent"] {
+            let model = model(&format!("tiny-{kind}-q4_k")).unwrap();
+            let states = usize::from(kind == "hybrid");
+            assert_eq!(states, model.plan.states.len().min(1), "{kind}");
         }
         for name in ["1b", "2b-q4_0", "1b-q9", "135m-q4_k"] {
             assert!(matches!(model(name), Err(Failure::Usage(_))), "{name}");

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ir_engine::device::kv_bytes;
 use ir_engine::error::Error;
-use ir_engine::plan::PAGE;
+use ir_engine::plan::CacheLayout;
 use ir_engine::run::{Engine, EngineOptions, Finish, Part, Sampling, Session, Usage, wait};
 use ir_engine::text::chat::{Message, Now};
+use ir_store::{Place, Recipe};
 
 use crate::args::{Number, RunArgs, SamplingArgs, Think};
 use crate::compute;
 use crate::failure::{Failure, Result};
+use crate::fit;
 use crate::grammar;
 use crate::info::{Summary, grouped, human_bytes, human_count};
 use crate::memory;
-use crate::models::Place;
-use crate::recipe::{self, Recipe};
+use crate::models::Opening;
+use crate::recipe;
 use crate::term::{self, Out, Style};
 
 /// Memory that the cache may take where no context is asked for.
@@ -47,13 +48,16 @@ impl Talk {
         let started = Instant::now();
         let model = Arc::new(place.open(&args.file)?);
         let device = compute::device(&args.device, args.threads.threads)?;
-        let recipe = place.recipe();
+        if !args.any_size {
+            fit::check(&model, &device, compute::kv_kind(args.device.kv_type))?;
+        }
+        let recipe = place.recipe()?;
         let options = engine_options(args, &recipe, &model);
         let engine = Engine::new(Arc::clone(&model), &device, &options).map_err(|e| place.failure(&e))?;
         let (summary, context) = (Summary::new(model.file()), engine.context());
         let load = started.elapsed();
         let mut session = Session::new(engine, Box::new(move || started.elapsed().as_secs_f64()));
-        recipe.set(&mut session.options);
+        recipe::set(&recipe, &mut session.options);
         set_sampling(&mut session.options.sampling, &args.sampling);
         session.options.sampling.check(model.plan().n_vocab()).map_err(|e| Failure::usage(e.to_string()))?;
         session.options.max_tokens = args.n.map_or(session.options.max_tokens, Number::count);
@@ -64,7 +68,7 @@ impl Talk {
             return Err(Failure::usage(format!("{why}, and so there is no place for --system: leave it out")));
         }
         if !raw {
-            recipe.examples(&mut session, args.system.as_deref());
+            recipe::examples(&recipe, &mut session, args.system.as_deref());
         } else if !args.raw && recipe.has_texts() {
             term::remark(recipe::NO_TEMPLATE);
         }
@@ -75,7 +79,7 @@ impl Talk {
              device:    {}\n\
              context:   {context} tokens, cache {} bytes per token",
             device.name(),
-            grouped(kv_bytes(model.plan(), options.kv, 1) / PAGE as u64)
+            grouped(CacheLayout::of(model.plan(), options.kv).bytes_per_token())
         );
         if args.ctx.is_some_and(|n| n as usize > model.spec().n_context) {
             let own = model.spec().n_context;
@@ -278,9 +282,10 @@ fn engine_options(args: &RunArgs, recipe: &Recipe, model: &ir_engine::model::Mod
     let kv = compute::kv_kind(args.device.kv_type);
     let context = args.ctx.map(|n| n as usize).or_else(|| recipe.context());
     // A context that is asked for is granted; the system gives the memory when it is used.
-    let page = kv_bytes(model.plan(), kv, 1);
-    let wanted = context.map_or(0, |n| page.saturating_mul(n.div_ceil(PAGE) as u64));
-    EngineOptions { context, kv_budget: KV_BUDGET.max(wanted), kv, max_sequences: 1, ..EngineOptions::default() }
+    let options = EngineOptions { context, kv, max_sequences: 1, ..EngineOptions::default() };
+    let layout = CacheLayout::of(model.plan(), kv);
+    let wanted = context.map_or(0, |n| layout.sequence_bytes(n, options.chunk).saturating_add(4 * layout.state_bytes));
+    EngineOptions { kv_budget: KV_BUDGET.max(wanted), ..options }
 }
 
 /// Puts the flags that are given in place of the file's recommendations.

@@ -6,7 +6,7 @@ use ir_engine::text::Tokenizer;
 
 use crate::args::TokenizeArgs;
 use crate::failure::{Failure, Result};
-use crate::models;
+use crate::models::{self, Opening};
 use crate::term::{self, Out};
 
 /// Prints a text's token ids, and their pieces unless JSON is wanted.

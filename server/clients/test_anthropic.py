@@ -109,9 +109,23 @@ def test_errors(client, model):
         client.messages.create(model=model, max_tokens=5, messages=[{"role": "user", "content": image}])
     with pytest.raises(anthropic.BadRequestError, match="at least one message"):
         client.messages.create(model=model, max_tokens=5, messages=[])
-    with pytest.raises(anthropic.BadRequestError, match="does not support thinking"):
-        thinking = {"type": "enabled", "budget_tokens": 1024}
-        client.messages.create(model=model, max_tokens=2048, messages=QUESTION, thinking=thinking)
+    with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > \d+ maximum"):
+        client.messages.create(model=model, max_tokens=5, messages=[{"role": "user", "content": "word " * 5000}])
+
+
+def test_wishes_and_histories_that_a_model_cannot_follow_are_passed_over(client, model):
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    web = {"type": "web_search_20250305", "name": "web_search", "max_uses": 2}
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
+    history = [
+        *QUESTION,
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "Read", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [image]}]},
+    ]
+    for more in ({"thinking": thinking}, {"tools": [web]}, {"messages": history}):
+        answer = client.messages.create(**{"model": model, "max_tokens": 2048, "messages": QUESTION, **more})
+        again = [*QUESTION, {"role": "assistant", "content": answer.content}, {"role": "user", "content": "More"}]
+        assert client.messages.create(model=model, max_tokens=5, messages=again).content
 
 
 def test_leaving_a_stream_cancels_it(client, model, url):

@@ -93,6 +93,24 @@ def test_a_schema_becomes_a_model(client, model):
 def test_errors(client, model):
     with pytest.raises(openai.NotFoundError):
         client.responses.create(model="nope", input="x")
-    for more in ({"previous_response_id": "resp_x"}, {"tools": [{"type": "web_search"}]}, {"input": []}):
-        with pytest.raises(openai.BadRequestError):
-            client.responses.create(**{"model": model, "input": "x", **more})
+    with pytest.raises(openai.NotFoundError, match="resp_x"):
+        client.responses.create(model=model, input="x", previous_response_id="resp_x")
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model=model, input="x", tools=[{"type": "web_search"}], tool_choice="required")
+
+
+def test_responses_are_kept_and_gone_on_from(client, model):
+    first = client.responses.create(model=model, input="What is the capital of France?", temperature=0)
+    assert client.responses.retrieve(first.id).output_text == first.output_text
+    second = client.responses.create(model=model, input="More", previous_response_id=first.id, max_output_tokens=5)
+    assert second.previous_response_id == first.id
+    whole = [{"role": "user", "content": "What is the capital of France?"}, *first.output, {"role": "user", "content": "More"}]
+    whole = [item if isinstance(item, dict) else item.model_dump() for item in whole]
+    answer = client.responses.create(model=model, input=whole, max_output_tokens=5)
+    assert answer.usage.input_tokens == second.usage.input_tokens
+    assert client.responses.input_tokens.count(model=model, input=whole).input_tokens == second.usage.input_tokens
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(first.id)
+    tools = [{"type": "web_search"}, {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}]
+    assert client.responses.create(model=model, input="x", tools=tools, max_output_tokens=5).id

@@ -31,4 +31,4 @@ pub use http::unix_socket::UnixSocket;
 pub use models::devices::OpenDevice;
 pub use models::loaded::{Lease, Loaded};
 pub use models::pool::PoolOptions;
-pub use models::registry::{Entry, ListFolder, Place, Registry};
+pub use models::registry::{Entry, Recipes, Registry};

@@ -1,5 +1,7 @@
 // attend for many rows of a sequence (prefill): one workgroup per tile of 16 rows and query head, online softmax over
 // tiles of KT positions. Four invocations per row, each with every fourth quad of q and of the result in registers.
+//
+// V_IN_K: values are the first elements of their keys.
 #import grid
 #import step
 #import kv
@@ -13,6 +15,7 @@ struct Params {
     n_heads: u32,
     n_kv_heads: u32,
     n_blocks: u32,
+    tables: u32,    // the word of the step that says where the group's page tables begin
     window: u32,
     scale: f32,
     cap: f32,       // with CAP
@@ -26,13 +29,20 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> q: array<f32>;
 @group(0) @binding(3) var<storage, read> k_pages: array<Quad>;
+#ifndef V_IN_K
 @group(0) @binding(4) var<storage, read> v_pages: array<Quad>;
+#endif
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 
 const LOW: f32 = -1e30;
 const ROWS: u32 = 16u;
 const K_OWN: u32 = (KQ + 3u) / 4u; // quads of q that an invocation holds
 const V_OWN: u32 = (VQ + 3u) / 4u;
+#ifdef V_IN_K
+const V_STRIDE: u32 = KQ; // the tile of K stays
+#else
+const V_STRIDE: u32 = VQ;
+#endif
 
 var<workgroup> kv_s: array<vec4<f32>, KT * max(KQ, VQ)>; // a tile of K, then of V
 var<workgroup> part_s: array<vec4<f32>, ROWS * KT>;      // the four invocations' shares of each score
@@ -49,7 +59,7 @@ fn main(
     let tile = step[STEP_TILES] + id / p.n_heads * 4u;
     let n_rows = step[tile + 1u];
     let first = step[tile + 2u]; // position of the tile's first row
-    let pages = step[tile + 3u];
+    let pages = step[step[p.tables] + step[tile]];
     let kv_head = head / (p.n_heads / p.n_kv_heads);
     let i = lid / 4u;
     let own = lid % 4u;
@@ -68,9 +78,10 @@ fn main(
     var acc = array<vec4<f32>, V_OWN>();
     var top = LOW;
     var total = 0.0;
-    let low = select(0u, position + 1u - p.window, position >= p.window); // the first position this row sees
-    let begin = select(0u, first + 1u - p.window, first >= p.window) / KT * KT;
-    let end = first + n_rows;
+    let low = seen_from(position);
+    let high = seen_to(row, position);
+    let begin = seen_from(first) / KT * KT;
+    let end = seen_to(step[tile] + n_rows - 1u, first + n_rows - 1u);
     for (var base = begin; base < end; base += KT) {
         let n = min(KT, end - base);
         workgroupBarrier();
@@ -90,16 +101,18 @@ fn main(
             part_s[i * KT + j][own] = sum;
         }
         workgroupBarrier();
+#ifndef V_IN_K
         for (var at = lid; at < KT * VQ; at += 64u) {
             let j = at / VQ;
             var v = vec4(0.0);
             if (j < n) { v = quad_load(v_pages[quad_at(pages, base + j, kv_head, p.n_kv_heads, VQ) + at % VQ]); }
             kv_s[at] = v;
         }
+#endif
         var weight = array<f32, KT>();
         var m = top;
         for (var j = 0u; j < KT; j++) {
-            let seen = base + j >= low && base + j <= position;
+            let seen = base + j >= low && base + j < high;
             let score = finish_score(dot(part_s[i * KT + j], vec4(1.0)), head, f32(position) - f32(base + j));
             weight[j] = select(LOW, score, seen);
             m = max(m, weight[j]);
@@ -108,7 +121,7 @@ fn main(
         top = m;
         total *= keep;
         for (var j = 0u; j < KT; j++) {
-            let seen = base + j >= low && base + j <= position;
+            let seen = base + j >= low && base + j < high;
             weight[j] = select(0.0, exp(weight[j] - m), seen);
             total += weight[j];
         }
@@ -117,7 +130,7 @@ fn main(
             let quad = own + 4u * o;
             if (quad < VQ) {
                 var v = acc[o] * keep;
-                for (var j = 0u; j < KT; j++) { v += weight[j] * kv_s[j * VQ + quad]; }
+                for (var j = 0u; j < KT; j++) { v += weight[j] * kv_s[j * V_STRIDE + quad]; }
                 acc[o] = v;
             }
         }

@@ -1,6 +1,8 @@
 // attend for single rows (decode): one workgroup per row, block of GROUP query heads of one KV head, and split of the
 // positions. Each invocation scores one position of a block of WG, then the invocations share out the quads of V.
 // With one split the result is final; with more, maximum, sum and unscaled result go to `parts` for attend_merge.
+//
+// V_IN_K: values are the first elements of their keys.
 #import grid
 #import step
 #import kv
@@ -14,7 +16,8 @@ struct Params {
     n_heads: u32,
     n_kv_heads: u32,
     n_blocks: u32,  // of GROUP query heads per KV head
-    window: u32,    // positions a row sees, itself included
+    tables: u32,    // the word of the step that says where the group's page tables begin
+    window: u32,    // positions a row sees, itself included; with BOTH those on each side of it
     scale: f32,
     cap: f32,       // with CAP
     slopes_at: u32, // with SLOPES
@@ -27,7 +30,9 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> q: array<f32>;
 @group(0) @binding(3) var<storage, read> k_pages: array<Quad>;
+#ifndef V_IN_K
 @group(0) @binding(4) var<storage, read> v_pages: array<Quad>;
+#endif
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 // [single][head][split][1 + VQ]: (maximum, sum, -, -), then the result
 @group(0) @binding(6) var<storage, read_write> parts: array<vec4<f32>>;
@@ -42,6 +47,15 @@ var<workgroup> score_s: array<f32, GROUP * WG>;
 var<workgroup> part_s: array<f32, GROUP * PARTS>; // of maxima, and of sums
 var<workgroup> pages_s: array<u32, WG / PAGE>;    // of the block's positions
 var<workgroup> out_s: array<vec4<f32>, WG>;
+
+// A quad of the value at a place in the block.
+fn value_at(place: u32, kv_head: u32, quad: u32) -> vec4<f32> {
+#ifdef V_IN_K
+    return quad_load(k_pages[block_at(place, kv_head, KQ) + quad]);
+#else
+    return quad_load(v_pages[block_at(place, kv_head, VQ) + quad]);
+#endif
+}
 
 // Where a head's quads of a position begin, by its place in the block.
 fn block_at(place: u32, kv_head: u32, quads: u32) -> u32 {
@@ -65,7 +79,7 @@ fn main(
     if (single >= step[STEP_N_SINGLES]) { return; }
     let row = step[step[STEP_SINGLES] + single];
     let position = step[step[STEP_POSITIONS] + row];
-    let pages = step[step[STEP_TABLES] + row];
+    let pages = step[step[p.tables] + row];
     let per_kv = p.n_heads / p.n_kv_heads;
     let n_group = min(GROUP, per_kv - block * GROUP);
     let head0 = kv_head * per_kv + block * GROUP;
@@ -86,9 +100,9 @@ fn main(
     var total = array<f32, GROUP>(); // of this invocation's own positions
     var acc = array<vec4<f32>, GROUP>();
     for (var h = 0u; h < GROUP; h++) { top[h] = LOW; }
-    let low = select(0u, position + 1u - p.window, position >= p.window); // the first position seen
+    let low = seen_from(position);
     let chunk = step[STEP_CHUNK];
-    let end = min((split + 1u) * chunk, position + 1u);
+    let end = min((split + 1u) * chunk, seen_to(row, position));
     let quad = lid % VQ;
     let subset = lid / VQ;
 
@@ -134,10 +148,10 @@ fn main(
             var j = subset + select(0u, (low - base) / SUBSETS * SUBSETS, low > base);
             // Four at once, so that their loads are under way together.
             for (; j + 3u * SUBSETS < n; j += 4u * SUBSETS) {
-                let v0 = quad_load(v_pages[block_at(j, kv_head, VQ) + quad]);
-                let v1 = quad_load(v_pages[block_at(j + SUBSETS, kv_head, VQ) + quad]);
-                let v2 = quad_load(v_pages[block_at(j + 2u * SUBSETS, kv_head, VQ) + quad]);
-                let v3 = quad_load(v_pages[block_at(j + 3u * SUBSETS, kv_head, VQ) + quad]);
+                let v0 = value_at(j, kv_head, quad);
+                let v1 = value_at(j + SUBSETS, kv_head, quad);
+                let v2 = value_at(j + 2u * SUBSETS, kv_head, quad);
+                let v3 = value_at(j + 3u * SUBSETS, kv_head, quad);
                 for (var h = 0u; h < GROUP; h++) {
                     let at = h * WG + j;
                     acc[h] += score_s[at] * v0 + score_s[at + SUBSETS] * v1 + score_s[at + 2u * SUBSETS] * v2
@@ -145,7 +159,7 @@ fn main(
                 }
             }
             for (; j < n; j += SUBSETS) {
-                let v = quad_load(v_pages[block_at(j, kv_head, VQ) + quad]);
+                let v = value_at(j, kv_head, quad);
                 for (var h = 0u; h < GROUP; h++) { acc[h] += score_s[h * WG + j] * v; }
             }
         }

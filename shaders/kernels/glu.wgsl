@@ -1,11 +1,13 @@
-// glu: out = gated(gate, up) as in act (features GLU and an activation), of rows that hold gate and then up. One invocation per element.
+// glu: out = gated(gate, up) as in act (features GLU and an activation), of rows that hold runs of gates, each with its
+// ups behind it. One invocation per element.
 #import grid
 #import step
 #import act
 
 struct Params {
     rows_at: u32,
-    n: u32, // columns of out
+    n: u32,   // columns of out
+    run: u32, // gates of a run
     limit: f32,
     up_offset: f32,
 }
@@ -22,6 +24,6 @@ fn main(
 ) {
     let id = flat_id(wid, n_wg) * WG + lid;
     if (id >= step[p.rows_at] * p.n) { return; }
-    let at = id / p.n * 2u * p.n + id % p.n;
-    out[id] = gated(x[at], x[at + p.n]);
+    let at = id / p.run * 2u * p.run + id % p.run;
+    out[id] = gated(x[at], x[at + p.run]);
 }

@@ -23,6 +23,7 @@ struct Params {
     magnitude: f32,
     freqs_at: u32,
     limit: f32,       // with CLAMP
+    tables: u32,      // the word of the step that says where the group's page tables begin
     norms: u32,       // with NORM: bit 0 for queries, 1 for keys, 2 for values
     q_eps: f32,
     k_eps: f32,
@@ -45,7 +46,7 @@ var<workgroup> head_s: array<f32, DIM>; // DIM: the larger of head_dim and v_dim
 // Writes the head in head_s to a page.
 fn put_head(lid: u32, row: u32, head: u32, dim: u32, is_v: bool) {
     let quads = (dim + 3u) / 4u;
-    let pages = step[step[STEP_TABLES] + row];
+    let pages = step[step[p.tables] + row];
     let at = quad_at(pages, step[step[STEP_POSITIONS] + row], head, p.n_kv_heads, quads);
     for (var i = lid; i < quads; i += WG) {
         let c = i * 4u;

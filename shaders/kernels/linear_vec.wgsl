@@ -4,44 +4,10 @@
 //
 // NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums.
 #import linear
+#import vec
 #ifdef NORM
 #import constants
 #endif
-
-#ifdef SUBGROUPS
-const PARTS: u32 = WG / 4u; // a subgroup has at least 4 invocations
-#else
-const PARTS: u32 = WG;
-#endif
-#ifdef DOT4
-var<workgroup> work_s: array<vec4<f32>, PARTS * ROWS>;
-#else
-// Of x, quad i of unit u of WG units at i * SPAN + u; then the sums.
-const SPAN: u32 = WG + 1u;
-var<workgroup> work_s: array<vec4<f32>, max(8u * SPAN, PARTS * ROWS)>;
-#endif
-#ifdef NORM
-var<workgroup> squares_s: array<f32, PARTS * ROWS>;
-#endif
-
-#ifndef DOT4
-fn x_unit(u: u32) -> Vecs {
-    return Vecs(
-        work_s[u], work_s[SPAN + u], work_s[2u * SPAN + u], work_s[3u * SPAN + u],
-        work_s[4u * SPAN + u], work_s[5u * SPAN + u], work_s[6u * SPAN + u], work_s[7u * SPAN + u],
-    );
-}
-#endif
-
-// Finishes the four sums of one row.
-fn finish_four(row: u32, n: u32, v: vec4<f32>) {
-#ifdef GLU
-    finish(row, n, v.x, v.z);
-    finish(row, n + 1u, v.y, v.w);
-#else
-    for (var i = 0u; i < 4u; i++) { finish(row, n + i, v[i]); }
-#endif
-}
 
 @compute @workgroup_size(WG)
 fn main(
@@ -77,55 +43,6 @@ fn main(
 #else
 #import sums_floats
 #endif
-    // The invocations' sums, together.
-#ifndef DOT4
-    workgroupBarrier();
-#endif
-#ifdef SUBGROUPS
-    for (var m = 0u; m < ROWS; m++) {
-        let part = subgroupAdd(sums[m]);
-        if (lane == 0u) { work_s[m * PARTS + subgroup] = part; }
-#ifdef NORM
-        let square = subgroupAdd(squares[m]);
-        if (lane == 0u) { squares_s[m * PARTS + subgroup] = square; }
-#endif
-    }
-    workgroupBarrier();
-    let n_parts = n_subgroups;
-#else
-    for (var m = 0u; m < ROWS; m++) {
-        work_s[m * PARTS + lid] = sums[m];
-#ifdef NORM
-        squares_s[m * PARTS + lid] = squares[m];
-#endif
-    }
-    for (var half = WG / 2u; half >= 4u; half /= 2u) {
-        workgroupBarrier();
-        if (lid < half) {
-            for (var m = 0u; m < ROWS; m++) {
-                work_s[m * PARTS + lid] += work_s[m * PARTS + lid + half];
-#ifdef NORM
-                squares_s[m * PARTS + lid] += squares_s[m * PARTS + lid + half];
-#endif
-            }
-        }
-    }
-    workgroupBarrier();
-    let n_parts = 4u;
-#endif
-    if (lid >= ROWS || first + lid >= rows) { return; }
-    var total = vec4(0.0);
-#ifdef NORM
-    var square = 0.0;
-#endif
-    for (var i = 0u; i < n_parts; i++) {
-        total += work_s[lid * PARTS + i];
-#ifdef NORM
-        square += squares_s[lid * PARTS + i];
-#endif
-    }
-#ifdef NORM
-    total *= inverseSqrt(square / f32(p.cols) + p.eps);
-#endif
+#import sums_total
     finish_four(first + lid, n, total);
 }

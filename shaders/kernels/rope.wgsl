@@ -9,6 +9,7 @@ struct Params {
     stride: u32,   // columns of x
     n_heads: u32,
     head_dim: u32,
+    first: u32,    // the first element of a head that turns
     n_pairs: u32,  // pairs of a head that turn
     halves: u32,   // 1: elements i and i + n_pairs form a pair; 0: 2 i and 2 i + 1
     magnitude: f32,
@@ -29,7 +30,7 @@ fn main(
     let head = (id / p.n_pairs) % p.n_heads;
     let row = id / (p.n_pairs * p.n_heads);
     if (row >= step[STEP_N_TOKENS]) { return; }
-    let at = row * p.stride + p.start + head * p.head_dim;
+    let at = row * p.stride + p.start + head * p.head_dim + p.first;
     let i = at + select(2u * pair, pair, p.halves == 1u);
     let j = select(i + 1u, i + p.n_pairs, p.halves == 1u);
     let turn = cos_sin(f32(step[step[STEP_POSITIONS] + row]) * constant(p.freqs_at + pair)) * p.magnitude;

@@ -5,6 +5,9 @@
 #ifdef TANH
 #import tanh
 #endif
+#ifdef SOFTPLUS
+#import softplus
+#endif
 
 #ifdef SILU
 // x * sigmoid(x); exp overflows to infinity for very negative x, which gives the right limit 0.
@@ -72,10 +75,21 @@ fn act(x: f32) -> f32 {
 }
 #endif
 #ifdef SOFTPLUS
-// ln(1 + exp(x)), without an exponential that overflows or a sum that loses a small one.
 fn act(x: f32) -> f32 {
-    let e = exp(-abs(x));
-    return max(x, 0.0) + select(log(1.0 + e), e, e < 1e-4);
+    return softplus(x);
+}
+#endif
+#ifdef SQRT
+fn act(x: f32) -> f32 {
+    return sqrt(max(x, 0.0));
+}
+#endif
+#ifdef EXP_BELOW
+// exp(x) - 1 - x below 0; the first terms of its series where the difference would lose them.
+fn act(x: f32) -> f32 {
+    let y = min(x, 0.0);
+    let near = y * y * (0.5 + y * (0.16666667 + y * (0.041666668 + y * (0.008333334 + y * 0.0013888889))));
+    return select(exp(y) - 1.0 - y, near, y > -0.3);
 }
 #endif
 #ifdef IDENTITY
@@ -85,10 +99,15 @@ fn act(x: f32) -> f32 {
 #endif
 
 #ifdef GLU
-// A gate and its up. LIMIT: the gate is bounded from above and the up on both sides by p.limit; p.up_offset is added.
+// A gate and its up. LIMIT: the gate (LIMITS_RESULT: its activation) is bounded from above and the up on both sides by p.limit;
+// p.up_offset is added.
 fn gated(gate: f32, up: f32) -> f32 {
 #ifdef LIMIT
+#ifdef LIMITS_RESULT
+    return min(act(gate), p.limit) * (clamp(up, -p.limit, p.limit) + p.up_offset);
+#else
     return act(min(gate, p.limit)) * (clamp(up, -p.limit, p.limit) + p.up_offset);
+#endif
 #else
     return act(gate) * up;
 #endif

@@ -1,6 +1,6 @@
 // What the kernels of linear share: parameters, bindings, x by units of w, and the epilogue.
 //
-// RAGGED: see rows. DOT4: x comes as signed bytes (see quantise). NORM, in linear_vec: x is normalised on the way.
+// STACK: see stacks. RAGGED: see rows. DOT4: x comes as signed bytes (see quantise). NORM, in linear_vec: x is normalised on the way.
 #import grid
 #import step
 #import dequant
@@ -29,6 +29,18 @@ struct Params {
     factor: f32,     // with ADD
     limit: f32,      // with LIMIT
     up_offset: f32,
+    x_stride: u32,   // columns from a row of x to the next
+#ifdef STACK
+    used: u32,       // matrices of a row: its picks, or all heads
+    own_x: u32,      // 1: each of them has a row of x of its own
+    n_stack: u32,         // matrices of the stack
+    first_matrix: u32, // the first of those in w
+    n_matrices: u32, // in w
+    part_rows: u32,  // rows of w from a matrix to the next
+    vector_rows: u32, // elements of factors and summands from a matrix to the next
+    passed: u32,     // columns behind those of x that are passed on
+    passed_at: u32,    // first column of out that takes them
+#endif
 }
 
 @group(0) @binding(0) var<uniform> p: Params;

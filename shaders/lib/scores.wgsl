@@ -1,7 +1,8 @@
 // What attention does to scores, for kernels whose parameters are those of attend_vec.
 //
 // HEAT: queries are scaled by their position. CAP: a soft cap. SLOPES: a head's slope times the distance is taken from a
-// score. SINKS: a head's sink takes part in the softmax and has no value.
+// score. SINKS: a head's sink takes part in the softmax and has no value. BOTH: a row sees the rows behind it too, and the
+// window counts positions on each side.
 #ifdef CAP
 #import tanh
 #endif
@@ -21,6 +22,24 @@ fn query_scale(position: u32) -> f32 {
 #endif
 }
 
+// The first position that a row sees.
+fn seen_from(position: u32) -> u32 {
+#ifdef BOTH
+    return position - min(position, p.window);
+#else
+    return select(0u, position + 1u - p.window, position >= p.window);
+#endif
+}
+
+// The position behind the last that a row sees.
+fn seen_to(row: u32, position: u32) -> u32 {
+#ifdef BOTH
+    return position + 1u + min(step[step[STEP_ENDS] + row] - position - 1u, p.window);
+#else
+    return position + 1u;
+#endif
+}
+
 // What the softmax takes of a scaled score.
 fn finish_score(score: f32, head: u32, distance: f32) -> f32 {
     var s = score;
@@ -28,7 +47,7 @@ fn finish_score(score: f32, head: u32, distance: f32) -> f32 {
     s = soft_cap(s, p.cap);
 #endif
 #ifdef SLOPES
-    s -= constant(p.slopes_at + head) * distance;
+    s -= constant(p.slopes_at + head) * abs(distance);
 #endif
     return s;
 }

@@ -16,14 +16,21 @@
 #import act
 #endif
 
+// Where the vectors of a stack's matrix begin, behind those of the stack.
+#ifdef STACK
+var<private> vectors_at: u32 = 0u;
+#else
+const vectors_at: u32 = 0u;
+#endif
+
 // The product's own value of its column `c`.
 fn product(c: u32, sum: f32) -> f32 {
     var v = sum;
 #ifdef SCALE
-    v *= constant(p.scale_at + c);
+    v *= constant(p.scale_at + vectors_at + c);
 #endif
 #ifdef BIAS
-    v += constant(p.bias_at + c);
+    v += constant(p.bias_at + vectors_at + c);
 #endif
     return v;
 }

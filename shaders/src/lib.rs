@@ -5,7 +5,7 @@
 //!
 //! - One kernel per file in `kernels/`, shared code in `lib/` by `#import name`, each at most once.
 //! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, `COOPMAT`, a block type, an activation ([`ACTS`]),
-//!   or a part of an op (`NORM`, `SCALE`, `BIAS`, `ADD`, `ACT`, `GLU`...).
+//!   or a part of an op (`NORM`, `SCALE`, `BIAS`, `ADD`, `ACT`, `GLU`, `STACK`...).
 //! - Numbers are `const` lines put before the text: `WG` and the like from the caller, [`STEP`] always.
 //! - Binding 0 is the uniform `p: Params` (fields of four bytes), binding 1 the step's inputs. The engine finds bindings
 //!   and parameters by their names in [`Composed`]; no second list of them exists.
@@ -17,7 +17,7 @@ mod compose;
 mod permutations;
 
 pub use compose::{Access, Binding};
-pub use permutations::{ACTS, Permutation, WEIGHT_TYPES, all_permutations, permutations};
+pub use permutations::{ACTS, Permutation, SCORINGS, WEIGHT_TYPES, all_permutations, permutations};
 
 /// Why a kernel could not be composed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,8 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_POSITIONS", 9),
     ("STEP_TABLES", 10),
     ("STEP_OUTPUTS", 11),
-    // ... rows of attend_vec; (first row, rows, first position, page list) of each tile of attend_tile ...
+    // ... rows of attend_vec; (first row, rows, first position, page list of the first
+    // group) of each tile of attend_tile ...
     ("STEP_SINGLES", 12),
     ("STEP_TILES", 13),
     // ... (row, token, bias, factor, penalty); per output (draw, draw, 1 / temperature,
@@ -79,6 +80,13 @@ pub const STEP: &[(&str, u32)] = &[
     // Means of rows that are wanted, and where (first row, rows) of each begin.
     ("STEP_N_POOLS", 17),
     ("STEP_POOLS", 18),
+    // The rows of each sequence: (first row, rows, slot of its state before the step or none, slot after it).
+    ("STEP_N_RUNS", 19),
+    ("STEP_RUNS", 20),
+    // Per token the position behind the last row of its sequence in the step.
+    ("STEP_ENDS", 21),
+    // Where the page tables of the groups of caches behind the first begin, up to eight of them.
+    ("STEP_WINDOW_TABLES", 22),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),

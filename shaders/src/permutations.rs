@@ -5,8 +5,23 @@
 pub const WEIGHT_TYPES: &[(&str, bool)] = include!(concat!(env!("OUT_DIR"), "/types.rs"));
 
 /// Features of activations.
-pub const ACTS: &[&str] =
-    &["SILU", "GELU_TANH", "GELU_ERF", "GELU_QUICK", "RELU", "RELU_SQUARED", "SIGMOID", "TANH", "SOFTPLUS", "IDENTITY"];
+pub const ACTS: &[&str] = &[
+    "SILU",
+    "GELU_TANH",
+    "GELU_ERF",
+    "GELU_QUICK",
+    "RELU",
+    "RELU_SQUARED",
+    "SIGMOID",
+    "TANH",
+    "SOFTPLUS",
+    "SQRT",
+    "EXP_BELOW",
+    "IDENTITY",
+];
+
+/// How logits of experts become scores.
+pub const SCORINGS: &[&str] = &["SOFTMAX", "SIGMOID", "PICKED_SOFTMAX", "SQRT_SOFTPLUS"];
 
 /// One way to compose a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +60,9 @@ pub fn permutations() -> Vec<Permutation> {
         products(&mut list, dtype, &most, &[vec![]], &[1]);
         rows_at_once(&mut list, dtype, &[2, 4, 8]);
     }
+    for dtype in WEIGHT_TYPES.iter().filter(|t| !t.1) {
+        products(&mut list, dtype, &[vec![]], &[vec!["BIAS"]], &[1]);
+    }
     let two = [WEIGHT_TYPES.iter().find(|t| t.0 == "bf16"), WEIGHT_TYPES.iter().find(|t| t.1)];
     for dtype in two.into_iter().flatten() {
         products(&mut list, dtype, &thens(), &choices(&["SCALE", "BIAS"]), &[1]);
@@ -67,6 +85,8 @@ fn others() -> List {
     elementwise(&mut list);
     rows(&mut list);
     attention(&mut list);
+    picks(&mut list);
+    recurrent(&mut list);
     for (dtype, _) in WEIGHT_TYPES {
         list.add("embed", &[&[dtype]], &[("WG", 64)]);
         list.add("embed", &[&[dtype, "POSITION"]], &[("WG", 64)]);
@@ -77,20 +97,19 @@ fn others() -> List {
 /// Kernels with one invocation per element.
 fn elementwise(list: &mut List) {
     let wg = &[("WG", 64)];
-    for kernel in ["add", "clamp", "penalise", "pool", "rope", "scale", "softcap", "take_rows"] {
+    for kernel in ["add", "clamp", "mix", "penalise", "pool", "rope", "scale", "softcap", "take_rows"] {
         list.add(kernel, &[], wg);
     }
     list.add("scale", &[&["WEIGHT"]], wg);
-    for vectors in choices(&["BIAS", "FACTOR"]) {
-        list.add("act", &[&["SILU"], &vectors], wg);
-        list.add("act", &[&["IDENTITY"], &vectors], wg);
-    }
     for act in ACTS {
-        list.add("act", &[&[act]], wg);
+        for vectors in choices(&["BIAS", "FACTOR"]) {
+            list.add("act", &[&[act], &vectors], wg);
+        }
         list.add("gate", &[&[act]], wg);
         list.add("glu", &[&["GLU", act]], wg);
         list.add("glu", &[&["GLU", act, "LIMIT"]], wg);
     }
+    list.add("glu", &[&["GLU", "SILU", "LIMIT", "LIMITS_RESULT"]], wg);
     list.add("copy", &[], &[("WG", 256)]);
 }
 
@@ -110,11 +129,43 @@ fn rows(list: &mut List) {
     list.add("pick", &[], &[("WG", 256)]);
 }
 
+/// Kernels of mixtures beside their products.
+fn picks(list: &mut List) {
+    list.add("combine", &[], &[("WG", 64)]);
+    list.add("expert_linear_sort", &[], &[("WG", 256), ("E", 128)]);
+    for scoring in SCORINGS {
+        for more in choices(&["BIAS", "GROUPS", "SUBGROUPS"]) {
+            list.add("route", &[&[scoring], &more], &[("WG", 64), ("E", 512)]);
+        }
+    }
+}
+
+/// Kernels with states.
+fn recurrent(list: &mut List) {
+    for taps in [1, 3, 4] {
+        for more in choices(&["BIAS"]) {
+            list.add("conv", &[&more], &[("WG", 64), ("TAPS", taps)]);
+            for act in ACTS {
+                list.add("conv", &[&["ACT", act], &more], &[("WG", 64), ("TAPS", taps)]);
+            }
+        }
+    }
+    for gates in [&[][..], &["GATES", "BETA"], &["GATES", "V_SCALE"], &["GATES", "BETA", "V_SCALE"]] {
+        for more in choices(&["DECAYS", "SKIP"]) {
+            list.add("recur", &[gates, &more], &[("K_DIM", 128)]);
+        }
+        list.add("recur", &[gates, &["K_APART"]], &[("K_DIM", 18)]);
+        list.add("recur", &[gates, &["K_APART", "DECAYS"]], &[("K_DIM", 18)]);
+    }
+}
+
 fn attention(list: &mut List) {
     list.add("attend_merge", &[], &[("WG", 64)]);
     list.add("attend_merge", &[&["SINKS"]], &[("WG", 64)]);
     for kv in [&[][..], &["KV_F16"]] {
-        list.add("kv_write", &[kv], &[("WG", 64)]);
+        for more in choices(&["TAIL", "V_IN_K"]) {
+            list.add("kv_write", &[kv, &more], &[("WG", 64)]);
+        }
         for clamp in [&[][..], &["CLAMP"]] {
             for norm in [&[][..], &["NORM"], &["NORM", "SUBGROUPS"]] {
                 list.add("heads", &[kv, clamp, norm], &[("WG", 64), ("DIM", 128)]);
@@ -123,9 +174,11 @@ fn attention(list: &mut List) {
         for quads in [2, 4, 16, 20, 32, 64] {
             attend(list, kv, &[], quads);
         }
-        for scores in choices(&["HEAT", "CAP", "SLOPES", "SINKS"]) {
+        attend(list, kv, &["V_IN_K"], 144);
+        for scores in choices(&["HEAT", "CAP", "SLOPES", "SINKS", "BOTH"]) {
             attend(list, kv, &scores, 16);
         }
+        attend(list, kv, &["BOTH"], 8);
     }
 }
 
@@ -133,7 +186,7 @@ fn attention(list: &mut List) {
 fn attend(list: &mut List, kv: &[&'static str], scores: &[&'static str], quads: u32) {
     let tile = (512 / quads).min(16);
     list.add("attend_tile", &[kv, scores], &[("KQ", quads), ("VQ", quads), ("KT", tile)]);
-    for group in [1, 4, 8] {
+    for group in [1, 4, 8].into_iter().filter(|group| group * quads <= 512) {
         let wg = crate::attend_vec_workgroup(quads, quads, group);
         let consts = [("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)];
         list.add("attend_vec", &[kv, scores], &consts);
@@ -147,7 +200,8 @@ fn thens() -> Vec<Features> {
         all.extend([vec!["ACT", act], vec!["GLU", act]]);
     }
     // Limits are apart from what is between them.
-    all.push(vec!["GLU", "SILU", "LIMIT"]);
+    all.extend(["SILU", "GELU_QUICK"].map(|act| vec!["GLU", act, "LIMIT"]));
+    all.push(vec!["GLU", "SILU", "LIMIT", "LIMITS_RESULT"]);
     all
 }
 
@@ -181,8 +235,34 @@ fn products(
         for features in choices(&["TALL", "F16"]).iter().chain(&ragged) {
             list.add("linear_mat", &[&parts, features], &[]);
         }
+        if !then.contains(&"ADD") {
+            stacks(list, &parts, special, rows);
+        }
         for features in choices(&["F16"]).iter().chain(&ragged) {
             list.add("linear_coop", &[&parts, &["COOPMAT"], features], &[("WG", 256)]);
+        }
+    }
+}
+
+/// Products with matrices of a stack: picked ones, and those of heads, which have nothing beside them.
+fn stacks(list: &mut List, parts: &[&'static str], special: &'static str, rows: &[u32]) {
+    if !rows.contains(&1) {
+        return;
+    }
+    let one = &[("WG", 64), ("ROWS", 1)];
+    for more in choices(&[special, "SUBGROUPS"]) {
+        list.add("expert_linear", &[parts, &["STACK"], &more], one);
+    }
+    let forms: &[&str] = if special == "RAGGED" { &["RAGGED", "F16"] } else { &["F16"] };
+    for more in choices(forms) {
+        list.add("linear_mat", &[parts, &["STACK"], &more], &[]);
+    }
+    if parts.len() == 1 {
+        for more in choices(&["RAGGED", "SUBGROUPS"]) {
+            list.add("head_linear", &[parts, &["STACK", "HEADS"], &more], one);
+        }
+        for more in choices(&["RAGGED", "F16"]) {
+            list.add("linear_mat", &[parts, &["STACK", "HEADS"], &more], &[]);
         }
     }
 }

@@ -127,6 +127,6 @@ fn names_are_read_back() {
     let expected = [(0, "p"), (1, "step"), (2, "x"), (3, "w"), (4, "out"), (9, "constants")];
     assert_eq!(names, expected);
     assert_eq!(composed.params.first().map(String::as_str), Some("rows_at"));
-    assert_eq!(composed.params.last().map(String::as_str), Some("up_offset"));
+    assert_eq!(composed.params.last().map(String::as_str), Some("x_stride"));
     assert!(compose("nothing", &[], &[], Target::Naga).is_err());
 }

@@ -44,6 +44,16 @@ export async function find(key) {
   return dir && readEntry(dir, key);
 }
 
+/** The entry with its `file` that was found to have this SHA-256 when it was kept, or `null`. */
+export async function findSha256(sha256) {
+  const dir = await folder(false);
+  for await (const name of dir?.keys() ?? []) {
+    const entry = name.endsWith('.json') ? await readEntry(dir, name.slice(0, -5)) : null;
+    if (entry?.complete && entry.sha256 === sha256) return entry;
+  }
+  return null;
+}
+
 /** All entries, newest first, without their files. */
 export async function list() {
   const dir = await folder(false).catch(() => null);

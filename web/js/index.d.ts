@@ -34,7 +34,8 @@ export class Ir {
 }
 
 /**
- * Where a model's bytes come from: a file, an address (fetched by range requests, so that a broken download goes on), a
+ * Where a model's bytes come from: a file, an address (fetched by range requests, so that a broken download goes on), a name at
+ * the hub (`hf.co/user/repo:QUANT` or `user/repo:QUANT`, as `ir pull` has them; relative addresses begin with `./`), a
  * file of the origin private file system, an entry of `Ir.cache.list()`, or bytes in order with their length as
  * `options.size`.
  */
@@ -63,6 +64,8 @@ export interface LoadOptions {
   sha256?: string;
   /** The file's length in bytes: required for iterables, checked for addresses. */
   size?: number;
+  /** Another address of the hub, for names; Hugging Face's where absent. */
+  hub?: string;
   /** A name for the file, where the source has none. */
   name?: string;
   signal?: AbortSignal;
@@ -134,6 +137,8 @@ export interface GenerateOptions {
    * and with `limit` where the format of another answer broke that module, which is made anew then.
    */
   format?: Format;
+  /** Control tokens that a message spells are those tokens; text otherwise. */
+  parseSpecial?: boolean;
   ignoreEos?: boolean;
   /** Control tokens appear in the text. */
   showSpecial?: boolean;

@@ -4,11 +4,12 @@
 import * as cache from './cache.js';
 import { IrError, pack, unpack } from './errors.js';
 import { Answer } from './answer.js';
+import { parseName } from './hub.js';
 import { PIECE } from './source.js';
 
 export { IrError };
 
-const LOAD = ['device', 'contextLength', 'threads', 'cache', 'cacheBytes', 'sha256', 'size', 'name', 'variant', 'allForms'];
+const LOAD = ['device', 'contextLength', 'threads', 'cache', 'cacheBytes', 'sha256', 'size', 'name', 'variant', 'allForms', 'hub'];
 
 export class Ir {
   #worker;
@@ -202,6 +203,8 @@ function json(value) {
 function describe(source, options) {
   if (source instanceof Blob) return { plain: { kind: 'blob', blob: source, name: options.name } };
   if (typeof source === 'string' || source instanceof URL) {
+    const name = typeof source === 'string' ? parseName(source) : null;
+    if (name) return { plain: { kind: 'hub', name } };
     let url;
     try {
       url = new URL(source, globalThis.document?.baseURI ?? self.location.href);
@@ -219,7 +222,7 @@ function describe(source, options) {
   if (typeof source?.key === 'string') return { plain: { kind: 'cached', key: source.key } };
   const iterator = source?.[Symbol.asyncIterator]?.() ?? source?.[Symbol.iterator]?.() ?? (source?.getReader ? reader(source) : null);
   if (!iterator) {
-    throw new IrError('request', 'a source is a File, a Blob, an address, an entry of Ir.cache.list(), or an iterable of bytes');
+    throw new IrError('request', 'a source is a File, a Blob, an address, a name at the hub, an entry of Ir.cache.list(), or an iterable of bytes');
   }
   if (!Number.isSafeInteger(options.size) || options.size < 0) {
     throw new IrError('request', 'an iterable does not say how long it is: give options.size in bytes');

@@ -3,6 +3,7 @@
 
 import * as cache from './cache.js';
 import { IrError } from './errors.js';
+import { resolve } from './hub.js';
 import { probe } from './gpu.js';
 import { choose, start } from './module.js';
 import { PIECE, UrlSource, blobSource } from './source.js';
@@ -34,6 +35,7 @@ export async function load(source, options, { signal, post, pull }) {
   remark('build', `${gpu ? gpu.name : 'CPU'}: ${chosen.why}`);
   const started = start(chosen, { gpu, notice: (message) => remark('wrong-simd', message) });
   const [{ bindings, threads }, opened] = await Promise.all([started, open(source, options, { signal, post, pull })]);
+  const wanted = (options.sha256 ?? opened.sha256)?.toLowerCase();
   const settings = {
     gpu: Boolean(gpu),
     subgroups: Boolean(gpu?.subgroups),
@@ -42,7 +44,7 @@ export async function load(source, options, { signal, post, pull }) {
     contextLength: options.contextLength,
     cacheBytes: options.cacheBytes,
     // What was checked when it was kept is not computed again.
-    sha256: opened.checked === options.sha256?.toLowerCase() ? undefined : options.sha256,
+    sha256: opened.checked === wanted ? undefined : wanted,
   };
   try {
     const loading = await bindings.Loading.begin(opened.size, JSON.stringify(settings));
@@ -94,6 +96,8 @@ async function open(source, options, { signal, post, pull }) {
       if (!entry?.complete) throw new IrError('source', 'this model is not in the cache any more: load it anew');
       return fromCache(entry);
     }
+    case 'hub':
+      return openHub(source.name, options, { signal, post });
     case 'chunks':
       return { name: options.name ?? 'model', size: options.size, fromCache: 0, chunks: pull };
     default:
@@ -103,6 +107,16 @@ async function open(source, options, { signal, post, pull }) {
 
 function fromCache(entry) {
   return { ...blobSource(entry.file, entry.name), fromCache: entry.size, checked: entry.sha256 };
+}
+
+/** A model by its name at the hub. One that was kept is found by its SHA-256, wherever it came from. */
+async function openHub(name, options, { signal, post }) {
+  const file = await resolve(name, { hub: options.hub, signal });
+  const sha256 = options.sha256 ?? file.sha256;
+  const kept = sha256 && options.cache !== false && (await cache.findSha256(sha256.toLowerCase()).catch(() => null));
+  if (kept) return { ...fromCache(kept), sha256 };
+  const opened = await openUrl(file.url, { ...options, sha256, size: options.size ?? file.size }, { signal, post });
+  return { ...opened, sha256 };
 }
 
 async function openUrl(url, options, { signal, post }) {

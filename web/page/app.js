@@ -1,6 +1,7 @@
 // The page: opens models, shows states, and ties conversation, settings and memory together.
 
 import { Ir, IrError } from './index.js';
+import { parseName } from './hub.js';
 import { Chat } from './chat.js';
 import { Settings } from './settings.js';
 import { lasting, recall, remember, soundMessages } from './store.js';
@@ -138,8 +139,11 @@ function progress({ loaded, total, bytesPerSecond, cached }) {
 function openUrl(text) {
   let url;
   try {
+    // The page's policy lets it fetch from its own address only, and the library says so.
+    if (parseName(text)) return void open(text, { url: text });
     url = new URL(text, document.baseURI);
-  } catch {
+  } catch (error) {
+    if (error instanceof IrError) return void failed(error);
     failed(new Error(`${text} is no address: paste one that begins with https://`));
     return;
   }

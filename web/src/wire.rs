@@ -58,6 +58,8 @@ pub struct Generate {
     pub max_tokens: Option<usize>,
     /// The answer ends before the first of these.
     pub stop: Vec<String>,
+    /// Markup that is spelled in a message (`<|im_end|>`) is markup; otherwise it is text.
+    pub parse_special: bool,
     /// Goes on past the end-of-generation tokens.
     pub ignore_eos: bool,
     /// Control tokens appear in the text.
@@ -97,8 +99,9 @@ impl Generate {
         let turn = match &self {
             Generate { messages: Some(messages), prompt: None, tokens: None, tools, think, seed, .. } => {
                 let now = Now { unix_seconds: self.unix_seconds, utc_offset: self.utc_offset };
-                let (think, seed) = (*think, *seed);
-                ChatTurn::new(model, &ChatInput { messages, tools, think, now, seed, ..ChatInput::default() })?
+                let (think, seed, parse_special) = (*think, *seed, self.parse_special);
+                let more = ChatInput { parse_special, ..ChatInput::default() };
+                ChatTurn::new(model, &ChatInput { messages, tools, think, now, seed, ..more })?
             }
             Generate { messages: None, prompt: Some(text), tokens: None, .. } => {
                 ChatTurn::plain(prompt_ids(model.tokenizer(), text))
@@ -187,7 +190,10 @@ impl Answers {
             }
             Event::Done { reason, usage, .. } => {
                 let mut reader = self.0.remove(&seq).unwrap_or_default();
-                reader.finish(&mut parts);
+                match reason {
+                    Finish::Length => reader.cut(&mut parts),
+                    _ => reader.finish(&mut parts),
+                }
                 let calls = matches!(reason, Finish::Stop(_)) && reader.n_calls() > 0;
                 let stop = if let Finish::Stop(stop) = reason { *stop } else { None };
                 let reason = if calls { "tool_calls" } else { reason.name() };

@@ -11,12 +11,13 @@ use super::kernels::linear;
 use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
 use super::kernels::{
-    act, add, combine, embed, gate, glu, head_linear, heads, norm, pool, route, scale, softcap, take_rows,
+    act, add, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale, select, softcap, take_rows,
 };
 use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
 use crate::plan::{
-    Heads, Inputs, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View, Weight, WeightId,
+    CacheLayout, Heads, Inputs, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View,
+    Weight, WeightId,
 };
 
 /// A plan on the processor: activation buffers, the cache, and the small weights decoded. Matrices are read in place.
@@ -27,8 +28,8 @@ pub struct CpuRunner {
     options: RunnerOptions,
     buffers: Vec<Zeroed<f32>>,
     vectors: Vec<Vec<f32>>,
-    kv: Vec<KvLayer>,
-    states: Vec<States>,
+    pub(super) kv: Vec<KvLayer>,
+    pub(super) states: Vec<States>,
     angles: Vec<Angles>,
     scratch: linear::Scratch,
     gathered: Gathered,
@@ -51,13 +52,15 @@ impl CpuRunner {
             let n = buffer.cols.checked_mul(options.most(buffer.rows)).filter(|n| *n < isize::MAX as usize / 4);
             buffers.push(Zeroed::new(n.ok_or_else(too_big)?)?);
         }
-        let page = plan.kv_elements_per_token() * crate::plan::PAGE * options.kv.bytes();
-        page.checked_mul(options.n_pages).filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
+        let cache = CacheLayout::of(&plan, options.kv).bytes(|group| options.pages(group), 0);
+        usize::try_from(cache).ok().filter(|n| *n < isize::MAX as usize).ok_or_else(too_big)?;
         // A part of a model has no pages in layers that its ops do not write.
         let written: Vec<usize> = plan.ops.iter().filter_map(|e| plan.cache_written(&e.op)).collect();
-        let pages = |layer: usize| if written.contains(&layer) { options.n_pages } else { 0 };
-        let kv = plan.kv.iter().enumerate();
-        let kv = kv.map(|(layer, shape)| KvLayer::new(options.kv, *shape, pages(layer))).collect::<Result<_>>()?;
+        let layer = |(layer, (shape, group)): (usize, (&KvShape, &usize))| {
+            let n_pages = if written.contains(&layer) { options.pages(*group) } else { 0 };
+            KvLayer::new(options.kv, *shape, *group, n_pages)
+        };
+        let kv = plan.kv.iter().zip(&plan.kv_groups).enumerate().map(layer).collect::<Result<_>>()?;
         let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
         let states = plan.states.iter().map(|n| States::new(*n, options.n_states)).collect::<Result<_>>()?;
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
@@ -82,6 +85,9 @@ impl CpuRunner {
     /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
     pub fn run(&mut self, inputs: &Inputs) -> Vec<f32> {
         self.run_ops(0..self.plan.ops.len(), inputs);
+        if self.plan.slot(self.plan.logits).rows == crate::plan::Rows::Pools {
+            return Vec::new();
+        }
         self.read(self.plan.logits, inputs).to_vec()
     }
 
@@ -189,15 +195,48 @@ impl CpuRunner {
                 kv_write::kv_write(t, inputs, columns(k), tail.map(columns), v.map(columns), &mut kv[layer]);
                 self.kv = kv;
             }
-            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out } => {
+            Op::Attend {
+                q,
+                layer,
+                n_heads,
+                scale,
+                cap,
+                sight,
+                window,
+                chunk,
+                chosen,
+                temperature,
+                slopes,
+                relative,
+                sinks,
+                out,
+            } => {
                 self.write(out, inputs, |me, out| {
                     let mut scratch = std::mem::take(&mut me.attend);
                     let (slopes, sinks) = (slopes.map(|s| me.vector(s)), sinks.map(|s| me.vector(s)));
-                    let op = Attend { n_heads, scale, cap, window, temperature, slopes, sinks };
+                    let chosen = chosen.map(|slot| me.columns(View { slot, start: 0, cols: cols(slot) }, inputs));
+                    let relative = relative.map(|of| (of, me.vector(of.weight)));
+                    let op = Attend {
+                        n_heads,
+                        scale,
+                        cap,
+                        sight,
+                        window,
+                        chunk,
+                        chosen,
+                        temperature,
+                        slopes,
+                        relative,
+                        sinks,
+                    };
                     attend::attend(t, threads, &mut scratch, inputs, me.columns(q, inputs), &me.kv[layer], op, out);
                     me.attend = scratch;
                 });
             }
+            Op::Select { q, weights, layer, out } => self.write(out, inputs, |me, data| {
+                let both = (me.columns(q, inputs), me.columns(weights, inputs));
+                select::select(t, threads, inputs, both, &me.kv[layer], cols(out), data);
+            }),
             Op::Route { x, bias, routing, out } => self.write(out, inputs, |me, out| {
                 let bias = bias.map(|b| me.vector(b));
                 route::route(threads, me.read(x, inputs), cols(x), bias, &routing, out);
@@ -224,11 +263,18 @@ impl CpuRunner {
                 head_linear::head_linear(t, threads, &mut scratch, &mut gathered, &heads, x, mode, out);
                 (me.scratch, me.gathered) = (scratch, gathered);
             }),
-            Op::Combine { x, pick: Pick { picks, used, of: _ }, out } => self.write(out, inputs, |me, data| {
-                combine::combine(t, threads, me.read(x, inputs), me.read(picks, inputs), used, cols(out), data);
-            }),
+            Op::Combine { x, pick: Pick { picks, used, of: _ }, weighted, out } => {
+                self.write(out, inputs, |me, data| {
+                    let (x, picks) = (me.read(x, inputs), me.read(picks, inputs));
+                    combine::combine(t, threads, x, picks, (used, weighted), cols(out), data);
+                })
+            }
             Op::Gate { x, gate, act, group } => self.write(x.slot, inputs, |me, data| {
                 gate::gate(threads, data, cols(x.slot), x, me.columns(gate, inputs), act, group);
+            }),
+            Op::Mix { x, coef, width, out } => self.write(out, inputs, |me, data| {
+                let (x, coef) = (me.columns(x, inputs), me.columns(coef, inputs));
+                mix::mix(t, threads, x, coef, width, cols(out), data);
             }),
             Op::Conv { x, weight, bias, act, state, out } => {
                 let mut states = std::mem::take(&mut self.states);
@@ -238,13 +284,14 @@ impl CpuRunner {
                 });
                 self.states = states;
             }
-            Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out } => {
+            Op::Recur { q, k, v, decay, rates, beta, v_scale, skip, form, state, out } => {
                 let mut states = std::mem::take(&mut self.states);
                 self.write(out, inputs, |me, out| {
                     let columns = |view: View| me.columns(view, inputs);
                     let (q, k, v, decay) = (columns(q), columns(k), columns(v), columns(decay));
                     let (beta, v_scale, skip) = (beta.map(columns), v_scale.map(columns), skip.map(|s| me.vector(s)));
-                    let op = Recur { form, q, k, v, decay, beta, v_scale, skip };
+                    let rates = rates.map(|rates| me.vector(rates));
+                    let op = Recur { form, q, k, v, decay, rates, beta, v_scale, skip };
                     recur::recur(t, threads, inputs, &op, &mut states[state], out);
                 });
                 self.states = states;

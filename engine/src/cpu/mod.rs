@@ -2,6 +2,7 @@
 //! `simd` the inner loops for each instruction set, `pool` the threads.
 
 mod exec;
+mod kept;
 pub mod kernels;
 pub mod pool;
 mod roofline;

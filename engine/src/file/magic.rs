@@ -35,8 +35,7 @@ pub(super) fn not_gguf(start: &[u8]) -> String {
         return format!("this is {what}");
     }
     if is_safetensors(start) {
-        return "this is a safetensors file, which is not read yet: convert the model to GGUF or download its GGUF"
-            .into();
+        return "this is a safetensors file: give the folder that holds it with its config.json and tokenizer".into();
     }
     if start.iter().all(|b| *b == 0) {
         return "this file holds zeros, so its download was not finished: download it again".into();

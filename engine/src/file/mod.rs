@@ -1,9 +1,12 @@
 //! Model files: bytes to metadata, names and shapes. Weights stay as they are in the file; nothing is decoded here.
-//! [`ModelFile`] reads whole files and split sets, [`PushReader`] reads a file that arrives in pieces, [`GgufWriter`]
+//! [`ModelFile`] reads whole files and split sets, [`Folder`] opens folders of safetensors, [`PushReader`] reads a file that arrives in pieces, [`GgufWriter`]
 //! writes. What a type's blocks mean is in `quant`.
 
+mod folder;
 mod gguf;
 mod magic;
+pub mod safetensors;
+mod source;
 mod split;
 mod stream;
 mod table;
@@ -14,6 +17,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use folder::Folder;
+pub use source::{Described, Source};
 pub use stream::{Placement, PushReader, Sink};
 pub use table::Table;
 pub use tensor::Tensor;
@@ -37,6 +42,8 @@ enum Data {
     Parts(Vec<Bytes>),
     /// Of a file of `total` bytes that arrived in pieces: what was kept, by the tensors' indices.
     Kept { total: u64, tensors: BTreeMap<usize, Bytes> },
+    /// Of files that are no GGUF: each tensor's own.
+    Sources { files: Vec<Bytes>, tensors: Vec<Source> },
 }
 
 impl ModelFile {
@@ -90,6 +97,26 @@ impl ModelFile {
         Ok(ModelFile { table, data: Data::Kept { total, tensors } })
     }
 
+    /// A model of tensors from anywhere, described in GGUF's terms. `files` are those whose bytes the sources share.
+    ///
+    /// # Errors
+    /// [`Error::Format`] where two tensors share a name, [`Error::Shape`] where a tensor's bytes are not as many as its shape
+    /// takes.
+    pub fn from_sources(meta: Meta, tensors: Vec<Described>, files: Vec<Bytes>) -> Result<ModelFile> {
+        let (mut table, mut sources) = (Vec::with_capacity(tensors.len()), Vec::with_capacity(tensors.len()));
+        for Described { name, dims, dtype, source } in tensors {
+            let tensor = Tensor::described(&name, &dims, dtype)?;
+            if source.byte_len().is_some_and(|len| len != tensor.byte_len()) {
+                let name = shown(name.as_bytes());
+                return Err(Error::shape(format!("tensor {name} of {dims:?} does not take the bytes that it has")));
+            }
+            table.push(tensor);
+            sources.push(source);
+        }
+        let table = Arc::new(Table::new(3, meta, table)?);
+        Ok(ModelFile { table, data: Data::Sources { files, tensors: sources } })
+    }
+
     /// The header: metadata and tensor table.
     pub fn table(&self) -> &Table {
         &self.table
@@ -129,6 +156,7 @@ impl ModelFile {
             Data::Kept { tensors, .. } => {
                 return Ok(self.table.index(tensor.name()).and_then(|i| tensors.get(&i)).cloned());
             }
+            Data::Sources { .. } => return self.source(tensor)?.bytes().map(Some),
         };
         let range = || {
             let start = usize::try_from(tensor.offset()).ok()?;
@@ -139,18 +167,59 @@ impl ModelFile {
         range().map(Some).ok_or_else(|| Error::format(format!("tensor {} does not lie inside this file", name())))
     }
 
+    /// A tensor's bytes in the pieces that they lie in: one but for tensors that several files hold. `None` as
+    /// [`held`](ModelFile::held) has it.
+    ///
+    /// # Errors
+    /// As [`held`](ModelFile::held).
+    pub fn pieces(&self, tensor: &Tensor) -> Result<Option<Vec<Bytes>>> {
+        match &self.data {
+            Data::Sources { .. } => self.source(tensor)?.pieces().map(Some),
+            _ => Ok(self.held(tensor)?.map(|bytes| vec![bytes])),
+        }
+    }
+
+    fn source(&self, tensor: &Tensor) -> Result<&Source> {
+        let found = match &self.data {
+            Data::Sources { tensors, .. } => self.table.index(tensor.name()).and_then(|i| tensors.get(i)),
+            _ => None,
+        };
+        found.ok_or_else(|| Error::format(format!("tensor {} is another file's", shown(tensor.name().as_bytes()))))
+    }
+
     /// The files' bytes: one for a plain file, one for each part of a split set, none for a file that arrived in pieces.
     pub fn parts(&self) -> &[Bytes] {
         match &self.data {
             Data::Parts(parts) => parts,
+            Data::Sources { files, .. } => files,
             Data::Kept { .. } => &[],
         }
+    }
+
+    /// Whether a file was written to or cut since it was mapped: what was read of it since may be wrong.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] with its name.
+    pub fn check_unchanged(&self) -> Result<()> {
+        match self.parts().iter().find(|part| part.is_overwritten()) {
+            Some(part) => {
+                let name = part.path().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+                Err(Error::Changed(name.unwrap_or_else(|| "the model's file".into())))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether opening the files again would give others: they were written to, or others have their names.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn is_outdated(&self) -> bool {
+        self.parts().iter().any(|part| part.change().is_some())
     }
 
     /// Bytes of the file, or of all parts together.
     pub fn byte_len(&self) -> u64 {
         match &self.data {
-            Data::Parts(parts) => parts.iter().map(|p| p.len() as u64).sum(),
+            Data::Parts(parts) | Data::Sources { files: parts, .. } => parts.iter().map(|p| p.len() as u64).sum(),
             Data::Kept { total, .. } => *total,
         }
     }

@@ -22,6 +22,22 @@ pub struct Tensor {
 const _: () = assert!(size_of::<Tensor>() <= 72);
 
 impl Tensor {
+    /// A tensor of this shape that lies in no GGUF.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where no tensor of the type can have the shape.
+    pub(super) fn described(name: &str, dims: &[u64], dtype: DType) -> Result<Tensor> {
+        let wrong =
+            || Error::shape(format!("tensor {} of {dtype} cannot have the shape {dims:?}", shown(name.as_bytes())));
+        let mut all = [1; 4];
+        // Dimensions of 1 at the end are left out, so that more than four may be given.
+        let used = dims.iter().rposition(|d| *d != 1).map_or(dims.len().min(1), |last| last + 1);
+        all.get_mut(..used).ok_or_else(wrong)?.copy_from_slice(&dims[..used]);
+        let n = all.iter().try_fold(1u64, |n, d| n.checked_mul(*d)).filter(|n| *n > 0).ok_or_else(wrong)?;
+        let len = dtype.file_bytes_for(all[0]).and_then(|_| dtype.file_bytes_for(n)).ok_or_else(wrong)?;
+        Ok(Tensor { name: name.into(), dims: all, n_dims: used as u8, part: 0, type_id: dtype as u32, offset: 0, len })
+    }
+
     /// The name, such as `blk.0.attn_q.weight`.
     pub fn name(&self) -> &str {
         &self.name

@@ -101,6 +101,11 @@ impl GgufWriter {
         Ok(())
     }
 
+    /// Bytes of zeros behind the data of the `i`-th declared tensor.
+    pub fn padding(&self, i: usize) -> usize {
+        self.tensors.get(i).map_or(0, |t| (self.padded(t.len) - t.len) as usize)
+    }
+
     /// The parts of a split set, the tensors shared out evenly in order. The first part has the metadata.
     pub fn split(self, n_parts: u16) -> Vec<GgufWriter> {
         let n_tensors = self.tensors.len();

@@ -78,9 +78,13 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
                 n_heads: _,
                 scale: _,
                 cap: _,
+                sight: _,
                 window: _,
+                chunk: _,
+                chosen: _,
                 temperature: _,
                 slopes,
+                relative: _,
                 sinks,
                 out: _,
             } => all.extend(slopes.into_iter().chain(sinks)),
@@ -89,20 +93,22 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
                 all.extend(scale.into_iter().chain(bias));
             }
             Op::Conv { x: _, weight, bias, act: _, state: _, out: _ } => all.extend(bias.into_iter().chain([weight])),
-            Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip, form: _, state: _, out: _ } => {
-                all.extend(skip)
+            Op::Recur { q: _, k: _, v: _, decay: _, rates, beta: _, v_scale: _, skip, form: _, state: _, out: _ } => {
+                all.extend(rates.into_iter().chain(skip));
             }
             Op::Act { x: _, act: _, bias, factor } => all.extend(bias.into_iter().chain(factor)),
             Op::Embed { table: _, by: _, out: _ }
             | Op::Rope { x: _, head_dim: _, first: _, rope: _ }
             | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
             | Op::HeadLinear { x: _, weight: _, n_heads: _, pass: _, out: _ }
-            | Op::Combine { x: _, pick: _, out: _ }
+            | Op::Combine { x: _, pick: _, weighted: _, out: _ }
             | Op::Gate { x: _, gate: _, act: _, group: _ }
+            | Op::Mix { x: _, coef: _, width: _, out: _ }
             | Op::Glu { x: _, gated: _, out: _ }
             | Op::Add { x: _, y: _, factor: _ }
             | Op::Softcap { x: _, cap: _ }
             | Op::TakeRows { x: _, out: _ }
+            | Op::Select { q: _, weights: _, layer: _, out: _ }
             | Op::Pool { x: _, out: _ } => {}
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::constants::Constants;
-use super::dispatch::{Counts, Dispatch, Key, Resource};
+use super::dispatch::{Count, Counts, Dispatch, Key, Resource};
 use super::parts::Part;
 use super::{Forms, MOST_BYTES, lower, memory, step};
 use crate::error::Result;
@@ -73,13 +73,19 @@ pub(super) fn part<'a>(dispatch: &Dispatch, parts: &'a [Vec<Part>]) -> Option<&'
 /// Bytes of matrices that a dispatch reads in a step.
 pub(super) fn weight_bytes(dispatch: &Dispatch, parts: &[Vec<Part>], counts: &Counts) -> u64 {
     let Some(part) = part(dispatch, parts) else { return 0 };
-    let all: usize = part.ranges.iter().map(|r| r.n).sum();
+    let all = part.rows() * part.matrices.len();
+    let used = dispatch.params.iter().find(|p| p.0 == "used").map_or(1, |p| p.1 as usize);
     let rows = if dispatch.key.kernel == "embed" {
         counts.tokens
     } else {
         let n = dispatch.params.iter().find(|p| p.0 == "n").map_or(0, |p| p.1 as usize);
         let both = if dispatch.key.features.contains(&"GLU") { 2 } else { 1 };
-        n * both * counts.rows(dispatch.when.0).div_ceil(dispatch.grid.block)
+        let reads = match dispatch.grid.count {
+            // Tiles of rows that have one matrix: at most so many.
+            count @ Count::Sorted { rows: _, used: _, of: _ } => counts.get(count),
+            _ => counts.rows(dispatch.when.0).div_ceil(dispatch.grid.block) * used,
+        };
+        n * both * reads
     };
     (u128::from(part.layout.bytes) * rows as u128 / all.max(1) as u128) as u64
 }

@@ -30,11 +30,24 @@ pub(super) enum Resource {
     /// What a buffer of activations holds, as blocks of signed bytes, and their scales.
     Bytes(usize),
     Scales(usize),
+    /// The states of sequences, of a recurrent part.
+    States(usize),
+    /// Rows and their picks sorted by matrix, and tiles of them: see expert_linear_sort.
+    Order,
+    Tiles,
     /// The tokens picked by the step before.
     Picked,
     /// Largest logits with their tokens, and the rows' maxima and sums: written by even and by odd rounds of top_k.
     Pairs(usize),
     Stats(usize),
+}
+
+/// Rows of a tile of sorted picks.
+const SORTED: usize = 32;
+
+/// Tiles that so many picks of one of `of` matrices each are in at most.
+pub(super) fn most_sorted(picks: usize, of: usize) -> usize {
+    picks.min(of) + picks / SORTED
 }
 
 /// What the size of a grid grows with.
@@ -47,6 +60,14 @@ pub(super) enum Count {
     Merged,
     /// Tiles of rows of one sequence.
     Tiles,
+    /// Sequences.
+    Runs,
+    /// At most so many tiles of [`SORTED`] rows and their picks that have one matrix, where each row picks `used` of `of`.
+    Sorted {
+        rows: Rows,
+        used: usize,
+        of: usize,
+    },
     /// Changes of logits.
     Changes,
     /// Tokens, where means of rows are wanted.
@@ -74,6 +95,7 @@ pub(super) struct Counts {
     pub singles: usize,
     pub splits: usize,
     pub tiles: usize,
+    pub runs: usize,
     pub changes: usize,
     pub pools: usize,
     pub picks: bool,
@@ -88,10 +110,13 @@ impl Counts {
             Rows::Tokens => self.tokens,
             Rows::Outputs => self.outputs,
             Rows::Pools => self.pools,
+            // Plans with such rows are refused.
+            Rows::Sources => 0,
         }
     }
 
-    fn get(&self, count: Count) -> usize {
+    /// How many there are of what a grid grows with.
+    pub(super) fn get(&self, count: Count) -> usize {
         match count {
             Count::Rows(rows) => self.rows(rows),
             Count::Singles => self.singles * self.splits,
@@ -103,6 +128,8 @@ impl Counts {
                 }
             }
             Count::Tiles => self.tiles,
+            Count::Runs => self.runs,
+            Count::Sorted { rows, used, of } => most_sorted(self.rows(rows) * used, of),
             Count::Changes => self.changes,
             Count::Pooled => self.tokens * usize::from(self.pools > 0),
             Count::Picks => self.outputs * usize::from(self.picks),

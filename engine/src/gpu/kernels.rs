@@ -77,7 +77,8 @@ fn module(device: &wgpu::Device, name: &str, wgsl: &str) -> wgpu::ShaderModule {
     // SAFETY: only this library's own kernels come here. Each loop of theirs goes up to a bound that the parameters, the
     // step or a constant give, by steps of at least one. Divisors are constants, or parameters that the lowering makes at
     // least one. Places in arrays come of parameters made from the plan's own shapes, and of the step's words, which the
-    // host has checked against the room there is: `Inputs::check` tokens, positions and pages, `step` the rest.
+    // host has checked against the room there is: `Inputs::check` tokens, positions and pages, `step` the rest. Picks of
+    // matrices, which a kernel wrote, are held to the stack where they are read.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Gpu;
 use super::constants::Constants;
-use super::dispatch::Resource;
-use super::parts::{Part, split};
+use super::dispatch::{Resource, most_sorted};
+use super::parts::{Part, Use, split};
 use super::planes::units;
 use super::{lower, step};
 use crate::error::{Error, Result};
-use crate::plan::{Op, PAGE, Plan, RunnerOptions, Slot, TOP, Then, Weight, WeightId};
+use crate::plan::{Op, PAGE, Pick, Plan, RunnerOptions, Slot, TOP, Then, Weight, WeightId};
 
 /// The buffers of a runner, by what they are.
 #[derive(Debug)]
@@ -34,34 +34,50 @@ fn id(resource: Resource) -> u64 {
         Resource::Picked => (8, 0, 0),
         Resource::Pairs(i) => (9, i, 0),
         Resource::Stats(i) => (10, i, 0),
+        Resource::States(i) => (11, i, 0),
+        Resource::Order => (12, 0, 0),
+        Resource::Tiles => (13, 0, 0),
     };
     kind << 56 | (a as u64) << 28 | b as u64
 }
 
-/// The weights that are multiplied with or looked up in, and of those the ones whose halves are gate and up.
-fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
-    let (mut all, mut paired) = (BTreeSet::new(), BTreeSet::new());
+/// The weights that are multiplied with or looked up in, and how.
+fn matrices(plan: &Plan) -> BTreeMap<WeightId, Use> {
+    let mut all = BTreeMap::new();
     for entry in &plan.ops {
-        match entry.op {
-            Op::Embed { table, by: _, out: _ } => _ = all.insert(table),
-            Op::Linear { x: _, norm: _, weight, scale: _, bias: _, then } => {
-                all.insert(weight);
-                match then {
-                    Then::Glu { gated: _, product: _, out: _ } => _ = paired.insert(weight),
-                    Then::Store { out: _ }
-                    | Then::Add { to: _, factor: _, product: _ }
-                    | Then::Act { act: _, out: _ }
-                    | Then::Heads { heads: _, out: _ } => {}
-                }
-            }
-            Op::ExpertLinear { x: _, each: _, pick: _, weight, scale: _, bias: _, then: _ }
-            | Op::HeadLinear { x: _, weight, n_heads: _, pass: _, out: _ } => _ = all.insert(weight),
+        let (weight, matrices, then) = match entry.op {
+            Op::Embed { table, by: _, out: _ } => (table, 1, None),
+            Op::Linear { x: _, norm: _, weight, scale: _, bias: _, then } => (weight, 1, Some(then)),
+            Op::ExpertLinear {
+                x: _,
+                each: _,
+                pick: Pick { picks: _, used: _, of },
+                weight,
+                scale: _,
+                bias: _,
+                then,
+            } => (weight, of, Some(then)),
+            Op::HeadLinear { x: _, weight, n_heads, pass: _, out: _ } => (weight, n_heads, None),
             Op::Norm { x: _, norm: _, out: _ }
             | Op::Route { x: _, bias: _, routing: _, out: _ }
-            | Op::Combine { x: _, pick: _, out: _ }
+            | Op::Combine { x: _, pick: _, weighted: _, out: _ }
+            | Op::Mix { x: _, coef: _, width: _, out: _ }
+            | Op::Select { q: _, weights: _, layer: _, out: _ }
             | Op::Gate { x: _, gate: _, act: _, group: _ }
             | Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
-            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ }
+            | Op::Recur {
+                q: _,
+                k: _,
+                v: _,
+                decay: _,
+                rates: _,
+                beta: _,
+                v_scale: _,
+                skip: _,
+                form: _,
+                state: _,
+                out: _,
+            }
             | Op::Rope { x: _, head_dim: _, first: _, rope: _ }
             | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
             | Op::Attend {
@@ -70,9 +86,13 @@ fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
                 n_heads: _,
                 scale: _,
                 cap: _,
+                sight: _,
                 window: _,
+                chunk: _,
+                chosen: _,
                 temperature: _,
                 slopes: _,
+                relative: _,
                 sinks: _,
                 out: _,
             }
@@ -82,18 +102,29 @@ fn matrices(plan: &Plan) -> (BTreeSet<WeightId>, BTreeSet<WeightId>) {
             | Op::Scale { x: _, factor: _, weight: _ }
             | Op::Softcap { x: _, cap: _ }
             | Op::TakeRows { x: _, out: _ }
-            | Op::Pool { x: _, out: _ } => {}
-        }
+            | Op::Pool { x: _, out: _ } => continue,
+        };
+        let paired = match then {
+            Some(Then::Glu { gated: _, product: _, out: _ }) => true,
+            Some(
+                Then::Store { out: _ }
+                | Then::Add { to: _, factor: _, product: _ }
+                | Then::Act { act: _, out: _ }
+                | Then::Heads { heads: _, out: _ },
+            )
+            | None => false,
+        };
+        let known = all.entry(weight).or_insert(Use { paired, matrices });
+        known.paired |= paired;
     }
-    (all, paired)
+    all
 }
 
 /// The parts of every weight that is a matrix; none for vectors.
 pub(super) fn parts(plan: &Plan, max_bytes: u64) -> Vec<Vec<Part>> {
-    let (all, paired) = matrices(plan);
+    let all = matrices(plan);
     let of = |(i, weight): (usize, &Weight)| {
-        let id = WeightId(i as u32);
-        if all.contains(&id) { split(weight, paired.contains(&id), max_bytes) } else { Vec::new() }
+        all.get(&WeightId(i as u32)).map_or(Vec::new(), |how| split(weight, *how, max_bytes))
     };
     plan.weights.iter().enumerate().map(of).collect()
 }
@@ -101,7 +132,8 @@ pub(super) fn parts(plan: &Plan, max_bytes: u64) -> Vec<Vec<Part>> {
 /// Elements of K and of V that a page of a layer takes.
 pub(super) fn page_elements(plan: &Plan, layer: usize) -> [usize; 2] {
     let kv = plan.kv[layer];
-    [kv.k_dim, kv.v_dim].map(|dim| kv.n_kv_heads * PAGE * dim.next_multiple_of(4))
+    let v_dim = if kv.v_in_k { 0 } else { kv.v_dim };
+    [kv.k_dim, v_dim].map(|dim| kv.n_kv_heads * PAGE * dim.next_multiple_of(4))
 }
 
 /// What a step needs besides its dispatches' bindings: the constants, and the buffers of results that the plan's ops write.
@@ -121,9 +153,13 @@ fn splits(plan: &Plan) -> u64 {
             n_heads,
             scale: _,
             cap: _,
+            sight: _,
             window: _,
+            chunk: _,
+            chosen: _,
             temperature: _,
             slopes: _,
+            relative: _,
             sinks: _,
             out: _,
         } = entry.op
@@ -132,6 +168,18 @@ fn splits(plan: &Plan) -> u64 {
         }
     }
     splits as u64
+}
+
+/// Bytes of sorted picks, and of their tiles.
+fn sorted(plan: &Plan, options: &RunnerOptions) -> [u64; 2] {
+    let mut words = [0, 0];
+    for entry in &plan.ops {
+        if let Op::ExpertLinear { x: _, each: _, pick, weight: _, scale: _, bias: _, then: _ } = entry.op {
+            let picks = options.most(plan.slot(pick.picks).rows) * pick.used;
+            words = [words[0].max(picks), words[1].max(1 + 3 * most_sorted(picks, pick.of))];
+        }
+    }
+    words.map(|n| 4 * n as u64)
 }
 
 /// Every buffer that a plan needs, and its size in bytes.
@@ -158,14 +206,22 @@ fn sizes(
     }
     all.push((Resource::Constants, constants.bytes, "norms, biases and other vectors".into()));
     for layer in 0..plan.kv.len() {
-        let bytes = |elements: usize| (elements * options.kv.bytes()) as u64 * options.n_pages as u64;
+        let n_pages = options.pages(plan.kv_groups[layer]);
+        let bytes = |elements: usize| options.kv.row_bytes(elements) as u64 * n_pages as u64;
         let [k, v] = page_elements(plan, layer).map(bytes);
         all.push((Resource::KPages(layer), k, "the cache".into()));
         all.push((Resource::VPages(layer), v, "the cache".into()));
     }
+    for (i, n) in plan.states.iter().enumerate() {
+        all.push((Resource::States(i), 4 * *n as u64 * options.n_states as u64, "the states of sequences".into()));
+    }
+    let [order, tiles] = sorted(plan, options);
+    all.push((Resource::Order, order, "picks".into()));
+    all.push((Resource::Tiles, tiles, "picks".into()));
     all.push((Resource::Splits, splits(plan), "attention".into()));
     all.push((Resource::Picked, options.max_outputs as u64 * 4, "picks".into()));
-    for (round, chunks) in lower::rounds(plan.n_vocab()).into_iter().take(2).enumerate() {
+    let rounds = if plan.has_head() { lower::rounds(plan.n_vocab()) } else { Vec::new() };
+    for (round, chunks) in rounds.into_iter().take(2).enumerate() {
         let n = (options.max_outputs * chunks) as u64;
         all.push((Resource::Pairs(round), n * TOP as u64 * 8, "the largest logits".into()));
         all.push((Resource::Stats(round), n * 8, "the largest logits".into()));

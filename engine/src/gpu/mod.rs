@@ -8,6 +8,7 @@ mod cost;
 mod dispatch;
 mod experimental;
 mod forms;
+mod heaps;
 mod kernels;
 mod lower;
 mod memory;
@@ -179,7 +180,13 @@ impl Gpu {
     /// Cache pages that can be bound at once.
     pub fn max_pages(&self, plan: &crate::plan::Plan, kv: crate::plan::KvKind) -> usize {
         let largest = (0..plan.kv.len()).flat_map(|layer| memory::page_elements(plan, layer)).max().unwrap_or(1);
-        usize::try_from(self.max_binding / (largest * kv.bytes()) as u64).unwrap_or(usize::MAX)
+        usize::try_from(self.max_binding / kv.row_bytes(largest) as u64).unwrap_or(usize::MAX)
+    }
+
+    /// Slots of states that can be bound at once.
+    pub fn max_states(&self, plan: &crate::plan::Plan) -> usize {
+        let largest = plan.states.iter().copied().max().unwrap_or(0).max(1);
+        usize::try_from(self.max_binding / (4 * largest as u64)).unwrap_or(usize::MAX)
     }
 
     /// Makes a plan ready to run.

@@ -48,6 +48,8 @@ pub struct AdapterDescription {
     pub max_binding: u64,
     /// Bytes that one buffer may have.
     pub max_buffer: u64,
+    /// Bytes of its memory; `None` where the backend does not say.
+    pub memory: Option<u64>,
     /// Bytes of workgroup memory.
     pub workgroup_memory: u32,
     /// Smallest and largest subgroup.
@@ -148,6 +150,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
         forms: Forms { f16, subgroups: features.contains(wgpu::Features::SUBGROUP) && !software, ..Forms::BASE },
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
+        memory: super::heaps::memory(adapter),
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
     }
@@ -248,6 +251,7 @@ pub(super) async fn open_noop() -> Result<Opened> {
         forms: Forms::BASE,
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
+        memory: None,
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         subgroup_sizes: (0, 0),
     };

@@ -1,5 +1,6 @@
 //! A plan on a GPU: dispatches with their pipelines, bind groups and parameters, prepared once and replayed every step.
 
+mod chain;
 mod feed;
 #[cfg(not(target_arch = "wasm32"))]
 mod profile;
@@ -20,7 +21,7 @@ use super::readback::{GpuReadback, Parts, staging_bytes};
 use super::upload::Upload;
 use super::{Gpu, lower, step};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, Plan, Rows, RunnerOptions, Slot, TOP};
+use crate::plan::{Inputs, KvKind, Plan, Rows, RunnerOptions, Slot, TOP};
 
 /// A plan on a GPU, with its weights and cache.
 #[derive(Debug)]
@@ -101,6 +102,12 @@ impl GpuRunner {
     /// Where memory does not suffice or a shape is beyond the kernels.
     pub(super) fn new(gpu: Arc<Gpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<GpuRunner> {
         gpu.check()?;
+        if options.kv == KvKind::Blocks8 {
+            let kind = options.kv.name();
+            return Err(Error::unsupported(format!(
+                "caches of {kind} do not run on a GPU yet: use f16, or --device cpu"
+            )));
+        }
         let parts = memory::parts(&plan, gpu.max_part);
         let constants = Box::new(Constants::new(&plan));
         let lowering =
@@ -108,7 +115,7 @@ impl GpuRunner {
         let dispatches = lowering.lower(0..plan.ops.len())?;
         // Only a model has logits of its outputs; a plan for examining ops may end with anything, and the first part of a
         // plan that was cut has none.
-        let has_logits = plan.writes(plan.logits) && plan.slot(plan.logits).rows == Rows::Outputs;
+        let has_logits = plan.writes(plan.logits) && plan.has_head();
         let picks = if has_logits { lower::sample(&plan, gpu.forms()) } else { Vec::new() };
         let used = dispatches.iter().chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
         let memory = Memory::new(&gpu, &plan, &parts, &constants, used, &options)?;
@@ -260,10 +267,12 @@ impl GpuRunner {
     /// Where the device failed.
     pub fn submit(&mut self, inputs: &Inputs) -> Result<GpuReadback> {
         self.gpu.check()?;
+        if !inputs.next.is_empty() {
+            return self.submit_chain(inputs);
+        }
         let counts = self.write_step(inputs)?;
         self.many = is_many(&counts);
-        let live = self.steps.launches.iter().filter(|l| l.dispatch.workgroups(&counts) > 0);
-        self.work = live.map(|l| l.work(&counts)).sum();
+        self.work = self.work_of(&counts);
         let encoded = match self.ahead.take() {
             Some(ahead) if ahead.counts == counts => ahead,
             _ => self.encode_step(counts)?,
@@ -276,9 +285,14 @@ impl GpuRunner {
         Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
     }
 
-    /// Encodes a step and the way back of its results; submits what goes beyond one submission.
-    fn encode_step(&self, counts: Counts) -> Result<Encoded> {
-        let mut encoder = self.encode(&self.steps, &counts, self.encoder())?;
+    /// Arithmetic operations of a step.
+    fn work_of(&self, counts: &Counts) -> u64 {
+        let live = self.steps.launches.iter().filter(|l| l.dispatch.workgroups(counts) > 0);
+        live.map(|l| l.work(counts)).sum()
+    }
+
+    /// What comes back of a step.
+    fn results(&self, counts: &Counts) -> Parts {
         let n = counts.outputs;
         // A part of a plan that was cut gives what its own ops write.
         let elements = |slot: Slot| match self.plan.writes(slot) {
@@ -286,27 +300,49 @@ impl GpuRunner {
             false => 0,
         };
         let (picks, tops) = (counts.picks && self.picks(), counts.tops && self.picks());
-        let parts = Parts {
-            values: if counts.logits { elements(self.plan.logits) } else { 0 },
+        Parts {
+            values: if counts.logits && Some(self.plan.logits) != self.plan.pooled {
+                elements(self.plan.logits)
+            } else {
+                0
+            },
             picked: if picks { n } else { 0 },
             top: if tops { n * TOP } else { 0 },
             stats: if tops { n } else { 0 },
             pooled: self.plan.pooled.map_or(0, elements),
-        };
+        }
+    }
+
+    /// Encodes a step and the way back of its results.
+    fn encode_step(&self, counts: Counts) -> Result<Encoded> {
+        let parts = self.results(&counts);
         let staging = self.staging(parts);
+        let commands = self.encode_into(&counts, parts, &staging, 0)?;
+        Ok(Encoded { counts, commands, staging, parts })
+    }
+
+    /// Encodes a step whose results go to `staging` from byte `at` on; submits what goes beyond one submission.
+    fn encode_into(
+        &self,
+        counts: &Counts,
+        parts: Parts,
+        staging: &wgpu::Buffer,
+        at: u64,
+    ) -> Result<wgpu::CommandBuffer> {
+        let mut encoder = self.encode(&self.steps, counts, self.encoder())?;
         // Logits are wanted as they are, before changes.
-        let mut at = 0;
+        let mut at = at;
         let mut copy = |encoder: &mut wgpu::CommandEncoder, from: Resource, words: usize| -> Result<()> {
             if words > 0 {
-                encoder.copy_buffer_to_buffer(self.memory.get(from)?, 0, &staging, at, 4 * words as u64);
+                encoder.copy_buffer_to_buffer(self.memory.get(from)?, 0, staging, at, 4 * words as u64);
                 at += 4 * words as u64;
             }
             Ok(())
         };
-        let last = lower::rounds(self.plan.n_vocab()).len() - 1;
+        let last = if self.plan.has_head() { lower::rounds(self.plan.n_vocab()).len() - 1 } else { 0 };
         copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
-        if picks || tops {
-            encoder = self.encode(&self.picks, &counts, encoder)?;
+        if parts.picked + parts.top > 0 {
+            encoder = self.encode(&self.picks, counts, encoder)?;
         }
         copy(&mut encoder, Resource::Picked, parts.picked)?;
         copy(&mut encoder, Resource::Pairs(last % 2), 2 * parts.top)?;
@@ -314,7 +350,7 @@ impl GpuRunner {
         if let Some(slot) = self.plan.pooled {
             copy(&mut encoder, Resource::Buffer(self.plan.slot(slot).buffer), parts.pooled)?;
         }
-        Ok(Encoded { counts, commands: encoder.finish(), staging, parts })
+        Ok(encoder.finish())
     }
 
     /// Learns how fast the device is: the last step took so many seconds from its submission to its results.

@@ -1,9 +1,11 @@
 //! A step's inputs as the words that kernels read: header, then lists (see `ir_shaders::STEP`). No device here.
 
+use std::ops::Range;
+
 use ir_shaders::step_word;
 
 use super::dispatch::Counts;
-use crate::plan::{Inputs, Want};
+use crate::plan::{Inputs, StateSlots, Want};
 
 /// Rows of a tile of attend_tile.
 const TILE: usize = 16;
@@ -18,7 +20,7 @@ const HEADER: usize = step_word("STEP_HEADER") as usize;
 
 /// Words that steps of so many rows and outputs take at most, page lists left out.
 pub(super) fn words(max_tokens: usize, max_outputs: usize) -> usize {
-    HEADER + 8 * max_tokens + 64 * max_outputs
+    HEADER + 13 * max_tokens + 64 * max_outputs
 }
 
 /// Writes a step into `out` and counts what it holds. The inputs must have been checked.
@@ -27,12 +29,10 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
     out.resize(HEADER, 0);
     let tokens = list(out, inputs.tokens.iter().copied());
     let positions = list(out, inputs.positions.iter().copied());
-    let mut places = Vec::with_capacity(inputs.tables.len());
-    for table in &inputs.tables {
-        places.push(list(out, table.iter().copied()));
-    }
-    let place = |row: usize| places[inputs.seqs[row] as usize];
-    let tables = list(out, (0..inputs.n_rows()).map(place));
+    let first = [&inputs.tables];
+    let tables: Vec<u32> = first.into_iter().chain(&inputs.window_tables).map(|t| tables_of(inputs, t, out)).collect();
+    let ends = inputs.ends();
+    let ends = list(out, inputs.seqs.iter().map(|seq| ends[*seq as usize]));
     let outputs = list(out, inputs.outputs.iter().copied());
     let (mut singles, mut tiles) = (Vec::new(), Vec::new());
     let mut row = 0;
@@ -43,11 +43,12 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         } else {
             for first in (row..row + n).step_by(TILE) {
                 let rows = TILE.min(row + n - first) as u32;
-                tiles.extend([first as u32, rows, inputs.positions[first], place(first)]);
+                tiles.extend([first as u32, rows, inputs.positions[first], out[tables[0] as usize + first]]);
             }
         }
         row += n;
     }
+    let runs = inputs.runs();
     let longest = singles.iter().map(|row| inputs.positions[*row as usize] as usize + 1).max().unwrap_or(1);
     let (splits, chunk) = split(singles.len(), longest);
     let counts = Counts {
@@ -56,6 +57,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         singles: singles.len(),
         splits,
         tiles: tiles.len() / 4,
+        runs: runs.len(),
         changes: inputs.changes.len(),
         pools: inputs.pools.len(),
         picks: inputs.wants.iter().any(|w| matches!(w, Want::Pick { .. })),
@@ -68,6 +70,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
     let draws = list(out, inputs.wants.iter().flat_map(|w| draw(*w)));
     let singles = list(out, singles.into_iter());
     let tiles = list(out, tiles.into_iter());
+    let runs = list(out, runs.into_iter().flat_map(|(seq, rows)| run_words(inputs, seq, rows)));
     let pools = list(out, inputs.pools.iter().flat_map(|p| [p.first, p.rows]));
     for (name, value) in [
         ("STEP_N_TOKENS", counts.tokens as u32),
@@ -82,16 +85,39 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         ("STEP_MINUS_INFINITY", f32::NEG_INFINITY.to_bits()),
         ("STEP_TOKENS", tokens),
         ("STEP_POSITIONS", positions),
-        ("STEP_TABLES", tables),
         ("STEP_OUTPUTS", outputs),
         ("STEP_SINGLES", singles),
         ("STEP_TILES", tiles),
+        ("STEP_N_RUNS", counts.runs as u32),
+        ("STEP_RUNS", runs),
         ("STEP_N_POOLS", counts.pools as u32),
         ("STEP_POOLS", pools),
+        ("STEP_ENDS", ends),
     ] {
         out[step_word(name) as usize] = value;
     }
+    // A step without tables of their own for groups with a window has the same for all.
+    for group in 0..=MOST_GROUPS {
+        out[tables_word(group) as usize] = tables.get(group).copied().unwrap_or(tables[0]);
+    }
     counts
+}
+
+/// Groups of caches behind the first that the header has room for.
+const MOST_GROUPS: usize = 8;
+
+/// The word that says where a group's page tables begin: a word per row, which says where its sequence's pages do.
+pub(super) fn tables_word(group: usize) -> u32 {
+    match group {
+        0 => step_word("STEP_TABLES"),
+        group => step_word("STEP_WINDOW_TABLES") + group.min(MOST_GROUPS) as u32 - 1,
+    }
+}
+
+/// Writes the page lists of a group, and where each row's begins.
+fn tables_of(inputs: &Inputs, tables: &[Vec<u32>], out: &mut Vec<u32>) -> u32 {
+    let places: Vec<u32> = tables.iter().map(|table| list(out, table.iter().copied())).collect();
+    list(out, inputs.seqs.iter().map(|seq| places[*seq as usize]))
 }
 
 /// What the kernel `pick` reads of a row.
@@ -100,6 +126,12 @@ fn draw(want: Want) -> [u32; 4] {
         Want::Pick { draw: [a, b], scale, least } => [a, b, scale.to_bits(), least.to_bits()],
         Want::Logits | Want::Top => [0; 4],
     }
+}
+
+/// What the recurrent kernels read of a sequence's rows.
+fn run_words(inputs: &Inputs, seq: u32, rows: Range<usize>) -> [u32; 4] {
+    let StateSlots { from, to } = inputs.state(seq, rows.start);
+    [rows.start as u32, rows.len() as u32, from.unwrap_or(u32::MAX), to]
 }
 
 /// Appends a list; gives the word where it begins.
@@ -137,15 +169,39 @@ mod tests {
         let counts = write(&inputs, &mut words);
         assert_eq!(
             counts,
-            Counts { tokens: 22, outputs: 2, singles: 2, splits: 1, tiles: 2, logits: true, ..Counts::default() }
+            Counts {
+                tokens: 22,
+                outputs: 2,
+                singles: 2,
+                splits: 1,
+                tiles: 2,
+                runs: 2,
+                logits: true,
+                ..Counts::default()
+            }
         );
         let at = |name| words[step_word(name) as usize] as usize;
         let tiles = at("STEP_TILES");
         let pages = words[tiles + 3] as usize;
         assert_eq!(words[tiles..tiles + 8], [0, 16, 0, pages as u32, 16, 4, 16, pages as u32]);
+        assert_eq!(words[tables_word(1) as usize] as usize, at("STEP_TABLES"));
         assert_eq!(words[pages..pages + 2], [5, 6]);
         assert_eq!(words[at("STEP_SINGLES")..][..2], [20, 21]);
         assert_eq!(words[words[at("STEP_TABLES") + 21] as usize], 7);
+        // The second sequence goes on from the state in its own slot.
+        assert_eq!(words[at("STEP_RUNS")..][..8], [0, 20, u32::MAX, 0, 20, 2, 1, 1]);
+    }
+
+    #[test]
+    fn groups_have_tables_of_their_own() {
+        let tables = vec![vec![5, 6], vec![7]];
+        let mut inputs = Inputs { tables, window_tables: vec![vec![vec![1, 2], vec![3]]], ..Inputs::default() };
+        (0..20).for_each(|p| _ = inputs.push(1, p, 0));
+        inputs.push(2, 0, 1);
+        let mut words = Vec::new();
+        write(&inputs, &mut words);
+        let page = |group, row: usize| words[words[words[tables_word(group) as usize] as usize + row] as usize];
+        assert_eq!([page(0, 0), page(0, 20), page(1, 0), page(1, 20)], [5, 7, 1, 3]);
     }
 
     #[test]

@@ -274,10 +274,7 @@ impl Upload {
 
 /// The part that holds a row of a weight, the row's place there, and how many rows from it on are neighbours in both.
 fn locate(parts: &[Part], row: usize) -> Option<(usize, usize, usize)> {
-    parts.iter().enumerate().find_map(|(i, part)| {
-        let range = part.ranges.iter().find(|r| r.row <= row && row < r.row + r.n)?;
-        Some((i, range.at + row - range.row, range.row + range.n - row))
-    })
+    parts.iter().enumerate().find_map(|(i, part)| part.place(row).map(|(at, left)| (i, at, left)))
 }
 
 #[cfg(test)]

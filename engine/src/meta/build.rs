@@ -87,6 +87,27 @@ impl MetaBuilder {
         self
     }
 
+    /// Adds an array of `u32`.
+    pub fn u32s(mut self, key: &str, values: &[u32]) -> Self {
+        self.array(key, Kind::U32, values.len());
+        self.bytes.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+        self
+    }
+
+    /// Adds an array of bytes.
+    pub fn u8s(mut self, key: &str, values: &[u8]) -> Self {
+        self.array(key, Kind::U8, values.len());
+        self.bytes.extend(values);
+        self
+    }
+
+    /// Adds an array of truth values.
+    pub fn bools(mut self, key: &str, values: &[bool]) -> Self {
+        self.array(key, Kind::Bool, values.len());
+        self.bytes.extend(values.iter().map(|v| u8::from(*v)));
+        self
+    }
+
     /// Copies a value as it is from another file.
     pub fn value(mut self, key: &str, value: Value<'_>) -> Self {
         self.key(key, value.kind);

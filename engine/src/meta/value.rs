@@ -98,6 +98,11 @@ impl<'a> Value<'a> {
         (self.kind == Kind::Bool).then(|| self.bytes.first().is_some_and(|b| *b != 0))
     }
 
+    /// The value as it lies in the file, behind its kind.
+    pub(crate) fn encoded(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// A string's bytes (files do not always hold UTF-8).
     pub fn as_bytes(&self) -> Option<&'a [u8]> {
         if self.kind == Kind::Str { self.bytes.get(8..) } else { None }

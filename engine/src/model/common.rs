@@ -1,13 +1,13 @@
 //! The keys that decoder-only GGUF files share, read with their defaults.
 //! llama.cpp's writer stores every key it knows, used or not: an empty array, and a factor of 0, count as absent.
 
-use super::spec::NormStyle;
+use super::spec::{Layer, Mixer, ModelSpec, NormStyle};
 use super::weights::{self, ROPE_FACTORS};
 use super::{parts, rope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::{Meta, Value, shown};
-use crate::plan::{NormKind, RopeStyle, RopeTable};
+use crate::plan::{LongRope, NormKind, RopeStyle, RopeTable, Sight};
 
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
 pub(super) const MAX_LAYERS: u32 = 4096;
@@ -22,6 +22,8 @@ pub(super) struct Keys<'a> {
     pub arch: &'a str,
     /// Whether the ends of YaRN's ramp are rounded to whole pairs.
     pub yarn_rounds: bool,
+    /// Elements that turn in layers without a window, if the file's number is that of layers with one.
+    pub rope_dims: Option<usize>,
 }
 
 impl Keys<'_> {
@@ -55,14 +57,21 @@ impl Keys<'_> {
         self.opt(name, Meta::opt_bool)
     }
 
-    /// Refuses models whose rows see later rows: attention here is causal.
-    pub(super) fn expect_causal(&self) -> Result<()> {
+    /// Refuses a file that says its rows see later rows, of a family whose rows here do not.
+    pub(super) fn expect_sight(&self, spec: &ModelSpec) -> Result<()> {
+        let of = |layer: &Layer| layer.mixers.iter().all(|m| matches!(m, Mixer::Heads(h) if h.sight == Sight::Both));
         match self.opt_bool("attention.causal")? {
-            Some(false) => Err(Error::unsupported(
-                "this model reads a text in both directions (attention.causal is false), which is not supported yet",
-            )),
+            Some(false) if !spec.layers.iter().all(of) => Err(Error::unsupported(format!(
+                "this {} model reads a text in both directions (attention.causal is false), which is not supported",
+                spec.family
+            ))),
             _ => Ok(()),
         }
+    }
+
+    /// Labels of the head that ranks; 0 if the file does not say.
+    pub(super) fn n_labels(&self) -> Result<usize> {
+        Ok(self.file.meta().opt_array(&self.key("classifier.output_labels"))?.map_or(0, |labels| labels.len()))
     }
 
     /// A count between 1 and `max`.
@@ -106,9 +115,45 @@ impl Keys<'_> {
         self.in_range(&key, n, MAX_COLS)
     }
 
+    /// The largest count of all layers: one number, or an array.
+    pub(super) fn most(&self, name: &str) -> Result<usize> {
+        let key = self.key(name);
+        let value = self.said(&key);
+        let most = value.and_then(|value| match value.as_array() {
+            Some(array) => array.iter().filter_map(|v| v.as_u64()).max(),
+            None => value.as_u64(),
+        });
+        let n = most.and_then(|n| u32::try_from(n).ok());
+        self.in_range(&key, n.ok_or_else(|| Error::format(format!("metadata key {key:?} is missing")))?, MAX_COLS)
+    }
+
+    /// A number for this layer: one for all, or an array with one per layer.
+    pub(super) fn layer_f32(&self, name: &str, layer: usize) -> Result<Option<f32>> {
+        let key = self.key(name);
+        let Some(array) = self.said(&key).and_then(|value| value.as_array()) else { return self.opt_f32(name) };
+        let number = array.iter().nth(layer).and_then(|v| v.as_f64());
+        let number =
+            number.ok_or_else(|| Error::format(format!("metadata key {key:?} has no number for layer {layer}")))?;
+        Ok(Some(number as f32))
+    }
+
+    /// Elements of each of `n_heads`, if the file says so under this key.
+    pub(super) fn head_size(&self, name: &str, absent: usize, n_heads: usize) -> Result<usize> {
+        let n = self.opt_u32(name)?.filter(|n| *n > 0).map_or(absent, |n| n as usize);
+        if n > MAX_HEAD_DIM || n.saturating_mul(n_heads) > MAX_COLS as usize {
+            return Err(Error::shape(format!("{n_heads} heads of {n} are out of range")));
+        }
+        Ok(n)
+    }
+
     /// A number other than 0, which stands for absence.
     pub(super) fn factor(&self, name: &str) -> Result<Option<f32>> {
         Ok(self.opt_f32(name)?.filter(|x| *x != 0.0))
+    }
+
+    /// The base of rotations.
+    pub(super) fn base(&self) -> Result<f32> {
+        Ok(self.factor("rope.freq_base")?.unwrap_or(10_000.0))
     }
 
     /// Whether positions have several axes (M-RoPE): the file shares the pairs of a head out among them.
@@ -169,30 +214,53 @@ impl Keys<'_> {
     }
 }
 
-/// The rotation of heads of `head_dim`. `base` is what the file says, or another one for layers with a window, which are not
-/// scaled.
+/// The rotation of heads of `head_dim`: as the file says for all, or for layers with a window, which have another base and are
+/// scaled or not.
 pub(super) fn rope_table(
     keys: &Keys,
     style: RopeStyle,
     head_dim: usize,
-    window_base: Option<f32>,
+    window: Option<(f32, bool)>,
 ) -> Result<RopeTable> {
-    let dims = keys.opt_u32("rope.dimension_count")?.map_or(head_dim, |n| n as usize);
+    let of_all = keys.opt_u32("rope.dimension_count")?;
+    let own = if window.is_some() { keys.opt_u32("rope.dimension_count_swa")?.filter(|n| *n > 0) } else { None };
+    let dims = own.or(of_all).map_or(head_dim, |n| n as usize);
+    let dims = if window.is_none() { keys.rope_dims.unwrap_or(dims) } else { dims };
     if dims == 0 || dims > head_dim || !dims.is_multiple_of(2) {
         return Err(Error::shape(format!("rope turns {dims} elements of heads of {head_dim}")));
     }
-    if let Some(base) = window_base {
+    if let Some((base, false)) = window {
         return rope::table(style, dims, base, rope::Scaling::None, None);
     }
     let scaling = scaling(keys)?;
-    let factors = match keys.file.tensor(ROPE_FACTORS).filter(|t| !parts::is_unused(keys.arch, t.name())) {
-        Some(tensor) => Some(weights::vector(keys.file, tensor, dims / 2)?),
-        None => None,
+    let factors = |name: &str| match keys.file.tensor(name).filter(|t| !parts::is_unused(keys.arch, t.name())) {
+        // Those of fewer pairs are the first of them.
+        Some(tensor) => weights::vector(keys.file, tensor, (dims / 2).max(tensor.n_elements() as usize)).map(Some),
+        None => Ok(None),
     };
-    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
-    let mut table = rope::table(style, dims, base, scaling, factors.as_deref())?;
+    let [plain, short, long] = ROPE_FACTORS;
+    // Two sets are LongRoPE, whatever the file's kind of scaling.
+    let is_long = keys.file.tensor(plain).is_none();
+    let base = match window {
+        Some((base, _)) => base,
+        None => keys.base()?,
+    };
+    let own = if is_long { factors(short)? } else { factors(plain)? };
+    let mut table = rope::table(style, dims, base, scaling, own.as_deref())?;
     table.magnitude *= keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+    if let Some(factors) = factors(long)?.filter(|_| is_long) {
+        let inv_freq = rope::table(style, dims, base, scaling, Some(&factors))?.inv_freq;
+        table.long = Some(LongRope { beyond: original_context(keys)?, inv_freq });
+    }
     Ok(table)
+}
+
+/// Positions before scaling.
+fn original_context(keys: &Keys) -> Result<usize> {
+    match keys.opt_u32("rope.scaling.original_context_length")?.filter(|n| *n > 0) {
+        Some(n) => Ok(n as usize),
+        None => keys.count("context_length", u32::MAX >> 1),
+    }
 }
 
 /// How the file scales rotations. A factor of 0 counts as none.
@@ -204,13 +272,10 @@ fn scaling(keys: &Keys) -> Result<rope::Scaling> {
     let factor = factor.unwrap_or(1.0);
     Ok(match keys.opt_str("rope.scaling.type")?.unwrap_or("linear") {
         "none" => rope::Scaling::None,
-        "linear" => rope::Scaling::Linear(factor),
+        "linear" | "longrope" => rope::Scaling::Linear(factor),
         "yarn" => rope::Scaling::Yarn(rope::Yarn {
             factor,
-            n_original: match keys.opt_u32("rope.scaling.original_context_length")?.filter(|n| *n > 0) {
-                Some(n) => n as f32,
-                None => keys.count("context_length", u32::MAX >> 1)? as f32,
-            },
+            n_original: original_context(keys)? as f32,
             fast: keys.factor("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0),
             slow: keys.factor("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0),
             rounds: keys.yarn_rounds,

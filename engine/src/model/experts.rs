@@ -1,35 +1,91 @@
 //! The experts of a layer, recorded: router, picked products, shared experts.
 
-use super::forward::{Branch, Part};
-use super::spec::{Layer, Moe};
+use super::forward::Part;
+use super::spec::{Moe, Second};
 use crate::error::{Error, Result};
-use crate::plan::{Act, Behind, Gated, Pick, Product, Slot};
+use crate::plan::{Act, Behind, Gated, Pick, Product, Routing, Slot};
 
 impl Part<'_> {
-    /// What the experts of a layer add to the stream.
-    pub(super) fn moe(&mut self, moe: &Moe, layer: &Layer, x: Slot) -> Result<Branch> {
-        let (spec, width) = (self.spec, self.spec.width);
-        let normed = match self.norm(spec.norm, layer.ffn_norms.before, &[width], width)? {
-            Some(norm) => self.rec.norm(self.rec.all(x), norm)?,
-            None => x,
-        };
-        let router = self.product("ffn_gate_inp", &["ffn_gate_inp"], &[moe.n], width)?;
-        let logits = self.rec.linear(normed, router)?;
+    /// Logits of the experts.
+    pub(super) fn router(&mut self, moe: &Moe, x: Slot) -> Result<Slot> {
+        let router = self.product("ffn_gate_inp", &["ffn_gate_inp"], &[moe.n], self.spec.width)?;
+        self.rec.linear(x, router)
+    }
+
+    /// What the experts of a layer give.
+    pub(super) fn experts(&mut self, moe: &Moe, x: Slot, logits: Slot) -> Result<Slot> {
+        let width = self.spec.width;
         let bias = ["exp_probs_b.bias", "exp_probs_b"].into_iter().find(|name| self.has(name));
         let bias = match bias {
             Some(name) => Some(self.weights.vector(self.rec, &self.name(name), moe.n)?),
             None => None,
         };
         let pick = self.rec.route(logits, bias, moe.routing)?;
-        let hidden = self.picked_gate_up(moe, normed, pick)?;
-        let down = self.stack("ffn_down_exps", &["ffn_down_exps"], &[width], (moe.hidden, moe.n))?;
+        let latent = match self.has("ffn_latent_down.weight") {
+            true => Some(self.rows_of("ffn_latent_down")?),
+            false => None,
+        };
+        let (input, cols) = match latent {
+            Some(n) => {
+                let down = self.product("ffn_latent_down", &["ffn_latent_down"], &[n], width)?;
+                (self.rec.linear(x, down)?, n)
+            }
+            None => (x, width),
+        };
+        let hidden = if moe.weighs_input {
+            self.weighed_gate_up(moe, input, pick)?
+        } else {
+            self.picked_gate_up(moe, input, cols, pick)?
+        };
+        let down = self.stack("ffn_down_exps", &["ffn_down_exps"], &[cols], (moe.hidden, moe.n))?;
         let down = self.rec.expert_linear(hidden, true, pick, down, Behind::Store)?;
-        let out = self.rec.combine(down, pick)?;
-        if self.has("ffn_up_shexp.weight") {
-            self.shared_experts(moe.gated, normed, out)?;
+        let mut out = self.rec.combine(down, pick, !moe.weighs_input)?;
+        if latent.is_some() {
+            let up = self.product("ffn_latent_up", &["ffn_latent_up"], &[width], cols)?;
+            out = self.rec.linear(out, up)?;
         }
-        let norm = self.norm(spec.norm, layer.ffn_norms.after, &[width], width)?;
-        Ok(Branch::Rows { rows: out, norm })
+        if let Some(second) = &moe.second {
+            self.second_experts(moe, second, logits, out)?;
+        }
+        if self.has("ffn_up_shexp.weight") {
+            self.shared_experts(moe.shared, x, out)?;
+            if moe.shared_scale != 1.0 {
+                self.rec.scale(out, moe.shared_scale, None)?;
+            }
+        }
+        Ok(out)
+    }
+
+    /// Adds what the second set makes of what the first gave: the expert behind each of those that the logits choose.
+    fn second_experts(&mut self, moe: &Moe, second: &Second, logits: Slot, out: Slot) -> Result<()> {
+        let (width, hidden) = (self.spec.width, second.hidden);
+        let routing = Routing { used: moe.routing.used.min(second.n), ..moe.routing };
+        let pick = self.rec.route(logits, None, routing)?;
+        let mut stack = |name: &str, tensors: &[&str], rows: &[usize], cols: usize| {
+            let names: Vec<String> = tensors.iter().map(|t| format!("{}.weight", self.name(t))).collect();
+            let name = self.name(name);
+            self.weights.stack_of(self.rec, &name, &names, rows, (cols, second.n), (0..moe.n).map(|e| e / second.per))
+        };
+        let gate_up = stack("ffn_gate_up_chexps", &["ffn_gate_chexps", "ffn_up_chexps"], &[hidden, hidden], width)?;
+        let down = stack("ffn_down_chexps", &["ffn_down_chexps"], &[width], hidden)?;
+        let between = self.rec.expert_linear(out, false, pick, gate_up, Behind::Glu(moe.gated))?;
+        let down = self.rec.expert_linear(between, true, pick, down, Behind::Store)?;
+        let more = self.rec.combine(down, pick, true)?;
+        self.rec.add(out, more, second.scale)
+    }
+
+    /// What stands between the two products of each picked expert, if the weights are on what it takes.
+    fn weighed_gate_up(&mut self, moe: &Moe, x: Slot, pick: Pick) -> Result<Slot> {
+        let weights = self.rec.view(pick.picks, pick.used, pick.used)?;
+        let mut half = |name: &str| {
+            let product = self.stack(name, &[name], &[moe.hidden], (self.spec.width, moe.n))?;
+            let rows = self.rec.expert_linear(x, false, pick, product, Behind::Store)?;
+            self.rec.gate(self.rec.all(rows), weights, Act::Identity, moe.hidden)?;
+            Ok::<_, Error>(rows)
+        };
+        let (gate, up) = (half("ffn_gate_exps")?, half("ffn_up_exps")?);
+        self.rec.gate(self.rec.all(up), self.rec.all(gate), moe.gated.act, 1)?;
+        Ok(up)
     }
 
     /// The product of a stack of matrices, with the factors and biases of each.
@@ -42,8 +98,8 @@ impl Part<'_> {
     }
 
     /// What stands between the two products of each picked expert.
-    fn picked_gate_up(&mut self, moe: &Moe, x: Slot, pick: Pick) -> Result<Slot> {
-        let (shape, hidden) = ((self.spec.width, moe.n), moe.hidden);
+    fn picked_gate_up(&mut self, moe: &Moe, x: Slot, cols: usize, pick: Pick) -> Result<Slot> {
+        let (shape, hidden) = ((cols, moe.n), moe.hidden);
         let gated = Behind::Glu(moe.gated);
         if self.has("ffn_gate_up_exps.weight") {
             let product = self.stack("ffn_gate_up_exps", &["ffn_gate_up_exps"], &[2 * hidden], shape)?;
@@ -68,6 +124,9 @@ impl Part<'_> {
         let between = if self.has("ffn_gate_shexp.weight") {
             let product =
                 self.product("ffn_gate_up_shexp", &["ffn_gate_shexp", "ffn_up_shexp"], &[hidden, hidden], width)?;
+            self.rec.linear_glu(x, product, gated)?
+        } else if self.rows_of("ffn_up_shexp")? == 2 * hidden {
+            let product = self.product("ffn_gate_up_shexp", &["ffn_up_shexp"], &[2 * hidden], width)?;
             self.rec.linear_glu(x, product, gated)?
         } else {
             let product = self.product("ffn_up_shexp", &["ffn_up_shexp"], &[hidden], width)?;

@@ -1,11 +1,15 @@
 //! The one transformer: records any spec.
 
+use std::ops::Range;
+
+use super::feed::Early;
 use super::parts;
-use super::spec::{self, Ffn, Layer, Mixer, ModelSpec, NormStyle, Normed, Wiring};
-use super::weights::{Weights, whole};
-use crate::error::Result;
+use super::source::read_source;
+use super::spec::{Layer, Mixer, ModelSpec, NormStyle, Normed, Norms, Route, Wiring};
+use super::weights::Weights;
+use crate::error::{Error, Result};
 use crate::file::ModelFile;
-use crate::plan::{Act, Attend, Gated, Heads, KvShape, Lookup, Norm, Plan, Product, Recorder, Rows, Slot};
+use crate::plan::{Lookup, Norm, NormKind, Plan, Product, Recorder, Slot, WeightId};
 
 /// Records a model's plan.
 ///
@@ -16,42 +20,58 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let weights = Weights::new(file);
     rec.scope("embed");
     let table = weights.table(&mut rec, "token_embd.weight", spec.width)?;
+    let source = match &spec.encoder {
+        Some(encoder) => Some(read_source(spec, encoder, &weights, &mut rec, table)?),
+        None => None,
+    };
+    rec.scope("embed");
     let embedded = rec.embed(table, Lookup::Token)?;
-    let mut model = Part { spec, weights: &weights, rec: &mut rec, prefix: String::new() };
+    let mut model = Part { source, ..Part::new(spec, &weights, &mut rec) };
     let x = model.embedding(embedded)?;
-    for (i, layer) in spec.layers.iter().enumerate() {
-        let mut part = Part { spec, weights: &weights, rec: &mut rec, prefix: format!("blk.{i}.") };
-        part.layer(layer, x)?;
-    }
+    let x = match &spec.route {
+        Route::Plain => model.layers(0..spec.layers.len(), x)?,
+        Route::Streams(streams) => model.alternating(streams, x)?,
+    };
     rec.scope("head");
-    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
-    let mut model = Part { spec, weights: &weights, rec: &mut rec, prefix: String::new() };
+    let plan = head(spec, file, &weights, rec, x, table)?;
+    parts::expect_all_read(file, spec, &plan, &weights.into_read())?;
+    Ok(plan)
+}
+
+/// Records what follows the layers.
+fn head(
+    spec: &ModelSpec,
+    file: &ModelFile,
+    weights: &Weights,
+    mut rec: Recorder,
+    x: Slot,
+    table: WeightId,
+) -> Result<Plan> {
+    let mut model = Part::new(spec, weights, &mut rec);
     let norm = model.norm(spec.norm, spec.output_norm, &[spec.width], spec.width)?;
+    if !spec.generates {
+        let pooled = model.pooled(x, norm)?;
+        return Ok(rec.finish(pooled));
+    }
+    let n_vocab = file.tensor("token_embd.weight").map_or(0, |t| t.n_elements() as usize / spec.width);
     let head = match weights.has("output.weight") {
         true => model.product("output", &["output"], &[n_vocab], spec.width)?,
         false => {
             let (names, rows) = (["output.weight".into()], [n_vocab]);
-            let bias = weights.bias(&mut rec, "output", &names, &rows)?;
-            Product { scale: weights.scale(&mut rec, "output", &names, &rows, 1)?, bias, ..table.into() }
+            let bias = weights.bias(model.rec, "output", &names, &rows)?;
+            Product { scale: weights.scale(model.rec, "output", &names, &rows, 1)?, bias, ..table.into() }
         }
     };
-    // The mean of normed rows, for embeddings: the steps that want none pass it over.
-    rec.only_with(Rows::Pools, |rec| {
-        let normed = match norm {
-            Some(norm) => rec.norm(rec.all(x), norm)?,
-            None => x,
-        };
-        rec.pool(normed)
-    })?;
+    if spec.encoder.is_none() {
+        model.pooled(x, norm)?;
+    }
     let taken = rec.take_rows(x)?;
     let logits = rec.linear(taken, Product { norm, ..head })?;
     if spec.head.scale != 1.0 {
         rec.scale(logits, spec.head.scale, None)?;
     }
     spec.head.cap.map_or(Ok(()), |cap| rec.softcap(logits, cap))?;
-    let plan = rec.finish(logits);
-    parts::expect_all_read(file, spec, &plan, &weights.into_read())?;
-    Ok(plan)
+    Ok(rec.finish(logits))
 }
 
 /// A part of a model that is being recorded.
@@ -60,7 +80,19 @@ pub(super) struct Part<'a> {
     pub(super) weights: &'a Weights<'a>,
     pub(super) rec: &'a mut Recorder,
     /// Of the names of tensors: a layer's, or none.
-    prefix: String,
+    pub(super) prefix: String,
+    /// The layer's place among all.
+    pub(super) index: usize,
+    /// Rows of an encoder, which layers attend to.
+    source: Option<Slot>,
+    /// Layers that keep keys and values, and their caches.
+    pub(super) caches: Vec<(usize, usize)>,
+    /// What every token has for every layer, and columns of a layer.
+    pub(super) own: Option<(Slot, usize)>,
+    /// The positions that the last index chose.
+    pub(super) chosen: Option<Slot>,
+    /// The embedded rows, which layers add again.
+    pub(super) again: Option<Slot>,
 }
 
 /// What a part of a layer leaves to be added to the stream, behind its norm.
@@ -71,7 +103,13 @@ pub(super) enum Branch {
     Rows { rows: Slot, norm: Option<Norm> },
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    /// The model itself, in front of its first layer.
+    pub(super) fn new(spec: &'a ModelSpec, weights: &'a Weights<'a>, rec: &'a mut Recorder) -> Part<'a> {
+        let (prefix, index, source, caches) = (String::new(), 0, None, Vec::new());
+        Part { spec, weights, rec, prefix, index, source, caches, own: None, chosen: None, again: None }
+    }
+
     pub(super) fn name(&self, tensor: &str) -> String {
         format!("{}{tensor}", self.prefix)
     }
@@ -80,64 +118,183 @@ impl Part<'_> {
         self.weights.has(&self.name(tensor))
     }
 
-    /// The embedded rows as the layers take them.
-    fn embedding(&mut self, x: Slot) -> Result<Slot> {
-        let spec = self.spec;
-        if spec.embedding.scale != 1.0 {
-            self.rec.scale(x, spec.embedding.scale, None)?;
-        }
-        if spec.embedding.positions {
-            let table = self.weights.table(self.rec, "position_embd.weight", spec.width)?;
-            let positions = self.rec.embed(table, Lookup::Position)?;
-            self.rec.add(x, positions, 1.0)?;
-        }
-        match self.norm(spec.norm, spec.embedding.norm, &[spec.width], spec.width)? {
-            Some(norm) => self.rec.norm(self.rec.all(x), norm),
-            None => Ok(x),
-        }
+    /// The same numbers for every row of `like`: runs of one column less their mean are 0, and these are added.
+    pub(super) fn constants(&mut self, like: Slot, name: &str, values: &[f32]) -> Result<Slot> {
+        let bias = Some(self.weights.constant(self.rec, name, Some(values), values.len()));
+        let view = self.rec.view(like, 0, values.len())?;
+        self.rec.norm(view, Norm { kind: NormKind::Layer, eps: 1.0, group: 1, weight: None, bias })
     }
 
-    fn layer(&mut self, layer: &Layer, x: Slot) -> Result<()> {
+    /// Layers one after the other; gives the stream behind them.
+    fn layers(&mut self, range: Range<usize>, mut x: Slot) -> Result<Slot> {
+        for i in range {
+            let layer = &self.spec.layers[i];
+            self.enter(i, layer);
+            x = self.layer(layer, x)?;
+        }
+        Ok(x)
+    }
+
+    /// What follows is the layer's, the `index`-th of all.
+    pub(super) fn enter(&mut self, index: usize, layer: &Layer) {
+        (self.index, self.prefix) = (index, format!("{}{}.", self.spec.layer_prefix, layer.block));
+    }
+
+    /// A layer; gives the slot of the stream behind it.
+    pub(super) fn layer(&mut self, layer: &Layer, x: Slot) -> Result<Slot> {
         self.rec.scope(self.name("attn"));
-        let mixed = layer.mixers.iter().map(|mixer| self.mix(mixer, layer, x)).collect::<Result<Vec<_>>>()?;
-        let add_mixed = |me: &mut Self| mixed.into_iter().try_for_each(|branch| me.add(branch, x, layer.residual));
-        // In a parallel layer the feed-forward part has read the stream before anything is added to it.
-        if layer.wiring == Wiring::Serial {
-            add_mixed(self)?;
-            self.rec.scope(self.name("ffn"));
-            let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, x)).transpose()?;
-            return ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual));
-        }
-        self.rec.scope(self.name("ffn"));
-        let ffn = layer.ffn.as_ref().map(|ffn| self.ffn(ffn, layer, x)).transpose()?;
-        add_mixed(self)?;
-        ffn.map_or(Ok(()), |branch| self.add(branch, x, layer.residual))
+        let early = self.early(layer, x)?;
+        let x = match layer.wiring {
+            Wiring::Normed(factor) => self.carried(layer, factor, early, x)?,
+            Wiring::Serial => self.serial(layer, early, x)?,
+            Wiring::Parallel => self.parallel(layer, early, x)?,
+        };
+        self.own_row(x)?;
+        self.layer_factor(x)?;
+        // Norms of the stream itself are named as the model's.
+        let prefix = std::mem::take(&mut self.prefix);
+        let norm = self.norm(self.spec.norm, layer.behind, &[self.spec.width], self.spec.width)?;
+        self.prefix = prefix;
+        norm.map_or(Ok(x), |norm| self.rec.norm(self.rec.all(x), norm))
     }
 
-    fn mix(&mut self, mixer: &Mixer, layer: &Layer, x: Slot) -> Result<Branch> {
+    /// What all mixers make of the stream.
+    fn mixed(&mut self, layer: &Layer, x: Slot) -> Result<Vec<Branch>> {
+        layer.mixers.iter().map(|mixer| self.mix(mixer, layer, x)).collect()
+    }
+
+    /// What the feed-forward part makes of it, if there is one.
+    fn fed(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<Vec<Branch>> {
+        self.rec.scope(self.name("ffn"));
+        layer.ffn.iter().map(|ffn| self.ffn(ffn, layer, early, x)).collect()
+    }
+
+    fn serial(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<Slot> {
+        let mixed = self.mixed(layer, x)?;
+        let mut x = self.join(mixed, layer.attn_norms, x, layer.residual)?;
+        if let (Some((heads, norms)), Some(source)) = (&layer.cross, self.source) {
+            let branch = self.cross(heads, *norms, x, source)?;
+            x = self.join(vec![branch], *norms, x, layer.residual)?;
+        }
+        let fed = self.fed(layer, early, x)?;
+        self.join(fed, layer.ffn_norms, x, layer.residual)
+    }
+
+    /// The feed-forward part reads the stream before anything is added to it.
+    fn parallel(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<Slot> {
+        let mixed = self.mixed(layer, x)?;
+        let fed = self.fed(layer, early, x)?;
+        mixed.into_iter().chain(fed).try_for_each(|branch| self.add(branch, x, layer.residual))?;
+        Ok(x)
+    }
+
+    /// Adds what a part made to the stream `x`, and normalises the stream if there are norms for that; gives its slot.
+    fn join(&mut self, branches: Vec<Branch>, norms: Norms, x: Slot, factor: f32) -> Result<Slot> {
+        let width = self.spec.width;
+        let Some(norm) = self.norm(self.spec.norm, norms.stream, &[width], width)? else {
+            branches.into_iter().try_for_each(|branch| self.add(branch, x, factor))?;
+            return Ok(x);
+        };
+        let Some(again) = self.norm(self.spec.norm, norms.again, &[width], width)? else {
+            branches.into_iter().try_for_each(|branch| self.add(branch, x, factor))?;
+            return self.rec.norm(self.rec.all(x), norm);
+        };
+        // The input is wanted a second time, so it is added to what the part made and not the other way round.
+        let mut sum = None;
+        for branch in branches {
+            let rows = self.rows(branch)?;
+            match sum {
+                None => sum = Some(rows),
+                Some(sum) => self.rec.add(sum, rows, 1.0)?,
+            }
+        }
+        let Some(sum) = sum else { return Ok(x) };
+        self.rec.scale(sum, factor, None)?;
+        self.rec.add(sum, x, 1.0)?;
+        let once = self.rec.norm(self.rec.all(sum), norm)?;
+        self.rec.add(once, x, 1.0)?;
+        self.rec.norm(self.rec.all(once), again)
+    }
+
+    pub(super) fn mix(&mut self, mixer: &Mixer, layer: &Layer, x: Slot) -> Result<Branch> {
         match mixer {
             Mixer::Heads(heads) => self.heads(heads, layer, x),
             Mixer::Latent(latent) => self.latent(latent, layer, x),
             Mixer::DeltaNet(ssm) => self.delta_net(ssm, layer, x),
+            Mixer::Mamba(ssm) => self.mamba(ssm, layer, x),
             Mixer::Mamba2(ssm) => self.mamba2(ssm, layer, x),
+            Mixer::Kda(kda) => self.kda(kda, layer, x),
+            Mixer::Lightning(lightning) => self.lightning(lightning, layer, x),
+            Mixer::Output => {
+                let normed = self.mixer_input(layer, x)?;
+                let product = self.product("attn_output", &["attn_output"], &[self.spec.width], self.spec.width)?;
+                self.mixer_output(layer, normed, product)
+            }
             Mixer::ShortConv(taps) => self.short_conv(*taps, layer, x),
         }
     }
 
     /// `x += factor * norm(branch)`.
-    fn add(&mut self, branch: Branch, x: Slot, factor: f32) -> Result<()> {
+    pub(super) fn add(&mut self, branch: Branch, x: Slot, factor: f32) -> Result<()> {
+        if let Branch::Product { input, product, norm: None } = branch {
+            return self.rec.linear_add(input, product, x, factor);
+        }
+        let rows = self.rows(branch)?;
+        self.rec.add(x, rows, factor)
+    }
+
+    /// `norm(branch)`.
+    pub(super) fn rows(&mut self, branch: Branch) -> Result<Slot> {
         let (rows, norm) = match branch {
-            Branch::Product { input, product, norm: None } => {
-                return self.rec.linear_add(input, product, x, factor);
-            }
             Branch::Product { input, product, norm } => (self.rec.linear(input, product)?, norm),
             Branch::Rows { rows, norm } => (rows, norm),
         };
-        let rows = match norm {
-            Some(norm) => self.rec.norm(self.rec.all(rows), norm)?,
-            None => rows,
-        };
-        self.rec.add(x, rows, factor)
+        norm.map_or(Ok(rows), |norm| self.rec.norm(self.rec.all(rows), norm))
+    }
+
+    /// Parts that read and add to the stream as it is behind their norms.
+    fn carried(&mut self, layer: &Layer, factor: f32, early: Early, x: Slot) -> Result<Slot> {
+        let bare = |norms: Norms| Norms { before: Normed::No, ..norms };
+        let parts = Layer { attn_norms: bare(layer.attn_norms), ffn_norms: bare(layer.ffn_norms), ..layer.clone() };
+        self.carry(layer.attn_norms.before, factor, x, |me, normed| {
+            layer.mixers.iter().map(|mixer| me.mix(mixer, &parts, normed)).collect()
+        })?;
+        self.rec.scope(self.name("ffn"));
+        self.carry(layer.ffn_norms.before, factor, x, |me, normed| {
+            layer.ffn.iter().map(|ffn| me.ffn(ffn, &parts, early, normed)).collect()
+        })?;
+        Ok(x)
+    }
+
+    /// `x = factor * norm(x) + what the parts make of norm(x)`.
+    fn carry(
+        &mut self,
+        normed: Normed,
+        factor: f32,
+        x: Slot,
+        parts: impl FnOnce(&mut Self, Slot) -> Result<Vec<Branch>>,
+    ) -> Result<()> {
+        let width = self.spec.width;
+        let Some(norm) = self.norm(self.spec.norm, normed, &[width], width)? else { return Ok(()) };
+        let normed = self.rec.norm(self.rec.all(x), norm)?;
+        let branches = parts(self, normed)?;
+        self.rec.scale(x, 0.0, None)?;
+        self.rec.add(x, normed, factor)?;
+        branches.into_iter().try_for_each(|branch| self.add(branch, x, 1.0))
+    }
+
+    /// Rows of a matrix, its name without `.weight`.
+    pub(super) fn rows_of(&self, tensor: &str) -> Result<usize> {
+        let name = self.name(&format!("{tensor}.weight"));
+        let rows = self.weights.dims(&name).and_then(|dims| usize::try_from(*dims.get(1)?).ok());
+        rows.ok_or_else(|| Error::format(format!("tensor {name} is missing or no matrix")))
+    }
+
+    /// The norm behind a part.
+    pub(super) fn norm_after(&mut self, norms: Norms) -> Result<Option<Norm>> {
+        let width = self.spec.width;
+        let style = NormStyle { eps: self.spec.eps_after.unwrap_or(self.spec.norm.eps), ..self.spec.norm };
+        self.norm(style, norms.after, &[width], width)
     }
 
     /// A norm of runs of `group` columns, whose weights have one of these lengths.
@@ -166,133 +323,9 @@ impl Part<'_> {
         Ok(Product { scale, bias, ..Product::from(weight) })
     }
 
-    fn heads(&mut self, h: &spec::Heads, layer: &Layer, x: Slot) -> Result<Branch> {
-        let width = self.spec.width;
-        let (q, k, v) = (h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim);
-        let norm = self.norm(self.spec.norm, layer.attn_norms.before, &[width], width)?;
-        let q_rows = self.weights.dims(&self.name("attn_q.weight")).and_then(|dims| dims.get(1).copied());
-        let gated = q_rows == Some(2 * q as u64);
-        let product = match self.has("attn_qkv.weight") {
-            true => self.product("attn_qkv", &["attn_qkv"], &[q + k + v], width)?,
-            false if gated => self.beside_gates(h, [q, k, v])?,
-            false => self.product("attn_qkv", &["attn_q", "attn_k", "attn_v"], &[q, k, v], width)?,
-        };
-        let q_norm = self.head_norm(h, "attn_q_norm", q)?;
-        let k_norm = self.head_norm(h, "attn_k_norm", k)?;
-        let shape = KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim, v_in_k: false };
-        let cache = self.rec.kv_layer(shape);
-        let rope = h.rope.as_ref().map(|table| self.rec.rope_table(table.clone()));
-        let (n_heads, clamp) = (h.n_heads, h.clamp);
-        let heads = Heads {
-            layer: cache,
-            n_heads,
-            clamp,
-            q_norm,
-            k_norm,
-            v_norm: None,
-            rope,
-            norms_after_rope: h.qk_norm_after_rope,
-        };
-        let q = self.rec.linear_heads(x, Product { norm, ..product }, heads)?;
-        let slopes =
-            h.alibi.map(|most| self.weights.constant(self.rec, "slopes", Some(&slopes(n_heads, most)), n_heads));
-        let sinks = match self.has("attn_sinks.weight") {
-            true => Some(self.weights.vector(self.rec, &self.name("attn_sinks.weight"), n_heads)?),
-            false => None,
-        };
-        let (scale, temperature) = (h.scale, h.temperature);
-        let attend = Attend { layer: cache, n_heads, scale, cap: h.cap, window: h.window, temperature, slopes, sinks };
-        let seen = self.rec.attend(q, attend)?;
-        let cols = h.n_heads * h.v_dim;
-        if self.has("attn_gate.weight") || gated {
-            self.gate(h, gated, norm, x, seen)?;
-        }
-        let sub_norm = self.part_norm("attn_sub_norm", cols)?;
-        let product = self.product("attn_output", &["attn_output"], &[width], cols)?;
-        let norm = self.norm(self.spec.norm, layer.attn_norms.after, &[width], width)?;
-        Ok(Branch::Product { input: seen, product: Product { norm: sub_norm, ..product }, norm })
-    }
-
-    /// Queries, keys and values of a file whose tensor of queries has each head's gate behind its query.
-    fn beside_gates(&mut self, h: &spec::Heads, [q, k, v]: [usize; 3]) -> Result<Product> {
-        let name = |tensor: &str| self.name(tensor);
-        let queries = (0..h.n_heads).map(|i| 2 * i * h.head_dim..(2 * i + 1) * h.head_dim).collect();
-        let parts = [
-            (name("attn_q.weight"), 2 * q, queries),
-            (name("attn_k.weight"), k, whole(k)),
-            (name("attn_v.weight"), v, whole(v)),
-        ];
-        self.weights.slices(self.rec, &name("attn_qkv"), &parts, self.spec.width)
-    }
-
-    /// A gate on what attention saw: an element for each column, or for each head. It has a tensor of its own, or lies
-    /// `inside` that of the queries.
-    fn gate(&mut self, h: &spec::Heads, inside: bool, norm: Option<Norm>, x: Slot, seen: Slot) -> Result<()> {
-        let cols = h.n_heads * h.v_dim;
-        let rows = self.weights.dims(&self.name("attn_gate.weight")).and_then(|dims| dims.get(1).copied());
-        let n = if !inside && rows == Some(h.n_heads as u64) { h.n_heads } else { cols };
-        let product = if inside {
-            let gates = (0..h.n_heads).map(|i| (2 * i + 1) * h.head_dim..(2 * i + 2) * h.head_dim).collect();
-            let parts = [(self.name("attn_q.weight"), 2 * h.n_heads * h.head_dim, gates)];
-            self.weights.slices(self.rec, &self.name("attn_gate"), &parts, self.spec.width)?
-        } else {
-            self.product("attn_gate", &["attn_gate"], &[n], self.spec.width)?
-        };
-        let gate = self.rec.linear(x, Product { norm, ..product })?;
-        self.rec.gate(self.rec.all(seen), self.rec.all(gate), Act::Sigmoid, cols / n)
-    }
-
     /// A norm inside a part, if the file has one.
     pub(super) fn part_norm(&mut self, tensor: &'static str, cols: usize) -> Result<Option<Norm>> {
         let normed = if self.has(&format!("{tensor}.weight")) { Normed::By(tensor) } else { Normed::No };
         self.norm(self.spec.norm, normed, &[cols], cols)
     }
-
-    /// A norm on queries or keys of `cols` columns, if the file has one: by heads with common weights or weights of their
-    /// own, or, if the weights are as long as all heads of a file whose weights are a vector, over the whole row.
-    fn head_norm(&mut self, h: &spec::Heads, tensor: &'static str, cols: usize) -> Result<Option<Norm>> {
-        let weight = format!("{}.weight", self.name(tensor));
-        let Some(dims) = self.weights.dims(&weight) else { return Ok(None) };
-        let whole = dims.len() == 1 && cols != h.head_dim && dims[0] == cols as u64;
-        let group = if whole { cols } else { h.head_dim };
-        self.norm(h.qk_norm, Normed::By(tensor), &[h.head_dim, cols], group)
-    }
-
-    fn ffn(&mut self, ffn: &Ffn, layer: &Layer, x: Slot) -> Result<Branch> {
-        match ffn {
-            Ffn::Dense { hidden, act } => self.dense(*hidden, *act, layer, x),
-            Ffn::Moe(moe) => self.moe(moe, layer, x),
-        }
-    }
-
-    fn dense(&mut self, hidden: usize, act: Act, layer: &Layer, x: Slot) -> Result<Branch> {
-        let width = self.spec.width;
-        let norm = self.norm(self.spec.norm, layer.ffn_norms.before, &[width], width)?;
-        let up = self.weights.dims(&self.name("ffn_up.weight"));
-        let fused = up.is_some_and(|dims| dims.get(1) == Some(&(2 * hidden as u64)));
-        let input = if self.has("ffn_gate.weight") || fused {
-            let product = match fused {
-                true => self.product("ffn_gate_up", &["ffn_up"], &[2 * hidden], width)?,
-                false => self.product("ffn_gate_up", &["ffn_gate", "ffn_up"], &[hidden, hidden], width)?,
-            };
-            self.rec.linear_glu(x, Product { norm, ..product }, Gated::plain(act))?
-        } else {
-            let product = self.product("ffn_up", &["ffn_up"], &[hidden], width)?;
-            self.rec.linear_act(x, Product { norm, ..product }, act)?
-        };
-        let sub_norm = self.part_norm("ffn_sub_norm", hidden)?;
-        let product = self.product("ffn_down", &["ffn_down"], &[width], hidden)?;
-        let norm = self.norm(self.spec.norm, layer.ffn_norms.after, &[width], width)?;
-        Ok(Branch::Product { input, product: Product { norm: sub_norm, ..product }, norm })
-    }
-}
-
-/// Slopes of the heads whose steepest has about `2^(-most / heads)` (ALiBi; Press et al. 2022).
-fn slopes(n_heads: usize, most: f32) -> Vec<f32> {
-    let n = if n_heads.is_power_of_two() { n_heads } else { n_heads.next_power_of_two() / 2 };
-    let slope = |h: usize| match h < n {
-        true => (-most * (h + 1) as f32 / n as f32).exp2(),
-        false => (-most * (2 * (h - n) + 1) as f32 / (2 * n) as f32).exp2(),
-    };
-    (0..n_heads).map(slope).collect()
 }

@@ -1,22 +1,39 @@
 //! From a file to a model: family, spec, weights, recorded plan, tokenizer and chat template. No device.
 
+mod altup;
+mod attention;
 mod common;
 mod decoder;
+mod embedded;
 mod experts;
 mod factors;
 mod families;
+mod feed;
+mod folder;
 mod forward;
+mod kda;
 mod latent;
+mod mamba;
+mod mixers;
 mod parts;
+mod pooled;
 mod recurrent;
 mod rope;
+mod source;
 mod spec;
 mod weights;
+mod words;
 
 use std::sync::Arc;
 
+pub use families::{Prefix, task_prefixes};
+#[cfg(not(target_arch = "wasm32"))]
+pub use folder::open_file;
+pub(crate) use folder::{FACTORS, GROUPED, HALVES};
+pub use folder::{families as folder_families, present};
 pub use spec::{
-    Embedding, Ffn, Head, Heads, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ssm, Wiring,
+    Beside, Embedding, Encoder, Ffn, Head, Heads, Index, Kda, Latent, Layer, Lightning, Makes, Mixer, ModelSpec, Moe,
+    NormStyle, Normed, Norms, Pooling, Ranking, RelativeTable, Route, Second, Ssm, Streams, Wiring,
 };
 pub use weights::read_at_recording;
 
@@ -64,14 +81,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens a model file. Nothing is decoded and the weights are not read yet.
+    /// Opens a model: a GGUF file or a folder of safetensors. Nothing is decoded and the weights are not read yet.
     ///
     /// # Errors
     /// Where the file cannot be read, is damaged, or holds what this version does not support.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: &std::path::Path, options: &ModelOptions) -> Result<Model> {
-        let file = if options.no_mmap { ModelFile::read(path)? } else { ModelFile::open(path)? };
-        Model::from_file(file, options)
+        Model::from_file(open_file(path, options.no_mmap)?, options)
     }
 
     /// A model in memory, for example an embedded one.
@@ -122,6 +138,67 @@ impl Model {
     /// What kind of model it is.
     pub fn spec(&self) -> &ModelSpec {
         &self.spec
+    }
+
+    /// Refuses to generate with a model that has no head.
+    ///
+    /// # Errors
+    /// Says what the model is for instead.
+    pub fn expect_head(&self) -> Result<()> {
+        let (family, ranks) = (&self.spec.family, self.ranks());
+        match (self.spec.generates, ranks) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Error::unsupported(format!(
+                "this {family} model ranks texts and generates none: use `ir rerank` or /v1/rerank"
+            ))),
+            (false, false) => Err(Error::unsupported(format!(
+                "this {family} model makes embeddings and generates no text: use `ir embed` or /v1/embeddings"
+            ))),
+        }
+    }
+
+    /// Whether it scores pairs of texts: its file says so and has a head for it.
+    pub fn ranks(&self) -> bool {
+        let has = |tensor| self.file.tensor(tensor).is_some();
+        self.spec.pooling == Pooling::Rank && (has("cls.weight") || has("cls.output.weight"))
+    }
+
+    /// Refuses to rank with a model that cannot.
+    ///
+    /// # Errors
+    /// Says what a model needs for that.
+    pub fn expect_ranking(&self) -> Result<()> {
+        if self.ranks() {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "this {} model ranks no texts: take a reranker, whose file has a head for it (tensors cls)",
+            self.spec.family
+        )))
+    }
+
+    /// How an embedding is pooled, asked for or by the file.
+    ///
+    /// # Errors
+    /// A model that ranks instead, or [`Pooling::Rank`] where it is asked for.
+    pub fn embeds(&self, asked: Option<Pooling>) -> Result<Pooling> {
+        if self.spec.encoder.is_some() {
+            return Err(Error::unsupported(
+                "this model has an encoder in front of a decoder and makes no embeddings: take one made for that",
+            ));
+        }
+        let pooling = asked.unwrap_or(self.spec.pooling);
+        if self.ranks() {
+            return Err(Error::unsupported(
+                "this model gives a score of two texts and no embedding: use `ir rerank` or /v1/rerank",
+            ));
+        }
+        if pooling == Pooling::Rank {
+            return Err(Error::unsupported(
+                "rank pooling gives a score of two texts and no embedding: ask for mean, cls or last pooling",
+            ));
+        }
+        Ok(pooling)
     }
 
     /// The recorded computation.

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::spec::ModelSpec;
+use super::spec::{Ffn, Mixer, ModelSpec};
 use super::weights::ROPE_FACTORS;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Tensor};
@@ -67,10 +67,17 @@ const UNUSED: &[(&str, &[&str])] = &[
     ("cogvlm", &["rope_freqs.weight"]),
     ("ernie4_5", &["attn_output.bias"]),
     ("ernie4_5-moe", &["attn_output.bias"]),
+    ("kimi-linear", QKV_BIASES),
+    ("mimo2", QKV_BIASES),
     ("pangu-embedded", &["rope_freqs.weight"]),
     ("qwen2vl", &["output.bias"]),
     ("refact", &["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "rope_freqs.weight"]),
 ];
+
+const QKV_BIASES: &[&str] = &["attn_q.bias", "attn_k.bias", "attn_v.bias"];
+
+/// Architectures whose layers llama.cpp computes without a dense part where they have experts, although files may have both.
+const DENSE_UNUSED: &[&str] = &["hy_v3", "mimo2", "step35"];
 
 /// Whether an architecture is computed without a tensor, although files may have it.
 pub(super) fn is_unused(arch: &str, name: &str) -> bool {
@@ -79,26 +86,59 @@ pub(super) fn is_unused(arch: &str, name: &str) -> bool {
 }
 
 /// Tensors that a text's logits do not depend on.
-fn is_beside(name: &str, spec: &ModelSpec) -> bool {
+fn is_beside(name: &str, file: &ModelFile, spec: &ModelSpec) -> bool {
     let (layer, in_layer) = in_layer(name);
     // Blocks behind the last layer, and what `nextn` names, draft tokens.
-    let drafts = layer.is_some_and(|i| i >= spec.layers.len()) || in_layer.starts_with("nextn.");
+    let drafts =
+        layer.is_some_and(|i| spec.layers.iter().all(|layer| i > layer.block)) || in_layer.starts_with("nextn.");
     // For activations in 4 bits, which are not used here.
     let input_scale = name.ends_with(".input_scale");
     // What some files carry for images and sound, and the head that ranks pairs of texts.
     let media = ["v.", "mm.", "a."].iter().any(|start| name.starts_with(start)) || in_layer.starts_with("vis_");
     let ranks = name.starts_with("cls.");
-    drafts || input_scale || media || ranks || is_unused(&spec.family, name)
+    // Keys and values of layers that read those of another.
+    let shared = |mixer: &Mixer| matches!(mixer, Mixer::Heads(heads) if heads.shared.is_some());
+    let layer = layer.and_then(|i| spec.layers.iter().find(|layer| layer.block == i));
+    let unread = ["attn_k.", "attn_v.", "attn_k_norm."].iter().any(|start| in_layer.starts_with(start))
+        && layer.is_some_and(|layer| layer.mixers.iter().any(shared));
+    let dense = ["ffn_gate.", "ffn_up.", "ffn_down."].iter().any(|start| in_layer.starts_with(start))
+        && DENSE_UNUSED.contains(&spec.family.as_str())
+        && layer.is_some_and(|layer| matches!(layer.ffn, Some(Ffn::Moe(_))));
+    // An index of latent attention that would choose every position.
+    let mut latent = spec.layers.iter().flat_map(|layer| &layer.mixers).filter_map(|mixer| match mixer {
+        Mixer::Latent(latent) => Some(latent),
+        _ => None,
+    });
+    let index = in_layer.starts_with("indexer.")
+        && latent.clone().next().is_some()
+        && latent.all(|latent| latent.index.is_none());
+    // Beside what was made of it for delta nets.
+    let older = in_layer.starts_with("ssm_in.")
+        && layer.is_some_and(|layer| layer.mixers.iter().any(|mixer| matches!(mixer, Mixer::DeltaNet(_))));
+    // A norm on keys whose queries have none.
+    let lone = in_layer.starts_with("attn_k_norm.")
+        && spec.family == "mpt"
+        && file.tensor(&name.replace("attn_k_norm.", "attn_q_norm.")).is_none();
+    drafts
+        || index
+        || older
+        || lone
+        || input_scale
+        || media
+        || ranks
+        || unread
+        || dense
+        || is_unused(&spec.family, name)
 }
 
 /// # Errors
 /// A tensor of the file that the recorded plan leaves unread, by its name. `noted` are those whose numbers recording read.
 pub(super) fn expect_all_read(file: &ModelFile, spec: &ModelSpec, plan: &Plan, noted: &HashSet<String>) -> Result<()> {
     let segments = plan.weights.iter().flat_map(|w| &w.segments);
-    let read: HashSet<&str> = segments.map(|s| s.name.as_str()).chain([ROPE_FACTORS]).collect();
+    let read: HashSet<&str> = segments.map(|s| s.name.as_str()).chain(ROPE_FACTORS).collect();
     let is_unread = |t: &&Tensor| {
         let name = t.name();
-        !read.contains(name) && !noted.contains(name) && !is_beside(name, spec)
+        !read.contains(name) && !noted.contains(name) && !is_beside(name, file, spec)
     };
     let unread: Vec<&Tensor> = file.tensors().iter().filter(is_unread).collect();
     let Some(first) = unread.first() else { return Ok(()) };

@@ -23,12 +23,12 @@ impl Part<'_> {
     }
 
     /// A vector whose name has this ending or none.
-    fn named(&mut self, tensor: &str, n: usize) -> Result<WeightId> {
+    pub(super) fn named(&mut self, tensor: &str, n: usize) -> Result<WeightId> {
         self.weights.vector(self.rec, &self.name(tensor), n)
     }
 
     /// Convolution of the first columns of `x`, with an activation and the file's bias if there is one.
-    fn ssm_conv(&mut self, x: Slot, start: usize, cols: usize, taps: usize) -> Result<Slot> {
+    pub(super) fn ssm_conv(&mut self, x: Slot, start: usize, cols: usize, taps: usize) -> Result<Slot> {
         let weight = self.named("ssm_conv1d.weight", cols * taps)?;
         let bias = match self.has("ssm_conv1d.bias") {
             true => Some(self.named("ssm_conv1d.bias", cols)?),
@@ -41,8 +41,16 @@ impl Part<'_> {
     /// `[queries, keys, values, gate, strengths, decays]` of the normed stream.
     fn delta_inputs(&mut self, s: &Ssm, qkv: usize) -> Result<Product> {
         let (h, inner, name) = (s.n_heads, s.n_heads * s.v_dim, |tensor: &str| self.name(tensor));
-        let mut parts =
-            vec![(name("attn_qkv.weight"), qkv, whole(qkv)), (name("attn_gate.weight"), inner, whole(inner))];
+        let mut parts = if self.has("attn_qkv.weight") {
+            vec![(name("attn_qkv.weight"), qkv, whole(qkv)), (name("attn_gate.weight"), inner, whole(inner))]
+        } else {
+            // Older files have everything of a key head together: query, key, values, gates.
+            let ends = [s.k_dim, s.k_dim, inner / s.n_k_heads, inner / s.n_k_heads];
+            let starts = [0, s.k_dim, 2 * s.k_dim, 2 * s.k_dim + ends[2]];
+            let per = starts[3] + ends[3];
+            let rows = |i: usize| (0..s.n_k_heads).map(move |g| g * per + starts[i]..g * per + starts[i] + ends[i]);
+            vec![(name("ssm_in.weight"), qkv + inner, (0..4).flat_map(rows).collect())]
+        };
         if self.has("ssm_ba.weight") {
             // For each key head the strengths of its value heads, then their decays.
             let r = h / s.n_k_heads;
@@ -79,8 +87,8 @@ impl Part<'_> {
         self.rec.act(decay, Act::Softplus, Some(bias), Some(factor))?;
         let (q, k) = (self.rec.view(qk, 0, keys)?, self.rec.view(qk, keys, keys)?);
         let v = self.rec.view(mixed, 2 * keys, inner)?;
-        let form = Recurrence { q_scale: root * root, ..recurrence(s, root) };
-        let recur = Recur { q, k, v, decay, beta: Some(beta), v_scale: None, skip: None };
+        let form = Recurrence { q_scale: root * root, ..s.recurrence(root) };
+        let recur = Recur { q, k, v, decay, rates: None, beta: Some(beta), v_scale: None, skip: None };
         let seen = self.rec.recur(form, recur)?;
         let norm = self.norm(self.spec.norm, Normed::By("ssm_norm"), &[s.v_dim], s.v_dim)?;
         let out = match norm {
@@ -110,8 +118,8 @@ impl Part<'_> {
         let v = self.rec.view(mixed, 0, inner)?;
         let (k, q) = (self.rec.view(mixed, inner, keys)?, self.rec.view(mixed, inner + keys, keys)?);
         let skip = Some(self.named("ssm_d", h)?);
-        let recur = Recur { q, k, v, decay, beta: None, v_scale: Some(dt), skip };
-        let seen = self.rec.recur(recurrence(s, 1.0), recur)?;
+        let recur = Recur { q, k, v, decay, rates: None, beta: None, v_scale: Some(dt), skip };
+        let seen = self.rec.recur(s.recurrence(1.0), recur)?;
         let gate = self.rec.view(rows, 0, inner)?;
         self.rec.gate(self.rec.all(seen), gate, Act::Silu, 1)?;
         let norm = match self.has("ssm_norm.weight") {
@@ -144,7 +152,10 @@ impl Part<'_> {
     }
 }
 
-fn recurrence(s: &Ssm, scale: f32) -> Recurrence {
-    let Ssm { taps: _, n_heads, n_k_heads, k_dim, v_dim, tiled } = *s;
-    Recurrence { n_heads, n_k_heads, k_dim, v_dim, tiled, q_scale: scale, k_scale: scale }
+impl Ssm {
+    /// Queries and keys have this factor.
+    pub(super) fn recurrence(&self, scale: f32) -> Recurrence {
+        let Ssm { taps: _, n_heads, n_k_heads, k_dim, v_dim, tiled, norms: _ } = *self;
+        Recurrence { n_heads, n_k_heads, k_dim, v_dim, tiled, q_scale: scale, k_scale: scale }
+    }
 }

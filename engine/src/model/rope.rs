@@ -79,5 +79,5 @@ pub(super) fn table(
     if inv_freq.iter().chain([&magnitude]).any(|f| !f.is_finite()) {
         return Err(Error::format("the rope base, scaling factor or rope_freqs.weight give no finite frequencies"));
     }
-    Ok(RopeTable { style, inv_freq, magnitude })
+    Ok(RopeTable { style, inv_freq, magnitude, long: None })
 }

@@ -1,8 +1,9 @@
 //! [`ModelSpec`]: a transformer as a value. Plain data, nothing computes here.
 
+pub use super::mixers::{Heads, Index, Kda, Latent, Lightning, Mixer, RelativeTable, Ssm};
 use crate::error::{Error, Result};
 use crate::meta::{Meta, Value};
-use crate::plan::{Act, Gated, NormKind, RopeTable, Routing, Temperature};
+use crate::plan::{Act, Gated, NormKind, Routing};
 
 /// Everything that tells one model of the known parts from another.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,16 +16,84 @@ pub struct ModelSpec {
     pub n_context: usize,
     /// Formula of the norms of the stream.
     pub norm: NormStyle,
+    /// Epsilon of the norms behind parts, if it is another.
+    pub eps_after: Option<f32>,
     /// From tokens to the stream.
     pub embedding: Embedding,
     /// The layers in order.
     pub layers: Vec<Layer>,
+    /// What stands in the way of one stream through all layers in turn.
+    pub route: Route,
+    /// How the names of the layers' tensors begin, in front of the layer's number.
+    pub layer_prefix: &'static str,
+    /// What reads a text in front of these layers, if anything does.
+    pub encoder: Option<Encoder>,
     /// The norm in front of the head.
     pub output_norm: Normed,
     /// From the stream to logits.
     pub head: Head,
+    /// Whether there are logits. Encoders have no head.
+    pub generates: bool,
     /// How the rows of a text become its embedding.
     pub pooling: Pooling,
+    /// How they become its score, if `pooling` says that they do.
+    pub ranking: Ranking,
+    /// What the logits are for.
+    pub makes: Makes,
+}
+
+/// How a pair of texts gets its score: by a head over pooled rows, which is found in the file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ranking {
+    /// Which rows the head reads.
+    pub rows: Pooling,
+    /// Behind the head's first matrix.
+    pub act: Act,
+    /// Whether the score is the first label's share in the softmax over all, and not its logit.
+    pub softmax: bool,
+}
+
+/// The encoder in front of a decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoder {
+    /// Its layers; the names of their tensors begin with `enc.blk.`.
+    pub layers: Vec<Layer>,
+    /// The norm behind them.
+    pub norm: Normed,
+    /// The token that the decoder starts with.
+    pub start: u32,
+}
+
+/// What a model's logits are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Makes {
+    /// The next token of a text.
+    #[default]
+    Text,
+    /// Codes of sound, or nothing by themselves.
+    Sound,
+}
+
+/// How the stream goes through the layers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Route {
+    /// From one to the next.
+    Plain,
+    /// Several streams side by side, of which each layer works on one (Gemma 3n).
+    Streams(Streams),
+}
+
+/// Alternating updates (AltUp; Baykal et al. 2023) with low-rank paths beside attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Streams {
+    /// How many.
+    pub n: usize,
+    /// The one that layers work on.
+    pub active: usize,
+    /// Of each layer: gates below this many deviations above their mean are left out.
+    pub sparse: Vec<Option<f32>>,
+    /// Whether deviations are those of a sample (n - 1) and not of all.
+    pub of_sample: bool,
 }
 
 /// A norm's formula.
@@ -37,9 +106,10 @@ pub struct NormStyle {
 }
 
 /// Whether a norm stands at a place, and by which weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Normed {
     /// There is none.
+    #[default]
     No,
     /// There is one without weights.
     Bare,
@@ -57,6 +127,19 @@ pub struct Embedding {
     pub norm: Normed,
     /// Whether rows of a table of positions are added.
     pub positions: bool,
+    /// Columns of the row that every token has for every layer besides, if it has any (Gemma 3n).
+    pub per_layer: Option<usize>,
+    /// Whether every layer adds the embedded rows again, by a factor of its own.
+    pub again: bool,
+    /// Whether the first row of a table of token types is added.
+    pub types: bool,
+}
+
+impl Embedding {
+    /// The rows of the token table as they are.
+    pub fn plain() -> Embedding {
+        Embedding { scale: 1.0, norm: Normed::No, positions: false, per_layer: None, again: false, types: false }
+    }
 }
 
 /// From the normed stream to logits.
@@ -114,121 +197,69 @@ impl Pooling {
     }
 }
 
-/// One layer: attention and feed-forward, each between optional norms and added to the stream.
+/// One layer: attention and feed-forward, each between optional norms and added to the stream. What follows them (a row of
+/// its own for every token, a factor) is found in the file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layer {
+    /// The number in its tensors' names: layers that run several times have the same.
+    pub block: usize,
     /// How rows see one another: what all of these make of one input is added. Some layers have none.
     pub mixers: Vec<Mixer>,
     /// Norms around them.
     pub attn_norms: Norms,
+    /// Attention to what the encoder has read, behind the first part, with the norms around it.
+    pub cross: Option<(Heads, Norms)>,
     /// What each row does by itself, if anything.
     pub ffn: Option<Ffn>,
     /// Norms around it.
     pub ffn_norms: Norms,
+    /// Experts beside a feed-forward part that is not one of experts.
+    pub beside: Option<Beside>,
     /// Which stream the feed-forward part reads.
     pub wiring: Wiring,
     /// Factor on what both parts add to the stream.
     pub residual: f32,
+    /// A norm of the stream itself behind the layer.
+    pub behind: Normed,
+}
+
+/// Experts whose rows are added to those of the dense part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Beside {
+    /// They themselves.
+    pub moe: Moe,
+    /// Norms around them.
+    pub norms: Norms,
+    /// The norm of the dense part's rows, in front of the sum.
+    pub dense_after: Normed,
+    /// Factor on the sum.
+    pub scale: f32,
+    /// Whether they read what the layer reads, and not what attention has been added to (Arctic).
+    pub early: bool,
 }
 
 /// Norms around a part of a layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Norms {
     /// Of the part's input.
     pub before: Normed,
     /// Of its output, in front of the addition.
     pub after: Normed,
+    /// Of the stream, behind the addition (BERT).
+    pub stream: Normed,
+    /// Of the stream once more, behind a second addition of the part's input.
+    pub again: Normed,
 }
 
 /// How a layer's parts are joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Wiring {
     /// `x += A(x); x += F(x)`.
     Serial,
     /// `x += A(x) + F(x)` (GPT-J, PaLM).
     Parallel,
-}
-
-/// Ways in which rows see one another.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Mixer {
-    /// Query heads over fewer or as many key-value heads (Ainslie et al. 2023).
-    Heads(Heads),
-    /// Heads over one latent row per token (DeepSeek-V2, 2024).
-    Latent(Latent),
-    /// A gated delta net (Yang et al. 2024).
-    DeltaNet(Ssm),
-    /// Mamba 2 (Dao and Gu 2024).
-    Mamba2(Ssm),
-    /// A gated convolution of so many taps (LFM 2).
-    ShortConv(usize),
-}
-
-/// Latent attention. Whether queries come through a row of their own is found in the file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Latent {
-    /// Query heads.
-    pub n_heads: usize,
-    /// Elements of a head that do not turn.
-    pub nope_dim: usize,
-    /// Elements that do, the same key for all heads.
-    pub rope_dim: usize,
-    /// Elements of a value head.
-    pub v_dim: usize,
-    /// Elements of the latent row.
-    pub rank: usize,
-    /// Factor on the scores.
-    pub scale: f32,
-    /// How positions turn; not at all if `None`.
-    pub rope: Option<RopeTable>,
-}
-
-/// The shape of a recurrent mixer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ssm {
-    /// Taps of the convolution.
-    pub taps: usize,
-    /// Heads of values.
-    pub n_heads: usize,
-    /// Heads of queries and keys ("groups").
-    pub n_k_heads: usize,
-    /// Elements of a query or key head.
-    pub k_dim: usize,
-    /// Elements of a value head.
-    pub v_dim: usize,
-    /// Whether value head `h` has key head `h % n_k_heads`.
-    pub tiled: bool,
-}
-
-/// Grouped-head attention. Norms on queries and keys, biases and whether the matrices are fused are found in the file.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Heads {
-    /// Query heads.
-    pub n_heads: usize,
-    /// Key-value heads.
-    pub n_kv_heads: usize,
-    /// Elements of a query or key head.
-    pub head_dim: usize,
-    /// Elements of a value head.
-    pub v_dim: usize,
-    /// Factor on the scores.
-    pub scale: f32,
-    /// Soft cap on the scores.
-    pub cap: Option<f32>,
-    /// Queries, keys and values are limited to `-clamp..clamp`.
-    pub clamp: Option<f32>,
-    /// How positions turn queries and keys; not at all if `None`.
-    pub rope: Option<RopeTable>,
-    /// Formula of the norms on queries and keys, if the file has any.
-    pub qk_norm: NormStyle,
-    /// Whether they follow the rotation.
-    pub qk_norm_after_rope: bool,
-    /// Factor on the queries by position.
-    pub temperature: Option<Temperature>,
-    /// The largest bias by distance (ALiBi), of which the heads' slopes are made.
-    pub alibi: Option<f32>,
-    /// Positions a row sees, itself included.
-    pub window: Option<u32>,
+    /// `x = s N(x) + A(N(x))`, and likewise `F`: the stream goes on from behind the norms, by this factor (MiniMax 01).
+    Normed(f32),
 }
 
 /// Kinds of feed-forward part.
@@ -238,8 +269,20 @@ pub enum Ffn {
     Dense {
         /// Columns between.
         hidden: usize,
-        /// On the gate, or on what there is instead.
-        act: Act,
+        /// Of gate and up, or of what there is instead.
+        gated: Gated,
+    },
+    /// `down(bent(up(x)))` with `bent(u) = linear u + positive u^2` above 0 and `linear u + negative (exp(u) - 1 - u)` below
+    /// (xIELU; Huang and Schlag 2024).
+    Bent {
+        /// Columns between.
+        hidden: usize,
+        /// The factors on either side, and of both.
+        positive: f32,
+        /// Below 0.
+        negative: f32,
+        /// Of the input itself.
+        linear: f32,
     },
     /// Experts, of which each row uses a few (Shazeer et al. 2017).
     Moe(Moe),
@@ -254,6 +297,29 @@ pub struct Moe {
     pub hidden: usize,
     /// Of gate and up.
     pub gated: Gated,
+    /// The same of shared experts.
+    pub shared: Gated,
+    /// Factor on the sum with shared experts, if there are any.
+    pub shared_scale: f32,
     /// How they are chosen.
     pub routing: Routing,
+    /// Whether they are chosen by what the layer reads, without a norm (SmallThinker).
+    pub early: bool,
+    /// Whether the weights multiply what experts take, and not what they give (Llama 4).
+    pub weighs_input: bool,
+    /// Smaller experts that take what these give.
+    pub second: Option<Second>,
+}
+
+/// Experts each of which stands behind several of the first ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Second {
+    /// How many.
+    pub n: usize,
+    /// Experts of the first set that one of them serves.
+    pub per: usize,
+    /// Columns between, of each.
+    pub hidden: usize,
+    /// Factor on what they add.
+    pub scale: f32,
 }

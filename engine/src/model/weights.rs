@@ -22,12 +22,15 @@ pub(super) struct Weights<'a> {
 }
 
 /// The factors of rotations, which recording reads.
-pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
+pub(super) const ROPE_FACTORS: [&str; 3] =
+    ["rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"];
 
 /// Whether recording itself reads the tensor of this name. Of a file that arrives in pieces these are kept, and the model is
 /// recorded anew once they are there.
 pub fn read_at_recording(table: &Table, name: &str) -> bool {
-    name == ROPE_FACTORS || factors::is_read(table, name)
+    let ends = [".act.scales", ".attn_q_norm.weight", ".attn_k_norm.weight", ".ssm_a"];
+    let is_vector = ends.iter().any(|end| name.ends_with(end));
+    ROPE_FACTORS.contains(&name) || is_vector || factors::is_read(table, name)
 }
 
 /// Reads a small vector of [`read_at_recording`] as f32 (norms stay in the file). Ones where it has not arrived yet.
@@ -79,8 +82,9 @@ impl<'a> Weights<'a> {
         self.file.tensor(name).is_some() && !parts::is_unused(self.file.meta().arch().unwrap_or_default(), name)
     }
 
-    /// The tensor's rows of `cols` columns, of which there must be `rows` where that is known.
-    pub(super) fn segment(&self, name: &str, rows: Option<usize>, cols: usize) -> Result<Segment> {
+    /// The tensor's rows of `cols` columns, of which there must be `rows` where that is known: in one segment, but for
+    /// tensors that several files or ranges hold.
+    pub(super) fn segments(&self, name: &str, rows: Option<usize>, cols: usize) -> Result<Vec<Segment>> {
         let tensor = self.find(name)?;
         let dtype = tensor.dtype()?;
         let (dims, wrong) = (tensor.dims(), |want: String| {
@@ -89,8 +93,8 @@ impl<'a> Weights<'a> {
         let vector = cols == 1 && dims.len() == 1;
         let (has_cols, has_rows) = match *dims {
             [n] if vector => (1, n),
-            // A vector of each of several parts: heads, experts.
-            [n, m] if cols == 1 && rows.is_some_and(|rows| n.checked_mul(m) == Some(rows as u64)) => (1, n * m),
+            // A vector of each of several parts: heads, experts, columns.
+            _ if cols == 1 && rows.is_some_and(|rows| tensor.n_elements() == rows as u64) => (1, tensor.n_elements()),
             [n] => (n, 1),
             [c, r] => (c, r),
             // Matrices one after the other.
@@ -109,8 +113,28 @@ impl<'a> Weights<'a> {
         if has_rows.checked_mul(row_bytes as u64) != Some(tensor.byte_len()) {
             return Err(wrong(format!("{has_rows} rows of {row_bytes} bytes")));
         }
-        let bytes = self.file.held(tensor)?.unwrap_or_default();
-        Ok(Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes, offset: 0 })
+        let Some(pieces) = self.file.pieces(tensor)? else {
+            return Ok(vec![Segment {
+                name: name.to_owned(),
+                dtype,
+                rows,
+                bytes: Bytes::default(),
+                row_bytes,
+                offset: 0,
+            }]);
+        };
+        let whole_rows = pieces.len() == 1 || pieces.iter().all(|p| p.len().is_multiple_of(row_bytes));
+        let pieces = if whole_rows { pieces } else { vec![self.file.bytes(tensor)?] };
+        if pieces.iter().map(|p| p.len()).sum::<usize>() as u64 != tensor.byte_len() {
+            return Err(wrong(format!("{has_rows} rows of {row_bytes} bytes")));
+        }
+        let mut offset = 0;
+        let segment = |bytes: Bytes| {
+            let (rows, at) = (bytes.len() / row_bytes, offset);
+            offset += bytes.len() as u64;
+            Segment { name: name.to_owned(), dtype, rows, bytes, row_bytes, offset: at }
+        };
+        Ok(pieces.into_iter().map(segment).collect())
     }
 
     /// Rows of several tensors, one after the other, as one weight. `rows[i]` output columns come from `names[i]`.
@@ -122,14 +146,26 @@ impl<'a> Weights<'a> {
         rows: &[usize],
         cols: usize,
     ) -> Result<WeightId> {
-        let segments = names.iter().zip(rows).map(|(n, r)| self.segment(n, Some(*r), cols)).collect::<Result<_>>()?;
+        let all = names.iter().zip(rows).map(|(n, r)| self.segments(n, Some(*r), cols)).collect::<Result<Vec<_>>>()?;
+        let segments = all.into_iter().flatten().collect();
         Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
     }
 
     /// The token table, whose row count is the vocabulary's.
     pub(super) fn table(&self, rec: &mut Recorder, name: &str, cols: usize) -> Result<WeightId> {
-        let segment = self.segment(name, None, cols)?;
-        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments: vec![segment] }))
+        let segments = self.segments(name, None, cols)?;
+        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments }))
+    }
+
+    /// The first row of a table, as a vector of `cols`.
+    pub(super) fn first_row(&self, rec: &mut Recorder, name: &str, cols: usize) -> Result<WeightId> {
+        let rows = part(&self.segments(name, None, cols)?, 0, 1)?;
+        let row = rows.into_iter().next().ok_or_else(|| Error::shape(format!("tensor {name} has no rows")))?;
+        if row.dtype.block_len() > 1 {
+            return Err(Error::unsupported(format!("tensor {name} is a table of {}", row.dtype)));
+        }
+        let segment = Segment { rows: cols, row_bytes: row.row_bytes / cols, ..row };
+        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
     }
 
     /// A tensor's dimensions, if the file holds it.
@@ -165,14 +201,41 @@ impl<'a> Weights<'a> {
 
     /// A vector of `n`.
     pub(super) fn vector(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
-        let segment = self.segment(name, Some(n), 1)?;
-        if segment.dtype.block_len() > 1 {
-            return Err(Error::unsupported(format!("tensor {name} is a {} vector", segment.dtype)));
+        let segments = self.segments(name, Some(n), 1)?;
+        if let Some(blocks) = segments.iter().find(|s| s.dtype.block_len() > 1) {
+            return Err(Error::unsupported(format!("tensor {name} is a {} vector", blocks.dtype)));
         }
-        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments: vec![segment] }))
+        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments }))
     }
 
-    /// The product with rows of several tensors, one after the other, and the factors beside them: of each tensor (of so many rows in all) the ranges named.
+    /// Numbers of a tensor times a factor, each `times` over.
+    pub(super) fn repeated(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        n: usize,
+        times: usize,
+        factor: f32,
+    ) -> Result<WeightId> {
+        let each = |x: &f32| std::iter::repeat_n(factor * x, times);
+        let values = self.numbers(name, n)?.map(|v| v.iter().flat_map(each).collect::<Vec<f32>>());
+        Ok(self.constant(rec, name.trim_end_matches(".weight"), values.as_deref(), n * times))
+    }
+
+    /// 1 over each number of a tensor.
+    pub(super) fn reciprocals(&self, rec: &mut Recorder, name: &str, n: usize) -> Result<WeightId> {
+        let values = self.numbers(name, n)?.map(|v| v.iter().map(|x| 1.0 / x).collect::<Vec<f32>>());
+        Ok(self.constant(rec, name, values.as_deref(), n))
+    }
+
+    /// The numbers of a tensor that recording reads; `None` if they have not arrived.
+    fn numbers(&self, name: &str, n: usize) -> Result<Option<Vec<f32>>> {
+        self.note_read(name);
+        arrived(self.file, self.find(name)?, n)
+    }
+
+    /// The product with rows of several tensors, one after the other, and the factors beside them: of each tensor (of so
+    /// many rows in all) the ranges named.
     pub(super) fn slices(
         &self,
         rec: &mut Recorder,
@@ -182,14 +245,34 @@ impl<'a> Weights<'a> {
     ) -> Result<Product> {
         let mut segments = Vec::new();
         for (tensor, rows, ranges) in parts {
-            let whole = self.segment(tensor, Some(*rows), cols)?;
+            let whole = self.segments(tensor, Some(*rows), cols)?;
             for range in ranges {
-                segments.push(part(&whole, range.start, range.len())?);
+                segments.extend(part(&whole, range.start, range.len())?);
             }
         }
         let scale = self.slices_scale(rec, name, parts)?;
         let weight = rec.weight(Weight { name: name.to_owned(), cols, segments });
         Ok(Product { scale, ..weight.into() })
+    }
+
+    /// The biases beside tensors of which ranges of rows are used; `None` if the file holds none of them.
+    pub(super) fn slices_bias(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        parts: &[(String, usize, Vec<Range<usize>>)],
+    ) -> Result<Option<WeightId>> {
+        if parts.iter().all(|(tensor, ..)| !self.has(&tensor.replace(".weight", ".bias"))) {
+            return Ok(None);
+        }
+        let mut segments = Vec::new();
+        for (tensor, rows, ranges) in parts {
+            let whole = self.bias_rows(tensor, *rows)?;
+            for range in ranges {
+                segments.extend(part(&whole, range.start, range.len())?);
+            }
+        }
+        Ok(Some(rec.weight(Weight { name: format!("{name}.bias"), cols: 1, segments })))
     }
 
     /// A stack of `n` matrices, each of whose rows come from several tensors, one after the other: `rows[i]` of `names[i]`,
@@ -200,17 +283,30 @@ impl<'a> Weights<'a> {
         name: &str,
         names: &[String],
         rows: &[usize],
+        shape: (usize, usize),
+    ) -> Result<WeightId> {
+        self.stack_of(rec, name, names, rows, shape, 0..shape.1)
+    }
+
+    /// A stack of some of `n` matrices, of which each may be there several times.
+    pub(super) fn stack_of(
+        &self,
+        rec: &mut Recorder,
+        name: &str,
+        names: &[String],
+        rows: &[usize],
         (cols, n): (usize, usize),
+        which: impl Iterator<Item = usize>,
     ) -> Result<WeightId> {
         let all = rows.iter().map(|r| r.checked_mul(n).filter(|all| *all <= MAX_ROWS));
         let all = all.collect::<Option<Vec<_>>>();
         let all = all.ok_or_else(|| Error::limit(format!("{n} matrices of {rows:?} rows are too many")))?;
-        let whole = names.iter().zip(&all).map(|(name, all)| self.segment(name, Some(*all), cols));
+        let whole = names.iter().zip(&all).map(|(name, all)| self.segments(name, Some(*all), cols));
         let whole = whole.collect::<Result<Vec<_>>>()?;
-        let mut segments = Vec::with_capacity(n * whole.len());
-        for e in 0..n {
+        let mut segments = Vec::new();
+        for e in which {
             for (segment, rows) in whole.iter().zip(rows) {
-                segments.push(part(segment, e * rows, *rows)?);
+                segments.extend(part(segment, e * rows, *rows)?);
             }
         }
         Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
@@ -244,13 +340,27 @@ impl<'a> Weights<'a> {
         if !names.iter().any(|n| self.has(&n.replace(".weight", ".bias"))) {
             return Ok(None);
         }
-        let segments = names.iter().zip(rows).map(|(name, rows)| self.bias_rows(name, *rows)).collect::<Result<_>>()?;
+        let all = names.iter().zip(rows).map(|(name, rows)| self.bias_rows(name, *rows)).collect::<Result<Vec<_>>>()?;
+        let segments = all.into_iter().flatten().collect();
         Ok(Some(rec.weight(Weight { name: format!("{name}.bias"), cols: 1, segments })))
     }
 }
 
+/// Rows of a tensor's segments.
+fn part(whole: &[Segment], first: usize, rows: usize) -> Result<Vec<Segment>> {
+    let (mut parts, mut before, end) = (Vec::new(), 0, first + rows);
+    for segment in whole {
+        let (from, to) = (first.max(before), end.min(before + segment.rows));
+        if from < to {
+            parts.push(rows_of(segment, from - before, to - from)?);
+        }
+        before += segment.rows;
+    }
+    Ok(parts)
+}
+
 /// Rows of a segment.
-fn part(segment: &Segment, first: usize, rows: usize) -> Result<Segment> {
+fn rows_of(segment: &Segment, first: usize, rows: usize) -> Result<Segment> {
     let (from, to) = (first * segment.row_bytes, (first + rows) * segment.row_bytes);
     let short = || Error::format(format!("tensor {} ends before its last row", segment.name));
     let bytes =

@@ -52,7 +52,7 @@ impl Plan {
 /// The cache that an op reads.
 fn cache_read(op: &Op) -> Option<usize> {
     match *op {
-        Op::Attend { layer, .. } => Some(layer),
+        Op::Attend { layer, .. } | Op::Select { layer, .. } => Some(layer),
         _ => None,
     }
 }

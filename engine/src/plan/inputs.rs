@@ -74,6 +74,9 @@ pub struct Inputs {
     pub seqs: Vec<u32>,
     /// The pages of each sequence in order: position `p` lies in page `table[p / PAGE]` at place `p % PAGE`.
     pub tables: Vec<Vec<u32>>,
+    /// The same for each group of caches behind the first (`[group - 1][sequence]`, see [`super::Plan::windows`]); if empty,
+    /// every group has the pages of `tables`. In front of a sequence's window any page may stand.
+    pub window_tables: Vec<Vec<Vec<u32>>>,
     /// The slots of each sequence's state, in the order of `tables`; if empty, sequence `i` has slot `i`, which is zeros
     /// when its first position is 0.
     pub states: Vec<StateSlots>,
@@ -85,6 +88,13 @@ pub struct Inputs {
     pub changes: Vec<Change>,
     /// The rows whose means are wanted.
     pub pools: Vec<Pool>,
+    /// For each sequence how many of its first positions are its source; none have one if empty.
+    pub sources: Vec<u32>,
+    /// Whether the rows are those of sources: all of one sequence's, or none.
+    pub source: bool,
+    /// A chain: the steps that follow without the host, and what each wants of its outputs. A row of theirs is the token that
+    /// was picked for it in the step before, at the next position.
+    pub next: Vec<Vec<Want>>,
 }
 
 impl Inputs {
@@ -96,7 +106,20 @@ impl Inputs {
     /// How many rows of this kind the step has.
     pub fn count(&self, rows: Rows) -> usize {
         match rows {
-            Rows::Tokens => self.n_rows(),
+            Rows::Tokens => {
+                if self.source {
+                    0
+                } else {
+                    self.n_rows()
+                }
+            }
+            Rows::Sources => {
+                if self.source {
+                    self.n_rows()
+                } else {
+                    0
+                }
+            }
             Rows::Outputs => self.outputs.len(),
             Rows::Pools => self.pools.len(),
         }
@@ -113,11 +136,21 @@ impl Inputs {
         self.positions.clear();
         self.seqs.clear();
         self.tables.clear();
+        self.window_tables.clear();
         self.states.clear();
         self.outputs.clear();
         self.wants.clear();
         self.changes.clear();
         self.pools.clear();
+        self.sources.clear();
+        self.source = false;
+        self.next.clear();
+    }
+
+    /// The pages of a sequence in a group of caches.
+    pub fn table(&self, seq: u32, group: usize) -> &[u32] {
+        let tables = group.checked_sub(1).and_then(|at| self.window_tables.get(at)).unwrap_or(&self.tables);
+        &tables[seq as usize]
     }
 
     /// Adds a row; returns its index.
@@ -138,6 +171,21 @@ impl Inputs {
             }
         }
         runs
+    }
+
+    /// Positions of a sequence that are its source.
+    pub fn n_source(&self, seq: u32) -> u32 {
+        self.sources.get(seq as usize).copied().unwrap_or(0)
+    }
+
+    /// For each sequence the position behind its last row in the step.
+    pub fn ends(&self) -> Vec<u32> {
+        let mut ends = vec![0; self.tables.len()];
+        for (position, seq) in self.positions.iter().zip(&self.seqs) {
+            let end: &mut u32 = &mut ends[*seq as usize];
+            *end = (*end).max(position + 1);
+        }
+        ends
     }
 
     /// The slots of a sequence's state whose first row in the step is `row`.
@@ -166,6 +214,30 @@ impl Inputs {
         if once { Ok(()) } else { Err("two runs of rows write one state".into()) }
     }
 
+    /// Says what is inconsistent with the tables of `n_groups` groups of caches, those behind the first of `n_pages` pages.
+    pub fn check_windows(&self, n_groups: usize, n_pages: usize) -> Result<(), String> {
+        if self.window_tables.is_empty() {
+            return if n_groups > 1 { self.check_tables(&self.tables, n_pages) } else { Ok(()) };
+        }
+        if self.window_tables.len() + 1 != n_groups || self.window_tables.iter().any(|t| t.len() != self.tables.len()) {
+            return Err(format!("a step brings page tables of other groups than the {n_groups} of the plan"));
+        }
+        self.window_tables.iter().try_for_each(|tables| self.check_tables(tables, n_pages))
+    }
+
+    fn check_tables(&self, tables: &[Vec<u32>], n_pages: usize) -> Result<(), String> {
+        for (position, seq) in self.positions.iter().zip(&self.seqs) {
+            let table = tables.get(*seq as usize).ok_or("a row names a sequence without a page table")?;
+            if table.len() <= (*position as usize + self.next.len()) / PAGE {
+                return Err(format!("position {position} has no page"));
+            }
+        }
+        if tables.iter().flatten().any(|page| *page as usize >= n_pages) {
+            return Err("a page table names a page outside the pool".into());
+        }
+        Ok(())
+    }
+
     /// Says what is inconsistent, if anything: lengths, ids beyond `n_vocab`, rows without a page, pages beyond `n_pages`.
     pub fn check(&self, n_vocab: usize, n_pages: usize) -> Result<(), String> {
         let n = self.n_rows();
@@ -175,16 +247,8 @@ impl Inputs {
         if let Some(id) = self.tokens.iter().find(|id| **id as usize >= n_vocab) {
             return Err(format!("token id {id} is outside the vocabulary of {n_vocab}"));
         }
-        for (position, seq) in self.positions.iter().zip(&self.seqs) {
-            let table = self.tables.get(*seq as usize).ok_or("a row names a sequence without a page table")?;
-            match table.get(*position as usize / PAGE) {
-                None => return Err(format!("position {position} has no page")),
-                Some(_) => continue,
-            }
-        }
-        if self.tables.iter().flatten().any(|page| *page as usize >= n_pages) {
-            return Err("a page table names a page outside the pool".into());
-        }
+        self.check_chain()?;
+        self.check_tables(&self.tables, n_pages)?;
         if self.outputs.iter().any(|row| *row as usize >= n) {
             return Err("an output row is outside the step".into());
         }
@@ -196,5 +260,21 @@ impl Inputs {
             return Err("a step's wants and outputs differ in length".into());
         }
         Ok(())
+    }
+
+    /// The last position that a row has, in the steps that follow too.
+    pub fn last_position(&self) -> u32 {
+        self.positions.iter().copied().max().unwrap_or(0).saturating_add(self.next.len() as u32)
+    }
+
+    /// Says why the steps that follow cannot do without the host, if anything: every row must be picked for.
+    fn check_chain(&self) -> Result<(), String> {
+        let n = self.n_rows();
+        let picks = |wants: &Vec<Want>| wants.len() == n && wants.iter().all(|w| matches!(w, Want::Pick { .. }));
+        let alone = self.outputs.len() == n && self.changes.is_empty() && self.pools.is_empty();
+        if self.next.is_empty() || alone && std::iter::once(&self.wants).chain(&self.next).all(picks) {
+            return Ok(());
+        }
+        Err("the steps of a chain need the host".into())
     }
 }

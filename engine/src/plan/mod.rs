@@ -5,6 +5,7 @@
 
 mod cut;
 mod inputs;
+mod layout;
 mod op;
 mod options;
 mod parts;
@@ -15,12 +16,15 @@ mod slots;
 mod tests;
 mod weight;
 
+use std::sync::Arc;
+
 pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
+pub use layout::{CacheGroup, CacheLayout};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
 pub use parts::{
-    Act, Gated, Heads, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, RopeStyle, RopeTable, Routing, Scoring,
-    Temperature, Then, View,
+    Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, Relative, RopeStyle, RopeTable,
+    Routing, Scoring, Sight, Temperature, Then, View,
 };
 pub use recorder::{Attend, Behind, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};
@@ -35,6 +39,9 @@ pub enum Rows {
     Outputs,
     /// The means of rows that are wanted.
     Pools,
+    /// Every token of a step that reads sources: texts in front of those that the plan generates. Such a step has no
+    /// [`Rows::Tokens`].
+    Sources,
 }
 
 /// An activation: `rows x cols` of f32, row-major. Several slots may live in one buffer, one after the other.
@@ -87,9 +94,10 @@ pub struct KvShape {
 }
 
 impl KvShape {
-    /// Elements that one token occupies.
-    pub fn n_elements(&self) -> usize {
-        self.n_kv_heads * (self.k_dim + if self.v_in_k { 0 } else { self.v_dim })
+    /// Bytes that one token occupies.
+    pub fn token_bytes(&self, kind: KvKind) -> usize {
+        let values = if self.v_in_k { 0 } else { kind.row_bytes(self.v_dim) };
+        self.n_kv_heads * (kind.row_bytes(self.k_dim) + values)
     }
 }
 
@@ -119,11 +127,16 @@ pub struct Plan {
     pub ropes: Vec<RopeTable>,
     /// Cache shapes, one per layer that keeps keys and values.
     pub kv: Vec<KvShape>,
+    /// The groups of `kv`: layers that keep the same positions, all (`None`) or the last so many, have page tables in common.
+    /// All comes first, then falling windows.
+    pub windows: Vec<Option<u32>>,
+    /// The group of each entry of `kv`.
+    pub kv_groups: Vec<usize>,
     /// Elements (f32) of every state that a sequence keeps, by the index that recurrent ops carry.
     pub states: Vec<usize>,
     /// Heads made ready behind a product, by the index that [`Then::Heads`] carries.
     pub heads: Vec<Heads>,
-    /// `[Outputs, vocabulary]`: what a step gives back.
+    /// `[Outputs, vocabulary]`: what a step gives back. A model without a head has its pooled slot here.
     pub logits: Slot,
     /// `[Pools, width]`: what a step gives back too, where the plan pools.
     pub pooled: Option<Slot>,
@@ -160,14 +173,42 @@ impl Plan {
         table.unwrap_or(usize::MAX)
     }
 
-    /// Columns of the logits.
-    pub fn n_vocab(&self) -> usize {
-        self.slot(self.logits).cols
+    /// The plan for contexts of up to so many tokens: rotations have the frequencies that go with them.
+    pub fn for_context(self: &Arc<Plan>, context: usize) -> Arc<Plan> {
+        let long = |rope: &RopeTable| rope.long.as_ref().is_some_and(|long| context > long.beyond);
+        if !self.ropes.iter().any(long) {
+            return Arc::clone(self);
+        }
+        let mut plan = Plan::clone(self);
+        for rope in plan.ropes.iter_mut().filter(|rope| long(rope)) {
+            rope.inv_freq = rope.long.take().map_or(Vec::new(), |long| long.inv_freq);
+        }
+        Arc::new(plan)
     }
 
-    /// Elements of K and V that one token occupies over all layers.
-    pub fn kv_elements_per_token(&self) -> usize {
-        self.kv.iter().map(KvShape::n_elements).sum()
+    /// Whether rows see later rows of their text, so that all of it must be in one step.
+    pub fn reads_both_ways(&self) -> bool {
+        self.ops.iter().any(|e| matches!(e.op, Op::Attend { sight: Sight::Both, .. }))
+    }
+
+    /// Whether an encoder reads a source before the plan generates.
+    pub fn reads_source(&self) -> bool {
+        self.ops.iter().any(|e| e.when == Rows::Sources)
+    }
+
+    /// Whether there are logits.
+    pub fn has_head(&self) -> bool {
+        self.slot(self.logits).rows == Rows::Outputs
+    }
+
+    /// Columns of the logits; of a model without a head the token ids that it takes.
+    pub fn n_vocab(&self) -> usize {
+        if self.slot(self.logits).rows == Rows::Pools { self.n_token_ids() } else { self.slot(self.logits).cols }
+    }
+
+    /// Numbers of an embedding or score; 0 where the plan pools nothing.
+    pub fn n_pooled(&self) -> usize {
+        self.pooled.map_or(0, |slot| self.slot(slot).cols)
     }
 
     /// Bytes of one sequence's states.

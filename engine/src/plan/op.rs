@@ -1,6 +1,9 @@
 //! The ops: the whole vocabulary of computation. What each computes is defined by the scalar kernel of the same name.
 
-use super::{Act, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Routing, Slot, Temperature, Then, View, WeightId};
+use super::{
+    Act, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Relative, Routing, Sight, Slot, Temperature, Then, View,
+    WeightId,
+};
 
 macro_rules! ops {
     ($($(#[$doc:meta])* $name:ident = $snake:literal { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* })*) => {
@@ -82,14 +85,14 @@ ops! {
     KvWrite = "kv_write" {
         /// `n_kv_heads * k_dim` columns, less those of `tail`.
         k: View,
-        /// The last elements of the keys of a cache with one head, which lie elsewhere.
+        /// The last elements of the keys, which lie elsewhere and are the same for all heads.
         tail: Option<View>,
         /// `n_kv_heads * v_dim` columns; none if a value is a part of its key.
         v: Option<View>,
         /// Index into [`super::Plan::kv`].
         layer: usize,
     }
-    /// Causal attention of every row over its own sequence's pages (Vaswani et al. 2017; grouped heads).
+    /// Attention of every row over its own sequence's pages (Vaswani et al. 2017; grouped heads).
     Attend = "attend" {
         /// `n_heads * k_dim` columns.
         q: View,
@@ -101,15 +104,35 @@ ops! {
         scale: f32,
         /// Soft cap: scores become `cap * tanh(score / cap)` in front of the softmax (Gemma 2).
         cap: Option<f32>,
-        /// A row sees this many positions, itself included; all if `None`.
+        /// Which rows a row sees.
+        sight: Sight,
+        /// Of these so many positions; all if `None`.
         window: Option<u32>,
+        /// A row sees the positions of its own run of so many, counted from the first (Llama 4).
+        chunk: Option<u32>,
+        /// A row sees these positions alone: what [`Op::Select`] writes.
+        chosen: Option<Slot>,
         /// Factor on the queries by position.
         temperature: Option<Temperature>,
         /// One slope per head: what it times the distance is is taken from a scaled score (ALiBi; Press et al. 2022).
         slopes: Option<WeightId>,
+        /// Summands on the scores by distance.
+        relative: Option<Relative>,
         /// One score per head that takes part in the softmax and has no value ("attention sinks").
         sinks: Option<WeightId>,
         /// `[Tokens, n_heads * v_dim]`.
+        out: Slot,
+    }
+    /// The positions whose index keys are most alike to a row (DeepSeek Sparse Attention, 2025): those with the largest `sum over
+    /// heads of weights[h] * max(q[h] . k, 0)`, equal ones by the lower position.
+    Select = "select" {
+        /// `n_heads * k_dim` columns.
+        q: View,
+        /// One per head.
+        weights: View,
+        /// Index into [`super::Plan::kv`]: keys of one head, without values.
+        layer: usize,
+        /// `[Tokens, top]`: positions in their order as the bits of unsigned integers, and `u32::MAX` where there are fewer.
         out: Slot,
     }
     /// Chooses experts for every row by its logits, equal scores by the lower index.
@@ -155,12 +178,14 @@ ops! {
         /// `[rows, n_heads * (n + pass)]`.
         out: Slot,
     }
-    /// `out[r] = sum over the picks of r of their weight times their columns of x`.
+    /// `out[r] = sum over the picks of r of their weight times their columns of x`; without the weights if not `weighted`.
     Combine = "combine" {
         /// `[rows, used * n]`.
         x: Slot,
         /// The weights.
         pick: Pick,
+        /// Whether they count: not where they have been on what the experts take (Llama 4).
+        weighted: bool,
         /// `[rows, n]`.
         out: Slot,
     }
@@ -174,6 +199,17 @@ ops! {
         act: Act,
         /// Columns that share an element of the gate: 1, a head, or all.
         group: usize,
+    }
+    /// Sums of streams, each a run of `width` columns: `out[stream i] = sum over j of coef[i][j] * x[stream j]`.
+    Mix = "mix" {
+        /// `n_in * width` columns.
+        x: View,
+        /// `n_out * n_in` columns, those of each sum one after the other.
+        coef: View,
+        /// Columns of a stream.
+        width: usize,
+        /// `[rows, n_out * width]`.
+        out: Slot,
     }
     /// Causal convolution of every column over its sequence's rows: `out[t][c] = act(sum over j of weight[c][j] *
     /// x[t - taps + 1 + j][c] + bias[c])`. The rows before the step come from the state, and before the sequence are zeros.
@@ -201,6 +237,8 @@ ops! {
         v: View,
         /// Logarithms of decay: one per head, or one per element of each head's key.
         decay: View,
+        /// `n_heads * k_dim` factors on the decay, which is one per head then (Mamba).
+        rates: Option<WeightId>,
         /// One per head: corrects by what the state has for the key already (delta rule).
         beta: Option<View>,
         /// One per head: a factor on the values.
@@ -292,9 +330,11 @@ impl Op {
             Op::Route { x, .. } => vec![x],
             Op::ExpertLinear { x, pick, .. } | Op::Combine { x, pick, .. } => vec![x, pick.picks],
             Op::Gate { x, gate, .. } => vec![x.slot, gate.slot],
+            Op::Mix { x, coef, .. } => vec![x.slot, coef.slot],
             Op::KvWrite { k, tail, v, .. } => [k].into_iter().chain(tail).chain(v).map(|view| view.slot).collect(),
             Op::HeadLinear { x, .. } => vec![x],
-            Op::Attend { q, .. } => vec![q.slot],
+            Op::Attend { q, chosen, .. } => std::iter::once(q.slot).chain(chosen).collect(),
+            Op::Select { q, weights, .. } => vec![q.slot, weights.slot],
             Op::Add { x, y, .. } => vec![x, y],
         }
     }
@@ -305,9 +345,11 @@ impl Op {
             Op::Embed { out, .. }
             | Op::Norm { out, .. }
             | Op::Attend { out, .. }
+            | Op::Select { out, .. }
             | Op::Glu { out, .. }
             | Op::Route { out, .. }
             | Op::Combine { out, .. }
+            | Op::Mix { out, .. }
             | Op::HeadLinear { out, .. }
             | Op::Conv { out, .. }
             | Op::Recur { out, .. }

@@ -59,24 +59,40 @@ pub enum Act {
     Tanh,
     /// `ln(1 + exp(x))`.
     Softplus,
+    /// `sqrt(max(x, 0))`.
+    Sqrt,
+    /// `exp(x) - 1 - x` below 0, and 0 above: what bends xIELU (Huang et al. 2024).
+    ExpBelow,
     /// `x`.
     Identity,
 }
 
 impl Act {
     /// Every activation.
-    pub const ALL: &'static [Act] =
-        &[Act::Silu, Act::GeluTanh, Act::GeluErf, Act::GeluQuick, Act::Relu, Act::ReluSquared, Act::Sigmoid, Act::Tanh];
+    pub const ALL: &'static [Act] = &[
+        Act::Silu,
+        Act::GeluTanh,
+        Act::GeluErf,
+        Act::GeluQuick,
+        Act::Relu,
+        Act::ReluSquared,
+        Act::Sigmoid,
+        Act::Tanh,
+        Act::Sqrt,
+        Act::ExpBelow,
+    ];
 }
 
 /// A gated activation: `act(min(gate, limit)) * (clamp(up, -limit, limit) + up_offset)` (Shazeer 2020; with a limit and an
-/// offset as in gpt-oss).
+/// offset as in gpt-oss), or `min(act(gate), limit)` as its first factor.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gated {
     /// On the gate.
     pub act: Act,
     /// Bound of the gate from above and of the other half on both sides; none if infinite.
     pub limit: f32,
+    /// Whether the activation of the gate is bounded, and not the gate (Step 3.5).
+    pub limits_result: bool,
     /// Added to the other half.
     pub up_offset: f32,
 }
@@ -84,7 +100,7 @@ pub struct Gated {
 impl Gated {
     /// `act(gate) * up`.
     pub const fn plain(act: Act) -> Gated {
-        Gated { act, limit: f32::INFINITY, up_offset: 0.0 }
+        Gated { act, limit: f32::INFINITY, limits_result: false, up_offset: 0.0 }
     }
 }
 
@@ -106,6 +122,18 @@ pub struct RopeTable {
     pub inv_freq: Vec<f32>,
     /// Factor on the rotated elements (YaRN's attention factor; 1 otherwise).
     pub magnitude: f32,
+    /// Other frequencies for long contexts.
+    pub long: Option<LongRope>,
+}
+
+/// Frequencies of contexts beyond a length (LongRoPE; Ding et al. 2024). Which set applies is said by the context that a plan
+/// is prepared for, so that keys of both never meet: see [`super::Plan::for_context`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct LongRope {
+    /// Positions up to which the table's own frequencies apply.
+    pub beyond: usize,
+    /// As many as the table has.
+    pub inv_freq: Vec<f32>,
 }
 
 /// What follows a product of queries, keys and values, in this order: clamp, norms, rotation of queries and keys, cache
@@ -209,6 +237,45 @@ pub enum Lookup {
     Token,
     /// The row's position in its sequence.
     Position,
+}
+
+/// Which rows of its sequence a row sees, as far as a window lets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sight {
+    /// Itself and those before it. A window of `n` is the last `n` of these.
+    #[default]
+    Before,
+    /// All rows of its text, which are all in the step (encoders). A window of `n` is those at most `n / 2` away.
+    Both,
+    /// All rows of its source, which an encoder has read, and none of its own text.
+    Source,
+}
+
+/// Summands on the scores of every head by the distance of the two rows (T5; Raffel et al. 2020). Distances share buckets:
+/// small ones have one each, larger ones are shared out by their logarithm up to `far`, and beyond it is the last one. Where
+/// rows see later rows, those have the upper half of the buckets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relative {
+    /// `buckets * heads` elements: those of a bucket for all heads, one bucket after the other.
+    pub weight: WeightId,
+    /// At least 4.
+    pub buckets: usize,
+    /// At least `buckets`.
+    pub far: usize,
+}
+
+impl Relative {
+    /// The bucket of a row `distance` away, and that of one behind instead of in front.
+    pub fn bucket(&self, distance: usize, behind: bool, both: bool) -> usize {
+        let n = if both { self.buckets / 2 } else { self.buckets };
+        let first = if both && behind { n } else { 0 };
+        let exact = n / 2;
+        if distance < exact {
+            return first + distance;
+        }
+        let share = (distance as f32 / exact as f32).ln() / (self.far as f32 / exact as f32).ln();
+        first + (exact + (share * (n - exact) as f32) as usize).min(n - 1)
+    }
 }
 
 /// A factor on the queries that grows with their position `p`: `1 + factor * ln(floor((p + offset) / length) + 1)`

@@ -1,15 +1,17 @@
 //! The recorder: one method per op, shapes checked as they are recorded. Looks eager, only appends to a list.
 
+mod attend;
 mod picks;
 mod recurrent;
 
+pub use attend::Attend;
 pub use picks::Behind;
 pub use recurrent::Recur;
 
 use super::slots::{self, Kept, Shape};
 use super::{
-    Act, Entry, Gated, Heads, KvShape, Lookup, Norm, Op, Plan, Prologue, RopeTable, Rows, Slot, Temperature, Then,
-    View, Weight, WeightId,
+    Act, Entry, Gated, Heads, KvShape, Lookup, Norm, Op, Plan, Prologue, RopeTable, Rows, Slot, Then, View, Weight,
+    WeightId,
 };
 use crate::error::{Error, Result};
 
@@ -45,6 +47,7 @@ pub struct Recorder {
     heads: Vec<Heads>,
     scope: String,
     when: Rows,
+    pooled: Option<Slot>,
 }
 
 impl Recorder {
@@ -81,10 +84,15 @@ impl Recorder {
 
     /// Records the ops of `f` for steps that have rows of this kind: nothing else may read what they write.
     pub fn only_with<T>(&mut self, rows: Rows, f: impl FnOnce(&mut Recorder) -> Result<T>) -> Result<T> {
-        let before = std::mem::replace(&mut self.when, rows);
+        let before = self.set_when(rows);
         let result = f(self);
-        self.when = before;
+        self.set_when(before);
         result
+    }
+
+    /// What follows is for steps that have rows of this kind: nothing else may read what it writes. Gives the kind before.
+    pub fn set_when(&mut self, rows: Rows) -> Rows {
+        std::mem::replace(&mut self.when, rows)
     }
 
     fn slot(&mut self, rows: Rows, cols: usize) -> Slot {
@@ -129,9 +137,10 @@ impl Recorder {
         self.slot(rows, cols)
     }
 
-    /// `[Tokens, width]` from the table of tokens or positions.
+    /// `[Tokens, width]`, or `[Sources, width]` among ops for sources, from the table of tokens or positions.
     pub fn embed(&mut self, table: WeightId, by: Lookup) -> Result<Slot> {
-        let out = self.slot(Rows::Tokens, self.weights[table.0 as usize].cols);
+        let rows = if self.when == Rows::Sources { Rows::Sources } else { Rows::Tokens };
+        let out = self.slot(rows, self.weights[table.0 as usize].cols);
         self.push(Op::Embed { table, by, out });
         Ok(out)
     }
@@ -230,7 +239,8 @@ impl Recorder {
     fn expect_heads(&self, heads: &Heads, shape: Shape) -> Result<()> {
         let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = self.kv[heads.layer];
         let (q, k, v) = (heads.n_heads * k_dim, n_kv_heads * k_dim, n_kv_heads * v_dim);
-        self.expect(shape.rows == Rows::Tokens && shape.cols == q + k + v && heads.n_heads > 0 && !v_in_k, || {
+        let rows = matches!(shape.rows, Rows::Tokens | Rows::Sources);
+        self.expect(rows && shape.cols == q + k + v && heads.n_heads > 0 && !v_in_k, || {
             format!("{} columns are no {} query heads, {n_kv_heads} keys and values", shape.cols, heads.n_heads)
         })?;
         for (norm, cols) in [(heads.q_norm, q), (heads.k_norm, k), (heads.v_norm, v)] {
@@ -261,30 +271,13 @@ impl Recorder {
     /// Stores keys and values.
     pub fn kv_write(&mut self, k: View, tail: Option<View>, v: Option<View>, layer: usize) -> Result<()> {
         let kv = self.kv[layer];
-        let k_cols = k.cols + tail.map_or(0, |tail| tail.cols);
+        let k_cols = k.cols + tail.map_or(0, |tail| tail.cols * kv.n_kv_heads);
         let fits = k_cols == kv.n_kv_heads * kv.k_dim
             && v.is_none() == kv.v_in_k
-            && v.is_none_or(|v| v.cols == kv.n_kv_heads * kv.v_dim)
-            && (tail.is_none() || kv.n_kv_heads == 1);
+            && v.is_none_or(|v| v.cols == kv.n_kv_heads * kv.v_dim);
         self.expect(fits, || format!("keys of {k_cols} columns and their values do not fit the cache"))?;
         self.push(Op::KvWrite { k, tail, v, layer });
         Ok(())
-    }
-
-    /// Attention over the layer's pages.
-    pub fn attend(&mut self, q: View, attend: Attend) -> Result<Slot> {
-        let Attend { layer, n_heads, scale, cap, window, temperature, slopes, sinks } = attend;
-        for vector in slopes.into_iter().chain(sinks) {
-            self.expect_rows(vector, n_heads)?;
-        }
-        let kv = self.kv[layer];
-        let fits = n_heads.is_multiple_of(kv.n_kv_heads) && q.cols == n_heads * kv.k_dim;
-        self.expect(fits, || {
-            format!("{n_heads} query heads in {} columns do not fit {} heads of {}", q.cols, kv.n_kv_heads, kv.k_dim)
-        })?;
-        let out = self.slot(self.shape(q.slot).rows, n_heads * kv.v_dim);
-        self.push(Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out });
-        Ok(out)
     }
 
     /// `factor * act(x + bias)`, in place.
@@ -348,17 +341,22 @@ impl Recorder {
         self.expect(shape.rows == Rows::Tokens && first, || "rows are pooled once".into())?;
         let out = self.slot(Rows::Pools, shape.cols);
         self.push(Op::Pool { x, out });
+        self.pooled = Some(out);
         Ok(out)
     }
 
-    /// Ends the recording: assigns buffers. `logits` is what a step gives back.
+    /// What a step gives back of its pools: a slot made of [`Recorder::pool`]'s, which it is if nothing else is said.
+    pub fn gives_pooled(&mut self, slot: Slot) {
+        self.pooled = Some(slot);
+    }
+
+    /// Ends the recording: assigns buffers. `logits` is what a step gives back; of a model that has none, the slot that
+    /// it gives back of its pools.
     pub fn finish(self, logits: Slot) -> Plan {
-        let pooled = self.ops.iter().find_map(|e| match e.op {
-            Op::Pool { out, .. } => Some(out),
-            _ => None,
-        });
+        let pooled = self.pooled;
         let kept = Kept { before: Vec::new(), after: std::iter::once(logits).chain(pooled).collect() };
         let (slots, buffers) = slots::assign(&self.ops, &self.shapes, &self.weights, &kept);
+        let (windows, kv_groups) = super::layout::groups(&self.ops, self.kv.len());
         Plan {
             ops: self.ops,
             slots,
@@ -366,38 +364,12 @@ impl Recorder {
             weights: self.weights,
             ropes: self.ropes,
             kv: self.kv,
+            windows,
+            kv_groups,
             states: self.states,
             heads: self.heads,
             logits,
             pooled,
         }
-    }
-}
-
-/// What attention is asked for, besides its queries.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Attend {
-    /// Index of the layer's cache.
-    pub layer: usize,
-    /// Query heads, a multiple of the cache's heads.
-    pub n_heads: usize,
-    /// Factor on the scores.
-    pub scale: f32,
-    /// Soft cap of the scores.
-    pub cap: Option<f32>,
-    /// Positions a row sees, itself included; all if `None`.
-    pub window: Option<u32>,
-    /// Factor on the queries by position.
-    pub temperature: Option<Temperature>,
-    /// Slopes of the heads (ALiBi).
-    pub slopes: Option<WeightId>,
-    /// Sinks of the heads.
-    pub sinks: Option<WeightId>,
-}
-
-impl Attend {
-    /// Attention to everything before.
-    pub fn plain(layer: usize, n_heads: usize, scale: f32) -> Attend {
-        Attend { layer, n_heads, scale, cap: None, window: None, temperature: None, slopes: None, sinks: None }
     }
 }

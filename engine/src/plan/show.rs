@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::{Gated, Lookup, Norm, Op, Plan, Prologue, Rows, Slot, Then, View, WeightId};
+use super::{Gated, Lookup, Norm, Op, Plan, Prologue, Rows, Sight, Slot, Then, View, WeightId};
 
 impl Display for Rows {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -10,6 +10,7 @@ impl Display for Rows {
             Rows::Tokens => "Tokens",
             Rows::Outputs => "Outputs",
             Rows::Pools => "Pools",
+            Rows::Sources => "Sources",
         })
     }
 }
@@ -63,10 +64,10 @@ impl Display for Show<'_, Norm> {
 
 impl Display for Gated {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Gated { act, limit, up_offset } = *self;
+        let Gated { act, limit, limits_result, up_offset } = *self;
         write!(f, "{act:?}")?;
         if limit.is_finite() {
-            write!(f, " limit={limit}")?;
+            write!(f, " limit={limit}{}", if limits_result { " behind" } else { "" })?;
         }
         if up_offset != 0.0 {
             write!(f, " up+{up_offset}")?;
@@ -128,13 +129,38 @@ impl Plan {
             Op::HeadLinear { x, weight, n_heads, pass, out: _ } => {
                 write!(f, "{} {} heads={n_heads} pass={pass}", s(x), w(weight))
             }
-            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: _ } => {
+            Op::Attend {
+                q,
+                layer,
+                n_heads,
+                scale,
+                cap,
+                sight,
+                window,
+                chunk,
+                chosen,
+                temperature,
+                slopes,
+                relative,
+                sinks,
+                out: _,
+            } => {
                 write!(f, "{} layer={layer} heads={n_heads}/{} scale={scale:.6}", v(q), self.kv[layer].n_kv_heads)?;
                 cap.map_or(Ok(()), |cap| write!(f, " cap={cap}"))?;
+                if sight != Sight::Before {
+                    write!(f, " sight={sight:?}")?;
+                }
                 window.map_or(Ok(()), |window| write!(f, " window={window}"))?;
+                chunk.map_or(Ok(()), |chunk| write!(f, " chunk={chunk}"))?;
+                chosen.map_or(Ok(()), |chosen| write!(f, " of {}", s(chosen)))?;
                 temperature.map_or(Ok(()), |t| write!(f, " temperature={t:?}"))?;
                 slopes.map_or(Ok(()), |slopes| write!(f, " slopes={}", w(slopes)))?;
+                relative
+                    .map_or(Ok(()), |of| write!(f, " relative={} in {} to {}", w(of.weight), of.buckets, of.far))?;
                 sinks.map_or(Ok(()), |sinks| write!(f, " sinks={}", w(sinks)))
+            }
+            Op::Select { q, weights, layer, out } => {
+                write!(f, "{} {} layer={layer} top={}", v(q), v(weights), self.slot(out).cols)
             }
             Op::Route { x, bias, routing, out: _ } => {
                 write!(f, "{} {routing:?}", s(x))?;
@@ -147,15 +173,19 @@ impl Plan {
                 bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
                 self.show_then(then, f)
             }
-            Op::Combine { x, pick, out: _ } => write!(f, "{} by {}", s(x), s(pick.picks)),
+            Op::Combine { x, pick, weighted, out: _ } => {
+                write!(f, "{} by {}{}", s(x), s(pick.picks), if weighted { "" } else { " without weights" })
+            }
             Op::Gate { x, gate, act, group } => write!(f, "{} {} {act:?} group={group}", v(x), v(gate)),
+            Op::Mix { x, coef, width, out: _ } => write!(f, "{} by {} width={width}", v(x), v(coef)),
             Op::Conv { x, weight, bias, act, state, out: _ } => {
                 write!(f, "{} {} state={state}", v(x), w(weight))?;
                 bias.map_or(Ok(()), |bias| write!(f, " + {}", w(bias)))?;
                 act.map_or(Ok(()), |act| write!(f, ", {act:?}"))
             }
-            Op::Recur { q, k, v: values, decay, beta, v_scale, skip, form, state, out: _ } => {
+            Op::Recur { q, k, v: values, decay, rates, beta, v_scale, skip, form, state, out: _ } => {
                 write!(f, "{} {} {} decay={} state={state} {form:?}", v(q), v(k), v(values), v(decay))?;
+                rates.map_or(Ok(()), |rates| write!(f, " * {}", w(rates)))?;
                 beta.map_or(Ok(()), |beta| write!(f, " beta={}", v(beta)))?;
                 v_scale.map_or(Ok(()), |scale| write!(f, " v*{}", v(scale)))?;
                 skip.map_or(Ok(()), |skip| write!(f, " + v*{}", w(skip)))

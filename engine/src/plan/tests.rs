@@ -47,7 +47,8 @@ fn random_op(
             }
         }
         _ => {
-            let rope = rec.rope_table(RopeTable { style: RopeStyle::Halves, inv_freq: vec![1.0], magnitude: 1.0 });
+            let rope =
+                rec.rope_table(RopeTable { style: RopeStyle::Halves, inv_freq: vec![1.0], magnitude: 1.0, long: None });
             rec.rope(rec.all(x), cols, 0, rope)?;
         }
     }

@@ -6,6 +6,7 @@
 //! `quantize_row_*_ref`). Blocks are byte arrays of alignment 1, so a file's bytes can be viewed as blocks anywhere.
 
 mod dtype;
+pub mod encode;
 pub(crate) mod grid;
 mod half;
 pub mod iq1_m;
@@ -17,6 +18,7 @@ pub mod iq3_s;
 pub mod iq3_xxs;
 pub mod iq4_nl;
 pub mod iq4_xs;
+pub mod mixes;
 pub mod mxfp4;
 pub mod nvfp4;
 pub mod planes;
@@ -39,9 +41,15 @@ pub mod tq2_0;
 use bytemuck::Pod;
 
 pub use self::dtype::DType;
+pub use self::encode::Importance;
+pub use self::mxfp4::of_pairs;
+
 pub(crate) use self::half::f16;
 use crate::error::{Error, Result};
 use planes::Planes;
+
+/// Floats of 4 bits with a power of two for 32, which some folders have.
+pub const FLOATS_OF_4: DType = DType::MXFP4;
 
 /// The table: gives its rows to the macro `$with`, after `$first`. What a row says, in order:
 ///
@@ -75,15 +83,15 @@ macro_rules! block_types {
             /// 8 bits, one f16 scale for 32.
             Q8_0 = 8, q8_0::Q8_0, "q8_0" { block: 32 x 34, decode: groups 32, encode: yes, simd: own, planes: [32, 2, 0, 0], q8: 1e-2 }
             /// 2 bits, 4-bit scales and minima for 16 each, in super-blocks of 256.
-            Q2_K = 10, q2_k::Q2_K, "q2_k" { block: 256 x 84, decode: groups 16, encode: no, simd: own, planes: [8, 2, 0, 4], q8: 1e-2 }
+            Q2_K = 10, q2_k::Q2_K, "q2_k" { block: 256 x 84, decode: groups 16, encode: yes, simd: own, planes: [8, 2, 0, 4], q8: 1e-2 }
             /// 3 bits, 6-bit scales for 16 each, in super-blocks of 256.
-            Q3_K = 11, q3_k::Q3_K, "q3_k" { block: 256 x 110, decode: groups 16, encode: no, simd: own, planes: [8, 2, 4, 2], q8: 1e-2 }
+            Q3_K = 11, q3_k::Q3_K, "q3_k" { block: 256 x 110, decode: groups 16, encode: yes, simd: own, planes: [8, 2, 4, 2], q8: 1e-2 }
             /// 4 bits, 6-bit scales and minima for 32 each, in super-blocks of 256.
-            Q4_K = 12, q4_k::Q4_K, "q4_k" { block: 256 x 144, decode: groups 32, encode: no, simd: own, planes: [16, 2, 0, 4], q8: 1e-2 }
+            Q4_K = 12, q4_k::Q4_K, "q4_k" { block: 256 x 144, decode: groups 32, encode: yes, simd: own, planes: [16, 2, 0, 4], q8: 1e-2 }
             /// 5 bits, 6-bit scales and minima for 32 each, in super-blocks of 256.
-            Q5_K = 13, q5_k::Q5_K, "q5_k" { block: 256 x 176, decode: groups 32, encode: no, simd: own, planes: [16, 2, 4, 4], q8: 1e-2 }
+            Q5_K = 13, q5_k::Q5_K, "q5_k" { block: 256 x 176, decode: groups 32, encode: yes, simd: own, planes: [16, 2, 4, 4], q8: 1e-2 }
             /// 6 bits, 8-bit scales for 16 each, in super-blocks of 256.
-            Q6_K = 14, q6_k::Q6_K, "q6_k" { block: 256 x 210, decode: groups 16, encode: no, simd: own, planes: [16, 2, 8, 2], q8: 1e-2 }
+            Q6_K = 14, q6_k::Q6_K, "q6_k" { block: 256 x 210, decode: groups 16, encode: yes, simd: own, planes: [16, 2, 8, 2], q8: 1e-2 }
             /// 8 bits, one f32 scale for 256; for intermediate results.
             Q8_K = 15, q8_k::Q8_K, "q8_k" { block: 256 x 292, decode: groups 32, encode: no, simd: decoded, planes: [32, 0, 0, 4], q8: 1e-2 }
             /// 2 bits, eights from a grid of 256, 4-bit scales for 32 each.
@@ -95,13 +103,13 @@ macro_rules! block_types {
             /// 1.5 bits, eights from a grid of 2048, 3-bit scales for 32 each.
             IQ1_S = 19, iq1_s::IQ1_S, "iq1_s" { block: 256 x 50, decode: groups 32, encode: no, simd: own, planes: [4, 2, 0, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
-            IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: no, simd: own, planes: [16, 2, 0, 0], q8: 1e-2 }
+            IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: yes, simd: own, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 3 bits, fours from a grid of 512, 4-bit scales for 32 each.
-            IQ3_S = 21, iq3_s::IQ3_S, "iq3_s" { block: 256 x 110, decode: groups 32, encode: no, simd: own, planes: [8, 1, 4, 8], q8: 1e-2 }
+            IQ3_S = 21, iq3_s::IQ3_S, "iq3_s" { block: 256 x 110, decode: groups 32, encode: yes, simd: own, planes: [8, 1, 4, 8], q8: 1e-2 }
             /// 2 bits, eights from a grid of 1024, 4-bit scales for 16 each.
             IQ2_S = 22, iq2_s::IQ2_S, "iq2_s" { block: 256 x 82, decode: groups 16, encode: no, simd: own, planes: [4, 2, 4, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, 6-bit scales for 32 each.
-            IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: no, simd: own, planes: [16, 1, 0, 2], q8: 1e-2 }
+            IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: yes, simd: own, planes: [16, 1, 0, 2], q8: 1e-2 }
             /// 1.75 bits, eights from a grid of 2048, 3-bit scales for 16 each.
             IQ1_M = 29, iq1_m::IQ1_M, "iq1_m" { block: 256 x 56, decode: groups 16, encode: no, simd: own, planes: [4, 2, 0, 8], q8: 1e-2 }
             /// The upper half of an f32.
@@ -109,9 +117,9 @@ macro_rules! block_types {
             /// -1, 0 or 1, five in a byte, one f16 scale for 256.
             TQ1_0 = 34, tq1_0::TQ1_0, "tq1_0" { block: 256 x 54, decode: groups 32, encode: no, simd: own, planes: [0, 0, 0, 56], q8: 1e-2 }
             /// -1, 0 or 1 in 2 bits, one f16 scale for 256.
-            TQ2_0 = 35, tq2_0::TQ2_0, "tq2_0" { block: 256 x 66, decode: groups 32, encode: no, simd: own, planes: [8, 0, 0, 2], q8: 1e-2 }
+            TQ2_0 = 35, tq2_0::TQ2_0, "tq2_0" { block: 256 x 66, decode: groups 32, encode: yes, simd: own, planes: [8, 0, 0, 2], q8: 1e-2 }
             /// Floats of 4 bits, a power of two for 32.
-            MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: no, simd: own, planes: [16, 1, 0, 0], q8: 1e-2 }
+            MXFP4 = 39, mxfp4::MXFP4, "mxfp4" { block: 32 x 17, decode: groups 32, encode: yes, simd: own, planes: [16, 1, 0, 0], q8: 1e-2 }
             /// Floats of 4 bits, a float of 8 bits for 16.
             NVFP4 = 40, nvfp4::NVFP4, "nvfp4" { block: 64 x 36, decode: groups 16, encode: no, simd: own, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 1 bit, one f16 scale for 128.
@@ -138,6 +146,8 @@ pub struct TypeTraits {
     pub decode: fn(bytes: &[u8], out: &mut [f32]),
     /// Encodes whole blocks to the end of `out`, for types that can be written.
     pub encode: Option<fn(values: &[f32], out: &mut Vec<u8>)>,
+    /// The same of whole rows, as long as the weights of their columns.
+    pub encode_rows: Option<fn(values: &[f32], important: &[f32], out: &mut Vec<u8>)>,
     /// What only block types have; `None` for plain ones.
     pub groups: Option<GroupTraits>,
 }
@@ -200,6 +210,11 @@ pub trait Block: Pod {
 pub trait Encode<const LEN: usize>: Pod {
     /// The block that ggml's reference encoder makes of these values.
     fn encode(values: &[f32; LEN]) -> Self;
+
+    /// The same where some values are more important than others; formats that do not look at it take them all alike.
+    fn encode_for(values: &[f32; LEN], _important: &Importance<'_>) -> Self {
+        Self::encode(values)
+    }
 }
 
 /// Views bytes as blocks; a rest that is no whole block is left out.
@@ -207,6 +222,15 @@ pub fn blocks<B: Pod>(bytes: &[u8]) -> &[B] {
     const { assert!(align_of::<B>() == 1 && size_of::<B>() > 0) };
     let whole = bytes.len() / size_of::<B>() * size_of::<B>();
     bytemuck::cast_slice(&bytes[..whole])
+}
+
+/// The type of caches in 8 bits.
+pub(crate) const CACHE_BLOCKS: DType = DType::Q8_0;
+
+/// Rounds whole blocks of values to [`CACHE_BLOCKS`].
+pub(crate) fn cache_blocks(values: &[f32], out: &mut [u8]) {
+    let blocks = values.as_chunks().0.iter().zip(out.chunks_exact_mut(size_of::<q8_0::Q8_0>()));
+    blocks.for_each(|(values, out)| out.copy_from_slice(bytemuck::bytes_of(&q8_0::Q8_0::encode(values))));
 }
 
 /// Decodes `out.len()` elements.
@@ -236,6 +260,24 @@ pub fn encode(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
     };
     out.reserve(len);
     encode(values, out);
+    Ok(())
+}
+
+/// As [`encode()`], of rows whose columns are not equally important: `important` has a weight for each.
+///
+/// # Errors
+/// As [`encode()`], and [`Error::Shape`] where the values are no whole number of such rows.
+pub fn encode_for(dtype: DType, values: &[f32], important: &[f32], out: &mut Vec<u8>) -> Result<()> {
+    let whole = !important.is_empty() && values.len().is_multiple_of(important.len());
+    let (Some(_), Some(len)) = (dtype.bytes_for(important.len()), dtype.bytes_for(values.len()).filter(|_| whole))
+    else {
+        return Err(Error::shape(format!("{} elements are no whole number of {dtype} rows", values.len())));
+    };
+    let Some(encode) = dtype.traits().encode_rows else {
+        return Err(Error::unsupported(format!("{dtype} can be read but not written")));
+    };
+    out.reserve(len);
+    encode(values, important, out);
     Ok(())
 }
 
@@ -294,6 +336,12 @@ macro_rules! part {
     (encode yes, $block:ty, $len:literal) => {
         Some(encode_all::<$len, $block>)
     };
+    (rows yes, $block:ty, $len:literal) => {
+        Some(encode::encode_rows::<$len, $block>)
+    };
+    (rows no, $block:ty, $len:literal) => {
+        None
+    };
     (encode no, $block:ty, $len:literal) => {
         None
     };
@@ -318,6 +366,7 @@ macro_rules! traits {
                                 q8_tolerance: $q8,
                                 decode: part!(decode $kind $($group)?, $block, $len),
                                 encode: part!(encode $encode, $block, $len),
+                                encode_rows: part!(rows $encode, $block, $len),
                                 groups: part!(groups $kind $($group)?, $block),
                             }
                         }

@@ -28,6 +28,12 @@ pub fn power(e: u8) -> f32 {
     f32::from_bits(if e < 2 { 0x0020_0000 << e } else { (u32::from(e) - 1) << 23 })
 }
 
+/// The bytes of a block whose bytes hold neighbours, as folders have them.
+pub fn of_pairs(pairs: &[u8; 16]) -> [u8; 16] {
+    let element = |i: usize| pairs[i / 2] >> (4 * (i % 2)) & 15;
+    std::array::from_fn(|i| element(i) | element(i + 16) << 4)
+}
+
 impl Block for MXFP4 {
     const USUAL: (f32, f32) = (3.91e-3, 0.0);
 

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::encode::{Importance, signed_block};
 use super::half::{f16, to_f16};
 use super::planes::{Planes, put};
 use super::{Block, Encode, Groups};
@@ -43,6 +44,11 @@ impl Encode<32> for Q4_0 {
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         let q = |x: f32| ((x * inverse + 8.5) as i8).min(15) as u8;
         Q4_0 { d: to_f16(d), qs: std::array::from_fn(|i| q(values[i]) | q(values[i + 16]) << 4) }
+    }
+
+    fn encode_for(values: &[f32; 32], important: &Importance<'_>) -> Self {
+        let (d, q) = signed_block(values, important, 8);
+        Q4_0 { d: to_f16(d), qs: std::array::from_fn(|i| q[i] | q[i + 16] << 4) }
     }
 }
 

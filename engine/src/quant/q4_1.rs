@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::encode::{Importance, affine_block};
 use super::half::{f16, to_f16};
 use super::planes::{Planes, join, put};
 use super::{Block, Encode, Groups};
@@ -47,6 +48,11 @@ impl Encode<32> for Q4_1 {
         let q = |x: f32| (((x - min) * inverse + 0.5) as i8).min(15) as u8;
         let qs = std::array::from_fn(|i| q(values[i]) | q(values[i + 16]) << 4);
         Q4_1 { d: to_f16(d), m: to_f16(min), qs }
+    }
+
+    fn encode_for(values: &[f32; 32], important: &Importance<'_>) -> Self {
+        let (d, min, q) = affine_block(values, important, 15);
+        Q4_1 { d: to_f16(d), m: to_f16(-min), qs: std::array::from_fn(|i| q[i] | q[i + 16] << 4) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::encode::{Importance, signed_block};
 use super::half::{f16, to_f16};
 use super::planes::{Planes, put};
 use super::q4_0::extreme;
@@ -44,6 +45,12 @@ impl Encode<32> for Q5_0 {
         let d = extreme(values) / -16.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         let (qs, qh) = part(values.map(|x| ((x * inverse + 16.5) as i8).min(31) as u8));
+        Q5_0 { d: to_f16(d), qh, qs }
+    }
+
+    fn encode_for(values: &[f32; 32], important: &Importance<'_>) -> Self {
+        let (d, q) = signed_block(values, important, 16);
+        let (qs, qh) = part(q);
         Q5_0 { d: to_f16(d), qh, qs }
     }
 }

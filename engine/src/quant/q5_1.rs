@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::encode::{Importance, affine_block};
 use super::half::{f16, to_f16};
 use super::planes::{self, Planes, put};
 use super::q4_1::range;
@@ -49,5 +50,11 @@ impl Encode<32> for Q5_1 {
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
         let (qs, qh) = part(values.map(|x| (((x - min) * inverse + 0.5) as u8).min(31)));
         Q5_1 { d: to_f16(d), m: to_f16(min), qh, qs }
+    }
+
+    fn encode_for(values: &[f32; 32], important: &Importance<'_>) -> Self {
+        let (d, min, q) = affine_block(values, important, 31);
+        let (qs, qh) = part(q);
+        Q5_1 { d: to_f16(d), m: to_f16(-min), qh, qs }
     }
 }

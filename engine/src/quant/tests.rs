@@ -118,10 +118,60 @@ fn encoders_take_zeros_and_what_is_no_number() {
     }
 }
 
+/// The root of the mean square error over that of the values, of every type that can be written; with weights, the error where
+/// they are large is not worse than without.
+#[test]
+fn searched_blocks_are_near_their_values() {
+    let bounds = [
+        (DType::Q4_0, 0.1),
+        (DType::Q5_1, 0.05),
+        (DType::Q8_0, 0.01),
+        (DType::Q2_K, 0.33),
+        (DType::Q3_K, 0.18),
+        (DType::Q4_K, 0.085),
+        (DType::Q5_K, 0.042),
+        (DType::Q6_K, 0.022),
+        (DType::IQ4_NL, 0.09),
+        (DType::IQ4_XS, 0.09),
+        (DType::IQ3_S, 0.17),
+        (DType::MXFP4, 0.16),
+        (DType::TQ2_0, 0.75),
+    ];
+    let values = values(256 * 32);
+    let columns: Vec<f32> = (0..512).map(|i| if i % 7 == 0 { 50.0 } else { 1.0 }).collect();
+    for (dtype, bound) in bounds {
+        let error = |bytes: &[u8], important: bool| {
+            let mut out = vec![0.0; values.len()];
+            decode(dtype, bytes, &mut out).unwrap();
+            let w = |i: usize| if important { f64::from(columns[i % 512]) } else { 1.0 };
+            let all = values.iter().zip(&out).enumerate();
+            let (off, whole) = all.fold((0.0, 0.0), |(off, whole), (i, (x, y))| {
+                (off + w(i) * f64::from(x - y).powi(2), whole + w(i) * f64::from(*x).powi(2))
+            });
+            (off / whole).sqrt()
+        };
+        let (mut plain, mut weighted) = (Vec::new(), Vec::new());
+        encode(dtype, &values, &mut plain).unwrap();
+        encode_for(dtype, &values, &columns, &mut weighted).unwrap();
+        let (all, before, after) = (error(&plain, false), error(&plain, true), error(&weighted, true));
+        println!("{dtype}: {all:.4}, weighted {before:.4} -> {after:.4}");
+        assert!(all < bound, "{dtype}: {all} is not below {bound}");
+        assert!(after <= before * 1.001, "{dtype}: weights made it worse, {before} to {after}");
+        for x in [0.0, f32::NAN, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE / 4.0] {
+            let mut bytes = Vec::new();
+            encode(dtype, &[x; 256], &mut bytes).unwrap();
+            let mut out = [1.0; 256];
+            decode(dtype, &bytes, &mut out).unwrap();
+            assert!(x != 0.0 || out.iter().all(|y| *y == 0.0), "{dtype}: zeros became {:?}", &out[..4]);
+        }
+    }
+}
+
 #[test]
 fn lengths_are_checked() {
     assert!(decode(DType::Q8_0, &[0; 33], &mut [0.0; 32]).is_err());
     assert!(decode(DType::Q8_0, &[0; 34], &mut [0.0; 31]).is_err());
     assert!(encode(DType::Q8_0, &[0.0; 31], &mut Vec::new()).is_err());
-    assert!(encode(DType::Q4_K, &[0.0; 256], &mut Vec::new()).unwrap_err().to_string().contains("Q4_K"));
+    assert!(encode(DType::IQ1_S, &[0.0; 256], &mut Vec::new()).unwrap_err().to_string().contains("IQ1_S"));
+    assert!(encode_for(DType::Q8_0, &[0.0; 64], &[1.0; 48], &mut Vec::new()).is_err());
 }

@@ -5,6 +5,7 @@ use super::request::{EmbedRequest, Usage};
 use super::scheduler::Part;
 use super::turn::prompt_ids;
 use crate::error::{Error, Result};
+use crate::model::{Model, Ranking};
 use crate::text::Tokenizer;
 
 /// The token ids of a text to embed: special tokens are parsed, and BOS and EOS stand around it as the model wants.
@@ -17,11 +18,51 @@ pub fn embed_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     ids
 }
 
+/// The token ids of a query and a text, joined as a model wants to see them that ranks: by its template if the file has one
+/// (`tokenizer.chat_template.rerank`, where `{query}` and `{document}` stand for the two), else with the tokens between
+/// them that stand around a text.
+///
+/// # Errors
+/// A model that does not rank.
+pub fn rank_ids(model: &Model, query: &str, text: &str) -> Result<Vec<u32>> {
+    model.expect_ranking()?;
+    let tokenizer = model.tokenizer();
+    if let Some(template) = model.meta().opt_str("tokenizer.chat_template.rerank")? {
+        // In one go, so that a query that spells the other place out stays what it is.
+        let filled = template.split("{query}").map(|part| part.split("{document}").collect::<Vec<_>>().join(text));
+        return Ok(embed_ids(tokenizer, &filled.collect::<Vec<_>>().join(query)));
+    }
+    let ends = tokenizer.ends();
+    let between = tokenizer.add_eos() && tokenizer.add_separator();
+    let mut ids = Vec::new();
+    if tokenizer.add_bos() {
+        ids.extend(tokenizer.bos());
+    }
+    ids.extend(tokenizer.encode(query, false, false));
+    ids.extend(ends);
+    ids.extend(tokenizer.separator().filter(|_| between));
+    ids.extend(tokenizer.encode(text, false, false));
+    ids.extend(ends);
+    Ok(ids)
+}
+
+/// The score that a row of labels' logits stands for.
+fn score(logits: &[f64], ranking: Ranking) -> f64 {
+    let first = logits.first().copied().unwrap_or_default();
+    if !ranking.softmax {
+        return first;
+    }
+    let most = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (first - most).exp() / logits.iter().map(|x| (x - most).exp()).sum::<f64>()
+}
+
 /// A sequence that ends with an embedding.
 #[derive(Debug)]
 pub(crate) struct Embedding {
     dimensions: Option<usize>,
     normalize: bool,
+    /// Whether the numbers are logits of labels, of which a score is to be made.
+    ranking: Option<Ranking>,
     /// Sum of the rows so far, and their number.
     sum: Vec<f64>,
     n: u32,
@@ -35,12 +76,18 @@ impl Embedding {
         Embedding {
             dimensions: request.dimensions,
             normalize: request.normalize,
+            ranking: None,
             sum: Vec::new(),
             n: 0,
             usage: Usage { prompt_tokens: request.prompt.len(), ..Usage::default() },
             added: now,
             started: None,
         }
+    }
+
+    /// The same for a pair of texts that is to be scored.
+    pub(crate) fn ranked(self, ranking: Ranking) -> Embedding {
+        Embedding { ranking: Some(ranking), ..self }
     }
 
     /// A step begins to work on it.
@@ -57,7 +104,7 @@ impl Embedding {
         self.n += rows;
     }
 
-    /// The mean of all rows, cut and normalised.
+    /// The mean of all rows, cut and normalised; or the score.
     ///
     /// # Errors
     /// Where a number is not finite.
@@ -71,6 +118,9 @@ impl Embedding {
                 "the embedding holds values that are no numbers: the model file is damaged or the device computed wrongly"
                     .into(),
             ));
+        }
+        if let Some(ranking) = self.ranking {
+            return Ok(vec![score(&self.sum, ranking) as f32]);
         }
         let scale = if self.normalize && length > 0.0 { 1.0 / length } else { 1.0 };
         Ok(self.sum.iter().map(|x| (x * scale) as f32).collect())

@@ -2,13 +2,19 @@
 
 use std::sync::Arc;
 
+use super::chain::ChainLength;
+use super::digest;
+use super::lasting::{self, PageStore};
 use super::request::{EmbedRequest, Event, Request, SeqId};
-use super::scheduler::Limits;
-use super::steps::{Steps, Vocabulary};
-use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions, kv_bytes};
+use super::room;
+use super::scheduler::{Limits, PageCounts, Room};
+use super::steps::Steps;
+use super::vocabulary::ModelVocabulary;
+use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions};
 use crate::error::{Error, Result};
-use crate::model::{Model, Pooling};
-use crate::plan::PAGE;
+use crate::model::Model;
+use crate::plan::CacheLayout;
+use crate::text::Tokenizer;
 
 /// What an engine may take.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +34,9 @@ pub struct EngineOptions {
     pub chunk: usize,
     /// Whether a prompt's start that was computed before is used again.
     pub reuse: bool,
+    /// Steps in a row that a device which picks tokens itself computes without the host, where nothing needs it between them.
+    /// `None`: as many as pay by what steps are measured to take; 1: never more than one.
+    pub chain: Option<usize>,
 }
 
 impl Default for EngineOptions {
@@ -40,6 +49,7 @@ impl Default for EngineOptions {
             max_rows: 512,
             chunk: 512,
             reuse: true,
+            chain: None,
         }
     }
 }
@@ -51,10 +61,16 @@ pub struct Stats {
     pub waiting: usize,
     /// Sequences that run.
     pub running: usize,
-    /// Pages of the cache.
+    /// Pages of the cache, of all groups of layers.
     pub pages: usize,
     /// Pages that no sequence holds; they may still hold prefixes.
     pub free_pages: usize,
+    /// Bytes that the cache may take: pages and states.
+    pub cache_bytes: u64,
+    /// Bytes that running sequences hold.
+    pub held_bytes: u64,
+    /// Bytes that hold prefixes, to be used again until the room is needed for something else.
+    pub evictable_bytes: u64,
     /// Slots for the states of recurrent parts.
     pub states: usize,
     /// Those that hold the state at the end of a prefix, to be used again.
@@ -77,8 +93,11 @@ pub struct Engine {
     device: Device,
     runner: Runner,
     steps: Steps,
-    /// When the step under way was submitted.
-    begun: Option<f64>,
+    chain: ChainLength,
+    layout: CacheLayout,
+    store: Option<Box<dyn PageStore>>,
+    /// When the step under way was submitted, and how many are in its chain.
+    begun: Option<(f64, usize)>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -98,35 +117,35 @@ impl Engine {
             return Err(Error::Reload("the model's weights are not held here"));
         }
         let (limits, room) = Engine::room(&model, device, options)?;
-        let runner = device.prepare(Arc::clone(model.plan()), room)?;
-        Ok(Engine::with_runner(model, device, runner, limits))
+        let runner = device.prepare(model.plan().for_context(limits.context), room)?;
+        Ok(Engine::with_runner(model, device, runner, limits, options.chain))
     }
 
     /// What an engine with these options has room for.
     pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> Result<(Limits, RunnerOptions)> {
-        let plan = model.plan();
-        if plan.n_token_ids() < plan.n_vocab() {
-            return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));
-        }
-        let limits = limits(model.spec().n_context, options);
-        let n_states = n_states(plan.state_bytes(), &limits, options)?;
-        let left = options.kv_budget.saturating_sub(plan.state_bytes().saturating_mul(n_states as u64));
-        let options = &EngineOptions { kv_budget: left, ..options.clone() };
-        let n_pages = n_pages(kv_bytes(plan, options.kv, 1), &limits, options)?.min(device.max_pages(plan, options.kv));
-        Ok((
-            limits,
-            RunnerOptions { max_tokens: limits.rows, max_outputs: limits.seqs, kv: options.kv, n_pages, n_states },
-        ))
+        room::room(model, device, options)
     }
 
     /// An engine on a runner that has the model's weights and this room.
-    pub(crate) fn with_runner(model: Arc<Model>, device: &Device, runner: Runner, limits: Limits) -> Engine {
-        let RunnerOptions { n_pages, n_states, .. } = runner.options();
-        let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, n_pages, n_states);
+    pub(crate) fn with_runner(
+        model: Arc<Model>,
+        device: &Device,
+        runner: Runner,
+        limits: Limits,
+        chain: Option<usize>,
+    ) -> Engine {
+        let (options, plan) = (runner.options(), model.plan().for_context(limits.context));
+        let layout = CacheLayout::of(&plan, options.kv);
+        let groups = plan.windows.iter().enumerate();
+        let groups = groups.map(|(group, window)| (*window, options.pages(group))).collect();
+        let room = Room { groups, n_states: options.n_states, root: digest::root(&model, &plan, &layout) };
+        let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, &room);
         if device.picks() {
             steps.let_device_pick();
         }
-        Engine { model, device: device.clone(), runner, steps, begun: None }
+        let chain = ChainLength::new(chain);
+        steps.set_chain(chain.next());
+        Engine { model, device: device.clone(), runner, steps, chain, layout, store: None, begun: None }
     }
 
     /// The model.
@@ -150,7 +169,8 @@ impl Engine {
             return Err(Error::Reload("the device was lost and the model's weights with it"));
         }
         self.device = self.device.reopen().await?;
-        self.runner = self.device.prepare(Arc::clone(self.model.plan()), self.runner.options())?;
+        let plan = self.model.plan().for_context(self.context());
+        self.runner = self.device.prepare(plan, self.runner.options())?;
         self.steps.forget();
         Ok(())
     }
@@ -160,12 +180,38 @@ impl Engine {
         self.steps.scheduler().limits().context
     }
 
-    /// Queues a request.
+    /// What the cache takes, per token, window and sequence.
+    pub fn cache_layout(&self) -> &CacheLayout {
+        &self.layout
+    }
+
+    /// Keeps the starts of finished sequences in a store from here on, and looks there for those of new ones. Says whether
+    /// the device gives its pages: without that nothing is kept.
+    pub fn keep_in(&mut self, store: Box<dyn PageStore>) -> bool {
+        if self.runner.gives_pages() {
+            self.steps.scheduler_mut().note_left();
+            self.store = Some(store);
+        }
+        self.store.is_some()
+    }
+
+    /// Queues a request. An encoder reads the whole prompt, closed by the token that ends a text, and what is generated begins
+    /// behind the decoder's own first token.
     ///
     /// # Errors
-    /// Values out of range, or a prompt that leaves no room for an answer in the context.
+    /// Values out of range, a prompt that leaves no room for an answer in the context, or a model without a head.
     pub fn add(&mut self, request: Request, now: f64) -> Result<SeqId> {
-        self.steps.add(request, now)
+        self.model.expect_head()?;
+        let mut request = request;
+        let n_source = match (&self.model.spec().encoder, request.prompt.is_empty()) {
+            (Some(encoder), false) => {
+                let n = close(&mut request.prompt, self.model.tokenizer());
+                request.prompt.push(encoder.start);
+                n
+            }
+            _ => 0,
+        };
+        self.steps.add(request, n_source, now)
     }
 
     /// Queues a text to make an embedding of; it is computed together with what else runs and ends with
@@ -174,19 +220,26 @@ impl Engine {
     /// # Errors
     /// Values out of range, a text longer than the context, or a model that ranks pairs of texts instead.
     pub fn embed(&mut self, request: EmbedRequest, now: f64) -> Result<SeqId> {
-        let spec = self.model.spec();
-        let pooling = request.pooling.unwrap_or(spec.pooling);
-        if pooling == Pooling::Rank {
-            return Err(Error::unsupported(
-                "rank pooling gives a score of two texts and no embedding: ask for mean, cls or last pooling",
-            ));
-        }
-        self.steps.embed(request, pooling, spec.width, now)
+        let pooling = self.model.embeds(request.pooling)?;
+        self.steps.embed(request, pooling, self.model.plan().n_pooled(), now)
+    }
+
+    /// Queues a pair of texts, as [`super::rank_ids`] joins them, to be scored. Ends with [`Event::Embedding`], whose one
+    /// value is the score.
+    ///
+    /// # Errors
+    /// Token ids out of range, a pair longer than the context, or a model that does not rank.
+    pub fn rank(&mut self, pair: Vec<u32>, now: f64) -> Result<SeqId> {
+        self.model.expect_ranking()?;
+        let request = EmbedRequest { prompt: pair, pooling: None, dimensions: None, normalize: false };
+        self.steps.rank(request, self.model.spec().ranking, self.model.plan().n_pooled(), now)
     }
 
     /// Ends a sequence: its `Done` comes with the next events. Says whether it was there.
     pub fn cancel(&mut self, id: SeqId, now: f64) -> bool {
-        self.steps.cancel(id, now)
+        let there = self.steps.cancel(id, now);
+        self.save_left();
+        there
     }
 
     /// Nothing is left to compute or to report.
@@ -197,11 +250,16 @@ impl Engine {
     /// Starts a step; `None` when no sequence needs one. A step that is never finished, or fails, is scheduled again.
     ///
     /// # Errors
-    /// [`Error::Lost`] where [`Engine::recover`] helps, others where the device failed.
+    /// [`Error::Lost`] where [`Engine::recover`] helps, [`Error::Changed`] where the model's file was written to, others where
+    /// the device failed.
     pub fn begin(&mut self, now: f64) -> Result<Option<Readback>> {
+        if let Some(store) = &self.store {
+            lasting::restore(&**store, &mut self.runner, self.steps.scheduler_mut());
+        }
         match self.steps.begin(now) {
             Some(inputs) => {
-                self.begun = Some(now);
+                self.model.file().check_unchanged()?;
+                self.begun = Some((now, 1 + inputs.next.len()));
                 self.runner.submit(inputs).map(Some)
             }
             None => Ok(None),
@@ -211,13 +269,28 @@ impl Engine {
     /// Takes a step's results: chooses tokens and says what happened.
     ///
     /// # Errors
-    /// Where the results do not belong to the step.
+    /// Where the results do not belong to the step; [`Error::Changed`] where the model's file was written to meanwhile, so that
+    /// they may be wrong.
     pub fn finish(&mut self, output: Output, now: f64) -> Result<Vec<Event>> {
-        if let Some(begun) = self.begun.take() {
+        self.model.file().check_unchanged()?;
+        if let Some((begun, steps)) = self.begun.take() {
             self.runner.took(now - begun);
             self.steps.set_brisk_rows(self.runner.brisk_rows());
+            if self.steps.decodes() {
+                self.chain.took(steps, now - begun);
+                self.steps.set_chain(self.chain.next());
+            }
         }
-        self.steps.finish(&output, now)
+        let events = self.steps.finish(&output, now)?;
+        self.save_left();
+        Ok(events)
+    }
+
+    /// Hands what ended sequences left behind to the store, before a step writes over it.
+    fn save_left(&mut self) {
+        if let Some(store) = &self.store {
+            lasting::save(&**store, &mut self.runner, self.steps.scheduler_mut().take_left());
+        }
     }
 
     /// One step, waiting for its results: what happened, empty when nothing is left to do. `clock` gives seconds. A device
@@ -258,18 +331,33 @@ impl Engine {
     /// Counts for people and dashboards.
     pub fn stats(&self) -> Stats {
         let scheduler = self.steps.scheduler();
-        let (pages, free_pages) = scheduler.n_pages();
+        let counts: Vec<PageCounts> = scheduler.pages().collect();
         let (states, kept_states) = scheduler.n_states();
+        let bytes = |count: fn(&PageCounts) -> usize, states: usize| {
+            self.layout.bytes(|group| counts.get(group).map_or(0, count), states)
+        };
+        let held_states = scheduler.n_held_states();
         Stats {
             waiting: scheduler.n_waiting(),
             running: scheduler.n_running(),
-            pages,
-            free_pages,
+            pages: counts.iter().map(|c| c.all).sum(),
+            free_pages: counts.iter().map(|c| c.free).sum(),
+            cache_bytes: bytes(|c| c.all, states),
+            held_bytes: bytes(|c| c.all - c.free, held_states),
+            evictable_bytes: bytes(|c| c.kept, kept_states),
             states,
             kept_states,
             preemptions: scheduler.n_preempted(),
         }
     }
+}
+
+/// Puts the token that ends a text behind one that has none, if the model wants it; gives the number of tokens.
+fn close(ids: &mut Vec<u32>, tokenizer: &Tokenizer) -> usize {
+    if tokenizer.add_eos() && ids.last().copied() != tokenizer.eos() {
+        ids.extend(tokenizer.eos());
+    }
+    ids.len()
 }
 
 /// Waits for a future on this thread by polling it: for programs without an executor. A device that computes at once
@@ -282,95 +370,5 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
             return value;
         }
         std::hint::spin_loop();
-    }
-}
-
-fn limits(n_context: usize, options: &EngineOptions) -> Limits {
-    let seqs = options.max_sequences.clamp(1, 1024);
-    let rows = options.max_rows.clamp(1, 1 << 16);
-    Limits {
-        rows,
-        chunk: options.chunk,
-        seqs: seqs.min(rows),
-        context: options.context.unwrap_or(n_context).min(u32::MAX as usize),
-        reuse: options.reuse,
-    }
-}
-
-/// Pages in the cache: enough for every sequence's whole context and one more for what is kept, if the budget allows.
-fn n_pages(page_bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<usize> {
-    let affordable = options.kv_budget / page_bytes.max(1);
-    let per_sequence = limits.context.div_ceil(PAGE) as u64;
-    if let Some(context) = options.context
-        && per_sequence > affordable
-    {
-        let (need, budget) = ((per_sequence * page_bytes).div_ceil(1 << 20), options.kv_budget >> 20);
-        return Err(Error::limit(format!(
-            "a context of {context} tokens needs {need} MiB of cache and the budget is {budget} MiB: \
-             ask for a shorter context or allow more"
-        )));
-    }
-    let n = affordable.min(per_sequence * (limits.seqs as u64 + 1)).min(1 << 30) as usize;
-    if n == 0 || limits.context < 2 {
-        return Err(Error::limit("the cache must hold two tokens at least: raise its budget or the context"));
-    }
-    Ok(n)
-}
-
-/// The largest number of snapshots of states.
-const MOST_SNAPSHOTS: u64 = 64;
-
-/// Slots for states of `bytes`: two for each running sequence, two snapshots, and more that take at most an eighth of what is
-/// left of the cache's budget.
-///
-/// # Errors
-/// If the slots of the running sequences alone exceed the budget.
-fn n_states(bytes: u64, limits: &Limits, options: &EngineOptions) -> Result<usize> {
-    if bytes == 0 {
-        return Ok(0);
-    }
-    let running = 2 * limits.seqs as u64;
-    if bytes.saturating_mul(running) > options.kv_budget {
-        return Err(Error::limit(format!(
-            "the states of {} sequences need {} MiB and the cache's budget is {} MiB: allow fewer at once or more memory",
-            limits.seqs,
-            bytes.saturating_mul(running).div_ceil(1 << 20),
-            options.kv_budget >> 20
-        )));
-    }
-    let left = (options.kv_budget - bytes * running).saturating_sub(2 * bytes);
-    Ok((running + 2 + (left / 8 / bytes).min(MOST_SNAPSHOTS - 2)) as usize)
-}
-
-/// A model's vocabulary as the engine needs it.
-struct ModelVocabulary {
-    model: Arc<Model>,
-    /// Control tokens that are written out all the same: the tags around reasoning.
-    visible: [Option<u32>; 2],
-}
-
-impl ModelVocabulary {
-    fn new(model: Arc<Model>) -> Self {
-        let tags = model.template().and_then(|t| t.think_tags());
-        let id = |text: Option<&str>| text.and_then(|text| model.tokenizer().id_of(text));
-        let visible = [id(tags.map(|t| t.open)), id(tags.map(|t| t.close))];
-        Self { model, visible }
-    }
-}
-
-impl Vocabulary for ModelVocabulary {
-    fn n_vocab(&self) -> usize {
-        self.model.plan().n_vocab()
-    }
-
-    fn is_end(&self, id: u32) -> bool {
-        self.model.tokenizer().is_eog(id)
-    }
-
-    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>) {
-        let tokenizer = self.model.tokenizer();
-        if special || !tokenizer.is_control(id) || self.visible.contains(&Some(id)) {
-            out.extend_from_slice(&tokenizer.token_bytes(id));
-        }
     }
 }

@@ -1,13 +1,20 @@
 //! The engine loop: requests in, events out. Schedules rows, keeps the KV pages' books, chooses tokens.
 //! Nothing here computes: a step's rows go to a device as [`crate::plan::Inputs`] and come back as logits.
 
+mod chain;
+mod digest;
+#[cfg(not(target_arch = "wasm32"))]
+mod disk;
 mod embed;
 mod engine;
 mod held;
+mod lasting;
+mod layout;
 mod pages;
 mod random;
 mod reader;
 mod request;
+mod room;
 mod sampler;
 mod scheduler;
 mod select;
@@ -18,9 +25,13 @@ mod steps;
 mod tests;
 mod text;
 mod turn;
+mod vocabulary;
 
-pub use embed::embed_ids;
+#[cfg(not(target_arch = "wasm32"))]
+pub use disk::{DiskCache, DiskCounts};
+pub use embed::{embed_ids, rank_ids};
 pub use engine::{Engine, EngineOptions, Stats, wait};
+pub use lasting::{PageStore, StoreKey};
 pub use reader::{AnswerReader, Part};
 pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Marks, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};

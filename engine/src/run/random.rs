@@ -22,6 +22,12 @@ impl Draw {
         Self(first, second)
     }
 
+    /// The draw of these words.
+    #[cfg(test)]
+    pub(crate) fn of_words(words: [u32; 2]) -> Self {
+        Self(words[0], words[1])
+    }
+
     /// The draw as words, for a device.
     pub(crate) fn words(self) -> [u32; 2] {
         [self.0, self.1]

@@ -26,11 +26,11 @@ pub enum Part {
         /// The text.
         fragment: String,
     },
-    /// A call is complete.
+    /// A call is complete, or the answer's limit has cut it: then it is the answer's last part.
     CallEnd {
         /// The call's number.
         index: usize,
-        /// All of it; the arguments are an object with its keys in the order they were written.
+        /// All of it, or what is whole of it; the arguments are an object with its keys in the order they were written.
         call: ToolCall,
     },
     /// A call that had begun is no call after all: forget its other parts. What was written follows as text.
@@ -67,6 +67,18 @@ impl AnswerReader {
                 self.split(split.thinking, &split.answer, parts);
             }
             None => self.answer(text, parts),
+        }
+    }
+
+    /// Ends a completion that its limit has cut: a call that is not whole is given as far as it came, and of markup that is
+    /// not whole nothing is.
+    pub fn cut(&mut self, parts: &mut Vec<Part>) {
+        if let Some(split) = self.splitter.as_mut().map(ThinkSplitter::finish) {
+            self.split(split.thinking, &split.answer, parts);
+        }
+        if let Some(tools) = &mut self.tools {
+            let pieces = tools.cut();
+            pieces.into_iter().for_each(|p| self.add(p, parts));
         }
     }
 
@@ -108,7 +120,10 @@ impl AnswerReader {
         let one = self.called.filter(|_| self.one_call);
         let further = |index: usize| one.is_some_and(|called| called != index);
         let part = match piece {
-            Piece::CallStart { index, .. } | Piece::Arguments { index, .. } | Piece::CallEnd { index, .. }
+            Piece::CallStart { index, .. }
+            | Piece::Arguments { index, .. }
+            | Piece::CallEnd { index, .. }
+            | Piece::CallCut { index, .. }
                 if further(index) =>
             {
                 return;
@@ -122,6 +137,7 @@ impl AnswerReader {
                 self.n_calls += 1;
                 Part::CallEnd { index, call }
             }
+            Piece::CallCut { index, call } => Part::CallEnd { index, call },
             Piece::CallBroken { index, text } => {
                 if !further(index) {
                     parts.push(Part::CallBroken { index });

@@ -41,20 +41,21 @@ pub struct Request {
     /// What opens that which `constrain_after` closes (`<think>`), for models that choose whether to reason: it may come
     /// first beside what the constraint allows, and where another token does, the constraint holds from there.
     pub constrain_opener: Option<u32>,
+    /// The constraint begins behind this text (`<tool_call>`), anew each time it is generated behind what
+    /// `constrain_after` says; what comes between is free, and so is what the constraint cannot go on with.
+    pub constrain_again: Option<String>,
     /// Places of the prompt that a cache had better keep.
     pub marks: Marks,
 }
 
 /// Places of a conversation, counted in tokens from its start, where the next request is likely to go on from or to branch
-/// off. `None` where no token ends there.
+/// off; the end of the answer, which is one too, is known when it has come. `None` where no token ends there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Where the last message of the user starts.
     pub last_user: Option<usize>,
     /// Where the last message ends, in front of what opens the answer.
     pub messages_end: Option<usize>,
-    /// Where the answer ends; known when it has.
-    pub answer_end: Option<usize>,
 }
 
 /// One text to make an embedding of.
@@ -229,7 +230,8 @@ impl Request {
         if self.logprobs.is_some_and(|n| n > MAX_LOGPROBS) {
             return Err(Error::request(format!("ask for at most {MAX_LOGPROBS} log-probabilities per token")));
         }
-        if self.constrain_after.as_ref().is_some_and(|text| text.is_empty() || text.len() > len) {
+        let begins = [&self.constrain_after, &self.constrain_again];
+        if begins.into_iter().flatten().any(|text| text.is_empty() || text.len() > len) {
             return Err(Error::request(format!("the text that a constraint begins after has 1 to {len} bytes")));
         }
         if let Some(id) = self.constrain_opener.filter(|id| *id as usize >= n_vocab) {

@@ -62,16 +62,10 @@ impl Sampler {
     /// from its answer what [`Sampler::sample`] would choose from the whole row; the changes of logits go to `changes`.
     pub fn want(&mut self, tokens: &[u32], row: u32, changes: &mut Vec<Change>) -> Want {
         let s = &self.sampling;
-        let filters_mass = s.typical_p < 1.0 || s.top_p < 1.0;
-        let greedy = s.temperature == 0.0 || s.top_k == 1;
-        let want = if greedy || (s.top_k == 0 && !filters_mass) {
-            let scale = if greedy { 0.0 } else { 1.0 / s.temperature };
-            let draw = Draw::new(s.seed, tokens.len() as u32).words();
-            Want::Pick { draw, scale, least: s.min_p.ln() }
-        } else if (1..=TOP).contains(&s.top_k) {
-            Want::Top
-        } else {
-            return Want::Logits;
+        let want = match self.want_pick(tokens.len()) {
+            Some(pick) => pick,
+            None if (1..=TOP).contains(&s.top_k) => Want::Top,
+            None => return Want::Logits,
         };
         let first = changes.len();
         let none = Change { row, token: 0, bias: 0.0, factor: 1.0, penalty: 0.0 };
@@ -85,6 +79,27 @@ impl Sampler {
         }
         join(changes, first);
         want
+    }
+
+    /// What a device is asked to pick a token behind `n` tokens by, if it can pick it.
+    fn want_pick(&self, n: usize) -> Option<Want> {
+        let s = &self.sampling;
+        let filters_mass = s.typical_p < 1.0 || s.top_p < 1.0;
+        let greedy = s.temperature == 0.0 || s.top_k == 1;
+        let scale = if greedy { 0.0 } else { 1.0 / s.temperature };
+        let draw = Draw::new(s.seed, n as u32).words();
+        (greedy || s.top_k == 0 && !filters_mass).then_some(Want::Pick { draw, scale, least: s.min_p.ln() })
+    }
+
+    /// [`Sampler::want`] behind `n` tokens, if it depends on nothing but their number.
+    pub(crate) fn want_blind(&self, n: usize) -> Option<Want> {
+        self.want_pick(n).filter(|_| !self.has_penalties() && self.sampling.logit_bias.is_empty())
+    }
+
+    fn has_penalties(&self) -> bool {
+        let s = &self.sampling;
+        let penalties = s.repeat_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
+        penalties && s.repeat_last_n > 0
     }
 
     /// Chooses the token that follows `tokens` from what a device answered to [`Sampler::want`].
@@ -112,12 +127,11 @@ impl Sampler {
 
     /// Fills the window of the penalties, sorted; says whether there are any.
     fn fill_window(&mut self, tokens: &[u32]) -> bool {
-        let s = &self.sampling;
-        let penalties = s.repeat_penalty != 1.0 || s.presence_penalty != 0.0 || s.frequency_penalty != 0.0;
-        let penalties = penalties && s.repeat_last_n > 0;
+        let penalties = self.has_penalties();
         self.window.clear();
         if penalties {
-            self.window.extend_from_slice(&tokens[tokens.len() - tokens.len().min(s.repeat_last_n)..]);
+            let last = tokens.len().min(self.sampling.repeat_last_n);
+            self.window.extend_from_slice(&tokens[tokens.len() - last..]);
             self.window.sort_unstable();
         }
         penalties

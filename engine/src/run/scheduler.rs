@@ -7,18 +7,26 @@
 //! The oldest sequence always advances, because it may take every page and a sequence that needs more than the whole
 //! pool is refused when it is added; so everything finishes.
 
+mod chain;
 #[cfg(test)]
 mod check;
-mod resume;
+mod fill;
+mod group;
+mod lasting;
+mod prefix;
+mod seq;
 
 use std::collections::VecDeque;
 
-use super::pages::{Content, PageId, Pages};
-use super::request::SeqId;
-use super::states::{StateId, States};
+use super::lasting::{Place, StoreKey};
+use super::pages::PageKey;
+use super::request::{Marks, SeqId};
+use super::states::States;
 use crate::error::{Error, Result};
 use crate::model::Pooling;
-use crate::plan::{Inputs, PAGE, Pool, StateSlots};
+use crate::plan::{Inputs, PAGE};
+use group::Group;
+use seq::Seq;
 
 /// What a step and a sequence may take.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +41,32 @@ pub(crate) struct Limits {
     pub context: usize,
     /// Whether full pages are found again by later sequences.
     pub reuse: bool,
+    /// Whether all rows of a sequence must be in one step. The context is at most the rows of a step then, and nothing
+    /// is reused.
+    pub whole: bool,
+}
+
+/// What there is to share out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Room {
+    /// Of each group of caches, the positions that its layers keep, all or the last so many, and its pages.
+    pub groups: Vec<(Option<u32>, usize)>,
+    /// Slots for states: none for a model without recurrent parts, else two for each running sequence and more for
+    /// snapshots.
+    pub n_states: usize,
+    /// What pages of this model and form begin with.
+    pub root: PageKey,
+}
+
+/// Pages of a group of caches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PageCounts {
+    /// In the pool.
+    pub all: usize,
+    /// That nobody holds.
+    pub free: usize,
+    /// Those of them that hold a prefix, to be used again until the page is needed.
+    pub kept: usize,
 }
 
 /// A sequence's share of a step.
@@ -52,96 +86,46 @@ pub(crate) struct Part {
     pub whole: bool,
 }
 
-#[derive(Debug)]
-struct Seq {
-    id: SeqId,
-    /// Prompt and answer so far.
-    tokens: Vec<u32>,
-    /// Tokens whose keys and values lie in the pages.
-    n_computed: usize,
-    /// Rows in the step that is being made.
-    n_scheduled: usize,
-    /// Its pages in order.
-    pages: Vec<PageId>,
-    /// Full pages that are registered, and what the last of them holds.
-    n_registered: usize,
-    content: Content,
-    /// Prompt tokens that were found in pages when it was first admitted.
-    n_cached: Option<usize>,
-    /// Which of its rows are pooled, where it is to be embedded and not continued.
-    pooling: Option<Pooling>,
-    /// Where the state behind the computed tokens lies, and where that behind the step that is being made will.
-    state: Option<StateId>,
-    next_state: Option<StateId>,
-    /// The last end of a page of its answer whose state is kept.
-    boundary: Option<Content>,
-}
-
-impl Seq {
-    /// Tokens that remain to be computed.
-    fn pending(&self) -> usize {
-        self.tokens.len() - self.n_computed
-    }
-
-    /// Pages it lacks to compute all its tokens.
-    fn lacking(&self) -> usize {
-        self.tokens.len().div_ceil(PAGE).saturating_sub(self.pages.len())
-    }
-
-    /// Tokens whose rows may come from pages that an earlier sequence filled. The last token is always computed, or
-    /// there would be no row to continue from; and every row that is pooled.
-    fn reusable(&self) -> usize {
-        match self.pooling {
-            Some(Pooling::Mean | Pooling::Cls) => 0,
-            _ => self.tokens.len() - 1,
-        }
-    }
-
-    /// Those of the rows scheduled now that are pooled; the first of them is the step's row `row`.
-    fn pool(&self, row: u32) -> Option<Pool> {
-        let rows = self.n_scheduled as u32;
-        match self.pooling? {
-            Pooling::Mean => Some(Pool { first: row, rows }),
-            Pooling::Cls => (self.n_computed == 0).then_some(Pool { first: row, rows: 1 }),
-            _ => (self.pending() == self.n_scheduled).then_some(Pool { first: row + rows - 1, rows: 1 }),
-        }
-    }
-
-    fn page_tokens(&self, page: usize) -> Option<&[u32; PAGE]> {
-        self.tokens.get(page * PAGE..)?.first_chunk()
-    }
-}
-
 /// Queue, running sequences and pages. Ids ascend with arrival, and both lists are kept in that order.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     limits: Limits,
-    pages: Pages,
+    groups: Vec<Group>,
     states: States,
+    root: PageKey,
+    /// What sequences left behind, where it is noted.
+    left: Option<Vec<(StoreKey, Place)>>,
     waiting: VecDeque<Seq>,
     running: Vec<Seq>,
     n_preempted: u64,
+    /// Whether the step that is being made reads sources; `None` as long as it has no rows.
+    reads_source: Option<bool>,
     /// Rows of a step at most, as far as every sequence that decodes has one.
     brisk_rows: usize,
 }
 
 impl Scheduler {
-    /// An empty scheduler over `n_pages` pages. The context is cut to what the pool can hold, and the number of
-    /// running sequences to the rows of a step.
-    /// `n_states` slots hold states: none for a model without recurrent parts, else two for each running sequence and more
-    /// for snapshots.
-    pub(crate) fn new(mut limits: Limits, n_pages: usize, n_states: usize) -> Self {
+    /// An empty scheduler. The context is cut to what the pools can hold, and the number of running sequences to the rows
+    /// of a step.
+    pub(crate) fn new(mut limits: Limits, room: &Room) -> Self {
         limits.rows = limits.rows.max(1);
         limits.chunk = limits.chunk.clamp(1, limits.rows);
         limits.seqs = limits.seqs.clamp(1, limits.rows);
-        limits.context = limits.context.min(n_pages.saturating_mul(PAGE));
+        let groups: Vec<Group> = room.groups.iter().map(|(window, n_pages)| Group::new(*window, *n_pages)).collect();
+        limits.context = groups.iter().map(Group::context).fold(limits.context, usize::min);
+        if limits.whole {
+            (limits.context, limits.chunk, limits.reuse) = (limits.context.min(limits.rows), limits.rows, false);
+        }
         Self {
             limits,
-            pages: Pages::new(n_pages),
-            states: States::new(n_states, 2 * limits.seqs),
+            groups,
+            states: States::new(room.n_states, 2 * limits.seqs),
+            root: room.root,
+            left: None,
             waiting: VecDeque::new(),
             running: Vec::new(),
             n_preempted: 0,
+            reads_source: None,
             brisk_rows: usize::MAX,
         }
     }
@@ -160,7 +144,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// An empty prompt, or one that leaves no room for an answer in the context.
-    pub(crate) fn add(&mut self, id: SeqId, tokens: Vec<u32>) -> Result<()> {
+    pub(crate) fn add(&mut self, id: SeqId, tokens: Vec<u32>, n_source: usize, marks: Marks) -> Result<()> {
         let (n, context) = (tokens.len(), self.limits.context);
         if n >= context {
             return Err(Error::limit(format!(
@@ -168,7 +152,11 @@ impl Scheduler {
                  shorten the prompt or raise the context"
             )));
         }
-        self.queue(id, tokens, None)
+        if n_source > self.limits.rows {
+            let rows = self.limits.rows;
+            return Err(Error::limit(format!("the text has {n_source} tokens and the encoder reads {rows} at most")));
+        }
+        self.queue(Seq::new(id, tokens, n_source, marks, self.groups.len()))
     }
 
     /// Queues a sequence whose rows are pooled. Its id must be above all earlier ones.
@@ -182,27 +170,16 @@ impl Scheduler {
                 "the text has {n} tokens and the context holds {context}: shorten the text or raise the context"
             )));
         }
-        self.queue(id, tokens, Some(pooling))
+        let mut seq = Seq::new(id, tokens, 0, Marks::default(), self.groups.len());
+        seq.pooling = Some(pooling);
+        self.queue(seq)
     }
 
-    fn queue(&mut self, id: SeqId, tokens: Vec<u32>, pooling: Option<Pooling>) -> Result<()> {
-        if tokens.is_empty() {
+    fn queue(&mut self, seq: Seq) -> Result<()> {
+        if seq.tokens.is_empty() {
             return Err(Error::request("the prompt is empty: give at least one token"));
         }
-        self.waiting.push_back(Seq {
-            id,
-            tokens,
-            n_computed: 0,
-            n_scheduled: 0,
-            pages: Vec::new(),
-            n_registered: 0,
-            content: Content::ROOT,
-            n_cached: None,
-            pooling,
-            state: None,
-            next_state: None,
-            boundary: None,
-        });
+        self.waiting.push_back(seq);
         Ok(())
     }
 
@@ -210,8 +187,8 @@ impl Scheduler {
     pub(crate) fn remove(&mut self, id: SeqId) -> bool {
         if let Ok(at) = self.running.binary_search_by_key(&id, |s| s.id) {
             let mut seq = self.running.remove(at);
-            self.release(&seq.pages);
-            self.release_states(&mut seq);
+            self.leave(&seq);
+            self.release(&mut seq);
             return true;
         }
         let at = self.waiting.binary_search_by_key(&id, |s| s.id);
@@ -222,6 +199,8 @@ impl Scheduler {
     /// computed before [`Scheduler::commit`], so a step that failed is simply scheduled again.
     pub(crate) fn schedule(&mut self, inputs: &mut Inputs) -> Vec<Part> {
         let n_preempted = self.n_preempted;
+        // Sources first: a step reads those or generates, never both.
+        self.reads_source = self.running.iter().any(Seq::wants_source).then_some(true);
         self.running.iter_mut().for_each(|s| s.n_scheduled = 0);
         let mut rows = self.limits.rows.min(self.brisk_rows.max(self.limits.seqs));
         for decode in [true, false] {
@@ -239,33 +218,54 @@ impl Scheduler {
                 break;
             }
             self.place(self.running.len() - 1, &mut rows);
+            if self.limits.whole && self.running.last().is_some_and(|s| s.n_scheduled == 0) {
+                break;
+            }
         }
         self.fill(inputs)
     }
 
     /// Gives the running sequence at `at` rows of this step and the pages they need, if need be from younger ones.
     fn place(&mut self, at: usize, rows: &mut usize) {
-        let seq = &self.running[at];
+        let (seq, idle) = (&self.running[at], self.running[..at].iter().all(|s| s.n_scheduled == 0));
         let (n_computed, mut want) = (seq.n_computed, seq.pending().min(self.limits.chunk).min(*rows));
-        if !self.states.is_empty() && self.limits.reuse && (n_computed + 1..n_computed + want).contains(&seq.mark()) {
-            want = seq.mark() - n_computed;
+        let source = seq.wants_source();
+        if *self.reads_source.get_or_insert(source) != source {
+            return;
+        }
+        let whole = self.limits.whole || source;
+        let all = if source { seq.n_source } else { seq.pending() };
+        // The first text of a step may have all rows that a step ever has.
+        if whole {
+            want = if idle || all <= *rows { all } else { 0 };
+        }
+        // A state is kept where a step ends.
+        if !self.states.is_empty() && self.limits.reuse && want > 1 && !whole {
+            let inside = seq.marks().map(|mark| mark.at).filter(|at| (n_computed + 1..n_computed + want).contains(at));
+            want = inside.min().map_or(want, |mark| mark - n_computed);
         }
         let n_pages = (n_computed + want).div_ceil(PAGE);
-        while self.running[at].pages.len() < n_pages {
-            match self.pages.alloc() {
-                Some(page) => self.running[at].pages.push(page),
-                None if at + 1 < self.running.len() => self.preempt_youngest(rows),
-                None => break,
+        for group in 0..self.groups.len() {
+            while self.running[at].tables[group].end() < n_pages {
+                match self.groups[group].pages.alloc() {
+                    Some(page) => self.running[at].tables[group].pages.push(page),
+                    None if at + 1 < self.running.len() => self.preempt_youngest(rows),
+                    None => break,
+                }
             }
         }
         let seq = &mut self.running[at];
-        seq.n_scheduled = want.min(seq.pages.len() * PAGE - n_computed);
+        let room = seq.tables.iter().map(|table| table.end() * PAGE).min().unwrap_or(usize::MAX);
+        seq.n_scheduled = want.min(room - n_computed);
+        if whole && seq.n_scheduled < want {
+            seq.n_scheduled = 0;
+        }
         if !self.states.is_empty() && seq.n_scheduled > 0 && seq.next_state.is_none() {
             seq.next_state = self.states.alloc();
             // The pool has two slots for each running sequence.
             debug_assert!(seq.next_state.is_some(), "no slot for a state");
         }
-        *rows -= seq.n_scheduled;
+        *rows = rows.saturating_sub(seq.n_scheduled);
         // Nobody younger is left to give way, so this one does.
         if seq.n_scheduled == 0 && want > 0 && at > 0 {
             self.preempt_youngest(rows);
@@ -282,69 +282,29 @@ impl Scheduler {
     }
 
     fn requeue(&mut self, mut seq: Seq) {
-        self.release(&seq.pages);
-        self.release_states(&mut seq);
-        seq.pages.clear();
-        (seq.n_computed, seq.n_scheduled, seq.n_registered, seq.content) = (0, 0, 0, Content::ROOT);
+        self.release(&mut seq);
+        (seq.n_computed, seq.n_scheduled, seq.n_registered) = (0, 0, 0);
         let at = self.waiting.partition_point(|s| s.id < seq.id);
         self.waiting.insert(at, seq);
-    }
-
-    /// Tail first, so that the start of a prefix is the last to be reused.
-    fn release(&mut self, pages: &[PageId]) {
-        pages.iter().rev().for_each(|page| self.pages.release(*page));
     }
 
     /// Moves the head of the queue to the running ones, with the pages of its prefix that are still there. It is let in
     /// when the free pages suffice for every prompt that is under way, or when nobody else runs.
     fn admit(&mut self) -> bool {
         let Some(mut seq) = self.waiting.pop_front() else { return false };
-        let reusable = if self.limits.reuse { seq.reusable() / PAGE } else { 0 };
-        let mut contents = Vec::new();
-        while seq.pages.len() < reusable {
-            let Some(tokens) = seq.page_tokens(seq.pages.len()) else { break };
-            let Some((page, content)) = self.pages.find(seq.content, tokens) else { break };
-            seq.pages.push(page);
-            seq.content = content;
-            contents.push(content);
-        }
-        self.resume(&mut seq, &contents);
-        let wanted: usize = seq.lacking() + self.running.iter().map(Seq::lacking).sum::<usize>();
-        if wanted > self.pages.n_free() && !self.running.is_empty() {
+        self.take_prefix(&mut seq);
+        let chunk = self.limits.chunk;
+        let mut short = self.groups.iter().enumerate().map(|(index, group)| {
+            let lacking = |seq: &Seq| seq.lacking(index, group, chunk);
+            lacking(&seq) + self.running.iter().map(lacking).sum::<usize>() > group.pages.n_free()
+        });
+        if !self.running.is_empty() && short.any(|short| short) {
             self.requeue(seq);
             return false;
         }
-        seq.n_registered = seq.pages.len();
-        seq.n_computed = seq.pages.len() * PAGE;
         seq.n_cached.get_or_insert(seq.n_computed);
         self.running.push(seq);
         true
-    }
-
-    fn fill(&self, inputs: &mut Inputs) -> Vec<Part> {
-        inputs.clear();
-        let mut parts = Vec::new();
-        for seq in self.running.iter().filter(|s| s.n_scheduled > 0) {
-            let table = inputs.tables.len() as u32;
-            let end = seq.n_computed + seq.n_scheduled;
-            let mut last = 0;
-            for position in seq.n_computed..end {
-                last = inputs.push(seq.tokens[position], position as u32, table);
-            }
-            inputs.tables.push(seq.pages.clone());
-            inputs.states.extend(seq.next_state.map(|to| StateSlots { from: seq.state, to }));
-            let whole = end == seq.tokens.len();
-            let output = (whole && seq.pooling.is_none()).then(|| {
-                inputs.outputs.push(last);
-                inputs.outputs.len() - 1
-            });
-            let pool = seq.pool(last + 1 - seq.n_scheduled as u32).map(|pool| {
-                inputs.pools.push(pool);
-                inputs.pools.len() - 1
-            });
-            parts.push(Part { id: seq.id, rows: seq.n_scheduled, output, pool, start: seq.n_computed, whole });
-        }
-        parts
     }
 
     /// Records that a step was computed. Sequences removed since are passed over.
@@ -357,14 +317,11 @@ impl Scheduler {
             if let Some(next) = seq.next_state.take() {
                 seq.state.replace(next).into_iter().for_each(|old| self.states.release(old));
             }
-            while self.limits.reuse && (seq.n_registered + 1) * PAGE <= seq.n_computed {
-                let Some(tokens) = seq.page_tokens(seq.n_registered) else { break };
-                seq.content = self.pages.register(seq.pages[seq.n_registered], seq.content, tokens);
-                seq.n_registered += 1;
-            }
-            if seq.state.is_some() && seq.n_registered > 0 && seq.n_registered * PAGE == seq.n_computed {
+            if self.limits.reuse && seq.n_source == 0 {
+                self.register(at);
                 self.keep_state(at, part.output.is_some());
             }
+            self.give_back(at);
         }
     }
 
@@ -381,38 +338,12 @@ impl Scheduler {
         Some(&self.running[at].tokens)
     }
 
-    /// Prompt tokens that were found in pages when the sequence was admitted.
-    pub(crate) fn n_cached(&self, id: SeqId) -> usize {
-        let at = self.running.binary_search_by_key(&id, |s| s.id);
-        at.ok().and_then(|at| self.running[at].n_cached).unwrap_or(0)
-    }
-
     /// Sends every running sequence back to the queue and forgets what all pages held: the device lost them.
     pub(crate) fn forget(&mut self) {
         while let Some(seq) = self.running.pop() {
             self.requeue(seq);
         }
-        self.pages.forget();
+        self.groups.iter_mut().for_each(|group| group.pages.forget());
         self.states.forget();
-    }
-
-    /// Sequences in the queue.
-    pub(crate) fn n_waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Sequences that run.
-    pub(crate) fn n_running(&self) -> usize {
-        self.running.len()
-    }
-
-    /// Times a sequence went back to the queue because pages ran out.
-    pub(crate) fn n_preempted(&self) -> u64 {
-        self.n_preempted
-    }
-
-    /// Pages in the pool, and those nobody holds.
-    pub(crate) fn n_pages(&self) -> (usize, usize) {
-        (self.pages.n_pages(), self.pages.n_free())
     }
 }

@@ -106,6 +106,11 @@ impl Session {
 
     /// Appends plain text, to be continued as it stands.
     pub fn extend(&mut self, text: &str) {
+        let model = self.engine.model();
+        if model.spec().encoder.is_some() {
+            // What an encoder reads is a text by itself.
+            self.tokens.clear();
+        }
         let tokenizer = self.engine.model().tokenizer();
         let ids =
             if self.tokens.is_empty() { prompt_ids(tokenizer, text) } else { tokenizer.encode(text, false, true) };
@@ -193,7 +198,7 @@ impl Session {
             }
         }
         if let Some(end) = ended {
-            self.close(&mut out);
+            self.close(matches!(end, Ok((Finish::Length, _))), &mut out);
             self.usage = Some(end?);
         }
         Ok(Some(out))
@@ -208,13 +213,13 @@ impl Session {
                 self.usage = Some((reason, usage));
             }
         }
-        self.close(&mut Vec::new());
+        self.close(false, &mut Vec::new());
     }
 
-    /// Ends the answer: a chat keeps it as a message.
-    fn close(&mut self, out: &mut Vec<Part>) {
+    /// Ends the answer, which its limit may have cut: a chat keeps it as a message.
+    fn close(&mut self, cut: bool, out: &mut Vec<Part>) {
         let Some(mut answer) = self.answer.take() else { return };
-        answer.take(AnswerReader::finish, out);
+        answer.take(if cut { AnswerReader::cut } else { AnswerReader::finish }, out);
         match self.messages.last_mut() {
             Some(begun) if answer.continues => {
                 let Message { content, reasoning_content, tool_calls, .. } = answer.message;

@@ -4,15 +4,17 @@
 //! A slot has holders: a sequence whose state it is, and snapshots. A step never writes a slot that somebody else holds, so
 //! nothing is copied: a sequence goes on from a snapshot by reading it and writing elsewhere.
 
-use super::pages::Content;
+use super::pages::PageKey;
 
 /// Number of a slot in the pool.
 pub(crate) type StateId = u32;
 
 #[derive(Debug)]
 struct Snapshot {
-    at: Content,
+    at: PageKey,
     slot: StateId,
+    /// Whether it is at a mark: such snapshots go last.
+    marked: bool,
 }
 
 /// The pool.
@@ -43,11 +45,15 @@ impl States {
                 self.holders[slot] = 1;
                 return Some(slot as StateId);
             }
-            if self.snapshots.is_empty() {
-                return None;
-            }
-            self.drop_snapshot(0);
+            let oldest = self.oldest()?;
+            self.drop_snapshot(oldest);
         }
+    }
+
+    /// The snapshot to give up first.
+    fn oldest(&self) -> Option<usize> {
+        let plain = self.snapshots.iter().position(|s| !s.marked);
+        plain.or((!self.snapshots.is_empty()).then_some(0))
     }
 
     /// Holds a slot once more.
@@ -61,7 +67,7 @@ impl States {
     }
 
     /// The state behind this prefix, if a snapshot has it; it counts as used and is held once more.
-    pub(crate) fn find(&mut self, at: Content) -> Option<StateId> {
+    pub(crate) fn find(&mut self, at: PageKey) -> Option<StateId> {
         let place = self.snapshots.iter().position(|s| s.at == at)?;
         let snapshot = self.snapshots.remove(place);
         let slot = snapshot.slot;
@@ -70,20 +76,34 @@ impl States {
         Some(slot)
     }
 
-    /// Keeps a slot as the state behind this prefix.
-    pub(crate) fn keep(&mut self, at: Content, slot: StateId) {
-        if self.most == 0 || self.snapshots.iter().any(|s| s.at == at) {
+    /// The slot of the snapshot that has the state behind this prefix.
+    pub(crate) fn peek(&self, at: PageKey) -> Option<StateId> {
+        self.snapshots.iter().find(|s| s.at == at).map(|s| s.slot)
+    }
+
+    /// Whether a snapshot has the state behind this prefix.
+    pub(crate) fn has(&self, at: PageKey) -> bool {
+        self.snapshots.iter().any(|s| s.at == at)
+    }
+
+    /// Keeps a slot as the state behind this prefix. Snapshots at marks give way to others at marks alone.
+    pub(crate) fn keep(&mut self, at: PageKey, slot: StateId, marked: bool) {
+        if let Some(there) = self.snapshots.iter_mut().find(|s| s.at == at) {
+            there.marked |= marked;
             return;
         }
-        if self.snapshots.len() == self.most {
-            self.drop_snapshot(0);
+        if self.snapshots.len() >= self.most {
+            match self.oldest().filter(|at| marked || !self.snapshots[*at].marked) {
+                Some(oldest) => self.drop_snapshot(oldest),
+                None => return,
+            }
         }
         self.hold(slot);
-        self.snapshots.push(Snapshot { at, slot });
+        self.snapshots.push(Snapshot { at, slot, marked });
     }
 
     /// Forgets the state behind this prefix.
-    pub(crate) fn drop_at(&mut self, at: Content) {
+    pub(crate) fn drop_at(&mut self, at: PageKey) {
         if let Some(place) = self.snapshots.iter().position(|s| s.at == at) {
             self.drop_snapshot(place);
         }
@@ -125,20 +145,25 @@ mod tests {
     fn the_snapshot_used_longest_ago_gives_way_and_a_slot_in_use_does_not() {
         let mut states = States::new(4, 2);
         let (a, b) = (states.alloc().unwrap(), states.alloc().unwrap());
-        let [first, second, third] = [1, 2, 3].map(Content::of_test);
-        states.keep(first, a);
-        states.keep(second, b);
+        let [first, second, third] = [1, 2, 3].map(PageKey);
+        states.keep(first, a, false);
+        states.keep(second, b, false);
         states.release(a);
         states.release(b);
         assert_eq!(states.find(first), Some(a), "found and held");
         states.check([a].into_iter());
         let c = states.alloc().unwrap();
-        states.keep(third, c);
+        states.keep(third, c, false);
         assert_eq!(states.find(second), None, "the one used longest ago went");
         assert_eq!((states.alloc(), states.alloc()), (Some(b), Some(3)));
         assert_eq!(states.alloc(), None, "what sequences hold stays");
         states.release(a);
         assert_eq!(states.alloc(), Some(a));
+        // A mark stays where others come and go.
+        states.keep(first, 3, true);
+        states.keep(second, a, false);
+        states.keep(third, b, false);
+        assert!(states.has(first) && !states.has(second) && states.has(third), "{states:?}");
         states.forget();
         states.check([a, b, c, 3].into_iter());
         assert_eq!(states.counts(), (4, 0));

@@ -6,24 +6,15 @@ use std::sync::Arc;
 
 use super::embed::Embedding;
 use super::held::Held;
-use super::request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Request, SeqId, Usage};
-use super::sampler::{Sampler, logprobs};
-use super::scheduler::{Limits, Part, Scheduler};
+use super::request::{EmbedRequest, Event, Finish, Request, SeqId, Usage};
+use super::sampler::Sampler;
+use super::scheduler::{Limits, Part, Room, Scheduler};
 use super::text::TextStream;
+use super::vocabulary::{Vocabulary, describe};
 use crate::device::{Output, Picked};
 use crate::error::{Error, Result};
-use crate::model::Pooling;
+use crate::model::{Pooling, Ranking};
 use crate::plan::{Inputs, Want};
-
-/// What the engine needs to know of a vocabulary.
-pub(crate) trait Vocabulary: Send + Sync {
-    /// Tokens in it: the width of a row of logits.
-    fn n_vocab(&self) -> usize;
-    /// Whether generation ends with this token.
-    fn is_end(&self, id: u32) -> bool;
-    /// Appends what a token stands for; control tokens only where `special` asks for them.
-    fn piece(&self, id: u32, special: bool, out: &mut Vec<u8>);
-}
 
 /// A sequence's side of the work: the scheduler has its tokens and pages.
 struct Stream {
@@ -82,6 +73,8 @@ pub(crate) struct Steps {
     inputs: Inputs,
     /// Whether the device is asked for picks instead of logits.
     device_picks: bool,
+    /// Steps in a row that the device computes without the host, at most.
+    longest_chain: usize,
     /// The step that is under way.
     parts: Vec<Part>,
     /// Events of sequences that ended between steps.
@@ -90,15 +83,16 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    pub(crate) fn new(vocabulary: Arc<dyn Vocabulary>, limits: Limits, n_pages: usize, n_states: usize) -> Self {
+    pub(crate) fn new(vocabulary: Arc<dyn Vocabulary>, limits: Limits, room: &Room) -> Self {
         Self {
-            scheduler: Scheduler::new(limits, n_pages, n_states),
+            scheduler: Scheduler::new(limits, room),
             vocabulary,
             streams: HashMap::new(),
             embeddings: HashMap::new(),
             next_id: 0,
             inputs: Inputs::default(),
             device_picks: false,
+            longest_chain: 1,
             parts: Vec::new(),
             events: Vec::new(),
             piece: Vec::new(),
@@ -115,19 +109,28 @@ impl Steps {
         self.scheduler.set_brisk_rows(rows);
     }
 
+    /// Lets so many steps follow one another without the host where they can, the first included.
+    pub(crate) fn set_chain(&mut self, longest: usize) {
+        self.longest_chain = longest.max(1);
+    }
+
     pub(crate) fn scheduler(&self) -> &Scheduler {
         &self.scheduler
     }
 
-    /// Queues a request.
+    pub(crate) fn scheduler_mut(&mut self) -> &mut Scheduler {
+        &mut self.scheduler
+    }
+
+    /// Queues a request; an encoder reads the first `n_source` tokens of its prompt.
     ///
     /// # Errors
     /// Values out of range, or a prompt that does not fit the context.
-    pub(crate) fn add(&mut self, request: Request, now: f64) -> Result<SeqId> {
+    pub(crate) fn add(&mut self, request: Request, n_source: usize, now: f64) -> Result<SeqId> {
         request.check(self.vocabulary.n_vocab())?;
         let id = SeqId(self.next_id);
         let n_prompt = request.prompt.len();
-        self.scheduler.add(id, request.prompt)?;
+        self.scheduler.add(id, request.prompt, n_source, request.marks)?;
         self.next_id += 1;
         let room = self.scheduler.limits().context - n_prompt;
         let stream = Stream {
@@ -140,7 +143,7 @@ impl Steps {
             n_logprobs: request.logprobs,
             held: request
                 .constraint
-                .map(|constraint| Held::new(constraint, request.constrain_after, request.constrain_opener)),
+                .map(|c| Held::new(c, request.constrain_after, request.constrain_opener, request.constrain_again)),
             usage: Usage { prompt_tokens: n_prompt, ..Usage::default() },
             added: now,
             started: None,
@@ -158,6 +161,19 @@ impl Steps {
         request.check(self.vocabulary.n_vocab(), width)?;
         let (id, embedding) = (SeqId(self.next_id), Embedding::new(&request, now));
         self.scheduler.add_pooled(id, request.prompt, pooling)?;
+        self.next_id += 1;
+        self.embeddings.insert(id, embedding);
+        Ok(id)
+    }
+
+    /// Queues a pair of texts to score, for which the device gives `n` numbers.
+    ///
+    /// # Errors
+    /// Token ids out of range, or a pair that does not fit the context.
+    pub(crate) fn rank(&mut self, pair: EmbedRequest, ranking: Ranking, n: usize, now: f64) -> Result<SeqId> {
+        pair.check(self.vocabulary.n_vocab(), n)?;
+        let (id, embedding) = (SeqId(self.next_id), Embedding::new(&pair, now).ranked(ranking));
+        self.scheduler.add_pooled(id, pair.prompt, ranking.rows)?;
         self.next_id += 1;
         self.embeddings.insert(id, embedding);
         Ok(id)
@@ -196,6 +212,7 @@ impl Steps {
         }
         if self.device_picks {
             self.want();
+            self.chain();
         }
         (!self.parts.is_empty()).then_some(&self.inputs)
     }
@@ -213,10 +230,36 @@ impl Steps {
         }
     }
 
+    /// Makes a chain of the step where nothing needs the host between it and those that follow.
+    fn chain(&mut self) {
+        let mut most = self.longest_chain;
+        for part in &self.parts {
+            let (Some(stream), Some(tokens)) = (self.streams.get(&part.id), self.scheduler.tokens(part.id)) else {
+                return;
+            };
+            most = most.min(stream.remaining);
+            if stream.held.is_some() || stream.needs_row() || stream.sampler.want_blind(tokens.len()).is_none() {
+                return;
+            }
+        }
+        if most > 1 {
+            most = self.scheduler.reserve(&self.parts, most, &mut self.inputs);
+        }
+        for ahead in 1..most {
+            let want = |part: &Part| {
+                let tokens = self.scheduler.tokens(part.id)?;
+                self.streams.get(&part.id)?.sampler.want_blind(tokens.len() + ahead)
+            };
+            // Every row is an output, in the order of the parts.
+            let wants = self.parts.iter().filter_map(want).collect();
+            self.inputs.next.push(wants);
+        }
+    }
+
     /// Takes the step's logits (`[n_outputs, n_vocab]`), or what the device picked, and the means of rows (`[n_pools,
     /// width]`); chooses tokens and says what happened. An error leaves the step undone, to be scheduled again.
     pub(crate) fn finish(&mut self, output: &Output, now: f64) -> Result<Vec<Event>> {
-        let Output { logits, picked, pooled, .. } = output;
+        let Output { logits, picked, later, pooled, .. } = output;
         let parts = std::mem::take(&mut self.parts);
         let n_vocab = self.vocabulary.n_vocab();
         let n_outputs = parts.iter().filter(|p| p.output.is_some()).count();
@@ -228,16 +271,30 @@ impl Steps {
         if pooled.len().checked_rem(n_pools).unwrap_or(pooled.len()) != 0 || (n_pools > 0 && pooled.is_empty()) {
             return Err(Error::Shape(format!("a step gave {} values for {n_pools} embeddings", pooled.len())));
         }
+        if later.len() != self.inputs.next.len() || later.iter().any(|picked| picked.len() != n_outputs) {
+            return Err(Error::Shape(format!("a chain gave {} steps, not {}", later.len(), self.inputs.next.len())));
+        }
         self.scheduler.commit(&parts);
         self.pool(&parts, pooled, now);
-        for part in &parts {
+        self.choose(&parts, picked, logits, now);
+        for picked in later {
+            // Those that have ended are passed over, and what was computed for them is dropped.
+            self.scheduler.commit(&parts);
+            self.choose(&parts, picked, &[], now);
+        }
+        Ok(self.take_events())
+    }
+
+    /// Chooses the tokens of a step's sequences.
+    fn choose(&mut self, parts: &[Part], picked: &[Option<Picked>], logits: &[f32], now: f64) {
+        let n_vocab = self.vocabulary.n_vocab();
+        for part in parts {
             let Some(row) = part.output else { continue };
             match picked.get(row).and_then(Option::as_ref) {
                 Some(picked) => self.advance(part.id, Row::Picked(picked), now),
                 None => self.advance(part.id, Row::Logits(&logits[row * n_vocab..][..n_vocab]), now),
             }
         }
-        Ok(self.take_events())
     }
 
     /// Adds the step's means of rows to their embeddings; ends those that are whole.
@@ -270,6 +327,11 @@ impl Steps {
     /// Events that wait for no step.
     pub(crate) fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Whether the step under way has one row of each sequence, behind which a token is chosen.
+    pub(crate) fn decodes(&self) -> bool {
+        !self.parts.is_empty() && self.parts.iter().all(|part| part.rows == 1 && part.output.is_some())
     }
 
     /// The oldest sequence of the step under way; for tests.
@@ -346,14 +408,4 @@ impl Steps {
 enum Row<'a> {
     Logits(&'a [f32]),
     Picked(&'a Picked),
-}
-
-fn describe(vocabulary: &dyn Vocabulary, row: &[f32], token: u32, n: usize) -> Logprobs {
-    let (chosen, top) = logprobs(row, token, n);
-    let entry = |(id, logprob): (u32, f32)| {
-        let mut bytes = Vec::new();
-        vocabulary.piece(id, true, &mut bytes);
-        Logprob { id, logprob, bytes }
-    };
-    Logprobs { chosen: entry(chosen), top: top.into_iter().map(entry).collect() }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "tests say what they covered and measured")]
 
 mod fake;
+mod random;
 mod sampler;
 mod traces;
 

@@ -3,12 +3,13 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::layout::{Parts, guarded_ids, ids_behind, place, template_of};
 use super::reader::AnswerReader;
 use super::request::{Marks, Request};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::Model;
 use crate::text::Tokenizer;
-use crate::text::chat::{ChatTemplate, Message, Now, RenderInput, Rendered, ThinkSplitter, ThinkTags};
+use crate::text::chat::{ChatTemplate, Message, Now, ThinkSplitter, ThinkTags};
 use crate::text::constrain::{Begin, Constraint, begin};
 use crate::text::tools::{ToolFormat, ToolParser};
 
@@ -48,6 +49,9 @@ pub struct ChatInput<'a> {
     pub template: Option<&'a ChatTemplate>,
     /// Token ids in front of the chat: an earlier exchange.
     pub before: &'a [u32],
+    /// Markup that is spelled in a message (`<|im_end|>`) is markup. Otherwise a message's text is text: only what the
+    /// template writes is parsed.
+    pub parse_special: bool,
     /// Drops the oldest messages, never the system's or the last, until the prompt has fewer tokens than this.
     pub fit: Option<usize>,
     /// What the identifiers of calls follow from.
@@ -66,6 +70,7 @@ impl Default for ChatInput<'_> {
             now: Now::default(),
             template: None,
             before: &[],
+            parse_special: false,
             fit: None,
             seed: 0,
         }
@@ -81,6 +86,8 @@ pub struct ChatTurn {
     pub marks: Marks,
     /// Messages that did not fit and were dropped.
     pub dropped_messages: usize,
+    /// Markup that is spelled in a message and counts as markup all the same, since the template examines it.
+    pub examined_markup: Vec<String>,
     is_chat: bool,
     /// The tags around reasoning, where the template names any.
     tags: Option<ThinkTags>,
@@ -102,16 +109,17 @@ impl ChatTurn {
     /// Where there is no template, or it refuses the messages.
     pub fn new(model: &Model, input: &ChatInput<'_>) -> Result<ChatTurn> {
         let template = template_of(model, input)?;
+        let tokenizer = model.tokenizer();
         let mut messages = named_results(input.messages);
         let prefill = take_prefill(&mut messages);
         let tools = if input.tool_choice == ToolChoice::None { &[] } else { input.tools };
+        let parts = Parts { model, template, tools, input, prefill };
         let mut dropped_messages = 0;
-        let (rendered, ids) = loop {
-            let rendered = render(model, template, &messages, tools, true, input)?;
-            let text = format!("{}{prefill}", rendered.text);
+        let (layout, ids) = loop {
+            let layout = parts.layout(&messages)?;
             let ids = match input.before {
-                [] => prompt_ids(model.tokenizer(), &text),
-                before => [before, &model.tokenizer().encode(&text, false, true)].concat(),
+                [] => guarded_ids(tokenizer, &layout.text, &layout.guards),
+                before => ids_behind(tokenizer, before, &layout.text, &layout.guards),
             };
             let oldest = messages.iter().position(|m| m.role != "system");
             let drops = input.fit.is_some_and(|fit| ids.len() >= fit);
@@ -120,24 +128,23 @@ impl ChatTurn {
                     messages.remove(at);
                     dropped_messages += 1;
                 }
-                None => break (Rendered { text, ..rendered }, ids),
+                None => break (layout, ids),
             }
         };
-        let ends = |part: &[Message]| render(model, template, part, tools, false, input).ok().map(|r| r.text);
         let last_user = messages.iter().rposition(|m| m.role == "user");
-        let before_user = last_user.filter(|at| *at > 0).and_then(|at| ends(&messages[..at]));
-        let mark =
-            |start: Option<String>| start.and_then(|start| place(model.tokenizer(), &rendered.text, &start, &ids));
-        let marks = Marks { last_user: mark(before_user), messages_end: mark(ends(&messages)), answer_end: None };
+        let before_user = last_user.filter(|at| *at > 0).and_then(|at| parts.ends(&messages[..at]));
+        let mark = |start: Option<String>| start.and_then(|start| place(tokenizer, &layout, &start, &ids));
+        let marks = Marks { last_user: mark(before_user), messages_end: mark(parts.ends(&messages)) };
         Ok(ChatTurn {
             ids,
             marks,
             dropped_messages,
+            examined_markup: layout.examined,
             is_chat: true,
             tags: template.think_tags(),
-            inside: rendered.thinking,
+            inside: layout.inside,
             think: input.think,
-            format: ToolFormat::of_meta(model.meta(), &|text| model.tokenizer().id_of(text).is_some()),
+            format: ToolFormat::of(Some(template), &|text| tokenizer.id_of(text).is_some()),
             tools: tools.to_vec(),
             tool_choice: input.tool_choice.clone(),
             parallel_calls: input.parallel_calls,
@@ -157,8 +164,8 @@ impl ChatTurn {
     pub fn text(model: &Model, input: &ChatInput<'_>) -> Result<String> {
         let mut messages = named_results(input.messages);
         let prefill = take_prefill(&mut messages);
-        let rendered = render(model, template_of(model, input)?, &messages, input.tools, true, input)?;
-        Ok(rendered.text + &prefill)
+        let parts = Parts { model, template: template_of(model, input)?, tools: input.tools, input, prefill };
+        parts.layout(&messages).map(|layout| layout.text)
     }
 
     /// The grammar of the calls that are demanded, if any are: the answer's constraint then, whatever else it is to be.
@@ -167,22 +174,58 @@ impl ChatTurn {
     /// Tools that have no name, or whose calls cannot be held to.
     #[cfg(feature = "constrain")]
     pub fn demanded_calls(&self) -> Result<Option<crate::text::constrain::Grammar>> {
-        use crate::text::constrain::{self, Tool, tool_grammar};
+        use crate::text::constrain::{ToolChoice as Choice, tool_grammar};
         let choice = match &self.tool_choice {
             ToolChoice::Auto | ToolChoice::None => return Ok(None),
-            ToolChoice::Required => constrain::ToolChoice::Required,
-            ToolChoice::Named(name) => constrain::ToolChoice::Named(name),
+            ToolChoice::Required => Choice::Required,
+            ToolChoice::Named(name) => Choice::Named(name),
         };
-        let tool = |tool: &'_ Json| -> Option<(String, Option<Json>)> {
-            let function = tool.get("function")?;
-            Some((function.get("name")?.as_str()?.to_owned(), function.get("parameters").cloned()))
-        };
-        let tools: Option<Vec<_>> = self.tools.iter().map(tool).collect();
-        let tools = tools.ok_or_else(|| Error::request("a tool has no function.name: give each one"))?;
-        let tools: Vec<Tool> =
-            tools.iter().map(|(name, parameters)| Tool { name, parameters: parameters.as_ref() }).collect();
-        let format = self.format.unwrap_or(ToolFormat::Hermes);
-        tool_grammar(format, &tools, choice, self.parallel_calls).map(Some)
+        let tools = self.known_tools()?;
+        tool_grammar(self.format(), &as_tools(&tools), choice, self.parallel_calls).map(Some)
+    }
+
+    /// What an answer is held to that is to be JSON: that, or calls, where tools may be called. An answer that calls is none
+    /// yet. Other grammars are whole answers.
+    #[cfg(feature = "constrain")]
+    pub fn or_calls(&self, format: crate::text::constrain::Grammar) -> crate::text::constrain::Grammar {
+        use crate::text::constrain::{Grammar, tools_or};
+        let json = matches!(format, Grammar::Json | Grammar::JsonSchema(_));
+        if !json || self.tools.is_empty() || self.format.is_some_and(ToolFormat::frames_answers) {
+            return format;
+        }
+        let tools = self.known_tools().unwrap_or_default();
+        tools_or(self.format(), &as_tools(&tools), self.parallel_calls, format.clone()).unwrap_or(format)
+    }
+
+    /// The grammar of a call that the answer has begun by itself, where tools may be called and their form shows when one has
+    /// begun: for [`ChatTurn::hold_calls`].
+    #[cfg(feature = "constrain")]
+    pub fn begun_calls(&self) -> Option<crate::text::constrain::Grammar> {
+        let tools = self.known_tools().ok().filter(|tools| !tools.is_empty())?;
+        Some(crate::text::constrain::begun_call(self.format?, &as_tools(&tools)).ok()??.1)
+    }
+
+    /// Holds the calls that an answer begins to a constraint, that of [`ChatTurn::begun_calls`]. What comes before is free;
+    /// behind a call come more calls or the end, or anything where a format marks the end of all calls.
+    #[cfg(feature = "constrain")]
+    pub fn hold_calls(&self, request: &mut Request, constraint: Constraint, tokenizer: &Tokenizer) {
+        let Some(trigger) = self.format.and_then(|f| f.row().written).map(|w| w.trigger) else { return };
+        let begin = self.begin(tokenizer);
+        request.constraint = Some(constraint);
+        (request.constrain_after, request.constrain_opener) = (begin.after, begin.opener);
+        request.constrain_again = Some(trigger.to_owned());
+    }
+
+    #[cfg(feature = "constrain")]
+    fn format(&self) -> ToolFormat {
+        self.format.unwrap_or(ToolFormat::Hermes)
+    }
+
+    /// Names and schemas of the tools.
+    #[cfg(feature = "constrain")]
+    fn known_tools(&self) -> Result<Vec<(String, Option<Json>)>> {
+        let tools: Option<Vec<_>> = self.tools.iter().map(known_tool).collect();
+        tools.ok_or_else(|| crate::error::Error::request("a tool has no function.name: give each one"))
     }
 
     /// The engine's request for it, to be completed with sampling and limits. `constraint`: what the answer must conform
@@ -207,44 +250,31 @@ impl ChatTurn {
 
     /// What reads the answer.
     pub fn reader(&self) -> AnswerReader {
-        let names: Vec<&str> = self.tools.iter().filter_map(|t| t.pointer("/function/name")?.as_str()).collect();
-        // Harmony's syntax is around every answer, with tools or without.
-        let wanted = !self.tools.is_empty() || self.format == Some(ToolFormat::Harmony);
+        let known: Vec<_> = self.tools.iter().filter_map(known_tool).collect();
         let format = self.format.unwrap_or(ToolFormat::Hermes);
+        // Some formats' syntax is around every answer, with tools or without.
+        let wanted = !self.tools.is_empty() || (self.format.is_some() && format.frames_answers());
         let splitter = self.tags.map(|tags| ThinkSplitter::new(tags, self.inside));
-        let tools = (self.is_chat && wanted).then(|| ToolParser::new(format, &names, self.seed));
+        let tools = (self.is_chat && wanted).then(|| ToolParser::with_schemas(format, known, self.seed));
         AnswerReader::new(splitter, tools, self.is_chat && !self.parallel_calls)
     }
+}
+
+/// A tool's name and the schema of its arguments.
+fn known_tool(tool: &Json) -> Option<(String, Option<Json>)> {
+    let function = tool.get("function")?;
+    Some((function.get("name")?.as_str()?.to_owned(), function.get("parameters").cloned()))
+}
+
+#[cfg(feature = "constrain")]
+fn as_tools(tools: &[(String, Option<Json>)]) -> Vec<crate::text::constrain::Tool<'_>> {
+    tools.iter().map(|(name, of)| crate::text::constrain::Tool { name, parameters: of.as_ref() }).collect()
 }
 
 /// The ids of a prompt: special tokens parsed, one BOS where the model wants one, whether or not the text has it, and
 /// never an EOS, since the text goes on.
 pub fn prompt_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-    let mut ids = tokenizer.encode(text, false, true);
-    if tokenizer.add_bos() && ids.first().copied() != tokenizer.bos() {
-        ids.splice(0..0, tokenizer.bos());
-    }
-    ids
-}
-
-fn template_of<'a>(model: &'a Model, input: &ChatInput<'a>) -> Result<&'a ChatTemplate> {
-    let none = || Error::unsupported("this model has no chat template: give it text to continue instead");
-    input.template.or(model.template()).ok_or_else(none)
-}
-
-fn render(
-    model: &Model,
-    template: &ChatTemplate,
-    messages: &[Message],
-    tools: &[Json],
-    add_generation_prompt: bool,
-    input: &ChatInput<'_>,
-) -> Result<Rendered> {
-    let tokenizer = model.tokenizer();
-    let text_of = |id: Option<u32>| id.map(|id| tokenizer.piece(id).into_owned()).unwrap_or_default();
-    let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
-    let ChatInput { think, kwargs, now, .. } = *input;
-    template.render(&RenderInput { messages, tools, add_generation_prompt, bos: &bos, eos: &eos, think, kwargs, now })
+    guarded_ids(tokenizer, text, &[])
 }
 
 /// Gives tools' results the names of the tools that were called: templates of some models write them, and clients send
@@ -269,16 +299,8 @@ pub(crate) fn is_open(messages: &[Message]) -> bool {
 }
 
 /// Takes the answer's given beginning out of a chat.
-fn take_prefill(messages: &mut Vec<Message>) -> String {
-    let open = is_open(messages).then(|| messages.pop()).flatten();
-    open.and_then(|m| m.content).unwrap_or_default()
-}
-
-/// How many of a prompt's ids stand for the text's beginning `start`; `None` where no token ends there.
-fn place(tokenizer: &Tokenizer, text: &str, start: &str, ids: &[u32]) -> Option<usize> {
-    // The rest is the shorter part of a long chat.
-    let rest = tokenizer.encode(text.strip_prefix(start)?, false, true);
-    ids.ends_with(&rest).then(|| ids.len() - rest.len())
+fn take_prefill(messages: &mut Vec<Message>) -> Option<Message> {
+    is_open(messages).then(|| messages.pop()).flatten()
 }
 
 #[cfg(test)]
@@ -305,9 +327,10 @@ mod tests {
     #[test]
     fn a_last_message_of_the_assistant_begins_the_answer() {
         let mut chat = vec![Message::new("user", "hi"), Message::new("assistant", "Well,")];
-        assert_eq!((take_prefill(&mut chat).as_str(), chat.len()), ("Well,", 1));
+        let text = |message: Option<Message>| message.and_then(|m| m.content);
+        assert_eq!((text(take_prefill(&mut chat)).as_deref(), chat.len()), (Some("Well,"), 1));
         let mut alone = vec![Message::new("assistant", "Well,")];
-        assert_eq!((take_prefill(&mut alone).as_str(), alone.len()), ("", 1));
+        assert_eq!((take_prefill(&mut alone), alone.len()), (None, 1));
         let model = model();
         let turn =
             |messages: &[Message]| ChatTurn::new(&model, &ChatInput { messages, ..ChatInput::default() }).unwrap();
@@ -329,7 +352,7 @@ mod tests {
         let (end, none) = (first.marks.messages_end.unwrap(), first.marks.last_user);
         assert!(end < first.ids.len() && none.is_none(), "{:?}", first.marks);
         let second = turn(&[hi, there, more]);
-        let Marks { last_user: Some(user), messages_end: Some(all), answer_end: None } = second.marks else {
+        let Marks { last_user: Some(user), messages_end: Some(all) } = second.marks else {
             panic!("{:?}", second.marks)
         };
         assert!(end < user && user < all && all < second.ids.len(), "{end} {:?} {}", second.marks, second.ids.len());

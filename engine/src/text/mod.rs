@@ -4,16 +4,22 @@
 mod bpe;
 mod category;
 mod category_table;
+mod charmap;
 pub mod chat;
 pub mod constrain;
 mod decode;
 mod merge;
+mod plamo2;
 mod pre;
+mod prefixes;
+pub mod published;
+mod rwkv;
 mod special;
 mod split;
 mod spm;
 pub mod tokenizer;
 pub mod tools;
+mod unigram;
 mod vocab;
 mod wordpiece;
 

@@ -16,11 +16,23 @@ pub(super) struct Pre {
     pub(super) add_bos: bool,
     /// Whether EOS (as separator) is added where the file does not say.
     pub(super) add_sep: bool,
+    /// Whether tokens spell characters, with `▁` for a space, and not bytes.
+    pub(super) escapes: bool,
     /// The names.
     names: &'static [&'static str],
 }
 
-const WORDS: Words = Words { contractions: true, marks: false, case: Case::Ignored, numbers: 3, tail: "\r\n" };
+const WORDS: Words = Words {
+    contractions: true,
+    marks: false,
+    case: Case::Ignored,
+    numbers: 3,
+    tail: "\r\n",
+    tail_once: false,
+    phrases: false,
+    han: false,
+    powers: false,
+};
 static LLAMA3: Words = WORDS;
 static QWEN2: Words = Words { numbers: 1, ..WORDS };
 static QWEN35: Words = Words { numbers: 1, marks: true, ..WORDS };
@@ -28,9 +40,16 @@ static SEED_CODER: Words = Words { numbers: 1, tail: "", ..WORDS };
 static UFAKZEKA: Words = Words { numbers: 1, contractions: false, ..WORDS };
 static MINICPM5: Words = Words { numbers: usize::MAX, ..WORDS };
 static TEKKEN: Words = Words { contractions: false, case: Case::Parts, numbers: 1, tail: "\r\n/", ..WORDS };
-static GPT4O: Words = Words { contractions: false, case: Case::PartsWithContraction, tail: "\r\n/", ..WORDS };
+static JAIS2: Words = Words { powers: true, ..WORDS };
+static EXAONE_MOE: Words = Words { numbers: 1, phrases: true, tail: "\r\n/", tail_once: true, ..WORDS };
+static YOUTU: Words = Words { numbers: 1, ..GPT4O_WORDS };
+static KIMI: Words = Words { tail: "\r\n", han: true, ..GPT4O_WORDS };
+const GPT4O_WORDS: Words = Words { contractions: false, case: Case::PartsWithContraction, tail: "\r\n/", ..WORDS };
 
-const PLAIN: Pre = Pre { stages: &[], ignore_merges: false, add_bos: false, add_sep: false, names: &[] };
+static GPT4O: Words = GPT4O_WORDS;
+
+const PLAIN: Pre =
+    Pre { stages: &[], ignore_merges: false, add_bos: false, add_sep: false, escapes: false, names: &[] };
 
 /// All pre-tokenizers by name.
 static TABLE: &[Pre] = &[
@@ -108,7 +127,7 @@ static TABLE: &[Pre] = &[
         ..PLAIN
     },
     Pre {
-        stages: &[Stage::Numbers(3), Stage::Ranges(&CJK_AND_KANA), Stage::DeepseekWords],
+        stages: &[Stage::Numbers(3), Stage::Ranges(&CJK_AND_KANA), Stage::DeepseekWords(true)],
         names: &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
         ..PLAIN
     },
@@ -143,10 +162,56 @@ static TABLE: &[Pre] = &[
     Pre { stages: &[Stage::Punctuation(true), Stage::Gpt2, Stage::ThreeDigits], names: &["falcon"], ..PLAIN },
     Pre { stages: &[Stage::Bloom], names: &["poro-chat", "bloom", "gpt3-finnish"], ..PLAIN },
     Pre { stages: &[Stage::Bloom, Stage::Numbers(1)], names: &["viking"], ..PLAIN },
+    Pre { stages: &[Stage::Words(&JAIS2)], names: &["jais-2"], ..PLAIN },
+    Pre { stages: &[Stage::Words(&EXAONE_MOE)], names: &["exaone-moe"], ..PLAIN },
+    Pre {
+        stages: &[
+            Stage::Ranges(&HANGUL),
+            Stage::Ranges(&WIDE_MARKS),
+            Stage::Ranges(&BOPOMOFO),
+            Stage::Ranges(&CJK_AND_KANA),
+            Stage::Words(&YOUTU),
+        ],
+        ignore_merges: true,
+        names: &["youtu"],
+        ..PLAIN
+    },
+    Pre { stages: &[Stage::Words(&KIMI)], names: &["kimi-k2"], ..PLAIN },
+    Pre { stages: &[Stage::Threes(true), Stage::Words(&GPT4O)], names: &["tiny_aya", "cohere2moe"], ..PLAIN },
+    Pre { stages: &[Stage::Threes(false)], names: &["superbpe"], ..PLAIN },
+    Pre {
+        stages: &[Stage::Threes(false), Stage::Ranges(&AFMOE_SCRIPTS), Stage::DeepseekWords(true)],
+        names: &["afmoe"],
+        ..PLAIN
+    },
+    Pre {
+        stages: &[Stage::Numbers(3), Stage::Ranges(&CJK_AND_KANA), Stage::DeepseekWords(false), Stage::Numbers(1)],
+        names: &["spark2_5"],
+        ..PLAIN
+    },
+    Pre {
+        stages: &[
+            Stage::Sentinel,
+            Stage::Image,
+            Stage::TabsAndPairs,
+            Stage::Numbers(1),
+            Stage::OnePunctuation,
+            Stage::Gpt2,
+        ],
+        add_bos: true,
+        names: &["chameleon"],
+        ..PLAIN
+    },
+    Pre {
+        stages: &[Stage::Lines],
+        escapes: true,
+        names: &["gemma4", "granite-embed-multi-311m", "sarvam-moe"],
+        ..PLAIN
+    },
 ];
 
 /// The rules of the `gemma4` tokenizer: merges run within lines, and BOS is always added.
-pub(super) static GEMMA4: Pre = Pre { stages: &[Stage::Lines], add_bos: true, ..PLAIN };
+pub(super) static GEMMA4: Pre = Pre { stages: &[Stage::Lines], add_bos: true, escapes: true, ..PLAIN };
 
 /// The pre-tokenizer of this name.
 ///
@@ -204,6 +269,29 @@ static DEEPSEEK_MARKS: [(char, char); 6] = [
 
 /// DeepSeek's letters without case: `[一-龥ࠀ-一가-퟿]`.
 static DEEPSEEK_CJK: [(char, char); 2] = [('\u{800}', '\u{9fa5}'), ('\u{ac00}', '\u{d7ff}')];
+
+/// `[가-힣ㄱ-ㆎ]`
+static HANGUL: [(char, char); 2] = [('\u{3131}', '\u{318e}'), ('\u{ac00}', '\u{d7a3}')];
+
+/// `[！…“”‘’—：；，、-〿︰-﹏]`
+#[rustfmt::skip]
+static WIDE_MARKS: [(char, char); 9] = [
+    ('\u{2014}', '\u{2014}'), ('\u{2018}', '\u{2019}'), ('\u{201c}', '\u{201d}'), ('\u{2026}', '\u{2026}'),
+    ('\u{3001}', '\u{303f}'), ('\u{fe30}', '\u{fe4f}'), ('\u{ff01}', '\u{ff01}'), ('\u{ff0c}', '\u{ff0c}'),
+    ('\u{ff1a}', '\u{ff1b}'),
+];
+
+/// `[ㄅ-ㄯ]`
+static BOPOMOFO: [(char, char); 1] = [('\u{3105}', '\u{312f}')];
+
+/// `[一-鿿㐀-䶿豈-﫿぀-ゟ゠-ヿ･-ﾟ⼀-⿟เ-๿຀-໿ក-៿က-႟ꩠ-ꩿꧠ-꧿가-힯ᄀ-ᇿ]`
+#[rustfmt::skip]
+static AFMOE_SCRIPTS: [(char, char); 14] = [
+    ('\u{e40}', '\u{e7f}'), ('\u{e80}', '\u{eff}'), ('\u{1000}', '\u{109f}'), ('\u{1100}', '\u{11ff}'),
+    ('\u{1780}', '\u{17ff}'), ('\u{2f00}', '\u{2fdf}'), ('\u{3040}', '\u{30ff}'), ('\u{3400}', '\u{4dbf}'),
+    ('\u{4e00}', '\u{9fff}'), ('\u{a9e0}', '\u{a9ff}'), ('\u{aa60}', '\u{aa7f}'), ('\u{ac00}', '\u{d7af}'),
+    ('\u{f900}', '\u{faff}'), ('\u{ff65}', '\u{ff9f}'),
+];
 
 /// Han, Hiragana and Katakana: `[一-龥぀-ゟ゠-ヿ]`.
 static CJK_AND_KANA: [(char, char); 2] = [('\u{3040}', '\u{30ff}'), ('\u{4e00}', '\u{9fa5}')];

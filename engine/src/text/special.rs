@@ -76,13 +76,13 @@ impl Roles {
         let preset = |id: u32, of: &str| (model == of && id < n).then_some(id);
         let mut roles = Roles {
             bos: key("bos")?.or(key("cls")?).or(preset(1, "llama")).or(preset(101, "bert")),
-            eos: key("eos")?.or(preset(2, "llama")),
+            eos: key("eos")?.or(preset(2, "llama")).or(preset(1, "t5")),
             eot: key("eot")?,
             eom: key("eom")?,
-            unknown: key("unknown")?.or(preset(0, "llama")).or(preset(100, "bert")),
+            unknown: key("unknown")?.or(preset(0, "llama")).or(preset(100, "bert")).or(preset(2, "t5")),
             // The misspelling is the format's.
             separator: key("seperator")?.or(preset(102, "bert")),
-            padding: key("padding")?,
+            padding: key("padding")?.or(preset(0, "t5")),
             eog: Vec::new(),
         };
         let control = |vocab: &mut Vocab, texts: &[&str]| {
@@ -102,9 +102,16 @@ impl Roles {
         let closing = vocab.id(b"</s>").filter(|id| !vocab.kinds(*id).any(Kinds::NORMAL));
         roles.eog.extend(closing.and_then(|_| control(vocab, &["</s>"])));
         roles.eog.extend([roles.eos, roles.eot, roles.eom].into_iter().flatten());
+        // Folders say in their generation_config.json what else ends a generation.
+        let more = meta.opt_array("tokenizer.ggml.eog_token_ids")?;
+        let more = more.iter().flat_map(|ids| ids.iter()).filter_map(|id| u32::try_from(id.as_u64()?).ok());
+        roles.eog.extend(more.filter(|id| *id < n).take(64));
         let shown = ALWAYS_SHOWN.iter().filter_map(|t| vocab.id(t.as_bytes())).collect::<Vec<_>>();
         shown.iter().for_each(|id| vocab.set_kinds(*id, Kinds::USER));
         roles.except(vocab);
+        (0..n).filter(|id| is_markup(vocab, *id)).collect::<Vec<_>>().into_iter().for_each(|id| {
+            vocab.set_kinds(id, vocab.kinds(id).or(Kinds::MARKUP));
+        });
         roles.eog.sort_unstable();
         roles.eog.dedup();
         Ok(roles)
@@ -119,6 +126,17 @@ impl Roles {
             vocab.set_kinds(id, Kinds::USER);
         }
     }
+}
+
+/// Whether a token marks up prompts: control tokens, and tokens of users that are spelled like ones (in Harmony's
+/// vocabulary, and where a converter did not tell them apart).
+fn is_markup(vocab: &Vocab, id: u32) -> bool {
+    let Ok(text) = std::str::from_utf8(vocab.text(id)) else { return false };
+    let (kinds, mut chars) = (vocab.kinds(id), text.chars());
+    let bars = [("<|", "|>"), ("<｜", "｜>")];
+    let spelled = bars.iter().any(|(open, close)| text.starts_with(open) && text.ends_with(close));
+    let words = chars.next().is_some_and(|c| !c.is_whitespace()) && chars.next().is_some();
+    words && (kinds.any(Kinds::SPECIAL) || (kinds.any(Kinds::USER) && spelled))
 }
 
 /// Special tokens longer than this are not looked for in texts, so that looking stays linear.
@@ -155,13 +173,64 @@ impl Finder {
             return None;
         }
         let bytes = text.as_bytes();
-        let starts = |b: u8| self.first[usize::from(b)] < self.first[usize::from(b) + 1];
-        let candidates = (from..bytes.len()).filter(|at| starts(bytes[*at]));
-        candidates.filter_map(|at| self.longest_at(vocab, &bytes[at..]).map(|(len, id)| (at, at + len, id))).next()
+        let candidates = (from..bytes.len()).filter(|at| self.starts(bytes[*at]));
+        candidates.filter_map(|at| self.longest_at(vocab, &bytes[at..]).0.map(|(len, id)| (at, at + len, id))).next()
     }
 
-    /// The longest token that the bytes start with: narrows the sorted range byte by byte.
-    fn longest_at(&self, vocab: &Vocab, bytes: &[u8]) -> Option<(usize, u32)> {
+    /// The same with places in `text`, ascending, that no token of this finder may hold; tokens of `other` may.
+    pub(super) fn find_beside(
+        &self,
+        other: &Finder,
+        vocab: &Vocab,
+        text: &str,
+        from: usize,
+        guards: &[usize],
+    ) -> Option<(usize, usize, u32)> {
+        let bytes = text.as_bytes();
+        let mut next = guards.partition_point(|guard| *guard < from);
+        for at in from..bytes.len() {
+            next += usize::from(guards.get(next).is_some_and(|guard| *guard < at));
+            let end = guards.get(next).map_or(bytes.len(), |guard| (*guard).min(bytes.len()));
+            let of = |finder: &Finder, end: usize| {
+                let there = end > at && finder.starts(bytes[at]);
+                if there { finder.longest_at(vocab, &bytes[at..end]).0 } else { None }
+            };
+            let longest = [of(self, end), of(other, bytes.len())].into_iter().flatten().max_by_key(|found| found.0);
+            if let Some((len, id)) = longest {
+                return Some((at, at + len, id));
+            }
+        }
+        None
+    }
+
+    /// Where in a text a token is spelled out, with its id, or (`None`) one may be begun by the text's end.
+    pub(super) fn spelled(&self, vocab: &Vocab, text: &str) -> Vec<(usize, Option<u32>)> {
+        let bytes = text.as_bytes();
+        let starts = (0..bytes.len()).filter(|at| self.starts(bytes[*at]));
+        let found = starts.filter_map(|at| match self.longest_at(vocab, &bytes[at..]) {
+            (Some((_, id)), _) => Some((at, Some(id))),
+            (None, true) => Some((at, None)),
+            _ => None,
+        });
+        found.collect()
+    }
+
+    /// The characters that tokens begin with, but for letters and digits.
+    pub(super) fn first_signs(&self, vocab: &Vocab) -> Vec<char> {
+        let first =
+            |id: &u32| std::str::from_utf8(vocab.text(*id)).ok()?.chars().next().filter(|c| !c.is_alphanumeric());
+        let mut signs: Vec<char> = self.ids.iter().filter_map(first).collect();
+        signs.dedup();
+        signs
+    }
+
+    fn starts(&self, byte: u8) -> bool {
+        self.first[usize::from(byte)] < self.first[usize::from(byte) + 1]
+    }
+
+    /// The longest token that the bytes start with, and whether they end within a longer one: narrows the sorted range
+    /// byte by byte.
+    fn longest_at(&self, vocab: &Vocab, bytes: &[u8]) -> (Option<(usize, u32)>, bool) {
         let b = usize::from(bytes[0]);
         let mut range = &self.ids[self.first[b] as usize..self.first[b + 1] as usize];
         let mut found = None;
@@ -170,12 +239,13 @@ impl Finder {
             if vocab.text(*id).len() == depth {
                 found = Some((depth, *id));
             }
-            let Some(next) = bytes.get(depth) else { break };
+            let longer = range.last().is_some_and(|id| vocab.text(*id).len() > depth);
+            let Some(next) = bytes.get(depth) else { return (found, longer) };
             let byte_at = |id: &u32| vocab.text(*id).get(depth).copied();
             let low = range.partition_point(|id| byte_at(id) < Some(*next));
             let high = range.partition_point(|id| byte_at(id) <= Some(*next));
             range = &range[low..high];
         }
-        found
+        (found, false)
     }
 }

@@ -13,12 +13,14 @@ pub(super) enum Stage {
     /// The family that began with cl100k; see [`Words`].
     Words(&'static Words),
     /// DeepSeek-V3's words: ``[!-/:-@[-`{-~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*``
-    /// and white space as in [`Words`].
-    DeepseekWords,
+    /// and white space as in [`Words`]; if not true, without newlines behind symbols, each of which is a piece then.
+    DeepseekWords(bool),
     /// `\p{N}{1,n}`
     Numbers(usize),
     /// `[0-9][0-9][0-9]`
     ThreeDigits,
+    /// `\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))`: threes from the right; if true, only in front of the end of a word (`\b`).
+    Threes(bool),
     /// `[\r\n]`
     OneNewline,
     /// `[^\n]+|\n+`
@@ -33,6 +35,14 @@ pub(super) enum Stage {
     Ranges(&'static [(char, char)]),
     /// `[\p{P}$+<=>^~|]+`, with the grave accent too where true.
     Punctuation(bool),
+    /// ``[\p{P}!-/:-@\[-`{-~]``
+    OnePunctuation,
+    /// Chameleon's tokens and white space: `<sentinel:[0-9]+>`, then `IMGIMG[A-I]{1,4}Z`, then `[\t\n]|    |  `
+    Sentinel,
+    /// As said there.
+    Image,
+    /// As said there.
+    TabsAndPairs,
     /// Bloom: ` ?[^(\s|.,!?…。，、।۔،)]+`
     Bloom,
 }
@@ -51,6 +61,14 @@ pub(super) struct Words {
     pub(super) numbers: usize,
     /// What is taken along behind symbols.
     pub(super) tail: &'static str,
+    /// Whether at most one of these is.
+    pub(super) tail_once: bool,
+    /// Whether words joined by single spaces are one piece: `[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+`.
+    pub(super) phrases: bool,
+    /// Whether runs of Han are pieces of their own, and no letters elsewhere.
+    pub(super) han: bool,
+    /// Whether white space goes by powers of two: `\s{512}(?!\S)|...|\s{4}(?!\S)|\s{1,2}(?!\S)|\s`.
+    pub(super) powers: bool,
 }
 
 /// How letters of different case part.
@@ -98,6 +116,7 @@ impl Stage {
     fn skip(&self, text: &str, at: usize) -> usize {
         match self {
             Stage::SpaceAtEnd => run(text, at, SPACE).max(at + peek(text, at).2) - at,
+            Stage::Threes(_) => run(text, at, NUMBER).max(at + peek(text, at).2) - at,
             _ => peek(text, at).2,
         }
     }
@@ -110,12 +129,28 @@ impl Stage {
         match self {
             Stage::Gpt2 => Some(gpt2(text, at)),
             Stage::Words(words) => Some(words.find(text, at)),
-            Stage::DeepseekWords => deepseek_words(text, at),
+            Stage::DeepseekWords(newlines) => deepseek_words(text, at, *newlines),
             Stage::Numbers(longest) => some(run_of(text, at, NUMBER, *longest)),
             Stage::ThreeDigits => {
                 let digits = text.as_bytes().get(at..at + 3)?;
                 digits.iter().all(u8::is_ascii_digit).then_some(at + 3)
             }
+            Stage::Threes(in_front_of_end) => threes(text, at, *in_front_of_end),
+            Stage::OnePunctuation => (class & PUNCTUATION != 0 || c.is_ascii_punctuation()).then_some(at + len),
+            Stage::Sentinel => {
+                let digits = at + text[at..].strip_prefix("<sentinel:").map(|rest| text[at..].len() - rest.len())?;
+                let end = until(text, digits, |d| !d.is_ascii_digit());
+                (end > digits && text[end..].starts_with('>')).then_some(end + 1)
+            }
+            Stage::Image => {
+                let letters = at + text[at..].strip_prefix("IMGIMG").map(|_| 6)?;
+                let n = text[letters..].bytes().take_while(|b| (b'A'..=b'I').contains(b)).count();
+                (matches!(n, 1..=4) && text[letters + n..].starts_with('Z')).then_some(letters + n + 1)
+            }
+            Stage::TabsAndPairs => match c {
+                '\t' | '\n' => Some(at + 1),
+                _ => ["    ", "  "].iter().find(|run| text[at..].starts_with(**run)).map(|run| at + run.len()),
+            },
             Stage::OneNewline => (c == '\r' || c == '\n').then_some(at + 1),
             Stage::Lines => some(until(text, at, |d| (c == '\n') != (d == '\n'))),
             Stage::SpaceAtEnd => some(run(text, at, SPACE)).filter(|end| *end == text.len()),
@@ -210,7 +245,35 @@ fn newlines(text: &str, at: usize) -> Option<usize> {
     text[at..end].rfind(['\r', '\n']).map(|n| at + n + 1)
 }
 
-fn deepseek_words(text: &str, at: usize) -> Option<usize> {
+/// `\s{512}(?!\S)|\s{256}(?!\S)|...|\s{4}(?!\S)|\s{1,2}(?!\S)|\s`
+fn space_by_powers(text: &str, at: usize) -> usize {
+    let mut run = text[at..].char_indices().take_while(|(_, c)| peek_class(*c) & SPACE != 0).take(513);
+    let ends: Vec<usize> = run.by_ref().map(|(i, c)| at + i + c.len_utf8()).collect();
+    // How many of them have no character other than white space behind them.
+    let free = ends.iter().filter(|end| **end == text.len() || peek(text, **end).1 & SPACE != 0).count();
+    let n = [512, 256, 128, 64, 32, 16, 8, 4, 2, 1].into_iter().find(|n| *n <= free).unwrap_or(1);
+    ends.get(n - 1).copied().unwrap_or(at)
+}
+
+/// One to three numbers of a run, so that threes are left.
+fn threes(text: &str, at: usize, in_front_of_end: bool) -> Option<usize> {
+    if peek(text, at).1 & NUMBER == 0 {
+        return None;
+    }
+    // Behind a number the run has been counted.
+    if text[..at].chars().next_back().is_some_and(|c| peek_class(c) & NUMBER != 0) {
+        return Some(run_of(text, at, NUMBER, 3));
+    }
+    let end = run(text, at, NUMBER);
+    let (next, class, _) = peek(text, end);
+    if in_front_of_end && (class & (LETTER | MARK) != 0 || next == '_') {
+        return None;
+    }
+    let n = text[at..end].chars().count();
+    Some(run_of(text, at, NUMBER, if n.is_multiple_of(3) { 3 } else { n % 3 }))
+}
+
+fn deepseek_words(text: &str, at: usize, newlines_behind: bool) -> Option<usize> {
     let (c, class, len) = peek(text, at);
     let next = at + len;
     if c.is_ascii_punctuation() && text.as_bytes().get(next).is_some_and(u8::is_ascii_alphabetic) {
@@ -226,10 +289,13 @@ fn deepseek_words(text: &str, at: usize) -> Option<usize> {
     let from = if c == ' ' { next } else { at };
     let end = run(text, from, PUNCTUATION | SYMBOL);
     if end > from {
-        return Some(until(text, end, |d| d != '\r' && d != '\n'));
+        return Some(if newlines_behind { until(text, end, |d| d != '\r' && d != '\n') } else { end });
     }
     if class & SPACE == 0 {
         return None;
+    }
+    if !newlines_behind {
+        return Some(if c == '\r' || c == '\n' { next } else { space(text, at) });
     }
     newlines(text, at).or_else(|| Some(space(text, at)))
 }
@@ -240,6 +306,9 @@ impl Words {
             && let Some(end) = contraction(text, at, true)
         {
             return end;
+        }
+        if self.han && is_han(peek(text, at).0) {
+            return until(text, at, |d| !is_han(d));
         }
         if let Some(end) = self.word(text, at) {
             return end;
@@ -252,12 +321,13 @@ impl Words {
         let none = SPACE | LETTER | NUMBER | if self.marks { MARK } else { 0 };
         let end = run(text, from, !none);
         if end > from {
-            return until(text, end, |d| !self.tail.contains(d));
+            let tail = until(text, end, |d| !self.tail.contains(d));
+            return if self.tail_once { tail.min(end + 1) } else { tail };
         }
         if let Some(end) = newlines(text, at) {
             return end;
         }
-        space(text, at)
+        if self.powers { space_by_powers(text, at) } else { space(text, at) }
     }
 
     /// A word with at most one character before it that is neither letter, number nor newline.
@@ -265,12 +335,17 @@ impl Words {
         let (c, class, len) = peek(text, at);
         let before = c != '\r' && c != '\n' && class & (LETTER | NUMBER) == 0;
         if self.case != Case::Ignored {
-            let end = (before.then(|| part(text, at + len, true)).flatten())
-                .or_else(|| part(text, at, true))
-                .or_else(|| before.then(|| part(text, at + len, false)).flatten())
-                .or_else(|| part(text, at, false))?;
+            let part = |at: usize, lower: bool| part(text, at, lower, self.han);
+            let end = (before.then(|| part(at + len, true)).flatten())
+                .or_else(|| part(at, true))
+                .or_else(|| before.then(|| part(at + len, false)).flatten())
+                .or_else(|| part(at, false))?;
             let suffix = || contraction(text, end, true).unwrap_or(end);
             return Some(if self.case == Case::PartsWithContraction { suffix() } else { end });
+        }
+        if self.phrases {
+            let first = if before && peek(text, at + len).1 & LETTER != 0 { at + len } else { at };
+            return (peek(text, first).1 & LETTER != 0).then(|| phrase(text, first));
         }
         let letters = LETTER | if self.marks { MARK } else { 0 };
         if before && peek(text, at + len).1 & letters != 0 {
@@ -280,11 +355,42 @@ impl Words {
     }
 }
 
+/// Letters with their marks, and single spaces between such.
+fn phrase(text: &str, mut at: usize) -> usize {
+    loop {
+        at = run(text, at + peek(text, at).2, MARK);
+        let (c, class, _) = peek(text, at);
+        if class & LETTER == 0 {
+            if c != ' ' || peek(text, at + 1).1 & LETTER == 0 {
+                return at;
+            }
+            at += 1;
+        }
+    }
+}
+
+/// Whether a character's script is Han.
+fn is_han(c: char) -> bool {
+    within(&HAN, c)
+}
+
+/// Han (Unicode 16).
+#[rustfmt::skip]
+static HAN: [(char, char); 21] = [
+    ('\u{2e80}', '\u{2e99}'), ('\u{2e9b}', '\u{2ef3}'), ('\u{2f00}', '\u{2fd5}'), ('\u{3005}', '\u{3005}'),
+    ('\u{3007}', '\u{3007}'), ('\u{3021}', '\u{3029}'), ('\u{3038}', '\u{303b}'), ('\u{3400}', '\u{4dbf}'),
+    ('\u{4e00}', '\u{9fff}'), ('\u{f900}', '\u{fa6d}'), ('\u{fa70}', '\u{fad9}'), ('\u{16fe2}', '\u{16fe3}'),
+    ('\u{16ff0}', '\u{16ff1}'), ('\u{20000}', '\u{2a6df}'), ('\u{2a700}', '\u{2b739}'), ('\u{2b740}', '\u{2b81d}'),
+    ('\u{2b820}', '\u{2cea1}'), ('\u{2ceb0}', '\u{2ebe0}'), ('\u{2ebf0}', '\u{2ee5d}'), ('\u{2f800}', '\u{2fa1d}'),
+    ('\u{30000}', '\u{323af}'),
+];
+
 /// `U*L+` (where `lower`) or `U+L*`, with `U` all letters but lower case, `L` all but upper and title case, marks in both.
-fn part(text: &str, at: usize, lower: bool) -> Option<usize> {
+fn part(text: &str, at: usize, lower: bool, but_han: bool) -> Option<usize> {
     let both = CASELESS | MARK;
-    let upper_end = run(text, at, UPPER | TITLE | both);
-    let end = run(text, upper_end, LOWER | both);
+    let run = |at: usize, set: Set| until(text, at, |c| peek_class(c) & set == 0 || but_han && is_han(c));
+    let upper_end = run(at, UPPER | TITLE | both);
+    let end = run(upper_end, LOWER | both);
     if end > upper_end || !lower {
         return (if lower { end > upper_end } else { upper_end > at }).then_some(end);
     }

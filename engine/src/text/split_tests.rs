@@ -5,6 +5,7 @@ use crate::text::pre;
 
 const CONTRACTION: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
 const SPACES: &str = r"\s*[\r\n]+|\s+(?!\S)|\s+";
+const POWERS: &str = r"\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}";
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const DEEPSEEK_LETTERS: &str = "\\s?[\
     A-Za-z\u{b5}\u{c0}-\u{d6}\u{d8}-\u{f6}\u{f8}-\u{1ba}\u{1bc}-\u{1bf}\u{1c4}-\u{293}\u{295}-\u{2af}\u{370}-\
@@ -60,6 +61,72 @@ fn patterns() -> Vec<(&'static str, Vec<String>)> {
         ),
         ("deepseek-coder", vec![s("[\r\n]"), s(r"\s?\p{L}+"), s(r"\s?\p{P}+"), s("[一-龥ࠀ-一가-퟿]+"), s(r"\p{N}")]),
         ("deepseek-v3", vec![s(r"\p{N}{1,3}"), s("[一-龥぀-ゟ゠-ヿ]+"), format!("{deepseek3}{SPACES}")]),
+        ("jais-2", vec![words(r"\p{L}", r"\p{N}{1,3}", plain).replace(SPACES, POWERS)]),
+        (
+            "exaone-moe",
+            vec![
+                words(r"(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)", r"\p{N}", plain)
+                    .replacen("+[\\r\\n]*|", "+[\\r\\n/]?|", 1)
+                    .replace(r"\s*[\r\n]+", r"\s*[\r\n]"),
+            ],
+        ),
+        (
+            "youtu",
+            vec![
+                s("[가-힣ㄱ-ㆎ]+"),
+                s("[！…“”‘’—：；，、-〿︰-﹏]+"),
+                s("[ㄅ-ㄯ]+"),
+                s("[一-龥぀-ゟ゠-ヿ]+"),
+                part(&format!("{CONTRACTION}?"), r"\p{N}"),
+            ],
+        ),
+        (
+            "kimi-k2",
+            vec![
+                s(r"\p{Han}+|")
+                    + &part(&format!("{CONTRACTION}?"), r"\p{N}{1,3}")
+                        .replace(r"\p{M}]", r"\p{M}&&[^\p{Han}]]")
+                        .replace(r"[\r\n/]*", r"[\r\n]*"),
+            ],
+        ),
+        (
+            "tiny_aya",
+            vec![
+                s(r"\p{N}{1,3}(?=(?:\p{N}{3})*(?![\p{N}\p{L}\p{M}_]))"),
+                part(&format!("{CONTRACTION}?"), r"\p{N}{1,3}"),
+            ],
+        ),
+        ("superbpe", vec![s(r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))")]),
+        (
+            "afmoe",
+            vec![
+                s(r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"),
+                s(
+                    "[一-鿿㐀-䶿\u{f900}-\u{faff}぀-ゟ゠-ヿ･-ﾟ⼀-\u{2fdf}เ-\u{e7f}\u{e80}-\u{eff}ក-\u{17ff}က-႟ꩠ-ꩿꧠ-\u{a9ff}가-\u{d7af}ᄀ-ᇿ]+",
+                ),
+                format!("{deepseek3}{SPACES}"),
+            ],
+        ),
+        (
+            "spark2_5",
+            vec![
+                s(r"\p{N}{1,3}"),
+                s("[一-龥぀-ゟ゠-ヿ]+"),
+                format!(r"{deepseek3}[\r\n]|\s+(?!\S)|\s+").replacen(r"[\p{P}\p{S}]+[\r\n]*|", r"[\p{P}\p{S}]+|", 1),
+                s(r"\p{N}"),
+            ],
+        ),
+        (
+            "chameleon",
+            vec![
+                s("<sentinel:[0-9]+>"),
+                s("IMGIMG[A-I]{1,4}Z"),
+                s("[\t\n]|    |  "),
+                s(r"\p{N}"),
+                s(r"[\p{P}!-/:-@\[-`{-~]"),
+                s(GPT2),
+            ],
+        ),
         ("gpt-2", vec![s(GPT2)]),
         ("starcoder", vec![s(r"\p{N}"), s(GPT2)]),
         ("falcon", vec![s(r"[\p{P}\$\+<=>\^~\|`]+"), s(GPT2), s("[0-9][0-9][0-9]")]),

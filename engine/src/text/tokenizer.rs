@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use super::bpe::{Bpe, char_byte};
 use super::decode::Decoder;
+use super::plamo2::Plamo2;
 use super::pre;
+use super::rwkv::Rwkv;
 use super::special::{Finder, Roles};
 use super::spm::{SPACE_MARK, Spm};
+use super::unigram::Unigram;
 use super::vocab::{Kinds, Vocab};
 use super::wordpiece::WordPiece;
 use crate::error::{Error, Result};
@@ -26,6 +29,9 @@ pub struct Tokenizer {
     /// Tokens found in any text, and those found where special tokens are parsed.
     always: Finder,
     parsed: Finder,
+    /// Those that mark up prompts, and those of `always` that do not.
+    markup: Finder,
+    beside: Finder,
     strips: Strips,
     adds: Adds,
 }
@@ -35,6 +41,9 @@ enum Rules {
     Spm(Spm),
     Bpe(Bpe),
     WordPiece(WordPiece),
+    Unigram(Unigram),
+    Rwkv(Rwkv),
+    Plamo2(Plamo2),
 }
 
 /// What is put around a text.
@@ -55,7 +64,7 @@ struct Strips {
 }
 
 /// Kinds that are supported: `tokenizer.ggml.model`.
-const KINDS: [&str; 4] = ["llama", "gpt2", "gemma4", "bert"];
+const KINDS: [&str; 7] = ["llama", "gpt2", "gemma4", "bert", "t5", "rwkv", "plamo2"];
 
 /// The kind of a file's tokenizer.
 fn kind(meta: &Meta) -> Result<&str> {
@@ -93,46 +102,75 @@ impl Tokenizer {
         let rules = match model.as_str() {
             "llama" => Rules::Spm(Spm::read(meta, &vocab, roles.unknown)?),
             "bert" => Rules::WordPiece(WordPiece::read(meta, &vocab, roles.unknown)?),
+            "t5" => Rules::Unigram(Unigram::read(meta, &vocab, roles.unknown)?),
+            "rwkv" => Rules::Rwkv(Rwkv::read(&vocab, roles.unknown)),
+            "plamo2" => Rules::Plamo2(Plamo2::read(meta, &vocab, roles.unknown)?),
             "gemma4" => Rules::Bpe(Bpe::read(meta, &vocab, &pre::GEMMA4, false)?),
             _ => {
                 let rules = pre::by_name(pre.as_deref().unwrap_or("default"))?;
-                Rules::Bpe(Bpe::read(meta, &vocab, rules, true)?)
+                Rules::Bpe(Bpe::read(meta, &vocab, rules, !rules.escapes)?)
             }
         };
         let adds = Adds::read(meta, &rules)?;
         let strips = Strips::of(meta, &vocab, pre.as_deref())?;
         let always = Finder::of(&vocab, Kinds::USER, Some(Kinds::SPECIAL));
         let parsed = Finder::of(&vocab, Kinds::USER.or(Kinds::SPECIAL), None);
-        Ok(Tokenizer { vocab, rules, roles, model, pre, always, parsed, strips, adds })
+        let markup = Finder::of(&vocab, Kinds::MARKUP, None);
+        let beside = Finder::of(&vocab, Kinds::USER, Some(Kinds::SPECIAL.or(Kinds::MARKUP)));
+        Ok(Tokenizer { vocab, rules, roles, model, pre, always, parsed, markup, beside, strips, adds })
     }
 
     /// The ids of a text. `add_special` puts BOS, EOS or separators around it as the model wants;
     /// `parse_special` turns the texts of control tokens into those tokens (user-defined tokens always are).
     pub fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Vec<u32> {
+        let finder = if parse_special { &self.parsed } else { &self.always };
         let mut out = Vec::new();
         if add_special && self.add_bos() {
             out.extend(self.roles.bos);
         }
-        let finder = if parse_special { &self.parsed } else { &self.always };
+        self.parts(text, |at| finder.find(&self.vocab, text, at), &mut out);
+        if add_special {
+            out.extend(self.ends());
+        }
+        out
+    }
+
+    /// The ids of a prompt, special tokens parsed, but for those that mark up prompts and would hold a character that
+    /// starts at one of `guards` (bytes of `text`, ascending): there is a message's text and no markup.
+    pub fn encode_guarded(&self, text: &str, guards: &[usize]) -> Vec<u32> {
+        if guards.is_empty() {
+            return self.encode(text, false, true);
+        }
+        let mut out = Vec::new();
+        let find = |at| self.parsed.find_beside(&self.beside, &self.vocab, text, at, guards);
+        self.parts(text, find, &mut out);
+        out
+    }
+
+    /// Where in a text a token that marks up prompts is spelled out, with its id, or (`None`) may be begun by the text's end.
+    pub(crate) fn spelled_markup(&self, text: &str) -> Vec<(usize, Option<u32>)> {
+        self.markup.spelled(&self.vocab, text)
+    }
+
+    /// The signs that tokens which mark up prompts begin with.
+    pub(crate) fn markup_signs(&self) -> Vec<char> {
+        self.markup.first_signs(&self.vocab)
+    }
+
+    /// Appends the ids of a text in which `find` tells the next special token from a place on.
+    fn parts(&self, text: &str, find: impl Fn(usize) -> Option<(usize, usize, u32)>, out: &mut Vec<u32>) {
         let (mut at, mut after_special) = (0, true);
-        while let Some((start, end, id)) = finder.find(&self.vocab, text, at) {
+        while let Some((start, end, id)) = find(at) {
             let mut before = &text[at..start];
             if self.strips.left == Some(id) {
                 before = trim_end(before);
             }
-            self.plain(before, after_special, &mut out);
+            self.plain(before, after_special, out);
             out.push(id);
             after_special = true;
             at = if self.strips.right(id) { text.len() - trim_start(&text[end..]).len() } else { end };
         }
-        self.plain(&text[at..], after_special, &mut out);
-        if add_special && self.adds.eos {
-            out.extend(self.roles.eos);
-        }
-        if add_special && self.adds.separator {
-            out.extend(self.roles.separator);
-        }
-        out
+        self.plain(&text[at..], after_special, out);
     }
 
     /// Appends the ids of a text without special tokens.
@@ -146,6 +184,9 @@ impl Tokenizer {
             Rules::Spm(spm) => spm.encode(&self.vocab, text, self.adds.space && after_special, out),
             Rules::Bpe(bpe) => bpe.encode(&self.vocab, text, out),
             Rules::WordPiece(pieces) => pieces.encode(&self.vocab, text, out),
+            Rules::Unigram(unigram) => unigram.encode(&self.vocab, text, self.adds.space && after_special, out),
+            Rules::Rwkv(rwkv) => rwkv.encode(text, out),
+            Rules::Plamo2(plamo2) => plamo2.encode(&self.vocab, text, out),
         }
         self.plain(rest, false, out);
     }
@@ -168,6 +209,9 @@ impl Tokenizer {
             let hex = text.strip_prefix(b"<0x").and_then(|t| t.strip_suffix(b">")).filter(|t| t.len() == 2);
             let byte = hex.and_then(|t| std::str::from_utf8(t).ok()).and_then(|t| u8::from_str_radix(t, 16).ok());
             return byte.map_or(Cow::Borrowed(text), |b| Cow::Owned(vec![b]));
+        }
+        if let Rules::Rwkv(rwkv) = &self.rules {
+            return Cow::Borrowed(rwkv.token(id));
         }
         let Ok(text) = std::str::from_utf8(text) else { return Cow::Borrowed(text) };
         if matches!(&self.rules, Rules::Bpe(bpe) if bpe.byte_level) {
@@ -266,6 +310,17 @@ impl Tokenizer {
         self.adds.eos && self.roles.eos.is_some()
     }
 
+    /// Whether a separator is put behind a text, or, if EOS is put there too, between two texts.
+    pub fn add_separator(&self) -> bool {
+        self.adds.separator && self.roles.separator.is_some()
+    }
+
+    /// The token that is put behind a text.
+    pub fn ends(&self) -> Option<u32> {
+        let eos = self.roles.eos.filter(|_| self.adds.eos);
+        eos.or(self.roles.separator.filter(|_| self.adds.separator))
+    }
+
     /// Whether a space is put before a text and behind special tokens.
     pub fn add_space_prefix(&self) -> bool {
         self.adds.space
@@ -295,14 +350,16 @@ impl Adds {
             Rules::Spm(_) => (true, false, true),
             Rules::Bpe(bpe) => (bpe.pre.add_bos, bpe.pre.add_sep, false),
             Rules::WordPiece(_) => (true, true, false),
+            Rules::Unigram(_) => (false, false, true),
+            Rules::Rwkv(_) | Rules::Plamo2(_) => (false, false, false),
         };
         // gemma4 files say "no BOS" by mistake.
-        let always = matches!(rules, Rules::Bpe(bpe) if !bpe.byte_level);
+        let always = matches!(rules, Rules::Bpe(bpe) if std::ptr::eq(bpe.pre, &pre::GEMMA4));
         Ok(Adds {
             bos: key("add_bos_token")?.unwrap_or(bos) || always,
-            eos: key("add_eos_token")?.unwrap_or(false),
+            eos: key("add_eos_token")?.unwrap_or(matches!(rules, Rules::Unigram(_))),
             separator: key("add_sep_token")?.unwrap_or(separator),
-            space: matches!(rules, Rules::Spm(_)) && key("add_space_prefix")?.unwrap_or(space),
+            space: matches!(rules, Rules::Spm(_) | Rules::Unigram(_)) && key("add_space_prefix")?.unwrap_or(space),
         })
     }
 }

@@ -16,6 +16,8 @@ impl Kinds {
     pub(super) const USER: Kinds = Kinds(8);
     pub(super) const UNUSED: Kinds = Kinds(16);
     pub(super) const BYTE: Kinds = Kinds(32);
+    /// What marks up a prompt, so that a text that spells it must not become it.
+    pub(super) const MARKUP: Kinds = Kinds(64);
     /// What text never becomes unless special tokens are asked for.
     pub(super) const SPECIAL: Kinds = Kinds(2 | 4);
 

@@ -22,7 +22,8 @@ fn steps(ids: &[u32]) -> Vec<Inputs> {
 }
 
 fn prepare(device: &Device, plan: &Plan) -> Runner {
-    let options = RunnerOptions { max_tokens: 64, max_outputs: 1, kv: KvKind::F16, n_pages: 4, n_states: 1 };
+    let options =
+        RunnerOptions { max_tokens: 64, max_outputs: 1, kv: KvKind::F16, n_pages: 4, n_states: 1, n_window_pages: 0 };
     device.prepare(Arc::new(plan.clone()), options).unwrap()
 }
 

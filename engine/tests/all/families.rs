@@ -12,8 +12,11 @@ fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv
     let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
     let device = Device::Cpu(std::sync::Arc::new(Cpu::new(&options).unwrap()));
     let n_pages = ids.len().div_ceil(PAGE);
-    let options = RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1 };
-    let mut runner = device.prepare(golden.model.plan().clone(), options).unwrap();
+    let options =
+        RunnerOptions { max_tokens: ids.len(), max_outputs: ids.len(), kv, n_pages, n_states: 1, n_window_pages: 0 };
+    // The context that the references were made for.
+    let plan = golden.model.plan().for_context(golden.model.spec().n_context);
+    let mut runner = device.prepare(plan, options).unwrap();
     let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
     for (i, id) in ids.iter().enumerate() {
         inputs.push(*id, i as u32, 0);
@@ -37,6 +40,9 @@ const CLAIMED: &[&str] = &[
     "gemma",
     "gemma2",
     "gemma3",
+    "gemma3n",
+    "gemma4",
+    "gemma4-moe",
     "glm4",
     "glm4-moe",
     "glm4-moe-lite",
@@ -52,6 +58,8 @@ const CLAIMED: &[&str] = &[
     "lfm2",
     "lfm2-moe",
     "llama-yarn",
+    "llama4",
+    "mamba",
     "mamba2",
     "minimax-m2",
     "mistral3",
@@ -63,6 +71,7 @@ const CLAIMED: &[&str] = &[
     "olmoe",
     "phi2",
     "phi3",
+    "phi3-longrope",
     "qwen2-moe",
     "qwen2-yarn",
     "qwen3-moe",
@@ -79,6 +88,8 @@ const CLAIMED: &[&str] = &[
 
 /// Largest relative error allowed on scalar kernels with f32 activations: float32 sums in another order than PyTorch's.
 const SCALAR_F32: f64 = 1e-4;
+/// The definition, and how near it must be.
+pub(crate) const SCALAR: (Form, f64) = (("scalar", Activations::F32, KvKind::F32), SCALAR_F32);
 /// The same with a half-precision cache: 11 bits of significand in every key and value.
 const SCALAR_F16_KV: f64 = 2e-3;
 /// As users run it: half-precision cache, each instruction set's own order of sums and its own activations.
@@ -87,7 +98,7 @@ const AS_RUN: f64 = 2e-2;
 const QUALIFYING: f64 = 0.7;
 
 /// What is wrong with a family's logits and choices, if anything.
-fn check(golden: &Golden, name: &str, (simd, activations, kv): Form, tolerance: f64) -> Option<String> {
+pub(crate) fn check(golden: &Golden, name: &str, (simd, activations, kv): Form, tolerance: f64) -> Option<String> {
     let n = golden.ids.len();
     let n_vocab = golden.model.plan().n_vocab();
     let ids: Vec<u32> = golden.ids.iter().chain(&golden.greedy).copied().collect();
@@ -117,7 +128,7 @@ fn check(golden: &Golden, name: &str, (simd, activations, kv): Form, tolerance: 
 }
 
 /// Instruction set, activations and cache.
-type Form = (&'static str, Activations, KvKind);
+pub(crate) type Form = (&'static str, Activations, KvKind);
 
 /// The goldens of every family that runs, if they are at hand: those of the project always are.
 pub(crate) fn goldens() -> Vec<(&'static str, Golden)> {

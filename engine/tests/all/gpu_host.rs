@@ -13,7 +13,7 @@ use ir_engine::error::Result;
 use ir_engine::gpu::Gpu;
 use ir_engine::plan::{
     Act, Attend, Gated, Heads, Inputs, KvShape, Lookup, Norm, NormKind, Plan, Pool, Product, Recorder, RopeStyle,
-    RopeTable, Rows, Segment, Slot, Weight, WeightId,
+    RopeTable, Rows, Segment, Slot, Want, Weight, WeightId,
 };
 
 /// A Llama of 1B parameters: 16 layers, 32 heads of 64 over 8 of keys and values.
@@ -68,7 +68,7 @@ pub(crate) fn plan(qkv: [DType; 3]) -> Plan {
     let table = weight(&mut rec, &[(qkv[2], VOCABULARY)], WIDTH);
     let x = rec.embed(table, Lookup::Token).unwrap();
     let inv_freq = vec![0.5; 32];
-    let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
+    let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0, long: None });
     (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope).unwrap());
     rec.only_with(Rows::Pools, |rec| {
         let norm = norm(rec);
@@ -90,7 +90,7 @@ fn one_row(position: u32) -> Inputs {
 }
 
 const OPTIONS: RunnerOptions =
-    RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64, n_states: 1 };
+    RunnerOptions { max_tokens: 512, max_outputs: 8, kv: KvKind::F16, n_pages: 64, n_states: 1, n_window_pages: 0 };
 
 /// Types of q and k, v and down, and the most dispatches per layer: the products of q, k, v, of o, of gate and up and of
 /// down, what is done to heads, attention and its merge. One more if one product has two types.
@@ -135,6 +135,26 @@ fn a_decode_step_costs_the_host_little() {
     }
     println!("a decode step costs the host {best:.0} us");
     assert!(!timed() || best <= MOST_MICROSECONDS, "{best} us");
+}
+
+/// Four steps are submitted before the first has a result, which all come back together.
+#[test]
+fn a_chain_has_one_way_back() {
+    let mut runner = Arc::new(Gpu::noop().unwrap()).prepare(Arc::new(plan([DType::Q4_0; 3])), OPTIONS).unwrap();
+    let pick = Want::Pick { draw: [1, 2], scale: 1.0, least: -10.0 };
+    let mut inputs = Inputs { wants: vec![pick], next: vec![vec![pick]; 3], ..one_row(15) };
+    let results = runner.submit(&inputs).unwrap().wait().unwrap();
+    assert_eq!((results.picked.len(), results.values.len()), (4, 0));
+    // What would need the host between its steps is no chain.
+    inputs.next[1] = vec![Want::Top];
+    assert!(inputs.check(VOCABULARY, 64).is_err());
+    inputs.next.truncate(1);
+    assert!(inputs.check(VOCABULARY, 64).is_ok());
+    assert!(
+        Inputs { tables: vec![vec![0]], ..inputs.clone() }.check(VOCABULARY, 64).is_err(),
+        "no page for position 16"
+    );
+    assert!(Inputs { outputs: vec![], ..inputs }.check(VOCABULARY, 64).is_err());
 }
 
 #[test]

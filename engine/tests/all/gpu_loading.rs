@@ -119,7 +119,8 @@ fn loading_takes_little_beside_what_is_on_the_device() {
     let file = file.unwrap();
     assert!(file.byte_len() > 300 << 20, "{} bytes", file.byte_len());
     let plan = Arc::new(plan(&file));
-    let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F32, n_pages: 1, n_states: 1 };
+    let options =
+        RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F32, n_pages: 1, n_states: 1, n_window_pages: 0 };
 
     let before = memory("VmRSS:");
     let runner = gpu.prepare(Arc::clone(&plan), options).unwrap();

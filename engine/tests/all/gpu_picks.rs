@@ -80,8 +80,14 @@ fn picks_equal_those_of_the_whole_row() {
         for n_vocab in [50, 1000, 5000, 70_000] {
             let mut random = Random(n_vocab as u64);
             let (plan, values) = table(n_vocab, &mut random);
-            let options =
-                RunnerOptions { max_tokens: ROWS, max_outputs: ROWS, kv: KvKind::F16, n_pages: 1, n_states: 1 };
+            let options = RunnerOptions {
+                max_tokens: ROWS,
+                max_outputs: ROWS,
+                kv: KvKind::F16,
+                n_pages: 1,
+                n_states: 1,
+                n_window_pages: 0,
+            };
             let mut runner = device.prepare(Arc::new(plan), options).unwrap();
             for seed in 0..8 {
                 for sampling in samplings() {
@@ -128,7 +134,14 @@ fn damaged_rows_are_errors_and_not_picks() {
             let table = rec.weight(Weight { name: "table".into(), cols: 3000, segments: vec![segment] });
             let x = rec.embed(table, Lookup::Token).unwrap();
             let logits = rec.take_rows(x).unwrap();
-            let options = RunnerOptions { max_tokens: 1, max_outputs: 1, kv: KvKind::F16, n_pages: 1, n_states: 1 };
+            let options = RunnerOptions {
+                max_tokens: 1,
+                max_outputs: 1,
+                kv: KvKind::F16,
+                n_pages: 1,
+                n_states: 1,
+                n_window_pages: 0,
+            };
             let device = Device::Gpu(Arc::new(Gpu::open_now(&GpuOptions::default()).unwrap()));
             let mut runner = device.prepare(Arc::new(rec.finish(logits)), options).unwrap();
             let mut sampler = Sampler::new(sampling);

@@ -17,7 +17,14 @@ const FORMS: &[(&str, KvKind, f64)] =
 
 /// Logits after the last token, the prompt in one step or token by token.
 fn last_logits(device: &Device, model: &Model, ids: &[u32], kv: KvKind, chunk: usize) -> Vec<f32> {
-    let options = RunnerOptions { max_tokens: chunk, max_outputs: 1, kv, n_pages: ids.len().div_ceil(16), n_states: 1 };
+    let options = RunnerOptions {
+        max_tokens: chunk,
+        max_outputs: 1,
+        kv,
+        n_pages: ids.len().div_ceil(16),
+        n_states: 1,
+        n_window_pages: 0,
+    };
     let mut runner = device.prepare(Arc::clone(model.plan()), options).unwrap();
     let mut inputs = Inputs { tables: vec![(0..options.n_pages as u32).collect()], ..Inputs::default() };
     let mut logits = Vec::new();

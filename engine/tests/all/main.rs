@@ -8,15 +8,20 @@
     reason = "a test that cannot go on fails, and says what it covered or skipped"
 )]
 
+mod caches;
 mod chat;
 mod chat_hostile;
+mod chat_marked;
 mod common;
 mod constrain;
+mod convert;
 mod cut;
 mod embed;
+mod encoders;
 mod engine;
 mod families;
 mod files;
+mod folders;
 mod gguf;
 mod gpu;
 mod gpu_host;

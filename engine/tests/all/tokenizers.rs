@@ -57,7 +57,17 @@ fn ids(value: &serde_json::Value) -> Vec<u32> {
 const OWN_FAMILIES: &[&str] = &["llama-tied", "llama2-spm", "llama3", "qwen2", "qwen3"];
 
 /// Further ones, in the shared folder.
-const SHARED_FAMILIES: &[&str] = &[];
+const SHARED_FAMILIES: &[&str] = &[
+    "bert",
+    "bert-cls",
+    "gemma-embedding",
+    "modernbert",
+    "nomic-bert",
+    "qwen3-embedding",
+    "t5",
+    "t5-flan",
+    "xlm-roberta",
+];
 
 /// A golden folder's prompt: our ids, and the reference's. A reranker's pair of texts is no prompt.
 fn encoded(folder: &Path) -> Result<(Vec<u32>, Vec<u32>), String> {
@@ -220,7 +230,9 @@ proptest! {
     #[test]
     fn byte_level_gives_any_text_back(text in ".{0,40}", noise in "[ \\t\\r\\nab12'sthe<|>end中ä😀]{0,60}") {
         let text = text + &noise;
-        for pre in Tokenizer::known_pre() {
+        // These have the characters themselves for tokens, and bytes as `<0xE9>`.
+        let escaping = ["gemma4", "granite-embed-multi-311m", "sarvam-moe"];
+        for pre in Tokenizer::known_pre().filter(|pre| !escaping.contains(pre)) {
             let tokenizer = byte_level(pre);
             let ids = tokenizer.encode(&text, false, false);
             prop_assert_eq!(tokenizer.decode(&ids, true), text.as_str(), "{}", pre);
@@ -248,11 +260,11 @@ proptest! {
         scores in prop::collection::vec(any::<f32>(), 50),
         special in prop::collection::vec(0..60u32, 4),
         text in "[ab <|>\\n]{0,60}.{0,20}",
-        model in 0..4usize,
+        model in 0..7usize,
     ) {
         let tokens: Vec<Vec<u8>> = tokens.into_iter().map(String::into_bytes).chain(bytes).collect();
         let mut meta = MetaBuilder::new()
-            .str("tokenizer.ggml.model", ["llama", "gpt2", "gemma4", "bert"][model])
+            .str("tokenizer.ggml.model", ["llama", "gpt2", "gemma4", "bert", "t5", "rwkv", "plamo2"][model])
             .strs("tokenizer.ggml.tokens", &tokens)
             .strs("tokenizer.ggml.merges", &merges)
             .i32s("tokenizer.ggml.token_type", &types)
@@ -281,7 +293,7 @@ fn damaged_vocabularies_are_errors() {
     let many = vec!["a b"; 5000];
     let cases = [
         (MetaBuilder::new(), "the file has no tokenizer"),
-        (MetaBuilder::new().str("tokenizer.ggml.model", "rwkv").strs("tokenizer.ggml.tokens", &["a"]), "\"rwkv\""),
+        (MetaBuilder::new().str("tokenizer.ggml.model", "runes").strs("tokenizer.ggml.tokens", &["a"]), "\"runes\""),
         (base(), "tokenizer.ggml.tokens"),
         (base().i32s("tokenizer.ggml.tokens", &[1]), "array of strings"),
         (base().strs("tokenizer.ggml.tokens", &["a"]), "tokenizer.ggml.merges"),

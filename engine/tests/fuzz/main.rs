@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it covered")]
 
 mod check;
+mod folder;
 mod gguf;
 mod model;
 mod mutate;

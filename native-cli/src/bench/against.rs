@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use ir_store::Place;
 use serde_json::{Value as Json, json};
 
 use super::{Test, Work};
 use crate::args::{ActivationsChoice, BenchArgs, DeviceChoice, KvChoice};
 use crate::failure::{Failure, Result};
-use crate::models::Place;
 use crate::profile::median;
 use crate::term::{self, Out};
 
@@ -30,9 +30,9 @@ struct Peer {
 
 /// Runs every test with both, as often as asked for, and prints a line for each.
 pub(super) fn against(args: &BenchArgs, peer: &Path, place: &Place, tests: &[Test]) -> Result {
-    let file = match place {
-        Place::File(path) | Place::Stored { path, .. } => path.clone(),
-        Place::Builtin => return Err(Failure::usage("--against needs a model that is a file: ir-tiny is built in")),
+    let file = match place.path() {
+        Some(path) => path.to_owned(),
+        None => return Err(Failure::usage("--against needs a model that is a file: ir-tiny is built in")),
     };
     if args.parallel.iter().any(|n| *n != 1) {
         return Err(Failure::usage("--against compares one sequence: llama-bench has no --parallel"));
@@ -124,6 +124,7 @@ fn kv_type(kind: KvChoice) -> &'static str {
     match kind {
         KvChoice::F16 => "f16",
         KvChoice::F32 => "f32",
+        KvChoice::Blocks8 => "q8_0",
     }
 }
 

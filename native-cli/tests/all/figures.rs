@@ -308,3 +308,19 @@ fn the_context_of_logits_is_what_is_asked_for() {
         assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
     }
 }
+
+#[test]
+fn a_file_is_quantised_shown_and_run() {
+    let to = "tiny-rounded.gguf";
+    let planned = ir(&["quantize", "ir-tiny", to, "Q4_0", "--dry-run", "--tensor-type", "ffn_down=Q8_0"]).ok().text();
+    assert!(
+        planned.contains("blk.0.ffn_down.weight") && planned.contains("-> Q8_0") && planned.contains("would be"),
+        "{planned}"
+    );
+    assert!(!scratch().join(to).exists());
+    let said = ir(&["quantize", "ir-tiny", to, "Q8_0"]).ok().text();
+    assert!(said.contains("of weights are"), "{said}");
+    let info = ir(&["info", to, "--json"]).ok().json();
+    assert!(info.to_string().contains("Q8_0"), "{info}");
+    assert!(!ir(&["run", to, "Who are you?", "--temp", "0", "-n", "8"]).ok().text().trim().is_empty());
+}

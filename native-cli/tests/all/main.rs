@@ -6,6 +6,7 @@ mod embed;
 mod figures;
 mod gpu;
 mod grammar;
+mod launch;
 #[cfg(target_os = "linux")]
 mod repl;
 #[cfg(unix)]

@@ -157,3 +157,41 @@ fn settings_come_from_flags_the_environment_and_the_file() {
     let ran = ir(&["list", "--config", "/nowhere/ir.toml"]);
     assert!(ran.code == Some(2) && ran.stderr.contains("/nowhere/ir.toml"), "{}", ran.stderr);
 }
+
+#[test]
+fn what_is_loaded_is_shown_and_stopped() {
+    let server = Server::start(&["--addr", "127.0.0.1:0", "--keep-alive", "-1"], "api/generate");
+    let addr = server.address();
+    let asked = |args: &[&str]| ir(&[args, &["--addr", &addr]].concat());
+    assert_eq!(asked(&["ps"]).ok().text().trim(), "No model is loaded.");
+    exchange(TcpStream::connect(&addr).unwrap(), &post("/api/chat", r#"{"model": "ir-tiny"}"#));
+    let table = asked(&["ps"]).ok().text();
+    assert!(table.contains("ir-tiny") && table.contains("1,024") && table.contains("it is needed no more"), "{table}");
+    assert_eq!(asked(&["ps", "--json"]).ok().json()[0]["name"], "ir-tiny");
+    assert_eq!(asked(&["stop", "IR-tiny:latest"]).ok().text().trim(), "IR-tiny:latest is unloaded");
+    let again = asked(&["stop", "ir-tiny"]);
+    assert!(again.code == Some(1) && again.stderr.contains("is not loaded"), "{}", again.stderr);
+    let wrong = asked(&["stop", "nope"]);
+    assert!(wrong.code == Some(1) && wrong.stderr.contains("'nope' not found"), "{}", wrong.stderr);
+    assert_eq!(server.end().0, Some(0));
+    let nobody = asked(&["ps"]);
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("`ir serve` starts one"), "{}", nobody.stderr);
+}
+
+#[test]
+fn a_pinned_model_is_loaded_at_the_start_and_stays() {
+    let path = scratch().join("pinned.sock");
+    let _ = std::fs::remove_file(&path);
+    let addr = format!("unix:{}", path.display());
+    let server = Server::start(&["--addr", &addr, "--pin", "ir-tiny", "--keep-alive", "0", "--api-key", "k"], "curl");
+    let asked = |args: &[&str]| ir(&[args, &["--addr", &addr]].concat());
+    let refused = asked(&["ps"]);
+    assert!(refused.code == Some(1) && refused.stderr.contains("--api-key"), "{}", refused.stderr);
+    let table = asked(&["ps", "--api-key", "k"]).ok().text();
+    assert!(table.contains("ir-tiny"), "{table}");
+    let stays = asked(&["stop", "ir-tiny", "--api-key", "k"]);
+    assert!(stays.code == Some(1) && stays.stderr.contains("pinned"), "{}", stays.stderr);
+    assert_eq!(server.end().0, Some(0));
+    let wrong = ir(&["serve", "--addr", "127.0.0.1:0", "--pin", "nope"]);
+    assert!(wrong.code == Some(1) && wrong.stderr.contains("nope"), "{}", wrong.stderr);
+}

@@ -209,3 +209,13 @@ fn other_programs_models_run_where_they_are() {
     let ran = run(&["rm", "bea/hen"]);
     assert!(ran.stderr.contains("only read") && Path::new(&snapshot).join("hen-Q4_0.gguf").exists(), "{}", ran.stderr);
 }
+
+#[test]
+fn what_fits_is_said_before_anything_is_loaded() {
+    let user = User::new("fits");
+    let fits = user.ir(&["info", "ir-tiny", "--fit"]).ok().text();
+    assert!(fits.contains("cpu") && fits.contains("the whole context of 1,024 tokens"), "{fits}");
+    let all = user.ir(&["info", "ir-tiny", "--fit", "--json"]).ok().json();
+    assert_eq!((&all["fit"][0]["device"], &all["fit"][0]["context"]), (&"cpu".into(), &1024.into()), "{all}");
+    assert!(user.ir(&["show", "ir-tiny"]).ok().text().contains("Fits"));
+}

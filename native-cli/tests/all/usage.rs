@@ -40,7 +40,7 @@ fn files_that_are_no_models_exit_1_and_say_what_they_are() {
     fails(&["run", &headless, "hello"], 1, &["headless.gguf"]);
     fails(&["run", &text, "hello"], 1, &["notes.txt", "text file"]);
     fails(&["run", &empty, "hello"], 1, &["empty.gguf"]);
-    fails(&["run", folder.to_str().unwrap(), "hello"], 1, &["directory"]);
+    fails(&["run", folder.to_str().unwrap(), "hello"], 1, &["a folder without config.json"]);
     for command in ["info", "tokenize", "logits"] {
         fails(&[command, &text], 1, &["text file"]);
     }

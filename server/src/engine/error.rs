@@ -5,6 +5,13 @@
 pub enum Kind {
     /// The request is wrong: 400.
     Invalid,
+    /// The prompt does not fit: 400, in each API's own words, by which clients know that they may shorten it.
+    ContextLength {
+        /// Tokens of the prompt.
+        tokens: usize,
+        /// Tokens of a sequence at most.
+        context: usize,
+    },
     /// No key or a wrong one: 401.
     Unauthorized,
     /// Refused for where it comes from or what it names: 403.
@@ -52,6 +59,19 @@ impl ApiError {
         ApiError::new(Kind::Invalid, message)
     }
 
+    /// A prompt of so many tokens does not fit into a context; `made_for`: no longer one is possible.
+    pub fn too_long(tokens: usize, context: usize, made_for: bool) -> ApiError {
+        let advice = if made_for {
+            "the model was made for no more, whatever num_ctx says: shorten the input"
+        } else {
+            "shorten the input or ask for a larger num_ctx"
+        };
+        let message = format!(
+            "the input length exceeds the context length: {tokens} tokens leave no room in a context of {context}; {advice}"
+        );
+        ApiError::new(Kind::ContextLength { tokens, context }, message)
+    }
+
     /// A wrong request, with the field that is wrong.
     pub fn param(name: &str, message: impl Into<String>) -> ApiError {
         ApiError { param: Some(name.to_owned()), ..ApiError::invalid(message) }
@@ -62,9 +82,22 @@ impl ApiError {
         ApiError::new(Kind::NotFound, message)
     }
 
-    /// No model of this name is known, as Ollama says it.
-    pub fn no_model(name: &str) -> ApiError {
-        ApiError::not_found(format!("model '{}' not found", cut(name, 200)))
+    /// No model of this name is known, as Ollama says it; `known` are those that there are.
+    pub fn no_model(name: &str, known: &[String]) -> ApiError {
+        const SHOWN: usize = 8;
+        let mut message = format!("model '{}' not found", cut(name, 200));
+        if !known.is_empty() {
+            let names: Vec<String> = known.iter().take(SHOWN).map(|name| cut(name, 100)).collect();
+            let more = known.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            message = format!("{message}: there are {}{more}", names.join(", "));
+        }
+        ApiError::not_found(message)
+    }
+
+    /// Whether a model is what was not found.
+    pub(crate) fn is_model(&self) -> bool {
+        self.kind == Kind::NotFound && self.message.starts_with("model '")
     }
 }
 

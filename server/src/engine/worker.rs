@@ -32,6 +32,8 @@ pub(crate) struct Shared {
 pub(crate) enum Work {
     Generate(Box<Request>),
     Embed(EmbedRequest),
+    /// Token ids of a query and a text, joined, to score.
+    Rank(Vec<u32>),
 }
 
 /// A sequence of a request: a completion, or a text to embed.
@@ -163,6 +165,7 @@ impl Hosted {
             let seq = match work {
                 Work::Generate(request) => self.engine.add(*request, now),
                 Work::Embed(request) => self.engine.embed(request, now),
+                Work::Rank(pair) => self.engine.rank(pair, now),
             };
             match seq {
                 Ok(seq) => {

@@ -1,10 +1,10 @@
 //! [`Choice`]: one completion under way. It reads what came token by token, so that nothing but the size of its deltas
 //! depends on how many tokens came at once.
 
-use ir_engine::run::AnswerReader;
+use ir_engine::run::{AnswerReader, Finish};
 
 use super::job::{Delta, Part};
-use crate::engine::output_queue::Batch;
+use crate::engine::output_queue::{Batch, End};
 
 /// One completion.
 #[derive(Debug, Default)]
@@ -41,9 +41,12 @@ impl Choice {
                 deltas.push(std::mem::take(&mut delta));
             }
         }
-        if batch.end.is_some() {
+        if let Some(end) = &batch.end {
             let mut parts = Vec::new();
-            self.reader.finish(&mut parts);
+            match end {
+                End::Done(Finish::Length, _) => self.reader.cut(&mut parts),
+                _ => self.reader.finish(&mut parts),
+            }
             add(parts, &mut delta, &mut deltas);
         }
         if !delta.parts.is_empty() {
@@ -88,9 +91,9 @@ fn kind(part: &Part) -> u8 {
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
-    use crate::engine::output_queue::{End, OutputQueue};
+    use crate::engine::output_queue::OutputQueue;
     use crate::generate::job::{Collector, Done, Reason, Usage};
-    use ir_engine::run::{Finish, Logprob, Logprobs};
+    use ir_engine::run::{Logprob, Logprobs};
     use ir_engine::text::chat::{ThinkSplitter, ThinkTags};
     use ir_engine::text::tools::{ToolFormat, ToolParser};
 

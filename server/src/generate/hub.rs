@@ -5,17 +5,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ir_engine::run::DiskCounts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::choice::Choice;
 use super::job::{Job, MAX_CHOICES, ModelRef};
-use super::request;
 use super::running::Running;
+use super::{recipe, request};
 use crate::engine::error::{ApiError, Kind, panicked};
 use crate::engine::output_queue::OutputQueue;
 use crate::engine::stats::{Counter, Counters};
 use crate::engine::worker::{Submission, Work};
-use crate::models::capabilities::Capabilities;
 use crate::models::loaded::{Lease, Loaded};
 use crate::models::pool::{ModelPool, PoolOptions};
 use crate::models::registry::{Entry, Registry};
@@ -61,6 +61,16 @@ struct Inner {
 }
 
 impl Hub {
+    /// What the cache in a folder has and did, if there is one.
+    pub(crate) fn disk_counts(&self) -> Option<DiskCounts> {
+        self.0.models.disk_counts()
+    }
+
+    /// Waits until what is to be kept in the cache's folder is written; blocks.
+    pub fn flush_disk(&self) {
+        self.0.models.flush_disk();
+    }
+
     /// A hub with no model loaded. Belongs into a tokio runtime.
     pub fn new(options: HubOptions) -> Hub {
         let HubOptions { models, queue, deadline, log_prompts } = options;
@@ -98,6 +108,11 @@ impl Hub {
         self.0.n_places - self.0.queue.available_permits()
     }
 
+    /// What the server is about to do.
+    pub(crate) fn phase(&self) -> watch::Receiver<Phase> {
+        self.0.phase.subscribe()
+    }
+
     /// Requests that found the queue full.
     pub(crate) fn rejected(&self) -> u64 {
         self.0.rejected.get()
@@ -108,21 +123,31 @@ impl Hub {
     /// # Errors
     /// An unknown name, a file that does not open, a device that does not, a full queue.
     pub async fn open(&self, wanted: &ModelRef) -> Result<Lease, ApiError> {
-        let entry = self.registry().find(wanted)?;
-        if let Some(lease) = self.0.models.ready(&entry, wanted) {
+        let (entry, wanted) = &self.meant(wanted)?;
+        if let Some(lease) = self.0.models.ready(entry, wanted) {
             return Ok(lease);
         }
         let _place = self.place(1)?;
-        self.in_time(self.deadline(Instant::now(), None), self.0.models.open(entry, wanted)).await
+        self.in_time(self.deadline(Instant::now(), None), self.0.models.open(entry.clone(), wanted)).await
     }
 
-    /// What the model of a file of this digest can do: found once and then remembered.
-    pub(crate) fn capabilities_by(&self, digest: &str, find: impl FnOnce() -> Capabilities) -> Capabilities {
-        self.0.models.capabilities_by(digest, find)
+    /// The model that a client means, and how it is to be loaded: where the client does not say, as its recipe does.
+    fn meant(&self, wanted: &ModelRef) -> Result<(Entry, ModelRef), ApiError> {
+        let (entry, mut wanted) = (self.registry().find(wanted)?, wanted.clone());
+        wanted.load.context = wanted.load.context.or_else(|| entry.recipe.context());
+        Ok((entry, wanted))
+    }
+
+    /// The models: how they stand, what happens to them.
+    pub(crate) fn models(&self) -> &ModelPool {
+        &self.0.models
     }
 
     /// Unloads a model as soon as nobody uses it. Says whether it was loaded.
-    pub fn unload(&self, entry: &Entry) -> bool {
+    ///
+    /// # Errors
+    /// It is pinned.
+    pub fn unload(&self, entry: &Entry) -> Result<bool, ApiError> {
         self.0.models.unload(entry)
     }
 
@@ -130,13 +155,15 @@ impl Hub {
     ///
     /// # Errors
     /// A full queue, an unknown model, values out of range, a prompt that is too long, a grammar that cannot be held to.
-    pub async fn run(&self, job: Job) -> Result<Running, ApiError> {
+    pub async fn run(&self, mut job: Job) -> Result<Running, ApiError> {
         let (started, created) = (Instant::now(), SystemTime::now());
         let n = job.n.max(1);
         if n > MAX_CHOICES {
             return Err(ApiError::param("n", format!("n is {n}: ask for at most {MAX_CHOICES} completions")));
         }
-        let entry = self.registry().find(&job.model)?;
+        let entry;
+        (entry, job.model) = self.meant(&job.model)?;
+        recipe::apply(&entry.recipe, &mut job);
         let permit = self.place(n)?;
         let (deadline, job) = (self.deadline(started, job.deadline), Arc::new(job));
         let begin = async {
@@ -202,7 +229,8 @@ impl Hub {
     }
 
     pub(crate) async fn opened_by_name(&self, wanted: &ModelRef) -> Result<Lease, ApiError> {
-        self.0.models.open(self.registry().find(wanted)?, wanted).await
+        let (entry, wanted) = self.meant(wanted)?;
+        self.0.models.open(entry, &wanted).await
     }
 
     /// When a request that began at `started` must have ended.

@@ -10,10 +10,12 @@ use ir_engine::text::chat::Message;
 pub use ir_engine::text::constrain::Grammar;
 use serde_json::{Map, Value as Json};
 
-pub use crate::generate::output::{Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Reason, Usage};
+pub use crate::generate::output::{
+    Answer, Collector, Delta, Done, Embedded, Event, Output, Part, Ranked, Reason, Usage,
+};
 pub use crate::generate::sampling::SamplingChanges;
-pub use crate::models::capabilities::Capabilities;
 pub use crate::models::model_ref::{KeepAlive, LoadOptions, ModelRef};
+pub use ir_store::Capabilities;
 
 /// Completions of one request, at most.
 pub const MAX_CHOICES: usize = 16;
@@ -101,6 +103,8 @@ pub struct Chat {
     pub truncate: bool,
     /// A template instead of the model's own.
     pub template: Option<String>,
+    /// Markup that is spelled in a message (`<|im_end|>`) is markup; otherwise it is text.
+    pub parse_special: bool,
 }
 
 /// What to do about reasoning.
@@ -141,6 +145,17 @@ pub struct EmbedJob {
     pub dimensions: Option<usize>,
     /// Whether vectors get length one.
     pub normalize: bool,
+}
+
+/// Texts to score by how well they answer a query; at most [`MAX_INPUTS`].
+#[derive(Debug, Clone, Default)]
+pub struct RankJob {
+    /// The model.
+    pub model: ModelRef,
+    /// What is asked.
+    pub query: String,
+    /// The texts.
+    pub documents: Vec<String>,
 }
 
 /// One thing to embed.

@@ -6,6 +6,7 @@ pub(crate) mod hub;
 pub mod job;
 pub(crate) mod output;
 pub(crate) mod prompt;
+pub(crate) mod recipe;
 pub(crate) mod request;
 pub(crate) mod running;
 pub(crate) mod sampling;

@@ -111,3 +111,12 @@ pub struct Embedded {
     /// Loading of the model.
     pub load: Duration,
 }
+
+/// Scores of texts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ranked {
+    /// One for each text, in their order: the larger, the better it answers the query.
+    pub scores: Vec<f32>,
+    /// Tokens of all texts, each with the query.
+    pub prompt_tokens: usize,
+}

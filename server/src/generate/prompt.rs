@@ -28,16 +28,9 @@ pub(crate) fn prepare(model: &Model, job: &Job, context: usize, seed: u64) -> Re
         return Err(ApiError::invalid("the prompt is empty: give text"));
     }
     if turn.ids.len() >= context {
-        return Err(too_long(turn.ids.len(), context));
+        return Err(ApiError::too_long(turn.ids.len(), context, context >= model.spec().n_context));
     }
     Ok(turn)
-}
-
-fn too_long(n: usize, context: usize) -> ApiError {
-    ApiError::invalid(format!(
-        "the input length exceeds the context length: {n} tokens leave no room in a context of {context}; \
-         shorten the input or ask for a larger num_ctx"
-    ))
 }
 
 fn chat_turn(
@@ -73,7 +66,11 @@ fn chat_turn(
         seed,
         ..input(chat)
     };
-    Ok(ChatTurn::new(model, &input)?)
+    let turn = ChatTurn::new(model, &input)?;
+    if !turn.examined_markup.is_empty() {
+        tracing::warn!(markup = ?turn.examined_markup, "messages spell markup that the template looks for: it counts as markup");
+    }
+    Ok(turn)
 }
 
 /// A chat as the model's template lays it out.
@@ -90,7 +87,9 @@ pub(crate) fn rendered(model: &Model, chat: &Chat) -> Result<String, ApiError> {
 fn input(chat: &Chat) -> ChatInput<'_> {
     let unix_seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
     let now = Now { unix_seconds, ..Now::default() };
-    ChatInput { messages: &chat.messages, tools: &chat.tools, now, ..ChatInput::default() }
+    // Also among the template's variables, for clients that can send no other fields.
+    let parse_special = chat.parse_special || chat.kwargs.get("parse_special").and_then(|v| v.as_bool()) == Some(true);
+    ChatInput { messages: &chat.messages, tools: &chat.tools, now, parse_special, ..ChatInput::default() }
 }
 
 fn no_template() -> ApiError {

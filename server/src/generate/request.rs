@@ -2,10 +2,10 @@
 //! beside the engine's thread, on threads that may block.
 
 use ir_engine::error::Error;
-use ir_engine::run::{ChatTurn, EmbedRequest, Request, embed_ids};
+use ir_engine::run::{ChatTurn, EmbedRequest, Request, embed_ids, rank_ids};
 use ir_engine::text::constrain::Constraint;
 
-use super::job::{EmbedInput, EmbedJob, Job};
+use super::job::{EmbedInput, EmbedJob, Job, RankJob};
 use super::prompt;
 use crate::engine::error::{ApiError, Kind};
 use crate::models::loaded::Loaded;
@@ -22,7 +22,7 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<(ChatTurn, Request)
     let turn = prompt::prepare(model, job, context, seed)?;
     let constraint = constraint(loaded, job, &turn)?;
     let room = context - turn.ids.len();
-    let request = Request {
+    let mut request = Request {
         max_tokens: Some(job.max_tokens.map_or(room, |n| n.min(room))),
         // The API's defaults, the file's recommendations over them, the client's values over both.
         sampling: job.sampling.applied(job.defaults.clone().recommended(model.meta()), seed),
@@ -31,8 +31,20 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<(ChatTurn, Request)
         logprobs: job.logprobs,
         ..turn.request(model.tokenizer(), constraint)
     };
+    if request.constraint.is_none() {
+        hold_calls(loaded, &turn, &mut request);
+    }
     request.check(model.plan().n_vocab())?;
     Ok((turn, request))
+}
+
+/// Holds the calls that the answer may begin to the tools given. Where that cannot be, they are as the model writes them.
+fn hold_calls(loaded: &Loaded, turn: &ChatTurn, request: &mut Request) {
+    let Some(grammar) = turn.begun_calls() else { return };
+    match loaded.constrainer().map_err(|e| e.message).and_then(|c| c.compile(&grammar).map_err(|e| e.to_string())) {
+        Ok(constraint) => turn.hold_calls(request, constraint, loaded.model().tokenizer()),
+        Err(why) => tracing::info!(%why, "calls of these tools are not held to their schemas"),
+    }
 }
 
 /// What a job's answer must conform to, if anything. Compiling takes milliseconds and more.
@@ -43,7 +55,7 @@ fn constraint(loaded: &Loaded, job: &Job, turn: &ChatTurn) -> Result<Option<Cons
     let calls = turn.demanded_calls().map_err(|e| refused("tool_choice", &e))?;
     let (field, grammar) = match (calls, &job.grammar) {
         (Some(calls), _) => ("tool_choice", calls),
-        (None, Some(grammar)) => (job.grammar_field.unwrap_or("grammar"), grammar.clone()),
+        (None, Some(grammar)) => (job.grammar_field.unwrap_or("grammar"), turn.or_calls(grammar.clone())),
         (None, None) => return Ok(None),
     };
     loaded.constrainer()?.compile(&grammar).map(Some).map_err(|e| refused(field, &e))
@@ -70,6 +82,7 @@ pub(crate) fn random_number() -> u64 {
 /// A text that is empty or too long, token ids or dimensions that the model does not have.
 pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest>, usize), ApiError> {
     let (model, mut truncated) = (loaded.model(), 0);
+    model.embeds(None).map_err(|e| ApiError::param("model", e.to_string()))?;
     let tokenizer = model.tokenizer();
     let context = job.model.load.context.map_or(loaded.context, |c| c.min(loaded.context));
     let mut requests = Vec::with_capacity(job.inputs.len());
@@ -94,8 +107,28 @@ pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest
             truncated += 1;
         }
         let request = EmbedRequest { prompt, pooling: None, dimensions: job.dimensions, normalize: job.normalize };
-        request.check(model.plan().n_vocab(), model.spec().width)?;
+        request.check(model.plan().n_vocab(), model.plan().n_pooled())?;
         requests.push(request);
     }
     Ok((requests, truncated))
+}
+
+/// The pairs of a query and each text.
+///
+/// # Errors
+/// A model that does not rank, a text that is too long with the query.
+pub(crate) fn rank(loaded: &Loaded, job: &RankJob) -> Result<Vec<Vec<u32>>, ApiError> {
+    let model = loaded.model();
+    model.expect_ranking().map_err(|e| ApiError::param("model", e.to_string()))?;
+    let pair = |(i, text): (usize, &String)| {
+        let ids = rank_ids(model, &job.query, text)?;
+        if ids.len() > loaded.context {
+            let (n, context) = (ids.len(), loaded.context);
+            let what =
+                format!("document {i} with the query has {n} tokens, and {context} fit: shorten it, or send its parts");
+            return Err(ApiError::param("documents", what));
+        }
+        Ok(ids)
+    };
+    job.documents.iter().enumerate().map(pair).collect()
 }

@@ -30,6 +30,12 @@ macro_rules! changes {
             /// A sampling with these put over it; the seed of a job that has none is `seed`.
             pub(crate) fn applied(&self, mut to: Sampling, seed: u64) -> Sampling {
                 $(if let Some(value) = self.$field { to.$field = value; })*
+                // Of no probability at all the likeliest token is left, as other servers have it.
+                for share in [&mut to.top_p, &mut to.typical_p] {
+                    if *share == 0.0 {
+                        *share = f32::MIN_POSITIVE;
+                    }
+                }
                 Sampling { seed: self.seed.unwrap_or(seed), logit_bias: self.logit_bias.clone(), ..to }
             }
         }
@@ -109,6 +115,8 @@ mod tests {
         let sampling = both.applied(plain_sampling(), 9);
         assert_eq!((sampling.top_k, sampling.temperature, sampling.seed), (7, 1.0, 4));
         assert_eq!(SamplingChanges::default().applied(plain_sampling(), 9).seed, 9);
+        let none = SamplingChanges { top_p: Some(0.0), typical_p: Some(0.0), ..SamplingChanges::default() };
+        assert!(none.applied(plain_sampling(), 9).check(10).is_ok());
     }
 
     #[test]

@@ -10,15 +10,20 @@ use ir_engine::plan::PAGE;
 use ir_engine::run::Stats;
 
 use super::access_log::RequestCounts;
+use crate::api::common::ignored::IgnoredCounts;
 use crate::engine::stats::{Counters, Histogram};
 use crate::generate::hub::Hub;
 use crate::models::loaded::Loaded;
 
-pub(super) fn metrics(hub: &Hub, requests: &RequestCounts) -> Response {
+pub(super) fn metrics(hub: &Hub, requests: &RequestCounts, ignored: &IgnoredCounts) -> Response {
     let mut page = Page::default();
     let loaded: Vec<(Arc<Loaded>, Stats)> = hub.loaded().into_iter().map(|l| (Arc::clone(&l), l.stats())).collect();
     let models = hub.all_counters();
     ours(&mut page, hub, requests, &loaded, &models);
+    page.head("ir_ignored_total", "counter", "What requests held and was passed over, by API and field.");
+    for ((api, field), n) in ignored.all() {
+        page.sample("ir_ignored_total", &[("api", api), ("field", &field)], n);
+    }
     llama_server(&mut page, &loaded, &models);
     vllm(&mut page, &loaded, &models);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.0).into_response()
@@ -32,9 +37,27 @@ fn ours(page: &mut Page, hub: &Hub, requests: &RequestCounts, loaded: &Here, mod
     page.gauges("ir_requests_running", "Sequences that a model computes.", "model", loaded, |_, s| s.running as f64);
     page.gauges("ir_kv_pages", "Pages of a model's cache.", "model", loaded, |_, s| s.pages as f64);
     page.gauges("ir_kv_pages_used", "Pages that sequences hold.", "model", loaded, |_, s| used(s) as f64);
+    page.gauges("ir_cache_bytes", "Bytes that a model's cache may take.", "model", loaded, |_, s| s.cache_bytes as f64);
+    page.gauges("ir_cache_bytes_held", "Bytes of it that sequences hold.", "model", loaded, |_, s| s.held_bytes as f64);
+    let help = "Bytes of it that hold prefixes, to be used again until the room is needed.";
+    page.gauges("ir_cache_bytes_evictable", help, "model", loaded, |_, s| s.evictable_bytes as f64);
     page.gauges("ir_model_bytes", "Bytes of a model's file and its cache at its largest.", "model", loaded, |l, _| {
         l.size as f64
     });
+    if let Some(disk) = hub.disk_counts() {
+        let all = [
+            ("ir_disk_cache_bytes", "gauge", "Bytes of the cache folder.", disk.bytes),
+            ("ir_disk_cache_files", "gauge", "Files in it.", disk.files),
+            ("ir_disk_cache_loaded_bytes_total", "counter", "Bytes that were found again.", disk.loaded),
+            ("ir_disk_cache_saved_bytes_total", "counter", "Bytes that were written.", disk.saved),
+            ("ir_disk_cache_damaged_total", "counter", "Files that were damaged and removed.", disk.damaged),
+            ("ir_disk_cache_failed_total", "counter", "Files that could not be written.", disk.failed),
+        ];
+        for (name, kind, help, value) in all {
+            page.head(name, kind, help);
+            page.sample(name, &[], value);
+        }
+    }
     page.head("ir_places_used", "gauge", "Requests that wait or run, and loads.");
     page.sample("ir_places_used", &[], hub.in_flight());
     page.head("ir_requests_rejected_total", "counter", "Requests that found the queue full.");

@@ -18,7 +18,8 @@ use crate::generate::hub::Hub;
 #[derive(OpenApi)]
 #[openapi(info(
     title = "ir",
-    description = "Language models on this machine, through the APIs of Ollama, OpenAI, Anthropic and llama-server.",
+    description = "Language models on this machine, through the APIs of Ollama, OpenAI, Anthropic and llama-server. \
+        Coding clients: `ir launch CLIENT --print` shows what each is told.",
     license(name = "MIT OR Apache-2.0")
 ))]
 struct Frame;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -19,11 +19,12 @@ use utoipa::{OpenApi, ToSchema};
 
 use super::access_log::RequestCounts;
 use super::{access_log, metrics, openapi, page};
-use crate::api::common::body as http;
-use crate::api::common::dialect::Dialect;
+use crate::api::common::body::{self as http, Asked};
+use crate::api::common::dialect::{Dialect, status};
+use crate::api::common::ignored::IgnoredCounts;
 use crate::api::common::openai_error::OPENAI;
 use crate::api::{anthropic, llama, ollama, openai, responses};
-use crate::engine::error::{ApiError, Kind};
+use crate::engine::error::{ApiError, Kind, cut};
 use crate::generate::hub::Hub;
 
 /// Who may ask, and what is shown to anyone.
@@ -84,12 +85,14 @@ pub fn router(hub: Hub, guard: Guard) -> Router {
         dialects.push(api.dialect);
     }
     let (dialects, requests) = (Dialects(dialects.into()), Arc::new(RequestCounts::default()));
+    let ignored = Arc::new(IgnoredCounts::default());
     let origin_state = (guard.clone(), dialects.clone());
     routes
-        .fallback(async || ApiError::not_found("404 page not found"))
+        .fallback(async |uri: Uri| ApiError::not_found(unknown_address(uri.path())))
         .method_not_allowed_fallback(async || ApiError::new(Kind::Method, "405 method not allowed"))
         .with_state(hub)
         .layer(Extension(Arc::clone(&requests)))
+        .layer(Extension(ignored))
         .layer(from_fn_with_state(guard, check_key))
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(Kind::Internal, "the server failed within: its log says more").into_response()
@@ -131,8 +134,28 @@ async fn api_health() -> Response {
 /// Shows what was counted, for Prometheus
 #[utoipa::path(get, path = "/metrics", responses(
     (status = 200, description = "The counts", body = String, content_type = "text/plain")))]
-async fn metrics_page(State(hub): State<Hub>, Extension(requests): Extension<Arc<RequestCounts>>) -> Response {
-    metrics::metrics(&hub, &requests)
+async fn metrics_page(
+    State(hub): State<Hub>,
+    Extension(requests): Extension<Arc<RequestCounts>>,
+    Extension(ignored): Extension<Arc<IgnoredCounts>>,
+) -> Response {
+    metrics::metrics(&hub, &requests, &ignored)
+}
+
+/// What is said of an address that nobody answers: clients that were given a base URL with a part too few or too many are
+/// told which.
+fn unknown_address(path: &str) -> String {
+    let begins = |known: &[&str], path: &str| {
+        known.iter().any(|k| path.strip_prefix(k).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    let bare = ["/chat/completions", "/completions", "/embeddings", "/models", "/responses", "/messages"];
+    let advice = match path.strip_prefix("/v1") {
+        None if begins(&bare, path) => format!("the address is /v1{path}: end the base URL with /v1"),
+        Some(rest) if begins(&["/v1"], rest) => format!("the address is {rest}: the base URL has a /v1 too many"),
+        Some(rest) if begins(&["/api"], rest) => format!("the address is {rest}: end the base URL in front of /v1"),
+        _ => return "404 page not found".into(),
+    };
+    format!("404 page not found: {advice}")
 }
 
 /// How each API writes errors.
@@ -151,11 +174,18 @@ impl Dialects {
 }
 
 /// Writes an [`ApiError`] in the form of the API that was asked.
-async fn render_errors(State(dialects): State<Dialects>, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
+async fn render_errors(State(dialects): State<Dialects>, mut request: Request, next: Next) -> Response {
+    let (path, asked) = (request.uri().path().to_owned(), Asked::default());
+    let agent = request.headers().get(header::USER_AGENT).and_then(|v| v.to_str().ok()).map(|v| cut(v, 120));
+    request.extensions_mut().insert(asked.clone());
     let response = next.run(request).await;
     match response.extensions().get::<ApiError>() {
-        Some(error) => dialects.response(&path, error),
+        Some(error) => {
+            let (status, field, why) = (status(error.kind).as_u16(), error.param.as_deref(), error.message.as_str());
+            let model = asked.model().map(|name| cut(&name, 120));
+            tracing::info!(path = cut(&path, 200), status, field, model, user_agent = agent, why, "refused");
+            dialects.response(&path, error)
+        }
         None => response,
     }
 }
@@ -290,6 +320,21 @@ mod tests {
         }
         for path in ["/api/chat", "/", "/nothing", "/v1x"] {
             assert_eq!(body(path)["error"], "no", "{path}");
+        }
+    }
+
+    #[test]
+    fn a_base_url_with_a_part_too_few_or_too_many_is_told() {
+        for (path, part) in [
+            ("/chat/completions", "is /v1/chat/completions: end"),
+            ("/models/ir-tiny", "is /v1/models/ir-tiny: end"),
+            ("/v1/v1/messages", "is /v1/messages: the base URL has a /v1 too many"),
+            ("/v1/api/chat", "is /api/chat: end"),
+        ] {
+            assert!(unknown_address(path).contains(part), "{}", unknown_address(path));
+        }
+        for path in ["/nothing", "/v1/nothing", "/modelsque", "/"] {
+            assert_eq!(unknown_address(path), "404 page not found", "{path}");
         }
     }
 

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use ir_engine::model::Model;
 use ir_engine::run::Stats;
 use ir_engine::text::constrain::{Constrainer, Vocabulary};
+use ir_store::{Place, Recipe};
 
 use super::capabilities::Capabilities;
 use super::model_ref::KeepAlive;
 use super::pool::Inner;
-use super::registry::Place;
 use crate::engine::error::ApiError;
 use crate::engine::output_queue::lock;
 use crate::engine::worker::{Shared, Submission, Worker};
@@ -34,6 +34,8 @@ pub struct Loaded {
     pub size: u64,
     /// Whether it lies in a GPU's memory.
     pub on_gpu: bool,
+    /// It is never unloaded to make room or because nobody asks it.
+    pub pinned: bool,
     pub(crate) id: u64,
     /// The thread that owns its engine.
     pub(crate) worker: Worker,
@@ -68,8 +70,11 @@ impl Loaded {
         *lock(&self.shared.stats)
     }
 
-    /// When it is unloaded if nobody asks it; `None`: when the memory is needed.
+    /// When it is unloaded if nobody asks it; `None`: when the memory is needed, or never.
     pub fn expires_at(&self) -> Option<SystemTime> {
+        if self.pinned {
+            return None;
+        }
         let expires = lock(&self.life).expires?;
         Some(SystemTime::now() + expires.saturating_duration_since(Instant::now()))
     }
@@ -88,8 +93,14 @@ impl Loaded {
         self.worker.submit(self.id, all).await
     }
 
+    /// Whether only loading anew helps: its engine failed, or its file is another by now.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.shared.broken.load(Ordering::Acquire) || self.model.file().is_outdated()
+    }
+
+    /// Whether what runs on it has ended, or will at the next step.
     pub(crate) fn is_broken(&self) -> bool {
-        self.shared.broken.load(Ordering::Acquire)
+        self.shared.broken.load(Ordering::Acquire) || self.model.file().check_unchanged().is_err()
     }
 }
 
@@ -99,6 +110,8 @@ pub struct Lease {
     pub(crate) loaded: Arc<Loaded>,
     pub(crate) pool: Arc<Inner>,
     pub(crate) keep_alive: KeepAlive,
+    /// How the model is to be run, as the name says by which it was asked for.
+    pub recipe: Arc<Recipe>,
     /// What loading took; zero where it was loaded.
     pub load: Duration,
 }

@@ -2,25 +2,34 @@
 //! for them is in `pool`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use ir_engine::builtin;
-use ir_engine::device::kv_bytes;
+use ir_engine::device::{Device, KvKind};
 use ir_engine::error::Error;
 use ir_engine::model::Model;
 use ir_engine::run::{Engine, EngineOptions};
+use ir_store::Need;
 use tokio::sync::watch;
 
-use super::capabilities;
+use super::capabilities::Capabilities;
+use super::disk_cache::Logged;
+use super::events::{Status, What};
 use super::loaded::{Life, Loaded};
 use super::model_ref::LoadOptions;
 use super::pool::Inner;
-use super::registry::{Entry, Place};
+use super::registry::Entry;
 use crate::engine::error::{ApiError, Kind, panicked};
 use crate::engine::output_queue::lock;
 use crate::engine::worker::Shared;
+
+/// What tells models apart: their files; `None` is the built-in one.
+pub(crate) type Key = Option<PathBuf>;
+
+/// The slots of the models that are loaded or about to be.
+pub(crate) type Slots = BTreeMap<Key, Slot>;
 
 /// How a load ended, once it has.
 pub(crate) type Loading = watch::Receiver<Option<Result<(), ApiError>>>;
@@ -39,6 +48,16 @@ pub(crate) enum Next {
     Join(Loading),
     Load(watch::Sender<Option<Result<(), ApiError>>>, Loading),
     Wait,
+    /// Nothing that is loaded will ever make room.
+    Never(ApiError),
+}
+
+/// Whether a model can come in.
+enum Room {
+    Free,
+    /// When somebody lets go of a model.
+    Later,
+    Never,
 }
 
 impl Inner {
@@ -48,22 +67,26 @@ impl Inner {
         if let Some(loaded) = used(&models, entry, load) {
             return Next::Use(loaded);
         }
-        match models.get(&entry.place) {
+        let key = entry.key();
+        match models.get(&key) {
             Some(Slot::Loading(loading, _)) => return Next::Join(loading.clone()),
             Some(Slot::Ready(loaded)) => {
                 if lock(&loaded.life).users > 0 && !loaded.is_broken() {
                     return Next::Wait;
                 }
-                self.drop_model(&mut models, &entry.place);
+                self.drop_model(&mut models, &key, Status::Unloaded);
             }
             None => {}
         }
-        let size = size_on_disk(&entry.place);
-        if !self.make_room(&mut models, size) {
-            return Next::Wait;
+        let size = entry.place.bytes();
+        match self.make_room(&mut models, size) {
+            Room::Free => {}
+            Room::Later => return Next::Wait,
+            Room::Never => return Next::Never(self.full(entry)),
         }
         let (done, loading) = watch::channel(None);
-        models.insert(entry.place.clone(), Slot::Loading(loading.clone(), size));
+        models.insert(key, Slot::Loading(loading.clone(), size));
+        self.events.tell(&entry.name, What::Status(Status::Loading));
         Next::Load(done, loading)
     }
 
@@ -72,31 +95,55 @@ impl Inner {
         used(&lock(&self.models), entry, load)
     }
 
+    fn full(&self, entry: &Entry) -> ApiError {
+        let what = format!(
+            "there is no room for {}: the models that are pinned, which are never unloaded, take what --memory and \
+             --max-models allow",
+            entry.name
+        );
+        ApiError::new(Kind::Unavailable, what)
+    }
+
     /// Unloads a model as soon as nobody uses it. Says whether it was loaded.
-    pub(crate) fn unload(&self, entry: &Entry) -> bool {
+    ///
+    /// # Errors
+    /// It is pinned.
+    pub(crate) fn unload(&self, entry: &Entry) -> Result<bool, ApiError> {
         let mut models = lock(&self.models);
-        let Some(Slot::Ready(loaded)) = models.get(&entry.place) else { return false };
+        let key = entry.key();
+        lock(&self.sleeping).remove(&key);
+        let Some(Slot::Ready(loaded)) = models.get(&key) else { return Ok(false) };
+        if loaded.pinned {
+            let what = format!("{} is pinned: it stays loaded until the server ends", loaded.name);
+            return Err(ApiError::new(Kind::Forbidden, what));
+        }
         let idle = {
             let mut life = lock(&loaded.life);
             (life.expires, life.leaving) = (Some(Instant::now()), true);
             life.users == 0
         };
         if idle {
-            self.drop_model(&mut models, &entry.place);
+            self.drop_model(&mut models, &key, Status::Unloaded);
             self.changed.notify_waiters();
         }
-        true
+        Ok(true)
     }
 
-    fn drop_model(&self, models: &mut BTreeMap<Place, Slot>, place: &Place) {
-        if let Some(Slot::Ready(loaded)) = models.remove(place) {
+    fn drop_model(&self, models: &mut Slots, key: &Key, now: Status) {
+        if let Some(Slot::Ready(loaded)) = models.remove(key) {
             tracing::info!(model = loaded.name, "unloaded");
             loaded.worker.drop_engine(loaded.id);
+            match now {
+                Status::Sleeping => lock(&self.sleeping).insert(key.clone()),
+                _ => lock(&self.sleeping).remove(key),
+            };
+            self.events.tell(&loaded.name, What::Status(now));
         }
     }
 
-    /// Unloads idle models, the longest unused first, until one of `size` fits. Nothing else loaded: it fits.
-    fn make_room(&self, models: &mut BTreeMap<Place, Slot>, size: u64) -> bool {
+    /// Unloads idle models, the longest unused first, until one of `size` fits; never one that is busy or pinned. Nothing
+    /// else loaded: it fits.
+    fn make_room(&self, models: &mut Slots, size: u64) -> Room {
         loop {
             let bytes = |slot: &Slot| match slot {
                 Slot::Ready(loaded) => loaded.size,
@@ -105,17 +152,20 @@ impl Inner {
             let used = models.values().map(bytes).fold(0, u64::saturating_add);
             let many = self.options.max_models > 0 && models.len() >= self.options.max_models;
             if models.is_empty() || (!many && used.saturating_add(size) <= self.options.memory) {
-                return true;
+                return Room::Free;
             }
-            let idle = models.iter().filter_map(|(place, slot)| match slot {
-                Slot::Ready(loaded) => {
+            let idle = models.iter().filter_map(|(key, slot)| match slot {
+                Slot::Ready(loaded) if !loaded.pinned => {
                     let life = *lock(&loaded.life);
-                    (life.users == 0).then(|| (life.last_used, place.clone()))
+                    (life.users == 0).then(|| (life.last_used, key.clone()))
                 }
-                Slot::Loading(..) => None,
+                _ => None,
             });
-            let Some((_, place)) = idle.min() else { return false };
-            self.drop_model(models, &place);
+            let Some((_, key)) = idle.min() else {
+                let stays = |slot: &Slot| matches!(slot, Slot::Ready(loaded) if loaded.pinned);
+                return if models.values().all(stays) { Room::Never } else { Room::Later };
+            };
+            self.drop_model(models, &key, Status::Unloaded);
         }
     }
 
@@ -124,31 +174,37 @@ impl Inner {
         let options = &self.options;
         let name = wanted.device.as_deref().unwrap_or(&options.device);
         let (device, worker) = (self.devices)(name)?;
-        let model = match &entry.place {
-            Place::Builtin => Model::from_bytes(builtin::bytes(), &options.model),
-            Place::File(path) => Model::open(path, &options.model),
-        };
+        let model = entry.place.model(&options.model);
         let failed = |e: Error| not_loadable(&entry.name, &e);
         let model = Arc::new(model.map_err(failed)?);
+        if !options.any_size {
+            fits(&entry.name, &model, &device, options.engine.kv)?;
+        }
         let most = model.spec().n_context;
         let context = wanted.context.map(|c| c.clamp(2, most.max(2))).or(options.engine.context);
         let engine_options = EngineOptions { context, ..options.engine.clone() };
-        let engine = Engine::new(Arc::clone(&model), &device, &engine_options).map_err(|e| match wanted.context {
-            // A context that the client asked for and the memory cannot hold is the client's to change.
-            Some(_) => ApiError::param("num_ctx", e.to_string()),
-            None => failed(e),
-        })?;
-        let cache = kv_bytes(model.plan(), engine_options.kv, engine.stats().pages);
+        let mut engine =
+            Engine::new(Arc::clone(&model), &device, &engine_options).map_err(|e| match wanted.context {
+                // A context that the client asked for and the memory cannot hold is the client's to change.
+                Some(_) => ApiError::param("num_ctx", e.to_string()),
+                None => failed(e),
+            })?;
+        let kept = options.disk_cache.as_ref().map(|cache| engine.keep_in(Box::new(Logged::new(cache.clone()))));
+        if kept == Some(false) {
+            tracing::warn!(model = %entry.name, "the cache folder is for models on the processor yet: nothing is kept");
+        }
+        let cache = engine.stats().cache_bytes;
         let shared = Arc::new(Shared { counters: self.counters(&entry.name), ..Shared::default() });
         *lock(&shared.stats) = engine.stats();
         let now = Instant::now();
         let loaded = Arc::new(Loaded {
             name: entry.name.clone(),
             place: entry.place.clone(),
-            capabilities: capabilities::of_model(model.meta(), model.template(), &|text| model.tokenizer().id_of(text)),
+            capabilities: Capabilities::of_model(model.meta(), model.template(), &|text| model.tokenizer().id_of(text)),
+            pinned: entry.pinned,
             context: engine.context(),
             device: device.name(),
-            size: size_on_disk(&entry.place) + cache,
+            size: entry.place.bytes().saturating_add(cache),
             on_gpu: device.picks(),
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             worker,
@@ -173,17 +229,20 @@ impl Inner {
         let mut models = lock(&self.models);
         let mut next: Option<Instant> = None;
         let mut old = Vec::new();
-        for (place, slot) in models.iter() {
+        for (key, slot) in models.iter() {
             let Slot::Ready(loaded) = slot else { continue };
+            if loaded.pinned {
+                continue;
+            }
             let life = *lock(&loaded.life);
             match life.expires.filter(|_| life.users == 0) {
-                Some(at) if at <= now => old.push(place.clone()),
+                Some(at) if at <= now => old.push((key.clone(), life.leaving)),
                 Some(at) => next = Some(next.map_or(at, |n| n.min(at))),
                 None => {}
             }
         }
-        for place in &old {
-            self.drop_model(&mut models, place);
+        for (key, leaving) in &old {
+            self.drop_model(&mut models, key, if *leaving { Status::Unloaded } else { Status::Sleeping });
         }
         if !old.is_empty() {
             self.changed.notify_waiters();
@@ -192,9 +251,19 @@ impl Inner {
     }
 }
 
-fn used(models: &BTreeMap<Place, Slot>, entry: &Entry, load: &LoadOptions) -> Option<Arc<Loaded>> {
-    let Some(Slot::Ready(loaded)) = models.get(&entry.place) else { return None };
-    fits(loaded, load).then(|| {
+/// Refuses a model that the device has no room for: it would be read from disk again and again.
+fn fits(name: &str, model: &Model, device: &Device, kv: KvKind) -> Result<(), ApiError> {
+    let memory = if device.takes_weights() { device.memory() } else { ir_store::memory().map(|m| m.total) };
+    let need = Need::new(model.file(), model.plan(), model.spec().n_context, kv);
+    match memory.and_then(|memory| need.refusal(memory)) {
+        Some(why) => Err(ApiError::new(Kind::Internal, format!("the model {name} cannot be loaded: {why}"))),
+        None => Ok(()),
+    }
+}
+
+fn used(models: &Slots, entry: &Entry, load: &LoadOptions) -> Option<Arc<Loaded>> {
+    let Some(Slot::Ready(loaded)) = models.get(&entry.key()) else { return None };
+    serves(loaded, load).then(|| {
         let mut life = lock(&loaded.life);
         // Who asks for it again wants it to stay.
         life.leaving = false;
@@ -205,24 +274,17 @@ fn used(models: &BTreeMap<Place, Slot>, entry: &Entry, load: &LoadOptions) -> Op
 }
 
 /// Whether a loaded model serves what is asked of loading.
-fn fits(loaded: &Loaded, wanted: &LoadOptions) -> bool {
+fn serves(loaded: &Loaded, wanted: &LoadOptions) -> bool {
     let most = loaded.model.spec().n_context;
     let long_enough = wanted.context.is_none_or(|c| c.min(most) <= loaded.context);
     let there = wanted.device.as_ref().is_none_or(|device| *device == loaded.asked_device);
-    long_enough && there && !loaded.is_broken()
+    long_enough && there && !loaded.is_stale()
 }
 
 /// What a file that is listed lacks or has too much of: a family that is not built yet is no fault of the server.
 fn not_loadable(name: &str, error: &Error) -> ApiError {
     let kind = if matches!(error, Error::Unsupported(_)) { Kind::NotImplemented } else { Kind::Internal };
     ApiError::new(kind, format!("the model {name} cannot be loaded: {error}"))
-}
-
-fn size_on_disk(place: &Place) -> u64 {
-    match place {
-        Place::Builtin => builtin::bytes().len() as u64,
-        Place::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
-    }
 }
 
 /// Waits for a load.
@@ -250,11 +312,14 @@ pub(crate) async fn load(
         Ok(loaded) => {
             let (model, device, seconds) = (&loaded.name, &loaded.device, started.elapsed().as_secs_f64());
             tracing::info!(model, device, context = loaded.context, seconds, "loaded");
-            models.insert(entry.place.clone(), Slot::Ready(loaded));
+            inner.events.tell(model, What::Status(Status::Loaded));
+            lock(&inner.sleeping).remove(&entry.key());
+            models.insert(entry.key(), Slot::Ready(loaded));
             Ok(())
         }
         Err(error) => {
-            models.remove(&entry.place);
+            models.remove(&entry.key());
+            inner.events.tell(&entry.name, What::LoadFailed(error.message.clone()));
             tracing::warn!(model = entry.name, error = error.message, "not loaded");
             Err(error)
         }

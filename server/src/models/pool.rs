@@ -1,21 +1,22 @@
 //! [`ModelPool`]: the models that are known and those that are loaded. Gives out leases; how models come and go is in
 //! `loading`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ir_engine::model::ModelOptions;
-use ir_engine::run::EngineOptions;
+use ir_engine::run::{DiskCache, DiskCounts, EngineOptions};
 use tokio::sync::Notify;
 
-use super::capabilities::Capabilities;
 use super::devices::{Devices, OpenDevice, devices};
+use super::downloads::Downloads;
+use super::events::{Events, Status};
 use super::loaded::{Lease, Loaded};
-use super::loading::{self, Next, Slot};
+use super::loading::{self, Key, Next, Slot, Slots};
 use super::model_ref::{KeepAlive, ModelRef};
-use super::registry::{Entry, Place, Registry};
+use super::registry::{Entry, Registry};
 use crate::engine::error::ApiError;
 use crate::engine::output_queue::lock;
 use crate::engine::stats::Counters;
@@ -38,6 +39,10 @@ pub struct PoolOptions {
     pub max_models: usize,
     /// Bytes that loaded models may take; a single model may take more.
     pub memory: u64,
+    /// Whether models are loaded that the device has no room for, and that are therefore slow.
+    pub any_size: bool,
+    /// Where the starts of conversations are kept beyond a model's life, if anywhere.
+    pub disk_cache: Option<DiskCache>,
 }
 
 /// How models are loaded: the rest of [`PoolOptions`].
@@ -48,6 +53,8 @@ pub(crate) struct LoadingOptions {
     pub(crate) keep_alive: KeepAlive,
     pub(crate) max_models: usize,
     pub(crate) memory: u64,
+    pub(crate) any_size: bool,
+    pub(crate) disk_cache: Option<DiskCache>,
 }
 
 /// The models. Cloning shares them.
@@ -57,12 +64,14 @@ pub(crate) struct ModelPool(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) registry: Registry,
     pub(crate) options: LoadingOptions,
-    pub(crate) models: Mutex<BTreeMap<Place, Slot>>,
+    pub(crate) models: Mutex<Slots>,
+    /// Models that gave their memory back because nobody asked them.
+    pub(crate) sleeping: Mutex<BTreeSet<Key>>,
     pub(crate) devices: Devices,
     pub(crate) next_id: AtomicU64,
     counters: Mutex<BTreeMap<String, Arc<Counters>>>,
-    /// What models of files can do, by the files' digests.
-    capabilities: Mutex<HashMap<String, Capabilities>>,
+    pub(crate) events: Arc<Events>,
+    pub(crate) downloads: Arc<Downloads>,
     /// A model was loaded, unloaded or let go.
     pub(crate) changed: Notify,
     /// An expiry changed.
@@ -78,17 +87,30 @@ impl std::fmt::Debug for Inner {
 impl ModelPool {
     /// A pool with nothing loaded. Belongs into a tokio runtime.
     pub(crate) fn new(options: PoolOptions) -> ModelPool {
-        let PoolOptions { registry, open_device, device, engine, model, keep_alive, max_models, memory } = options;
+        let PoolOptions {
+            registry,
+            open_device,
+            device,
+            engine,
+            model,
+            keep_alive,
+            max_models,
+            memory,
+            any_size,
+            disk_cache,
+        } = options;
         let inner = Arc::new(Inner {
             registry,
             models: Mutex::default(),
             devices: devices(open_device),
             next_id: AtomicU64::new(0),
             counters: Mutex::default(),
-            capabilities: Mutex::default(),
+            events: Arc::default(),
+            downloads: Arc::default(),
+            sleeping: Mutex::default(),
             changed: Notify::new(),
             sweep: Notify::new(),
-            options: LoadingOptions { device, engine, model, keep_alive, max_models, memory },
+            options: LoadingOptions { device, engine, model, keep_alive, max_models, memory, any_size, disk_cache },
         });
         tokio::spawn(loading::sweep(Arc::downgrade(&inner)));
         ModelPool(inner)
@@ -97,6 +119,16 @@ impl ModelPool {
     /// The models that are known.
     pub(crate) fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// What the cache in a folder has and did, if there is one.
+    pub(crate) fn disk_counts(&self) -> Option<DiskCounts> {
+        self.0.options.disk_cache.as_ref().map(DiskCache::counts)
+    }
+
+    /// Waits until what is to be kept in the folder is written.
+    pub(crate) fn flush_disk(&self) {
+        self.0.options.disk_cache.iter().for_each(DiskCache::flush);
     }
 
     /// The models that are loaded.
@@ -108,27 +140,32 @@ impl ModelPool {
     /// The model of clients who name none: the one used last, or else the first that is known.
     pub(crate) fn default_model(&self) -> String {
         let last = self.loaded().into_iter().max_by_key(|l| lock(&l.life).last_used);
-        let first = || self.registry().list().into_iter().next().map(|e| e.name);
-        last.map(|l| l.name.clone()).or_else(first).unwrap_or_default()
+        last.map(|l| l.name.clone()).or_else(|| self.registry().first()).unwrap_or_default()
     }
 
-    /// What the model of a file of this digest can do: found once and then remembered.
-    pub(crate) fn capabilities_by(&self, digest: &str, find: impl FnOnce() -> Capabilities) -> Capabilities {
-        if let Some(known) = lock(&self.0.capabilities).get(digest) {
-            return *known;
+    /// How a model stands.
+    pub(crate) fn status(&self, key: &Key) -> Status {
+        match lock(&self.0.models).get(key) {
+            Some(Slot::Ready(_)) => Status::Loaded,
+            Some(Slot::Loading(..)) => Status::Loading,
+            None if lock(&self.0.sleeping).contains(key) => Status::Sleeping,
+            None => Status::Unloaded,
         }
-        let found = find();
-        let mut all = lock(&self.0.capabilities);
-        // Files that come and go must not fill the memory.
-        if all.len() >= 4096 {
-            all.clear();
-        }
-        *all.entry(digest.to_owned()).or_insert(found)
+    }
+
+    /// What happens to models.
+    pub(crate) fn events(&self) -> &Arc<Events> {
+        &self.0.events
+    }
+
+    /// Pulls that nobody waits for.
+    pub(crate) fn downloads(&self) -> &Arc<Downloads> {
+        &self.0.downloads
     }
 
     /// The model, where it is loaded as wanted.
     pub(crate) fn ready(&self, entry: &Entry, wanted: &ModelRef) -> Option<Lease> {
-        self.0.peek(entry, &wanted.load).map(|loaded| self.lease(loaded, wanted, Duration::ZERO))
+        self.0.peek(entry, &wanted.load).map(|loaded| self.lease(entry, loaded, wanted, Duration::ZERO))
     }
 
     /// A model, loaded if it is not; waits for room and for others who load it.
@@ -145,7 +182,7 @@ impl ModelPool {
             match self.0.look(&entry, &wanted.load) {
                 Next::Use(loaded) => {
                     let load = if waited { started.elapsed() } else { Duration::ZERO };
-                    return Ok(self.lease(loaded, wanted, load));
+                    return Ok(self.lease(&entry, loaded, wanted, load));
                 }
                 Next::Load(done, loading) => {
                     // The load goes on when the client leaves: others may wait for it.
@@ -154,19 +191,23 @@ impl ModelPool {
                 }
                 Next::Join(loading) => loading::joined(loading).await?,
                 Next::Wait => changed.await,
+                Next::Never(error) => return Err(error),
             }
             waited = true;
         }
     }
 
     /// Unloads a model as soon as nobody uses it. Says whether it was loaded.
-    pub(crate) fn unload(&self, entry: &Entry) -> bool {
+    ///
+    /// # Errors
+    /// It is pinned.
+    pub(crate) fn unload(&self, entry: &Entry) -> Result<bool, ApiError> {
         self.0.unload(entry)
     }
 
-    fn lease(&self, loaded: Arc<Loaded>, wanted: &ModelRef, load: Duration) -> Lease {
+    fn lease(&self, entry: &Entry, loaded: Arc<Loaded>, wanted: &ModelRef, load: Duration) -> Lease {
         let keep_alive = wanted.keep_alive.unwrap_or(self.0.options.keep_alive);
-        Lease { loaded, pool: Arc::clone(&self.0), keep_alive, load }
+        Lease { loaded, pool: Arc::clone(&self.0), keep_alive, recipe: Arc::clone(&entry.recipe), load }
     }
 
     /// Sequences that one model computes together.

@@ -1,7 +1,9 @@
 //! [`Store::create`]: a model of a Modelfile. Weights that the store has are shared; files are copied into it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use ir_engine::builtin;
 use ir_engine::file::ModelFile;
 use serde_json::{Map, Value, json};
 
@@ -12,6 +14,7 @@ use crate::gc::hash_file;
 use crate::manifest::{Layer, MAX_TEXT, Manifest, NAME, TITLE};
 use crate::modelfile::Modelfile;
 use crate::name::ModelName;
+use crate::place::parts;
 use crate::pull::Wanted;
 use crate::quant;
 use crate::settings::Origin;
@@ -39,7 +42,10 @@ impl Store {
             return Err(Error::unsupported("adapters cannot be put on models yet: leave ADAPTER out"));
         }
         let mut wanted = Wanted::new(self, std::iter::empty())?;
-        let (mut layers, base) = self.base(&file.from, folder, &mut wanted, say)?;
+        let (mut layers, base) = match file.blobs.as_slice() {
+            [] => self.base(&file.from, folder, &mut wanted, say)?,
+            sent => (self.sent(sent, &mut wanted, say)?, None),
+        };
         let own = |role: &str| -> Result<Vec<String>> { base.as_ref().map_or(Ok(Vec::new()), |b| self.texts(b, role)) };
         let first = |texts: Vec<String>| texts.into_iter().next();
         let mut texts: Vec<(&str, String)> = Vec::new();
@@ -99,13 +105,13 @@ impl Store {
         say: &mut dyn FnMut(&str),
     ) -> Result<(Vec<Layer>, Option<Found>)> {
         if let Some(digest) = from.strip_prefix('@') {
-            // A blob that a client has sent.
-            let digest = Digest::parse(digest)?;
-            let path = self
-                .blob_path(&digest)?
-                .ok_or_else(|| Error::new(Kind::NotFound, format!("there is no blob {digest}")))?;
+            return Ok((self.sent(&[(String::new(), digest.to_owned())], wanted, say)?, None));
+        }
+        if from.strip_suffix(":latest").unwrap_or(from).eq_ignore_ascii_case(builtin::NAME) {
+            let digest = self.put(&builtin::bytes())?;
             wanted.add(self, &digest)?;
-            return Ok((vec![layer_of(&path, digest)?], None));
+            say(&format!("creating new layer {digest}"));
+            return Ok((vec![layer_of(&self.blob(&digest), digest)?], None));
         }
         if let Some(path) = folder.map(|f| f.join(from)).filter(|p| p.exists()) {
             return Ok((self.import(&path, wanted, say)?, None));
@@ -127,6 +133,42 @@ impl Store {
             say(&format!("using existing layer {}", layer.digest));
         }
         Ok((layers, Some(found)))
+    }
+
+    /// The layers of weights that a client has sent as blobs: the files' names and digests.
+    fn sent(&self, files: &[(String, String)], wanted: &mut Wanted, say: &mut dyn FnMut(&str)) -> Result<Vec<Layer>> {
+        if files.iter().any(|(name, _)| name.ends_with(".safetensors")) {
+            return Err(Error::unsupported(
+                "models are made of GGUF files: `ir convert` makes one of a folder of safetensors",
+            ));
+        }
+        say("parsing GGUF");
+        let mut layers = Vec::new();
+        for (name, digest) in files {
+            let digest = Digest::parse(digest)?;
+            let path = self
+                .blob_path(&digest)?
+                .ok_or_else(|| Error::new(Kind::NotFound, format!("there is no blob {digest}")))?;
+            wanted.add(self, &digest)?;
+            let mut layer = layer_of(&path, digest)?;
+            let stem = name.rsplit(['/', '\\']).next().unwrap_or("");
+            if quant::part_of(stem.strip_suffix(".gguf").unwrap_or("")).is_some() {
+                layer.annotations.insert(TITLE.into(), stem.to_owned());
+                layer.title()?;
+            } else if files.len() > 1 {
+                return Err(Error::unsupported(format!(
+                    "a model is made of one GGUF file or of all parts of one, and {name:?} is no part"
+                )));
+            } else {
+                // Whoever sent it knows it by its name, and learns no path of this machine.
+                let named = |e: ir_engine::error::Error| e.to_string().replace(&path.display().to_string(), name);
+                ModelFile::open(&path).map_err(|e| Error::corrupt(named(e)))?;
+            }
+            say(&format!("using existing layer {digest}"));
+            layers.push(layer);
+        }
+        layers.sort_by(|a, b| a.annotations.get(TITLE).cmp(&b.annotations.get(TITLE)));
+        Ok(layers)
     }
 
     /// Copies a GGUF file, or all parts of one, into the store.
@@ -190,7 +232,11 @@ impl Store {
         if self.has_blob(digest, None)? {
             return Ok(());
         }
-        let temporary = self.own("partial", &format!("sent-{}-{}", std::process::id(), digest.hex()))?;
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let temporary = self.own("partial", &format!("sent-{}-{number}-{}", std::process::id(), digest.hex()))?;
+        // What a killed process of the same number left.
+        disk::remove(&temporary)?;
         let mut write = || -> Result<Digest> {
             let failed = |e: std::io::Error| Error::disk("write", &temporary, &e);
             let mut file = std::fs::File::create_new(&temporary).map_err(failed)?;
@@ -222,15 +268,4 @@ fn layer_of(path: &Path, digest: Digest) -> Result<Layer> {
         layer.title()?;
     }
     Ok(layer)
-}
-
-/// All parts of a split set; of another file that file.
-fn parts(path: &Path) -> Vec<PathBuf> {
-    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
-    match quant::part_of(name.strip_suffix(".gguf").unwrap_or("")) {
-        Some((stem, _, count)) => {
-            (1..=count).map(|no| path.with_file_name(format!("{stem}-{no:05}-of-{count:05}.gguf"))).collect()
-        }
-        None => vec![path.to_owned()],
-    }
 }

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ir_engine::file::ModelFile;
 use serde::{Deserialize, Serialize};
 
+use crate::capabilities::Capabilities;
 use crate::details::Details;
 use crate::disk;
 use crate::manifest::{MAX_MANIFEST, Manifest};
@@ -51,6 +53,8 @@ pub(crate) struct Index {
     #[serde(default)]
     details: BTreeMap<PathBuf, (Stamp, Details)>,
     #[serde(default)]
+    capabilities: BTreeMap<PathBuf, (Stamp, Capabilities)>,
+    #[serde(default)]
     texts: BTreeMap<PathBuf, (Stamp, String)>,
     #[serde(skip)]
     changed: bool,
@@ -66,7 +70,8 @@ impl Index {
 
     /// Writes the index, if it changed. Where that cannot be done the next list takes longer: no harm.
     pub(crate) fn save(&mut self, path: &Path) {
-        let kept = self.folders.len() + self.manifests.len() + self.details.len() + self.texts.len();
+        let kept =
+            self.folders.len() + self.manifests.len() + self.details.len() + self.capabilities.len() + self.texts.len();
         if kept > MAX_KEPT {
             *self = Index::default();
         }
@@ -136,6 +141,22 @@ impl Index {
         self.details.insert(path.to_owned(), (stamp, details.clone()));
         self.changed = true;
         (details, modified, metadata.len())
+    }
+
+    /// What the model of a file can do; nothing, where the file cannot be read.
+    pub(crate) fn capabilities(&mut self, path: &Path) -> Capabilities {
+        let Ok(metadata) = std::fs::metadata(path) else { return Capabilities::default() };
+        let stamp = Stamp::of(&metadata);
+        if let Some((known, capabilities)) = self.capabilities.get(path)
+            && *known == stamp
+        {
+            return *capabilities;
+        }
+        disk::OPENED.fetch_add(1, Ordering::Relaxed);
+        let found = ModelFile::open(path).map_or_else(|_| Capabilities::default(), |f| Capabilities::of_file(f.meta()));
+        self.capabilities.insert(path.to_owned(), (stamp, found));
+        self.changed = true;
+        found
     }
 
     /// A file of a few bytes.

@@ -18,12 +18,14 @@
 //! written when all its blobs are there and are what their digests say. Nothing is trusted that comes from elsewhere or
 //! stands on the disk: names are checked part by part, sizes are bounded, and no link is followed.
 
+mod capabilities;
 mod create;
 mod details;
 mod digest;
 mod disk;
 mod download;
 mod error;
+mod fit;
 mod foreign;
 mod gc;
 mod go_template;
@@ -39,18 +41,22 @@ mod modelfile;
 mod name;
 mod nearest;
 mod partial;
+mod place;
 mod plan;
 mod progress;
 mod pull;
 mod push;
 mod quant;
+mod recipe;
 mod registry;
 mod settings;
 mod store;
 
+pub use capabilities::{Capabilities, fill_tokens};
 pub use details::Details;
 pub use digest::Digest;
 pub use error::{Error, Kind, Result};
+pub use fit::{Memory, Need, memory};
 pub use gc::{Collected, Fault};
 pub use go_template::GoTemplate;
 pub use hub::Hit;
@@ -58,8 +64,10 @@ pub use list::Listed;
 pub use manifest::{Layer, Manifest};
 pub use modelfile::{Modelfile, parameter_lines};
 pub use name::ModelName;
+pub use place::Place;
 pub use plan::Plan;
 pub use progress::{Event, Watcher};
+pub use recipe::Recipe;
 pub use settings::{Foreign, Origin, Settings, Tuning};
 pub use store::{Found, Store};
 

@@ -1,8 +1,13 @@
 //! The list of all models: this store's, the files in its folder, and other programs'.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use ir_engine::builtin;
+use ir_engine::file::ModelFile;
+
+use crate::capabilities::Capabilities;
 use crate::details::Details;
 use crate::foreign;
 use crate::index::Index;
@@ -36,7 +41,69 @@ pub struct Listed {
     pub details: Details,
 }
 
+impl Listed {
+    /// The built-in model.
+    pub fn builtin() -> Listed {
+        static DETAILS: OnceLock<Details> = OnceLock::new();
+        let read = || {
+            let file = ModelFile::from_bytes(builtin::bytes());
+            file.map_or_else(|e| Details::broken(&e.to_string()), |file| Details::of_file(&file))
+        };
+        Listed {
+            name: builtin::NAME.into(),
+            origin: Origin::Builtin,
+            path: None,
+            size: builtin::bytes().len() as u64,
+            modified: SystemTime::UNIX_EPOCH,
+            digest: None,
+            details: DETAILS.get_or_init(read).clone(),
+        }
+    }
+
+    /// Whether it can be opened and is of a form that runs.
+    pub fn is_usable(&self) -> bool {
+        let there = self.origin == Origin::Builtin || self.path.is_some();
+        there && self.details.error.is_none()
+    }
+}
+
 impl Store {
+    /// A file that the program was told of, as the list would have it.
+    pub fn listed_file(&self, name: &str, path: &Path) -> Listed {
+        let (details, modified, length) = locked(&self.index).details(path);
+        let size = match crate::place::parts(path).len() {
+            1 => length,
+            _ => crate::Place::File(path.to_owned()).bytes(),
+        };
+        let name = name.to_owned();
+        Listed { name, origin: Origin::Named, path: Some(path.to_owned()), size, modified, digest: None, details }
+    }
+
+    /// What models of the list can do. A file that has not changed since it was asked last is not opened again.
+    pub fn capabilities(&self, models: &[Listed]) -> Vec<Capabilities> {
+        static OF_BUILTIN: OnceLock<Capabilities> = OnceLock::new();
+        let of_builtin = || {
+            let file = ModelFile::from_bytes(builtin::bytes());
+            file.map_or_else(|_| Capabilities::default(), |file| Capabilities::of_file(file.meta()))
+        };
+        let mut index = locked(&self.index);
+        let mut one = |model: &Listed| match (&model.path, model.origin) {
+            (_, Origin::Builtin) => *OF_BUILTIN.get_or_init(of_builtin),
+            (Some(path), _) => index.capabilities(path),
+            (None, _) => Capabilities::default(),
+        };
+        let all = models.iter().map(&mut one).collect();
+        self.save(&mut index);
+        all
+    }
+
+    fn save(&self, index: &mut Index) {
+        let root = &self.settings.root;
+        if root.is_dir() && crate::disk::make_folders(root, &[OWN]).is_ok() {
+            index.save(&root.join(OWN).join("index.json"));
+        }
+    }
+
     /// All models by name. What has not changed since it was listed last is not opened again.
     pub fn list(&self) -> Vec<Listed> {
         let mut index = locked(&self.index);
@@ -54,9 +121,7 @@ impl Store {
             }
         }
         all.sort_by(|a, b| (&a.name, a.origin).cmp(&(&b.name, b.origin)));
-        if root.is_dir() && crate::disk::make_folders(root, &[OWN]).is_ok() {
-            index.save(&root.join(OWN).join("index.json"));
-        }
+        self.save(&mut index);
         all
     }
 

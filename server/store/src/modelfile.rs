@@ -48,6 +48,8 @@ const OLD: [&str; 11] = [
 pub struct Modelfile {
     /// The model or file that it is made from.
     pub from: String,
+    /// Instead of it: files that are in the store already, by their names and digests.
+    pub blobs: Vec<(String, String)>,
     /// Parameters by name; `stop` is an array.
     pub parameters: Map<String, Value>,
     /// The chat template, in Go's form.

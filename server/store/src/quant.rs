@@ -188,3 +188,25 @@ fn safetensors(files: &[&str], unusable: usize, tag: Option<&str>, place: &str) 
     all.extend(files.iter().filter(|f| COMPANIONS.contains(f)).map(|f| (*f).to_owned()));
     Ok(Choice::Safetensors(all))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+mod tests {
+    use super::*;
+
+    /// The browser's side is held to the same file.
+    #[test]
+    fn which_files_of_a_repository_are_meant() {
+        let cases: Vec<serde_json::Value> = serde_json::from_str(include_str!("../tests/store/choices.json")).unwrap();
+        assert!(cases.len() > 10);
+        for case in cases {
+            let files: Vec<&str> = case["files"].as_array().unwrap().iter().filter_map(|f| f.as_str()).collect();
+            let want = case["want"].as_array().map(|w| w.iter().map(|f| f.as_str().unwrap().to_owned()).collect());
+            let chosen = match choose(&files, case["tag"].as_str(), "it") {
+                Ok(Choice::Gguf(files)) => Some(files),
+                _ => None,
+            };
+            assert_eq!(chosen, want, "{case}");
+        }
+    }
+}

@@ -36,6 +36,10 @@ pub struct Foreign {
 /// Whose a model is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
+    /// In this program.
+    Builtin,
+    /// A file that was named to the program.
+    Named,
     /// This store's.
     Store,
     /// A file that lies in the models folder.
@@ -52,6 +56,8 @@ impl Origin {
     /// The word for it.
     pub fn name(self) -> &'static str {
         match self {
+            Origin::Builtin => "built in",
+            Origin::Named => "named",
             Origin::Store => "store",
             Origin::Folder => "folder",
             Origin::Ollama => "ollama",
@@ -85,7 +91,7 @@ impl Default for Tuning {
         Tuning {
             streams: 4,
             min_range: 16 << 20,
-            journal_step: 1 << 20,
+            journal_step: 256 << 10,
             attempts: 8,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),

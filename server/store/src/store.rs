@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use ir_engine::builtin;
+
 use crate::digest::Digest;
 use crate::disk::{self, Lock};
 use crate::error::{Error, Kind, Result};
 use crate::index::Index;
 use crate::manifest::{self, MAX_MANIFEST, MAX_TEXT, Manifest};
+use crate::modelfile::Modelfile;
 use crate::name::{Key, ModelName};
 use crate::progress::Shared;
 use crate::settings::{Foreign, Origin, Settings};
@@ -42,6 +45,38 @@ pub struct Found {
     pub digest: Option<Digest>,
     /// The folder in which its blobs are.
     pub(crate) root: PathBuf,
+}
+
+impl Found {
+    /// The text of a model's layers of a role (`template`, `system`, `license`, `params`, `messages`).
+    ///
+    /// # Errors
+    /// A blob cannot be read, or is larger than a text may be.
+    pub fn texts(&self, role: &str) -> Result<Vec<String>> {
+        let Some(manifest) = &self.manifest else { return Ok(Vec::new()) };
+        let read = |layer: &manifest::Layer| {
+            let path = self.root.join("blobs").join(layer.digest()?.file_name());
+            let there = match self.origin {
+                Origin::Store => disk::regular(&path)?,
+                _ => crate::foreign::inside(&self.root, &path),
+            };
+            if there.is_none() {
+                return Err(Error::corrupt(format!(
+                    "the {role} of {} is missing: `ir pull` fetches it again",
+                    self.name
+                )));
+            }
+            let bytes = disk::read_small(&path, MAX_TEXT)?;
+            String::from_utf8(bytes).map_err(|_| Error::corrupt(format!("the {role} of {} is not UTF-8", self.name)))
+        };
+        manifest.with_role(role).take(64).map(read).collect()
+    }
+}
+
+/// Whether the name is that of the built-in model.
+fn is_builtin(name: &ModelName) -> bool {
+    let short = name.short();
+    short.strip_suffix(":latest").unwrap_or(&short).eq_ignore_ascii_case(builtin::NAME)
 }
 
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -222,28 +257,12 @@ impl Store {
         })
     }
 
-    /// The text of a model's layers of a role (`template`, `system`, `license`, `params`, `messages`).
+    /// As [`Found::texts`].
     ///
     /// # Errors
-    /// A blob cannot be read, or is larger than a text may be.
+    /// As there.
     pub fn texts(&self, found: &Found, role: &str) -> Result<Vec<String>> {
-        let Some(manifest) = &found.manifest else { return Ok(Vec::new()) };
-        let read = |layer: &manifest::Layer| {
-            let path = found.root.join("blobs").join(layer.digest()?.file_name());
-            let there = match found.origin {
-                Origin::Store => disk::regular(&path)?,
-                _ => crate::foreign::inside(&found.root, &path),
-            };
-            if there.is_none() {
-                return Err(Error::corrupt(format!(
-                    "the {role} of {} is missing: `ir pull` fetches it again",
-                    found.name
-                )));
-            }
-            let bytes = disk::read_small(&path, MAX_TEXT)?;
-            String::from_utf8(bytes).map_err(|_| Error::corrupt(format!("the {role} of {} is not UTF-8", found.name)))
-        };
-        manifest.with_role(role).take(64).map(read).collect()
+        found.texts(role)
     }
 
     /// Gives a model another name; its blobs are shared.
@@ -251,14 +270,21 @@ impl Store {
     /// # Errors
     /// There is no such model, or the new name cannot be one.
     pub fn copy(&self, source: &ModelName, destination: &ModelName) -> Result {
-        let (Some(from), Some(to)) = (source.key(), destination.key()) else {
+        let Some(from) = source.key() else {
             return Err(Error::name("a file has no other name: `ir create` makes a model of a file"));
         };
-        if !matches!(destination, ModelName::Registry { .. } | ModelName::Hub { .. }) {
-            return Err(Error::name("the new name must be a plain one, as in my-model or my-model:small"));
-        }
-        let _lock = self.lock()?;
+        let to = destination.key();
+        let to = to.filter(|_| matches!(destination, ModelName::Registry { .. } | ModelName::Hub { .. }));
+        let to = to.ok_or_else(|| {
+            Error::name("the new name is invalid: it must be a plain one, as in my-model or my-model:small")
+        })?;
+        let lock = self.lock()?;
         let Some(bytes) = self.manifest_bytes(&from)? else {
+            drop(lock);
+            if is_builtin(source) {
+                let file = Modelfile { from: builtin::NAME.into(), ..Modelfile::default() };
+                return self.create(destination, &file, None, &mut |_| {});
+            }
             let elsewhere = self.resolve(source)?;
             return Err(elsewhere.map_or_else(
                 || self.unknown(source),
@@ -294,6 +320,9 @@ impl Store {
         let path = self.manifest_path(&key);
         if !there || !disk::remove(&path)? {
             drop(lock);
+            if is_builtin(name) {
+                return Err(Error::unsupported(format!("{} is in this program, not in the store", builtin::NAME)));
+            }
             let elsewhere = self.resolve(name)?;
             return Err(elsewhere.map_or_else(
                 || self.unknown(name),

@@ -57,7 +57,7 @@ async fn properties_and_what_is_not_here() {
     assert_eq!(get("/props?model=nope").await.status(), 404);
     for path in ["/rerank", "/v1/rerank", "/v1/reranking"] {
         let (status, answer) = server.ask(path, json!({"query": "a", "documents": ["b"]})).await;
-        assert!(status == 501 && answer["error"]["message"].as_str().unwrap().contains("reranker"), "{answer}");
+        assert!(status == 400 && answer["error"]["message"].as_str().unwrap().contains("reranker"), "{answer}");
     }
     for path in ["/health", "/v1/health"] {
         assert_eq!(text(get(path).await).await, (200, "{\"status\":\"ok\"}".into()));

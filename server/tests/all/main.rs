@@ -2,13 +2,18 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test that cannot go on fails")]
 
 mod anthropic;
+mod clients;
 mod common;
 mod constrained;
+mod dialects;
+mod disk_cache;
 mod embeddings;
 mod floors;
 mod llama;
 mod ollama;
 mod openai;
 mod serving;
+mod staying;
+mod store;
 mod streams;
 mod turns;

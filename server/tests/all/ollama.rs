@@ -73,7 +73,7 @@ async fn mistakes_have_a_status_and_a_sentence() {
             400,
             "exceeds the context",
         ),
-        ("/api/pull", json!({"model": "x"}), 501, "no model store"),
+        ("/api/pull", json!({"model": "x"}), 501, "no models folder"),
         ("/nowhere", json!({}), 404, "404 page not found"),
     ];
     for (path, body, status, part) in cases {

@@ -69,7 +69,10 @@ async fn golden_chats_with_tools() {
         let call: Json = serde_json::from_str(inner).unwrap();
         let got = &choice["message"]["tool_calls"][0]["function"];
         let arguments: Json = serde_json::from_str(got["arguments"].as_str().unwrap()).unwrap();
-        assert_eq!((&got["name"], &arguments), (&call["name"], &call["arguments"]));
+        // A call of a tool that is not there, as this small model makes them, is held to one that is.
+        let mut names = chat["tools"].as_array().unwrap().iter().map(|tool| &tool["function"]["name"]);
+        let name = names.clone().find(|name| **name == call["name"]).or_else(|| names.next()).unwrap();
+        assert_eq!((&got["name"], &arguments), (name, &call["arguments"]));
         assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&Json::Null, &json!("tool_calls")));
         let mut streamed = body;
         streamed["stream"] = true.into();
@@ -179,11 +182,12 @@ async fn mistakes_have_a_status_a_sentence_and_a_field() {
         ("/v1/chat/completions", question(json!({"messages": []})), 400, json!("messages"), "too short"),
         (
             "/v1/chat/completions",
-            question(json!({"reasoning_effort": "low"})),
+            question(json!({"messages": [{"role": "user", "content": "w ".repeat(20_000)}]})),
             400,
             Json::Null,
-            "does not support thinking",
+            "maximum context length is 1024 tokens. However",
         ),
+        ("/chat/completions", json!({}), 404, Json::Null, "end the base URL with /v1"),
         (
             "/v1/chat/completions",
             question(json!({"messages": [{"role": "user", "content": image}]})),

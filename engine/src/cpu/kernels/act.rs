@@ -37,6 +37,8 @@ pub fn value(act: Act, x: f32) -> f32 {
         Act::ReluSquared => x.max(0.0).powi(2),
         Act::Sigmoid => sigmoid(x),
         Act::Tanh => x.tanh(),
+        Act::Sqrt => x.max(0.0).sqrt(),
+        Act::ExpBelow => x.min(0.0).exp_m1() - x.min(0.0),
         Act::Identity => x,
         // Beyond, the sum is the exponential itself.
         Act::Softplus => {

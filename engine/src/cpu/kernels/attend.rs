@@ -1,4 +1,4 @@
-//! `attend`: causal attention over paged keys and values, one pass with a running maximum (Milakov and Gimelshein 2018).
+//! `attend`: attention over paged keys and values, one pass with a running maximum (Milakov and Gimelshein 2018).
 //! Neighbouring rows of a sequence share the reading of its pages.
 
 use std::ops::Range;
@@ -10,7 +10,7 @@ use crate::cpu::simd::panels::Panels;
 use crate::cpu::simd::tile::Weights;
 use crate::cpu::simd::{Table, TileKernels};
 use crate::dtype::DType;
-use crate::plan::{Inputs, PAGE, Temperature};
+use crate::plan::{Inputs, PAGE, Relative, Sight, Temperature};
 
 /// What stays the same over a step.
 #[derive(Debug, Clone, Copy)]
@@ -21,12 +21,20 @@ pub struct Attend<'a> {
     pub scale: f32,
     /// Soft cap of the scaled scores.
     pub cap: Option<f32>,
-    /// Positions a row sees, itself included.
+    /// Which rows a row sees.
+    pub sight: Sight,
+    /// Of these so many positions.
     pub window: Option<u32>,
+    /// Positions of the runs of which a row sees its own.
+    pub chunk: Option<u32>,
+    /// The positions that a row sees, in their order: all others are passed over.
+    pub chosen: Option<Columns<'a>>,
     /// Factor on the queries by position.
     pub temperature: Option<Temperature>,
     /// Slopes of the heads: times the distance, taken from scaled scores.
     pub slopes: Option<&'a [f32]>,
+    /// Summands on scores by distance, with their elements.
+    pub relative: Option<(Relative, &'a [f32])>,
     /// Scores of the heads that have no value.
     pub sinks: Option<&'a [f32]>,
 }
@@ -39,10 +47,22 @@ const BLOCK: usize = 4 * PAGE;
 const TOGETHER: usize = 64;
 
 impl Attend<'_> {
-    /// The positions that a row at `position` sees.
-    fn span(&self, position: u32) -> Range<usize> {
-        let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
-        first as usize..position as usize + 1
+    /// The positions that a row at `position` sees, its text in the step ending at `end` and its source taking the first
+    /// `n_source` positions.
+    fn span(&self, position: u32, end: u32, n_source: u32) -> Range<usize> {
+        let (first, end) = match (self.sight, self.window) {
+            (Sight::Before, window) => {
+                let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+                let run = self.chunk.map_or(0, |n| position - position % n);
+                (first.max(run).max(n_source), position + 1)
+            }
+            (Sight::Source, _) => (0, n_source),
+            (Sight::Both, None) => (0, end),
+            (Sight::Both, Some(window)) => {
+                (position.saturating_sub(window / 2), end.min((position + 1).saturating_add(window / 2)))
+            }
+        };
+        first as usize..end as usize
     }
 
     /// Turns scores of head `h` against `n` positions from `first` on, the row being at `position`, into what the softmax
@@ -57,13 +77,20 @@ impl Attend<'_> {
         }
         if let Some(slopes) = self.slopes {
             for (i, score) in scores.iter_mut().enumerate() {
-                *score -= slopes[h] * (position as usize - first - i) as f32;
+                *score -= slopes[h] * (position as usize).abs_diff(first + i) as f32;
+            }
+        }
+        if let Some((of, elements)) = self.relative {
+            for (i, score) in scores.iter_mut().enumerate() {
+                let (here, there) = (position as usize, first + i);
+                let bucket = of.bucket(here.abs_diff(there), there > here, self.sight == Sight::Both);
+                *score += elements[bucket * self.n_heads + h];
             }
         }
     }
 }
 
-/// `out[r][h] = softmax(cap(scale * q[r][h] . K)) . V` over the positions up to and including the row's own. `scratch` is
+/// `out[r][h] = softmax(cap(scale * q[r][h] . K)) . V` over the positions that the row sees. `scratch` is
 /// memory that is used again from call to call.
 ///
 /// Positions are taken in their order, in blocks that depend on nothing else, so a row's result does not depend on what
@@ -81,6 +108,7 @@ pub fn attend(
 ) {
     let shape = layer.shape();
     let group = op.n_heads / shape.n_kv_heads;
+    let ends = inputs.ends();
     let n_rows = out.len() / (op.n_heads * shape.v_dim);
     // A value that is a part of its key is summed with the rest of the key, which is left out at the end.
     let width = if shape.v_in_k { shape.k_dim } else { shape.v_dim };
@@ -96,7 +124,7 @@ pub fn attend(
         let rows = first..(first + together).min(n_rows);
         for rows in sequences(inputs, rows) {
             let acc = &mut acc[(rows.start - first) * group * width..][..rows.len() * group * width];
-            Rows { t, inputs, q, layer, op, group, head, rows, width }.attend(acc);
+            Rows { t, inputs, ends: &ends, q, layer, op, group, head, rows, width }.attend(acc);
         }
     });
     let done = &*scratch;
@@ -141,6 +169,8 @@ fn sequences(inputs: &Inputs, rows: Range<usize>) -> impl Iterator<Item = Range<
 struct Rows<'a> {
     t: &'a Table,
     inputs: &'a Inputs,
+    /// Where the text of each sequence ends in the step.
+    ends: &'a [u32],
     q: Columns<'a>,
     layer: &'a KvLayer,
     op: Attend<'a>,
@@ -169,7 +199,10 @@ struct Work {
 impl Rows<'_> {
     /// `acc`: `[query head][width]`.
     fn attend(&self, acc: &mut [f32]) {
-        let spans: Vec<_> = self.rows.clone().map(|r| self.op.span(self.inputs.positions[r])).collect();
+        let seq = self.inputs.seqs[self.rows.start];
+        let (end, n_source) = (self.ends[seq as usize], self.inputs.n_source(seq));
+        let span = |r: usize| self.op.span(self.inputs.positions[r], end, n_source);
+        let spans: Vec<_> = self.rows.clone().map(span).collect();
         let first = spans.iter().map(|s| s.start).min().unwrap_or(0) / BLOCK;
         let end = spans.iter().map(|s| s.end).max().unwrap_or(0);
         let mut work = self.work();
@@ -229,13 +262,19 @@ impl Rows<'_> {
 
     /// The pages of the sequence.
     fn page_id(&self, page: usize) -> u32 {
-        self.inputs.tables[self.inputs.seqs[self.rows.start] as usize][page / PAGE]
+        self.inputs.table(self.inputs.seqs[self.rows.start], self.layer.group())[page / PAGE]
     }
 
-    /// A page as floats; as it lies if it is read only a few times.
+    /// A page as floats; as it lies if it is read only a few times and no row of blocks.
     fn floats<'a>(&self, bytes: &'a [u8], n: usize, floats: &'a mut Vec<f32>) -> (DType, &'a [u8]) {
-        if self.layer.dtype() != DType::F16 || n <= self.group {
-            return (self.layer.dtype(), bytes);
+        let dtype = self.layer.dtype();
+        if !dtype.is_plain() {
+            floats.resize(bytes.len() / dtype.block_bytes() * dtype.block_len(), 0.0);
+            (dtype.traits().decode)(bytes, floats);
+            return (DType::F32, bytemuck::cast_slice(floats));
+        }
+        if dtype != DType::F16 || n <= self.group {
+            return (dtype, bytes);
         }
         floats.resize(bytes.len() / 2, 0.0);
         (self.t.from_f16)(bytes, floats);
@@ -259,12 +298,13 @@ impl Rows<'_> {
             }
             return;
         }
-        let size = self.layer.dtype().block_bytes();
+        let (dtype, keys) = self.floats(keys, 0, floats);
+        let size = dtype.block_bytes();
         for (i, span) in spans.iter().enumerate() {
             let Some((from, n)) = within(span, page) else { continue };
             let few = &mut few[..group * n];
             let keys = &keys[from * k_dim * size..];
-            (self.t.attend_scores)(self.layer.dtype(), self.queries(self.rows.start + i), keys, k_dim, n, few);
+            (self.t.attend_scores)(dtype, self.queries(self.rows.start + i), keys, k_dim, n, few);
             for (to, few) in scores[i * group * BLOCK..].chunks_exact_mut(BLOCK).zip(few.chunks_exact(n)) {
                 to[page - block + from..][..n].copy_from_slice(few);
             }
@@ -279,6 +319,11 @@ impl Rows<'_> {
             let n = i * self.group + h;
             let scores = &mut work.scores[n * BLOCK..][seen.start - block..seen.end - block];
             self.op.finish(self.t, scores, self.head * self.group + h, seen.start, position);
+            let chosen = self.op.chosen.map(|chosen| chosen.row(self.rows.start + i));
+            if chosen.is_some_and(|chosen| !keep_chosen(chosen, seen.start, scores)) {
+                scores.fill(0.0);
+                continue;
+            }
             let max = (self.t.max)(scores);
             if max > work.max[n] {
                 let shrink = (work.max[n] - max).exp();
@@ -314,6 +359,22 @@ impl Rows<'_> {
     }
 }
 
+/// Takes from the softmax what is not among the positions chosen, which are in their order; `first` is that of the first score.
+/// Whether any is left.
+fn keep_chosen(chosen: &[f32], first: usize, scores: &mut [f32]) -> bool {
+    let at = |position: &f32| position.to_bits() as usize;
+    let from = chosen.partition_point(|position| at(position) < first);
+    let mut kept =
+        chosen[from..].iter().map(|position| at(position) - first).take_while(|at| *at < scores.len()).peekable();
+    let any = kept.peek().is_some();
+    let mut keep = vec![false; scores.len()];
+    kept.for_each(|at| keep[at] = true);
+    for (score, _) in scores.iter_mut().zip(keep).filter(|(_, keep)| !keep) {
+        *score = f32::NEG_INFINITY;
+    }
+    any
+}
+
 /// The part of a page that lies in a span: from which of its positions on, and how many; `None` for none.
 fn within(span: &Range<usize>, page: usize) -> Option<(usize, usize)> {
     let (from, end) = (span.start.saturating_sub(page), span.end.min(page + PAGE));
@@ -321,52 +382,5 @@ fn within(span: &Range<usize>, page: usize) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cpu::kernels::kv_write::kv_write;
-    use crate::cpu::simd::exam::{Random, tables};
-    use crate::plan::{KvKind, KvShape, Slot, View};
-
-    fn columns(data: &[f32], width: usize) -> Columns<'_> {
-        Columns { data, width, view: View { slot: Slot(0), start: 0, cols: width } }
-    }
-
-    /// Rows that share the reading of pages give the same bits as each alone, on every table, from any position on.
-    #[test]
-    fn rows_together_equal_each_alone() {
-        let mut random = Random(31);
-        for t in tables() {
-            for (kind, k_dim, v_dim, n_heads, window) in [
-                (KvKind::F16, 64, 64, 4, None),
-                (KvKind::F32, 20, 8, 2, Some(33)),
-                (KvKind::F16, 80, 80, 8, Some(7)),
-                (KvKind::F16, 100, 36, 16, None),
-            ] {
-                let shape = KvShape { n_kv_heads: 2, k_dim, v_dim, v_in_k: false };
-                let mut layer = KvLayer::new(kind, shape, 16).unwrap();
-                let tables = vec![(0..8).collect(), (8..16).rev().collect()];
-                let (positions, seqs) = ((0..100).chain(0..70).collect(), [[0; 100].as_slice(), &[1; 70]].concat());
-                let all = Inputs { tokens: vec![0; 170], positions, seqs, tables, ..Inputs::default() };
-                let (k, v) = (random.floats(170 * 2 * k_dim), random.floats(170 * 2 * v_dim));
-                kv_write(t, &all, columns(&k, 2 * k_dim), None, Some(columns(&v, 2 * v_dim)), &mut layer);
-                let (q_cols, out_cols) = (n_heads * k_dim, n_heads * v_dim);
-                let q = random.floats(170 * q_cols);
-                let op =
-                    Attend { n_heads, scale: 0.2, cap: None, window, temperature: None, slopes: None, sinks: None };
-                let run = |rows: Range<usize>, threads: usize| {
-                    let (positions, seqs) = (all.positions[rows.clone()].to_vec(), all.seqs[rows.clone()].to_vec());
-                    let inputs = Inputs { positions, seqs, ..all.clone() };
-                    let q = columns(&q[rows.start * q_cols..rows.end * q_cols], q_cols);
-                    let mut out = vec![f32::NAN; rows.len() * out_cols];
-                    attend(t, &Pool::new(threads), &mut Vec::new(), &inputs, q, &layer, op, &mut out);
-                    out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
-                };
-                let alone: Vec<u32> = (0..170).flat_map(|r| run(r..r + 1, 1)).collect();
-                assert!(alone.iter().all(|v| f32::from_bits(*v).is_finite()));
-                assert_eq!(run(0..170, 1), alone, "{} {kind:?} {k_dim}", t.name);
-                assert_eq!(run(0..170, 3), alone, "{} {kind:?} {k_dim}", t.name);
-                assert_eq!(run(37..131, 1), alone[37 * out_cols..131 * out_cols], "{} {kind:?} {k_dim}", t.name);
-            }
-        }
-    }
-}
+#[path = "../tests/attend.rs"]
+mod tests;

@@ -24,13 +24,17 @@ pub fn glu(t: &Table, pool: &Pool, x: &[f32], gated: Gated, n: usize, out: &mut 
 }
 
 fn multiply(t: &Table, gated: Gated, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    let Gated { act, limit, up_offset } = gated;
+    let Gated { act, limit, limits_result, up_offset } = gated;
     match act {
         Act::Silu if gated == Gated::plain(act) => (t.silu_mul)(gate, up, out),
         Act::GeluTanh if gated == Gated::plain(act) => (t.gelu_mul)(gate, up, out),
         _ => {
             for (out, (gate, up)) in out.iter_mut().zip(gate.iter().zip(up)) {
-                *out = act::value(act, gate.min(limit)) * (up.clamp(-limit, limit) + up_offset);
+                let first = match limits_result {
+                    true => act::value(act, *gate).min(limit),
+                    false => act::value(act, gate.min(limit)),
+                };
+                *out = first * (up.clamp(-limit, limit) + up_offset);
             }
         }
     }

@@ -60,6 +60,8 @@ pub struct Recur<'a> {
     pub v: Columns<'a>,
     /// Logarithms of decay: one per head or one per element of its key.
     pub decay: Columns<'a>,
+    /// Factors on those of heads, one per element of the key.
+    pub rates: Option<&'a [f32]>,
     /// Strengths of correction.
     pub beta: Option<Columns<'a>>,
     /// Factors on the values.
@@ -94,7 +96,9 @@ pub fn recur(t: &Table, pool: &Pool, inputs: &Inputs, op: &Recur<'_>, states: &m
             tasks.push(Task { head, rows: rows.clone(), state, out: vec![0.0; rows.len() * v_dim] });
         }
     }
-    pool.chunks_mut(&mut tasks, 1, |_, task| task[0].run(t, op));
+    // Mamba has thousands of small heads.
+    let at_once = (tasks.len() / 64).max(1);
+    pool.chunks_mut(&mut tasks, at_once, |_, tasks| tasks.iter_mut().for_each(|task| task.run(t, op)));
     let width = n_heads * v_dim;
     for task in tasks {
         for (row, from) in task.rows.zip(task.out.chunks_exact(v_dim)) {
@@ -113,7 +117,7 @@ impl Task<'_> {
             let q = &op.q.row(r)[g * k_dim..][..k_dim];
             let k = &op.k.row(r)[g * k_dim..][..k_dim];
             let v = &op.v.row(r)[h * v_dim..][..v_dim];
-            decay(t, self.state, op.decay.row(r), (h, n_heads), v_dim);
+            decay(t, self.state, op.decay.row(r), op.rates, (h, n_heads), v_dim);
             let factor = op.v_scale.map_or(1.0, |scale| scale.row(r)[h]);
             change.iter_mut().zip(v).for_each(|(c, v)| *c = factor * v);
             if let Some(beta) = op.beta {
@@ -135,7 +139,21 @@ impl Task<'_> {
 }
 
 /// Shrinks a head's state.
-fn decay(t: &Table, state: &mut [f32], row: &[f32], (head, n_heads): (usize, usize), v_dim: usize) {
+fn decay(
+    t: &Table,
+    state: &mut [f32],
+    row: &[f32],
+    rates: Option<&[f32]>,
+    (head, n_heads): (usize, usize),
+    v_dim: usize,
+) {
+    if let Some(rates) = rates {
+        let own = &rates[head * (rates.len() / n_heads)..];
+        for (rate, s) in own.iter().zip(state.chunks_exact_mut(v_dim)) {
+            (t.scale)(s, (row[head] * rate).exp());
+        }
+        return;
+    }
     if row.len() == n_heads {
         return (t.scale)(state, row[head].exp());
     }

@@ -3,7 +3,7 @@
 use super::Lowering;
 use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
-use crate::plan::{KvShape, Rows, Slot, Temperature, View, WeightId};
+use crate::plan::{KvShape, Rows, Sight, Slot, Temperature, View, WeightId};
 
 /// Quads of workgroup memory for the query heads of a workgroup, and for a tile of K or V: 8 KiB.
 const QUADS: usize = 512;
@@ -15,6 +15,7 @@ pub(super) struct Attend {
     pub n_heads: usize,
     pub scale: f32,
     pub cap: Option<f32>,
+    pub sight: Sight,
     pub window: Option<u32>,
     pub temperature: Option<Temperature>,
     pub slopes: Option<WeightId>,
@@ -24,11 +25,8 @@ pub(super) struct Attend {
 
 /// Dispatches of `attend`.
 pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatch>) -> Result<()> {
-    let Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, to } = *op;
+    let Attend { q, layer, n_heads, scale, cap, sight, window, temperature, slopes, sinks, to } = *op;
     let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = lowering.plan.kv[layer];
-    if v_in_k {
-        return Err(super::missing("values inside keys"));
-    }
     let (kq, vq) = (k_dim.div_ceil(4), v_dim.div_ceil(4));
     if kq.max(vq) > 256 {
         return Err(Lowering::too_large(format!("attention heads of {} elements", k_dim.max(v_dim))));
@@ -38,6 +36,11 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
     let blocks = per_kv.div_ceil((QUADS / kq).clamp(1, 8));
     let group = per_kv.div_ceil(blocks);
     let wg = ir_shaders::attend_vec_workgroup(kq as u32, vq as u32, group as u32);
+    let both = match sight {
+        Sight::Before => false,
+        Sight::Both => true,
+        Sight::Source => return Err(super::missing("an encoder in front of a decoder")),
+    };
     let buffer = |slot: Slot| Resource::Buffer(lowering.plan.slot(slot).buffer);
     let when = (Rows::Tokens, 1..=usize::MAX);
     let mut params = vec![
@@ -48,7 +51,8 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
         ("n_heads", n_heads as u32),
         ("n_kv_heads", n_kv_heads as u32),
         ("n_blocks", blocks as u32),
-        ("window", window.unwrap_or(u32::MAX)),
+        ("tables", lowering.tables(layer)),
+        ("window", window.map_or(u32::MAX, |window| if both { window / 2 } else { window })),
         ("scale", scale.to_bits()),
         ("cap", cap.unwrap_or(1.0).to_bits()),
         ("slopes_at", lowering.constants.word(slopes)),
@@ -58,18 +62,18 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
     params.extend(["heat", "heat_length", "heat_offset"].into_iter().zip(heat.map(f32::to_bits)));
     let mut features = lowering.kv_features();
     let parts = [
+        (both, "BOTH"),
         (temperature.is_some(), "HEAT"),
         (cap.is_some(), "CAP"),
         (slopes.is_some(), "SLOPES"),
         (sinks.is_some(), "SINKS"),
+        (v_in_k, "V_IN_K"),
     ];
     features.extend(parts.into_iter().filter(|part| part.0).map(|part| part.1));
-    let bindings = vec![
-        ("q", buffer(q.slot)),
-        ("k_pages", Resource::KPages(layer)),
-        ("v_pages", Resource::VPages(layer)),
-        ("out", buffer(to)),
-    ];
+    let mut bindings = vec![("q", buffer(q.slot)), ("k_pages", Resource::KPages(layer)), ("out", buffer(to))];
+    if !v_in_k {
+        bindings.push(("v_pages", Resource::VPages(layer)));
+    }
     let merged = if sinks.is_some() { vec!["SINKS"] } else { vec![] };
     let quads = [("KQ", kq as u32), ("VQ", vq as u32)];
     let consts = [&[("WG", wg)][..], &quads, &[("GROUP", group as u32)]].concat();

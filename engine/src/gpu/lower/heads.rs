@@ -37,7 +37,7 @@ impl Lowering<'_> {
             }
             if let Some(rope) = rope.filter(|_| late) {
                 let view = View { slot, start: 0, cols: (n_heads + n_kv_heads) * k_dim };
-                out.push(self.rope(view, k_dim, rope));
+                out.push(self.rope(view, k_dim, 0, rope));
             }
             let mut start = 0;
             for (norm, n, dim) in parts {
@@ -64,6 +64,7 @@ impl Lowering<'_> {
             ("head_dim", k_dim as u32),
             ("v_dim", v_dim as u32),
             ("limit", clamp.unwrap_or(0.0).to_bits()),
+            ("tables", self.tables(layer)),
             ("norms", (0..3).map(|i| u32::from(norms[i].is_some()) << i).sum()),
         ];
         for (norm, names) in norms.into_iter().zip(NORM_PARAMS) {
@@ -104,18 +105,20 @@ impl Lowering<'_> {
         ]
     }
 
-    pub(super) fn rope(&self, x: View, head_dim: usize, rope: usize) -> Dispatch {
+    /// Turns heads of a view, each from its element `first` on.
+    pub(super) fn rope(&self, x: View, head_dim: usize, first: usize, rope: usize) -> Dispatch {
         let (pairs, heads) = (self.plan.ropes[rope].inv_freq.len(), x.cols / head_dim);
         let view = [
             ("start", x.start as u32),
             ("stride", self.plan.slot(x.slot).cols as u32),
             ("n_heads", heads as u32),
             ("head_dim", head_dim as u32),
+            ("first", first as u32),
         ];
         Dispatch {
             key: Key { kernel: "rope", features: vec![], consts: vec![("WG", WG)] },
             bindings: vec![("x", self.buffer(x.slot))],
-            params: [view, self.rotation(Some(rope))].concat(),
+            params: [&view[..], &self.rotation(Some(rope))].concat(),
             grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: pairs * heads, per: WG as usize },
             when: (Rows::Tokens, ANY),
             op: 0,
@@ -123,26 +126,36 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn kv_write(&self, k: View, v: View, layer: usize) -> Dispatch {
+    pub(super) fn kv_write(&self, k: View, tail: Option<View>, v: Option<View>, layer: usize) -> Dispatch {
         let KvShape { n_kv_heads, k_dim, v_dim, v_in_k: _ } = self.plan.kv[layer];
-        let quads = k_dim.div_ceil(4) + v_dim.div_ceil(4);
+        let mut features = self.kv_features();
+        let mut bindings = vec![("k", self.buffer(k.slot)), ("k_pages", Resource::KPages(layer))];
+        let stride = |view: View| self.plan.slot(view.slot).cols as u32;
+        let mut params = vec![
+            ("k_start", k.start as u32),
+            ("k_stride", stride(k)),
+            ("n_kv_heads", n_kv_heads as u32),
+            ("k_dim", k_dim as u32),
+            ("k_cols", (k_dim - tail.map_or(0, |tail| tail.cols)) as u32),
+        ];
+        if let Some(tail) = tail {
+            features.push("TAIL");
+            bindings.push(("tail", self.buffer(tail.slot)));
+            params.extend([("tail_start", tail.start as u32), ("tail_stride", stride(tail))]);
+        }
+        match v {
+            Some(v) => {
+                bindings.extend([("v", self.buffer(v.slot)), ("v_pages", Resource::VPages(layer))]);
+                params.extend([("v_start", v.start as u32), ("v_stride", stride(v)), ("v_dim", v_dim as u32)]);
+            }
+            None => features.push("V_IN_K"),
+        }
+        params.push(("tables", self.tables(layer)));
+        let quads = k_dim.div_ceil(4) + v.map_or(0, |_| v_dim.div_ceil(4));
         Dispatch {
-            key: Key { kernel: "kv_write", features: self.kv_features(), consts: vec![("WG", WG)] },
-            bindings: vec![
-                ("k", self.buffer(k.slot)),
-                ("v", self.buffer(v.slot)),
-                ("k_pages", Resource::KPages(layer)),
-                ("v_pages", Resource::VPages(layer)),
-            ],
-            params: vec![
-                ("k_start", k.start as u32),
-                ("k_stride", self.plan.slot(k.slot).cols as u32),
-                ("v_start", v.start as u32),
-                ("v_stride", self.plan.slot(v.slot).cols as u32),
-                ("n_kv_heads", n_kv_heads as u32),
-                ("k_dim", k_dim as u32),
-                ("v_dim", v_dim as u32),
-            ],
+            key: Key { kernel: "kv_write", features, consts: vec![("WG", WG)] },
+            bindings,
+            params,
             grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: quads * n_kv_heads, per: WG as usize },
             when: (Rows::Tokens, ANY),
             op: 0,

@@ -17,7 +17,7 @@ const TALL: usize = 33;
 
 /// What the kernels themselves do to a product.
 #[derive(Clone, Copy, PartialEq)]
-enum Epilogue {
+pub(super) enum Epilogue {
     Store,
     Add(f32),
     Act(Act),
@@ -25,28 +25,30 @@ enum Epilogue {
 }
 
 /// A product as the kernels take it.
-struct Product {
-    x: Slot,
-    rows: Rows,
+pub(super) struct Product {
+    pub x: Slot,
+    pub rows: Rows,
     /// A norm that happens on the way, and where those kernels find its result that cannot do it.
-    norm: Option<Prologue>,
-    weight: WeightId,
-    scale: Option<WeightId>,
-    bias: Option<WeightId>,
-    epilogue: Epilogue,
-    out: Slot,
+    pub norm: Option<Prologue>,
+    pub weight: WeightId,
+    pub scale: Option<WeightId>,
+    pub bias: Option<WeightId>,
+    pub epilogue: Epilogue,
+    pub out: Slot,
     /// Few rows of `x` come as signed bytes: made in front of the product behind a norm, else by whoever wrote `x`.
-    bytes: bool,
+    pub bytes: bool,
     /// The columns of `x` are no whole units.
-    ragged: bool,
+    pub ragged: bool,
+    /// Columns from a row of `x` to the next, and from a row of `out`.
+    pub strides: [usize; 2],
 }
 
 /// A piece of a product that is one dispatch: a part of the weight, and some of its rows.
 #[derive(Clone, Copy)]
-struct Piece<'a> {
-    index: usize,
-    part: &'a Part,
-    range: RowRange,
+pub(super) struct Piece<'a> {
+    pub index: usize,
+    pub part: &'a Part,
+    pub range: RowRange,
 }
 
 /// Whether kernels can normalise on the way: the norm's factor is then common to a row, and applied to the sums.
@@ -90,10 +92,11 @@ impl Lowering<'_> {
         };
         let [scale, bias] = vectors;
         let ragged = !cols.is_multiple_of(UNIT);
-        self.product(&Product { x, rows, norm, weight, scale, bias, epilogue, out: to, bytes, ragged }, out);
+        let strides = [cols, self.plan.slot(to).cols];
+        self.product(&Product { x, rows, norm, weight, scale, bias, epilogue, out: to, bytes, ragged, strides }, out);
         match then {
             Then::Glu { gated, product, out: to } if epilogue == Epilogue::Store => {
-                out.push(self.glu(product, gated, to))
+                out.push(self.glu(product, gated, to, 1))
             }
             Then::Heads { heads, out: to } => self.heads(&self.plan.heads[heads], to, out)?,
             Then::Store { out: _ }
@@ -112,12 +115,15 @@ impl Lowering<'_> {
             out.push(self.norm(self.all(job.x), &norm, self.all(normed), MANY));
         }
         for (index, part) in self.part(job.weight).iter().enumerate() {
-            let ranges = if job.gated() { part.ranges[..1].to_vec() } else { part.joined() };
-            for range in ranges {
+            for range in job.ranges(part) {
                 let piece = Piece { index, part, range };
                 self.linear_vec(job, piece, out);
                 if self.forms.coopmat {
                     out.push(self.linear_coop(job, piece));
+                    continue;
+                }
+                if job.ragged {
+                    out.push(self.linear_mat(job, piece, false, FEW + 1..=usize::MAX));
                     continue;
                 }
                 for (tall, when) in [(false, FEW + 1..=TALL - 1), (true, TALL..=usize::MAX)] {
@@ -128,13 +134,13 @@ impl Lowering<'_> {
     }
 
     /// Operations per row of a product.
-    fn work(&self, job: &Product, range: RowRange) -> u64 {
+    pub(super) fn work(&self, job: &Product, range: RowRange) -> u64 {
         let columns = range.n as u64 * if job.gated() { 2 } else { 1 };
         2 * columns * self.plan.weight(job.weight).cols as u64
     }
 
     /// The features and parameters that all kernels of a product share.
-    fn shared(&self, job: &Product, piece: Piece<'_>) -> (Vec<&'static str>, Vec<(&'static str, u32)>) {
+    pub(super) fn shared(&self, job: &Product, piece: Piece<'_>) -> (Vec<&'static str>, Vec<(&'static str, u32)>) {
         let Piece { index: _, part, range } = piece;
         let cols = self.plan.weight(job.weight).cols;
         let mut features = vec![feature(part.dtype)];
@@ -173,7 +179,8 @@ impl Lowering<'_> {
             ("norm_at", self.constants.word(norm.and_then(|norm| norm.weight))),
             ("eps", norm.map_or(0.0, |norm| norm.eps).to_bits()),
             ("out_start", range.row as u32),
-            ("out_stride", self.plan.slot(job.out).cols as u32),
+            ("x_stride", job.strides[0] as u32),
+            ("out_stride", job.strides[1] as u32),
             ("column_pair", (up.row - range.row.min(up.row)) as u32),
             ("scale_at", self.constants.word(job.scale)),
             ("bias_at", self.constants.word(job.bias)),
@@ -272,8 +279,13 @@ impl Product {
         self.norm.map_or(self.x, |prologue| prologue.normed)
     }
 
+    /// The rows of a part that are a dispatch each.
+    pub(super) fn ranges(&self, part: &Part) -> Vec<RowRange> {
+        if self.gated() { part.ranges[..1].to_vec() } else { part.joined() }
+    }
+
     /// Whether columns are multiplied in pairs.
-    fn gated(&self) -> bool {
+    pub(super) fn gated(&self) -> bool {
         matches!(self.epilogue, Epilogue::Glu(_))
     }
 }

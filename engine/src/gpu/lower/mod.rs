@@ -4,8 +4,11 @@
 mod attend;
 mod heads;
 mod linear;
+mod picks;
+mod recurrent;
 mod rows;
 mod sample;
+mod stacks;
 
 use std::ops::{Range, RangeInclusive};
 
@@ -41,7 +44,7 @@ pub(super) struct Lowering<'a> {
 /// The word of the step that counts these rows.
 fn rows_at(rows: Rows) -> u32 {
     match rows {
-        Rows::Tokens => step_word("STEP_N_TOKENS"),
+        Rows::Tokens | Rows::Sources => step_word("STEP_N_TOKENS"),
         Rows::Outputs => step_word("STEP_N_OUTPUTS"),
         Rows::Pools => step_word("STEP_N_POOLS"),
     }
@@ -56,6 +59,9 @@ impl Lowering<'_> {
         let mut out = Vec::new();
         for at in range {
             let (entry, done) = (&self.plan.ops[at], out.len());
+            if entry.when == Rows::Sources {
+                return Err(missing("an encoder in front of a decoder"));
+            }
             self.op(&entry.op, &mut out)?;
             out.extend(entry.op.writes().and_then(|slot| self.blocks(slot)));
             for dispatch in &mut out[done..] {
@@ -72,31 +78,79 @@ impl Lowering<'_> {
     fn op(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
         match *op {
             Op::Embed { table, by, out: to } => self.embed(table, by, to, out),
-            Op::Route { x: _, bias: _, routing: _, out: _ }
-            | Op::ExpertLinear { x: _, each: _, pick: _, weight: _, scale: _, bias: _, then: _ }
-            | Op::Combine { x: _, pick: _, out: _ } => return Err(missing("mixtures of experts")),
+            Op::Route { x, bias, routing, out: to } => out.push(self.route(x, bias, &routing, to)?),
+            Op::ExpertLinear { x, each, pick, weight, scale, bias, then } => {
+                self.expert_linear(x, each, pick, weight, [scale, bias], then, out)?;
+            }
+            Op::HeadLinear { x, weight, n_heads, pass, out: to } => self.head_linear(x, weight, n_heads, pass, to, out),
+            Op::Combine { x, pick, weighted, out: to } => {
+                if !weighted {
+                    return Err(missing("experts whose weights are on what they take"));
+                }
+                out.push(self.combine(x, pick, to));
+            }
             Op::Gate { x, gate, act, group } => out.push(self.gate(x, gate, act, group)),
-            Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }
-            | Op::Recur { q: _, k: _, v: _, decay: _, beta: _, v_scale: _, skip: _, form: _, state: _, out: _ } => {
-                return Err(missing("recurrent layers"));
+            Op::Mix { x, coef, width, out: to } => out.push(self.mix(x, coef, width, to)),
+            Op::Conv { x, weight, bias, act, state, out: to } => {
+                out.push(self.conv(x, weight, bias, act, state, to)?);
+            }
+            Op::Recur { q, k, v, decay, rates, beta, v_scale, skip, form, state, out: to } => {
+                if rates.is_some() {
+                    return Err(missing("recurrent layers whose decays differ within a head (Mamba 1)"));
+                }
+                let op = recurrent::Recur { q, k, v, decay, beta, v_scale, skip, form, state, to };
+                out.push(self.recur(&op)?);
             }
             Op::Norm { x, norm, out: to } => out.push(self.norm(x, &norm, self.all(to), ANY)),
             Op::Linear { x, norm, weight, scale, bias, then } => {
                 self.linear(x, norm, weight, [scale, bias], then, out)?;
             }
-            Op::Rope { x, head_dim, first: 0, rope } => out.push(self.rope(x, head_dim, rope)),
-            Op::KvWrite { k, tail: None, v: Some(v), layer } => out.push(self.kv_write(k, v, layer)),
-            Op::Rope { x: _, head_dim: _, first: _, rope: _ }
-            | Op::KvWrite { k: _, tail: _, v: _, layer: _ }
-            | Op::HeadLinear { x: _, weight: _, n_heads: _, pass: _, out: _ } => {
-                return Err(missing("latent attention"));
+            Op::Rope { x, head_dim, first, rope } => out.push(self.rope(x, head_dim, first, rope)),
+            Op::KvWrite { k, tail, v, layer } => out.push(self.kv_write(k, tail, v, layer)),
+            Op::Attend {
+                q: _,
+                layer: _,
+                n_heads: _,
+                scale: _,
+                cap: _,
+                sight: _,
+                window: _,
+                chunk: _,
+                chosen: _,
+                temperature: _,
+                slopes: _,
+                relative: Some(_),
+                sinks: _,
+                out: _,
+            } => {
+                return Err(missing("position biases on scores"));
             }
-            Op::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, out: to } => {
-                let op = attend::Attend { q, layer, n_heads, scale, cap, window, temperature, slopes, sinks, to };
+            Op::Select { q: _, weights: _, layer: _, out: _ } => return Err(missing("an index of keys")),
+            Op::Attend {
+                q,
+                layer,
+                n_heads,
+                scale,
+                cap,
+                sight,
+                window,
+                chunk,
+                chosen,
+                temperature,
+                slopes,
+                relative: None,
+                sinks,
+                out: to,
+            } => {
+                if chunk.is_some() || chosen.is_some() {
+                    return Err(missing("attention to runs of positions, or to chosen ones,"));
+                }
+                let op =
+                    attend::Attend { q, layer, n_heads, scale, cap, sight, window, temperature, slopes, sinks, to };
                 attend::attend(self, &op, out)?;
             }
             Op::Act { x, act, bias, factor } => out.push(self.act(x, act, bias, factor)),
-            Op::Glu { x, gated, out: to } => out.push(self.glu(x, gated, to)),
+            Op::Glu { x, gated, out: to } => out.push(self.glu(x, gated, to, 1)),
             Op::Add { x, y, factor } => {
                 out.push(self.elementwise("add", &[], &[("x", x), ("y", y)], x, &[("factor", factor.to_bits())]));
             }
@@ -163,11 +217,17 @@ impl Lowering<'_> {
         }
     }
 
+    /// The word of the step that says where the page tables of a cache's group begin.
+    pub(super) fn tables(&self, layer: usize) -> u32 {
+        crate::gpu::step::tables_word(self.plan.kv_groups[layer])
+    }
+
     /// The feature that stores pages as halves.
     pub(super) fn kv_features(&self) -> Vec<&'static str> {
         match self.kv {
             KvKind::F16 => vec!["KV_F16"],
-            KvKind::F32 => vec![],
+            // The last is refused before anything is lowered.
+            KvKind::F32 | KvKind::Blocks8 => vec![],
         }
     }
 

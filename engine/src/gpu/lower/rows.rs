@@ -18,16 +18,21 @@ pub(super) fn feature(act: Act) -> &'static str {
         Act::Sigmoid => "SIGMOID",
         Act::Tanh => "TANH",
         Act::Softplus => "SOFTPLUS",
+        Act::Sqrt => "SQRT",
+        Act::ExpBelow => "EXP_BELOW",
         Act::Identity => "IDENTITY",
     }
 }
 
 /// Features and parameters of a gated activation.
 pub(super) fn gated(gated: Gated) -> (Vec<&'static str>, [(&'static str, u32); 2]) {
-    let Gated { act, limit, up_offset } = gated;
+    let Gated { act, limit, limits_result, up_offset } = gated;
     let mut features = vec!["GLU", feature(act)];
     if limit.is_finite() || up_offset != 0.0 {
         features.push("LIMIT");
+    }
+    if limits_result {
+        features.push("LIMITS_RESULT");
     }
     // Shaders may assume that no float is infinite.
     (features, [("limit", limit.min(f32::MAX).to_bits()), ("up_offset", up_offset.to_bits())])
@@ -124,6 +129,19 @@ impl Lowering<'_> {
         self.columns("gate", &[feature(act)], &[("x", x.slot), ("gate", gate.slot)], x, &params)
     }
 
+    /// Sums of streams.
+    pub(super) fn mix(&self, x: View, coef: View, width: usize, out: Slot) -> Dispatch {
+        let params = [
+            ("x_start", x.start as u32),
+            ("x_stride", self.plan.slot(x.slot).cols as u32),
+            ("coef_start", coef.start as u32),
+            ("coef_stride", self.plan.slot(coef.slot).cols as u32),
+            ("width", width as u32),
+            ("n_in", (x.cols / width) as u32),
+        ];
+        self.elementwise("mix", &[], &[("x", x.slot), ("coef", coef.slot), ("out", out)], out, &params)
+    }
+
     /// A kernel with one invocation per element of a view.
     fn columns(
         &self,
@@ -141,10 +159,11 @@ impl Lowering<'_> {
         dispatch
     }
 
-    /// `out = gated activation of x`.
-    pub(super) fn glu(&self, x: Slot, formula: Gated, out: Slot) -> Dispatch {
-        let (features, params) = gated(formula);
-        self.elementwise("glu", &features, &[("x", x), ("out", out)], out, &params)
+    /// `out = gated activation of x`, whose rows are `runs` runs of gates, each with its ups behind it.
+    pub(super) fn glu(&self, x: Slot, formula: Gated, out: Slot, runs: usize) -> Dispatch {
+        let (features, [limit, up_offset]) = gated(formula);
+        let run = ("run", (self.plan.slot(out).cols / runs) as u32);
+        self.elementwise("glu", &features, &[("x", x), ("out", out)], out, &[run, limit, up_offset])
     }
 
     /// `x *= factor * weight`.

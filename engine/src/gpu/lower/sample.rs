@@ -19,6 +19,9 @@ pub(in crate::gpu) fn rounds(n_vocab: usize) -> Vec<usize> {
 
 /// The dispatches behind the logits, in order. Which of them run is the step's: see [`Count`].
 pub(in crate::gpu) fn sample(plan: &Plan, forms: Forms) -> Vec<Dispatch> {
+    if !plan.has_head() {
+        return Vec::new();
+    }
     let n_vocab = plan.n_vocab();
     let logits = Resource::Buffer(plan.slot(plan.logits).buffer);
     let when = (Rows::Outputs, 1..=usize::MAX);

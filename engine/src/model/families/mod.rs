@@ -1,11 +1,19 @@
 //! A list: the families, from a file to a spec. A family says only what goes beyond the common keys and tensors.
 
+mod encoders;
 mod known;
+mod more;
+mod prefixes;
+mod t5;
+
+pub use prefixes::{Prefix, task_prefixes};
 
 use super::common::Keys;
-use super::decoder::{By, WindowRope, decoder};
+use super::decoder::decoder;
+use super::folder::GROUPED;
 use super::parts;
 use super::spec::{Ffn, Mixer, ModelSpec, Normed};
+use super::words::{By, WindowRope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::shown;
@@ -51,6 +59,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("deepseek", deepseek),
     ("deepseek2", deepseek2),
     ("mistral4", deepseek2),
+    ("deepseek2-ocr", dots1),
     ("dots1", dots1),
     ("ernie4_5-moe", llama),
     ("hunyuan-dense", hunyuan),
@@ -101,6 +110,51 @@ const FAMILIES: &[(&str, Family)] = &[
     ("orion", orion),
     ("nemotron", nemotron),
     ("jais2", nemotron),
+    ("mamba", llama),
+    ("deci", llama),
+    ("gemma4", more::gemma4),
+    ("gemma3n", more::gemma3n),
+    ("llama4", more::llama4),
+    ("afmoe", more::afmoe),
+    ("apertus", more::apertus),
+    ("arctic", more::arctic),
+    ("grok", more::grok),
+    ("smallthinker", more::smallthinker),
+    ("maple", more::maple),
+    ("nanbeige", more::nanbeige),
+    ("plamo3", more::plamo3),
+    ("granite_swa", more::granite_swa),
+    ("muse-glimmer", more::muse_glimmer),
+    ("spark2_5", more::spark),
+    ("laguna", more::laguna),
+    ("step35", more::step35),
+    ("cohere2moe", more::cohere2moe),
+    ("talkie", more::talkie),
+    ("grovemoe", more::grovemoe),
+    ("minicpm3", more::minicpm3),
+    ("plm", more::plm),
+    ("jamba", more::jamba),
+    ("plamo2", more::plamo2),
+    ("kimi-linear", more::kimi_linear),
+    ("bailingmoe3", more::bailingmoe3),
+    ("minimax-01", more::minimax01),
+    ("deepseek32", more::deepseek32),
+    ("glm-dsa", more::glm_dsa),
+    ("dots3note", more::dots3note),
+    ("qwen3tts", more::qwen3tts),
+    ("pockettts", more::pockettts),
+    ("bert", encoders::bert),
+    ("nomic-bert", encoders::nomic_bert),
+    ("nomic-bert-moe", encoders::nomic_bert_moe),
+    ("jina-bert-v2", encoders::jina_bert_v2),
+    ("jina-bert-v3", encoders::jina_bert_v3),
+    ("modern-bert", encoders::modern_bert),
+    ("neo-bert", encoders::neo_bert),
+    ("eurobert", encoders::eurobert),
+    ("llama-embed", encoders::llama_embed),
+    ("gemma-embedding", encoders::gemma_embedding),
+    ("t5", t5::t5),
+    ("t5encoder", t5::t5encoder),
 ];
 
 /// The spec of a file.
@@ -112,7 +166,10 @@ pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
         return Err(Error::unsupported(unsupported(file, arch)));
     };
-    family(&Keys { file, arch, yarn_rounds: true })
+    let keys = Keys { file, arch, yarn_rounds: true, rope_dims: None };
+    let spec = family(&keys)?;
+    keys.expect_sight(&spec)?;
+    Ok(spec)
 }
 
 /// Why an architecture cannot run: by what is known of it, else by the file's tensors.
@@ -141,18 +198,12 @@ fn mistral3(keys: &Keys) -> Result<ModelSpec> {
         Some(n) => n,
         None => keys.opt_u32("rope.scaling.original_context_length")?.filter(|n| *n > 0).unwrap_or(8192),
     };
-    spec.each_heads(|_, heads| {
-        heads.temperature = Some(Temperature { factor, length: length as f32, offset: 0.0 });
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| heads.temperature = Some(Temperature { factor, length: length as f32, offset: 0.0 })))
 }
 
 /// Every fourth layer does not turn.
 fn smollm3(keys: &Keys) -> Result<ModelSpec> {
-    llama(keys)?.each_heads(|i, heads| {
-        heads.rope = heads.rope.take().filter(|_| (i + 1) % 4 != 0);
-        Ok(())
-    })
+    Ok(llama(keys)?.turning(|i, _| (i + 1) % 4 != 0))
 }
 
 /// Factors on embedding, scores, branches and logits.
@@ -164,10 +215,7 @@ fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
 fn granite(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = granitemoe(keys)?;
     if keys.opt_bool("rope.scaling.finetuned")? == Some(false) {
-        spec = spec.each_heads(|_, heads| {
-            heads.rope = None;
-            Ok(())
-        })?;
+        spec = spec.with_heads(|_, heads| heads.rope = None);
     }
     Ok(spec)
 }
@@ -184,10 +232,9 @@ fn scaled(keys: &Keys, mut spec: ModelSpec, [embedding, residual, logits]: [f32;
     spec.head.scale = 1.0 / keys.factor("logit_scale")?.unwrap_or(logits);
     let residual = keys.factor("residual_scale")?.unwrap_or(residual);
     let scores = keys.factor("attention.scale")?;
-    spec.each_layer(|_, layer| layer.residual = residual).each_heads(|_, heads| {
-        heads.scale = scores.unwrap_or(heads.scale);
-        Ok(())
-    })
+    Ok(spec
+        .each_layer(|_, layer| layer.residual = residual)
+        .with_heads(|_, heads| heads.scale = scores.unwrap_or(heads.scale)))
 }
 
 /// No gate: squared ReLU.
@@ -219,10 +266,7 @@ fn olmo(keys: &Keys) -> Result<ModelSpec> {
     let spec = spec.each_layer(|_, layer| {
         (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
     });
-    spec.each_heads(|_, heads| {
-        heads.clamp = clamp;
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| heads.clamp = clamp))
 }
 
 /// Qwen 1: the key of the feed-forward part counts gate and up together.
@@ -254,10 +298,7 @@ fn phi2(keys: &Keys) -> Result<ModelSpec> {
 
 /// Phi 3 and 4: fused matrices, found in the file. Its window key is not used.
 fn phi3(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)?.each_heads(|_, heads| {
-        heads.window = None;
-        Ok(())
-    })
+    Ok(qwen(keys)?.with_heads(|_, heads| heads.window = None))
 }
 
 /// Embedding times the root of its width; the norms' weights hold their 1.
@@ -270,22 +311,18 @@ fn gemma(keys: &Keys) -> Result<ModelSpec> {
 /// Scores scaled by the width of the stream over the heads in the largest models (by their layers), by heads otherwise.
 fn gemma_scores(spec: ModelSpec, largest: usize) -> Result<ModelSpec> {
     let (width, all) = (spec.width as f32, spec.layers.len());
-    spec.each_heads(|_, heads| {
+    Ok(spec.with_heads(|_, heads| {
         if all == largest {
             heads.scale = 1.0 / (width / heads.n_heads as f32).sqrt();
         }
-        Ok(())
-    })
+    }))
 }
 
 fn gemma2(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = gemma_scores(gemma(keys)?.post_norms("post_attention_norm", "post_ffw_norm"), 46)?;
     spec.head.cap = Some(keys.factor("final_logit_softcapping")?.unwrap_or(30.0));
     let cap = keys.factor("attn_logit_softcapping")?.unwrap_or(50.0);
-    spec.windows(keys, 2, Some(4096), WindowRope::Same)?.each_heads(|_, heads| {
-        heads.cap = Some(cap);
-        Ok(())
-    })
+    Ok(spec.windows(keys, 2, Some(4096), WindowRope::Same)?.with_heads(|_, heads| heads.cap = Some(cap)))
 }
 
 fn gemma3(keys: &Keys) -> Result<ModelSpec> {
@@ -296,8 +333,7 @@ fn gemma3(keys: &Keys) -> Result<ModelSpec> {
 
 /// OLMo 2 and 3: norms behind the parts only.
 fn olmo2(keys: &Keys) -> Result<ModelSpec> {
-    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
-    post_only(qwen(keys)?).windows(keys, 4, None, WindowRope::Base(base))
+    post_only(qwen(keys)?).windows(keys, 4, None, WindowRope::Base(keys.base()?))
 }
 
 /// No norms in front of the parts.
@@ -312,10 +348,7 @@ fn exaone4(keys: &Keys) -> Result<ModelSpec> {
     let spec = post_only(qwen(keys)?);
     match spec.layers.len() {
         64 => spec.windows(keys, 4, Some(4096), WindowRope::Only),
-        _ => spec.each_heads(|_, heads| {
-            heads.window = None;
-            Ok(())
-        }),
+        _ => Ok(spec.with_heads(|_, heads| heads.window = None)),
     }
 }
 
@@ -373,10 +406,7 @@ fn dbrx(keys: &Keys) -> Result<ModelSpec> {
     let clamp = keys.factor("attention.clamp_kqv")?;
     let spec = decoder(keys, Halves, Layer, Silu)?;
     let spec = spec.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("attn_output_norm"));
-    spec.each_heads(|_, heads| {
-        heads.clamp = clamp;
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| heads.clamp = clamp))
 }
 
 fn deepseek(keys: &Keys) -> Result<ModelSpec> {
@@ -403,10 +433,7 @@ fn maincoder(keys: &Keys) -> Result<ModelSpec> {
 }
 
 fn norms_after_rope(spec: ModelSpec) -> Result<ModelSpec> {
-    spec.each_heads(|_, heads| {
-        heads.qk_norm_after_rope = true;
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| heads.qk_norm_after_rope = true))
 }
 
 /// Sigmoid scores unless the file says otherwise.
@@ -433,8 +460,7 @@ fn bailingmoe(keys: &Keys) -> Result<ModelSpec> {
 }
 
 fn mellum(keys: &Keys) -> Result<ModelSpec> {
-    let base = keys.factor("rope.freq_base")?.unwrap_or(10_000.0);
-    qwen(keys)?.windows(keys, 4, None, WindowRope::Base(base))
+    qwen(keys)?.windows(keys, 4, None, WindowRope::Base(keys.base()?))
 }
 
 /// Sinks, found in the file; a clamped gate; the softmax is over the chosen experts.
@@ -444,7 +470,8 @@ fn gpt_oss(keys: &Keys) -> Result<ModelSpec> {
     let spec = spec.each_layer(|_, layer| {
         layer.ffn_norms.before = Normed::By("post_attention_norm");
         if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
-            moe.gated = Gated { act: GeluQuick, limit: 7.0, up_offset: 1.0 };
+            moe.gated = Gated { act: GeluQuick, limit: 7.0, limits_result: false, up_offset: 1.0 };
+            moe.shared = moe.gated;
         }
     });
     spec.windows(keys, 2, None, WindowRope::Same)
@@ -457,10 +484,7 @@ fn gpt2(keys: &Keys) -> Result<ModelSpec> {
 
 /// No rotation; biases by distance if this or the file says so.
 fn unturned(spec: ModelSpec, alibi: Option<f32>) -> Result<ModelSpec> {
-    spec.each_heads(|_, heads| {
-        (heads.rope, heads.alibi) = (None, alibi.or(heads.alibi));
-        Ok(())
-    })
+    Ok(spec.with_heads(|_, heads| (heads.rope, heads.alibi) = (None, alibi.or(heads.alibi))))
 }
 
 fn bloom(keys: &Keys) -> Result<ModelSpec> {
@@ -471,10 +495,8 @@ fn bloom(keys: &Keys) -> Result<ModelSpec> {
 
 /// Scores are divided by the width of a head.
 fn jais(keys: &Keys) -> Result<ModelSpec> {
-    unturned(decoder(keys, Halves, Layer, Silu)?, None)?.each_heads(|_, heads| {
-        heads.scale = 1.0 / heads.head_dim as f32;
-        Ok(())
-    })
+    Ok(unturned(decoder(keys, Halves, Layer, Silu)?, None)?
+        .with_heads(|_, heads| heads.scale = 1.0 / heads.head_dim as f32))
 }
 
 /// Has no experts, although some files of this name claim so.
@@ -497,10 +519,7 @@ fn baichuan(keys: &Keys) -> Result<ModelSpec> {
 /// Norms on whole queries and keys and clamped heads, if the file has them.
 fn mpt(keys: &Keys) -> Result<ModelSpec> {
     let clamp = keys.factor("attention.clamp_kqv")?;
-    unturned(decoder(keys, Halves, Layer, GeluErf)?, None)?.each_heads(|_, heads| {
-        heads.clamp = clamp;
-        Ok(())
-    })
+    Ok(unturned(decoder(keys, Halves, Layer, GeluErf)?, None)?.with_heads(|_, heads| heads.clamp = clamp))
 }
 
 /// Norms inside the parts, found in the file.
@@ -515,10 +534,11 @@ fn qwen3next(keys: &Keys) -> Result<ModelSpec> {
 
 /// The same with value heads in the order of a tiled key.
 fn qwen35(keys: &Keys) -> Result<ModelSpec> {
+    let tiled = keys.file.meta().opt_bool(GROUPED)? != Some(true);
     Ok(qwen3next(keys)?.each_layer(|_, layer| {
         for mixer in &mut layer.mixers {
             if let Mixer::DeltaNet(ssm) = mixer {
-                ssm.tiled = true;
+                ssm.tiled = tiled;
             }
         }
     }))
@@ -534,11 +554,13 @@ fn lfm2(keys: &Keys) -> Result<ModelSpec> {
 /// Mamba 2 and attention side by side. No published file has factors of the rotation, and what they would mean is not known.
 fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
     if keys.file.tensor("rope_freqs.weight").is_some() {
-        return Err(Error::unsupported(
-            "this falcon-h1 model has rotation factors (tensor rope_freqs.weight): not supported yet",
-        ));
+        return Err(Error::unsupported("falcon-h1 models with rotation factors (rope_freqs.weight) are not supported"));
     }
-    qwen(keys)
+    let mut spec = qwen(keys)?;
+    // GGUF files have these multiplied into the matrices.
+    spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(1.0);
+    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
+    Ok(spec)
 }
 
 /// A layer is one part: Mamba 2, attention without rotation, or squared ReLU.
@@ -550,6 +572,18 @@ fn nemotron_h(keys: &Keys) -> Result<ModelSpec> {
 #[cfg(test)]
 mod tests {
     use super::{FAMILIES, known};
+
+    /// Folders of a family are read by its row in `model/folder/rows.rs`, and then it is in the test of folders; or it is in the
+    /// list of those without, there.
+    #[test]
+    fn every_family_has_a_row_for_folders_or_says_that_it_has_none() {
+        for (name, _) in FAMILIES {
+            assert!(
+                super::super::folder::is_decided(name),
+                "{name}: give it a row in model/folder/rows.rs, or add it to WITHOUT"
+            );
+        }
+    }
 
     /// A family that was added needs nothing any more.
     #[test]

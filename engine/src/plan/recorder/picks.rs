@@ -67,14 +67,14 @@ impl Recorder {
         Ok(then.result())
     }
 
-    /// The weighted sums of the picks' columns.
-    pub fn combine(&mut self, x: Slot, pick: Pick) -> Result<Slot> {
+    /// The sums of the picks' columns, by their weights if `weighted`.
+    pub fn combine(&mut self, x: Slot, pick: Pick, weighted: bool) -> Result<Slot> {
         let shape = self.shape(x);
         self.expect(shape.cols.is_multiple_of(pick.used), || {
             format!("{} columns are not those of {} picks", shape.cols, pick.used)
         })?;
         let out = self.slot(shape.rows, shape.cols / pick.used);
-        self.push(Op::Combine { x, pick, out });
+        self.push(Op::Combine { x, pick, weighted, out });
         Ok(out)
     }
 
@@ -85,6 +85,27 @@ impl Recorder {
         self.expect(fits, || format!("{} columns do not gate {} in groups of {group}", gate.cols, x.cols))?;
         self.push(Op::Gate { x, gate, act, group });
         Ok(())
+    }
+
+    /// The `top` positions whose keys in the layer's cache are most alike to a row.
+    pub fn select(&mut self, q: View, weights: View, layer: usize, top: usize) -> Result<Slot> {
+        let kv = self.kv[layer];
+        let fits = kv.n_kv_heads == 1 && kv.v_in_k && q.cols == weights.cols * kv.k_dim && top > 0;
+        self.expect(fits, || format!("{} columns do not select among keys of {}", q.cols, kv.k_dim))?;
+        let out = self.slot(self.shape(q.slot).rows, top);
+        self.push(Op::Select { q, weights, layer, out });
+        Ok(out)
+    }
+
+    /// Sums of streams of `width` columns: of all streams of `x`, as many as `coef` has factors for.
+    pub fn mix(&mut self, x: View, coef: View, width: usize) -> Result<Slot> {
+        let n_in = x.cols.checked_div(width).unwrap_or(0);
+        let same_rows = self.shape(x.slot).rows == self.shape(coef.slot).rows;
+        let fits = n_in > 0 && n_in * width == x.cols && coef.cols.is_multiple_of(n_in) && same_rows;
+        self.expect(fits, || format!("{} factors do not mix {} columns in streams of {width}", coef.cols, x.cols))?;
+        let out = self.slot(self.shape(x.slot).rows, coef.cols / n_in * width);
+        self.push(Op::Mix { x, coef, width, out });
+        Ok(out)
     }
 
     /// The product of every head's columns with its own matrix of a stack; `pass` columns of each head are passed on.

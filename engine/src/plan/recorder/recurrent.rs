@@ -15,6 +15,8 @@ pub struct Recur {
     pub v: View,
     /// Logarithms of decay.
     pub decay: View,
+    /// Factors on them, one per element of each head's key.
+    pub rates: Option<WeightId>,
     /// Strengths of correction.
     pub beta: Option<View>,
     /// Factors on the values.
@@ -49,20 +51,21 @@ impl Recorder {
 
     /// The recurrence of every head over its sequence's rows.
     pub fn recur(&mut self, form: Recurrence, recur: Recur) -> Result<Slot> {
-        let Recur { q, k, v, decay, beta, v_scale, skip } = recur;
+        let Recur { q, k, v, decay, rates, beta, v_scale, skip } = recur;
         let Recurrence { n_heads, n_k_heads, k_dim, v_dim, .. } = form;
         let keys = n_k_heads * k_dim;
         let fits = n_heads > 0
             && n_k_heads > 0
             && n_heads.is_multiple_of(n_k_heads)
             && (q.cols, k.cols, v.cols) == (keys, keys, n_heads * v_dim)
-            && (decay.cols == n_heads || decay.cols == n_heads * k_dim)
+            && (decay.cols == n_heads || decay.cols == n_heads * k_dim && rates.is_none())
             && beta.into_iter().chain(v_scale).all(|view| view.cols == n_heads)
             && self.shape(v.slot).rows == Rows::Tokens;
         self.expect(fits, || format!("the columns of a recurrence do not fit {n_heads} heads of {k_dim} x {v_dim}"))?;
         skip.map_or(Ok(()), |skip| self.expect_rows(skip, n_heads))?;
+        rates.map_or(Ok(()), |rates| self.expect_rows(rates, n_heads * k_dim))?;
         let (state, out) = (self.state(form.n_state()), self.slot(Rows::Tokens, n_heads * v_dim));
-        self.push(Op::Recur { q, k, v, decay, beta, v_scale, skip, form, state, out });
+        self.push(Op::Recur { q, k, v, decay, rates, beta, v_scale, skip, form, state, out });
         Ok(out)
     }
 }

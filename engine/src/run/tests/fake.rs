@@ -1,9 +1,11 @@
 //! A fake device that stores what a real one would, and a vocabulary of letters.
 
-use crate::device::Output;
-use crate::plan::{Inputs, PAGE, Pool};
+use crate::device::{Output, Picked};
+use crate::plan::{Inputs, PAGE, Pool, StateSlots, Want};
 use crate::run::pages::PageId;
-use crate::run::steps::Vocabulary;
+use crate::run::random::Draw;
+use crate::run::scheduler::Room;
+use crate::run::vocabulary::Vocabulary;
 
 pub(crate) const N_VOCAB: usize = 24;
 pub(crate) const END: u32 = 0;
@@ -42,6 +44,19 @@ pub(crate) fn logits(state: u64) -> Vec<f32> {
     (0..N_VOCAB).map(logit).collect()
 }
 
+/// What a device picks of a row.
+fn picked(row: &[f32], want: Want) -> u32 {
+    let Want::Pick { draw, scale, least } = want else { unreachable!("only picks are asked for") };
+    let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let score = |logit: f32, token: u32| match scale > 0.0 {
+        false => logit,
+        true if logit < best + least => f32::NEG_INFINITY,
+        true => (logit - best) * scale + Draw::of_words(draw).gumbel(token),
+    };
+    let scores = (0..).zip(row).map(|(token, logit)| (score(*logit, token), token));
+    scores.fold((f32::NEG_INFINITY, 0), |best, next| if next.0 > best.0 { next } else { best }).1
+}
+
 /// Columns of a normed row.
 pub(crate) const WIDTH: usize = 3;
 
@@ -50,31 +65,48 @@ pub(crate) fn hidden(state: u64) -> [f32; WIDTH] {
     [1000, 1001, 1002].map(|i| (mix(state, i) % 64) as f32 - 20.0)
 }
 
-/// The state after each token, and what attention over all of them gives.
-pub(crate) fn prefix_states(tokens: &[u32]) -> u64 {
-    let (mut chain, mut sum) = (0, 0);
-    for (position, token) in tokens.iter().enumerate() {
-        chain = mix(chain, u64::from(*token) + 1);
-        sum = mix(sum, chain ^ position as u64);
-    }
-    sum
+/// What attention over these positions gives, by the state at each.
+fn attend(positions: impl Iterator<Item = u32>, state: impl Fn(u32) -> u64) -> u64 {
+    positions.fold(0, |sum, position| mix(sum, state(position) ^ u64::from(position)))
 }
 
-/// Pages that hold, per place, the position and a state that depends on the whole prefix, as deep layers' keys do.
+/// The positions that the row at `position` sees.
+fn seen(window: Option<u32>, position: u32) -> std::ops::RangeInclusive<u32> {
+    window.map_or(0, |window| (position + 1).saturating_sub(window))..=position
+}
+
+/// What attention gives behind a prefix: of every group of layers in turn.
+pub(crate) fn prefix_states(tokens: &[u32], windows: &[Option<u32>]) -> u64 {
+    let mut chain = 0;
+    let step = |token: &u32| {
+        chain = mix(chain, u64::from(*token) + 1);
+        chain
+    };
+    let chains: Vec<u64> = tokens.iter().map(step).collect();
+    let last = tokens.len() as u32 - 1;
+    windows.iter().fold(0, |sum, window| mix(sum, attend(seen(*window, last), |p| chains[p as usize])))
+}
+
+/// Pages that hold, per group and place, the position and a state that depends on the whole prefix, as deep layers' keys do.
 pub(crate) struct FakeDevice {
-    pub(crate) places: Vec<Option<(u32, u64)>>,
+    pub(crate) places: Vec<Vec<Option<(u32, u64)>>>,
+    pub(crate) windows: Vec<Option<u32>>,
     /// Of a recurrent model: what each slot holds, as the number of tokens and a state that depends on all of them.
     pub(crate) states: Vec<Option<(u32, u64)>>,
 }
 
 impl FakeDevice {
-    pub(crate) fn new(n_pages: usize, n_states: usize) -> Self {
-        Self { places: vec![None; n_pages * PAGE], states: vec![None; n_states] }
+    pub(crate) fn new(room: &Room) -> Self {
+        Self {
+            places: room.groups.iter().map(|(_, n_pages)| vec![None; n_pages * PAGE]).collect(),
+            windows: room.groups.iter().map(|(window, _)| *window).collect(),
+            states: vec![None; room.n_states],
+        }
     }
 
     /// Forgets everything.
     pub(crate) fn lose(&mut self) {
-        self.places.fill(None);
+        self.places.iter_mut().for_each(|places| places.fill(None));
         self.states.fill(None);
     }
 
@@ -96,9 +128,8 @@ impl FakeDevice {
                 Some(from) => before[from as usize].expect("reads a state that nobody wrote"),
             };
             assert_eq!(n, start, "a state of another length");
-            let table = &inputs.tables[seq as usize];
             if start > 0 {
-                assert_eq!(state, self.read(table, start - 1), "a state of another prefix");
+                assert_eq!(state, self.before(inputs, seq, start), "a state of another prefix");
             }
             for row in rows.clone() {
                 state = mix(state, u64::from(inputs.tokens[row]) + 1);
@@ -111,24 +142,61 @@ impl FakeDevice {
         table[position as usize / PAGE] as usize * PAGE + position as usize % PAGE
     }
 
-    fn read(&self, table: &[PageId], position: u32) -> u64 {
-        let (stored, chain) = self.places[Self::place(table, position)].expect("reads a place that nobody wrote");
+    /// The state in front of a position: every row of a group sees the one before it.
+    fn before(&self, inputs: &Inputs, seq: u32, position: u32) -> u64 {
+        if position == 0 { 0 } else { self.read(0, inputs.table(seq, 0), position - 1) }
+    }
+
+    fn read(&self, group: usize, table: &[PageId], position: u32) -> u64 {
+        let (stored, chain) =
+            self.places[group][Self::place(table, position)].expect("reads a place that nobody wrote");
         assert_eq!(stored, position, "a page holds another position");
         chain
+    }
+
+    /// Computes a step and the others of its chain, as a device does that picks tokens itself where that is all that is wanted.
+    pub(crate) fn chain(&mut self, inputs: &Inputs) -> Output {
+        let output = self.step(inputs);
+        let picks = |wants: &[Want]| !wants.is_empty() && wants.iter().all(|w| matches!(w, Want::Pick { .. }));
+        if !inputs.changes.is_empty() || !picks(&inputs.wants) {
+            assert!(inputs.next.is_empty(), "a chain that needs the host");
+            return output;
+        }
+        let pick = |logits: &[f32], wants: &[Want]| -> Vec<Option<Picked>> {
+            let rows = logits.chunks_exact(N_VOCAB).zip(wants);
+            rows.map(|(row, want)| Some(Picked::Token(Some(picked(row, *want))))).collect()
+        };
+        let mut all = vec![pick(&output.logits, &inputs.wants)];
+        let mut step = inputs.clone();
+        for wants in &inputs.next {
+            assert!(picks(wants) && wants.len() == step.n_rows(), "a chain that needs the host");
+            for (row, picked) in step.outputs.iter().zip(all.last().unwrap()) {
+                let Some(Picked::Token(Some(token))) = picked else { unreachable!("every row is picked for") };
+                step.tokens[*row as usize] = *token;
+            }
+            step.positions.iter_mut().for_each(|p| *p += 1);
+            step.states.iter_mut().for_each(|s| *s = StateSlots { from: Some(s.to), to: s.to });
+            all.push(pick(&self.step(&step).logits, wants));
+        }
+        let picked = all.remove(0);
+        Output { picked, later: all, n_vocab: N_VOCAB, pooled: output.pooled, ..Output::default() }
     }
 
     pub(crate) fn step(&mut self, inputs: &Inputs) -> Output {
         self.recur(inputs);
         for row in 0..inputs.n_rows() {
-            let (position, table) = (inputs.positions[row], &inputs.tables[inputs.seqs[row] as usize]);
-            let before = if position == 0 { 0 } else { self.read(table, position - 1) };
-            let chain = mix(before, u64::from(inputs.tokens[row]) + 1);
-            self.places[Self::place(table, position)] = Some((position, chain));
+            let (position, seq) = (inputs.positions[row], inputs.seqs[row]);
+            let chain = mix(self.before(inputs, seq, position), u64::from(inputs.tokens[row]) + 1);
+            for (group, places) in self.places.iter_mut().enumerate() {
+                places[Self::place(inputs.table(seq, group), position)] = Some((position, chain));
+            }
         }
         let attend = |row: u32| {
-            let table = &inputs.tables[inputs.seqs[row as usize] as usize];
-            let all = 0..=inputs.positions[row as usize];
-            all.fold(0, |sum, position| mix(sum, self.read(table, position) ^ u64::from(position)))
+            let (position, seq) = (inputs.positions[row as usize], inputs.seqs[row as usize]);
+            self.windows.iter().enumerate().fold(0, |sum, (group, window)| {
+                let table = inputs.table(seq, group);
+                mix(sum, attend(seen(*window, position), |p| self.read(group, table, p)))
+            })
         };
         let mean = |pool: &Pool| {
             let mut sum = [0.0; WIDTH];

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use super::Lcg;
 use super::fake::{END, FakeDevice, Letters, N_VOCAB, WIDTH, hidden, logits, prefix_states};
+use super::random::{random_groups, random_request, random_text};
 use crate::device::Output;
 use crate::model::Pooling;
 use crate::plan::{Inputs, PAGE};
-use crate::run::scheduler::Limits;
-use crate::run::steps::{Steps, Vocabulary};
-use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, Sampling, SeqId, Usage};
+use crate::run::pages::PageKey;
+use crate::run::scheduler::{Limits, PageCounts, Room};
+use crate::run::steps::Steps;
+use crate::run::vocabulary::Vocabulary;
+use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, SeqId, Usage};
 
 /// What a request gives: tokens, text and reason.
 type Answer = (Vec<u32>, String, Option<Finish>);
 
 /// The same by the plain rule, one sequence on its own, no pages.
-fn alone(request: &Request, context: usize) -> Answer {
+fn alone(request: &Request, context: usize, windows: &[Option<u32>]) -> Answer {
     let mut tokens = request.prompt.clone();
     let mut bytes = Vec::new();
     let mut sampler = Sampler::new(request.sampling.clone());
@@ -28,7 +31,7 @@ fn alone(request: &Request, context: usize) -> Answer {
         if tokens.len() - request.prompt.len() >= max || tokens.len() >= context {
             return done(&tokens, &bytes, Finish::Length);
         }
-        let token = sampler.sample(&logits(prefix_states(&tokens)), &tokens).unwrap();
+        let token = sampler.sample(&logits(prefix_states(&tokens, windows)), &tokens).unwrap();
         tokens.push(token);
         let ends = token == END && !request.ignore_eos;
         if !ends || request.show_special {
@@ -46,9 +49,9 @@ fn alone(request: &Request, context: usize) -> Answer {
 }
 
 /// A text's embedding by the plain rule: every row, then what is wanted of them.
-fn embedding_alone(request: &EmbedRequest) -> Vec<f32> {
+fn embedding_alone(request: &EmbedRequest, windows: &[Option<u32>]) -> Vec<f32> {
     let rows: Vec<[f32; WIDTH]> =
-        (1..=request.prompt.len()).map(|n| hidden(prefix_states(&request.prompt[..n]))).collect();
+        (1..=request.prompt.len()).map(|n| hidden(prefix_states(&request.prompt[..n], windows))).collect();
     let pooled = match request.pooling.unwrap() {
         Pooling::Mean => &rows[..],
         Pooling::Cls => &rows[..1],
@@ -67,48 +70,6 @@ fn embedding_alone(request: &EmbedRequest) -> Vec<f32> {
 /// is wrong by 2^-24 of that, 2.6e-6; normalising a vector shorter than 1 enlarges it.
 const CHUNKS: f32 = 1e-5;
 
-fn random_prompt(rng: &mut Lcg, most: usize) -> Vec<u32> {
-    // Few roots, so that prefixes are shared, forks happen inside pages, and whole prompts repeat.
-    let root = rng.below(3);
-    let longest = [8, 40, 100][rng.below(3)].min(most);
-    let len = 1 + rng.below(longest);
-    let fork = rng.below(len + 1);
-    let mut prompt: Vec<u32> = (0..len).map(|i| (4 + (i * 7 + root) % (N_VOCAB - 4)) as u32).collect();
-    if rng.below(2) == 0 {
-        prompt[fork..].iter_mut().for_each(|t| *t = rng.below(N_VOCAB) as u32);
-    }
-    prompt
-}
-
-fn random_text(rng: &mut Lcg, context: usize) -> EmbedRequest {
-    EmbedRequest {
-        prompt: random_prompt(rng, context),
-        pooling: Some([Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last][rng.below(4)]),
-        dimensions: [None, Some(1), Some(WIDTH)][rng.below(3)],
-        normalize: rng.below(2) == 0,
-    }
-}
-
-fn random_request(rng: &mut Lcg, context: usize) -> Request {
-    let prompt = random_prompt(rng, context - 1);
-    let sampling = match rng.below(3) {
-        0 => Sampling::greedy(),
-        1 => Sampling { seed: rng.below(4) as u64, repeat_penalty: 1.2, ..Sampling::default() },
-        _ => Sampling { seed: rng.below(1000) as u64, top_k: 0, top_p: 1.0, min_p: 0.0, ..Sampling::default() },
-    };
-    Request {
-        prompt,
-        max_tokens: [None, Some(0), Some(1), Some(rng.below(80))][rng.below(4)],
-        sampling,
-        stop: (0..[0, 0, 0, 1, 2][rng.below(5)]).map(|_| ["ab", "c", "éa", "aba"][rng.below(4)].to_string()).collect(),
-        ignore_eos: rng.below(5) > 0,
-        show_special: rng.below(4) == 0,
-        show: Vec::new(),
-        logprobs: (rng.below(8) == 0).then_some(2),
-        ..Request::default()
-    }
-}
-
 #[derive(Default)]
 struct Totals {
     n_requests: usize,
@@ -117,6 +78,7 @@ struct Totals {
     n_cached: usize,
     n_cancelled: usize,
     n_batched: usize,
+    n_chained: usize,
     n_embedded: usize,
     n_chunked: usize,
     /// Prompt tokens that a recurrent model found.
@@ -147,15 +109,20 @@ impl Trace {
             seqs: 1 + rng.below(9),
             context: 2 + rng.below(200),
             reuse: rng.below(4) > 0,
+            whole: false,
         };
         // A recurrent model has two slots for each running sequence, and some for snapshots.
         let n_states = if rng.below(2) == 0 { 0 } else { 2 * limits.seqs + rng.below(5) };
-        let steps = Steps::new(Arc::new(Letters), limits, n_pages, n_states);
+        let room = Room { groups: random_groups(&mut rng, n_pages), n_states, root: PageKey::default() };
+        let mut steps = Steps::new(Arc::new(Letters), limits, &room);
+        if rng.below(2) == 0 {
+            steps.let_device_pick();
+        }
         let limits = *steps.scheduler().limits();
         Self {
             rng,
             steps,
-            device: FakeDevice::new(n_pages, n_states),
+            device: FakeDevice::new(&room),
             limits,
             brisk: usize::MAX,
             requests: BTreeMap::new(),
@@ -173,7 +140,7 @@ impl Trace {
             return;
         }
         let request = random_request(&mut self.rng, self.limits.context);
-        let id = self.steps.add(request.clone(), 0.0).unwrap();
+        let id = self.steps.add(request.clone(), 0, 0.0).unwrap();
         self.requests.insert(id, request);
         self.answers.insert(id, Answer::default());
     }
@@ -184,12 +151,18 @@ impl Trace {
 
     fn check_step(&self, inputs: &Inputs) {
         let Limits { rows, chunk, seqs, context, .. } = self.limits;
-        inputs.check(N_VOCAB, self.device.places.len() / PAGE).unwrap();
+        let n_pages = |group: usize| self.device.places[group].len() / PAGE;
+        inputs.check(N_VOCAB, n_pages(0)).unwrap();
+        for (tables, group) in inputs.window_tables.iter().zip(1..) {
+            let alone = Inputs { tables: tables.clone(), window_tables: Vec::new(), ..inputs.clone() };
+            alone.check(N_VOCAB, n_pages(group)).unwrap();
+        }
+        inputs.check_windows(self.device.windows.len(), usize::MAX).unwrap();
         let rows = rows.min(self.brisk.max(seqs));
         assert!(
             inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() + inputs.pools.len() <= seqs
         );
-        assert!(inputs.outputs.is_sorted() && inputs.positions.iter().all(|p| (*p as usize) < context));
+        assert!(inputs.outputs.is_sorted() && (inputs.last_position() as usize) < context);
         for seq in 0..inputs.tables.len() as u32 {
             let mine: Vec<u32> =
                 (0..inputs.n_rows()).filter(|r| inputs.seqs[*r] == seq).map(|r| inputs.positions[r]).collect();
@@ -204,6 +177,7 @@ impl Trace {
             self.brisk = 1 + self.rng.below(40);
             self.steps.set_brisk_rows(self.brisk);
         }
+        self.steps.set_chain(1 + self.rng.below(8));
         let inputs = self.steps.begin(0.0).cloned();
         self.steps.scheduler().check();
         let Some(inputs) = inputs else {
@@ -212,6 +186,7 @@ impl Trace {
         };
         self.check_step(&inputs);
         totals.n_batched += usize::from(inputs.tables.len() > 1);
+        totals.n_chained += inputs.next.len();
         let first = inputs.tables.first().map(Vec::len);
         assert!(first.is_some() && self.steps.first_part() == oldest, "the oldest sequence does not advance");
         let events = match self.rng.below(40) {
@@ -224,11 +199,11 @@ impl Trace {
             }
             // It was computed and its results were lost.
             2 => {
-                self.device.step(&inputs);
+                self.device.chain(&inputs);
                 Vec::new()
             }
             _ => {
-                let output = self.device.step(&inputs);
+                let output = self.device.chain(&inputs);
                 self.steps.finish(&output, 0.0).unwrap()
             }
         };
@@ -249,7 +224,7 @@ impl Trace {
                 Event::Embedding { seq, values, usage } => {
                     answer.2 = Some(Finish::Stop(None));
                     let text = &self.texts[&seq];
-                    let want = embedding_alone(text);
+                    let want = embedding_alone(text, &self.device.windows);
                     assert_eq!(values.len(), want.len());
                     let error = values.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     let size = want.iter().fold(1f32, |most, x| most.max(x.abs()));
@@ -296,11 +271,12 @@ impl Trace {
             self.step(totals);
         }
         assert!(self.steps.is_idle());
-        let (n_pages, n_free) = self.steps.scheduler().n_pages();
-        assert_eq!(n_pages, n_free, "pages leaked");
+        for PageCounts { all, free, kept } in self.steps.scheduler().pages() {
+            assert!(all == free && kept <= free, "pages leaked");
+        }
         totals.n_preempted += self.steps.scheduler().n_preempted();
         for (id, (tokens, text, reason)) in self.answers.iter().filter(|a| self.requests.contains_key(a.0)) {
-            let expected = alone(&self.requests[id], self.limits.context);
+            let expected = alone(&self.requests[id], self.limits.context, &self.device.windows);
             totals.n_requests += 1;
             totals.n_tokens += tokens.len();
             if *reason == Some(Finish::Cancelled) {
@@ -328,25 +304,29 @@ fn every_answer_of_every_trace_is_what_the_request_gives_alone() {
         n_cached,
         n_cancelled,
         n_batched,
+        n_chained,
         n_embedded,
         n_chunked,
         n_resumed,
     } = totals;
     println!(
-        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps, \
+        "{n_requests} requests, {n_tokens} tokens, {n_preempted} preemptions, {n_cached} cached, {n_cancelled} cancelled, {n_batched} mixed steps, {n_chained} chained, \
          {n_embedded} embeddings, {n_chunked} of them in chunks, {n_resumed} tokens from snapshots"
     );
-    assert!(n_embedded > 6_000 && n_chunked > 3_000 && n_resumed > 5_000);
-    assert!(
-        n_requests > 25_000 && n_preempted > 2_000 && n_cached > 20_000 && n_cancelled > 2_000 && n_batched > 50_000
-    );
+    assert!(n_chained > 10_000 && n_embedded > 6_000 && n_chunked > 3_000 && n_resumed > 3_000 && n_batched > 50_000);
+    assert!(n_requests > 25_000 && n_preempted > 2_000 && n_cached > 20_000 && n_cancelled > 2_000);
+}
+
+/// Room of one group.
+fn plain(n_pages: usize) -> Room {
+    Room { groups: vec![(None, n_pages)], ..Room::default() }
 }
 
 #[test]
 fn what_cannot_fit_is_refused_in_a_sentence() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true };
-    let mut steps = Steps::new(Arc::new(Letters), limits, 2, 0);
-    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0.0).unwrap_err().to_string();
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true, whole: false };
+    let mut steps = Steps::new(Arc::new(Letters), limits, &plain(2));
+    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0, 0.0).unwrap_err().to_string();
     let prompt = |n: usize| Request { prompt: vec![5; n], ..Request::default() };
     assert!(refused(&mut steps, prompt(32)).contains("the prompt has 32 tokens and the context holds 32"));
     assert!(refused(&mut steps, prompt(0)).contains("empty"));
@@ -354,7 +334,7 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
     assert!(refused(&mut steps, Request { stop: vec![String::new()], ..prompt(1) }).contains("stop"));
     assert!(refused(&mut steps, Request { logprobs: Some(1 << 40), ..prompt(1) }).contains("log-prob"));
     assert!(steps.is_idle() && steps.begin(0.0).is_none());
-    assert!(steps.add(prompt(31), 0.0).is_ok());
+    assert!(steps.add(prompt(31), 0, 0.0).is_ok());
     let embed = |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, 0.0);
     let text = |n: usize| EmbedRequest { prompt: vec![5; n], ..EmbedRequest::default() };
     let refused = |steps: &mut Steps, text: EmbedRequest| embed(steps, text).unwrap_err().to_string();
@@ -370,8 +350,8 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
 
 #[test]
 fn damaged_embeddings_and_results_of_another_step_are_told() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
-    let mut steps = Steps::new(Arc::new(Letters), limits, 8, 0);
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
+    let mut steps = Steps::new(Arc::new(Letters), limits, &plain(8));
     let text = EmbedRequest { prompt: vec![5, 6], ..EmbedRequest::default() };
     let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, now).unwrap());
     let output = |pooled: &[f32]| Output { pooled: pooled.to_vec(), ..Output::default() };
@@ -395,10 +375,10 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
 
 #[test]
 fn a_damaged_row_ends_its_own_sequence_only() {
-    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true };
-    let mut steps = Steps::new(Arc::new(Letters), limits, 8, 0);
+    let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
+    let mut steps = Steps::new(Arc::new(Letters), limits, &plain(8));
     let request = Request { prompt: vec![5, 6], max_tokens: Some(1), ..Request::default() };
-    let (a, b) = (steps.add(request.clone(), 0.0).unwrap(), steps.add(request, 0.0).unwrap());
+    let (a, b) = (steps.add(request.clone(), 0, 0.0).unwrap(), steps.add(request, 0, 0.0).unwrap());
     steps.begin(1.0).unwrap();
     let mut rows = [logits(1), logits(1)].concat();
     rows[3] = f32::NAN;
@@ -406,8 +386,7 @@ fn a_damaged_row_ends_its_own_sequence_only() {
     assert!(steps.finish(&output(&rows[1..]), 2.0).is_err(), "a row too short");
     steps.begin(1.5).unwrap();
     let events = steps.finish(&output(&rows), 2.0).unwrap();
-    assert!(matches!(&events[0], Event::Error { seq, .. } if *seq == a));
-    assert!(matches!(&events[1], Event::Token { seq, .. } if *seq == b));
+    assert!(matches!(&events[..2], [Event::Error { seq, .. }, Event::Token { seq: o, .. }] if (*seq, *o) == (a, b)));
     let Event::Done { usage, reason: Finish::Length, .. } = &events[2] else { panic!("{events:?}") };
     assert_eq!((usage.queued, usage.prompt, usage.generation), (1.0, 1.0, 0.0));
     assert!(steps.is_idle());

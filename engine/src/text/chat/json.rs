@@ -15,10 +15,15 @@ fn too_deep() -> Error {
 
 /// A template value of this JSON, keys in order.
 pub(super) fn value(json: &Json) -> Result<Value, Error> {
-    from_json(json, MAX_DEPTH)
+    from_json(json, MAX_DEPTH, &|text| Value::from(text))
 }
 
-fn from_json(json: &Json, depth: usize) -> Result<Value, Error> {
+/// The same with `text` in the place of each text and key.
+pub(super) fn value_by(json: &Json, text: &dyn Fn(&str) -> Value) -> Result<Value, Error> {
+    from_json(json, MAX_DEPTH, text)
+}
+
+fn from_json(json: &Json, depth: usize, text: &dyn Fn(&str) -> Value) -> Result<Value, Error> {
     if depth == 0 {
         return Err(too_deep());
     }
@@ -30,12 +35,12 @@ fn from_json(json: &Json, depth: usize) -> Result<Value, Error> {
             (_, Some(u)) => Value::from(u),
             _ => Value::from(n.as_f64().unwrap_or(f64::NAN)),
         },
-        Json::String(s) => Value::from(s.as_str()),
+        Json::String(s) => text(s),
         Json::Array(items) => {
-            Value::from(items.iter().map(|v| from_json(v, depth - 1)).collect::<Result<Vec<_>, _>>()?)
+            Value::from(items.iter().map(|v| from_json(v, depth - 1, text)).collect::<Result<Vec<_>, _>>()?)
         }
         Json::Object(map) => {
-            let pairs = map.iter().map(|(k, v)| Ok((k.as_str(), from_json(v, depth - 1)?)));
+            let pairs = map.iter().map(|(k, v)| Ok((text(k), from_json(v, depth - 1, text)?)));
             Value::from_pairs(pairs.collect::<Result<Vec<_>, Error>>()?)
         }
     })

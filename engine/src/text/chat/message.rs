@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
+use super::form::Form;
+
 /// One turn of a chat.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -107,14 +109,13 @@ impl Message {
         Message { role: role.into(), content: Some(content.into()), ..Message::default() }
     }
 
-    /// The message as a template sees it. `plain` serves templates that cannot take what Hugging Face would pass:
-    /// arguments become text and an absent content becomes an empty one.
-    pub(super) fn to_template(&self, plain: bool) -> Json {
+    /// The message as a template sees it; `form` serves templates that cannot take what Hugging Face would pass.
+    pub(super) fn to_template(&self, form: Form) -> Json {
         let mut map = Map::new();
         map.insert("role".into(), self.role.as_str().into());
         let content = match &self.content {
             Some(text) => Json::from(text.as_str()),
-            None if plain => Json::from(""),
+            None if form.empty_content => Json::from(""),
             None => Json::Null,
         };
         map.insert("content".into(), content);
@@ -124,7 +125,7 @@ impl Message {
             map.insert("thinking".into(), text.as_str().into());
         }
         if !self.tool_calls.is_empty() {
-            map.insert("tool_calls".into(), self.tool_calls.iter().map(|c| c.to_json(plain)).collect());
+            map.insert("tool_calls".into(), self.tool_calls.iter().map(|c| c.to_json(form.text_arguments)).collect());
         }
         for (key, value) in [("name", &self.tool_name), ("tool_call_id", &self.tool_call_id)] {
             if let Some(text) = value {

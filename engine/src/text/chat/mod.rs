@@ -3,19 +3,25 @@
 
 mod date;
 mod fallback;
+mod form;
 mod guard;
 mod jinja;
 mod json;
+mod marked;
 mod message;
 mod think;
 
 use minijinja::{Environment, Value};
 use serde_json::{Map, Value as Json};
 
+use super::tools::ToolFormat;
 use crate::error::{Error, Result};
 use crate::meta::Meta;
 
 pub use date::Now;
+use form::{Form, forms};
+pub use marked::Marked;
+use marked::Marker;
 pub use message::{Message, ToolCall};
 pub use think::{Split, ThinkSplitter, ThinkTags};
 
@@ -68,6 +74,10 @@ pub struct ChatTemplate {
     /// Whether there is a variant for chats with tools.
     tool_use: bool,
     tags: Option<ThinkTags>,
+    /// The sources as they were given.
+    text: String,
+    /// How it writes calls, once asked for.
+    pub(in crate::text) tool_format: std::sync::OnceLock<Option<ToolFormat>>,
 }
 
 impl ChatTemplate {
@@ -94,6 +104,8 @@ impl ChatTemplate {
             source: Source::File,
             tool_use: false,
             tags: None,
+            text: String::new(),
+            tool_format: Default::default(),
         })))
     }
 
@@ -107,7 +119,21 @@ impl ChatTemplate {
             env.add_template_owned(name, guard::compile(text)?).map_err(|e| sentence(&e))?;
         }
         let tags = ThinkTags::of_template(main).or_else(|| ThinkTags::of_template(tool_use?));
-        Ok(ChatTemplate { env, broken: None, source: Source::File, tool_use: tool_use.is_some(), tags })
+        let text = [main, tool_use.unwrap_or_default()].concat();
+        let (tool_use, tool_format) = (tool_use.is_some(), Default::default());
+        Ok(ChatTemplate { env, broken: None, source: Source::File, tool_use, tags, text, tool_format })
+    }
+
+    /// The source, that of the variant for tools behind it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The prompt of a chat whose turns are left as they are; `None` where the template refuses it.
+    pub(in crate::text) fn render_unfolded(&self, messages: &[Message], tools: &[Json], open: bool) -> Option<String> {
+        let input = RenderInput { messages, tools, add_generation_prompt: open, ..RenderInput::default() };
+        let unfolded = forms(messages).into_iter().filter(|form| form.fold == form::Fold::No);
+        unfolded.filter_map(|form| self.render_as(&input, form, None).ok()).next()
     }
 
     /// Why the file's template cannot be used, if it does not parse or is too long.
@@ -158,33 +184,52 @@ impl ChatTemplate {
             .is_ok_and(|rendered| rendered.text.contains("PROBE-7c1"))
     }
 
-    /// The prompt of a chat.
+    /// The prompt of a chat. A template that refuses it is asked again with arguments as text, an absent content as an
+    /// empty one, and turns folded together.
     ///
     /// # Errors
     /// [`Error::Template`] with the template's own sentence where it refuses the chat (`raise_exception`), or with
     /// what went wrong, a limit included.
     pub fn render(&self, input: &RenderInput) -> Result<Rendered> {
+        let text = self.render_best(input)?.0;
+        let thinking = self.tags.is_some_and(|t| t.open_at_end(&text));
+        Ok(Rendered { text, thinking })
+    }
+
+    /// The prompt in the first form of the chat that the template takes.
+    fn render_best(&self, input: &RenderInput) -> Result<(String, Form)> {
         if let Some(why) = &self.broken {
             return Err(Error::Template(format!(
                 "the one of the model's file does not parse ({why}): continue text without it, or give another"
             )));
         }
-        let name = if self.tool_use && !input.tools.is_empty() { "tools" } else { "main" };
-        let text = match self.render_as(name, input, false) {
-            Ok(text) => text,
-            Err(first) => {
-                // Some templates cannot take arguments as objects or a missing content.
-                let plainable = input.messages.iter().any(|m| m.content.is_none() || !m.tool_calls.is_empty());
-                let again = if plainable { self.render_as(name, input, true).ok() } else { None };
-                again.ok_or(first)?
+        let mut first = None;
+        for form in forms(input.messages) {
+            match self.render_as(input, form, None) {
+                Ok(text) => {
+                    // Some templates print a content that is none.
+                    let empty = Form { empty_content: true, ..form };
+                    let absent = input.messages.iter().any(|m| m.content.is_none());
+                    let nones = |text: &str| text.matches("None").count();
+                    if absent
+                        && !form.empty_content
+                        && nones(&text) > 0
+                        && let Ok(other) = self.render_as(input, empty, None)
+                        && nones(&other) < nones(&text)
+                    {
+                        return Ok((other, empty));
+                    }
+                    return Ok((text, form));
+                }
+                Err(error) => _ = first.get_or_insert(error),
             }
-        };
-        let thinking = self.tags.is_some_and(|t| t.open_at_end(&text));
-        Ok(Rendered { text, thinking })
+        }
+        Err(first.unwrap_or_else(|| Error::Template("it renders nothing".into())))
     }
 
-    fn render_as(&self, name: &str, input: &RenderInput, plain: bool) -> Result<String> {
-        let variables = variables(input, plain).map_err(|e| sentence(&e))?;
+    fn render_as(&self, input: &RenderInput, form: Form, marker: Option<&Marker>) -> Result<String> {
+        let name = if self.tool_use && !input.tools.is_empty() { "tools" } else { "main" };
+        let variables = variables(input, form, marker).map_err(|e| sentence(&e))?;
         let mut out = Limited(Vec::new());
         let template = self.env.get_template(name).map_err(|e| sentence(&e))?;
         template.render_captured_to(variables, &mut out).map_err(|e| sentence(&e))?;
@@ -209,12 +254,18 @@ impl std::io::Write for Limited {
     }
 }
 
-/// A template's variables.
-fn variables(input: &RenderInput, plain: bool) -> std::result::Result<Value, minijinja::Error> {
-    let messages = input.messages.iter().map(|m| json::value(&m.to_template(plain))).collect::<Result<Vec<_>, _>>()?;
+/// A template's variables, with marks in the texts where there is a marker.
+fn variables(input: &RenderInput, form: Form, marker: Option<&Marker>) -> std::result::Result<Value, minijinja::Error> {
+    let marked = |json: &Json, assistant: bool| match marker {
+        Some(marker) => json::value_by(json, &|text| Value::from(marker.mark(text, assistant))),
+        None => json::value(json),
+    };
+    let messages = form.fold.of(input.messages);
+    let messages = messages.iter().map(|m| marked(&m.to_template(form), m.role == "assistant"));
+    let messages = messages.collect::<std::result::Result<Vec<_>, _>>()?;
     let tools = match input.tools {
         [] => Value::from(()),
-        tools => Value::from(tools.iter().map(json::value).collect::<Result<Vec<_>, _>>()?),
+        tools => Value::from(tools.iter().map(|t| marked(t, false)).collect::<std::result::Result<Vec<_>, _>>()?),
     };
     let mut all = vec![
         ("messages", Value::from(messages)),
@@ -229,7 +280,8 @@ fn variables(input: &RenderInput, plain: bool) -> std::result::Result<Value, min
         all.extend([("enable_thinking", Value::from(think)), ("thinking", Value::from(think))]);
     }
     for (name, value) in input.kwargs.into_iter().flatten() {
-        all.push((name, json::value(value)?));
+        // Documents are texts, single words are settings.
+        all.push((name, if value.is_string() { json::value(value)? } else { marked(value, false)? }));
     }
     Ok(Value::from_pairs(all))
 }

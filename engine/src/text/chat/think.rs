@@ -10,11 +10,14 @@ pub struct ThinkTags {
 }
 
 /// Tags of known families; a template that names a pair uses it.
-const KNOWN: [ThinkTags; 4] = [
+const KNOWN: [ThinkTags; 7] = [
     ThinkTags { open: "<think>", close: "</think>" },
     ThinkTags { open: "[THINK]", close: "[/THINK]" },
     ThinkTags { open: "<seed:think>", close: "</seed:think>" },
     ThinkTags { open: "<|START_THINKING|>", close: "<|END_THINKING|>" },
+    ThinkTags { open: "<mm:think>", close: "</mm:think>" },
+    ThinkTags { open: "<|channel>thought", close: "<channel|>" },
+    ThinkTags { open: "<|open|>think<|sep|>", close: "<|close|>think<|sep|>" },
 ];
 
 impl ThinkTags {

@@ -24,9 +24,9 @@ pub(crate) fn begin(
     calls: bool,
     tokenizer: &Tokenizer,
 ) -> Begin {
-    if format == Some(ToolFormat::Harmony) {
+    if let Some(format) = format.filter(|format| format.frames_answers()) {
         // The grammar of calls brings its own reasoning.
-        let after = (!calls).then(|| "<|channel|>final<|message|>".to_owned());
+        let after = (!calls).then(|| format.frame().to_owned());
         return Begin { after, opener: None };
     }
     let Some(tags) = tags else { return Begin::default() };

@@ -1,6 +1,6 @@
 //! From a [`Grammar`] to a matcher of llguidance: bounds on time, memory and stack, and sentences for what goes wrong.
 
-use llguidance::api::{ParserLimits, TopLevelGrammar};
+use llguidance::api::{GrammarWithLexer, ParserLimits, TopLevelGrammar};
 use llguidance::{Matcher, ParserFactory, regex_to_lark};
 use serde_json::json;
 
@@ -76,7 +76,13 @@ fn prepare(marks: &Marks, grammar: &Grammar) -> Result<TopLevelGrammar> {
             within(text)?;
             TopLevelGrammar::from_lark(gbnf::to_lark(text)?)
         }
-        Grammar::Tools(tools) => TopLevelGrammar::from_lark(tools.to_lark(marks)),
+        Grammar::Tools(tools) => {
+            let mut top = TopLevelGrammar::from_lark(tools.to_lark(marks));
+            for other in tools.or().map(|or| prepare(marks, or)).transpose()?.into_iter().flat_map(|or| or.grammars) {
+                top.grammars.push(GrammarWithLexer { name: Some("or".into()), ..other });
+            }
+            top
+        }
     })
 }
 

@@ -69,7 +69,11 @@ impl Constrainer {
     /// held to, [`Error::Limit`] where it is too large. The sentence names the line or the place.
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint> {
         let matcher = compile::compile(&self.factory, &self.marks, grammar)?;
-        let json = matches!(grammar, Grammar::Json | Grammar::JsonSchema(_) | Grammar::Tools(_));
+        let json = match grammar {
+            Grammar::Json | Grammar::JsonSchema(_) => true,
+            Grammar::Tools(tools) => tools.is_json(),
+            _ => false,
+        };
         let guard = json.then(|| Guard::new(Arc::clone(&self.risks)));
         Ok(Constraint::new(Compiled { matcher, guard, mask: None }))
     }

@@ -2,6 +2,8 @@
 //! `grammar` (feature `constrain`) makes constraints of JSON schemas, regular expressions and grammars; where it is not
 //! part of a build, a host may bring [`Rules`] of its own.
 
+#[cfg(feature = "constrain")]
+mod arguments;
 mod begin;
 #[cfg(feature = "constrain")]
 mod compile;
@@ -26,9 +28,9 @@ pub(crate) use begin::{Begin, begin};
 #[cfg(feature = "constrain")]
 pub use grammar::{Constrainer, Grammar};
 #[cfg(feature = "constrain")]
-pub use schema::relaxed;
+pub use schema::{relaxed, relaxed_telling};
 #[cfg(feature = "constrain")]
-pub use tools::{Tool, ToolChoice, ToolGrammar, tool_grammar};
+pub use tools::{Tool, ToolChoice, ToolGrammar, begun_call, tool_grammar, tools_or};
 pub use vocabulary::Vocabulary;
 
 /// What decides which tokens may follow in one text. Its state is a function of the tokens it has accepted.

@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use llguidance::derivre::{RegexAst, RegexBuilder};
+use llguidance::regex_to_lark;
 use serde_json::{Map, Value as Json, json};
 
 use crate::error::{Error, Result};
@@ -14,6 +16,9 @@ const MAX_NODES: usize = 50_000;
 const MAX_BYTES: usize = 1 << 20;
 /// Definitions that are referred to at most: the compiler recurses from one to the next.
 const MAX_REFS: usize = 500;
+
+/// Bytes of a pattern at most, where others than strict clients give it.
+const MAX_PATTERN: usize = 16 << 10;
 
 /// White space between tokens of JSON: what people and models write, but no endless run of it.
 const SPACE: &str = r"[\x20\x09]{1,2}|(\r?\n){1,2}[\x20\x09]{0,64}";
@@ -47,16 +52,45 @@ const BEYOND: [&str; 18] = [
 const FORMATS: [&str; 10] =
     ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
 
-/// A schema without the keywords that a grammar cannot hold a text to (`not`, `uniqueItems`, `if`, `contains`, ...): for
-/// servers whose clients are used to seeing them passed over.
+/// A schema without what a grammar cannot hold a text to (`not`, `uniqueItems`, `if`, `contains`, patterns that look around
+/// themselves, ...): for servers whose clients are used to seeing it passed over.
 pub fn relaxed(schema: &Json) -> Json {
+    relaxed_telling(schema, &mut |_| {})
+}
+
+/// As [`relaxed`]; `dropped` is told each keyword that went, or its pattern.
+pub fn relaxed_telling(schema: &Json, dropped: &mut dyn FnMut(&str)) -> Json {
     let mut schema = schema.clone();
     // Deeper ones are refused later.
     let _ = walk(&mut schema, 0, &mut |map, _| {
-        map.retain(|key, _| !BEYOND.contains(&key.as_str()));
+        map.retain(|key, _| {
+            let kept = !BEYOND.contains(&key.as_str());
+            if !kept {
+                dropped(key);
+            }
+            kept
+        });
+        let unread = |pattern: &Json| pattern.as_str().is_some_and(|pattern| !is_readable(pattern));
+        if map.get("pattern").is_some_and(unread) {
+            let pattern = map.shift_remove("pattern").unwrap_or_default();
+            dropped(&format!("pattern {}", pattern.as_str().unwrap_or_default()));
+        }
+        if let Some(Json::Object(named)) = map.get_mut("patternProperties") {
+            let patterns: Vec<String> = named.keys().filter(|pattern| !is_readable(pattern)).cloned().collect();
+            for pattern in patterns {
+                named.shift_remove(&pattern);
+                dropped(&format!("patternProperties {pattern}"));
+            }
+        }
         Ok(())
     });
     schema
+}
+
+/// Whether the grammar compiler reads a pattern.
+fn is_readable(pattern: &str) -> bool {
+    let ast = RegexAst::SearchRegex(regex_to_lark(pattern, "dw"));
+    pattern.len() <= MAX_PATTERN && RegexBuilder::new().mk(&ast).is_ok()
 }
 
 /// A schema as llguidance takes it.
@@ -188,6 +222,24 @@ mod tests {
             "a property's name is no keyword"
         );
         assert!(prepare(&json!([])).is_err() && prepare(&json!(false)).is_err());
+    }
+
+    #[test]
+    fn patterns_that_cannot_be_read_are_dropped_and_told() {
+        let decimal = "^(?!^[-+.]*$)[+-]?0*\\d*\\.?\\d*$";
+        let schema = json!({"properties": {
+            "price": {"anyOf": [{"type": "number"}, {"type": "string", "pattern": decimal}]},
+            "code": {"type": "string", "pattern": "^[a-z]{2}$"},
+            "pattern": {"type": "string"},
+        }, "patternProperties": {"^x-": {"type": "string"}, "(?<=a)b": {"type": "string"}}});
+        let mut dropped = Vec::new();
+        let relaxed = relaxed_telling(&schema, &mut |what| dropped.push(what.to_owned()));
+        assert_eq!(dropped, ["patternProperties (?<=a)b".to_owned(), format!("pattern {decimal}")]);
+        let mut want = schema.clone();
+        want["properties"]["price"]["anyOf"][1] = json!({"type": "string"});
+        want["patternProperties"] = json!({"^x-": {"type": "string"}});
+        assert_eq!(relaxed, want);
+        assert!(!is_readable("(") && !is_readable("(?=a)") && is_readable("a|b") && is_readable("\\w+@\\d{3,}"));
     }
 
     #[test]

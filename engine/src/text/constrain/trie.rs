@@ -19,8 +19,8 @@ const MAX_TOKENS: usize = 1 << 23;
 /// Tokens of one text that are told apart; more are never allowed, so that building stays linear.
 const MAX_ALIKE: usize = 4;
 
-/// Ids of tokens that stand for themselves, by text.
-pub(super) type Marks = HashMap<String, u32>;
+/// Tokens that stand for themselves, by text: the id, and whether it is a control token, which no text matches.
+pub(super) type Marks = HashMap<String, (u32, bool)>;
 
 /// What a vocabulary comes to.
 pub(super) struct Prepared {
@@ -82,7 +82,7 @@ fn words(vocabulary: &Vocabulary) -> (Vec<Vec<u8>>, Marks) {
             return Vec::new();
         }
         if kind != Kind::Text {
-            marks.insert(String::from_utf8_lossy(bytes).into_owned(), id as u32);
+            marks.insert(String::from_utf8_lossy(bytes).into_owned(), (id as u32, kind == Kind::Control));
         }
         if kind == Kind::Control { [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat() } else { bytes.to_vec() }
     };

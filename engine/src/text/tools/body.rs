@@ -25,26 +25,25 @@ pub(super) struct Forms {
     pub(super) known_only: bool,
 }
 
-/// How a name before an object of arguments is written.
+/// How a name before an object of arguments is written: one of several words with separators between and behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Head {
-    /// `name[ARGS]{`, `name[CALL_ID]id[ARGS]{`, `name{`.
-    Mistral,
-    /// `function<｜tool▁sep｜>name\n```json\n{`, `name<｜tool▁sep｜>{`.
-    DeepSeek,
+pub(super) struct Head {
+    pub(super) separators: &'static [&'static str],
+    /// The name is the last of the words and not the first.
+    pub(super) last: bool,
 }
 
 impl Head {
     fn name(self, head: &str) -> Option<&str> {
-        let name = match self {
-            Head::Mistral => head.split('[').next()?,
-            Head::DeepSeek => {
-                let (before, after) = head.split_once("<｜tool▁sep｜>")?;
-                let after = after.trim().trim_end_matches("```json").trim_end();
-                if after.is_empty() { before } else { after }
-            }
-        };
-        let name = name.trim();
+        let mut words = vec![head];
+        for separator in self.separators {
+            words = words.into_iter().flat_map(|word| word.split(separator)).collect();
+        }
+        let mut named = words.into_iter().map(str::trim).filter(|word| !word.is_empty());
+        let name = if self.last { named.next_back() } else { named.next() }?;
+        // `functions.name:0`, with the call's number.
+        let name = name.strip_prefix("functions.").unwrap_or(name);
+        let name = name.split_once(':').filter(|(_, n)| n.bytes().all(|b| b.is_ascii_digit())).map_or(name, |n| n.0);
         (!name.is_empty() && python::name_len(name) == name.len()).then_some(name)
     }
 }
@@ -170,7 +169,7 @@ impl Body {
             };
         }
         match self.forms.head {
-            Some(head) if first && !self.list => self.head(head, held, at, end),
+            Some(head) if first && !self.list => self.head(head, held, at, end, calls),
             _ => Some(no),
         }
     }
@@ -180,12 +179,16 @@ impl Body {
         !self.forms.known_only || calls.knows(name.strip_suffix(".call").unwrap_or(name)) || calls.knows(name)
     }
 
-    fn head(&mut self, head: Head, held: &str, at: usize, end: bool) -> Option<Read> {
+    fn head(&mut self, head: Head, held: &str, at: usize, end: bool, calls: &Calls) -> Option<Read> {
         let Some(n) = held.as_bytes()[at..].iter().take(MAX_HEAD).position(|b| *b == b'{') else {
-            let over = held.len() - at > MAX_HEAD || end;
+            // What nothing else marks is text as soon as it cannot be a known name.
+            let word = &held[at..at + python::name_len(&held[at..])];
+            let alien = self.forms.known_only
+                && (if at + word.len() < held.len() { !calls.knows(word) } else { !calls.may_know(word) });
+            let over = held.len() - at > MAX_HEAD || end || alien;
             return Some(if over { Read::Broken(self.from) } else { Read::More });
         };
-        match head.name(&held[at..at + n]) {
+        match head.name(&held[at..at + n]).filter(|name| !self.forms.known_only || calls.knows(name)) {
             None => Some(Read::Broken(self.from)),
             Some(name) => {
                 self.stage = Stage::Named(name.to_owned(), Value::new(at + n));

@@ -1,6 +1,8 @@
-//! [`Harmony`]: gpt-oss's messages in channels (OpenAI's "harmony" response format): reasoning, answers, calls.
+//! [`Harmony`]: messages with a header that names a channel or a recipient (OpenAI's "harmony" response format, and one
+//! without channels): reasoning, answers, calls.
 
 use super::body::{Read, named};
+use super::fields::{Fields, FieldsBody};
 use super::scan::{self, Find, Starts, Value};
 use super::{Calls, Step};
 
@@ -8,7 +10,7 @@ const START: &str = "<|start|>";
 const CHANNEL: &str = "<|channel|>";
 const MESSAGE: &str = "<|message|>";
 /// What may stand in the text of a message: the first two begin a header, the others end the message.
-const TAGS: [&str; 5] = [START, CHANNEL, "<|end|>", "<|return|>", "<|call|>"];
+pub(super) const TAGS: [&str; 7] = [START, CHANNEL, "<|end|>", "<|return|>", "<|call|>", "<|eom|>", "<|eot|>"];
 /// A header is at most this long.
 const MAX_HEADER: usize = 512;
 
@@ -24,6 +26,8 @@ enum State {
     Text,
     /// In a call's arguments, behind a header.
     Call(String, Value),
+    /// In a call whose arguments stand in tags.
+    Fields(FieldsBody),
     /// Behind a call's arguments.
     Called,
 }
@@ -32,9 +36,20 @@ enum State {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Harmony {
     state: State,
+    /// How arguments are written where they are no object.
+    fields: Option<&'static (&'static str, Fields)>,
 }
 
 impl Harmony {
+    pub(super) fn new(fields: Option<&'static (&'static str, Fields)>) -> Harmony {
+        Harmony { state: State::Start, fields }
+    }
+
+    /// Whether a call is under way.
+    pub(super) fn in_call(&self) -> bool {
+        matches!(self.state, State::Call(..) | State::Fields(_))
+    }
+
     pub(super) fn reset(&mut self) {
         self.state = State::Text;
     }
@@ -75,6 +90,16 @@ impl Harmony {
                     }
                 }
             }
+            State::Fields(body) => {
+                let read = body.step(seen, end, calls);
+                match read {
+                    Read::Call(_) => self.state = State::Called,
+                    Read::Broken(_) => self.state = State::Text,
+                    _ => {}
+                }
+                read.step()
+            }
+            State::Called if self.fields.is_some() => self.between(seen, end),
             State::Called => match scan::space(seen) {
                 0 => {
                     self.state = State::Text;
@@ -83,6 +108,25 @@ impl Harmony {
                 n => Step::Skip(n),
             },
             State::Thinking | State::Text => self.text(seen, end),
+        }
+    }
+
+    /// Behind a call whose arguments stood in tags: another call of the message, or what closes it, which says nothing.
+    fn between(&mut self, seen: &str, end: bool) -> Step {
+        let Some((open, fields)) = self.fields else { return Step::Skip(0) };
+        match scan::find(seen, &[open, START, CHANNEL, "<|end|>", "<|return|>", "<|call|>", "<|eom|>", "<|eot|>"]) {
+            Find::At(0, 0) => {
+                self.state = State::Fields(FieldsBody::new(fields, open.len()));
+                Step::Skip(0)
+            }
+            Find::At(0, _) => {
+                self.state = State::Text;
+                self.text(seen, end)
+            }
+            Find::Perhaps(0) if !end => Step::More,
+            Find::At(n, _) => Step::Skip(n),
+            Find::Perhaps(n) if !end => Step::Skip(n),
+            _ => Step::Skip(seen.len()),
         }
     }
 
@@ -123,6 +167,9 @@ impl Harmony {
         let channel = after.trim_start().split([' ', '\n', '<']).next().unwrap_or("");
         let behind = header.len() + MESSAGE.len();
         match (recipient, channel) {
+            (Some("self"), "") => self.state = State::Thinking,
+            (Some("user"), "") => self.state = State::Text,
+            (Some(_), _) if self.fields.is_some() => return self.fields(seen, behind, end),
             (Some(to), _) if !to.is_empty() && !to.starts_with("assistant") => {
                 let name = to.strip_prefix("functions.").unwrap_or(to);
                 self.state = State::Call(name.to_owned(), Value::new(behind));
@@ -132,5 +179,25 @@ impl Harmony {
             _ => self.state = State::Text,
         }
         Step::Skip(behind)
+    }
+
+    /// Finds the call in a message to a tool.
+    fn fields(&mut self, seen: &str, behind: usize, end: bool) -> Step {
+        let Some((open, fields)) = self.fields else { return Step::Skip(behind) };
+        match scan::find(&seen[behind..], &[open, "<|eom|>", "<|eot|>"]) {
+            Find::At(at, 0) => {
+                self.state = State::Fields(FieldsBody::new(fields, behind + at + open.len()));
+                Step::Skip(0)
+            }
+            Find::At(at, _) => {
+                self.state = State::Text;
+                Step::Broken(behind + at)
+            }
+            _ if end || seen.len() - behind > MAX_HEADER => {
+                self.state = State::Text;
+                Step::Broken(seen.len())
+            }
+            _ => Step::More,
+        }
     }
 }

@@ -5,13 +5,18 @@
 //! pushed must contain them: have the tokens of [`ToolFormat::token_ids`] written out.
 
 mod body;
+mod fields;
 mod format;
 mod harmony;
+mod nested;
+mod probe;
 mod python;
 mod scan;
+pub(crate) mod table;
 mod tagged;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use serde_json::Value as Json;
 
@@ -20,6 +25,8 @@ pub use format::ToolFormat;
 use harmony::Harmony;
 pub use python::is_name;
 use tagged::Tagged;
+#[cfg(feature = "constrain")]
+pub(crate) use values::allows_text;
 
 /// A call's text may be this long; a longer one is taken for plain text.
 const MAX_CALL: usize = 1 << 20;
@@ -53,6 +60,13 @@ pub enum Piece {
         /// The call's number.
         index: usize,
         /// All of it; the arguments are an object with its keys in the order they were written.
+        call: ToolCall,
+    },
+    /// A call that the answer's limit cut off.
+    CallCut {
+        /// The call's number.
+        index: usize,
+        /// As much of it as has come; what is not whole of the arguments is left out.
         call: ToolCall,
     },
     /// A call that had begun is malformed or was never finished: forget its other pieces.
@@ -102,12 +116,19 @@ impl ToolParser {
     /// (Llama's bare JSON, Python lists, Gemma's fences) only their calls are calls. Identifiers (`call_xxxxxxxx`) follow
     /// from `seed`, which should differ from answer to answer.
     pub fn new<S: AsRef<str>>(format: ToolFormat, tools: &[S], seed: u64) -> ToolParser {
-        let names: Vec<String> = tools.iter().map(|n| n.as_ref().to_owned()).collect();
-        let grammar = match format {
-            ToolFormat::Harmony => Grammar::Harmony(Harmony::default()),
-            other => Grammar::Tagged(Tagged::new(other)),
+        let tools: Vec<_> = tools.iter().map(|name| (name.as_ref().to_owned(), None)).collect();
+        ToolParser::with_schemas(format, tools, seed)
+    }
+
+    /// The same for tools with the schemas of their arguments, for formats that write values as plain text: what they are is
+    /// for the schema to say.
+    pub fn with_schemas(format: ToolFormat, tools: Vec<(String, Option<Json>)>, seed: u64) -> ToolParser {
+        let row = format.row();
+        let grammar = match row.kind {
+            table::Kind::Channels(fields) => Grammar::Harmony(Harmony::new(fields)),
+            _ => Grammar::Tagged(Tagged::new(row)),
         };
-        let calls = Calls { out: Vec::new(), names, seed, n_started: 0, open: None, sent: 0 };
+        let calls = Calls { tools, seed, ..Calls::default() };
         ToolParser { grammar, held: String::new(), calls }
     }
 
@@ -123,6 +144,25 @@ impl ToolParser {
         self.run(true);
         let rest = std::mem::take(&mut self.held);
         self.calls.broken(&rest);
+        std::mem::take(&mut self.calls.out)
+    }
+
+    /// Ends an output that its limit has cut: a call that lacks its end is given as far as it has come, and markup that is
+    /// not whole is dropped.
+    pub fn cut(&mut self) -> Vec<Piece> {
+        let begun = self.held.clone();
+        let in_call = self.grammar.in_call() && !begun.is_empty();
+        let mut last = self.clone();
+        let pieces = last.finish();
+        let is_whole = pieces.iter().any(|piece| matches!(piece, Piece::CallEnd { .. }));
+        if !in_call || is_whole {
+            // What may be the beginning of a tag is none of the answer.
+            let tag = if is_whole { 0 } else { self.grammar.begun_tag(&begun) };
+            self.held.truncate(begun.len() - tag);
+            return self.finish();
+        }
+        self.held.clear();
+        self.calls.cut();
         std::mem::take(&mut self.calls.out)
     }
 
@@ -171,6 +211,30 @@ impl ToolParser {
 }
 
 impl Grammar {
+    /// Whether the held text is a call under way.
+    fn in_call(&self) -> bool {
+        match self {
+            Grammar::Tagged(grammar) => grammar.in_call(),
+            Grammar::Harmony(grammar) => grammar.in_call(),
+        }
+    }
+
+    /// Bytes at the end of the held text that are the beginning of a tag; of a few, anything may be, but behind a call.
+    fn begun_tag(&self, held: &str) -> usize {
+        let (tags, least): (&[&str], usize) = match self {
+            Grammar::Tagged(grammar) => match grammar.awaits_close() {
+                Some(close) if close.iter().any(|tag| tag.starts_with(held.trim_start())) => return held.len(),
+                Some(close) => (close, 1),
+                None => (grammar.tags(), 4),
+            },
+            Grammar::Harmony(_) => (&harmony::TAGS, 1),
+        };
+        let most = tags.iter().map(|tag| tag.len()).max().unwrap_or(0).min(held.len());
+        let begins =
+            |n: &usize| tags.iter().any(|tag| tag.len() > *n && held.as_bytes().ends_with(&tag.as_bytes()[..*n]));
+        (least..=most).rev().filter(|n| held.is_char_boundary(held.len() - n)).find(begins).unwrap_or(0)
+    }
+
     fn reset(&mut self) {
         match self {
             Grammar::Tagged(grammar) => grammar.reset(),
@@ -180,14 +244,17 @@ impl Grammar {
 }
 
 /// The pieces of a push, and the call under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Calls {
     out: Vec<Piece>,
-    names: Vec<String>,
+    /// Names and schemas of the tools at hand.
+    tools: Vec<(String, Option<Json>)>,
     seed: u64,
     n_started: usize,
-    /// The call that has started: its number and identifier.
-    open: Option<(usize, String)>,
+    /// The call that has started: its number, identifier and name.
+    open: Option<(usize, String, String)>,
+    /// Its arguments as they were sent.
+    arguments: String,
     /// Up to where the held text's arguments were sent.
     sent: usize,
 }
@@ -195,7 +262,17 @@ struct Calls {
 impl Calls {
     /// Whether a tool of this name is at hand. Without a list every name is.
     fn knows(&self, name: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|n| n == name)
+        self.tools.is_empty() || self.tools.iter().any(|(n, _)| n == name)
+    }
+
+    /// Whether a tool's name begins so.
+    fn may_know(&self, begin: &str) -> bool {
+        self.tools.is_empty() || self.tools.iter().any(|(n, _)| n.starts_with(begin))
+    }
+
+    /// The schema of a tool's arguments.
+    fn schema(&self, name: &str) -> Option<&Json> {
+        self.tools.iter().find(|(n, _)| n == name)?.1.as_ref()
     }
 
     fn text(&mut self, text: &str) {
@@ -220,7 +297,8 @@ impl Calls {
         let id = call_id(self.seed, index);
         self.out.push(Piece::CallStart { index, id: id.clone(), name: name.to_owned() });
         self.n_started += 1;
-        self.open = Some((index, id));
+        self.open = Some((index, id, name.to_owned()));
+        self.arguments.clear();
         self.sent = arguments;
     }
 
@@ -230,13 +308,15 @@ impl Calls {
 
     /// Sends the arguments in the held text up to `to`.
     fn send(&mut self, held: &str, to: usize) {
-        let Some((index, _)) = self.open else { return };
         let fragment = &held[self.sent..to];
         self.sent = to;
-        self.fragment(index, fragment);
+        self.more(fragment);
     }
 
-    fn fragment(&mut self, index: usize, fragment: &str) {
+    /// Sends more of the arguments.
+    fn more(&mut self, fragment: &str) {
+        let Some((index, ..)) = self.open else { return };
+        self.arguments.push_str(fragment);
         match self.out.last_mut() {
             _ if fragment.is_empty() => {}
             Some(Piece::Arguments { fragment: last, .. }) => last.push_str(fragment),
@@ -248,17 +328,25 @@ impl Calls {
     fn end(&mut self, name: String, arguments: Json) {
         if self.open.is_none() {
             self.start(&name, 0);
-            self.fragment(self.n_started - 1, &arguments.to_string());
+            self.more(&arguments.to_string());
         }
-        if let Some((index, id)) = self.open.take() {
+        if let Some((index, id, _)) = self.open.take() {
             self.out.push(Piece::CallEnd { index, call: ToolCall { id: Some(id), name, arguments } });
+        }
+    }
+
+    /// Ends the call under way where the answer was cut.
+    fn cut(&mut self) {
+        if let Some((index, id, name)) = self.open.take() {
+            let arguments = scan::closed(&self.arguments);
+            self.out.push(Piece::CallCut { index, call: ToolCall { id: Some(id), name, arguments } });
         }
     }
 
     /// Gives back the text of a call that is none.
     fn broken(&mut self, text: &str) {
         match self.open.take() {
-            Some((index, _)) => self.out.push(Piece::CallBroken { index, text: text.to_owned() }),
+            Some((index, ..)) => self.out.push(Piece::CallBroken { index, text: text.to_owned() }),
             None => self.text(text),
         }
     }

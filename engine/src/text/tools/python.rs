@@ -71,6 +71,14 @@ pub(super) fn call_of(text: &str) -> Option<(String, Map<String, Json>)> {
     (reader.pos == text.len()).then_some((name, arguments))
 }
 
+/// The value of a literal.
+pub(super) fn value_of(text: &str) -> Option<Json> {
+    let mut reader = Reader { text, pos: 0 };
+    let value = reader.value(0)?;
+    reader.space();
+    (reader.pos == text.len()).then_some(value)
+}
+
 struct Reader<'a> {
     text: &'a str,
     pos: usize,

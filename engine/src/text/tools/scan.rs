@@ -264,23 +264,59 @@ impl Object {
 
 fn key(string: &str) -> Key {
     match string {
-        r#""name""# => Key::Name,
+        r#""name""# | r#""tool_name""# => Key::Name,
         r#""arguments""# | r#""parameters""# => Key::Arguments,
-        r#""function""# | r#""type""# | r#""id""# => Key::Known,
+        r#""function""# | r#""type""# | r#""id""# | r#""tool_call_id""# => Key::Known,
         _ => Key::Alien,
     }
 }
 
 /// Name and arguments of a complete call object. Without arguments they are an empty object; arguments may be JSON text
-/// in a string.
+/// in a string. An object of one key that is none of a call's is a name with its arguments.
 pub(super) fn call_of(text: &str) -> Option<(String, Json)> {
     let object: Json = serde_json::from_str(text).ok()?;
+    let single = object.as_object().filter(|o| o.len() == 1).and_then(|o| o.iter().next());
+    if let Some((key, arguments @ Json::Object(_))) = single
+        && self::key(&Json::from(key.as_str()).to_string()) == Key::Alien
+    {
+        return Some((key.clone(), arguments.clone()));
+    }
     let call = object.get("function").filter(|f| f.is_object()).unwrap_or(&object);
-    let name = call.get("name").or(call.get("function"))?.as_str()?.to_owned();
+    let name = call.get("name").or(call.get("tool_name")).or(call.get("function"))?.as_str()?.to_owned();
     let arguments = match call.get("arguments").or(call.get("parameters")) {
         None | Some(Json::Null) => Json::Object(serde_json::Map::new()),
         Some(Json::String(text)) => serde_json::from_str(text).ok()?,
         Some(other) => other.clone(),
     };
     (arguments.is_object() && !name.is_empty()).then_some((name, arguments))
+}
+
+/// The object that a text begins to write, closed where the text ends: without what is not whole, but for a string.
+pub(super) fn closed(text: &str) -> Json {
+    let mut brackets = Brackets::default();
+    let mut open: Vec<char> = Vec::new();
+    // Where a member or an item may end, with what is open there; the last few are enough.
+    let mut ends: std::collections::VecDeque<(usize, usize)> = [(0, 0)].into();
+    for (at, byte) in text.bytes().enumerate() {
+        match brackets.take(byte) {
+            Turn::Open => {
+                open.push(if byte == b'{' { '}' } else { ']' });
+                ends.push_back((at + 1, open.len()));
+            }
+            Turn::Close => _ = open.pop(),
+            Turn::Other if byte == b',' => ends.push_back((at, open.len())),
+            _ => {}
+        }
+        if ends.len() > 8 {
+            ends.pop_front();
+        }
+    }
+    let whole = if brackets.in_string && !brackets.escaped { format!("{text}\"") } else { text.to_owned() };
+    let tries =
+        std::iter::once((whole, open.len())).chain(ends.iter().rev().map(|(at, n)| (text[..*at].to_owned(), *n)));
+    let read = |(mut text, n): (String, usize)| {
+        text.extend(open.get(..n)?.iter().rev());
+        serde_json::from_str(&text).ok().filter(Json::is_object)
+    };
+    tries.filter_map(read).next().unwrap_or_else(|| Json::Object(serde_json::Map::new()))
 }

@@ -1,45 +1,39 @@
 //! [`Tagged`]: formats that mark calls by a tag before them, or write nothing but a call.
 
-use super::body::{Body, Forms, Head, MAX_SPACE};
+use super::body::{Body, MAX_SPACE, Read};
+use super::fields::FieldsBody;
+use super::nested::NestedBody;
 use super::scan::{self, Find, Starts};
-use super::{Calls, Step, ToolFormat};
+use super::table::{Kind, Row};
+use super::{Calls, Step};
 
-/// How a format's calls are marked.
-#[derive(Debug)]
-struct Marks {
-    /// Tags before calls; the more telling first.
-    open: &'static [&'static str],
-    /// Tags behind them, in this order, each of which may be missing.
-    close: &'static [&'static str],
-    forms: Forms,
-    /// An answer may begin with a call without a tag, of these forms.
-    bare: Option<Forms>,
+/// What stands behind a tag, by the format's kind.
+#[derive(Debug, Clone)]
+enum Inner {
+    Forms(Body),
+    Fields(FieldsBody),
+    Nested(NestedBody),
 }
 
-const OBJECTS: Forms = Forms { objects: true, python: false, head: None, known_only: false };
-const EITHER: Forms = Forms { objects: true, python: true, head: None, known_only: true };
+impl Inner {
+    fn step(&mut self, held: &str, end: bool, calls: &mut Calls) -> (Read, bool) {
+        match self {
+            Inner::Forms(body) => {
+                let read = body.step(held, end, calls);
+                let done = read.is_done();
+                (read, done)
+            }
+            Inner::Fields(body) => one(body.step(held, end, calls)),
+            Inner::Nested(body) => one(body.step(held, end, calls)),
+        }
+    }
+}
 
-static HERMES: Marks = Marks { open: &["<tool_call>"], close: &["</tool_call>"], forms: OBJECTS, bare: None };
-
-static LLAMA: Marks = Marks {
-    open: &["<|python_tag|>", "<|python_start|>"],
-    close: &["<|python_end|>"],
-    forms: Forms { known_only: false, ..EITHER },
-    bare: Some(EITHER),
-};
-
-static MISTRAL: Marks =
-    Marks { open: &["[TOOL_CALLS]"], close: &[], forms: Forms { head: Some(Head::Mistral), ..OBJECTS }, bare: None };
-
-static DEEPSEEK: Marks = Marks {
-    open: &["<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>", "<｜tool▁call▁begin｜>"],
-    close: &["```", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"],
-    forms: Forms { objects: false, head: Some(Head::DeepSeek), ..OBJECTS },
-    bare: None,
-};
-
-static GEMMA: Marks =
-    Marks { open: &["```tool_code", "```tool_call", "```json"], close: &["```"], forms: EITHER, bare: Some(EITHER) };
+/// What came of a body of one call: with the call it is done.
+fn one(read: Read) -> (Read, bool) {
+    let done = matches!(read, Read::Call(_));
+    (read, done)
+}
 
 #[derive(Debug, Clone)]
 enum State {
@@ -47,7 +41,8 @@ enum State {
     Start,
     /// Looking for a tag.
     Text,
-    Body(Body),
+    /// Behind a tag; or, where `bare`, at the start and behind none.
+    Body { inner: Inner, bare: bool },
     /// Behind a body, with the closing tags from this number on to come.
     After(usize),
 }
@@ -55,7 +50,9 @@ enum State {
 /// Finds tags and reads what is behind them.
 #[derive(Debug, Clone)]
 pub(super) struct Tagged {
-    marks: &'static Marks,
+    row: &'static Row,
+    /// Tags before calls, then those around them.
+    tags: Vec<&'static str>,
     state: State,
     /// White space goes at once: too much of it has come to be held.
     spaced: bool,
@@ -64,15 +61,36 @@ pub(super) struct Tagged {
 }
 
 impl Tagged {
-    pub(super) fn new(format: ToolFormat) -> Tagged {
-        let marks = match format {
-            ToolFormat::Llama3 | ToolFormat::Pythonic => &LLAMA,
-            ToolFormat::Mistral | ToolFormat::MistralList => &MISTRAL,
-            ToolFormat::DeepSeek | ToolFormat::DeepSeekFenced => &DEEPSEEK,
-            ToolFormat::Gemma => &GEMMA,
-            ToolFormat::Hermes | ToolFormat::Harmony => &HERMES,
-        };
-        Tagged { marks, state: State::Start, spaced: false, after_call: false }
+    pub(super) fn new(row: &'static Row) -> Tagged {
+        let tags = row.open.iter().chain(row.around).copied().collect();
+        Tagged { row, tags, state: State::Start, spaced: false, after_call: false }
+    }
+
+    /// Whether a call is under way that a tag marks.
+    pub(super) fn in_call(&self) -> bool {
+        matches!(self.state, State::Body { bare: false, .. })
+    }
+
+    /// The tags that may follow a call, directly behind one.
+    pub(super) fn awaits_close(&self) -> Option<&[&'static str]> {
+        if let State::After(next) = self.state { Some(&self.row.close[next..]) } else { None }
+    }
+
+    pub(super) fn tags(&self) -> &[&'static str] {
+        &self.tags
+    }
+
+    fn inner(&self, from: usize) -> Inner {
+        let row = self.row;
+        match &row.kind {
+            Kind::Forms(forms) => {
+                let close = row.close.first().copied().filter(|c| c.starts_with('<'));
+                Inner::Forms(Body::new(*forms, close, from))
+            }
+            Kind::Fields(fields) | Kind::Channels(Some((_, fields))) => Inner::Fields(FieldsBody::new(fields, from)),
+            Kind::Nested(nested, end) => Inner::Nested(NestedBody::new(nested, end, from)),
+            Kind::Channels(None) => Inner::Forms(Body::new(super::table::OBJECTS, None, from)),
+        }
     }
 
     /// What is to come is text.
@@ -85,8 +103,17 @@ impl Tagged {
         loop {
             match &mut self.state {
                 State::Start => {
-                    self.state = match self.marks.bare {
-                        Some(forms) => State::Body(Body::new(forms, None, 0)),
+                    // The prompt may have ended within what leads to a text.
+                    match self.row.lead.map_or(Starts::No, |lead| scan::starts(seen, lead)) {
+                        Starts::Perhaps if !end => return Step::More,
+                        Starts::Yes => {
+                            self.state = State::Text;
+                            return Step::Skip(self.row.lead.map_or(0, str::len));
+                        }
+                        _ => {}
+                    }
+                    self.state = match self.row.bare {
+                        Some(forms) => State::Body { inner: Inner::Forms(Body::new(forms, None, 0)), bare: true },
                         None => State::Text,
                     };
                 }
@@ -94,17 +121,17 @@ impl Tagged {
                     Some(step) => return step,
                     None => continue,
                 },
-                State::Body(body) => {
-                    let read = body.step(seen, end, calls);
+                State::Body { inner, .. } => {
+                    let (read, done) = inner.step(seen, end, calls);
                     let step = read.step();
                     match step {
                         Step::Broken(_) => self.reset(),
-                        Step::Skip(_) if read.is_done() => self.state = State::After(0),
+                        Step::Skip(_) if done => self.state = State::After(0),
                         _ => {}
                     }
                     return step;
                 }
-                State::After(next) => match after(self.marks.close, next, seen, end) {
+                State::After(next) => match after(self.row.close, next, seen, end) {
                     Some(step) => return step,
                     None => {
                         self.state = State::Text;
@@ -117,9 +144,9 @@ impl Tagged {
 
     /// Text up to the next tag; `None` where a body begins.
     fn text(&mut self, seen: &str, end: bool) -> Option<Step> {
-        let found = scan::find(seen, self.marks.open);
+        let found = scan::find(seen, &self.tags);
         let (to, tag) = match found {
-            Find::At(at, i) => (at, Some(self.marks.open[i].len())),
+            Find::At(at, i) => (at, Some(i)),
             Find::Perhaps(at) if !end => (at, None),
             _ => (seen.len(), None),
         };
@@ -133,10 +160,14 @@ impl Tagged {
             return Some(Step::Text(certain));
         }
         match tag {
-            Some(len) => {
-                let close = self.marks.close.first().copied().filter(|c| c.starts_with('<'));
-                self.state = State::Body(Body::new(self.marks.forms, close, to + len));
+            Some(i) if i < self.row.open.len() => {
+                self.state = State::Body { inner: self.inner(to + self.tags[i].len()), bare: false };
                 None
+            }
+            // Markup around calls says nothing.
+            Some(i) => {
+                (self.spaced, self.after_call) = (false, true);
+                Some(Step::Skip(to + self.tags[i].len()))
             }
             None if end => Some(Step::Skip(seen.len())),
             None => Some(Step::More),

@@ -11,6 +11,8 @@ struct Outcome {
     text: String,
     thinking: String,
     calls: Vec<(String, Json)>,
+    /// A call that the limit cut: what was sent of its arguments, and what is whole of them.
+    cut: Option<(String, Json)>,
 }
 
 /// Joins pieces and checks that they tell one story.
@@ -40,6 +42,11 @@ fn gather(pieces: impl IntoIterator<Item = Piece>) -> Outcome {
                 assert_eq!((open_index, Some(id), &name), (index, call.id, &call.name));
                 assert_eq!(serde_json::from_str::<Json>(&arguments).unwrap(), call.arguments, "{arguments}");
                 out.calls.push((name, call.arguments));
+            }
+            Piece::CallCut { index, call } => {
+                let (open_index, id, name, arguments) = open.take().unwrap();
+                assert_eq!((open_index, Some(id), &name), (index, call.id, &call.name));
+                out.cut = Some((arguments, call.arguments));
             }
             Piece::CallBroken { index, text } => {
                 assert_eq!(open.take().unwrap().0, index);
@@ -366,18 +373,6 @@ fn arguments_stream_as_they_come() {
     assert_eq!(all.len(), 4000);
 }
 
-const FORMATS: [ToolFormat; 9] = [
-    ToolFormat::Hermes,
-    ToolFormat::Llama3,
-    ToolFormat::Pythonic,
-    ToolFormat::Mistral,
-    ToolFormat::MistralList,
-    ToolFormat::DeepSeek,
-    ToolFormat::DeepSeekFenced,
-    ToolFormat::Harmony,
-    ToolFormat::Gemma,
-];
-
 /// Megabytes of what parsers like least go through, come back whole, and fast enough for a test.
 #[test]
 fn hostile_output_is_linear() {
@@ -408,18 +403,33 @@ fn hostile_output_is_linear() {
         "f",
         "<|python_tag|>",
         "<|python_tag|>f(a='",
+        "<function=",
+        "<function=f>",
+        "<function=f><parameter=a>",
+        "<invoke name=\"f\">",
+        "<tool_call>f<arg_key>a</arg_key><arg_value>",
+        ">>>",
+        ">>>f\n{",
+        "<|tool_call>call:f{",
+        "]<]minimax[>[<invoke name=\"f\">",
+        " to=f<|message|><atem:invoke name=\"f\">",
     ];
-    for format in FORMATS {
+    for format in ToolFormat::all() {
         for unit in units {
             let text = unit.repeat((200_000 / unit.len()).max(1));
             let whole = parse(format, &[&text]);
             let pieces: Vec<&str> = unit_pieces(&text, unit.len());
             assert_eq!(parse(format, &pieces), whole, "{format:?} {unit:?}");
-            if format != ToolFormat::Harmony {
+            if all_is_text(format) {
                 assert_eq!(whole, Outcome { text, ..Outcome::default() }, "{format:?} {unit:?}");
             }
         }
     }
+}
+
+/// Whether a format drops no markup but that of calls.
+fn all_is_text(format: ToolFormat) -> bool {
+    format.row().around.is_empty() && !format.frames_answers()
 }
 
 fn unit_pieces(text: &str, size: usize) -> Vec<&str> {
@@ -435,6 +445,229 @@ fn deep_nesting_is_no_call() {
     }
     let text = format!("[f(a={}{})]", "[".repeat(10_000), "]".repeat(10_000));
     assert_eq!(parse(ToolFormat::Pythonic, &[&text]).text, text);
+}
+
+/// A call of every other form, as templates write it, behind some words; then two.
+#[test]
+fn forms_of_families() {
+    let weather = ("get_weather", r#"{"city":"Röm","days":2}"#);
+    let (one, both): (Want, Want) = (&[weather], &[weather, ("no-args", "{}")]);
+    let object = "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Röm\", \"days\": 2}}";
+    let none = "{\"name\": \"no-args\", \"arguments\": {}}";
+    let list = format!("[{object}, {none}]");
+    use ToolFormat as F;
+    let cases: &[(ToolFormat, String, Want)] = &[
+        (F::Lists, format!("\n<tool_calls>{list}</tool_calls>\n"), both),
+        (F::Lines, format!("<tool_calls>\n{object}\n{none}\n</tool_calls>"), both),
+        (F::UpperLists, format!("<TOOLCALL>{list}</TOOLCALL>"), both),
+        (F::ToolCallToken, format!("<|tool_call|>{list}"), both),
+        (F::Functools, format!(" functools{list}"), both),
+        (F::FunctionCall, format!("<|function_call|>{object}"), one),
+        (F::FunctionTurn, format!("<|message_sep|>\n\nfunction call<|role_sep|>\n{object}<|message_sep|>\n\n"), one),
+        (
+            F::Prefixed,
+            "<|tools_prefix|>[{\"get_weather\": {\"city\": \"Röm\", \"days\": 2}}, {\"no-args\": {}}]<|tools_suffix|>".into(),
+            both,
+        ),
+        (
+            F::Actions,
+            "<|START_ACTION|>[\n    {\"tool_call_id\": \"0\", \"tool_name\": \"get_weather\", \"parameters\": {\"city\": \"Röm\", \"days\": 2}},\n    \
+             {\"tool_call_id\": \"1\", \"tool_name\": \"no-args\", \"parameters\": {}}\n]<|END_ACTION|>"
+                .into(),
+            both,
+        ),
+        (
+            F::ActionFence,
+            "Action: ```json\n[\n    {\n        \"tool_name\": \"get_weather\",\n        \"parameters\": {\"city\": \"Röm\", \"days\": 2}\n    }\n]```".into(),
+            one,
+        ),
+        (F::PythonTagged, "<|tool_call_start|>[get_weather(city='Röm', days=2), no-args()]<|tool_call_end|>".into(), both),
+        (
+            F::Sections,
+            "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{\"city\": \"Röm\", \"days\": 2}<|tool_call_end|>\
+             <|tool_call_begin|>functions.no-args:1<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>"
+                .into(),
+            both,
+        ),
+        (
+            F::Numbered,
+            "<|tool_calls|><|tool_call:begin|>call00001<|tool_call:name|>get_weather<|tool_call:args|>{\"city\": \"Röm\", \"days\": 2}<|tool_call:end|>\
+             <|tool_call:begin|>call00002<|tool_call:name|>no-args<|tool_call:args|>{}<|tool_call:end|>"
+                .into(),
+            both,
+        ),
+        (
+            F::FunctionTag,
+            "<function=get_weather>{\"city\": \"Röm\", \"days\": 2}</function><function=no-args>{}</function>".into(),
+            both,
+        ),
+        (F::Recipient, "get_weather\n{\"city\": \"Röm\", \"days\": 2}>>>no-args\n{}".into(), both),
+        (
+            F::FunctionTags,
+            "<tool_call>\n<function=get_weather>\n<parameter=city>\nRöm\n</parameter>\n<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>\n\
+             <tool_call>\n<function=no-args>\n</function>\n</tool_call>"
+                .into(),
+            both,
+        ),
+        (
+            F::SeedTags,
+            "<seed:tool_call>\n<function=get_weather>\n<parameter=city>Röm</parameter>\n<parameter=days>2</parameter>\n</function>\n</seed:tool_call>".into(),
+            one,
+        ),
+        (
+            F::FunctionParams,
+            "<function name=\"get_weather\"><param name=\"city\">Röm</param><param name=\"days\">2</param></function>\n<function name=\"no-args\"></function>".into(),
+            both,
+        ),
+        (
+            F::InvokeTags,
+            "<minimax:tool_call>\n<invoke name=\"get_weather\">\n<parameter name=\"city\">Röm</parameter>\n<parameter name=\"days\">2</parameter>\n</invoke>\n\
+             <invoke name=\"no-args\">\n</invoke>\n</minimax:tool_call>"
+                .into(),
+            both,
+        ),
+        (
+            F::Invoke,
+            "\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" string=\"true\">Röm</｜DSML｜parameter>\n\
+             <｜DSML｜parameter name=\"days\" string=\"false\">2</｜DSML｜parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke name=\"no-args\">\n\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>"
+                .into(),
+            both,
+        ),
+        (
+            F::Pairs,
+            "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Röm</arg_value>\n<arg_key>days</arg_key>\n<arg_value>2</arg_value>\n</tool_call>\n\
+             <tool_call>no-args</tool_call>"
+                .into(),
+            both,
+        ),
+        (
+            F::PairsOpensource,
+            "<tool_calls:opensource>\n<tool_call:opensource>get_weather<tool_sep:opensource>\n<arg_key:opensource>city</arg_key:opensource>\n\
+             <arg_value:opensource>Röm</arg_value:opensource>\n<arg_key:opensource>days</arg_key:opensource>\n<arg_value:opensource>2</arg_value:opensource>\n\
+             </tool_call:opensource>\n<tool_call:opensource>no-args<tool_sep:opensource>\n</tool_call:opensource>\n</tool_calls:opensource>"
+                .into(),
+            both,
+        ),
+        (
+            F::Open,
+            "<|open|>response<|sep|><|close|>response<|sep|><|open|>tools<|sep|><|open|>call tool=\"get_weather\" index=\"1\"<|sep|>\
+             <|open|>argument key=\"city\" type=\"string\"<|sep|>Röm<|close|>argument<|sep|><|open|>argument key=\"days\" type=\"number\"<|sep|>2<|close|>argument<|sep|>\
+             <|close|>call<|sep|><|open|>call tool=\"no-args\" index=\"2\"<|sep|><|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>"
+                .into(),
+            both,
+        ),
+        (
+            F::Elements,
+            "]<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name=\"get_weather\">]<]minimax[>[<city>Röm]<]minimax[>[</city>]<]minimax[>[<days>2]<]minimax[>[</days>]<]minimax[>[</invoke>\n\
+             ]<]minimax[>[<invoke name=\"no-args\">]<]minimax[>[</invoke>\n]<]minimax[>[</tool_call>"
+                .into(),
+            both,
+        ),
+        (
+            F::Quoted,
+            "<|tool_call>call:get_weather{city:<|\"|>Röm<|\"|>,days:2}<tool_call|><|tool_call>call:no-args{}<tool_call|>".into(),
+            both,
+        ),
+        (
+            F::Recipients,
+            " to=get_weather<|message|><atem:function_calls>\n<atem:invoke name=\"get_weather\">\n<atem:parameter name=\"city\">Röm</atem:parameter>\n\
+             <atem:parameter name=\"days\">2</atem:parameter>\n</atem:invoke>\n</atem:function_calls><|eom|><|start|>assistant to=no-args<|message|>\
+             <atem:function_calls>\n<atem:invoke name=\"no-args\">\n</atem:invoke>\n</atem:function_calls><|eot|>"
+                .into(),
+            both,
+        ),
+    ];
+    for (format, text, want) in cases {
+        check(*format, text, "", want);
+        if !format.frames_answers() {
+            check(*format, &format!("Let me look.{text}"), "Let me look.", want);
+        }
+        let spaced = format!("<function={text}");
+        every_way(*format, &spaced);
+    }
+    let tested: Vec<_> = cases.iter().map(|case| case.0).collect();
+    let old = [
+        F::Hermes,
+        F::Llama3,
+        F::Pythonic,
+        F::Mistral,
+        F::MistralList,
+        F::DeepSeek,
+        F::DeepSeekFenced,
+        F::Harmony,
+        F::Gemma,
+    ];
+    assert!(ToolFormat::all().all(|format| tested.contains(&format) || old.contains(&format)));
+}
+
+/// Values in markup: typed by the schema, nested, with markup of other kinds in them.
+#[test]
+fn values_in_markup() {
+    let schema = json!({"type": "object", "properties": {
+        "code": {"type": "string"}, "n": {"type": "integer"}, "l": {"type": "array", "items": {"type": "string"}},
+        "o": {"type": "object", "properties": {"a": {"type": "number"}}}}});
+    let calls = |format, text: &str| {
+        let mut parser = ToolParser::with_schemas(format, vec![("f".into(), Some(schema.clone()))], 1);
+        let pieces = parser.push(text).into_iter().chain(parser.finish());
+        gather(pieces).calls.into_iter().map(|(_, arguments)| arguments.to_string()).collect::<Vec<_>>()
+    };
+    let text = "<function=f><parameter=code>\nif a < b:\n  print('<p>')</p>\n\n</parameter><parameter=n>7</parameter>\
+        <parameter=l>['x', \"y\"]</parameter><parameter=o>{\"a\": 1.5}</parameter></function>";
+    let want = r#"{"code":"if a < b:\n  print('<p>')</p>\n","n":7,"l":["x","y"],"o":{"a":1.5}}"#;
+    assert_eq!(calls(ToolFormat::FunctionTags, text), [want]);
+    let s = "]<]minimax[>[";
+    let text = format!(
+        "{s}<invoke name=\"f\">{s}<code>1{s}</code>{s}<l>{s}<item>2{s}</item>{s}<item>x{s}</item>{s}</l>{s}<o>{s}<a>1.5{s}</a>{s}</o>{s}</invoke>"
+    );
+    assert_eq!(calls(ToolFormat::Elements, &text), [r#"{"code":"1","l":["2","x"],"o":{"a":1.5}}"#]);
+    let text = "<|tool_call>call:f{code:<|\"|>{a}, <tool_<|\"|>,l:[<|\"|>x<|\"|>],o:{<|\"|>a<|\"|>:-1.5}}<tool_call|>";
+    assert_eq!(calls(ToolFormat::Quoted, text), [r#"{"code":"{a}, <tool_","l":["x"],"o":{"a":-1.5}}"#]);
+}
+
+/// An answer that its limit cuts: the call is given once, as far as it came, and no markup is text.
+#[test]
+fn what_the_limit_cuts() {
+    let cut = |format, text: &str| {
+        let mut parser = ToolParser::new(format, &["f", "get_weather"], 1);
+        let whole = gather(parser.push(text).into_iter().chain(parser.cut()));
+        let mut parser = ToolParser::new(format, &["f", "get_weather"], 1);
+        let mut pieces: Vec<Piece> = text.chars().flat_map(|c| parser.push(&c.to_string())).collect();
+        pieces.extend(parser.cut());
+        assert_eq!(gather(pieces), whole, "{text}");
+        whole
+    };
+    let call =
+        "Hm.<tool_call>\n{\"name\": \"f\", \"arguments\": {\"city\": \"R\", \"l\": [1, {\"a\": \"x\"}]}}\n</tool_call>";
+    let (mut cuts, mut nothing) = (0, 0);
+    for at in 0..=call.len() {
+        let got = cut(ToolFormat::Hermes, &call[..at]);
+        assert!("Hm.<to".starts_with(&got.text) && (got.text.len() <= 3 || at < 7), "{got:?}");
+        match (&got.cut, &got.calls[..]) {
+            (Some((sent, whole)), []) => {
+                assert!(call.contains(sent) && whole.is_object(), "{got:?}");
+                cuts += 1;
+            }
+            (None, []) => nothing += 1,
+            (None, [_]) => assert!(at >= call.len() - "}\n</tool_call>".len()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(cuts > 30 && nothing > 20, "{cuts} {nothing}");
+    let cases = [
+        (ToolFormat::Hermes, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"x", r#"{"a":"x"}"#),
+        (ToolFormat::Hermes, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1, \"b", r#"{"a":1}"#),
+        (ToolFormat::Hermes, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": [1, [2, tr", r#"{"a":[1,[2]]}"#),
+        (ToolFormat::Mistral, "[TOOL_CALLS]f[ARGS]{", "{}"),
+        (ToolFormat::FunctionTags, "<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=b>\nx", r#"{"a":1}"#),
+        (ToolFormat::Harmony, "<|channel|>commentary to=functions.f<|message|>{\"a\": {\"b\": \"", r#"{"a":{"b":""}}"#),
+    ];
+    for (format, text, want) in cases {
+        let got = cut(format, text);
+        assert_eq!((got.text.as_str(), got.cut.unwrap().1.to_string().as_str()), ("", want), "{text}");
+    }
+    assert_eq!(cut(ToolFormat::Hermes, "a < b, a <").text, "a < b, a <");
+    assert_eq!(cut(ToolFormat::Hermes, "a <tool_ca").text.trim_end(), "a");
+    assert_eq!(cut(ToolFormat::Llama3, "{\"title\": ").text, "{\"title\": ");
 }
 
 #[test]
@@ -470,7 +703,7 @@ proptest! {
     #[test]
     fn text_passes_unchanged(words in proptest::collection::vec("[ -~éλ🦀\n]{0,12}", 0..12)) {
         let text = words.concat();
-        for format in FORMATS {
+        for format in ToolFormat::all() {
             let pieces: Vec<&str> = words.iter().map(String::as_str).collect();
             let got = parse(format, &pieces);
             prop_assert_eq!(&got, &Outcome { text: text.clone(), ..Outcome::default() }, "{:?}", format);
@@ -482,9 +715,9 @@ proptest! {
     #[test]
     fn pieces_do_not_matter(parts in proptest::collection::vec(proptest::sample::select(PARTS), 0..10)) {
         let text = parts.concat();
-        for format in FORMATS {
+        for format in ToolFormat::all() {
             let whole = every_way(format, &text);
-            if whole.calls.is_empty() && format != ToolFormat::Harmony {
+            if whole.calls.is_empty() && all_is_text(format) {
                 prop_assert_eq!(&whole.text, &text);
             }
         }
@@ -537,4 +770,20 @@ const PARTS: &[&str] = &[
     "<",
     "<|",
     "                                        ",
+    "<function=",
+    "f>",
+    "<parameter=a>",
+    "</parameter>",
+    "</function>",
+    "<arg_key>",
+    "</arg_key>",
+    "<arg_value>",
+    "</arg_value>",
+    "<invoke name=\"f\">",
+    "</invoke>",
+    ">>>",
+    "all\n",
+    "<|tool_call>call:",
+    "<tool_call|>",
+    "<|\"|>",
 ];

@@ -6,10 +6,12 @@ use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::plan::{
-    Act, Attend, Gated, Inputs, KvShape, Lookup, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder,
-    RopeStyle, RopeTable, Rows, Segment, Slot, Temperature, Weight, WeightId,
+    Act, Gated, Inputs, Lookup, Norm, NormKind, OpKind, PAGE, Plan, Pool, Product, Recorder, RopeStyle, RopeTable,
+    Rows, Segment, Slot, Weight, WeightId,
 };
 
+mod attend;
+mod chosen;
 mod experts;
 mod products;
 mod recurrent;
@@ -81,7 +83,7 @@ impl Case {
         let n_pages = self.inputs.tables.iter().flatten().max().map_or(1, |p| *p as usize + 1);
         let most = self.inputs.outputs.len().max(self.inputs.pools.len()).max(1);
         let (max_tokens, max_outputs) = (self.inputs.n_rows(), most);
-        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages, n_states: 3 };
+        let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages, n_states: 3, n_window_pages: 0 };
         let mut runner = device.prepare(Arc::clone(&self.plan), options).unwrap();
         for (slot, data) in &self.slots {
             runner.set_slot(*slot, &self.inputs, data).unwrap();
@@ -249,7 +251,7 @@ fn rope(cases: &mut Vec<Case>) {
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(3 * head_dim + 10);
         let inv_freq = (0..pairs).map(|i| 10_000f32.powf(-(i as f32) / pairs as f32)).collect();
-        let table = b.rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.0 });
+        let table = b.rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.0, long: None });
         let view = b.rec.view(x, 10, 2 * head_dim).unwrap();
         b.rec.rope(view, head_dim, 0, table).unwrap();
         cases.push(b.case(OpKind::Rope, format!("{style:?}, {rows} rows, {pairs} pairs of {head_dim}"), x));
@@ -257,82 +259,16 @@ fn rope(cases: &mut Vec<Case>) {
     let mut b = Builder::new(8, 20);
     let x = b.input(3 * 24);
     let inv_freq = (0..4).map(|i| 0.5f32.powi(i)).collect();
-    let table = b.rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0 });
+    let table = b.rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0, long: None });
     let all = b.rec.all(x);
     b.rec.rope(all, 24, 16, table).unwrap();
     cases.push(b.case(OpKind::Rope, "the tails of heads".into(), x));
 }
 
-/// Writes keys and values, then attends: what is stored shows in what is seen.
-fn attend(cases: &mut Vec<Case>) {
-    for (rows, heads, kv_heads, k_dim, v_dim, window, cap) in [
-        (1, 1, 1, 16, 16, None, None),
-        (7, 4, 2, 64, 64, None, None),
-        (70, 6, 2, 32, 48, None, None),
-        (200, 8, 1, 128, 128, Some(20), None),
-        (120, 3, 3, 80, 80, Some(1), None),
-        (2, 2, 2, 64, 64, None, Some(0.5)),
-        (90, 4, 1, 32, 32, Some(30), Some(0.25)),
-    ] {
-        for kv in [KvKind::F16, KvKind::F32] {
-            let mut b = Builder::new(rows as u64, rows);
-            let x = b.input(kv_heads * (k_dim + v_dim) + heads * k_dim);
-            let layer = b.rec.kv_layer(KvShape { n_kv_heads: kv_heads, k_dim, v_dim, v_in_k: false });
-            let k = b.rec.view(x, 0, kv_heads * k_dim).unwrap();
-            let v = b.rec.view(x, kv_heads * k_dim, kv_heads * v_dim).unwrap();
-            let q = b.rec.view(x, kv_heads * (k_dim + v_dim), heads * k_dim).unwrap();
-            b.rec.kv_write(k, None, Some(v), layer).unwrap();
-            let scale = 1.0 / (k_dim as f32).sqrt();
-            let attend = Attend { cap, window, ..Attend::plain(layer, heads, scale) };
-            let out = b.rec.attend(q, attend).unwrap();
-            let name = format!(
-                "{rows} rows, {heads}/{kv_heads} heads of {k_dim}/{v_dim}, window {window:?}, cap {cap:?}, {kv:?}"
-            );
-            cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
-        }
-    }
-    for (rows, with) in [(1, "slopes"), (60, "slopes"), (1, "sinks"), (60, "sinks"), (60, "temperature")] {
-        let mut b = Builder::new(rows as u64, rows);
-        let x = b.input(3 * 4 * 16);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16, v_in_k: false });
-        let [k, v, q] = [0, 64, 128].map(|at| b.rec.view(x, at, 64).unwrap());
-        b.rec.kv_write(k, None, Some(v), layer).unwrap();
-        let mut attend = Attend { window: Some(40), ..Attend::plain(layer, 4, 0.25) };
-        match with {
-            "slopes" => attend.slopes = Some(b.vector(4)),
-            "sinks" => attend.sinks = Some(b.vector(4)),
-            _ => attend.temperature = Some(Temperature { factor: 0.5, length: 6.0, offset: 1.0 }),
-        }
-        let out = b.rec.attend(q, attend).unwrap();
-        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("{rows} rows, {with}"), out) });
-    }
-    // Keys in two pieces, whose first elements are the values: what latent attention keeps.
-    for (rows, kv) in [(1, KvKind::F16), (5, KvKind::F32), (70, KvKind::F16)] {
-        let mut b = Builder::new(rows as u64, rows);
-        let x = b.input(24 + 8 + 4 * 32);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 32, v_dim: 24, v_in_k: true });
-        let [k, tail, q] = [(0, 24), (24, 8), (32, 128)].map(|(at, n)| b.rec.view(x, at, n).unwrap());
-        b.rec.kv_write(k, Some(tail), None, layer).unwrap();
-        let out = b.rec.attend(q, Attend::plain(layer, 4, 0.2)).unwrap();
-        let name = format!("{rows} rows, values inside keys, {kv:?}");
-        cases.push(Case { kv, exponentials: true, ..b.case(OpKind::Attend, name, out) });
-    }
-    // One row that sees one position gives its value back: `kv_write` alone, in both forms.
-    for kv in [KvKind::F16, KvKind::F32] {
-        let mut b = Builder::new(3, 5);
-        let x = b.input(3 * 24);
-        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 24, v_dim: 24, v_in_k: false });
-        let [k, v, q] = [0, 24, 48].map(|at| b.rec.view(x, at, 24).unwrap());
-        b.rec.kv_write(k, None, Some(v), layer).unwrap();
-        let attend = Attend { window: Some(1), ..Attend::plain(layer, 1, 1.0) };
-        let out = b.rec.attend(q, attend).unwrap();
-        cases.push(Case { kv, ..b.case(OpKind::KvWrite, format!("{kv:?}"), out) });
-    }
-}
-
 fn elementwise(cases: &mut Vec<Case>) {
     for rows in ROWS {
-        for gated in [Gated::plain(Act::Silu), Gated { act: Act::GeluTanh, limit: 0.5, up_offset: 1.0 }] {
+        let limited = |act, limits_result| Gated { act, limit: 0.25, limits_result, up_offset: 1.0 };
+        for gated in [Gated::plain(Act::Silu), limited(Act::GeluTanh, false), limited(Act::Silu, true)] {
             let mut b = Builder::new(rows as u64, rows);
             let x = b.input(2 * 37);
             let out = b.rec.glu(x, gated).unwrap();
@@ -405,10 +341,13 @@ pub fn cases() -> Vec<Case> {
         experts::route,
         experts::head_linear,
         experts::combine_and_gate,
+        experts::mix,
+        chosen::common_ends,
+        chosen::select,
         recurrent::conv,
         recurrent::recur,
         rope,
-        attend,
+        attend::attend,
         act,
         elementwise,
     ] {

@@ -27,10 +27,24 @@ impl Golden {
     }
 
     pub fn open(dir: &Path) -> Golden {
-        let json: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap();
+        Golden::with(dir, Model::open(&dir.join("model-bf16.gguf"), &ModelOptions::default()).unwrap())
+    }
+
+    fn json(dir: &Path) -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(dir.join("golden.json")).unwrap()).unwrap()
+    }
+
+    /// The prompt of a golden folder.
+    pub fn prompt(dir: &Path) -> String {
+        Golden::json(dir)["prompt"].as_str().unwrap().to_owned()
+    }
+
+    /// What PyTorch says in this folder, for another form of its model.
+    pub fn with(dir: &Path, model: Model) -> Golden {
+        let json = Golden::json(dir);
         let numbers = |key: &str| json[key].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
         Golden {
-            model: Model::open(&dir.join("model-bf16.gguf"), &ModelOptions::default()).unwrap(),
+            model,
             ids: numbers("ids").into_iter().map(|x| x as u32).collect(),
             logits: npy(&dir.join("logits.npy")),
             greedy: numbers("greedy").into_iter().map(|x| x as u32).collect(),
@@ -60,9 +74,14 @@ pub fn alone(module: &str, test: &str) -> bool {
     false
 }
 
-/// Whether bounds on time are asserted (`IR_FULL=1`): on a machine that does nothing else. Without it times are printed.
-pub fn timed() -> bool {
+/// Whether the long sweeps run (`IR_FULL=1`).
+pub fn full() -> bool {
     std::env::var_os("IR_FULL").is_some_and(|full| full == "1")
+}
+
+/// Whether bounds on time are asserted: in a full run, on a machine that does nothing else. Without it times are printed.
+pub fn timed() -> bool {
+    full()
 }
 
 /// Seconds that a thing takes on this thread, the best of some runs: of the processor if the system tells them (Linux), so

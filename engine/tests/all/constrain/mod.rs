@@ -7,4 +7,4 @@ mod hostile;
 mod schemas;
 mod speed;
 mod tools;
-mod walk;
+pub(crate) mod walk;

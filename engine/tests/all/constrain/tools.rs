@@ -1,6 +1,6 @@
 //! Grammars of tool calls: what a random walk writes in any format, the parser of that format reads back.
 
-use ir_engine::text::constrain::{Grammar, Tool, ToolChoice, tool_grammar};
+use ir_engine::text::constrain::{Grammar, Tool, ToolChoice, begun_call, tool_grammar, tools_or};
 use ir_engine::text::tools::{Piece, ToolFormat, ToolParser};
 use serde_json::{Value as Json, json};
 
@@ -8,21 +8,16 @@ use super::schemas::valid;
 use super::walk::{Words, made, tiny};
 use crate::common::exam::Random;
 
-const FORMATS: [ToolFormat; 9] = [
-    ToolFormat::Hermes,
-    ToolFormat::Llama3,
-    ToolFormat::Pythonic,
-    ToolFormat::Mistral,
-    ToolFormat::MistralList,
-    ToolFormat::DeepSeek,
-    ToolFormat::DeepSeekFenced,
-    ToolFormat::Harmony,
-    ToolFormat::Gemma,
-];
+/// Formats whose calls a grammar writes.
+fn formats() -> Vec<ToolFormat> {
+    let tool = [Tool { name: "f", parameters: None }];
+    ToolFormat::all().filter(|format| tool_grammar(*format, &tool, ToolChoice::Required, true).is_ok()).collect()
+}
 
 /// Calls that a format's parser finds, and the text beside them.
-fn read(format: ToolFormat, names: &[&str], text: &str) -> (Vec<(String, Json)>, String) {
-    let mut parser = ToolParser::new(format, names, 7);
+fn read(format: ToolFormat, tools: &[Tool], text: &str) -> (Vec<(String, Json)>, String) {
+    let tools = tools.iter().map(|tool| (tool.name.to_owned(), tool.parameters.cloned())).collect();
+    let mut parser = ToolParser::with_schemas(format, tools, 7);
     let pieces = parser.push(text).into_iter().chain(parser.finish());
     let (mut calls, mut rest) = (Vec::new(), String::new());
     for piece in pieces {
@@ -87,18 +82,19 @@ fn vocabularies() -> Vec<Words> {
 fn every_format_reads_back_what_its_grammar_writes() {
     let tools = parameters();
     let tools: Vec<Tool> = tools.iter().map(|(name, schema)| Tool { name, parameters: schema.as_ref() }).collect();
-    let names: Vec<&str> = tools.iter().map(|tool| tool.name).collect();
+    let formats = formats();
+    assert!(formats.len() > 25, "{formats:?}");
     let mut random = Random(9);
     let (mut n_calls, mut several) = (0, Vec::new());
     for words in vocabularies() {
-        for format in FORMATS {
+        for format in formats.iter().copied() {
             let both =
                 [true, false].map(|parallel| [ToolChoice::Required, ToolChoice::Named("get")].map(|c| (c, parallel)));
             for (choice, parallel) in both.into_iter().flatten() {
                 let constraint = words.compile(&tool_grammar(format, &tools, choice, parallel).unwrap());
                 for favoured in [&b""[..], b"\"gn{}c:,t\n;", b"a\\\"0"] {
                     let text = String::from_utf8(words.walk(constraint.clone(), favoured, &mut random)).unwrap();
-                    let (calls, rest) = read(format, &names, &text);
+                    let (calls, rest) = read(format, &tools, &text);
                     assert!(rest.trim().is_empty() && !calls.is_empty(), "{format:?}: {text:?} left {rest:?}");
                     assert!(parallel || calls.len() == 1, "{format:?}: {text:?}");
                     n_calls += calls.len();
@@ -118,7 +114,7 @@ fn every_format_reads_back_what_its_grammar_writes() {
     }
     println!("{n_calls} calls, {} answers with several", several.len());
     // A message of Harmony's holds one call and ends the answer.
-    for format in FORMATS.into_iter().filter(|format| *format != ToolFormat::Harmony) {
+    for format in formats.into_iter().filter(|format| *format != ToolFormat::Harmony) {
         assert!(several.contains(&format), "{format:?} never made two calls");
     }
 }
@@ -153,18 +149,60 @@ fn calls_as_models_write_them_are_accepted() {
             "<|channel|>analysis<|message|>I \"think\".<|end|><|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{\"a\": 1}",
         ),
         (ToolFormat::Gemma, "```tool_code\nf(a=1)\n```"),
+        (
+            ToolFormat::FunctionTags,
+            "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n<parameter=s>\n<p>é</p>\n</parameter>\n</function>\n</tool_call>\n\
+             <tool_call>\n<function=g>\n</function>\n</tool_call>",
+        ),
+        (ToolFormat::Pairs, "<tool_call>f\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n</tool_call>"),
+        (ToolFormat::Recipient, "f\n{\"a\": 1}>>>g\n{}"),
+        (ToolFormat::Prefixed, "<|tools_prefix|>[{\"f\": {\"a\": 1}}, {\"g\": {}}]<|tools_suffix|>"),
     ];
     for words in vocabularies().iter().chain([tiny()]) {
         for (format, text) in good {
             let grammar = tool_grammar(format, &tools, ToolChoice::Required, true).unwrap();
             assert!(words.accepts(&grammar, text), "{format:?} should write {text}");
             let single = tool_grammar(format, &tools, ToolChoice::Required, false).unwrap();
-            let n = read(format, &["f", "g"], text).0.len();
+            let n = read(format, &tools, text).0.len();
             assert_eq!(words.accepts(&single, text), n == 1, "{format:?} with {n} calls: {text}");
-            assert!(!words.accepts(&grammar, &text.replace("\"a\"", "\"b\"").replace("a=", "b=")), "{format:?}");
+            assert!(
+                !words.accepts(
+                    &grammar,
+                    &text.replace("\"a\"", "\"b\"").replace("a=", "b=").replace("=a>", "=b>").replace(">a<", ">b<")
+                ),
+                "{format:?}"
+            );
             assert!(!words.accepts(&grammar, "Sure!"), "{format:?}");
         }
     }
+}
+
+/// A call that an answer has begun by itself is held from there, and what follows it is free; an answer that is to be JSON may
+/// be calls instead.
+#[test]
+fn begun_calls_and_calls_or_json() {
+    let schema =
+        json!({"type": "object", "properties": {"a": {"type": "integer"}, "s": {"type": "string"}}, "required": ["a"]});
+    let tools = [Tool { name: "get_f", parameters: Some(&schema) }, Tool { name: "g", parameters: None }];
+    let mut n = 0;
+    for words in vocabularies().iter().chain([tiny()]) {
+        for format in formats() {
+            let Some((trigger, grammar)) = begun_call(format, &tools).unwrap() else { continue };
+            let whole = words.compile(&tool_grammar(format, &tools, ToolChoice::Named("get_f"), false).unwrap());
+            let text = String::from_utf8(words.walk(whole, b"", &mut Random(3))).unwrap();
+            let (_, rest) =
+                text.split_once(trigger).unwrap_or_else(|| panic!("{format:?}: {trigger:?} is not in {text:?}"));
+            assert!(words.accepts(&grammar, rest), "{format:?}: {rest:?}");
+            assert!(!words.accepts(&grammar, &rest.replacen("get_f", "get_h", 1)), "{format:?}: {rest:?}");
+            n += 1;
+        }
+        let answer = json!({"type": "object", "properties": {"x": {"type": "boolean"}}, "required": ["x"]});
+        let either = tools_or(ToolFormat::Hermes, &tools, true, Grammar::JsonSchema(answer)).unwrap();
+        assert!(words.accepts(&either, "{\"x\": true}"));
+        assert!(words.accepts(&either, "<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>"));
+        assert!(!words.accepts(&either, "{\"a\": 1}") && !words.accepts(&either, "Sure"));
+    }
+    assert!(n > 50, "{n}");
 }
 
 #[test]

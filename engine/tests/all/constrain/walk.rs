@@ -11,6 +11,10 @@ use ir_engine::text::constrain::{Constrainer, Constraint, Grammar, Vocabulary};
 use crate::common::exam::Random;
 use crate::common::shared;
 
+/// Tags that end values of plain text.
+const ENDS_OF_VALUES: [&str; 5] =
+    ["\n</parameter>", "</param>", "</parameter>", "</arg_value>", "</arg_value:opensource>"];
+
 /// A vocabulary and its constrainer.
 pub(crate) struct Words {
     pub(crate) tokenizer: Tokenizer,
@@ -64,6 +68,22 @@ impl Words {
             if ends && (hurry || random.below(6) == 0) {
                 break;
             }
+            if hurry && step % 16 == 0 {
+                // Where the text is free, the tag that ends it.
+                for tag in ENDS_OF_VALUES {
+                    let mut with = constraint.clone();
+                    let fits = |token: u32, with: &mut Constraint| {
+                        !with.is_done() && allows(with.allowed().unwrap(), token) && with.accept(token).is_ok()
+                    };
+                    let mut tokens = self.tokenizer.encode(tag, false, false).into_iter();
+                    if self.is_free(&mut constraint) && tokens.all(|t| fits(t, &mut with)) && !self.is_free(&mut with) {
+                        text.extend_from_slice(tag.as_bytes());
+                        constraint = with;
+                        break;
+                    }
+                }
+                continue;
+            }
             let token =
                 if hurry { self.closing(&allowed, step, random) } else { self.some(favoured, &allowed, random) };
             let token = token.unwrap_or_else(|| any(&allowed, random));
@@ -76,17 +96,40 @@ impl Words {
         text
     }
 
+    /// Whether any text may follow.
+    fn is_free(&self, constraint: &mut Constraint) -> bool {
+        let words = &self.by_first[usize::from(b'~')];
+        !constraint.is_done() && words.iter().any(|id| allows(constraint.allowed().unwrap(), *id))
+    }
+
     /// An allowed token that brings a text to an end: what closes, the innermost first, and for a while what patterns and
-    /// marks want at their end, since what closes is mere text in places.
+    /// marks want at their end, one step after the other, since what closes is mere text in places.
     fn closing(&self, allowed: &[u32], step: usize, random: &mut Random) -> Option<u32> {
         const CLOSES: &[u8] = b"\"]})";
-        const ENDS: &[u8] = b"A/0\".,:;`<-\n";
-        if let Some(control) = self.controls.iter().find(|id| allows(allowed, **id)) {
+        const ENDS: &[u8] = b"A/0\"'x.\n,:;`<-";
+        // Of controls what ends comes behind what begins.
+        if let Some(control) = self.controls.iter().rev().find(|id| allows(allowed, **id)) {
             return Some(*control);
+        }
+        // Few ways on are not within a text: behind an item another one or the end, of which either may come.
+        if allowed.iter().map(|word| word.count_ones()).sum::<u32>() <= 8 {
+            let closing = if random.below(4) > 0 { self.some(CLOSES, allowed, random) } else { None };
+            return closing.or_else(|| Some(any(allowed, random)));
         }
         let at = step % (2 * ENDS.len());
         let first = if at < ENDS.len() { CLOSES } else { &ENDS[at - ENDS.len()..] };
-        first.iter().chain(CLOSES).chain(ENDS).find_map(|byte| self.some(&[*byte], allowed, random))
+        let bytes = first.iter().chain(CLOSES).chain(ENDS);
+        let alone = random.below(2) == 0;
+        bytes.into_iter().find_map(|byte| {
+            let single = if alone { self.alone(*byte, allowed) } else { None };
+            single.or_else(|| self.some(&[*byte], allowed, random))
+        })
+    }
+
+    /// The token that is this byte alone, if it is allowed.
+    fn alone(&self, byte: u8, allowed: &[u32]) -> Option<u32> {
+        let mut tokens = self.by_first[usize::from(byte)].iter().copied();
+        tokens.find(|id| allows(allowed, *id) && self.tokenizer.token_bytes(*id).len() == 1)
     }
 
     /// An allowed token that begins with one of these bytes, which come in random order.

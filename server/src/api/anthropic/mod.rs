@@ -6,20 +6,16 @@ mod request;
 mod turns;
 
 use axum::Router;
-use axum::extract::State;
-use axum::response::Response;
 use axum::routing::post;
 use serde::Serialize;
 use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::common::body::{Bodies, Body, Client, json, to_json};
+use crate::api::common::body::{Bodies, Body, to_json};
 use crate::api::common::dialect::{Dialect, error_responses};
-use crate::api::common::generation::generate;
-use crate::api::common::util::check_chat;
+use crate::api::common::generation::{counting, generate, generating};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
-use crate::generate::prompt;
 use crate::generate::running::Running;
 use answer::AnthropicMessage;
 use builder::MessageBuilder;
@@ -32,37 +28,42 @@ pub(crate) fn routes() -> Router<Hub> {
 
 /// The addresses, described.
 #[derive(Debug, OpenApi)]
-#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError<'static>, AnthropicErrorDetail<'static>)))]
+#[openapi(paths(create_message, count_tokens), components(schemas(AnthropicError, AnthropicErrorDetail)))]
 pub(crate) struct Api;
 
 /// The form of errors of every address under `/v1/messages`.
-pub(crate) const DIALECT: Dialect = Dialect { paths: &["/v1/messages"], body: error_json };
+pub(crate) const DIALECT: Dialect = Dialect { paths: &["/v1/messages", "/messages"], body: error_json };
 
 /// What went wrong, as Anthropic's clients read it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnthropicError<'a> {
+pub(crate) struct AnthropicError {
     /// `error`.
     #[serde(rename = "type")]
     kind: &'static str,
-    error: AnthropicErrorDetail<'a>,
+    error: AnthropicErrorDetail,
 }
 
 /// What went wrong.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AnthropicErrorDetail<'a> {
+pub(crate) struct AnthropicErrorDetail {
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
     kind: &'static str,
     /// One sentence that says what to do.
-    message: &'a str,
+    message: String,
 }
 
 error_responses! {
     /// The errors of every address under `/v1/messages`.
-    AnthropicErrors: AnthropicError<'static>
+    AnthropicErrors: AnthropicError
 }
 
 fn error_json(error: &ApiError) -> Json {
+    let message = match error.kind {
+        // Clients look for these words and the two numbers.
+        Kind::ContextLength { tokens, context } => format!("prompt is too long: {tokens} tokens > {context} maximum"),
+        _ => error.message.clone(),
+    };
     let kind = match error.kind {
         Kind::Unauthorized => "authentication_error",
         Kind::Forbidden => "permission_error",
@@ -71,59 +72,39 @@ fn error_json(error: &ApiError) -> Json {
         Kind::Busy | Kind::Unavailable => "overloaded_error",
         Kind::Deadline => "timeout_error",
         Kind::Internal | Kind::NotImplemented => "api_error",
-        Kind::Invalid | Kind::Method | Kind::Slow => "invalid_request_error",
+        Kind::Invalid | Kind::ContextLength { .. } | Kind::Method | Kind::Slow => "invalid_request_error",
     };
-    to_json(&AnthropicError { kind: "error", error: AnthropicErrorDetail { kind, message: &error.message } })
+    to_json(&AnthropicError { kind: "error", error: AnthropicErrorDetail { kind, message } })
 }
 
 /// How many tokens a prompt has.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct TokenCount {
+pub(crate) struct MessageTokens {
     input_tokens: usize,
 }
 
-/// The model's next message.
-#[utoipa::path(
-    post,
-    path = "/v1/messages",
-    tag = "Anthropic",
-    request_body = MessagesRequest,
-    responses(
-        (status = 200, description = "The message, or its events", content(
-            (AnthropicMessage = "application/json"),
-            (String = "text/event-stream"),
-        )),
-        AnthropicErrors,
-    )
-)]
-pub(crate) async fn create_message(
-    State(hub): State<Hub>,
-    client: Client,
-    Bodies(prompt, request): MessagesRequest,
-) -> Result<Response, ApiError> {
-    let (name, stream) = (prompt.model().to_owned(), request.streams());
-    let job = request.params(prompt, client)?.job()?;
-    let builder = |running: &Running| MessageBuilder::new(AnthropicMessage::new(name, running.prompt_tokens()));
-    generate(&hub, job, stream, builder).await
+impl MessageTokens {
+    fn new(input_tokens: usize) -> MessageTokens {
+        MessageTokens { input_tokens }
+    }
 }
 
-/// How many tokens a message's prompt would have.
-#[utoipa::path(
-    post,
-    path = "/v1/messages/count_tokens",
-    tag = "Anthropic",
-    request_body = CountRequest,
-    responses((status = 200, description = "The count", body = TokenCount), AnthropicErrors)
-)]
-pub(crate) async fn count_tokens(
-    State(hub): State<Hub>,
-    client: Client,
-    Body(request): Body<CountRequest>,
-) -> Result<Response, ApiError> {
-    let job = request.params(client)?.job()?;
-    let lease = hub.open(&job.model).await?;
-    check_chat(&lease, &job)?;
-    let model = lease.model().clone();
-    let prepared = hub.prepared(move || prompt::prepare(&model, &job, usize::MAX, 0)).await?;
-    Ok(json(&TokenCount { input_tokens: prepared.ids.len() }))
+/// A prompt, of which the tokens are counted.
+type CountBody = Body<CountRequest>;
+
+generating! {
+    /// The model's next message.
+    create_message: "/v1/messages" "Anthropic" AnthropicErrors MessagesRequest => AnthropicMessage;
+    (hub, client, Bodies(prompt, request)) {
+        let (name, stream) = (prompt.model().to_owned(), request.streams());
+        let params = request.params(prompt, client)?;
+        let builder = |running: &Running| MessageBuilder::new(AnthropicMessage::new(name, running.prompt_tokens()));
+        generate(&hub, params, stream, builder).await
+    }
+}
+
+counting! {
+    /// How many tokens a message's prompt would have.
+    count_tokens: "/v1/messages/count_tokens" "Anthropic" AnthropicErrors CountBody => MessageTokens;
+    (client, Body(request)) request.params(client)?
 }

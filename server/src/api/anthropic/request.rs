@@ -5,10 +5,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
-use super::turns::{Block, Turn, add_turn, plain_text};
+use super::turns::{Block, Turn, add_turns, directions, loaded_tools};
 use crate::api::common::body::{Bodies, Client};
+use crate::api::common::choice::check_choice;
+use crate::api::common::fields::effort;
+use crate::api::common::format::schema_grammar;
+use crate::api::common::ignored::Ignored;
+use crate::api::common::known::{Known, Tagged, type_of};
 use crate::api::common::params::GenerationParams;
-use crate::api::common::tools::{check_choice, schema_grammar};
+use crate::api::common::unread::Reading;
 use crate::api::common::util::{TextOr, chat_of, whole, whole_number};
 use crate::engine::error::ApiError;
 use crate::generate::job::{Chat, Prompt, SamplingChanges, Think, ToolChoice};
@@ -24,13 +29,15 @@ pub(crate) struct CountRequest {
     #[schema(min_items = 1)]
     messages: Vec<Turn>,
     /// Directions for the model.
-    system: Option<TextOr<Block>>,
-    /// Tools that the model may call.
-    tools: Option<Vec<Tool>>,
+    system: Option<TextOr<Known<Block>>>,
+    /// Tools that the model may call; those that Anthropic runs are left out.
+    tools: Option<Vec<Known<MessagesTool>>>,
     /// Whether and which tools are called.
     tool_choice: Option<Choice>,
     /// Whether the model thinks before it answers.
     thinking: Option<Thinking>,
+    /// How much the model thinks; what the answer must be.
+    output_config: Option<OutputConfig>,
 }
 
 /// A message to be written: a prompt and more.
@@ -51,7 +58,7 @@ pub(crate) struct MessageFields {
     #[schema(minimum = 0)]
     temperature: Option<f32>,
     /// Keeps the most likely tokens that together reach this probability.
-    #[schema(exclusive_minimum = 0, maximum = 1)]
+    #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f32>,
     /// Keeps this many most likely tokens; 0 is off.
     #[schema(minimum = 0)]
@@ -59,29 +66,29 @@ pub(crate) struct MessageFields {
     top_k: Option<u64>,
     /// What the answer must be.
     output_config: Option<OutputConfig>,
+    /// The same, as it was written before.
+    output_format: Option<OutputFormat>,
 }
 
 /// A tool.
 #[derive(Debug, Deserialize, ToSchema)]
-#[schema(as = MessagesTool)]
-pub(crate) struct Tool {
-    /// Only tools that the client runs exist here.
+pub(crate) struct MessagesTool {
+    /// `custom`, which may be left out: a tool that the client runs.
     #[serde(rename = "type")]
-    #[expect(dead_code, reason = "reading it refuses other kinds")]
-    kind: Option<ToolKind>,
+    #[expect(dead_code, reason = "it has told this tool from others")]
+    kind: String,
     name: String,
     description: Option<String>,
     /// The JSON schema of its arguments, an object.
     #[schema(value_type = Object)]
     input_schema: Map<String, Json>,
+    /// Shown to the model only once a search has found it.
+    defer_loading: Option<bool>,
 }
 
-/// Who runs a tool.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ToolKind {
-    /// The client.
-    Custom,
+impl Tagged for MessagesTool {
+    const TYPES: &'static [&'static str] = &["custom"];
+    const ABSENT: Option<&'static str> = Some("custom");
 }
 
 /// Whether and which tools are called.
@@ -110,28 +117,19 @@ pub(crate) enum Choice {
 }
 
 /// Whether the model thinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
 pub(crate) struct Thinking {
+    /// `enabled`, `disabled`, or `adaptive`: as the model does by itself.
     #[serde(rename = "type")]
-    kind: ThinkingKind,
-}
-
-/// Whether the model thinks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ThinkingKind {
-    /// It does.
-    Enabled,
-    /// It does not.
-    Disabled,
-    /// As the model does by itself.
-    Adaptive,
+    kind: String,
 }
 
 /// What the answer must be.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(crate) struct OutputConfig {
     format: Option<OutputFormat>,
+    /// How much the model thinks, where it does: `low`, `medium`, `high` or `max`.
+    effort: Option<String>,
 }
 
 /// What the answer must be.
@@ -164,9 +162,10 @@ impl MessageFields {
             let field = format!("stop_sequences[{i}]");
             return Err(ApiError::param(&field, format!("{field} is empty: leave it out")));
         }
-        let format = self.output_config.and_then(|c| c.format);
+        let format = self.output_config.and_then(|c| c.format).or(self.output_format);
         let held = format.map(|OutputFormat::JsonSchema { schema }| {
-            schema_grammar("output_config.format.schema", &schema, true).map(|s| (s, "output_config.format"))
+            schema_grammar("output_config.format.schema", &schema, true, &client.ignored)
+                .map(|s| (s, "output_config.format"))
         });
         Ok(GenerationParams {
             max_tokens: Some(i64::try_from(self.max_tokens).unwrap_or(i64::MAX)),
@@ -197,34 +196,53 @@ impl CountRequest {
         if self.messages.is_empty() {
             return Err(ApiError::param("messages", "messages: at least one message is required"));
         }
-        let mut messages = Vec::new();
+        let ignored = client.ignored.clone();
+        let (reading, mut messages) = (Reading::new(&self.model, &ignored), Vec::new());
         if let Some(system) = self.system {
-            let text = plain_text(&self.model, "system", system)?;
-            messages.push(Message::new("system", text));
+            messages.push(Message::new("system", directions(reading, system)?));
         }
-        for (i, turn) in self.messages.into_iter().enumerate() {
-            add_turn(&self.model, i, turn, &mut messages)?;
-        }
-        let tools: Vec<Json> = self.tools.unwrap_or_default().into_iter().map(Tool::for_template).collect();
+        let found = loaded_tools(&self.messages);
+        add_turns(self.messages, reading, &mut messages)?;
+        let tools = offered(self.tools.unwrap_or_default(), &found, &ignored);
         let (tool_choice, one_call) = self.tool_choice.map(Choice::split).unwrap_or_default();
         check_choice(&tool_choice, &tools)?;
+        let effort = self.output_config.and_then(|c| c.effort).and_then(|word| effort(&word, &ignored));
+        let think = match self.thinking.as_ref().map(|t| t.kind.as_str()) {
+            Some("disabled") => Think::Off,
+            Some("enabled") => effort.unwrap_or(Think::On),
+            Some("adaptive") => effort.unwrap_or_default(),
+            Some(_) => {
+                ignored.note("thinking of another type");
+                Think::Default
+            }
+            None => Think::Default,
+        };
         let chat = Chat { tools, tool_choice, parallel_calls: !one_call, ..chat_of(messages) };
         Ok(GenerationParams {
             model: self.model,
             client,
             prompt: Prompt::Chat(Box::new(chat)),
             defaults: plain_sampling(),
-            think: match self.thinking.map(|t| t.kind) {
-                None | Some(ThinkingKind::Adaptive) => Think::Default,
-                Some(ThinkingKind::Enabled) => Think::On,
-                Some(ThinkingKind::Disabled) => Think::Off,
-            },
+            think,
             ..GenerationParams::default()
         })
     }
 }
 
-impl Tool {
+/// The tools that the model is shown, in the form that templates know: those that the client runs and that are loaded.
+fn offered(tools: Vec<Known<MessagesTool>>, found: &[String], ignored: &Ignored) -> Vec<Json> {
+    let mut all = Vec::with_capacity(tools.len());
+    for tool in tools {
+        match tool {
+            Known::Read(tool) if tool.defer_loading == Some(true) && !found.contains(&tool.name) => {}
+            Known::Read(tool) => all.push(tool.for_template()),
+            Known::Unknown(map) => ignored.note(&format!("tools.{}", type_of(&map))),
+        }
+    }
+    all
+}
+
+impl MessagesTool {
     /// In the form that templates know.
     fn for_template(self) -> Json {
         let mut function = Map::new();
@@ -297,20 +315,50 @@ mod tests {
     }
 
     #[test]
+    fn tools_thinking_and_formats_of_every_kind() {
+        let tool = |name: &str, deferred: bool| json!({"name": name, "input_schema": {}, "defer_loading": deferred});
+        let web = json!({"type": "web_search_20250305", "name": "web_search", "max_uses": 8});
+        let names = |body: Json| {
+            let chat = chat(job(body).unwrap());
+            chat.tools.iter().map(|t| t["function"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let tools = json!([tool("a", false), tool("b", true), web]);
+        assert_eq!(names(json!({"tools": tools, "tool_choice": {"type": "auto"}})), ["a"]);
+        let found = json!({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "tool_reference", "tool_name": "b"}]});
+        assert_eq!(names(json!({"tools": tools, "messages": [{"role": "user", "content": [found]}]})), ["a", "b"]);
+        for (body, want) in [
+            (
+                json!({"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "max"}}),
+                Think::Effort("high".into()),
+            ),
+            (json!({"thinking": {"type": "newer"}}), Think::Default),
+            (json!({"output_config": {"effort": "high"}}), Think::Default),
+            (json!({"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}), Think::Off),
+        ] {
+            assert_eq!(job(body.clone()).unwrap().think, want, "{body}");
+        }
+        let older = json!({"type": "json_schema", "schema": {"type": "object"}});
+        let held = job(json!({"output_format": older, "output_config": {"effort": "low"}})).unwrap();
+        assert_eq!(held.grammar, Some(Grammar::JsonSchema(json!({"type": "object"}))));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let image = json!({"type": "image", "source": {"type": "url", "url": "x"}});
-        let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [image]});
+        let web = json!({"type": "web_search_20250305", "name": "web_search"});
         let user = |content: Json| json!({"messages": [{"role": "user", "content": content}]});
         for (body, param) in [
             (json!({"messages": []}), "messages"),
             (user(json!([image])), "messages[0].content[0]"),
-            (user(json!([{"type": "text", "text": "a"}, result])), "messages[0].content[1]"),
+            (user(json!([{"type": "text", "text": 5}])), "messages[0].content[0].text"),
+            (user(json!([{"type": "text"}])), "messages[0].content[0].text"),
+            (user(json!([{"type": "document", "source": {"type": "base64"}}])), "messages[0].content[0]"),
             (user(json!(5)), "messages[0].content"),
-            (user(json!([{"type": "smell"}])), "messages[0].content[0].type"),
             (json!({"max_tokens": 0}), "max_tokens"),
             (json!({"max_tokens": "many"}), "max_tokens"),
             (json!({"tool_choice": {"type": "any"}}), "tool_choice"),
-            (json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "tools[0].type"),
+            (json!({"tools": [{"name": "f"}]}), "tools[0].input_schema"),
+            (json!({"tools": [web], "tool_choice": {"type": "tool", "name": "web_search"}}), "tool_choice"),
             (json!({"stop_sequences": [""]}), "stop_sequences[0]"),
         ] {
             let error = job(body.clone()).unwrap_err();

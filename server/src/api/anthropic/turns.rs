@@ -1,18 +1,27 @@
-//! The turns of a chat in Anthropic's form, and how they become the engine's messages.
+//! The turns of a chat in Anthropic's form, and how they become the engine's messages. Blocks of types that are not known
+//! here, such as those of tools that Anthropic runs, are a line of text or are passed over: they stand in histories.
 
 use ir_engine::text::chat::{Message, ToolCall};
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
-use crate::api::common::util::{TextOr, cannot};
-use crate::engine::error::ApiError;
+use crate::api::common::known::{Known, Tagged, text_of, type_of};
+use crate::api::common::unread::{Part, Reading};
+use crate::api::common::util::TextOr;
+use crate::engine::error::{ApiError, cut};
+
+/// Characters of a foreign block that the model is shown, at most.
+const MAX_SHOWN: usize = 4000;
+
+/// Begins a block that a client changes with every request, which no model needs and no cache could hold.
+const BILLING: &str = "x-anthropic-billing-header:";
 
 /// One turn.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct Turn {
     role: Speaker,
-    content: TextOr<Block>,
+    content: Option<TextOr<Known<Block>>>,
 }
 
 /// Who speaks.
@@ -24,61 +33,78 @@ pub(crate) enum Speaker {
     /// The model.
     Assistant,
     /// Directions in the middle of a chat.
+    #[serde(alias = "developer")]
     System,
 }
 
-/// A part of a turn.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum Block {
+/// A part of a turn. Which fields count depends on its type.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
+pub(crate) struct Block {
+    /// `text`, `thinking`, `redacted_thinking`, `tool_use`, `tool_result`, `image`, `document`, `search_result`,
+    /// `tool_reference`. Others are passed over, or a line of text.
+    #[serde(rename = "type")]
+    kind: String,
     /// Text.
-    Text {
-        /// The text.
-        text: String,
-    },
+    text: Option<String>,
     /// The assistant's thinking.
-    Thinking {
-        /// The text.
-        thinking: String,
-    },
-    /// Thinking that only its author can read; passed over.
-    RedactedThinking {},
-    /// The assistant calls a tool.
-    ToolUse {
-        /// The call's name.
-        id: String,
-        /// The tool.
-        name: String,
-        /// The arguments.
-        #[schema(value_type = Object)]
-        input: Map<String, Json>,
-    },
-    /// What a tool gave.
-    ToolResult {
-        /// The call.
-        tool_use_id: String,
-        /// Text, or blocks of text.
-        content: Option<TextOr<ResultBlock>>,
-    },
-    /// An image, which no model here reads.
-    Image {},
-    /// A document, which no model here reads.
-    Document {},
+    thinking: Option<String>,
+    /// Of a call.
+    id: Option<String>,
+    /// The tool that is called.
+    name: Option<String>,
+    /// The call's arguments: an object, or its JSON text.
+    #[schema(value_type = Option<Value>)]
+    input: Option<Json>,
+    /// The call that a result is of.
+    tool_use_id: Option<String>,
+    /// What a tool gave; what a search found.
+    #[schema(no_recursion)]
+    content: Option<TextOr<Known<Block>>>,
+    /// What a document or an image is made of, or where it is from.
+    source: Option<SourceForm>,
+    /// Of a document or of what a search found.
+    title: Option<String>,
+    /// Of a document: what it is about.
+    context: Option<String>,
+    /// A tool that a search found.
+    tool_name: Option<String>,
 }
 
-/// A part of what a tool gave.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum ResultBlock {
-    /// Text.
-    Text {
-        /// The text.
-        text: String,
-    },
-    /// An image, which no model here reads.
-    Image {},
-    /// A document, which no model here reads.
-    Document {},
+impl Tagged for Block {
+    const TYPES: &'static [&'static str] = &[
+        "text",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "image",
+        "document",
+        "search_result",
+        "tool_reference",
+    ];
+}
+
+/// How a source may be written.
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum SourceForm {
+    /// An address or a name.
+    Name(String),
+    /// The thing itself, or where it is.
+    Source(Source),
+}
+
+/// What a document is made of.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, ToSchema)]
+pub(crate) struct Source {
+    /// `text`, `content`, `base64`, `url` or `file`; the first two are read.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// The text.
+    data: Option<String>,
+    /// Or blocks of text.
+    #[schema(no_recursion)]
+    content: Option<TextOr<Known<Block>>>,
 }
 
 /// What is read of a turn of blocks.
@@ -90,14 +116,26 @@ struct Read {
     results: Vec<Message>,
 }
 
-/// A turn as messages: a user's results of tools are turns of their own, in front of what else is said.
-pub(super) fn add_turn(model: &str, i: usize, turn: Turn, out: &mut Vec<Message>) -> Result<(), ApiError> {
+/// Turns as messages: a user's results of tools are turns of their own, in front of what else is said.
+///
+/// # Errors
+/// A block asked about now that no model here reads, with its place.
+pub(super) fn add_turns(turns: Vec<Turn>, reading: Reading<'_>, out: &mut Vec<Message>) -> Result<(), ApiError> {
+    let answered = turns.iter().rposition(|t| t.role == Speaker::Assistant).map_or(0, |at| at + 1);
+    for (i, turn) in turns.into_iter().enumerate() {
+        let asked = i >= answered && turn.role == Speaker::User;
+        add_turn(i, turn, Reading { asked, ..reading }, out)?;
+    }
+    Ok(())
+}
+
+fn add_turn(i: usize, turn: Turn, reading: Reading<'_>, out: &mut Vec<Message>) -> Result<(), ApiError> {
     let role = match turn.role {
         Speaker::User => "user",
         Speaker::Assistant => "assistant",
         Speaker::System => "system",
     };
-    let blocks = match turn.content {
+    let blocks = match turn.content.unwrap_or_default() {
         TextOr::Text(text) => {
             out.push(Message::new(role, text));
             return Ok(());
@@ -105,9 +143,7 @@ pub(super) fn add_turn(model: &str, i: usize, turn: Turn, out: &mut Vec<Message>
         TextOr::List(blocks) => blocks,
     };
     let mut read = Read::default();
-    for (j, block) in blocks.into_iter().enumerate() {
-        read.block(model, &format!("messages[{i}].content[{j}]"), block)?;
-    }
+    read.blocks(reading, &format!("messages[{i}].content"), blocks)?;
     let only_results = read.texts.is_empty() && !read.results.is_empty();
     out.append(&mut read.results);
     if !only_results {
@@ -124,51 +160,131 @@ pub(super) fn add_turn(model: &str, i: usize, turn: Turn, out: &mut Vec<Message>
 }
 
 impl Read {
-    fn block(&mut self, model: &str, place: &str, block: Block) -> Result<(), ApiError> {
-        match block {
-            Block::Text { text } => self.texts.push(text),
-            Block::Thinking { thinking } => self.thinking.push(thinking),
-            Block::RedactedThinking {} => {}
-            Block::ToolUse { id, name, input } => {
-                self.calls.push(ToolCall { id: Some(id), name, arguments: Json::Object(input) });
+    fn blocks(&mut self, reading: Reading<'_>, place: &str, blocks: Vec<Known<Block>>) -> Result<(), ApiError> {
+        for (j, block) in blocks.into_iter().enumerate() {
+            match block {
+                Known::Read(block) => self.block(reading, &format!("{place}[{j}]"), block)?,
+                Known::Unknown(map) => self.unknown(reading, &map),
             }
-            Block::ToolResult { tool_use_id, content } => {
-                let text = match content {
-                    None => String::new(),
-                    Some(TextOr::Text(text)) => text,
-                    Some(TextOr::List(blocks)) => {
-                        let text = |block: ResultBlock| match block {
-                            ResultBlock::Text { text } => Ok(text),
-                            ResultBlock::Image {} => Err(unread(model, place, "vision")),
-                            ResultBlock::Document {} => Err(unread(model, place, "documents")),
-                        };
-                        blocks.into_iter().map(text).collect::<Result<Vec<_>, _>>()?.join("\n")
-                    }
-                };
-                self.results.push(Message { tool_call_id: Some(tool_use_id), ..Message::new("tool", text) });
-            }
-            Block::Image {} => return Err(unread(model, place, "vision")),
-            Block::Document {} => return Err(unread(model, place, "documents")),
         }
         Ok(())
     }
+
+    fn block(&mut self, reading: Reading<'_>, place: &str, block: Block) -> Result<(), ApiError> {
+        let missing = |field: &str| {
+            let field = format!("{place}.{field}");
+            ApiError::param(&field, format!("{field}: missing field `{}`", field.rsplit('.').next().unwrap_or("")))
+        };
+        match block.kind.as_str() {
+            "text" => self.texts.push(block.text.ok_or_else(|| missing("text"))?),
+            "thinking" => self.thinking.extend(block.thinking),
+            // Only its author can read it.
+            "redacted_thinking" => {}
+            "tool_use" => {
+                let name = block.name.ok_or_else(|| missing("name"))?;
+                self.calls.push(ToolCall::given(block.id, name, block.input.unwrap_or_default()));
+            }
+            "tool_result" => {
+                let id = block.tool_use_id.ok_or_else(|| missing("tool_use_id"))?;
+                let within = Reading { asked: false, ..reading };
+                let text = text(within, &format!("{place}.content"), block.content.unwrap_or_default())?;
+                self.results.push(Message { tool_call_id: Some(id), ..Message::new("tool", text) });
+            }
+            "tool_reference" => self.texts.extend(block.tool_name.map(|name| format!("[tool {name}]"))),
+            "image" => self.texts.push(reading.line(place, Part::Image)?),
+            _ => {
+                let about = [block.title, block.context].into_iter().flatten().filter(|text| !text.is_empty());
+                let mut lines: Vec<String> = about.collect();
+                lines.extend(match (block.source, block.content) {
+                    (_, Some(content)) => text(reading, &format!("{place}.content"), content)?.into(),
+                    (Some(SourceForm::Source(source)), None) => source.text(reading, place)?,
+                    (Some(SourceForm::Name(_)) | None, None) => None::<String>,
+                });
+                self.texts.push(lines.join("\n"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A block of a type that is not known: what its form says.
+    fn unknown(&mut self, reading: Reading<'_>, map: &Map<String, Json>) {
+        let kind = type_of(map);
+        reading.ignored.note(&format!("content.{kind}"));
+        if let Some(text) = text_of(map) {
+            self.texts.push(text.to_owned());
+        } else if kind.ends_with("_use") || kind.ends_with("_result") {
+            // A tool that Anthropic runs. What only Anthropic can read is left out.
+            self.texts.push(format!("[{kind} {}]", cut(&readable(map).to_string(), MAX_SHOWN)));
+        }
+    }
 }
 
-fn unread(model: &str, place: &str, what: &str) -> ApiError {
-    ApiError::param(place, format!("{place}: {}", cannot(model, what).message))
-}
-
-/// What blocks say, such as a system's directions.
-pub(super) fn plain_text(model: &str, field: &str, content: TextOr<Block>) -> Result<String, ApiError> {
-    let blocks = match content {
-        TextOr::Text(text) => return Ok(text),
-        TextOr::List(blocks) => blocks,
+/// A foreign block without what means nothing to a model.
+fn readable(map: &Map<String, Json>) -> Json {
+    fn of(value: &Json) -> Json {
+        match value {
+            Json::Object(map) => readable(map),
+            Json::Array(all) => all.iter().map(of).collect(),
+            other => other.clone(),
+        }
+    }
+    let told = |(key, value): &(&String, &Json)| {
+        let hidden = ["type", "id", "tool_use_id", "cache_control", "caller"].contains(&key.as_str());
+        !hidden && !key.starts_with("encrypted") && !value.is_null()
     };
+    Json::Object(map.iter().filter(told).map(|(key, value)| (key.clone(), of(value))).collect())
+}
+
+impl Source {
+    fn text(self, reading: Reading<'_>, place: &str) -> Result<Option<String>, ApiError> {
+        match (self.kind.as_deref(), self.data, self.content) {
+            (Some("text"), Some(data), _) => Ok(Some(data)),
+            (_, _, Some(content)) => text(reading, &format!("{place}.source.content"), content).map(Some),
+            _ => reading.line(place, Part::File).map(Some),
+        }
+    }
+}
+
+/// What blocks say.
+fn text(reading: Reading<'_>, place: &str, content: TextOr<Known<Block>>) -> Result<String, ApiError> {
     let mut read = Read::default();
-    for (i, block) in blocks.into_iter().enumerate() {
-        read.block(model, &format!("{field}[{i}]"), block)?;
+    match content {
+        TextOr::Text(text) => return Ok(text),
+        TextOr::List(blocks) => read.blocks(reading, place, blocks)?,
     }
     Ok(read.texts.join("\n"))
+}
+
+/// A system's directions.
+///
+/// # Errors
+/// A block without its text.
+pub(super) fn directions(reading: Reading<'_>, content: TextOr<Known<Block>>) -> Result<String, ApiError> {
+    let content = match content {
+        TextOr::List(mut blocks) => {
+            let billing = |b: &Known<Block>| matches!(b, Known::Read(Block { text: Some(text), .. }) if text.starts_with(BILLING));
+            blocks.retain(|block| !billing(block));
+            TextOr::List(blocks)
+        }
+        TextOr::Text(text) => TextOr::Text(text),
+    };
+    text(reading, "system", content)
+}
+
+/// The names of tools that a search has found, or that have been called.
+pub(super) fn loaded_tools(turns: &[Turn]) -> Vec<String> {
+    fn of(blocks: &TextOr<Known<Block>>, out: &mut Vec<String>) {
+        let TextOr::List(blocks) = blocks else { return };
+        for block in blocks {
+            let Known::Read(block) = block else { continue };
+            out.extend(block.tool_name.clone());
+            out.extend(block.name.clone());
+            block.content.iter().for_each(|inner| of(inner, out));
+        }
+    }
+    let mut names = Vec::new();
+    turns.iter().filter_map(|t| t.content.as_ref()).for_each(|content| of(content, &mut names));
+    names
 }
 
 #[cfg(test)]
@@ -176,6 +292,61 @@ pub(super) fn plain_text(model: &str, field: &str, content: TextOr<Block>) -> Re
 mod tests {
     use super::*;
     use serde_json::json;
+
+    fn messages(body: &Json) -> Result<Vec<Message>, ApiError> {
+        fn read<T: serde::de::DeserializeOwned>(value: &Json) -> Result<T, ApiError> {
+            crate::api::common::body::parse(value.to_string().as_bytes())
+        }
+        let ignored = crate::api::common::ignored::Ignored::default();
+        let reading = Reading::new("m", &ignored);
+        let mut messages = Vec::new();
+        if !body["system"].is_null() {
+            messages.push(Message::new("system", directions(reading, read(&body["system"])?)?));
+        }
+        add_turns(read(&body["messages"])?, reading, &mut messages)?;
+        Ok(messages)
+    }
+
+    #[test]
+    fn blocks_of_others_are_a_line_or_nothing() {
+        let search = json!({"type": "web_search_result", "url": "http://a", "title": "t", "encrypted_content": "x", "page_age": null});
+        let all = messages(&json!({"system": [{"type": "text", "text": "x-anthropic-billing-header: cc_version=1; cch=2;"}, {"type": "text", "text": "Be brief."}],
+            "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [
+                {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "q"}},
+                {"type": "web_search_tool_result", "tool_use_id": "s1", "content": [search]},
+                {"type": "brand_new", "x": 1}, {"type": "newer", "text": "b"},
+                {"type": "text", "text": "a", "citations": []},
+                {"type": "tool_use", "id": "t1", "name": "f", "input": null}, {"type": "tool_use", "id": "t2", "name": "g", "input": "{\"a\":1}"},
+            ]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "image", "source": {"type": "base64"}}, {"type": "tool_reference", "tool_name": "X"}]},
+                {"type": "tool_result", "tool_use_id": "t2"},
+                {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "A fox."}, "title": "Fables"},
+                {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "A drum."}]},
+            ]},
+            {"role": "system", "content": [{"type": "text", "text": "tokens left"}]},
+            {"role": "assistant", "content": null},
+        ]}))
+        .unwrap();
+        let said: Vec<_> = all.iter().map(|m| (m.role.as_str(), m.content.as_deref().unwrap_or("-"))).collect();
+        let lines = "[server_tool_use {\"name\":\"web_search\",\"input\":{\"query\":\"q\"}}]\n\
+            [web_search_tool_result {\"content\":[{\"url\":\"http://a\",\"title\":\"t\"}]}]\nb\na";
+        let want = [
+            ("system", "Be brief."),
+            ("user", "hi"),
+            ("assistant", lines),
+            ("tool", "[image left out: this model reads text only]\n[tool X]"),
+            ("tool", ""),
+            ("user", "Fables\nA fox.\nt\nA drum."),
+            ("system", "tokens left"),
+            ("assistant", ""),
+        ];
+        assert_eq!(said, want);
+        let calls: Vec<String> = all[2].tool_calls.iter().map(|c| c.arguments.to_string()).collect();
+        assert_eq!(calls, ["{}", "{\"a\":1}"]);
+    }
 
     #[test]
     fn turns_of_blocks() {
@@ -195,13 +366,7 @@ mod tests {
                 {"role": "assistant", "content": "It is"},
             ],
         });
-        let mut messages = Vec::new();
-        let read = |value: &Json| crate::api::common::body::parse(value.to_string().as_bytes()).unwrap();
-        messages.push(Message::new("system", plain_text("m", "system", read(&body["system"])).unwrap()));
-        for (i, turn) in body["messages"].as_array().unwrap().iter().enumerate() {
-            let turn = crate::api::common::body::parse(turn.to_string().as_bytes()).unwrap();
-            add_turn("m", i, turn, &mut messages).unwrap();
-        }
+        let messages = messages(&body).unwrap();
         let chat = crate::api::common::util::chat_of(messages);
         let said: Vec<_> = chat.messages.iter().map(|m| (m.role.as_str(), m.content.as_deref())).collect();
         let want = [

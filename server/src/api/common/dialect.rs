@@ -36,7 +36,7 @@ impl Dialect {
 /// The status that an error is sent with.
 pub(crate) fn status(kind: Kind) -> StatusCode {
     match kind {
-        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Invalid | Kind::ContextLength { .. } => StatusCode::BAD_REQUEST,
         Kind::Unauthorized => StatusCode::UNAUTHORIZED,
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,

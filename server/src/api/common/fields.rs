@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value as Json;
 use utoipa::ToSchema;
 
-use super::tools::schema_grammar;
+use super::format::schema_grammar;
+use super::ignored::Ignored;
 use crate::api::common::body::Client;
 use crate::api::common::params::GenerationParams;
 use crate::api::common::util::{TextOr, whole};
@@ -28,7 +29,7 @@ pub(crate) struct Common {
     #[schema(minimum = 0)]
     pub(crate) temperature: Option<f32>,
     /// Keeps the most likely tokens that together reach this probability.
-    #[schema(exclusive_minimum = 0, maximum = 1)]
+    #[schema(minimum = 0, maximum = 1)]
     pub(crate) top_p: Option<f32>,
     /// Completions, 1 to 16.
     #[schema(minimum = 1, maximum = 16)]
@@ -57,7 +58,7 @@ pub(crate) struct Common {
     #[schema(minimum = 0, maximum = 1)]
     min_p: Option<f32>,
     /// Locally typical sampling. (llama-server's.)
-    #[schema(exclusive_minimum = 0, maximum = 1)]
+    #[schema(minimum = 0, maximum = 1)]
     typical_p: Option<f32>,
     /// Divides the logits of tokens that stand in the text already. (llama-server's.)
     #[serde(alias = "repetition_penalty")]
@@ -85,34 +86,18 @@ pub(crate) struct Common {
     keep_alive: Option<Json>,
 }
 
-/// How much a model reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Effort {
-    /// Not at all.
-    None,
-    /// As little as it can.
-    Minimal,
-    /// A little.
-    Low,
-    /// Some.
-    Medium,
-    /// Much.
-    High,
-    /// More than that.
-    Xhigh,
-    /// The same.
-    Max,
-}
-
-impl Effort {
-    /// As templates know it: three steps.
-    pub(crate) fn think(self) -> Think {
-        match self {
-            Effort::None => Think::Off,
-            Effort::Minimal | Effort::Low => Think::Effort("low".into()),
-            Effort::Medium => Think::Effort("medium".into()),
-            Effort::High | Effort::Xhigh | Effort::Max => Think::Effort("high".into()),
+/// How much a model is to reason, by the words of all APIs, in the three steps that templates know; `None` where the word is
+/// another, which is passed over.
+pub(crate) fn effort(word: &str, ignored: &Ignored) -> Option<Think> {
+    match word.to_ascii_lowercase().as_str() {
+        "none" | "off" | "disabled" => Some(Think::Off),
+        "minimal" | "low" => Some(Think::Effort("low".into())),
+        "medium" => Some(Think::Effort("medium".into())),
+        "high" | "xhigh" | "ultra" | "max" => Some(Think::Effort("high".into())),
+        "" | "auto" | "default" => None,
+        _ => {
+            ignored.note("effort of another word");
+            None
         }
     }
 }
@@ -156,7 +141,10 @@ impl Common {
         };
         let gbnf = self.grammar.filter(|g| !g.is_empty()).map(|g| (Grammar::Gbnf(g), "grammar"));
         let schema = self.json_schema.filter(|s| !s.is_null());
-        let schema = schema.map(|s| schema_grammar("json_schema", &s, false)).transpose()?.map(|s| (s, "json_schema"));
+        let schema = schema
+            .map(|s| schema_grammar("json_schema", &s, false, &client.ignored))
+            .transpose()?
+            .map(|s| (s, "json_schema"));
         Ok(GenerationParams {
             model: self.model,
             client,

@@ -1,11 +1,14 @@
 //! The turns of a chat as OpenAI's clients write them, and how they become the engine's messages.
 
 use ir_engine::text::chat::{Message, ToolCall};
-use serde::Deserialize;
-use serde_json::Value as Json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 use utoipa::ToSchema;
 
-use crate::api::common::util::{TextOr, cannot};
+use super::ignored::Ignored;
+use super::known::{Known, Tagged, text_of, type_of};
+use super::unread::{Part, Reading};
+use crate::api::common::util::TextOr;
 use crate::engine::error::ApiError;
 
 /// One turn.
@@ -13,20 +16,28 @@ use crate::engine::error::ApiError;
 pub(crate) struct OpenAiMessage {
     role: Role,
     /// What is said; may be absent where an assistant calls tools.
-    content: Option<TextOr<ContentPart>>,
+    content: Option<TextOr<Known<ContentPart>>>,
     /// Of an assistant: its calls.
     tool_calls: Option<Vec<GivenCall>>,
+    /// Of an assistant: its call, in the form that `tool_calls` replaced.
+    function_call: Option<GivenFunction>,
     /// Of a tool: the call that it answers.
     tool_call_id: Option<String>,
     /// Of a tool: its name.
     name: Option<String>,
+    /// Of an assistant: what it said instead of an answer.
+    refusal: Option<String>,
     /// Of an assistant: its reasoning.
-    #[serde(alias = "reasoning_content", alias = "thinking")]
     reasoning: Option<String>,
+    /// The same, by llama-server's name.
+    reasoning_content: Option<String>,
+    /// The same, by Ollama's.
+    #[schema(value_type = Option<String>)]
+    thinking: Option<Json>,
 }
 
 /// Who speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Role {
     /// Directions.
@@ -56,47 +67,42 @@ impl Role {
 }
 
 /// A part of what is said.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum ContentPart {
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct ContentPart {
+    /// `text`, `refusal`, or what no model here reads: `image_url`, `input_audio`, `file`.
+    #[serde(rename = "type")]
+    kind: String,
     /// Text.
-    Text {
-        /// The text.
-        text: String,
-    },
+    text: Option<String>,
     /// What an assistant said instead of an answer.
-    Refusal {
-        /// The text.
-        refusal: String,
-    },
+    refusal: Option<String>,
     /// An image, which no model here reads.
-    ImageUrl {
-        /// Where it is.
-        #[schema(value_type = Object)]
-        #[serde(rename = "image_url")]
-        _image_url: Json,
-    },
-    /// Sound, which no model here hears.
-    InputAudio {
-        /// The sound.
-        #[schema(value_type = Object)]
-        #[serde(rename = "input_audio")]
-        _input_audio: Json,
-    },
-    /// A file, which no model here reads.
-    File {
-        /// The file.
-        #[schema(value_type = Object)]
-        #[serde(rename = "file")]
-        _file: Json,
-    },
+    #[schema(value_type = Option<Object>)]
+    #[serde(rename = "image_url")]
+    _image_url: Option<Json>,
 }
 
-/// A call in an assistant's earlier turn: with `function`, or with its fields beside the `id`.
+impl Tagged for ContentPart {
+    const TYPES: &'static [&'static str] = &[
+        "text",
+        "input_text",
+        "output_text",
+        "refusal",
+        "image_url",
+        "input_image",
+        "input_audio",
+        "file",
+        "input_file",
+    ];
+}
+
+/// A call in an assistant's earlier turn: with `function` or `custom`, or with its fields beside the `id`.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct GivenCall {
     id: Option<String>,
     function: Option<GivenFunction>,
+    /// Of a tool that takes a text.
+    custom: Option<GivenText>,
     name: Option<String>,
     /// An object, or its JSON text.
     #[schema(value_type = Option<Value>)]
@@ -106,77 +112,105 @@ pub(crate) struct GivenCall {
 /// What was called.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(crate) struct GivenFunction {
-    #[serde(default)]
-    name: String,
+    name: Option<String>,
     /// The JSON text of an object, or the object.
     #[schema(value_type = Option<Value>)]
     arguments: Option<Json>,
 }
 
+/// What was called with a text.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(crate) struct GivenText {
+    name: Option<String>,
+    /// The text.
+    input: Option<String>,
+}
+
 impl GivenCall {
     fn into_call(self) -> ToolCall {
-        let GivenCall { id, function, name, arguments } = self;
-        let function = function.unwrap_or(GivenFunction { name: name.unwrap_or_default(), arguments });
-        ToolCall::given(id, function.name, function.arguments.unwrap_or_default())
+        let GivenCall { id, function, custom, name, arguments } = self;
+        let custom = custom
+            .map(|c| GivenFunction { name: c.name, arguments: Some(json!({"input": c.input.unwrap_or_default()})) });
+        function.or(custom).unwrap_or(GivenFunction { name, arguments }).into_call(id)
+    }
+}
+
+impl GivenFunction {
+    fn into_call(self, id: Option<String>) -> ToolCall {
+        ToolCall::given(id, self.name.unwrap_or_default(), self.arguments.unwrap_or_default())
     }
 }
 
 /// Turns as the engine's messages.
 ///
 /// # Errors
-/// Parts that the model does not read, with their place.
-pub(crate) fn messages(model: &str, all: Vec<OpenAiMessage>) -> Result<Vec<Message>, ApiError> {
+/// Parts asked about now that the model does not read, with their place.
+pub(crate) fn messages(model: &str, all: Vec<OpenAiMessage>, ignored: &Ignored) -> Result<Vec<Message>, ApiError> {
     if all.is_empty() {
         return Err(ApiError::param("messages", "[] is too short - 'messages'"));
     }
-    all.into_iter().enumerate().map(|(i, m)| m.into_message(model, i)).collect()
+    let answered = all.iter().rposition(|m| m.role == Role::Assistant).map_or(0, |at| at + 1);
+    let reading =
+        |i: usize, role: Role| Reading { asked: i >= answered && role == Role::User, ..Reading::new(model, ignored) };
+    let message = |(i, m): (usize, OpenAiMessage)| {
+        let reading = reading(i, m.role);
+        m.into_message(reading, i)
+    };
+    all.into_iter().enumerate().map(message).collect()
 }
 
 impl OpenAiMessage {
-    fn into_message(self, model: &str, place: usize) -> Result<Message, ApiError> {
+    fn into_message(self, reading: Reading<'_>, place: usize) -> Result<Message, ApiError> {
         let content = match self.content {
-            None => None,
+            None => self.refusal,
             Some(TextOr::Text(text)) => Some(text),
             Some(TextOr::List(parts)) => {
-                let text = |(i, part): (usize, ContentPart)| {
-                    let field = format!("messages[{place}].content[{i}]");
-                    part.into_text().map_err(|what| ApiError::param(&field, cannot(model, what).message))
-                };
-                let texts = parts.into_iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?;
+                let mut texts = Vec::with_capacity(parts.len());
+                for (i, part) in parts.into_iter().enumerate() {
+                    texts.extend(part_text(part, reading, &format!("messages[{place}].content[{i}]"))?);
+                }
                 Some(texts.join("\n"))
             }
         };
+        // Ollama's clients write a switch by the same name.
+        let thinking = self.thinking.and_then(|t| t.as_str().map(str::to_owned));
+        let mut tool_calls: Vec<ToolCall> = self.tool_calls.into_iter().flatten().map(GivenCall::into_call).collect();
+        tool_calls.extend(self.function_call.map(|f| f.into_call(None)));
         Ok(Message {
             role: self.role.for_template().into(),
             content,
-            reasoning_content: self.reasoning,
-            tool_calls: self.tool_calls.into_iter().flatten().map(GivenCall::into_call).collect(),
+            reasoning_content: self.reasoning_content.or(self.reasoning).or(thinking),
+            tool_calls,
             tool_name: self.name,
             tool_call_id: self.tool_call_id,
         })
     }
 }
 
-impl ContentPart {
-    /// Its text, or what a model would have to support.
-    fn into_text(self) -> Result<String, &'static str> {
-        match self {
-            ContentPart::Text { text } | ContentPart::Refusal { refusal: text } => Ok(text),
-            ContentPart::ImageUrl { .. } => Err("vision"),
-            ContentPart::InputAudio { .. } => Err("audio"),
-            ContentPart::File { .. } => Err("files"),
+/// What a part says, if anything.
+fn part_text(part: Known<ContentPart>, reading: Reading<'_>, place: &str) -> Result<Option<String>, ApiError> {
+    let part = match part {
+        Known::Read(part) => part,
+        Known::Unknown(map) => {
+            reading.ignored.note(&format!("content.{}", type_of(&map)));
+            return Ok(text_of(&map).map(str::to_owned));
         }
-    }
+    };
+    Ok(match part.kind.as_str() {
+        "image_url" | "input_image" => Some(reading.line(place, Part::Image)?),
+        "input_audio" => Some(reading.line(place, Part::Audio)?),
+        "file" | "input_file" => Some(reading.line(place, Part::File)?),
+        _ => part.text.or(part.refusal),
+    })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn read(all: Json) -> Result<Vec<Message>, ApiError> {
-        messages("m", crate::api::common::body::parse(all.to_string().as_bytes())?)
+        messages("m", crate::api::common::body::parse(all.to_string().as_bytes())?, &Ignored::default())
     }
 
     #[test]
@@ -200,6 +234,27 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_back_and_what_is_older_is_read() {
+        let image = json!({"type": "image_url", "image_url": {"url": "x"}});
+        let older = json!({"name": "add", "arguments": "{\"a\":1}"});
+        let text_call = json!({"id": "c2", "type": "custom", "custom": {"name": "patch", "input": "x"}});
+        let all = read(json!([
+            {"role": "user", "content": [image, {"type": "smell", "text": "sour"}, {"type": "smell"}]},
+            {"role": "assistant", "content": "a", "reasoning": "hm", "reasoning_content": "hm", "refusal": null,
+             "function_call": older, "tool_calls": [text_call], "annotations": [], "audio": null},
+            {"role": "function", "name": "add", "content": "2"},
+            {"role": "tool", "tool_call_id": "c2", "content": [image]},
+        ]))
+        .unwrap();
+        assert_eq!(all[0].content.as_deref(), Some("[image left out: this model reads text only]\nsour"));
+        assert_eq!(all[1].reasoning_content.as_deref(), Some("hm"));
+        let calls: Vec<_> = all[1].tool_calls.iter().map(|c| (c.name.as_str(), c.arguments.clone())).collect();
+        assert_eq!(calls, [("patch", json!({"input": "x"})), ("add", json!({"a": 1}))]);
+        assert_eq!((all[2].role.as_str(), all[2].tool_name.as_deref()), ("tool", Some("add")));
+        assert!(all[3].content.as_deref().unwrap().starts_with("[image"));
+    }
+
+    #[test]
     fn what_is_wrong_has_its_place() {
         let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,aGk="}});
         for (all, param, part) in [
@@ -208,9 +263,9 @@ mod tests {
             (json!([{"role": "poet", "content": "x"}]), "[0].role", "unknown variant `poet`"),
             (json!([{"role": "user", "content": 5}]), "[0].content", "a string or a list"),
             (
-                json!([{"role": "user", "content": [{"type": "smell"}]}]),
-                "[0].content[0].type",
-                "unknown variant `smell`",
+                json!([{"role": "user", "content": [{"type": "text", "text": 5}]}]),
+                "[0].content[0].text",
+                "expected a string",
             ),
         ] {
             let error = read(all.clone()).unwrap_err();

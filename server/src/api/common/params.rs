@@ -49,6 +49,8 @@ pub(crate) struct GenerationParams {
     pub(crate) top: Option<(&'static str, i64)>,
     /// Reasoning.
     pub(crate) think: Think,
+    /// Whether models that do not reason are to be refused where it is asked for.
+    pub(crate) think_or_refuse: bool,
     /// What the answer is held to, each with its field; one at most.
     pub(crate) grammars: Vec<(Grammar, &'static str)>,
 }

@@ -17,7 +17,7 @@ use crate::generate::job::{Answer, Delta, Done, Event, Output};
 use crate::generate::running::Running;
 
 /// A client that hears nothing for this long gets a sign that the server lives.
-const IDLE: Duration = Duration::from_secs(15);
+pub(crate) const IDLE: Duration = Duration::from_secs(15);
 
 /// Events in their wire form.
 #[derive(Debug, Default)]
@@ -52,6 +52,17 @@ impl Frames {
     pub(crate) fn line(&mut self, value: &impl Serialize) {
         self.0.push_str(&serde_json::to_string(value).unwrap_or_default());
         self.0.push('\n');
+    }
+
+    /// Their text.
+    pub(crate) fn into_text(self) -> String {
+        self.0
+    }
+
+    /// Events that are all there already, as a response.
+    pub(crate) fn response(self) -> Response {
+        let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")];
+        (headers, self.0).into_response()
     }
 
     fn json(&mut self, value: &impl Serialize) {

@@ -1,22 +1,26 @@
-//! Tools, the choice among them, and schemas of answers: from OpenAI's forms (of chats and of responses) to a job's.
+//! Tools in OpenAI's forms, of chats and of responses: as templates know them. The choice among them is in `choice`.
 
-use ir_engine::text::constrain::relaxed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
-use crate::engine::error::{ApiError, cut};
-use crate::generate::job::{Grammar, ToolChoice};
+use super::ignored::Ignored;
+use super::known::{Known, Tagged, type_of};
+use super::lark;
+use crate::engine::error::ApiError;
 
 /// A function that the model may call: chats write it as `function`, responses its fields beside `type`. Either is taken.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Tool {
-    /// May be left out beside `function`.
+    /// `function`, which may be left out, or `custom` (takes a text); others are left out.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
-    kind: Option<FunctionWord>,
+    kind: Option<String>,
     /// The function.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<Function>,
+    /// A tool that takes a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom: Option<CustomTool>,
     /// Or its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -32,243 +36,162 @@ pub(crate) struct Tool {
     strict: Option<bool>,
 }
 
-/// What a tool is called and takes.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Function {
+impl Tagged for Tool {
+    const TYPES: &'static [&'static str] = &["function", "custom"];
+    const ABSENT: Option<&'static str> = Some("function");
+}
+
+/// A tool whose argument is a text.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct CustomTool {
     name: String,
     /// What it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    /// What the text must be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<CustomFormat>,
+}
+
+/// What the text that a tool takes must be: any, or of a grammar.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct CustomFormat {
+    /// `text` or `grammar`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    /// `lark` or `regex`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syntax: Option<String>,
+    /// The grammar.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definition: Option<String>,
+    /// Both, as chats write them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grammar: Option<CustomGrammar>,
+}
+
+/// A grammar of a text.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct CustomGrammar {
+    /// `lark` or `regex`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    syntax: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    definition: Option<String>,
+}
+
+/// A tool that takes a text as the function that the model is shown: its description, and the schema of its one argument,
+/// `input`.
+pub(crate) fn text_tool(
+    description: Option<String>,
+    format: Option<&CustomFormat>,
+) -> (Option<String>, Map<String, Json>) {
+    let nested = format.and_then(|f| f.grammar.as_ref());
+    let definition = format.and_then(|f| f.definition.as_ref()).or(nested.and_then(|g| g.definition.as_ref()));
+    let syntax = format.and_then(|f| f.syntax.as_deref()).or(nested.and_then(|g| g.syntax.as_deref()));
+    let mut input = json!({"type": "string"});
+    let regex = match (syntax, definition) {
+        (Some("regex"), Some(regex)) => Some(regex.clone()),
+        (Some("lark"), Some(grammar)) => lark::to_regex(grammar),
+        _ => None,
+    };
+    // All of the text, where a schema's pattern means a part of it.
+    if let Some(regex) = regex {
+        input["pattern"] = format!("^(?:{regex})$").into();
+    }
+    let told = definition.map(|text| format!("input is held to this grammar ({}):\n{text}", syntax.unwrap_or("lark")));
+    let description: Vec<String> = description.into_iter().chain(told).collect();
+    let description = Some(description.join("\n\n")).filter(|text| !text.is_empty());
+    let schema = json!({
+        "type": "object", "properties": {"input": input}, "required": ["input"], "additionalProperties": false,
+    });
+    let Json::Object(schema) = schema else { return (description, Map::new()) };
+    (description, schema)
+}
+
+/// The text that a model gives such a tool, out of its call's arguments.
+pub(crate) fn text_argument(arguments: &Json) -> String {
+    match arguments.get("input").unwrap_or(arguments) {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// What a tool is called and takes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Function {
+    pub(crate) name: String,
+    /// What it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) description: Option<String>,
     /// The JSON schema of its arguments, an object.
     #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    parameters: Option<Map<String, Json>>,
+    pub(crate) parameters: Option<Map<String, Json>>,
 }
 
-/// The only kind of tool that a client brings along.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum FunctionWord {
-    Function,
-}
+/// Tools as a request gives them.
+pub(crate) type Tools = Vec<Known<Tool>>;
 
-/// How `tool_choice` may be written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "give \"auto\", \"none\", \"required\" or the name of a function")]
-pub(crate) enum ToolChoiceForm {
-    /// Whether tools are called.
-    Word(ToolChoiceWord),
-    /// Which.
-    Chosen(ChosenTools),
-}
-
-/// Whether tools are called.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ToolChoiceWord {
-    #[default]
-    Auto,
-    None,
-    #[serde(alias = "any")]
-    Required,
-}
-
-/// One tool, or those that are allowed: in the fields of chats (`function`, `allowed_tools`) or of responses, beside `type`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct ChosenTools {
-    #[serde(rename = "type")]
-    kind: ChosenWord,
-    /// The tool.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    function: Option<FunctionName>,
-    /// Or its name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    /// The tools that are allowed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    allowed_tools: Option<AllowedTools>,
-    /// Or whether one of them is called,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mode: Option<ToolChoiceWord>,
-    /// and which they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tools: Option<Vec<AllowedTool>>,
-}
-
-/// What is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ChosenWord {
-    Function,
-    AllowedTools,
-}
-
-/// A tool by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct FunctionName {
-    name: String,
-}
-
-/// Tools that are allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct AllowedTools {
-    /// Whether one of them is called.
-    mode: Option<ToolChoiceWord>,
-    tools: Vec<AllowedTool>,
-}
-
-/// A tool that is allowed, in either form.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct AllowedTool {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    function: Option<FunctionName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-}
-
-impl Default for ToolChoiceForm {
-    fn default() -> Self {
-        ToolChoiceForm::Word(ToolChoiceWord::Auto)
-    }
-}
-
-/// What the answer must be.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub(crate) enum ResponseFormat {
-    /// Any text.
-    Text,
-    /// A JSON object.
-    JsonObject {
-        /// Its schema. (llama-server's.)
-        #[schema(value_type = Option<Object>)]
-        schema: Option<Json>,
-    },
-    /// JSON of a schema.
-    JsonSchema {
-        /// The schema and its name.
-        json_schema: NamedSchema,
-    },
-}
-
-/// A schema with a name.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-pub(crate) struct NamedSchema {
-    /// The JSON schema.
-    #[schema(value_type = Object)]
-    pub(crate) schema: Json,
-    /// Refuses what the answer cannot be held to, instead of passing over it.
-    pub(crate) strict: Option<bool>,
-}
-
-impl ResponseFormat {
-    /// The grammar of it; `None` where any text will do.
-    pub(crate) fn grammar(&self) -> Result<Option<Grammar>, ApiError> {
-        Ok(match self {
-            ResponseFormat::Text => None,
-            ResponseFormat::JsonObject { schema: None } => Some(Grammar::Json),
-            ResponseFormat::JsonObject { schema: Some(schema) } => {
-                Some(schema_grammar("response_format.schema", schema, false)?)
-            }
-            ResponseFormat::JsonSchema { json_schema: NamedSchema { schema, strict } } => {
-                Some(schema_grammar("response_format.json_schema.schema", schema, *strict == Some(true))?)
-            }
-        })
-    }
-}
-
-/// A schema as a grammar. A strict one is taken as it is, so that what cannot be held to is an error; of another one that
-/// is left out.
-pub(crate) fn schema_grammar(field: &str, schema: &Json, strict: bool) -> Result<Grammar, ApiError> {
-    if !schema.is_object() {
-        return Err(ApiError::param(field, format!("{field} must be a JSON schema, an object")));
-    }
-    Ok(Grammar::JsonSchema(if strict { schema.clone() } else { relaxed(schema) }))
-}
-
-/// Tools in the form that templates know (`{"type": "function", "function": {...}}`).
+/// Tools in the form that templates know (`{"type": "function", "function": {...}}`); of other types than are known none
+/// is left.
 ///
 /// # Errors
 /// A tool without a name, with its place.
-pub(crate) fn check_tools(tools: Vec<Tool>) -> Result<Vec<Json>, ApiError> {
-    tools.into_iter().enumerate().map(|(i, tool)| tool.checked(i)).collect()
+pub(crate) fn check_tools(tools: Tools, ignored: &Ignored) -> Result<Vec<Json>, ApiError> {
+    let mut all = Vec::with_capacity(tools.len());
+    for (i, tool) in tools.into_iter().enumerate() {
+        match tool {
+            Known::Read(tool) => all.push(tool.checked(i)?),
+            Known::Unknown(map) => ignored.note(&format!("tools.{}", type_of(&map))),
+        }
+    }
+    Ok(all)
+}
+
+/// The names of the tools that take a text.
+pub(crate) fn text_tools(tools: &[Known<Tool>]) -> Vec<String> {
+    let name = |tool: &Known<Tool>| match tool {
+        Known::Read(Tool { kind: Some(kind), custom, name, .. }) if kind == "custom" => {
+            custom.as_ref().map(|c| c.name.clone()).or_else(|| name.clone())
+        }
+        _ => None,
+    };
+    tools.iter().filter_map(name).collect()
+}
+
+impl From<Function> for Tool {
+    fn from(function: Function) -> Tool {
+        let (kind, function) = (Some("function".into()), Some(function));
+        Tool { kind, function, custom: None, name: None, description: None, parameters: None, strict: None }
+    }
 }
 
 impl Tool {
     fn checked(self, i: usize) -> Result<Json, ApiError> {
-        let wrong = |field: &str, what: &str| {
-            let field = format!("tools[{i}].{field}");
-            ApiError::param(&field, format!("{field} {what}"))
+        let Tool { kind, name, description, parameters, custom, .. } = self;
+        let mut function = match (self.function, custom) {
+            (Some(function), _) => function,
+            (None, Some(CustomTool { name, description, format })) => {
+                let (description, schema) = text_tool(description, format.as_ref());
+                Function { name, description, parameters: Some(schema) }
+            }
+            (None, None) => Function { name: name.unwrap_or_default(), description, parameters },
         };
-        if self.kind.is_none() && self.function.is_none() {
-            return Err(wrong("type", "is missing: give \"function\""));
+        if kind.as_deref() == Some("custom") && function.parameters.is_none() {
+            function.parameters = Some(text_tool(None, None).1);
         }
-        let Tool { name, description, parameters, .. } = self;
-        let flat = || Function { name: name.unwrap_or_default(), description, parameters };
-        let function = self.function.unwrap_or_else(flat);
         if function.name.is_empty() {
-            return Err(wrong("function.name", "must be a string that is not empty"));
+            let field = format!("tools[{i}].function.name");
+            return Err(ApiError::param(&field, format!("{field} must be a string that is not empty")));
         }
         Ok(json!({"type": "function", "function": function}))
     }
 }
 
-/// A tool's name, of tools in a chat's form.
-pub(crate) fn tool_name(tool: &Json) -> &str {
+/// A tool's name.
+pub(super) fn tool_name(tool: &Json) -> &str {
     tool.pointer("/function/name").and_then(Json::as_str).unwrap_or("")
-}
-
-/// A request's tools in a chat's form, and the choice among them, which a list of allowed ones cuts down.
-///
-/// # Errors
-/// A tool without a name, a choice that no tool fits.
-pub(crate) fn tools_and_choice(
-    tools: Option<Vec<Tool>>,
-    choice: Option<ToolChoiceForm>,
-) -> Result<(Vec<Json>, ToolChoice), ApiError> {
-    let mut tools = check_tools(tools.unwrap_or_default())?;
-    let wrong = |what: &str| ApiError::param("tool_choice", what);
-    let choice = match choice.unwrap_or_default() {
-        ToolChoiceForm::Word(word) => word.choice(),
-        ToolChoiceForm::Chosen(chosen) if chosen.kind == ChosenWord::Function => {
-            let name = chosen.function.map(|f| f.name).or(chosen.name);
-            ToolChoice::Named(name.ok_or_else(|| wrong("tool_choice names no function: give its name"))?)
-        }
-        ToolChoiceForm::Chosen(chosen) => {
-            let flat = chosen.tools.map(|tools| AllowedTools { mode: chosen.mode, tools });
-            let allowed = chosen.allowed_tools.or(flat);
-            let AllowedTools { mode, tools: allowed } =
-                allowed.ok_or_else(|| wrong("tool_choice lists no allowed tools"))?;
-            let name = |t: AllowedTool| t.function.map(|f| f.name).or(t.name);
-            let names: Vec<String> = allowed.into_iter().filter_map(name).collect();
-            tools.retain(|tool| names.iter().any(|name| name == tool_name(tool)));
-            mode.unwrap_or_default().choice()
-        }
-    };
-    check_choice(&choice, &tools)?;
-    Ok((tools, choice))
-}
-
-impl ToolChoiceWord {
-    fn choice(self) -> ToolChoice {
-        match self {
-            ToolChoiceWord::Auto => ToolChoice::Auto,
-            ToolChoiceWord::None => ToolChoice::None,
-            ToolChoiceWord::Required => ToolChoice::Required,
-        }
-    }
-}
-
-/// Refuses a choice that no tool fits.
-pub(crate) fn check_choice(choice: &ToolChoice, tools: &[Json]) -> Result<(), ApiError> {
-    let wrong = |what: String| Err(ApiError::param("tool_choice", what));
-    match choice {
-        ToolChoice::Required if tools.is_empty() => wrong("tool_choice demands a call, but there are no tools".into()),
-        ToolChoice::Named(name) if !tools.iter().any(|t| tool_name(t) == name) => {
-            wrong(format!("tool_choice names {:?}, which is not among the tools", cut(name, 80)))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -276,17 +199,11 @@ pub(crate) fn check_choice(choice: &ToolChoice, tools: &[Json]) -> Result<(), Ap
 mod tests {
     use super::*;
 
-    #[derive(Deserialize)]
-    struct Choice {
-        tools: Option<Vec<Tool>>,
-        tool_choice: Option<ToolChoiceForm>,
-    }
-
     fn tools() -> Vec<Json> {
         let parameters = json!({"type": "object", "properties": {"a": {"type": "integer"}}});
         let chat = json!({"type": "function", "function": {"strict": true, "name": "add", "parameters": parameters}});
         let flat = json!({"type": "function", "name": "now", "description": "d", "parameters": null, "strict": true});
-        check_tools(vec![read(&chat).unwrap(), read(&flat).unwrap()]).unwrap()
+        check_tools(read(&json!([chat, flat])).unwrap(), &Ignored::default()).unwrap()
     }
 
     fn read<T: serde::de::DeserializeOwned>(value: &Json) -> Result<T, ApiError> {
@@ -304,73 +221,36 @@ mod tests {
     }
 
     #[test]
+    fn tools_that_only_others_run_are_left_out_and_texts_are_arguments() {
+        let custom = json!({"type": "custom", "custom": {"name": "patch", "format": {"type": "grammar", "grammar":
+            {"syntax": "regex", "definition": "a+"}}}});
+        let given: Tools =
+            read(&json!([{"type": "web_search", "function": 5}, custom, {"type": "custom", "name": "run"}])).unwrap();
+        assert_eq!(text_tools(&given), ["patch", "run"]);
+        let tools = check_tools(given, &Ignored::default()).unwrap();
+        assert_eq!(tools.len(), 2);
+        assert_eq!(
+            tools[0]["function"]["parameters"]["properties"]["input"],
+            json!({"type": "string", "pattern": "^(?:a+)$"})
+        );
+        assert_eq!(tools[1]["function"]["parameters"]["required"], json!(["input"]));
+        assert_eq!(text_argument(&json!({"input": "x"})), "x");
+        assert_eq!(text_argument(&json!({"b": 1})), "{\"b\":1}");
+    }
+
+    #[test]
     fn wrong_tools_are_named() {
         for (tool, param) in [
             (json!(5), "[0]"),
-            (json!({"type": "web_search"}), "[0].type"),
-            (json!({}), "tools[0].type"),
+            (json!({}), "tools[0].function.name"),
             (json!({"type": "function", "function": "add"}), "[0].function"),
             (json!({"type": "function", "function": {"name": ""}}), "tools[0].function.name"),
             (json!({"type": "function", "function": {"name": "a", "parameters": []}}), "[0].function.parameters"),
             (json!({"type": "function", "name": "a", "parameters": []}), "[0].parameters"),
         ] {
-            let error = read(&json!([tool])).and_then(check_tools).unwrap_err();
+            let error = read(&json!([tool])).and_then(|t| check_tools(t, &Ignored::default())).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param), "{tool}");
             assert!(error.message.starts_with(param), "{error}");
         }
-    }
-
-    #[test]
-    fn every_form_of_a_choice() {
-        let choose = |choice: Json| {
-            let field: Choice = read(&json!({"tool_choice": choice, "tools": [{"type": "function", "name": "add"},
-                {"type": "function", "name": "now"}]}))?;
-            tools_and_choice(field.tools, field.tool_choice).map(|(tools, choice)| (choice, tools.len()))
-        };
-        let named = ToolChoice::Named("add".into());
-        let allowed = json!([{"type": "function", "function": {"name": "now"}}]);
-        for (form, want) in [
-            (json!(null), (ToolChoice::Auto, 2)),
-            (json!("none"), (ToolChoice::None, 2)),
-            (json!("required"), (ToolChoice::Required, 2)),
-            (json!({"type": "function", "function": {"name": "add"}}), (named.clone(), 2)),
-            (json!({"type": "function", "name": "add"}), (named, 2)),
-            (
-                json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": allowed}}),
-                (ToolChoice::Required, 1),
-            ),
-            (
-                json!({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "now"}]}),
-                (ToolChoice::Auto, 1),
-            ),
-        ] {
-            assert_eq!(choose(form.clone()).unwrap(), want, "{form}");
-        }
-        for wrong in [
-            json!("maybe"),
-            json!(5),
-            json!({"type": "custom"}),
-            json!({"type": "function"}),
-            json!({"type": "function", "function": {"name": "sub"}}),
-            json!({"type": "allowed_tools", "mode": "required", "tools": []}),
-        ] {
-            assert_eq!(choose(wrong.clone()).unwrap_err().param.as_deref(), Some("tool_choice"), "{wrong}");
-        }
-        let required = Some(ToolChoiceForm::Word(ToolChoiceWord::Required));
-        assert!(tools_and_choice(None, required).is_err());
-    }
-
-    #[test]
-    fn formats_become_grammars() {
-        let read = |value: Json| serde_json::from_value::<ResponseFormat>(value).unwrap().grammar();
-        assert_eq!(read(json!({"type": "text"})), Ok(None));
-        assert_eq!(read(json!({"type": "json_object"})), Ok(Some(Grammar::Json)));
-        let schema = json!({"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}});
-        let format = |strict: bool| json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": strict}});
-        assert_eq!(read(format(true)), Ok(Some(Grammar::JsonSchema(schema.clone()))));
-        let Ok(Some(Grammar::JsonSchema(loose))) = read(format(false)) else { panic!("no schema") };
-        assert!(!loose.to_string().contains("uniqueItems"), "{loose}");
-        let wrong = read(json!({"type": "json_schema", "json_schema": {"schema": "x"}})).unwrap_err();
-        assert_eq!(wrong.param.as_deref(), Some("response_format.json_schema.schema"));
     }
 }

@@ -12,6 +12,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor}
 use serde_json::Number;
 use utoipa::ToSchema;
 
+use super::ignored::Ignored;
 use crate::engine::error::{ApiError, cut};
 use crate::generate::job::{Chat, Job, Prompt, Think};
 use crate::models::loaded::Loaded;
@@ -36,6 +37,23 @@ pub(crate) fn new_id(prefix: &str) -> String {
 /// Seconds since 1970.
 pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// RFC 3339 in UTC with nanoseconds.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = ((since.as_secs() / 86_400) as i64, since.as_secs() % 86_400);
+    // Days to a date, by Howard Hinnant's `civil_from_days`, for dates after 1970.
+    let z = days + 719_468;
+    let (era, of_era) = (z / 146_097, z % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
 }
 
 /// Milliseconds.
@@ -94,11 +112,17 @@ pub(crate) fn cannot(name: &str, what: &str) -> ApiError {
     ApiError::invalid(format!("{:?} does not support {what}", cut(name, 200)))
 }
 
-/// Refuses a chat that the model cannot have.
+/// Refuses a chat that the model cannot have. A wish for reasoning is dropped where the model does not reason, unless that
+/// is to be refused (`think_or_refuse`).
 ///
 /// # Errors
-/// A model without a template, tools or reasoning where they are asked for.
-pub(crate) fn check_chat(model: &Loaded, job: &Job) -> Result<(), ApiError> {
+/// A model without a template, or tools where they are asked for.
+pub(crate) fn check_chat(
+    model: &Loaded,
+    job: &mut Job,
+    think_or_refuse: bool,
+    ignored: &Ignored,
+) -> Result<(), ApiError> {
     let name = &job.model.name;
     if let Prompt::Chat(chat) | Prompt::Continue { chat, .. } = &job.prompt {
         let template = model.model().template().is_some() || chat.template.is_some();
@@ -109,8 +133,15 @@ pub(crate) fn check_chat(model: &Loaded, job: &Job) -> Result<(), ApiError> {
             return Err(cannot(name, "tools"));
         }
     }
-    let reasons = matches!(job.think, Think::On | Think::Effort(_));
-    if reasons && !model.capabilities.thinking { Err(cannot(name, "thinking")) } else { Ok(()) }
+    let asked = matches!(job.think, Think::On | Think::Effort(_));
+    if asked && !model.capabilities.thinking {
+        if think_or_refuse {
+            return Err(cannot(name, "thinking"));
+        }
+        ignored.note("reasoning of a model that does not reason");
+        job.think = Think::Default;
+    }
+    Ok(())
 }
 
 /// A chat of these turns.
@@ -186,6 +217,14 @@ impl TextOr<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn timestamps_are_dates() {
+        let at = |seconds| timestamp(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(at(951_827_696), "2000-02-29T12:34:56.000000000Z");
+        assert_eq!(at(1_798_761_599), "2026-12-31T23:59:59.000000000Z");
+    }
 
     #[test]
     fn identifiers_differ_and_are_plain() {

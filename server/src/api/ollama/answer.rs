@@ -1,6 +1,6 @@
 //! What Ollama's clients get back: chunks, the last record with its counts, whole answers.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
 use ir_engine::text::chat::ToolCall;
@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::api::common::body as http;
 use crate::api::common::stream::{EventEncoder, Frames, answers};
-use crate::api::common::util::{TokenLogprob, token_logprobs};
+use crate::api::common::util::{TokenLogprob, timestamp, token_logprobs};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::job::{Answer, Delta, Done, Part, Reason};
 use crate::generate::running::Running;
@@ -273,34 +273,4 @@ impl<'a> RecordParts<'a> {
 fn call(index: usize, call: &ToolCall) -> OllamaCall {
     let function = OllamaFunction { index, name: call.name.clone(), arguments: call.arguments.clone() };
     OllamaCall { id: call.id.clone(), function }
-}
-
-/// RFC 3339 in UTC with nanoseconds.
-pub(super) fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = ((since.as_secs() / 86_400) as i64, since.as_secs() % 86_400);
-    // Days to a date, by Howard Hinnant's `civil_from_days`, for dates after 1970.
-    let z = days + 719_468;
-    let (era, of_era) = (z / 146_097, z % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since.subsec_nanos())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timestamps_are_dates() {
-        let at = |seconds| timestamp(UNIX_EPOCH + Duration::from_secs(seconds));
-        assert_eq!(at(0), "1970-01-01T00:00:00.000000000Z");
-        assert_eq!(at(951_827_696), "2000-02-29T12:34:56.000000000Z");
-        assert_eq!(at(1_798_761_599), "2026-12-31T23:59:59.000000000Z");
-    }
 }

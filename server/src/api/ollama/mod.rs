@@ -1,27 +1,37 @@
-//! Ollama's API: generation and chats here, what is known of models in `models`, options in `options`.
+//! Ollama's API: generation and chats here, what is known of models in `models`, what is done with those of the store in
+//! `store` and `create`.
 
 mod answer;
+mod create;
 mod embed;
 mod models;
+mod steps;
+mod store;
 
 use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{delete as delete_route, get, post};
+use axum::routing::{delete, get, post};
 use ir_engine::text::chat::{Message, ToolCall};
-use ir_engine::text::constrain::relaxed;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use utoipa::{OpenApi, ToSchema};
 
-use crate::api::common::body::{Body, Client, to_json};
+use crate::api::common::body::{Bodies, Client, to_json};
+use crate::api::common::choice::{ToolChoiceForm, choose};
 use crate::api::common::dialect::{Dialect, error_responses};
+use crate::api::common::format::loose_schema;
+use crate::api::common::ignored::Ignored;
+use crate::api::common::known::Known;
 use crate::api::common::params::GenerationParams;
+use crate::api::common::tools::{Tool, check_tools};
+use crate::api::common::unread::{Part, Reading};
 use crate::api::common::util::{cannot, chat_of};
 use crate::api::common::{generation, options};
-use crate::engine::error::{ApiError, Kind};
+use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, Grammar, KeepAlive, ModelRef, Prompt};
+use crate::generate::running::Running;
 use crate::generate::sampling::ollama_sampling;
 use crate::models::loaded::Lease;
 use answer::{Chatted, Endpoint, Generated, Record, RecordEncoder};
@@ -36,12 +46,13 @@ use answer::{Chatted, Endpoint, Generated, Record, RecordEncoder};
     models::ps,
     models::show,
     models::version,
-    pull,
-    push,
-    create,
-    copy,
-    delete,
-    blob
+    create::create,
+    store::pull,
+    store::push,
+    store::copy,
+    store::delete,
+    store::blob,
+    store::has_blob
 ))]
 pub(crate) struct Api;
 
@@ -75,40 +86,17 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/api/ps", get(models::ps))
         .route("/api/show", post(models::show))
         .route("/api/version", get(models::version))
-        .route("/api/pull", post(pull))
-        .route("/api/push", post(push))
-        .route("/api/create", post(create))
-        .route("/api/copy", post(copy))
-        .route("/api/delete", delete_route(delete))
-        .route("/api/blobs/{digest}", post(blob).head(blob))
-}
-
-/// Handlers of what comes with the model store, each with its summary.
-macro_rules! later {
-    ($($name:ident: $method:ident $path:literal $params:tt $summary:literal;)*) => { $(
-        #[doc = $summary]
-        #[utoipa::path($method, path = $path, params $params, responses((status = 501, description = "There is no model store yet", body = OllamaError)))]
-        async fn $name() -> ApiError {
-            ApiError::new(
-                Kind::NotImplemented,
-                "there is no model store yet: put GGUF files into the models folder instead",
-            )
-        }
-    )* };
-}
-
-later! {
-    pull: post "/api/pull" () "Fetches a model; not possible yet";
-    push: post "/api/push" () "Publishes a model; not possible yet";
-    create: post "/api/create" () "Makes a model; not possible yet";
-    copy: post "/api/copy" () "Copies a model; not possible yet";
-    delete: delete "/api/delete" () "Deletes a model; not possible yet";
-    blob: post "/api/blobs/{digest}" (("digest" = String, Path, description = "`sha256:` and 64 digits")) "Takes a part of a model; not possible yet";
+        .route("/api/pull", post(store::pull))
+        .route("/api/push", post(store::push))
+        .route("/api/create", post(create::create))
+        .route("/api/copy", post(store::copy))
+        .route("/api/delete", delete(store::delete))
+        .route("/api/blobs/{digest}", post(store::blob).head(store::has_blob))
 }
 
 /// What `/api/generate` and `/api/chat` have in common. As in Ollama, `null` is as good as nothing.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-struct Common {
+struct OllamaCommon {
     /// The model's name.
     #[schema(example = "ir-tiny")]
     model: Option<String>,
@@ -136,9 +124,7 @@ struct Common {
 
 /// `POST /api/generate`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-struct GenerateRequest {
-    #[serde(flatten)]
-    common: Common,
+struct GenerateFields {
     /// What to continue.
     prompt: Option<String>,
     /// What comes behind what is to be filled in.
@@ -157,15 +143,20 @@ struct GenerateRequest {
 
 /// `POST /api/chat`.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-struct ChatRequest {
-    #[serde(flatten)]
-    common: Common,
+struct OllamaChatFields {
     /// The turns so far; none loads the model.
     messages: Option<Vec<ChatMessage>>,
     /// Tools as OpenAI defines them.
-    #[schema(value_type = Option<Vec<Object>>)]
-    tools: Option<Vec<Json>>,
+    tools: Option<Vec<Known<Tool>>>,
+    /// Whether and which of them are called. (OpenAI's.)
+    tool_choice: Option<ToolChoiceForm>,
 }
+
+/// All fields of `POST /api/generate`.
+type GenerateRequest = Bodies<OllamaCommon, GenerateFields>;
+
+/// All fields of `POST /api/chat`.
+type ChatRequest = Bodies<OllamaCommon, OllamaChatFields>;
 
 /// A turn of a chat.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -187,15 +178,15 @@ struct ChatMessage {
     tool_call_id: Option<String>,
 }
 
-impl Common {
+impl OllamaCommon {
     /// What is asked, without its prompt.
     fn params(self, client: Client) -> Result<GenerationParams, ApiError> {
         let grammar = match self.format {
             None | Some(Json::Null) => None,
             Some(Json::String(s)) if s.is_empty() => None,
             Some(Json::String(s)) if s == "json" => Some(Grammar::Json),
-            // As Ollama does, without a word: what no grammar can hold to is passed over.
-            Some(schema @ Json::Object(_)) => Some(Grammar::JsonSchema(relaxed(&schema))),
+            // As Ollama does: what no grammar can hold to is passed over.
+            Some(schema @ Json::Object(_)) => Some(Grammar::JsonSchema(loose_schema(&schema, &client.ignored))),
             Some(_) => return Err(ApiError::param("format", "format must be \"json\" or a JSON schema")),
         };
         Ok(GenerationParams {
@@ -207,6 +198,7 @@ impl Common {
             logprobs: self.logprobs == Some(true),
             top: self.top_logprobs.map(|n| ("top_logprobs", n)),
             think: options::think(self.think.as_ref())?,
+            think_or_refuse: true,
             grammars: grammar.map(|g| (g, "format")).into_iter().collect(),
             ..GenerationParams::default()
         })
@@ -229,10 +221,10 @@ impl Common {
 async fn generate(
     State(hub): State<Hub>,
     client: Client,
-    Body(request): Body<GenerateRequest>,
+    Bodies(common, request): GenerateRequest,
 ) -> Result<Response, ApiError> {
-    let (stream, truncate) = (request.common.streams(), request.common.truncate.unwrap_or(true));
-    let mut job = request.common.params(client)?.job()?;
+    let (stream, truncate, ignored) = (common.streams(), common.truncate.unwrap_or(true), client.ignored.clone());
+    let mut job = common.params(client)?.job()?;
     let model = job.model.name.clone();
     let some = Option::unwrap_or_default;
     let (prompt, suffix, system) = (some(request.prompt), some(request.suffix), some(request.system));
@@ -260,7 +252,8 @@ async fn generate(
     } else {
         one_turn(&lease, prompt, system, template, context, truncate)
     };
-    generation::generate(&hub, job, stream, |_| RecordEncoder::new(model, Endpoint::Generate { raw })).await
+    let encoder = |_: &Running| RecordEncoder::new(model, Endpoint::Generate { raw });
+    generation::run(&hub, job, true, &ignored, stream, encoder).await
 }
 
 /// A prompt as a chat of one turn where the model has a template, else as it stands.
@@ -293,33 +286,54 @@ fn one_turn(
         (Record<Chatted> = "application/json"),
         (String = "application/x-ndjson"))),
     OllamaErrors))]
-async fn chat(State(hub): State<Hub>, client: Client, Body(request): Body<ChatRequest>) -> Result<Response, ApiError> {
-    let (stream, truncate) = (request.common.streams(), request.common.truncate.unwrap_or(true));
-    let mut job = request.common.params(client)?.job()?;
-    let name = job.model.name.clone();
+async fn chat(
+    State(hub): State<Hub>,
+    client: Client,
+    Bodies(common, request): ChatRequest,
+) -> Result<Response, ApiError> {
+    let (stream, truncate, ignored) = (common.streams(), common.truncate.unwrap_or(true), client.ignored.clone());
+    let params = common.params(client)?;
+    let name = params.model.clone();
     let turns = request.messages.unwrap_or_default();
-    for turn in &turns {
-        refuse_images(&name, turn.images.as_deref())?;
-    }
     if turns.is_empty() {
-        return load_or_unload(&hub, &job.model, Endpoint::Chat).await;
+        return load_or_unload(&hub, &params.job()?.model, Endpoint::Chat).await;
     }
-    let tools = request.tools.unwrap_or_default();
-    let messages = turns.into_iter().map(ChatMessage::into_message).collect();
-    job.prompt = Prompt::Chat(Box::new(Chat { tools, truncate, ..chat_of(messages) }));
-    generation::generate(&hub, job, stream, |_| RecordEncoder::new(name, Endpoint::Chat)).await
+    let answered = turns.iter().rposition(ChatMessage::is_answer).map_or(0, |at| at + 1);
+    let mut messages = Vec::with_capacity(turns.len());
+    for (i, turn) in turns.into_iter().enumerate() {
+        messages.push(turn.into_message(i >= answered, &name, &ignored)?);
+    }
+    let mut tools = check_tools(request.tools.unwrap_or_default(), &ignored)?;
+    let tool_choice = choose(request.tool_choice, &mut tools, |_, name| name.to_owned())?;
+    let prompt = Prompt::Chat(Box::new(Chat { tools, tool_choice, truncate, ..chat_of(messages) }));
+    let params = GenerationParams { prompt, ..params };
+    generation::generate(&hub, params, stream, |_| RecordEncoder::new(name, Endpoint::Chat)).await
 }
 
 impl ChatMessage {
-    fn into_message(self) -> Message {
-        Message {
-            role: self.role.unwrap_or_default().to_lowercase(),
-            content: Some(self.content.unwrap_or_default()),
+    fn is_answer(&self) -> bool {
+        self.role.as_deref().is_some_and(|role| role.eq_ignore_ascii_case("assistant"))
+    }
+
+    /// The turn; `recent`: it stands behind the last answer, so that its images are asked about.
+    fn into_message(self, recent: bool, model: &str, ignored: &Ignored) -> Result<Message, ApiError> {
+        let role = self.role.unwrap_or_default().to_lowercase();
+        let mut content = self.content.unwrap_or_default();
+        if self.images.is_some_and(|images| !images.is_empty()) {
+            if recent && role != "tool" {
+                return Err(cannot(model, "vision"));
+            }
+            let line = Reading::new(model, ignored).line("images", Part::Image)?;
+            content = if content.is_empty() { line } else { format!("{line}\n{content}") };
+        }
+        Ok(Message {
+            role,
+            content: Some(content),
             reasoning_content: self.thinking,
             tool_calls: self.tool_calls.unwrap_or_default(),
             tool_name: self.tool_name,
             tool_call_id: self.tool_call_id,
-        }
+        })
     }
 }
 
@@ -328,7 +342,7 @@ async fn load_or_unload(hub: &Hub, model: &ModelRef, endpoint: Endpoint) -> Resu
     let unload = model.keep_alive == Some(KeepAlive::For(std::time::Duration::ZERO));
     if unload {
         let entry = hub.registry().find(model)?;
-        hub.unload(&entry);
+        hub.unload(&entry)?;
     } else {
         hub.open(model).await?;
     }

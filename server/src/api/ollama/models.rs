@@ -1,44 +1,50 @@
 //! What Ollama's clients ask about models: `/api/tags`, `/api/ps`, `/api/show`, `/api/version`.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::response::Response;
-use ir_engine::builtin;
 use ir_engine::dtype::DType;
-use ir_engine::file::ModelFile;
 use ir_engine::meta::{Kind as ValueKind, Value};
+use ir_store::{Details as FileDetails, Listed, Modelfile, Place, parameter_lines};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::OllamaErrors;
-use super::answer::timestamp;
 use crate::api::common::body::{self as http, Body, Client};
+use crate::api::common::util::timestamp;
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
-use crate::models::capabilities::{self, Capabilities};
+use crate::models::capabilities::Capabilities;
 use crate::models::loaded::Loaded;
 use crate::models::model_ref::ModelRef;
-use crate::models::registry::{Entry, Place};
+use crate::models::registry::Entry;
 
 /// Elements of an array that `/api/show` repeats where not asked for all.
 const SHOWN: usize = 5;
 
+/// The version of Ollama's API that is spoken here: programs compare it with Ollama's own, and some go no further below
+/// 0.13.4, which brought `/v1/responses`.
+const OLLAMA_API: &str = "0.14.0";
+
 /// The version.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct VersionAnswer {
+    /// That of Ollama whose API is spoken.
     version: &'static str,
+    /// This program's own.
+    ir: &'static str,
 }
 
 /// Says the version
 #[utoipa::path(get, path = "/api/version", responses(
     (status = 200, description = "The version", body = VersionAnswer)))]
 pub(super) async fn version() -> Response {
-    http::json(&VersionAnswer { version: env!("CARGO_PKG_VERSION") })
+    http::json(&VersionAnswer { version: OLLAMA_API, ir: env!("CARGO_PKG_VERSION") })
 }
 
 /// What a list of models says of each.
@@ -85,8 +91,11 @@ pub(super) struct Details {
 /// Lists the models that are known
 #[utoipa::path(get, path = "/api/tags", responses((status = 200, description = "The models", body = KnownModels)))]
 pub(super) async fn tags(State(hub): State<Hub>) -> Result<Response, ApiError> {
-    let entries = hub.registry().list();
-    let known = move || KnownModels { models: entries.iter().filter_map(|e| described(&hub, e)).collect() };
+    let known = move || {
+        let listed = hub.registry().named();
+        let capabilities = hub.registry().capabilities(&listed);
+        KnownModels { models: listed.iter().zip(capabilities).map(|(model, can)| known(model, can)).collect() }
+    };
     Ok(http::json(&blocking(known).await?))
 }
 
@@ -126,8 +135,8 @@ pub(super) async fn ps(State(hub): State<Hub>) -> Response {
         name: l.name.clone(),
         model: l.name.clone(),
         size: l.size,
-        digest: digest(&l.place),
-        details: details(l.model().file()),
+        digest: digest_of(&l.place),
+        details: Details::new(FileDetails::of_file(l.model().file())),
         expires_at: timestamp(l.expires_at().unwrap_or(far)),
         size_vram: if l.on_gpu { l.size } else { 0 },
         context_length: l.context,
@@ -164,9 +173,7 @@ pub(super) async fn show(
     }
     let wanted = ModelRef { name, any_path: client.any_path, ..ModelRef::default() };
     let entry = hub.registry().find(&wanted)?;
-    // What a model can do is found by opening it: it is about to be used anyway.
-    let capabilities = hub.open(&wanted).await?.capabilities;
-    let shown = blocking(move || shown(&entry, verbose, capabilities)).await?;
+    let shown = blocking(move || shown(&entry, verbose)).await?;
     Ok(http::json(&shown?))
 }
 
@@ -176,7 +183,10 @@ pub(super) struct ShownModel {
     license: String,
     modelfile: String,
     parameters: String,
-    /// Its chat template, in Jinja.
+    /// The system prompt, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<String>,
+    /// Its chat template: in Jinja where the file has one, else as its Modelfile says.
     template: String,
     details: Details,
     /// Its file's metadata; long arrays are empty unless `verbose`.
@@ -201,8 +211,8 @@ pub(super) struct TensorInfo {
     shape: Vec<u64>,
 }
 
-fn shown(entry: &Entry, verbose: bool, capabilities: Capabilities) -> Result<ShownModel, ApiError> {
-    let file = open(&entry.place)?;
+fn shown(entry: &Entry, verbose: bool) -> Result<ShownModel, ApiError> {
+    let (file, recipe) = (entry.place.file(false)?, &entry.recipe);
     let text = |key: &str| file.meta().opt_str(key).ok().flatten().unwrap_or("").to_owned();
     let mut model_info = Map::new();
     for (key, value) in file.meta().iter() {
@@ -215,15 +225,20 @@ fn shown(entry: &Entry, verbose: bool, capabilities: Capabilities) -> Result<Sho
         kind: DType::from_id(t.type_id()).map_or_else(|_| t.type_id().to_string(), |d| d.name().to_owned()),
         shape: t.dims().to_vec(),
     };
+    let parameters = parameter_lines(&recipe.parameters).into_iter().map(|(name, value)| format!("{name:30} {value}"));
+    let own = text("tokenizer.chat_template");
+    let template = if own.is_empty() { recipe.template.clone().unwrap_or_default() } else { own };
     Ok(ShownModel {
-        license: text("general.license"),
-        modelfile: format!("FROM {}\n", entry.name),
-        parameters: String::new(),
-        template: text("tokenizer.chat_template"),
-        details: details(&file),
+        license: if recipe.licenses.is_empty() { text("general.license") } else { recipe.licenses.join("\n\n") },
+        // Programs elsewhere learn no paths of this machine.
+        modelfile: Modelfile { from: entry.name.clone(), ..recipe.modelfile(&entry.place) }.to_string(),
+        parameters: parameters.collect::<Vec<_>>().join("\n"),
+        system: recipe.system.clone(),
+        template,
+        details: Details::new(FileDetails::of_file(&file)),
         model_info,
         tensors: if verbose { file.tensors().iter().map(tensor).collect() } else { Vec::new() },
-        capabilities: capabilities.names(),
+        capabilities: Capabilities::of_file(file.meta()).names(),
         modified_at: timestamp(entry.place.modified()),
     })
 }
@@ -244,42 +259,33 @@ fn value_json(value: &Value, verbose: bool) -> Json {
     }
 }
 
-/// A model in the list; `None` where its file does not open.
-fn described(hub: &Hub, entry: &Entry) -> Option<KnownModel> {
-    let file = open(&entry.place).ok()?;
-    let digest = digest(&entry.place);
-    Some(KnownModel {
-        name: entry.name.clone(),
-        model: entry.name.clone(),
-        modified_at: timestamp(entry.place.modified()),
-        size: file.byte_len(),
-        capabilities: hub.capabilities_by(&digest, || capabilities::of_file(file.meta())).names(),
-        details: details(&file),
-        digest,
-    })
+/// A model of the list.
+fn known(model: &Listed, can: Capabilities) -> KnownModel {
+    let digest = model.digest.clone();
+    KnownModel {
+        name: model.name.clone(),
+        model: model.name.clone(),
+        modified_at: timestamp(model.modified),
+        size: model.size,
+        digest: digest.unwrap_or_else(|| stand_in(model.path.as_deref(), model.size, model.modified)),
+        capabilities: can.names(),
+        details: Details::new(model.details.clone()),
+    }
 }
 
-fn details(file: &ModelFile) -> Details {
-    let meta = file.meta();
-    let family = meta.arch().unwrap_or("").to_owned();
-    let mut bytes_by_type: BTreeMap<&str, u64> = BTreeMap::new();
-    for tensor in file.tensors() {
-        if let Ok(dtype) = tensor.dtype() {
-            *bytes_by_type.entry(dtype.name()).or_default() += tensor.byte_len();
+impl Details {
+    fn new(file: FileDetails) -> Details {
+        let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        Details {
+            parent_model: String::new(),
+            format: "gguf",
+            parameter_size: human(file.parameters),
+            quantization_level: file.type_name,
+            context_length: number(file.context),
+            embedding_length: number(file.embedding),
+            families: [file.family.clone()],
+            family: file.family,
         }
-    }
-    let level = bytes_by_type.iter().max_by_key(|(_, bytes)| **bytes).map_or("", |(name, _)| name);
-    let parameters = file.tensors().iter().fold(0u64, |sum, t| sum.saturating_add(t.n_elements()));
-    let number = |key: &str| meta.opt_u32(&format!("{family}.{key}")).ok().flatten().unwrap_or(0);
-    Details {
-        parent_model: String::new(),
-        format: "gguf",
-        parameter_size: human(parameters),
-        quantization_level: level.to_owned(),
-        context_length: number("context_length"),
-        embedding_length: number("embedding_length"),
-        families: [family.clone()],
-        family,
     }
 }
 
@@ -291,29 +297,25 @@ fn human(n: u64) -> String {
     }
 }
 
-fn open(place: &Place) -> Result<ModelFile, ApiError> {
-    Ok(match place {
-        Place::Builtin => ModelFile::from_bytes(builtin::bytes())?,
-        Place::File(path) => ModelFile::open(path)?,
-    })
+/// The digest of a model's manifest, or what stands for it.
+fn digest_of(place: &Place) -> String {
+    let stored = if let Place::Stored(found) = place { found.digest } else { None };
+    stored.map_or_else(|| stand_in(place.path(), place.bytes(), place.modified()), |digest| digest.hex())
 }
 
 /// 64 hexadecimal digits that tell versions of files apart by path, size and time: no hash of what is in them, which
 /// would take minutes.
-fn digest(place: &Place) -> String {
-    let size = match place {
-        Place::Builtin => builtin::bytes().len() as u64,
-        Place::File(path) => std::fs::metadata(path).map_or(0, |m| m.len()),
-    };
+fn stand_in(path: Option<&Path>, size: u64, modified: SystemTime) -> String {
     let word = |i: u64| {
         let mut hasher = DefaultHasher::new();
-        (i, format!("{place:?}"), size, place.modified()).hash(&mut hasher);
+        (i, path, size, modified).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     };
     (0..4).map(word).collect()
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+/// Does what reads files.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| ApiError::new(crate::engine::error::Kind::Internal, "the server failed within: its log says more"))
 }

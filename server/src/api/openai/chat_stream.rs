@@ -4,10 +4,11 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::FINGERPRINT;
-use super::chat_answer::{ChatCall, ChatCompletion, ChatFunction, ChatLogprobs, Head, logprobs};
-use super::usage::{Timings, Usage, finish_reason};
+use super::chat_answer::{CallForms, ChatCall, ChatCompletion, ChatFunction, ChatLogprobs, ChatText, Head, logprobs};
+use super::usage::{Timings, Usage};
 use crate::api::common::openai_error::openai_error;
 use crate::api::common::stream::{EventEncoder, Frames, answers};
+use crate::api::common::tools::text_argument;
 use crate::engine::error::ApiError;
 use crate::generate::job::{Delta, Done, Part};
 use crate::generate::running::Running;
@@ -53,6 +54,9 @@ pub(crate) struct ChunkDelta {
     reasoning_content: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ChatCall>,
+    /// The call, where the request gave `functions` instead of tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_call: Option<ChatFunction>,
 }
 
 /// Writes a chat's chunks.
@@ -62,12 +66,15 @@ pub(super) struct ChatEncoder {
     n: usize,
     counts: bool,
     usage: Usage,
+    calls: CallForms,
+    /// Calls that take a text, by completion and number: what comes of them till they are whole is not sent.
+    texts: Vec<(usize, usize)>,
 }
 
 impl ChatEncoder {
     /// For `n` completions; `counts` ends the stream with the usage.
-    pub(super) fn new(head: Head, n: usize, counts: bool) -> ChatEncoder {
-        ChatEncoder { head, n, counts, usage: Usage::default() }
+    pub(super) fn new(head: Head, n: usize, counts: bool, calls: CallForms) -> ChatEncoder {
+        ChatEncoder { head, n, counts, usage: Usage::default(), calls, texts: Vec::new() }
     }
 
     fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatChunk {
@@ -88,7 +95,7 @@ impl EventEncoder for ChatEncoder {
     type Whole = ChatCompletion;
 
     async fn whole(self, running: Vec<Running>) -> Result<ChatCompletion, ApiError> {
-        Ok(ChatCompletion::new(self.head, answers(running).await?))
+        Ok(ChatCompletion::new(self.head, answers(running).await?, &self.calls))
     }
 
     fn begin(&mut self, out: &mut Frames) {
@@ -98,9 +105,19 @@ impl EventEncoder for ChatEncoder {
         }
     }
 
-    fn delta(&mut self, choice: usize, delta: Delta, out: &mut Frames) {
+    fn delta(&mut self, choice: usize, mut delta: Delta, out: &mut Frames) {
         let logprobs = logprobs(&delta.logprobs);
-        let delta = ChunkDelta::new(delta.parts);
+        delta.parts.retain(|part| match part {
+            Part::CallStart { index, name, .. } => {
+                if self.calls.is_text(name) {
+                    self.texts.push((choice, *index));
+                }
+                true
+            }
+            Part::CallArguments { index, .. } => !self.texts.contains(&(choice, *index)),
+            _ => true,
+        });
+        let delta = ChunkDelta::new(delta.parts, &self.calls);
         if logprobs.is_some() || !delta.is_empty() {
             out.data(&self.chunk(vec![ChunkChoice { index: choice, delta, finish_reason: None, logprobs }]));
         }
@@ -108,7 +125,7 @@ impl EventEncoder for ChatEncoder {
 
     fn done(&mut self, choice: usize, done: Done, out: &mut Frames) {
         self.usage.add(&done.usage, choice == 0);
-        let finish_reason = Some(finish_reason(done.reason));
+        let finish_reason = Some(self.calls.finish_reason(done.reason));
         let last = ChunkChoice { index: choice, delta: ChunkDelta::default(), finish_reason, logprobs: None };
         out.data(&ChatChunk { timings: Some(Timings::new(&done.usage)), ..self.chunk(vec![last]) });
     }
@@ -127,7 +144,7 @@ impl EventEncoder for ChatEncoder {
 }
 
 impl ChunkDelta {
-    fn new(parts: Vec<Part>) -> ChunkDelta {
+    fn new(parts: Vec<Part>, forms: &CallForms) -> ChunkDelta {
         let mut delta = ChunkDelta::default();
         for part in parts {
             match part {
@@ -136,20 +153,13 @@ impl ChunkDelta {
                     delta.reasoning.get_or_insert_default().push_str(&text);
                     delta.reasoning_content.get_or_insert_default().push_str(&text);
                 }
-                Part::CallStart { index, id, name } => delta.tool_calls.push(ChatCall {
-                    index,
-                    id: Some(id),
-                    kind: Some("function"),
-                    function: ChatFunction { name: Some(name), arguments: String::new() },
-                }),
-                Part::CallArguments { index, fragment } => match delta.tool_calls.last_mut() {
-                    Some(call) if call.index == index => call.function.arguments.push_str(&fragment),
-                    _ => delta.tool_calls.push(ChatCall {
-                        index,
-                        function: ChatFunction { name: None, arguments: fragment },
-                        ..ChatCall::default()
-                    }),
-                },
+                Part::CallStart { index, id, name } => delta.start(index, id, name, forms),
+                Part::CallArguments { index, fragment } => delta.arguments(index, &fragment, forms),
+                // A text stands in JSON until it is whole.
+                Part::CallEnd { index, call } if forms.is_text(&call.name) => {
+                    let custom = Some(ChatText { name: None, input: text_argument(&call.arguments) });
+                    delta.tool_calls.push(ChatCall { index, custom, ..ChatCall::default() });
+                }
                 // All of a call has been sent. What begins as a call and is none cannot be taken back: its text follows.
                 Part::CallEnd { .. } | Part::CallBroken { .. } => {}
             }
@@ -157,8 +167,45 @@ impl ChunkDelta {
         delta
     }
 
+    fn start(&mut self, index: usize, id: String, name: String, forms: &CallForms) {
+        if forms.older {
+            // There is one, and no more.
+            if index == 0 {
+                self.function_call = Some(ChatFunction { name: Some(name), arguments: String::new() });
+            }
+            return;
+        }
+        let mut call = ChatCall { index, id: Some(id), ..ChatCall::default() };
+        if forms.is_text(&name) {
+            call.kind = Some("custom");
+            call.custom = Some(ChatText { name: Some(name), input: String::new() });
+        } else {
+            call.kind = Some("function");
+            call.function = Some(ChatFunction { name: Some(name), arguments: String::new() });
+        }
+        self.tool_calls.push(call);
+    }
+
+    fn arguments(&mut self, index: usize, fragment: &str, forms: &CallForms) {
+        if forms.older {
+            if index == 0 {
+                self.function_call.get_or_insert_default().arguments.push_str(fragment);
+            }
+            return;
+        }
+        match self.tool_calls.last_mut() {
+            Some(ChatCall { index: last, function: Some(function), .. }) if *last == index => {
+                function.arguments.push_str(fragment);
+            }
+            _ => {
+                let function = Some(ChatFunction { name: None, arguments: fragment.to_owned() });
+                self.tool_calls.push(ChatCall { index, function, ..ChatCall::default() });
+            }
+        }
+    }
+
     fn is_empty(&self) -> bool {
-        self.content.is_none() && self.reasoning.is_none() && self.tool_calls.is_empty()
+        self.content.is_none() && self.reasoning.is_none() && self.tool_calls.is_empty() && self.function_call.is_none()
     }
 }
 
@@ -172,6 +219,10 @@ mod tests {
 
     fn head() -> Head {
         Head { id: "chatcmpl-x".into(), created: 5, model: "m".into() }
+    }
+
+    fn encoder(n: usize, counts: bool) -> ChatEncoder {
+        ChatEncoder::new(head(), n, counts, CallForms::default())
     }
 
     fn call() -> Vec<Part> {
@@ -192,7 +243,7 @@ mod tests {
             (0, delta(Vec::new())),
             (0, done(Reason::Stop, 4)),
         ];
-        let chunks = encoded(ChatEncoder::new(head(), 1, true), events);
+        let chunks = encoded(encoder(1, true), events);
         let chunks: Vec<Json> = chunks.into_iter().map(|(_, json)| json).collect();
         assert_eq!(chunks.len(), 6, "{chunks:#?}");
         assert_eq!(chunks[0]["choices"][0]["delta"], json!({"role": "assistant", "content": ""}));
@@ -212,8 +263,7 @@ mod tests {
 
     #[test]
     fn without_include_usage_no_chunk_speaks_of_it() {
-        let chunks =
-            encoded(ChatEncoder::new(head(), 2, false), vec![(1, done(Reason::Length, 1)), (0, done(Reason::Stop, 1))]);
+        let chunks = encoded(encoder(2, false), vec![(1, done(Reason::Length, 1)), (0, done(Reason::Stop, 1))]);
         assert_eq!(chunks.len(), 5);
         assert!(chunks.iter().all(|(_, c)| c.get("usage").is_none()), "{chunks:?}");
         let indexes: Vec<_> = chunks[..4].iter().map(|(_, c)| c["choices"][0]["index"].as_u64()).collect();
@@ -225,7 +275,7 @@ mod tests {
         let parts = call();
         let events: Vec<_> =
             parts.iter().map(|p| (0, delta(vec![p.clone()]))).chain([(0, done(Reason::ToolCalls, 9))]).collect();
-        let chunks = encoded(ChatEncoder::new(head(), 1, false), events);
+        let chunks = encoded(encoder(1, false), events);
         let calls: Vec<&Json> =
             chunks.iter().map(|(_, c)| &c["choices"][0]["delta"]["tool_calls"][0]).filter(|c| !c.is_null()).collect();
         assert_eq!(calls.len(), 3);
@@ -237,7 +287,7 @@ mod tests {
         let mut collector = Collector::default();
         collector.push(Delta { parts, ..Delta::default() });
         let Event::Done(end) = done(Reason::ToolCalls, 9) else { unreachable!() };
-        let whole = serde_json::to_value(ChatCompletion::new(head(), vec![collector.finish(end)])).unwrap_or_default();
+        let whole = whole(collector.finish(end), &CallForms::default());
         let message = &whole["choices"][0]["message"];
         let function = json!({"name": "add", "arguments": "{\"a\":1}"});
         assert_eq!(
@@ -247,10 +297,58 @@ mod tests {
         assert_eq!((&message["content"], &whole["choices"][0]["finish_reason"]), (&Json::Null, &json!("tool_calls")));
     }
 
+    fn whole(answer: crate::generate::job::Answer, forms: &CallForms) -> Json {
+        serde_json::to_value(ChatCompletion::new(head(), vec![answer], forms)).unwrap_or_default()
+    }
+
+    #[test]
+    fn older_calls_and_texts_have_their_own_form() {
+        let older = CallForms { older: true, texts: Vec::new() };
+        let texts = CallForms { older: false, texts: vec!["patch".into()] };
+        let given = ToolCall { id: Some("call_1".into()), name: "patch".into(), arguments: json!({"input": "a\nb"}) };
+        let text_call = vec![
+            Part::CallStart { index: 0, id: "call_1".into(), name: "patch".into() },
+            Part::CallArguments { index: 0, fragment: "{\"input\": ".into() },
+            Part::CallArguments { index: 0, fragment: "\"a\\nb\"}".into() },
+            Part::CallEnd { index: 0, call: given },
+        ];
+        for (forms, parts) in [(older, call()), (texts, text_call)] {
+            let mut collector = Collector::default();
+            collector.push(Delta { parts: parts.clone(), ..Delta::default() });
+            let Event::Done(end) = done(Reason::ToolCalls, 9) else { unreachable!() };
+            let message = whole(collector.finish(end), &forms)["choices"][0].clone();
+            let events: Vec<_> =
+                parts.into_iter().map(|p| (0, delta(vec![p]))).chain([(0, done(Reason::ToolCalls, 9))]).collect();
+            let chunks = encoded(ChatEncoder::new(head(), 1, false, forms.clone()), events);
+            let deltas: Vec<&Json> = chunks.iter().map(|(_, c)| &c["choices"][0]["delta"]).collect();
+            let told = |path: &str| deltas.iter().filter_map(|d| d.pointer(path)?.as_str()).collect::<String>();
+            let ends = (&message["finish_reason"], &chunks[chunks.len() - 2].1["choices"][0]["finish_reason"]);
+            let message = &message["message"];
+            if forms.older {
+                assert_eq!(message["function_call"], json!({"name": "add", "arguments": "{\"a\":1}"}));
+                assert_eq!(
+                    (told("/function_call/name"), told("/function_call/arguments")),
+                    ("add".into(), "{\"a\":1}".into())
+                );
+                assert_eq!(ends, (&json!("function_call"), &json!("function_call")));
+                assert!(message.get("tool_calls").is_none());
+            } else {
+                let custom = json!({"name": "patch", "input": "a\nb"});
+                assert_eq!(
+                    message["tool_calls"],
+                    json!([{"index": 0, "id": "call_1", "type": "custom", "custom": custom}])
+                );
+                let (name, input) = ("/tool_calls/0/custom/name", "/tool_calls/0/custom/input");
+                assert_eq!((told(name), told(input)), ("patch".into(), "a\nb".into()));
+                assert_eq!(told("/tool_calls/0/function/arguments"), "");
+            }
+        }
+    }
+
     #[test]
     fn a_failure_is_the_last_event() {
         let failed = Event::Failed(ApiError::new(crate::engine::error::Kind::Deadline, "late"));
-        let chunks = encoded(ChatEncoder::new(head(), 1, true), vec![(0, failed)]);
+        let chunks = encoded(encoder(1, true), vec![(0, failed)]);
         assert_eq!(chunks[1].1["error"]["message"], "late");
         assert_eq!((chunks.len(), &chunks[2].1), (3, &json!("[DONE]")));
     }
@@ -262,8 +360,7 @@ mod tests {
             chosen: one(1),
             top: vec![ir_engine::run::Logprob { logprob: f32::NEG_INFINITY, ..one(2) }],
         }];
-        let chunks =
-            encoded(ChatEncoder::new(head(), 1, false), vec![(0, Event::Delta(Delta { parts: Vec::new(), logprobs }))]);
+        let chunks = encoded(encoder(1, false), vec![(0, Event::Delta(Delta { parts: Vec::new(), logprobs }))]);
         let token = &chunks[1].1["choices"][0]["logprobs"]["content"][0];
         assert_eq!(
             (&token["token"], &token["bytes"], &token["logprob"]),

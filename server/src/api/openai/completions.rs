@@ -1,20 +1,17 @@
 //! `POST /v1/completions`: text that goes on from a prompt, or from several.
 
-use axum::extract::State;
-use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::completions_answer::{TextCompletion, TextEncoder, TextHead};
 use crate::api::common::body::{Bodies, Client};
 use crate::api::common::fields::{Common, OneText, Texts};
-use crate::api::common::generation::reply;
+use crate::api::common::format::ResponseFormat;
+use crate::api::common::generation::{generating, reply};
 use crate::api::common::openai_error::OpenAiErrors;
 use crate::api::common::params::GenerationParams;
-use crate::api::common::tools::ResponseFormat;
 use crate::api::common::util::{cannot, whole};
 use crate::engine::error::ApiError;
-use crate::generate::hub::Hub;
 use crate::generate::job::{Job, Prompt};
 use crate::generate::running::Running;
 use crate::models::loaded::Lease;
@@ -51,7 +48,7 @@ impl CompletionFields {
         if self.logprobs.is_some() && self.echo == Some(true) {
             return Err(ApiError::param("echo", "log-probabilities of prompts are not computed: ask without echo"));
         }
-        let format = self.response_format.take().map(|f| f.grammar()).transpose()?.flatten();
+        let format = self.response_format.take().map(|f| f.grammar(&client.ignored)).transpose()?.flatten();
         let under = common.params(client, format.map(|f| (f, "response_format")))?;
         let top = self.logprobs.map(|n| ("logprobs", n));
         let job = GenerationParams { logprobs: top.is_some(), top, ..under }.job()?;
@@ -89,50 +86,36 @@ fn echoed(lease: &Lease, prompt: &OneText) -> String {
 /// A completion's fields, all of them.
 type CompletionRequest = Bodies<Common, CompletionFields>;
 
-/// Text that goes on from a prompt.
-#[utoipa::path(
-    post,
-    path = "/v1/completions",
-    tag = "OpenAI",
-    request_body = CompletionRequest,
-    responses(
-        (status = 200, description = "The completions, or their chunks as events", content(
-            (TextCompletion = "application/json"),
-            (String = "text/event-stream"),
-        )),
-        OpenAiErrors,
-    )
-)]
-pub(crate) async fn completions(
-    State(hub): State<Hub>,
-    client: Client,
-    Bodies(common, mut request): CompletionRequest,
-) -> Result<Response, ApiError> {
-    let (model, stream, counts) = (common.model.clone(), common.streams(), common.counts());
-    let (prompts, job) = request.job(common, client)?;
-    let lease = hub.open(&job.model).await?;
-    let vocabulary = lease.model().tokenizer().n_vocab();
-    let (n, mut echoes, mut jobs) = (job.n, Vec::new(), Vec::new());
-    for prompt in prompts {
-        if let OneText::Tokens(ids) = &prompt
-            && let Some(id) = ids.iter().find(|id| **id >= vocabulary)
-        {
-            let message = format!("prompt holds token id {id} of a vocabulary of {vocabulary}");
-            return Err(ApiError::param("prompt", message));
+generating! {
+    /// Text that goes on from a prompt.
+    completions: "/v1/completions" "OpenAI" OpenAiErrors CompletionRequest => TextCompletion;
+    (hub, client, Bodies(common, mut request)) {
+        let (model, stream, counts) = (common.model.clone(), common.streams(), common.counts());
+        let (prompts, job) = request.job(common, client)?;
+        let lease = hub.open(&job.model).await?;
+        let vocabulary = lease.model().tokenizer().n_vocab();
+        let (n, mut echoes, mut jobs) = (job.n, Vec::new(), Vec::new());
+        for prompt in prompts {
+            if let OneText::Tokens(ids) = &prompt
+                && let Some(id) = ids.iter().find(|id| **id >= vocabulary)
+            {
+                let message = format!("prompt holds token id {id} of a vocabulary of {vocabulary}");
+                return Err(ApiError::param("prompt", message));
+            }
+            let echo = if request.echo == Some(true) { echoed(&lease, &prompt) } else { String::new() };
+            echoes.extend(std::iter::repeat_n(echo, n));
+            jobs.push(Job { prompt: request.prompt(&lease, &model, prompt)?, ..job.clone() });
         }
-        let echo = if request.echo == Some(true) { echoed(&lease, &prompt) } else { String::new() };
-        echoes.extend(std::iter::repeat_n(echo, n));
-        jobs.push(Job { prompt: request.prompt(&lease, &model, prompt)?, ..job.clone() });
+        // Started in order; where one does not start, the others are dropped and so cancelled.
+        let mut all: Vec<Running> = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            all.push(hub.run(job).await?);
+        }
+        drop(lease);
+        let Some(first) = all.first() else { return Err(ApiError::param("prompt", "prompt is empty")) };
+        let head = TextHead::new(&model, first.created, n, echoes);
+        reply(all, n, stream, TextEncoder::new(head, counts)).await
     }
-    // Started in order; where one does not start, the others are dropped and so cancelled.
-    let mut all: Vec<Running> = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        all.push(hub.run(job).await?);
-    }
-    drop(lease);
-    let Some(first) = all.first() else { return Err(ApiError::param("prompt", "prompt is empty")) };
-    let head = TextHead::new(&model, first.created, n, echoes);
-    reply(all, n, stream, TextEncoder::new(head, counts)).await
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ const FINGERPRINT: &str = concat!("fp_ir_", env!("CARGO_PKG_VERSION"));
 pub(crate) fn routes() -> Router<Hub> {
     Router::new()
         .route("/v1/chat/completions", post(chat::chat_completions))
+        .route("/v1/chat/completions/input_tokens", post(chat::chat_input_tokens))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::models))
@@ -32,7 +33,7 @@ pub(crate) fn routes() -> Router<Hub> {
 /// The addresses, described.
 #[derive(Debug, OpenApi)]
 #[openapi(
-    paths(chat::chat_completions, completions::completions, embeddings::embeddings, models::models, models::model),
+    paths(chat::chat_completions, chat::chat_input_tokens, completions::completions, embeddings::embeddings, models::models, models::model),
     components(schemas(OpenAiError<'static>, OpenAiErrorDetail<'static>))
 )]
 pub(crate) struct Api;

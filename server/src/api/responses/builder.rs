@@ -1,17 +1,23 @@
 //! [`ResponseBuilder`]: from a running job to a response and the events of its stream.
 
-use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::response::Response;
 use serde_json::{Value as Json, json};
 
 use super::output::{
     Incomplete, OutputItem, OutputText, ResponseError, ResponseObject, ResponseUsage, Status, SummaryText,
 };
+use super::store::{Kept, ResponseStore};
+use super::tools::{CallKind, Offered};
+use crate::api::common::body::json as json_response;
+use crate::api::common::openai_error::openai_error_message;
 use crate::api::common::stream::{EventEncoder, Frames, encoded};
+use crate::api::common::tools::text_argument;
 use crate::api::common::util::{TokenLogprob, new_id, token_logprobs, unix_seconds};
 use crate::engine::error::{ApiError, Kind};
-use crate::generate::job::{Delta, Done, Part, Reason};
+use crate::generate::job::{Delta, Done, Part, Reason, Usage};
 use crate::generate::running::Running;
 
 /// Builds a response item by item and gives an event for each step. One item is open at a time: the last.
@@ -21,17 +27,43 @@ pub(super) struct ResponseBuilder {
     n_events: u64,
     items: Vec<OutputItem>,
     open: bool,
-    /// Items that turned out to be no calls.
-    broken: HashSet<usize>,
     /// Of tokens whose text is still to come.
     logprobs: Vec<TokenLogprob>,
+    /// What calls mean.
+    offered: Offered,
+    /// Where the response is kept at its end.
+    keep: Option<Keep>,
+}
+
+/// What a response is kept with.
+#[derive(Debug)]
+pub(super) struct Keep {
+    pub(super) store: Arc<ResponseStore>,
+    /// The response that it goes on from.
+    pub(super) previous: Option<String>,
+    /// The JSON of what was asked.
+    pub(super) input: String,
 }
 
 impl ResponseBuilder {
     /// Of a response that has not begun.
-    pub(super) fn new(response: ResponseObject) -> ResponseBuilder {
+    pub(super) fn new(response: ResponseObject, offered: Offered, keep: Option<Keep>) -> ResponseBuilder {
         let (items, logprobs) = (Vec::new(), Vec::new());
-        ResponseBuilder { response, n_events: 0, items, open: false, broken: HashSet::new(), logprobs }
+        ResponseBuilder { response, n_events: 0, items, open: false, logprobs, offered, keep }
+    }
+
+    /// The answer where there is nothing to answer: a response without output, or its events.
+    pub(super) fn nothing(self, stream: bool) -> Response {
+        let (mut builder, mut out) = (self.at(SystemTime::now()), Frames::default());
+        builder.begin(&mut out);
+        builder.end_with(Status::Completed, Some(ResponseUsage::from(&Usage::default())), &mut out);
+        if stream { out.response() } else { json_response(&builder.response) }
+    }
+
+    /// The response at the time when it was asked for.
+    pub(super) fn at(mut self, created: SystemTime) -> ResponseBuilder {
+        self.response = self.response.at(created);
+        self
     }
 
     /// An event of this kind with these fields.
@@ -51,13 +83,7 @@ impl ResponseBuilder {
 
     /// Where the open item is, and its name.
     fn place(&self) -> (usize, &str) {
-        let id = match self.items.last() {
-            Some(
-                OutputItem::Reasoning { id, .. } | OutputItem::Message { id, .. } | OutputItem::FunctionCall { id, .. },
-            ) => id,
-            None => "",
-        };
-        (self.items.len().saturating_sub(1), id)
+        (self.items.len().saturating_sub(1), self.items.last().map_or("", OutputItem::id))
     }
 
     /// An event about the open item, or about a part of it.
@@ -125,6 +151,12 @@ impl ResponseBuilder {
                 let all = json!({"arguments": arguments, "name": name});
                 self.emit_item("response.function_call_arguments.done", None, all, out);
             }
+            OutputItem::CustomToolCall { input, status, .. } => {
+                *status = end;
+                let all = json!({"input": input});
+                self.emit_item("response.custom_tool_call_input.done", None, all, out);
+            }
+            OutputItem::ToolSearchCall { status, .. } => *status = end,
         }
         let index = self.items.len() - 1;
         let item = json!({"output_index": index, "item": self.items[index]});
@@ -162,18 +194,70 @@ impl ResponseBuilder {
         self.emit_item("response.reasoning_summary_text.delta", Some("summary_index"), delta, out);
     }
 
+    /// A call begins: an item of the kind that its tool has.
+    fn call(&mut self, call_id: String, shown: String, out: &mut Frames) {
+        let tool = self.offered.called(&shown);
+        let (kind, namespace) = tool.map_or((CallKind::Function, None), |t| (t.kind, t.namespace.clone()));
+        let name = tool.map_or(shown, |t| t.name.clone());
+        let status = Status::InProgress;
+        let item = match kind {
+            CallKind::Function => {
+                let (id, arguments) = (new_id("fc_"), String::new());
+                OutputItem::FunctionCall { id, call_id, name, namespace, arguments, status }
+            }
+            CallKind::Custom => {
+                let (id, input) = (new_id("ctc_"), String::new());
+                OutputItem::CustomToolCall { id, call_id, name, namespace, input, status }
+            }
+            CallKind::Search => {
+                let (id, arguments) = (new_id("tsc_"), json!({}));
+                OutputItem::ToolSearchCall { id, call_id, execution: "client", arguments, status }
+            }
+        };
+        self.open(item, out);
+    }
+
     fn arguments(&mut self, fragment: &str, out: &mut Frames) {
+        // What stands for a text is sent when it is whole: till then it is JSON.
         if let Some(OutputItem::FunctionCall { arguments, .. }) = self.items.last_mut() {
             arguments.push_str(fragment);
             self.emit_item("response.function_call_arguments.delta", None, json!({"delta": fragment}), out);
         }
     }
 
-    /// What the response says at its end: all items but those that are no calls.
-    fn finish(&mut self) {
-        let kept = self.items.iter().enumerate().filter(|(i, _)| !self.broken.contains(i));
-        self.response.output = kept.map(|(_, item)| item.clone()).collect();
+    /// A call is whole.
+    fn called(&mut self, given: Json, out: &mut Frames) {
+        match self.items.last_mut() {
+            Some(OutputItem::CustomToolCall { input, .. }) => {
+                *input = text_argument(&given);
+                let delta = json!({"delta": input});
+                self.emit_item("response.custom_tool_call_input.delta", None, delta, out);
+            }
+            Some(OutputItem::ToolSearchCall { arguments, .. }) => *arguments = given,
+            _ => {}
+        }
+        self.close(Status::Completed, out);
+    }
+
+    /// The response's end; where it is kept, it can be asked for from now on.
+    fn end_with(&mut self, status: Status, usage: Option<ResponseUsage>, out: &mut Frames) {
+        self.response.output = self.items.clone();
         self.response.completed_at = Some(unix_seconds(SystemTime::now()));
+        self.response.status = status;
+        self.response.usage = usage;
+        if status != Status::Failed
+            && let Some(Keep { store, previous, input }) = self.keep.take()
+        {
+            let item_ids = self.items.iter().map(|item| item.id().to_owned()).collect();
+            let response = serde_json::to_string(&self.response).unwrap_or_default();
+            store.put(self.response.id().to_owned(), Kept { previous, input, response, item_ids });
+        }
+        let event = match status {
+            Status::Failed => "response.failed",
+            Status::Incomplete => "response.incomplete",
+            Status::InProgress | Status::Completed => "response.completed",
+        };
+        self.emit_response(event, out);
     }
 }
 
@@ -199,18 +283,14 @@ impl EventEncoder for ResponseBuilder {
                     self.logprobs.clear();
                     self.thinking(&text, out);
                 }
-                Part::CallStart { id: call_id, name, .. } => {
+                Part::CallStart { id, name, .. } => {
                     self.logprobs.clear();
-                    let (id, arguments) = (new_id("fc_"), String::new());
-                    let status = Status::InProgress;
-                    self.open(OutputItem::FunctionCall { id, call_id, name, arguments, status }, out);
+                    self.call(id, name, out);
                 }
                 Part::CallArguments { fragment, .. } => self.arguments(&fragment, out),
-                Part::CallEnd { .. } => self.close(Status::Completed, out),
-                Part::CallBroken { .. } => {
-                    self.broken.insert(self.items.len().saturating_sub(1));
-                    self.close(Status::Incomplete, out);
-                }
+                Part::CallEnd { call, .. } => self.called(call.arguments, out),
+                // It has been told as far as it came, and stays so.
+                Part::CallBroken { .. } => self.close(Status::Incomplete, out),
             }
         }
     }
@@ -223,147 +303,24 @@ impl EventEncoder for ResponseBuilder {
         }
         let status = if cut { Status::Incomplete } else { Status::Completed };
         self.close(status, out);
-        self.finish();
-        self.response.status = status;
-        self.response.usage = Some(ResponseUsage::from(&done.usage));
         self.response.incomplete_details = cut.then_some(Incomplete { reason: "max_output_tokens" });
-        self.emit_response(if cut { "response.incomplete" } else { "response.completed" }, out);
+        self.end_with(status, Some(ResponseUsage::from(&done.usage)), out);
     }
 
     fn end(&mut self, _: &mut Frames) {}
 
     fn failed(&mut self, error: &ApiError, out: &mut Frames) {
         self.close(Status::Incomplete, out);
-        self.finish();
-        let code = if error.kind == Kind::Invalid { "invalid_prompt" } else { "server_error" };
-        self.response.status = Status::Failed;
-        self.response.error = Some(ResponseError { code, message: error.message.clone() });
-        self.emit_response("response.failed", out);
+        let code = match error.kind {
+            Kind::ContextLength { .. } => "context_length_exceeded",
+            Kind::Invalid => "invalid_prompt",
+            _ => "server_error",
+        };
+        let message = openai_error_message(error);
+        self.response.error = Some(ResponseError { code, message });
+        self.end_with(Status::Failed, None, out);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::common::fields::Common;
-    use crate::api::common::stream::testing::{self, delta, done};
-    use crate::api::responses::ResponseFields;
-    use crate::generate::job::Event;
-    use ir_engine::text::chat::ToolCall;
-
-    fn builder() -> ResponseBuilder {
-        ResponseBuilder::new(ResponseObject::new(&Common::default(), &ResponseFields::default()))
-    }
-
-    fn events_of(events: Vec<Event>) -> Vec<(String, Json)> {
-        let encoded = testing::encoded(builder(), events.into_iter().map(|e| (0, e)).collect());
-        for (i, (name, event)) in encoded.iter().enumerate() {
-            assert_eq!(
-                (event["sequence_number"].as_u64(), event["type"].as_str()),
-                (Some(i as u64), Some(name.as_str()))
-            );
-        }
-        encoded
-    }
-
-    fn names(encoded: &[(String, Json)]) -> Vec<&str> {
-        encoded.iter().map(|(name, _)| name.strip_prefix("response.").unwrap_or(name)).collect()
-    }
-
-    #[test]
-    fn reasoning_then_text_in_the_documented_order() {
-        let encoded = events_of(vec![
-            delta(vec![Part::Thinking("hm".into())]),
-            delta(vec![Part::Text("Hel".into())]),
-            delta(vec![Part::Text("lo".into())]),
-            done(Reason::Stop, 4),
-        ]);
-        assert_eq!(
-            names(&encoded),
-            [
-                "created",
-                "in_progress",
-                "output_item.added",
-                "reasoning_summary_part.added",
-                "reasoning_summary_text.delta",
-                "reasoning_summary_text.done",
-                "reasoning_summary_part.done",
-                "output_item.done",
-                "output_item.added",
-                "content_part.added",
-                "output_text.delta",
-                "output_text.delta",
-                "output_text.done",
-                "content_part.done",
-                "output_item.done",
-                "completed"
-            ]
-        );
-        assert_eq!(encoded[2].1["item"]["summary"], json!([]));
-        assert_eq!((&encoded[12].1["text"], &encoded[12].1["output_index"]), (&json!("Hello"), &json!(1)));
-        assert_eq!(encoded[10].1["item_id"], encoded[14].1["item"]["id"]);
-        let response = &encoded[15].1["response"];
-        assert_eq!((&response["status"], &response["usage"]["total_tokens"]), (&json!("completed"), &json!(11)));
-        assert_eq!(response["output"][1]["content"][0]["text"], "Hello");
-        assert_eq!(response["output"][0]["summary"][0], json!({"type": "summary_text", "text": "hm"}));
-    }
-
-    #[test]
-    fn calls_are_items() {
-        let call = ToolCall { id: Some("call_1".into()), name: "add".into(), arguments: json!({"a": 1}) };
-        let encoded = events_of(vec![
-            delta(vec![Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() }]),
-            delta(vec![
-                Part::CallArguments { index: 0, fragment: "{\"a\":1}".into() },
-                Part::CallEnd { index: 0, call },
-            ]),
-            done(Reason::ToolCalls, 4),
-        ]);
-        let want = [
-            "output_item.added",
-            "function_call_arguments.delta",
-            "function_call_arguments.done",
-            "output_item.done",
-            "completed",
-        ];
-        assert_eq!(names(&encoded)[2..], want);
-        let item = &encoded[6].1["response"]["output"][0];
-        assert_eq!(
-            (&item["call_id"], &item["arguments"], &item["status"]),
-            (&json!("call_1"), &json!("{\"a\":1}"), &json!("completed"))
-        );
-    }
-
-    #[test]
-    fn what_is_no_call_is_left_out_at_the_end() {
-        let encoded = events_of(vec![
-            delta(vec![Part::CallStart { index: 0, id: "call_1".into(), name: "add".into() }]),
-            delta(vec![Part::CallBroken { index: 0 }, Part::Text("<tool_call>".into())]),
-            done(Reason::Length, 4),
-        ]);
-        let last = &encoded.last().map(|(_, e)| e["response"].clone()).unwrap_or_default();
-        assert_eq!(
-            (last["output"].as_array().map(Vec::len), &last["output"][0]["status"]),
-            (Some(1), &json!("incomplete"))
-        );
-        assert_eq!(
-            (&last["status"], &last["incomplete_details"]["reason"]),
-            (&json!("incomplete"), &json!("max_output_tokens"))
-        );
-        assert_eq!(names(&encoded).last(), Some(&"incomplete"));
-    }
-
-    #[test]
-    fn nothing_said_is_an_empty_message_and_failures_say_why() {
-        let encoded = events_of(vec![done(Reason::Stop, 1)]);
-        assert_eq!(
-            encoded.last().map(|(_, e)| e["response"]["output"][0]["content"][0]["text"].clone()),
-            Some(json!(""))
-        );
-        let encoded =
-            events_of(vec![delta(vec![Part::Text("a".into())]), Event::Failed(ApiError::new(Kind::Deadline, "late"))]);
-        let last = encoded.last().map(|(_, e)| e["response"].clone()).unwrap_or_default();
-        assert_eq!((&last["status"], &last["error"]["message"]), (&json!("failed"), &json!("late")));
-        assert_eq!(names(&encoded)[names(&encoded).len() - 2], "output_item.done");
-    }
-}
+mod tests;

@@ -6,9 +6,11 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
+use super::tools::ResponseTool;
 use super::{ResponseFields, TextConfig, Truncation};
+use crate::api::common::choice::ToolChoiceForm;
 use crate::api::common::fields::Common;
-use crate::api::common::tools::{Tool, ToolChoiceForm};
+use crate::api::common::known::Known;
 use crate::api::common::util::{TokenLogprob, new_id, unix_seconds};
 use crate::generate::job;
 
@@ -44,7 +46,7 @@ pub(crate) struct ResponseObject {
     #[schema(value_type = Object)]
     text: Json,
     tool_choice: ToolChoiceForm,
-    tools: Vec<Tool>,
+    tools: Vec<Known<ResponseTool>>,
     top_logprobs: i64,
     #[schema(required = true)]
     top_p: Option<f32>,
@@ -107,10 +109,54 @@ pub(crate) enum OutputItem {
         call_id: String,
         /// The function.
         name: String,
+        /// That of the function, where it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
         /// The JSON text of an object.
         arguments: String,
         status: Status,
     },
+    /// The model calls a tool that takes a text.
+    CustomToolCall {
+        /// Its name.
+        id: String,
+        /// What the tool's output must name.
+        call_id: String,
+        /// The tool.
+        name: String,
+        /// That of the tool, where it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<String>,
+        /// The text.
+        input: String,
+        status: Status,
+    },
+    /// The model looks for tools.
+    ToolSearchCall {
+        /// Its name.
+        id: String,
+        /// What the search's output must name.
+        call_id: String,
+        /// `client`.
+        execution: &'static str,
+        /// What is looked for.
+        #[schema(value_type = Object)]
+        arguments: Json,
+        status: Status,
+    },
+}
+
+impl OutputItem {
+    /// By which it can be referred to.
+    pub(super) fn id(&self) -> &str {
+        match self {
+            OutputItem::Reasoning { id, .. }
+            | OutputItem::Message { id, .. }
+            | OutputItem::FunctionCall { id, .. }
+            | OutputItem::CustomToolCall { id, .. }
+            | OutputItem::ToolSearchCall { id, .. } => id,
+        }
+    }
 }
 
 /// Reasoning.
@@ -181,11 +227,16 @@ impl OutputText {
 }
 
 impl ResponseObject {
+    /// By which it can be asked for again.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// A response that has not begun.
     pub(super) fn new(common: &Common, fields: &ResponseFields) -> ResponseObject {
         let format = fields.text.as_ref().and_then(|t: &TextConfig| serde_json::to_value(&t.format).ok());
         let format = format.filter(|f| !f.is_null()).unwrap_or_else(|| json!({"type": "text"}));
-        let effort = fields.reasoning.and_then(|r| r.effort);
+        let effort = fields.reasoning.as_ref().and_then(|r| r.effort.clone());
         ResponseObject {
             id: new_id("resp_"),
             object: "response",
@@ -200,9 +251,9 @@ impl ResponseObject {
             model: common.model.clone(),
             output: Vec::new(),
             parallel_tool_calls: fields.parallel_tool_calls.unwrap_or(true),
-            previous_response_id: None,
+            previous_response_id: fields.previous_response_id.clone(),
             reasoning: json!({"effort": effort, "summary": null}),
-            store: false,
+            store: fields.store != Some(false),
             temperature: common.temperature,
             text: json!({"format": format}),
             tool_choice: fields.tool_choice.clone().unwrap_or_default(),

@@ -372,7 +372,8 @@ fn file(out: &mut TcpStream, seen: &Seen, bytes: &[u8], state: &Mutex<State>) ->
         }
         None => head += "200 OK\r\n",
     }
-    head += "Connection: close\r\n";
+    // The hub's own tools ask which commit a file is of.
+    head += "Connection: close\r\nX-Repo-Commit: 0123456789abcdef0123456789abcdef01234567\r\n";
     if !faults.bare {
         head += &format!("ETag: {etag}\r\n");
     }

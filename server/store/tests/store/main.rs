@@ -14,6 +14,7 @@ mod making;
 mod names;
 mod places;
 mod pulls;
+mod rate;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! What the server's tests share: a router over ir-tiny in this process, and requests to it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use axum::body::Body;
 use axum::http::{Request, Response};
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
-use ir_engine::run::EngineOptions;
+use ir_engine::run::{DiskCache, EngineOptions};
 use ir_server::job::KeepAlive;
 use ir_server::{Guard, Hub, HubOptions, PoolOptions, Registry, router};
+use ir_store::{Place, Store};
 use serde_json::Value as Json;
 use tower::ServiceExt;
 
@@ -24,13 +25,32 @@ pub(crate) struct Settings {
     pub(crate) files: usize,
     pub(crate) max_models: usize,
     pub(crate) memory: u64,
+    /// Where prefixes are kept beyond the server's life.
+    pub(crate) cache_dir: Option<PathBuf>,
     /// Instruction set of the kernels.
     pub(crate) simd: &'static str,
+    /// The models of this machine.
+    pub(crate) store: Option<Arc<Store>>,
+    /// Names of models that are never unloaded.
+    pub(crate) pinned: Vec<&'static str>,
+    pub(crate) keep_alive: KeepAlive,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { queue: 512, parallel: 4, deadline: None, files: 0, max_models: 0, memory: 1 << 30, simd: "auto" }
+        Settings {
+            queue: 512,
+            parallel: 4,
+            deadline: None,
+            files: 0,
+            max_models: 0,
+            memory: 1 << 30,
+            simd: "auto",
+            store: None,
+            pinned: Vec::new(),
+            keep_alive: KeepAlive::For(Duration::from_secs(300)),
+            cache_dir: None,
+        }
     }
 }
 
@@ -46,9 +66,9 @@ pub(crate) fn serving(files: Vec<(String, PathBuf)>) -> Hub {
 }
 
 fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
-    let list = move || files.clone();
-    let registry =
-        Registry { served: Vec::new(), aliases: Default::default(), folder: None, list_folder: Box::new(list) };
+    let served = files.into_iter().map(|(name, path)| (name, Place::File(path))).collect();
+    let pinned = settings.pinned.iter().map(|name| (*name).to_owned()).collect();
+    let registry = Registry { served, pinned, store: settings.store, ..Registry::default() };
     let simd = settings.simd;
     let open = move |name: &str| match name {
         "cpu" => Cpu::new(&CpuOptions { threads: Some(1), simd: Some(simd.into()), ..CpuOptions::default() })
@@ -62,11 +82,21 @@ fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
         device: "cpu".into(),
         engine: EngineOptions { max_sequences: settings.parallel, kv_budget: 64 << 20, ..EngineOptions::default() },
         model: Default::default(),
-        keep_alive: KeepAlive::For(Duration::from_secs(300)),
+        keep_alive: settings.keep_alive,
         max_models: settings.max_models,
         memory: settings.memory,
+        any_size: false,
+        disk_cache: settings.cache_dir.map(|folder| DiskCache::open(&folder, 1 << 30).unwrap()),
     };
     Hub::new(HubOptions { models, queue: settings.queue, deadline: settings.deadline, log_prompts: false })
+}
+
+/// A folder of its own for a test.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("server-store").join(name);
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 /// A file of ir-tiny by a name of its own, in this process's folder of temporary files.

@@ -6,6 +6,7 @@ use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, from_args};
 use minijinja::{Environment, Error, State, Value};
 
 use super::super::json::display;
+use super::filters;
 use super::ops::{MAX_TEXT, invalid, shallow, spend, spend_text};
 
 type Outcome = Result<Value, Error>;
@@ -87,6 +88,10 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value
             let at = value.try_iter()?.position(|v| v == *item);
             Some(Value::from(at.ok_or_else(|| invalid("the list has no such item"))?))
         }
+        None if method == "copy" && matches!(value.kind(), ValueKind::Seq | ValueKind::Map) => {
+            let () = from_args(args)?;
+            Some(value.clone())
+        }
         None => None,
     };
     let result = match own {
@@ -135,6 +140,10 @@ fn string_method(state: &mut State, text: &str, method: &str, args: &[Value]) ->
             let (part,): (&str,) = from_args(args)?;
             let at = text.find(part).ok_or_else(|| invalid("the text has no such part"))?;
             Value::from(text[..at].chars().count())
+        }
+        "center" => {
+            let (width,): (i64,) = from_args(args)?;
+            filters::center(state, text, width)?
         }
         "casefold" => Value::from(text.to_lowercase()),
         _ => return Ok(None),

@@ -2,6 +2,7 @@
 //! a text until memory ends, and deep nesting overflows the stack. So a source is rewritten (`rewrite`) to call
 //! operations that draw on a budget (`ops`) and behave as Python's. See [`install`] and [`compile`].
 
+mod filters;
 mod lexer;
 mod methods;
 mod operand;

@@ -4,7 +4,7 @@ use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::super::json::{MAX_DEPTH, display};
-use super::methods;
+use super::{filters, methods};
 
 /// A text that a template builds may be this long, in bytes; the prompt as well.
 pub(in super::super) const MAX_TEXT: usize = 16 << 20;
@@ -22,7 +22,7 @@ const SHALLOW: [&str; 16] = [
 ];
 
 /// Filters that can grow their input without bound and that no chat template needs.
-const REMOVED: [&str; 8] = ["batch", "slice", "chain", "zip", "pprint", "lines", "groupby", "escape"];
+const REMOVED: [&str; 4] = ["chain", "zip", "pprint", "lines"];
 
 type Outcome = Result<Value, Error>;
 
@@ -110,6 +110,7 @@ pub(in super::super) fn install(env: &mut Environment<'static>) {
     env.add_filter("ir_filter_block", filter_block);
     env.set_unknown_method_callback(methods::call);
     methods::install(env);
+    filters::install(env);
 }
 
 /// `a ~ b ~ c`
@@ -259,6 +260,11 @@ fn contains(state: &mut State, value: &Value, container: &Value) -> Result<bool,
 fn iterate(state: &mut State, value: Value) -> Outcome {
     if value.kind() == ValueKind::Map && is_namespace(&value) {
         return Err(invalid("a namespace cannot be iterated"));
+    }
+    if let Some(text) = value.as_str() {
+        // Letters as a list, so that the loop knows their number.
+        spend(state, text.len().saturating_mul(ELEMENT))?;
+        return Ok(text.chars().map(|c| Value::from(c.encode_utf8(&mut [0; 4]) as &str)).collect());
     }
     spend(state, shallow(&value))?;
     Ok(value)

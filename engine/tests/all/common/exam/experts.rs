@@ -35,7 +35,7 @@ pub(super) fn expert_linear(cases: &mut Vec<Case>) {
         Behind::Store,
         Behind::Act(Act::ReluSquared),
         Behind::Glu(Gated::plain(Act::Silu)),
-        Behind::Glu(Gated { act: Act::GeluQuick, limit: 1.0, up_offset: 1.0 }),
+        Behind::Glu(Gated { act: Act::GeluQuick, limit: 1.0, limits_result: false, up_offset: 1.0 }),
     ];
     for (i, behind) in behinds.into_iter().enumerate() {
         for (j, (rows, used, of)) in [(1, 2, 4), (5, 1, 3), (40, 4, 8)].into_iter().enumerate() {
@@ -87,7 +87,7 @@ pub(super) fn route(cases: &mut Vec<Case>) {
             let x = b.input(K);
             let weight = stack(&mut b, DType::F32, of);
             let y = b.rec.expert_linear(x, false, pick, weight, Behind::Store).unwrap();
-            let out = b.rec.combine(y, pick).unwrap();
+            let out = b.rec.combine(y, pick, true).unwrap();
             let case = b.case(OpKind::Route, format!("{rows} rows, {of} experts, {routing:?}"), out);
             cases.push(Case { kv: KvKind::F32, exponentials: true, ..case });
         }
@@ -99,8 +99,8 @@ pub(super) fn combine_and_gate(cases: &mut Vec<Case>) {
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(3 * 41);
         let pick = picks(&mut b, 3, 7);
-        let out = b.rec.combine(x, pick).unwrap();
-        cases.push(b.case(OpKind::Combine, format!("{rows} rows"), out));
+        let out = b.rec.combine(x, pick, rows != 6).unwrap();
+        cases.push(b.case(OpKind::Combine, format!("{rows} rows, weighted {}", rows != 6), out));
         for (act, group) in [(Act::Sigmoid, 1), (Act::Silu, 12), (Act::Sigmoid, 48)] {
             let mut b = Builder::new(rows as u64, rows);
             let (x, gate): (Slot, Slot) = (b.input(48), b.input(48 / group + 3));
@@ -111,4 +111,24 @@ pub(super) fn combine_and_gate(cases: &mut Vec<Case>) {
             cases.push(Case { exponentials: true, ..case });
         }
     }
+}
+
+/// Streams mixed by factors of each row: as they are, in columns of wider slots, and of one column each.
+pub(super) fn mix(cases: &mut Vec<Case>) {
+    for rows in [1, 6, 40] {
+        for (n_in, n_out, width) in [(4, 4, 33), (1, 3, 20), (3, 1, 8), (40, 1, 1)] {
+            let mut b = Builder::new(rows as u64, rows);
+            let (x, coef) = (b.input(n_in * width + 5), b.input(n_in * n_out + 2));
+            let x = b.rec.view(x, 5, n_in * width).unwrap();
+            let coef = b.rec.view(coef, 1, n_in * n_out).unwrap();
+            let out = b.rec.mix(x, coef, width).unwrap();
+            cases.push(b.case(OpKind::Mix, format!("{rows} rows, {n_in} streams of {width} to {n_out}"), out));
+        }
+    }
+    // A row's own square.
+    let mut b = Builder::new(3, 9);
+    let x = b.input(50);
+    let all = b.rec.all(x);
+    let out = b.rec.mix(all, all, 1).unwrap();
+    cases.push(b.case(OpKind::Mix, "a row by itself".into(), out));
 }

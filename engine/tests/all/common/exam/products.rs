@@ -44,7 +44,7 @@ fn backs() -> Vec<Back> {
     let mut all = vec![Back::Store, Back::Add(1.0), Back::Add(-0.375)];
     all.extend(Act::ALL.iter().map(|act| Back::Act(*act)));
     all.extend(Act::ALL.iter().map(|act| Back::Glu(Gated::plain(*act))));
-    all.push(Back::Glu(Gated { act: Act::GeluQuick, limit: 1.5, up_offset: 1.0 }));
+    all.push(Back::Glu(Gated { act: Act::GeluQuick, limit: 1.5, limits_result: false, up_offset: 1.0 }));
     all
 }
 
@@ -107,7 +107,7 @@ fn shape(n_heads: usize, n_kv_heads: usize, k_dim: usize, v_dim: usize, what: &'
 
 fn rope(rec: &mut Recorder, style: RopeStyle, pairs: usize) -> usize {
     let inv_freq = (0..pairs).map(|i| 10_000f32.powf(-(i as f32) / pairs as f32)).collect();
-    rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.125 })
+    rec.rope_table(RopeTable { style, inv_freq, magnitude: 1.125, long: None })
 }
 
 fn norm(kind: NormKind, group: usize, weight: Option<WeightId>, bias: Option<WeightId>) -> Option<Norm> {

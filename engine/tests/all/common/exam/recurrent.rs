@@ -17,12 +17,17 @@ pub(super) fn conv(cases: &mut Vec<Case>) {
     }
 }
 
-/// Shapes: plain, with a correction, with a decay for each element of a key, as Mamba 2 has it.
+/// Shapes: plain, with a correction, with a decay for each element of a key, as Mamba 2 and as Mamba have it.
 pub(super) fn recur(cases: &mut Vec<Case>) {
-    for (i, (n_heads, n_k_heads, k_dim, v_dim, tiled)) in
-        [(4, 2, 16, 24, false), (4, 2, 16, 16, true), (2, 2, 12, 20, false), (6, 1, 8, 16, false)]
-            .into_iter()
-            .enumerate()
+    for (i, (n_heads, n_k_heads, k_dim, v_dim, tiled)) in [
+        (4, 2, 16, 24, false),
+        (4, 2, 16, 16, true),
+        (2, 2, 12, 20, false),
+        (6, 1, 8, 16, false),
+        (40, 1, 16, 1, false),
+    ]
+    .into_iter()
+    .enumerate()
     {
         for rows in [1, 9, 60] {
             let mut b = Builder::new((3 * i + rows) as u64, rows);
@@ -42,14 +47,16 @@ pub(super) fn recur(cases: &mut Vec<Case>) {
                 k: view(&b, keys, keys),
                 v: view(&b, 2 * keys, n_heads * v_dim),
                 decay: all,
-                beta: (i != 3).then(|| b.rec.view(gates, n_decay, n_heads).unwrap()),
-                v_scale: (i == 3).then(|| b.rec.view(gates, n_decay + n_heads, n_heads).unwrap()),
-                skip: (i == 3).then(|| b.vector(n_heads)),
+                rates: (i == 4).then(|| b.vector(n_heads * k_dim)),
+                beta: (i < 3).then(|| b.rec.view(gates, n_decay, n_heads).unwrap()),
+                v_scale: (i >= 3).then(|| b.rec.view(gates, n_decay + n_heads, n_heads).unwrap()),
+                skip: (i >= 3).then(|| b.vector(n_heads)),
             };
             let root = 1.0 / (k_dim as f32).sqrt();
             let form = Recurrence { n_heads, n_k_heads, k_dim, v_dim, tiled, q_scale: root, k_scale: root };
             let out = b.rec.recur(form, recur).unwrap();
-            let case = b.case(OpKind::Recur, format!("{rows} rows, {form:?}, {n_decay} decays"), out);
+            let rates = if i == 4 { ", rates" } else { "" };
+            let case = b.case(OpKind::Recur, format!("{rows} rows, {form:?}, {n_decay} decays{rates}"), out);
             cases.push(Case { exponentials: true, ..case });
         }
     }

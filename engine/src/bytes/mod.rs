@@ -1,10 +1,17 @@
 //! [`Bytes`]: a shared, immutable range of a mapped file, a vector or embedded data. Slicing copies nothing.
-//! The only place where the engine maps files.
+//! The only place where the engine maps files, and where it notices that a mapped file was changed.
+
+#[cfg(unix)]
+mod fault;
+#[cfg(not(target_arch = "wasm32"))]
+mod watch;
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+pub use watch::Change;
 
 /// Bytes that Linux maps at once around a page that is touched (its `fault_around_bytes`).
 #[cfg(unix)]
@@ -14,7 +21,17 @@ enum Owner {
     Vec(Vec<u8>),
     Static(&'static [u8]),
     #[cfg(not(target_arch = "wasm32"))]
-    Map(memmap2::Mmap),
+    Map(Map),
+}
+
+/// A mapped file.
+#[cfg(not(target_arch = "wasm32"))]
+struct Map {
+    /// Ends before the map does.
+    #[cfg(unix)]
+    guard: Option<fault::Guard>,
+    map: memmap2::Mmap,
+    watch: watch::Watch,
 }
 
 impl Owner {
@@ -23,7 +40,7 @@ impl Owner {
             Owner::Vec(v) => v,
             Owner::Static(s) => s,
             #[cfg(not(target_arch = "wasm32"))]
-            Owner::Map(m) => m,
+            Owner::Map(m) => &m.map,
         }
     }
 }
@@ -51,10 +68,17 @@ impl Bytes {
             return Ok(Bytes::from(Vec::new()));
         }
         #[allow(unsafe_code, reason = "mapping a file is the point of this function")]
-        // SAFETY: the map is read-only. If another process truncates the file while it is mapped, reads fault (SIGBUS)
-        // on every engine that maps models; `read` below is the way without.
+        // SAFETY: the map is read-only. If another process writes to the file, its bytes change under the readers' hands, as
+        // on every engine that maps models: any bytes are valid, and `change` tells. If it cuts the file, reads fault, which
+        // `fault` mends; `read` below is the way without.
         let map = unsafe { memmap2::Mmap::map(&file) }.map_err(io("map"))?;
-        Ok(Bytes { range: 0..map.len(), owner: Arc::new(Owner::Map(map)) })
+        let map = Map {
+            #[cfg(unix)]
+            guard: fault::Guard::new(&map),
+            map,
+            watch: watch::Watch::new(path, file, &meta),
+        };
+        Ok(Bytes { range: 0..map.map.len(), owner: Arc::new(Owner::Map(map)) })
     }
 
     /// Reads a whole file into memory: the `--no-mmap` way.
@@ -98,14 +122,46 @@ impl Bytes {
         if let Owner::Map(map) = &*self.owner {
             // A fault maps the pages around it too, so neighbours are given back with these.
             let start = self.range.start.saturating_sub(FAULT_AROUND);
+            let map = &map.map;
             let end = self.range.end.saturating_add(FAULT_AROUND).min(map.len());
             #[allow(unsafe_code, reason = "memmap2 marks this advice unsafe, as it would zero anonymous memory")]
             // SAFETY: the range lies inside the map, which is of a file, read-only and never written through: a page that
-            // was dropped is read from the file again when it is touched, with the contents that it had, so that
-            // references to these bytes, in other threads too, see no change.
+            // was dropped is read from the file again when it is touched, with the contents that it had (or, where the file
+            // was cut, as the zeros that stand there), so that references to these bytes, in other threads too, see no change.
             let advised = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start) };
             // Where the advice is refused, the pages stay: more memory, nothing wrong.
             drop(advised);
+        }
+    }
+
+    /// What became of the file that these bytes are mapped from; `None` where they are as they were, or no mapped file. Asks
+    /// the system, and reads nothing. What it cannot see: a write that keeps length and time of writing.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn change(&self) -> Option<Change> {
+        let Owner::Map(map) = &*self.owner else { return None };
+        if self.is_overwritten() {
+            return Some(Change::Overwritten);
+        }
+        map.watch.is_replaced().then_some(Change::Replaced)
+    }
+
+    /// Whether the file that these bytes are mapped from was written to or cut, so that they are no longer what they were.
+    pub fn is_overwritten(&self) -> bool {
+        match &*self.owner {
+            #[cfg(unix)]
+            Owner::Map(map) if map.guard.as_ref().is_some_and(fault::Guard::is_damaged) => true,
+            #[cfg(not(target_arch = "wasm32"))]
+            Owner::Map(map) => map.watch.is_overwritten(),
+            _ => false,
+        }
+    }
+
+    /// The file that these bytes are mapped from.
+    pub fn path(&self) -> Option<&std::path::Path> {
+        match &*self.owner {
+            #[cfg(not(target_arch = "wasm32"))]
+            Owner::Map(map) => Some(map.watch.path()),
+            _ => None,
         }
     }
 
@@ -169,10 +225,61 @@ mod tests {
             bytes.slice(range).unwrap().drop_pages();
             assert_eq!(bytes[..], data);
         }
+        assert_eq!((bytes.change(), bytes.path()), (None, Some(path.as_path())));
         drop(bytes);
         std::fs::remove_file(&path).unwrap();
         let vec = Bytes::from(data.clone());
         vec.drop_pages();
         assert_eq!(vec[..], data);
+    }
+
+    #[test]
+    fn a_file_that_is_changed_is_noticed() {
+        let folder = std::env::temp_dir().join(format!("ir-watch-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (path, other) = (folder.join("a"), folder.join("b"));
+        let data = vec![7u8; 300_000];
+        let begin = || {
+            std::fs::write(&path, &data).unwrap();
+            let file = std::fs::File::open(&path).unwrap();
+            // As if it had been written long ago: file systems count time in steps.
+            file.set_modified(std::time::UNIX_EPOCH).unwrap();
+            Bytes::map(&path).unwrap()
+        };
+        let bytes = begin();
+        std::fs::write(&other, b"new").unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        assert_eq!((bytes.change(), bytes.is_overwritten()), (Some(Change::Replaced), false));
+        assert_eq!(bytes[..], data);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(bytes.change(), None);
+        let bytes = begin();
+        let mut same = data.clone();
+        same[5] = 8;
+        std::fs::write(&path, &same).unwrap();
+        assert_eq!(bytes.change(), Some(Change::Overwritten));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn reading_what_was_cut_off_gives_zeros_and_a_note() {
+        let path = std::env::temp_dir().join(format!("ir-cut-{}", std::process::id()));
+        std::fs::write(&path, vec![9u8; 3 << 20]).unwrap();
+        let (bytes, second) = (Bytes::map(&path).unwrap(), Bytes::map(&path).unwrap());
+        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(5000).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let sum: u64 = bytes.iter().map(|b| u64::from(*b)).sum();
+                    // What is left is there, up to the page in which the file ends.
+                    assert!((9 * 5000..=9 * 8192).contains(&sum), "{sum}");
+                });
+            }
+        });
+        assert_eq!(bytes[(3 << 20) - 1], 0);
+        assert!(bytes.is_overwritten() && second.is_overwritten());
+        drop((bytes, second));
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -1,4 +1,8 @@
-//! Addresses of llama-server that tools use: tokens, templates, properties, ranking. Its completions are OpenAI's.
+//! Addresses of llama-server that tools use: tokens, templates, properties, ranking; the list of models in `models`. Its
+//! completions are OpenAI's.
+
+mod models;
+mod rerank;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -10,22 +14,33 @@ use utoipa::{OpenApi, ToSchema};
 
 use crate::api::common::body::{self as http, Body, Client};
 use crate::api::common::dialect::{Dialect, error_responses, status};
+use crate::api::common::known::Known;
 use crate::api::common::message::{OpenAiMessage, messages};
-use crate::api::common::openai_error::OpenAiError;
 use crate::api::common::tools::{Tool, check_tools};
 use crate::api::common::util::chat_of;
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
 use crate::generate::job::{Chat, ModelRef};
-use crate::generate::prompt;
+use crate::generate::{prompt, recipe};
 use crate::models::loaded::Lease;
-use crate::models::registry::Place;
 
 /// Token ids of one request, at most.
 const MAX_TOKENS: usize = 1 << 20;
 
 #[derive(OpenApi)]
-#[openapi(paths(tokenize, detokenize, apply_template, props, change_props, rerank))]
+#[openapi(paths(
+    tokenize,
+    detokenize,
+    apply_template,
+    props,
+    change_props,
+    rerank::rerank,
+    models::router_models,
+    models::fetch,
+    models::load,
+    models::unload,
+    models::events
+))]
 pub(crate) struct Api;
 
 /// The form of errors of these addresses, and of those of llama-server that are not here.
@@ -38,8 +53,10 @@ pub(crate) const DIALECT: Dialect = Dialect {
         "/health",
         "/v1/health",
         "/completion",
+        "/models",
         "/slots",
         "/rerank",
+        "/reranking",
     ],
     body: error_json,
 };
@@ -60,6 +77,12 @@ pub(crate) struct LlamaErrorDetail<'a> {
     /// The kind of error, such as `invalid_request_error`.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Of a prompt that does not fit: its tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_prompt_tokens: Option<usize>,
+    /// And those that fit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_ctx: Option<usize>,
 }
 
 error_responses! {
@@ -75,9 +98,15 @@ fn error_json(error: &ApiError) -> Json {
         Kind::Busy | Kind::Unavailable => "unavailable_error",
         Kind::NotImplemented => "not_supported_error",
         Kind::Internal | Kind::Deadline => "server_error",
+        Kind::ContextLength { .. } => "exceed_context_size_error",
         Kind::Invalid | Kind::Method | Kind::Slow | Kind::TooLarge => "invalid_request_error",
     };
-    let detail = LlamaErrorDetail { code: status(error.kind).as_u16(), message: &error.message, kind };
+    let (n_prompt_tokens, n_ctx) = match error.kind {
+        Kind::ContextLength { tokens, context } => (Some(tokens), Some(context)),
+        _ => (None, None),
+    };
+    let code = status(error.kind).as_u16();
+    let detail = LlamaErrorDetail { code, message: &error.message, kind, n_prompt_tokens, n_ctx };
     http::to_json(&LlamaError { error: detail })
 }
 
@@ -86,9 +115,13 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/tokenize", post(tokenize))
         .route("/detokenize", post(detokenize))
         .route("/apply-template", post(apply_template))
-        .route("/props", get(props).post(change_props));
+        .route("/props", get(props).post(change_props))
+        .route("/models", get(models::router_models).post(models::fetch))
+        .route("/models/load", post(models::load))
+        .route("/models/unload", post(models::unload))
+        .route("/models/sse", get(models::events));
     for path in ["/rerank", "/reranking", "/v1/rerank", "/v1/reranking"] {
-        routes = routes.route(path, post(rerank));
+        routes = routes.route(path, post(rerank::rerank));
     }
     routes
 }
@@ -223,7 +256,7 @@ struct TemplateRequest {
     #[schema(min_items = 1)]
     messages: Vec<OpenAiMessage>,
     /// Tools that the model may call.
-    tools: Option<Vec<Tool>>,
+    tools: Option<Vec<Known<Tool>>>,
     /// More variables for the model's template.
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<Map<String, Json>>,
@@ -246,10 +279,12 @@ async fn apply_template(
     client: Client,
     Body(request): Body<TemplateRequest>,
 ) -> Result<Response, ApiError> {
+    let ignored = client.ignored.clone();
     let lease = lease(&hub, request.model, client).await?;
-    let tools = check_tools(request.tools.unwrap_or_default())?;
+    let tools = check_tools(request.tools.unwrap_or_default(), &ignored)?;
     let kwargs = request.chat_template_kwargs.unwrap_or_default();
-    let chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages)?) };
+    let mut chat = Chat { tools, kwargs, ..chat_of(messages(&lease.name, request.messages, &ignored)?) };
+    recipe::texts(&lease.recipe, &mut chat);
     let model = std::sync::Arc::clone(lease.model());
     let prompt = hub.prepared(move || prompt::rendered(&model, &chat)).await?;
     Ok(http::json(&PromptAnswer { prompt }))
@@ -313,16 +348,17 @@ struct Modalities {
     ("model" = Option<String>, Query, description = "The model; without it the one used last")), responses(
     (status = 200, description = "The properties", body = Props), LlamaErrors))]
 async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>) -> Result<Response, ApiError> {
+    let any_path = client.any_path;
     let lease = lease(&hub, of.model, client).await?;
     let (model, defaults) = (lease.model(), ir_engine::run::Sampling::from_meta(lease.model().meta()));
     let tokenizer = model.tokenizer();
     let token = |id: Option<u32>| id.map(|id| tokenizer.piece(id).into_owned()).unwrap_or_default();
     let template = model.meta().opt_str("tokenizer.chat_template").ok().flatten().unwrap_or("");
-    let path = match &lease.place {
-        Place::Builtin => String::new(),
+    let path = match lease.place.path() {
+        None => String::new(),
         // Programs elsewhere learn no paths of this machine.
-        Place::File(path) if client.any_path => path.display().to_string(),
-        Place::File(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        Some(path) if any_path => path.display().to_string(),
+        Some(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     Ok(http::json(&Props {
         default_generation_settings: GenerationSettings {
@@ -354,14 +390,4 @@ async fn props(State(hub): State<Hub>, client: Client, Query(of): Query<OfModel>
 #[utoipa::path(post, path = "/props", responses((status = 501, description = "Not here", body = LlamaError<'static>)))]
 async fn change_props() -> ApiError {
     ApiError::new(Kind::NotImplemented, "properties cannot be changed while the server runs: start it with other flags")
-}
-
-/// Ranks documents by how well they answer a query; not possible yet
-#[utoipa::path(post, path = "/v1/rerank", responses(
-    (status = 501, description = "No reranker can be loaded yet", body = OpenAiError<'static>)))]
-async fn rerank() -> ApiError {
-    ApiError::new(
-        Kind::NotImplemented,
-        "no reranker is loaded, and this version cannot load one: compare the embeddings of /v1/embeddings instead",
-    )
 }

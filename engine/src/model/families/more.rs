@@ -1,0 +1,379 @@
+//! A list: families whose layers differ from one another, or have parts beside the usual ones.
+
+use super::super::attention::slopes;
+use super::super::common::{Keys, MAX_COLS, rope_table};
+use super::super::decoder::decoder;
+use super::super::spec::{
+    Beside, Ffn, Layer, Lightning, Makes, Mixer, ModelSpec, Moe, Normed, Norms, Route, Second, Streams, Wiring,
+};
+use super::super::words::{By, WindowRope};
+use super::{gemma, glm_routed, llama, one_norm, qwen, scaled, unturned};
+use crate::error::{Error, Result};
+use crate::plan::Act::{GeluErf, GeluTanh, Relu, ReluSquared, Silu, Softplus};
+use crate::plan::NormKind::{self, Rms};
+use crate::plan::RopeStyle::{Halves, Interleaved};
+use crate::plan::Scoring::{Sigmoid, Softmax};
+use crate::plan::Temperature;
+
+/// Layers without a window have heads of another size and factors of the rotation; some read the keys and values of others.
+/// Tokens may have rows of their own for every layer, and dense parts experts beside them.
+pub(super) fn gemma4(keys: &Keys) -> Result<ModelSpec> {
+    let spec = gemma(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
+    let n_shared = keys.opt_u32("attention.shared_kv_layers")?.unwrap_or(0) as usize;
+    let first = spec.layers.len().saturating_sub(n_shared);
+    let spec = with_own_rows(keys, spec.windows(keys, 6, None, WindowRope::Base(10_000.0))?, first)?;
+    spec.beside_dense(keys, None, |moe| Beside {
+        moe,
+        norms: Norms { before: Normed::By("pre_ffw_norm_2"), after: Normed::By("post_ffw_norm_2"), ..Norms::default() },
+        dense_after: Normed::By("post_ffw_norm_1"),
+        scale: 1.0,
+        early: false,
+    })
+}
+
+/// Four streams; gates that are far below the others are left out in the first layers.
+pub(super) fn gemma3n(keys: &Keys) -> Result<ModelSpec> {
+    let spec = gemma(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
+    let n = spec.layers.len();
+    let first = keys.opt_u32("attention.shared_kv_layers")?.map_or(20, |shared| n.saturating_sub(shared as usize));
+    let mut spec = with_own_rows(keys, spec.windows(keys, 5, None, WindowRope::Base(10_000.0))?, first)?;
+    let count = |name: &str, absent| Ok::<_, Error>(keys.opt_u32(name)?.map_or(absent, |n| n as usize));
+    let (streams, active) = (count("altup.num_inputs", 4)?, count("altup.active_idx", 0)?);
+    if !(2..=64).contains(&streams) || active >= streams {
+        return Err(Error::format(format!("{streams} alternating streams, of which number {active} is worked on")));
+    }
+    // Files without the key are those that only llama.cpp knows.
+    let of_sample = keys.layer_f32("activation_sparsity_scale", 0)?.is_none();
+    let sparse = |i: usize| match keys.layer_f32("activation_sparsity_scale", i)? {
+        Some(bound) => Ok::<_, Error>(Some(bound).filter(|bound| bound.is_finite())),
+        None => Ok(Some(1.644_853_6).filter(|_| i < 10)),
+    };
+    let sparse = (0..n).map(sparse).collect::<Result<_>>()?;
+    spec.route = Route::Streams(Streams { n: streams, active, sparse, of_sample });
+    Ok(spec)
+}
+
+/// What Gemma 3n and 4 share: plain scores, norms on values, rows of tokens for layers. Layers from `first` on read the last
+/// one before them of the same kind.
+fn with_own_rows(keys: &Keys, mut spec: ModelSpec, first: usize) -> Result<ModelSpec> {
+    spec.head.cap = Some(keys.factor("final_logit_softcapping")?.unwrap_or(30.0));
+    let norm = keys.file.tensor("per_layer_proj_norm.weight");
+    let n = norm.and_then(|norm| usize::try_from(norm.n_elements()).ok()).filter(|n| *n <= MAX_COLS as usize);
+    spec.embedding.per_layer = n.filter(|_| keys.file.tensor("per_layer_token_embd.weight").is_some());
+    let mut owners = [None, None];
+    Ok(spec.with_heads(|i, heads| {
+        (heads.scale, heads.v_norm) = (1.0, true);
+        let owner = &mut owners[usize::from(heads.window.is_some())];
+        heads.shared = if i < first { None } else { *owner };
+        if heads.shared.is_none() {
+            *owner = Some(i);
+        }
+    }))
+}
+
+/// Layers that see runs of positions, and every fourth one that sees all, does not turn and heats its queries. The weights of
+/// experts are on what they take.
+pub(super) fn llama4(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?.routed(keys, By::Family(Sigmoid), By::Family(false))?;
+    let spec = spec.each_moe(|_, moe| moe.weighs_input = true);
+    let (n, every) = (spec.layers.len(), keys.opt_u32("attention.sliding_window")? == Some(0));
+    let marks = keys.windowed(n, 4, false)?;
+    let normed = keys.opt_u32("expert_count")? != Some(128);
+    Ok(spec.with_heads(|i, heads| {
+        heads.window = None;
+        heads.chunk = Some(8192).filter(|_| !every && marks[i]);
+        let turns = every || (i + 1) % 4 != 0;
+        (heads.qk_norm_bare, heads.qk_norm_after_rope) = (turns && normed, true);
+        if !turns {
+            heads.rope = None;
+            heads.temperature = Some(Temperature { factor: 0.1, length: 8192.0, offset: 1.0 });
+        }
+    }))
+}
+
+/// A gate on attention; every fourth layer does not turn.
+pub(super) fn afmoe(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = glm_routed(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
+    spec.embedding.scale = (spec.width as f32).sqrt();
+    Ok(spec.windows(keys, 4, None, WindowRope::Scaled)?.turning(|i, _| (i + 1) % 4 != 0))
+}
+
+/// The activation xIELU, without a gate.
+pub(super) fn apertus(keys: &Keys) -> Result<ModelSpec> {
+    let number = |name: &str, i: usize| -> Result<f32> {
+        let value = keys.file.meta().get(name).and_then(|value| match value.as_array() {
+            Some(array) => array.iter().nth(i).and_then(|v| v.as_f64()),
+            None => value.as_f64(),
+        });
+        value
+            .map(|x| x as f32)
+            .ok_or_else(|| Error::format(format!("metadata key {name:?} has no number for layer {i}")))
+    };
+    let softplus = |x: f32| x.exp().ln_1p();
+    let mut spec = qwen(keys)?;
+    for (i, layer) in spec.layers.iter_mut().enumerate() {
+        let linear = number("xielu.beta", i)?;
+        let positive = softplus(number("xielu.alpha_p", i)?);
+        let negative = linear + softplus(number("xielu.alpha_n", i)?);
+        if let Some(Ffn::Dense { hidden, .. }) = layer.ffn {
+            layer.ffn = Some(Ffn::Bent { hidden, positive, negative, linear });
+        }
+    }
+    Ok(spec)
+}
+
+/// A dense part as wide as the stream, and experts that read what the layer reads.
+pub(super) fn arctic(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?;
+    let width = spec.width;
+    spec.beside_dense(keys, Some(width), |moe| beside("ffn_norm_exps", moe, 1.0, true))
+}
+
+fn beside(norm: &'static str, moe: Moe, scale: f32, early: bool) -> Beside {
+    let norms = Norms { before: Normed::By(norm), ..Norms::default() };
+    Beside { moe, norms, dense_after: Normed::No, scale, early }
+}
+
+/// Factors and caps everywhere; the dense part is beside the experts in Grok 2.
+pub(super) fn grok(keys: &Keys) -> Result<ModelSpec> {
+    let last = if keys.has(0, "layer_output_norm.weight") { "layer_output_norm" } else { "post_ffw_norm" };
+    let mut spec = decoder(keys, Halves, Rms, GeluTanh)?.post_norms("attn_output_norm", last);
+    spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(78.383_67);
+    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(0.577_350_3);
+    spec.head.cap = keys.factor("final_logit_softcapping")?;
+    let scale = keys.factor("attention.output_scale")?.unwrap_or(0.088_388_35);
+    let cap = keys.factor("attn_logit_softcapping")?.unwrap_or(30.0);
+    let spec = spec.with_heads(|_, heads| (heads.scale, heads.cap) = (scale, Some(cap)));
+    spec.beside_dense(keys, None, |moe| beside("ffn_norm", moe, std::f32::consts::FRAC_1_SQRT_2, false))
+}
+
+/// Experts are chosen by what the layer reads; every fourth layer, from the first on, sees all and does not turn.
+pub(super) fn smallthinker(keys: &Keys) -> Result<ModelSpec> {
+    let spec = decoder(keys, Halves, Rms, Relu)?.routed(keys, By::Key(Sigmoid), By::Family(true))?;
+    let spec = spec.each_moe(|_, moe| moe.early = true);
+    let marks = keys.windowed(spec.layers.len(), 4, true)?;
+    let spec = spec.windowed(keys, &marks, None, WindowRope::Scaled)?;
+    if keys.opt_u32("attention.sliding_window")?.is_none_or(|n| n == 0) {
+        return Ok(spec);
+    }
+    Ok(spec.with_heads(|i, heads| heads.window = Some(4096).filter(|_| marks[i])).turning(|i, _| i % 4 != 0))
+}
+
+/// Only layers with a window turn; gates are limited.
+pub(super) fn maple(keys: &Keys) -> Result<ModelSpec> {
+    qwen(keys)?.windows(keys, 0, None, WindowRope::Only)?.limited(keys, false)
+}
+
+/// The layers run several times, each time with keys and values of their own.
+pub(super) fn nanbeige(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = llama(keys)?;
+    let n = keys.opt_u32("num_loops")?.unwrap_or(1).max(1) as usize;
+    if n * spec.layers.len() > 4096 {
+        return Err(Error::limit(format!("{} layers that run {n} times are too many", spec.layers.len())));
+    }
+    let mut pass: Vec<Layer> = spec.layers.clone();
+    if let Some(last) = pass.last_mut()
+        && keys.opt_bool("skip_loop_final_norm")? != Some(true)
+    {
+        last.behind = Normed::By("output_norm");
+    }
+    let last = std::mem::take(&mut spec.layers);
+    spec.layers = (1..n).flat_map(|_| pass.iter().cloned()).chain(last).collect();
+    Ok(spec)
+}
+
+pub(super) fn plamo3(keys: &Keys) -> Result<ModelSpec> {
+    let spec = qwen(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
+    spec.windows(keys, 8, None, WindowRope::Base(10_000.0))
+}
+
+/// Sinks, found in the file; the layers that turn are named.
+pub(super) fn granite_swa(keys: &Keys) -> Result<ModelSpec> {
+    let spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?.windows(keys, 0, None, WindowRope::Same)?;
+    let key = keys.key("attention.rope_pattern");
+    let turns: Option<Vec<bool>> =
+        keys.file.meta().opt_array(&key)?.filter(|array| !array.is_empty()).map(|array| {
+            array.iter().map(|v| v.as_bool().unwrap_or_else(|| v.as_u64().is_some_and(|n| n > 0))).collect()
+        });
+    let turns = |i: usize| turns.as_ref().is_none_or(|turns| turns.get(i).copied().unwrap_or(true));
+    Ok(spec.turning(|i, _| turns(i)))
+}
+
+/// A gate on attention; only layers with a window turn.
+pub(super) fn muse_glimmer(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = llama(keys)?.post_norms("post_attention_norm", "post_ffw_norm");
+    (spec.eps_after, spec.embedding.norm) = (Some(1e-8), Normed::Bare);
+    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
+    spec.head.cap = keys.factor("final_logit_softcapping")?;
+    Ok(spec.windows(keys, 4, None, WindowRope::Base(keys.base()?))?.turning(|_, heads| heads.window.is_some()))
+}
+
+/// A gate for each head.
+pub(super) fn spark(keys: &Keys) -> Result<ModelSpec> {
+    decoder(keys, Halves, Rms, GeluTanh)?.windows(keys, 0, None, WindowRope::Scaled)
+}
+
+/// A gate that does not saturate; only layers that see all are scaled.
+pub(super) fn laguna(keys: &Keys) -> Result<ModelSpec> {
+    let spec = glm_routed(keys)?;
+    let marks = keys.windowed(spec.layers.len(), 4, true)?;
+    Ok(spec.windowed(keys, &marks, None, WindowRope::Base(keys.base()?))?.with_heads(|_, heads| heads.gate = Softplus))
+}
+
+/// A gate for each head; layers without a window turn half as many elements; gates of experts are limited behind their
+/// activation.
+pub(super) fn step35(keys: &Keys) -> Result<ModelSpec> {
+    let rope_dims = match (keys.opt_u32("rope.dimension_count")?, keys.opt_u32("attention.key_length")?) {
+        (Some(n), _) | (None, Some(n)) => Some(n as usize / 2),
+        (None, None) => Some(keys.count("embedding_length", MAX_COLS)? / keys.most("attention.head_count")? / 2),
+    };
+    let halved = &Keys { rope_dims, ..*keys };
+    let spec = glm_routed(halved)?.windows(keys, 0, None, WindowRope::Base(10_000.0))?;
+    spec.limited(keys, true)
+}
+
+/// One norm for both parts; layers with a window and the first, dense ones turn. Shared experts count half.
+pub(super) fn cohere2moe(keys: &Keys) -> Result<ModelSpec> {
+    let rms = keys.opt_f32("attention.layer_norm_rms_epsilon")?.is_some_and(|eps| eps != 0.0);
+    let kind = if rms { Rms } else { NormKind::Layer };
+    let spec = decoder(keys, Interleaved, kind, Silu)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
+    let mut spec = one_norm(spec.parallel()).each_moe(|_, moe| moe.shared_scale = 0.5);
+    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
+    let marks = keys.windowed(spec.layers.len(), 4, true)?;
+    let dense = keys.opt_u32("leading_dense_block_count")?.unwrap_or(0) as usize;
+    Ok(spec.windowed(keys, &marks, None, WindowRope::Same)?.turning(|i, _| i < dense || marks[i]))
+}
+
+/// Norms without weights; every layer adds the embedded row again.
+pub(super) fn talkie(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = qwen(keys)?;
+    (spec.embedding.norm, spec.embedding.again, spec.output_norm) = (Normed::Bare, true, Normed::Bare);
+    spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
+    let spec = spec.each_layer(|_, layer| {
+        (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
+    });
+    Ok(spec.with_heads(|_, heads| (heads.qk_norm_bare, heads.qk_norm_after_rope) = (true, true)))
+}
+
+/// Smaller experts, each behind several of the others.
+pub(super) fn grovemoe(keys: &Keys) -> Result<ModelSpec> {
+    let per = keys.count("experts_per_group", 1 << 14)?;
+    let scale = keys.factor("expert_group_scale")?.unwrap_or(1.0);
+    let dims = |i: usize| keys.file.tensor(&format!("blk.{i}.ffn_down_chexps.weight")).map(|tensor| tensor.dims());
+    Ok(qwen(keys)?.each_moe(|i, moe| {
+        let hidden = dims(i).and_then(|dims| usize::try_from(*dims.first()?).ok()).filter(|n| *n <= MAX_COLS as usize);
+        moe.second = hidden.map(|hidden| Second { n: moe.n.div_ceil(per), per, hidden, scale });
+    }))
+}
+
+/// Latent attention in the older form, and fixed factors.
+pub(super) fn minicpm3(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = qwen(keys)?;
+    (spec.embedding.scale, spec.head.scale) = (12.0, 256.0 / spec.width as f32);
+    let residual = 1.4 / (spec.layers.len() as f32).sqrt();
+    Ok(spec.each_layer(|_, layer| layer.residual = residual))
+}
+
+/// Latent attention; squared ReLU without a gate.
+pub(super) fn plm(keys: &Keys) -> Result<ModelSpec> {
+    decoder(keys, Interleaved, Rms, ReluSquared)
+}
+
+/// Mamba, or attention that does not turn.
+pub(super) fn jamba(keys: &Keys) -> Result<ModelSpec> {
+    unturned(qwen(keys)?.routed(keys, By::Family(Softmax), By::Family(false))?, None)
+}
+
+/// Mamba with heads, or attention whose scores go by the width of its values.
+pub(super) fn plamo2(keys: &Keys) -> Result<ModelSpec> {
+    Ok(qwen(keys)?
+        .post_norms("post_attention_norm", "post_ffw_norm")
+        .with_heads(|_, heads| heads.scale = 1.0 / (heads.v_dim as f32).sqrt()))
+}
+
+/// Delta rules with decays of elements, or latent attention; nothing turns.
+pub(super) fn kimi_linear(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?.routed(keys, By::Key(Softmax), By::Family(true))?;
+    Ok(spec.each_layer(|_, layer| {
+        for mixer in &mut layer.mixers {
+            match mixer {
+                Mixer::Latent(latent) => latent.rope = None,
+                Mixer::Kda(kda) => kda.lower = None,
+                _ => {}
+            }
+        }
+    }))
+}
+
+/// The same with latent attention that turns and decays of another form.
+pub(super) fn bailingmoe3(keys: &Keys) -> Result<ModelSpec> {
+    let spec = if keys.has_axes()? { qwen(keys)? } else { llama(keys)? };
+    let spec = spec.routed(keys, By::Key(Softmax), By::Key(false))?.limited(keys, true)?;
+    Ok(spec.each_layer(|_, layer| {
+        for mixer in &mut layer.mixers {
+            if let Mixer::Kda(kda) = mixer {
+                kda.sign = 1.0;
+            }
+        }
+    }))
+}
+
+/// Linear attention at fixed rates but in every eighth layer; the stream goes on from behind its norms.
+pub(super) fn minimax01(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = qwen(keys)?;
+    let every = keys.opt_u32("full_attention_interval")?.filter(|n| *n > 0).unwrap_or(8) as usize;
+    let (last, factor) = (spec.layers.len().max(2) - 1, keys.factor("residual_scale")?.unwrap_or(1.0));
+    for (i, layer) in spec.layers.iter_mut().enumerate() {
+        layer.wiring = Wiring::Normed(factor);
+        let [Mixer::Heads(heads)] = &layer.mixers[..] else { continue };
+        if (i + 1) % every != 0 {
+            let share = 1.0 - i as f32 / last as f32 + 1e-5;
+            let decay = slopes(heads.n_heads, 8.0).iter().map(|slope| -slope * share).collect();
+            layer.mixers = vec![Mixer::Lightning(Lightning { dim: heads.head_dim, decay })];
+        }
+    }
+    Ok(spec)
+}
+
+/// Text in, codes of sound out.
+pub(super) fn qwen3tts(keys: &Keys) -> Result<ModelSpec> {
+    Ok(ModelSpec { makes: Makes::Sound, ..qwen(keys)? })
+}
+
+/// The same with layer norms; what makes sound of its rows is in another file.
+pub(super) fn pockettts(keys: &Keys) -> Result<ModelSpec> {
+    Ok(ModelSpec { makes: Makes::Sound, ..decoder(keys, Interleaved, NormKind::Layer, GeluErf)? })
+}
+
+/// Latent attention to what an index of keys chooses.
+pub(super) fn deepseek32(keys: &Keys) -> Result<ModelSpec> {
+    llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?.indexed(keys, Halves, |_| true)
+}
+
+/// The same; of the layers of models with long contexts only every fourth has an index.
+pub(super) fn glm_dsa(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
+    let long = spec.n_context >= 1 << 20;
+    spec.indexed(keys, Interleaved, |i| !long || i < 2 || (i + 2) % 4 == 0)
+}
+
+/// Latent attention to what an index chooses, or in windows with sizes of its own.
+pub(super) fn dots3note(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?;
+    let marks = keys.windowed(spec.layers.len(), 0, false)?;
+    let count = |name: &str| keys.count(name, 4096);
+    let base = keys.factor("rope.freq_base_swa")?.unwrap_or(10_000.0);
+    for (layer, _) in spec.layers.iter_mut().zip(marks).filter(|(_, marked)| *marked) {
+        for mixer in &mut layer.mixers {
+            let Mixer::Latent(latent) = mixer else { continue };
+            let key = count("attention.key_length_mla_swa")?.max(latent.rope_dim + 1);
+            latent.nope_dim = key - latent.rope_dim;
+            (latent.v_dim, latent.rank) =
+                (count("attention.value_length_mla_swa")?, count("attention.kv_lora_rank_swa")?);
+            latent.scale = 1.0 / (key as f32).sqrt();
+            latent.rope = Some(rope_table(keys, Interleaved, latent.rope_dim, Some((base, true)))?);
+            latent.window = keys.opt_u32("attention.sliding_window")?.filter(|n| *n > 0);
+        }
+    }
+    spec.indexed(keys, Halves, |_| true)
+}

@@ -1,0 +1,223 @@
+//! [`Door`]: goes through a folder's tensors and describes each under its name in GGUF files.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::config::Config;
+use super::names::{BEGINNINGS, EXPERTS, IN_LAYER, LAYERS, LOG_DECAYS, OF_EXPERT, WHOLE, is_beside};
+use super::rows::Row;
+use super::views;
+use crate::bytes::Bytes;
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::file::safetensors::Stored;
+use crate::file::{Described, Folder, Source};
+use crate::meta::shown;
+
+/// A folder on its way through.
+pub(super) struct Door<'a> {
+    pub(super) folder: &'a Folder,
+    pub(super) config: Config,
+    pub(super) row: &'static Row,
+    out: Vec<Described>,
+    /// Parts of tensors that a folder holds apart, by the whole's name and their number.
+    apart: BTreeMap<String, BTreeMap<u64, &'a Stored>>,
+}
+
+/// A tensor, and what its name says.
+pub(super) struct Named<'a> {
+    pub(super) tensor: &'a Stored,
+    pub(super) layer: Option<u32>,
+    /// Without beginning and layer.
+    pub(super) name: &'a str,
+}
+
+impl Named<'_> {
+    /// The name in GGUF files of something in this tensor's layer.
+    pub(super) fn called(&self, name: &str) -> String {
+        match self.layer {
+            Some(layer) => format!("blk.{layer}.{name}"),
+            None => name.to_owned(),
+        }
+    }
+}
+
+impl<'a> Door<'a> {
+    pub(super) fn new(folder: &'a Folder, config: Config, row: &'static Row) -> Result<Door<'a>> {
+        Ok(Door { folder, config, row, out: Vec::new(), apart: BTreeMap::new() })
+    }
+
+    /// Describes every tensor.
+    pub(super) fn translate(&mut self) -> Result<()> {
+        let tied = self.config.bool(&["tie_word_embeddings"]) == Some(true);
+        for tensor in self.folder.tensors() {
+            let named = named(tensor);
+            if is_beside(&tensor.name) || (tied && named.name == "lm_head.weight") {
+                continue;
+            }
+            if (self.row.tensor)(self, &named)? || self.put_apart(&named)? {
+                continue;
+            }
+            if LOG_DECAYS.contains(&named.name) {
+                self.vector(named.called("ssm_a"), tensor, |x| -x.exp())?;
+                continue;
+            }
+            // What is not known keeps its name, by which it will be refused.
+            let name = match self.lookup(&named) {
+                Some(name) => named.called(&name),
+                None => tensor.name.clone(),
+            };
+            self.whole(name, tensor)?;
+        }
+        self.put_together()
+    }
+
+    /// A tensor's name in GGUF files, without its layer.
+    fn lookup(&self, named: &Named<'_>) -> Option<String> {
+        let table = if named.layer.is_some() { IN_LAYER } else { WHOLE };
+        let find = |name: &str| {
+            let all = self.row.names.iter().chain(table);
+            all.into_iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| (*ours).to_owned())
+        };
+        find(named.name).or_else(|| {
+            let (base, ending) = named.name.rsplit_once('.').filter(|(_, e)| ["weight", "bias"].contains(e))?;
+            Some(format!("{}.{ending}", find(base)?))
+        })
+    }
+
+    /// Notes experts and heads that have a tensor each.
+    fn put_apart(&mut self, named: &Named<'a>) -> Result<bool> {
+        let expert =
+            EXPERTS.iter().find_map(|start| named.name.strip_prefix(start)).and_then(|rest| rest.split_once('.'));
+        let found = expert.and_then(|(n, rest)| {
+            let (_, ours) = OF_EXPERT.iter().find(|(theirs, _)| *theirs == rest)?;
+            Some((n.parse().ok()?, (*ours).to_owned()))
+        });
+        let head = named.name.split_once("_layernorm.norms.").and_then(|(start, rest)| {
+            let ours = format!("attn_{}_norm.weight", start.strip_prefix("self_attn.")?);
+            Some((rest.strip_suffix(".weight")?.parse().ok()?, ours))
+        });
+        let Some((n, ours)) = found.or(head) else { return Ok(false) };
+        let parts = self.apart.entry(named.called(&ours)).or_default();
+        match parts.insert(n, named.tensor) {
+            None => Ok(true),
+            Some(_) => Err(Error::format(format!("tensor {} is there twice", shown(named.tensor.name.as_bytes())))),
+        }
+    }
+
+    /// Describes the tensors of which the folder holds parts.
+    fn put_together(&mut self) -> Result<()> {
+        for (name, parts) in std::mem::take(&mut self.apart) {
+            let Some(first) = parts.get(&0) else {
+                return Err(Error::format(format!("the first part of {name} is missing from the folder")));
+            };
+            let n = parts.len() as u64;
+            if let Some((i, _)) = parts.iter().enumerate().find(|(i, (no, _))| *i as u64 != **no) {
+                return Err(Error::format(format!("part {i} of {name} is missing from the folder")));
+            }
+            let alike = |t: &&&Stored| t.shape() == first.shape() && t.element == first.element;
+            if !parts.values().all(|t| alike(&t)) {
+                return Err(Error::shape(format!("the parts of {name} have different shapes or types")));
+            }
+            let dtype = views::dtype(first)?;
+            let mut dims = views::dims(first);
+            dims.push(n);
+            let pieces: Vec<Bytes> = parts.values().map(|t| t.bytes.clone()).collect();
+            match views::is_small(first) {
+                true => self.put(name, dims, DType::F32, views::vector(pieces, dtype, |x| x)),
+                false => self.put(name, dims, dtype, Source::Pieces(pieces)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Describes a tensor.
+    pub(super) fn put(&mut self, name: String, dims: Vec<u64>, dtype: DType, source: Source) {
+        self.out.push(Described { name, dims, dtype, source });
+    }
+
+    /// A whole tensor: as it is, or as a vector of f32.
+    pub(super) fn whole(&mut self, name: String, tensor: &Stored) -> Result<()> {
+        if !views::is_small(tensor) {
+            let dtype = views::dtype(tensor)?;
+            self.put(name, views::dims(tensor), dtype, Source::Pieces(vec![tensor.bytes.clone()]));
+            return Ok(());
+        }
+        let base = name.strip_suffix(".weight").unwrap_or(&name);
+        let base = base.rsplit_once('.').filter(|_| base.starts_with("blk.")).map_or(base, |(_, base)| base);
+        let plus = if self.row.minus_one.contains(&base) { 1.0 } else { 0.0 };
+        self.vector(name, tensor, move |x| x + plus)
+    }
+
+    /// A tensor as a vector of f32, each element changed.
+    pub(super) fn vector(
+        &mut self,
+        name: String,
+        t: &Stored,
+        change: impl Fn(f32) -> f32 + Send + Sync + 'static,
+    ) -> Result<()> {
+        let source = views::vector(vec![t.bytes.clone()], views::dtype(t)?, change);
+        self.put(name, views::dims(t), DType::F32, source);
+        Ok(())
+    }
+
+    /// Ranges of a tensor's rows, one after the other; of a vector, of its elements. `dims` is their shape.
+    pub(super) fn rows(&mut self, name: String, tensor: &Stored, ranges: &[Range<u64>], dims: Vec<u64>) -> Result<()> {
+        let dtype = views::dtype(tensor)?;
+        if let [n] = *tensor.shape() {
+            let bytes: Vec<Bytes> = ranges
+                .iter()
+                .map(|r| {
+                    let size = tensor.element.size();
+                    tensor.bytes.slice((r.start * size) as usize..(r.end.min(n) * size) as usize)
+                })
+                .collect::<Option<_>>()
+                .ok_or_else(|| Error::shape(format!("tensor {} is too short", shown(tensor.name.as_bytes()))))?;
+            self.put(name, dims, DType::F32, views::vector(bytes, dtype, |x| x));
+            return Ok(());
+        }
+        let pieces = views::pieces(tensor, ranges)?;
+        self.put(name, dims, dtype, Source::Pieces(pieces));
+        Ok(())
+    }
+
+    /// Numbers that no file holds.
+    pub(super) fn numbers(&mut self, name: &str, values: Vec<f32>) {
+        let dims = vec![values.len() as u64];
+        self.put(name.to_owned(), dims, DType::F32, views::numbers(values));
+    }
+
+    /// Rows of the token table.
+    pub(super) fn n_vocab(&self) -> usize {
+        let table = self.out.iter().find(|t| t.name == "token_embd.weight");
+        table.and_then(|t| t.dims.get(1)).map_or(0, |n| usize::try_from(*n).unwrap_or(0))
+    }
+
+    /// The largest number of a layer, and one more.
+    pub(super) fn n_blocks(&self) -> u32 {
+        let layers =
+            self.out.iter().filter_map(|t| t.name.strip_prefix("blk.")?.split_once('.')?.0.parse::<u32>().ok());
+        layers.max().map_or(0, |n| n.saturating_add(1))
+    }
+
+    /// A described tensor's dimensions: the first one in any layer with this ending.
+    pub(super) fn dims_of(&self, ending: &str) -> Option<&[u64]> {
+        self.out.iter().find(|t| t.name.ends_with(ending)).map(|t| &t.dims[..])
+    }
+
+    /// The tensors and the files that they are in.
+    pub(super) fn finish(self) -> (Vec<Described>, Vec<Bytes>) {
+        (self.out, self.folder.files().to_vec())
+    }
+}
+
+/// Takes a name apart.
+fn named(tensor: &Stored) -> Named<'_> {
+    let full = tensor.name.as_str();
+    let name = BEGINNINGS.iter().find_map(|b| full.strip_prefix(b)).unwrap_or(full);
+    let in_layers = LAYERS.iter().find_map(|b| name.strip_prefix(b)).and_then(|rest| rest.split_once('.'));
+    match in_layers.and_then(|(n, rest)| Some((n.parse().ok()?, rest))) {
+        Some((layer, name)) => Named { tensor, layer: Some(layer), name },
+        None => Named { tensor, layer: None, name },
+    }
+}

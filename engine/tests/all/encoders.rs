@@ -1,0 +1,207 @@
+//! Models that read a text both ways: their embeddings and scores against PyTorch, whatever runs beside them; what they
+//! refuse.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::common::{data, relative_error, shared, skipped};
+use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
+use ir_engine::device::{Device, KvKind, kv_bytes};
+use ir_engine::model::{Model, ModelOptions, Pooling};
+use ir_engine::run::{EmbedRequest, Engine, EngineOptions, Event, Request, SeqId, embed_ids, rank_ids, wait};
+use serde_json::Value as Json;
+
+/// Goldens of the project, and those beside it.
+const OWN: &[&str] = &["bert", "gemma-embedding", "xlm-roberta-rerank"];
+const SHARED: &[&str] = &["bert-cls", "modernbert", "nomic-bert", "xlm-roberta", "qwen3-embedding", "qwen3-reranker"];
+
+/// Relative error of scalar kernels in float32: sums in another order than PyTorch's.
+const F32: f64 = 1e-4;
+/// As users run it: a cache in half precision, each instruction set's own order of sums and its own activations.
+const AS_RUN: f64 = 2e-2;
+
+struct Golden {
+    name: &'static str,
+    model: Arc<Model>,
+    json: Json,
+}
+
+impl Golden {
+    fn open(name: &'static str, folder: PathBuf) -> Golden {
+        let json = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
+        let model = Model::open(&folder.join("model-bf16.gguf"), &ModelOptions::default()).unwrap();
+        Golden { name, model: Arc::new(model), json }
+    }
+
+    fn own(name: &'static str) -> Golden {
+        Golden::open(name, data().join("golden").join(name))
+    }
+
+    fn text(&self, key: &str) -> &str {
+        self.json[key].as_str().unwrap()
+    }
+
+    fn numbers(&self, key: &str) -> Vec<f32> {
+        self.json[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
+    }
+
+    /// The ids as the reference has them, and as they are made here.
+    fn ids(&self) -> [Vec<u32>; 2] {
+        let ours = if self.model.ranks() {
+            rank_ids(&self.model, self.text("query"), self.text("document")).unwrap()
+        } else {
+            embed_ids(self.model.tokenizer(), self.text("prompt"))
+        };
+        [self.numbers("ids").into_iter().map(|id| id as u32).collect(), ours]
+    }
+}
+
+fn goldens() -> Vec<Golden> {
+    let others =
+        shared("golden").into_iter().flat_map(|root| SHARED.iter().map(move |n| Golden::open(n, root.join(n))));
+    OWN.iter().map(|name| Golden::own(name)).chain(others).collect()
+}
+
+fn cpu(simd: &str, activations: Activations) -> Device {
+    let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
+    Device::Cpu(Arc::new(Cpu::new(&options).unwrap()))
+}
+
+fn scalar() -> Device {
+    cpu("scalar", Activations::F32)
+}
+
+fn engine(model: &Arc<Model>, device: &Device, options: &EngineOptions) -> Engine {
+    Engine::new(Arc::clone(model), device, options).unwrap()
+}
+
+/// What comes of texts that are all added at once, in order: raw embeddings or scores.
+fn run(engine: &mut Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    let ranks = engine.model().ranks();
+    let add = |engine: &mut Engine, ids: &Vec<u32>| match ranks {
+        true => engine.rank(ids.clone(), 0.0),
+        false => engine.embed(EmbedRequest { prompt: ids.clone(), normalize: false, ..EmbedRequest::default() }, 0.0),
+    };
+    let ids: Vec<SeqId> = texts.iter().map(|ids| add(engine, ids).unwrap()).collect();
+    let mut got = vec![None; texts.len()];
+    while !engine.is_idle() {
+        for event in wait(engine.step(&|| 0.0)).unwrap() {
+            let at = ids.iter().position(|id| *id == event.seq()).unwrap();
+            match event {
+                Event::Embedding { values, .. } => got[at] = Some(values),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    got.into_iter().map(Option::unwrap).collect()
+}
+
+fn agree(device: &Device, kv: KvKind, tolerance: f64) {
+    let mut faults = Vec::new();
+    for golden in goldens() {
+        let [reference, ours] = golden.ids();
+        assert_eq!(ours, reference, "{}", golden.name);
+        let options = EngineOptions { kv, ..EngineOptions::default() };
+        let got = run(&mut engine(&golden.model, device, &options), &[ours]).remove(0);
+        let error = if golden.model.ranks() {
+            assert_eq!(got.len(), 1);
+            (f64::from(got[0]) - golden.json["score"].as_f64().unwrap()).abs()
+        } else {
+            relative_error(&got, &golden.numbers("embedding"))
+        };
+        println!("{} on {} kv {kv:?}: error {error:.1e}", golden.name, device.name());
+        if error.is_nan() || error > tolerance {
+            faults.push(format!("{}: error {error:e} above {tolerance:e}", golden.name));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn embeddings_and_scores_agree_with_pytorch() {
+    agree(&scalar(), KvKind::F32, F32);
+    for table in simd::available() {
+        agree(&cpu(table.name, Activations::Quantised), KvKind::F16, AS_RUN);
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn embeddings_and_scores_on_a_gpu_agree_with_pytorch() {
+    use ir_engine::gpu::{Forms, Gpu, GpuOptions};
+    for (forms, kv, tolerance) in [("base", KvKind::F32, F32), ("base+dot4", KvKind::F16, AS_RUN)] {
+        let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
+        match Gpu::open_now(&options) {
+            Ok(gpu) => agree(&Device::Gpu(Arc::new(gpu)), kv, tolerance),
+            Err(error) => return skipped(error),
+        }
+    }
+}
+
+/// Texts of 1 to 100 tokens.
+fn texts(golden: &Golden) -> Vec<Vec<u32>> {
+    let [ids, _] = golden.ids();
+    let lengths = [1, 2, 3, 4, 15, 16, 17, 40, 70, 100];
+    lengths.iter().enumerate().map(|(i, n)| ids[i..].iter().chain(&ids).cycle().take(*n).copied().collect()).collect()
+}
+
+#[test]
+fn every_way_of_running_gives_the_same_bits() {
+    for golden in OWN.iter().map(|name| Golden::own(name)) {
+        let (texts, device, model) = (texts(&golden), scalar(), &golden.model);
+        let d = EngineOptions::default;
+        let alone: Vec<Vec<f32>> = texts
+            .iter()
+            .map(|ids| run(&mut engine(model, &device, &d()), std::slice::from_ref(ids)).remove(0))
+            .collect();
+        assert!(alone.windows(2).all(|w| w[0] != w[1]));
+        let small = kv_bytes(model.plan(), KvKind::F16, 8);
+        for (name, options) in [
+            ("batch", d()),
+            ("two at a time", EngineOptions { max_sequences: 2, ..d() }),
+            ("chunks are for others", EngineOptions { chunk: 1, ..d() }),
+            ("rows rise to a text", EngineOptions { max_rows: 9, context: Some(100), ..d() }),
+            ("few pages", EngineOptions { kv_budget: small, ..d() }),
+        ] {
+            let mut engine = engine(model, &device, &options);
+            for _ in 0..2 {
+                assert_eq!(run(&mut engine, &texts), alone, "{} {name}", golden.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_model_is_not_for_is_refused_in_a_sentence() {
+    let (embeds, ranks) = (Golden::own("bert"), Golden::own("xlm-roberta-rerank"));
+    let made = |golden: &Golden| engine(&golden.model, &scalar(), &EngineOptions::default());
+    let (mut embedder, mut ranker) = (made(&embeds), made(&ranks));
+    let request = || Request { prompt: vec![2, 286, 3], ..Request::default() };
+    let said = |result: ir_engine::Result<SeqId>| result.unwrap_err().to_string();
+    assert!(said(embedder.add(request(), 0.0)).contains("makes embeddings and generates no text"));
+    assert!(said(ranker.add(request(), 0.0)).contains("ranks texts and generates none"));
+    assert!(said(embedder.rank(vec![2, 286, 3], 0.0)).contains("ranks no texts"));
+    let text = EmbedRequest { prompt: vec![2, 286, 3], ..EmbedRequest::default() };
+    let mean = EmbedRequest { pooling: Some(Pooling::Mean), ..text.clone() };
+    assert!(said(ranker.embed(text, 0.0)).contains("no embedding"));
+    assert!(said(ranker.embed(mean, 0.0)).contains("no embedding"));
+    let n = embedder.context();
+    let long = EmbedRequest { prompt: vec![286; n + 1], ..EmbedRequest::default() };
+    assert!(said(embedder.embed(long, 0.0)).contains(&format!("{} tokens and the context holds {n}", n + 1)));
+    let n = ranker.context();
+    assert!(said(ranker.rank(vec![80; n + 1], 0.0)).contains(&format!("the context holds {n}")));
+    let beyond = EngineOptions { context: Some(100_000), ..EngineOptions::default() };
+    let error = Engine::new(Arc::clone(&embeds.model), &scalar(), &beyond).unwrap_err().to_string();
+    assert!(error.contains("256 positions"), "{error}");
+    assert!(rank_ids(&embeds.model, "a", "b").is_err());
+}
+
+#[test]
+fn a_pair_is_joined_by_the_template_without_reading_the_query_as_one() {
+    let Some(folder) = shared("golden/qwen3-reranker") else { return };
+    let golden = Golden::open("qwen3-reranker", folder);
+    let ids =
+        |query: &str, text: &str| golden.model.tokenizer().decode(&rank_ids(&golden.model, query, text).unwrap(), true);
+    let said = ids("a {document} b", "c {query} d");
+    assert!(said.contains("<Query>: a {document} b\n") && said.contains("<Document>: c {query} d"), "{said}");
+}
