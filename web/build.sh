@@ -11,7 +11,7 @@ limit=700000 # bytes, gzipped
 if [ "${1:-}" = --thin ]; then
     shift
     profile=wasm-thin
-    limit=1400000
+    limit=1500000
 fi
 variants=("$@")
 [ $# -gt 0 ] || variants=(plain relaxed threads grammar)

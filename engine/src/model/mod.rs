@@ -29,6 +29,7 @@ use std::sync::Arc;
 pub use families::{Prefix, task_prefixes};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::open_file;
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use folder::{FACTORS, GROUPED, HALVES};
 pub use folder::{families as folder_families, present};
 pub use spec::{

@@ -13,6 +13,7 @@ mod rows;
 mod tensors;
 mod views;
 
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
 use config::Config;

@@ -14,9 +14,9 @@ use serde::Deserialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use utoipa::ToSchema;
 
+use super::OllamaErrors;
 use super::models::blocking;
 use super::steps::{self, Step, Steps, answer, said, watched};
-use super::OllamaErrors;
 use crate::api::common::body::{Body, Client};
 use crate::engine::error::{ApiError, Kind};
 use crate::generate::hub::Hub;
