@@ -82,11 +82,15 @@ function models() {
   return Object.fromEntries(families().map((f) => [`/golden/${f}.gguf`, route(join(golden, f, 'model-bf16.gguf'))]));
 }
 
+/** Families that generate: encoders have golden embeddings and no tokens. */
 export function families() {
-  return readdirSync(golden).filter((f) => readdirSync(join(golden, f)).includes('model-bf16.gguf')).sort();
+  const has = (f) => readdirSync(join(golden, f)).includes('model-bf16.gguf') && goldenOf(f).greedy;
+  return readdirSync(golden).filter(has).sort();
 }
 
-export const goldenOf = (family) => JSON.parse(readFileSync(join(golden, family, 'golden.json')));
+export function goldenOf(family) {
+  return JSON.parse(readFileSync(join(golden, family, 'golden.json')));
+}
 export const goldenFile = (family) => readFileSync(join(golden, family, 'model-bf16.gguf'));
 export const tinyFile = () => readFileSync(join(project, 'engine/models/ir-tiny/ir-tiny-q4_0.gguf'));
 
