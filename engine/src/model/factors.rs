@@ -40,7 +40,7 @@ const GATE: &str = "qwen35 qwen35moe";
 /// Other parts are multiplied in all, but for these: attention, its queries, keys and values, and all of layers that keep a
 /// state.
 const NO_ATTENTION: &str = "bailingmoe3";
-const NO_QUERIES: &str = "cogvlm mimo2 openelm plamo2 plamo3";
+const NO_QUERIES: &str = "cogvlm openelm plamo2 plamo3";
 const NO_STATE: &str = "bailingmoe3 kimi-linear minimax-01 plamo2 qwen3next";
 /// What layers have that keep a state.
 const OF_STATE: [&str; 3] = ["ssm_conv1d.weight", "ssm_conv1d_q.weight", "attn_norm_2.weight"];

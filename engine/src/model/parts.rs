@@ -68,7 +68,6 @@ const UNUSED: &[(&str, &[&str])] = &[
     ("ernie4_5", &["attn_output.bias"]),
     ("ernie4_5-moe", &["attn_output.bias"]),
     ("kimi-linear", QKV_BIASES),
-    ("mimo2", QKV_BIASES),
     ("pangu-embedded", &["rope_freqs.weight"]),
     ("qwen2vl", &["output.bias"]),
     ("refact", &["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "rope_freqs.weight"]),
@@ -77,7 +76,7 @@ const UNUSED: &[(&str, &[&str])] = &[
 const QKV_BIASES: &[&str] = &["attn_q.bias", "attn_k.bias", "attn_v.bias"];
 
 /// Architectures whose layers llama.cpp computes without a dense part where they have experts, although files may have both.
-const DENSE_UNUSED: &[&str] = &["hy_v3", "mimo2", "step35"];
+const DENSE_UNUSED: &[&str] = &["hy_v3", "step35"];
 
 /// Whether an architecture is computed without a tensor, although files may have it.
 pub(super) fn is_unused(arch: &str, name: &str) -> bool {

@@ -337,12 +337,8 @@ impl<'a> Weights<'a> {
         names: &[String],
         rows: &[usize],
     ) -> Result<Option<WeightId>> {
-        if !names.iter().any(|n| self.has(&n.replace(".weight", ".bias"))) {
-            return Ok(None);
-        }
-        let all = names.iter().zip(rows).map(|(name, rows)| self.bias_rows(name, *rows)).collect::<Result<Vec<_>>>()?;
-        let segments = all.into_iter().flatten().collect();
-        Ok(Some(rec.weight(Weight { name: format!("{name}.bias"), cols: 1, segments })))
+        let parts = names.iter().zip(rows).map(|(name, rows)| (name.clone(), *rows, whole(*rows)));
+        self.slices_bias(rec, name, &parts.collect::<Vec<_>>())
     }
 }
 
