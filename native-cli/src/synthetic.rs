@@ -36,12 +36,11 @@ pub(crate) fn bytes(name: &str) -> Result<Vec<u8>> {
     }
     bytes.extend(writer.header());
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    for Tensor { dims, fill, .. } in tensors {
-        let n = dims.iter().product::<u64>() as usize;
-        match fill {
-            Fill::Matrix => random.tensor(dtype, n, &mut bytes),
-            Fill::Floats => random.tensor(DType::F32, n, &mut bytes),
+    for tensor in tensors {
+        let n = tensor.dims.iter().product::<u64>() as usize;
+        match tensor.fill {
             Fill::Constant(x) => bytes.extend(std::iter::repeat_n(x.to_le_bytes(), n).flatten()),
+            _ => random.tensor(type_of(&tensor, dtype), n, &mut bytes),
         }
         bytes.resize(bytes.len().next_multiple_of(32), 0);
     }
@@ -74,8 +73,8 @@ fn declare(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
     let meta = vocabulary(draft.meta, shape.n_vocab as usize);
     let mut writer = GgufWriter::new(meta.str("general.name", &format!("synthetic {} {dtype}", shape.name)))?;
     for tensor in &draft.tensors {
-        let Tensor { name, dims, fill } = tensor;
-        let kind = if *fill == Fill::Matrix { dtype } else { DType::F32 };
+        let Tensor { name, dims, .. } = tensor;
+        let kind = type_of(tensor, dtype);
         let impossible = |_| {
             let kind = dtype.name().to_lowercase();
             Failure::usage(format!("a {} model has rows of {} columns, no whole blocks of {kind}", shape.name, dims[0]))
@@ -83,6 +82,16 @@ fn declare(shape: &Shape, dtype: DType) -> Result<(GgufWriter, Vec<Tensor>)> {
         writer.tensor(name, dims, kind).map_err(impossible)?;
     }
     Ok((writer, draft.tensors))
+}
+
+/// The type of a tensor in a model of a type.
+fn type_of(tensor: &Tensor, dtype: DType) -> DType {
+    match tensor.fill {
+        Fill::Matrix => dtype,
+        Fill::OfHeads if tensor.dims[0].is_multiple_of(dtype.block_len() as u64) => dtype,
+        Fill::OfHeads => DType::Q8_0,
+        Fill::Floats | Fill::Constant(_) => DType::F32,
+    }
 }
 
 /// A vocabulary of bytes and made-up words.

@@ -8,6 +8,8 @@ use ir_engine::meta::MetaBuilder;
 pub(super) enum Fill {
     /// Random, in the model's type.
     Matrix,
+    /// Random, in the model's type, or in Q8_0 if a head's columns are no whole blocks of it.
+    OfHeads,
     /// Random, as F32.
     Floats,
     /// Everywhere this, as F32.
@@ -357,7 +359,7 @@ fn deepseek2(d: &mut Draft, width: u64, n_layers: u32, rows: Rows, experts: [u64
         d.matrix("attn_q_b", q, n_heads * (nope + rope));
         d.matrix("attn_kv_a_mqa", width, kv + rope);
         d.ones("attn_kv_a_norm", kv);
-        d.stack("attn_k_b", nope, kv, n_heads);
+        d.tensor("attn_k_b.weight", &[nope, kv, n_heads], Fill::OfHeads);
         d.stack("attn_v_b", kv, value, n_heads);
         d.matrix("attn_output", n_heads * value, width);
         d.ones("ffn_norm", width);
