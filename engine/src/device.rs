@@ -1,17 +1,25 @@
 //! [`Device`]: where plans run. Above this line nobody knows which device it is.
 
 mod kept;
+mod readback;
+#[cfg(not(target_arch = "wasm32"))]
+mod split;
+#[cfg(not(target_arch = "wasm32"))]
+mod split_runner;
 
 use std::sync::Arc;
 
 use crate::cpu::{Cpu, CpuRunner};
 use crate::error::{Error, Result};
 #[cfg(feature = "gpu")]
-use crate::gpu::{Gpu, GpuReadback, GpuRunner, Results};
+use crate::gpu::{Gpu, GpuRunner};
 use crate::plan::{CacheLayout, Inputs, Plan, Rows, Slot, WeightId};
 pub use crate::plan::{KvKind, RunnerOptions};
-#[cfg(feature = "gpu")]
-use crate::plan::{TOP, Want};
+pub use readback::{Output, Picked, Readback};
+#[cfg(not(target_arch = "wasm32"))]
+pub use split::{Experts, GpuLayers, Split, SplitOptions};
+#[cfg(not(target_arch = "wasm32"))]
+pub use split_runner::SplitRunner;
 
 /// A device that plans can be prepared for. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -21,6 +29,9 @@ pub enum Device {
     /// A graphics processor.
     #[cfg(feature = "gpu")]
     Gpu(Arc<Gpu>),
+    /// Several devices, over which a model is divided.
+    #[cfg(not(target_arch = "wasm32"))]
+    Split(Arc<Split>),
 }
 
 impl Device {
@@ -30,6 +41,8 @@ impl Device {
             Device::Cpu(cpu) => cpu.name(),
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.name(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Split(split) => split.name(),
         }
     }
 
@@ -42,15 +55,8 @@ impl Device {
             Device::Cpu(_) => Ok(self.clone()),
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => Ok(Device::Gpu(Arc::new(gpu.reopen().await?))),
-        }
-    }
-
-    /// Whether the device does what [`crate::plan::Want`] asks, or always gives logits.
-    pub fn picks(&self) -> bool {
-        match self {
-            Device::Cpu(_) => false,
-            #[cfg(feature = "gpu")]
-            Device::Gpu(_) => true,
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Split(split) => Ok(Device::Split(Arc::new(split.reopen().await?))),
         }
     }
 
@@ -60,6 +66,8 @@ impl Device {
             Device::Cpu(_) => None,
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.description().memory,
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Split(split) => split.gpus().iter().map(Device::memory).sum(),
         }
     }
 
@@ -70,6 +78,8 @@ impl Device {
             Device::Cpu(_) => usize::MAX,
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.max_pages(plan, kv),
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Split(split) => split.gpus().iter().map(|gpu| gpu.max_pages(plan, kv)).min().unwrap_or(usize::MAX),
         }
     }
 
@@ -80,6 +90,8 @@ impl Device {
             Device::Cpu(_) => usize::MAX,
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => gpu.max_states(plan),
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Split(split) => split.gpus().iter().map(|gpu| gpu.max_states(plan)).min().unwrap_or(usize::MAX),
         }
     }
 
@@ -90,6 +102,8 @@ impl Device {
             Device::Cpu(_) => false,
             #[cfg(feature = "gpu")]
             Device::Gpu(_) => true,
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Split(_) => false,
         }
     }
 
@@ -102,6 +116,8 @@ impl Device {
             Device::Cpu(cpu) => Ok(Runner::Cpu(CpuRunner::new(Arc::clone(cpu), plan, options)?)),
             #[cfg(feature = "gpu")]
             Device::Gpu(gpu) => Ok(Runner::Gpu(gpu.prepare(plan, options)?)),
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Split(split) => split.prepare(&plan, options),
         }
     }
 }
@@ -114,6 +130,9 @@ pub enum Runner {
     /// On a GPU.
     #[cfg(feature = "gpu")]
     Gpu(GpuRunner),
+    /// On several devices.
+    #[cfg(not(target_arch = "wasm32"))]
+    Split(Box<SplitRunner>),
 }
 
 /// Every kind of rows.
@@ -126,19 +145,80 @@ impl Runner {
     /// Where the inputs contradict themselves or the limits, or the device failed.
     pub fn submit(&mut self, inputs: &Inputs) -> Result<Readback> {
         self.check(inputs)?;
+        if !inputs.next.is_empty() && !self.chains() {
+            return Err(Error::shape("a device that does not pick tokens by itself computes no chain of steps"));
+        }
+        match self {
+            Runner::Cpu(_) => self.submit_from(0, inputs),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => {
+                let n_vocab = runner.plan().n_vocab();
+                Ok(Readback::Gpu { results: runner.submit(inputs)?, wants: inputs.wants.clone(), n_vocab })
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.submit(inputs),
+        }
+    }
+
+    /// Starts the end of a step whose ops before `first` have been computed.
+    fn submit_from(&mut self, first: usize, inputs: &Inputs) -> Result<Readback> {
         let n_vocab = self.plan().n_vocab();
         match self {
-            Runner::Cpu(_) if !inputs.next.is_empty() => {
-                Err(Error::shape("a processor does not pick tokens, so its steps are no chain"))
-            }
             Runner::Cpu(runner) => {
-                let logits = runner.run(inputs);
+                let logits = runner.run_from(first, inputs);
                 Ok(Readback::Done(Output { logits, n_vocab, pooled: runner.pooled(inputs), ..Output::default() }))
             }
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => {
-                Ok(Readback::Gpu { results: runner.submit(inputs)?, wants: inputs.wants.clone(), n_vocab })
+                let results = runner.submit_from(first, inputs)?;
+                Ok(Readback::Gpu { results, wants: inputs.wants.clone(), n_vocab })
             }
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(_) => Err(Error::shape("a part of a plan is not divided again")),
+        }
+    }
+
+    /// Whether the device does what [`crate::plan::Want`] asks, or always gives logits.
+    pub fn picks(&self) -> bool {
+        match self {
+            Runner::Cpu(_) => false,
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.picks(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.picks(),
+        }
+    }
+
+    /// Whether steps can follow one another on the device: see [`Inputs::next`].
+    pub fn chains(&self) -> bool {
+        match self {
+            Runner::Cpu(_) => false,
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(_) => true,
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(_) => false,
+        }
+    }
+
+    /// What computes, for people: the device's name, or which layers are on which.
+    pub fn placement(&self) -> String {
+        match self {
+            Runner::Cpu(runner) => runner.cpu().name(),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.gpu().name(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.placement().to_owned(),
+        }
+    }
+
+    /// Bytes that the runner holds on each GPU, with the GPU's name.
+    pub fn device_bytes(&self) -> Vec<(String, u64)> {
+        match self {
+            Runner::Cpu(_) => Vec::new(),
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => vec![(runner.gpu().name(), runner.bytes())],
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.runners().flat_map(Runner::device_bytes).collect(),
         }
     }
 
@@ -173,10 +253,17 @@ impl Runner {
         if ops.start > ops.end || ops.end > self.plan().ops.len() {
             return Err(Error::shape(format!("the plan has {} ops, not {ops:?}", self.plan().ops.len())));
         }
+        self.run_unchecked(ops, inputs)
+    }
+
+    /// [`Runner::run_ops`] of inputs that were checked.
+    fn run_unchecked(&mut self, ops: std::ops::Range<usize>, inputs: &Inputs) -> Result<()> {
         match self {
             Runner::Cpu(runner) => runner.run_ops(ops, inputs),
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.run_ops(ops, inputs)?,
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.run_ops(ops, inputs)?,
         }
         Ok(())
     }
@@ -190,6 +277,8 @@ impl Runner {
             Runner::Cpu(runner) => runner.set_slot(slot, inputs, data),
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.set_slot(slot, inputs, data)?,
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.set_slot(slot, inputs, data)?,
         }
         Ok(())
     }
@@ -204,6 +293,8 @@ impl Runner {
             Runner::Cpu(runner) => Ok(runner.slot(slot, inputs).to_vec()),
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => Ok(runner.slot(slot, inputs)?.wait()?.values),
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.slot(slot, inputs),
         }
     }
 
@@ -213,13 +304,13 @@ impl Runner {
     /// [`Error::Request`] on a device that takes no weights or where bytes were left out, or what the device says.
     pub fn feed(&mut self, weight: WeightId, segment: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         match self {
-            Runner::Cpu(_) => Err(Error::request(format!(
-                "weight {} from {offset}, {} bytes: a processor reads weights from the plan (segment {segment})",
+            #[cfg(feature = "gpu")]
+            Runner::Gpu(runner) => runner.feed(weight, segment, offset, bytes),
+            _ => Err(Error::request(format!(
+                "weight {} from {offset}, {} bytes: this device reads weights from the plan (segment {segment})",
                 weight.0,
                 bytes.len()
             ))),
-            #[cfg(feature = "gpu")]
-            Runner::Gpu(runner) => runner.feed(weight, segment, offset, bytes),
         }
     }
 
@@ -230,12 +321,12 @@ impl Runner {
     /// Where a weight was begun and not ended, `plan` differs otherwise, or the device failed.
     pub fn fed(&mut self, plan: &Arc<Plan>) -> Result<()> {
         match self {
-            Runner::Cpu(_) => {}
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => {
                 runner.fed()?;
                 runner.set_ropes(Arc::clone(plan))?;
             }
+            _ => {}
         }
         let _ = plan;
         Ok(())
@@ -247,9 +338,9 @@ impl Runner {
     /// Where the device failed.
     pub async fn settled(&self) -> Result<()> {
         match self {
-            Runner::Cpu(_) => Ok(()),
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.settled().await,
+            _ => Ok(()),
         }
     }
 
@@ -257,9 +348,9 @@ impl Runner {
     /// be kept busy for long at a time learn from it how much they are given at once.
     pub fn took(&mut self, seconds: f64) {
         match self {
-            Runner::Cpu(_) => {}
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.took(seconds),
+            _ => {}
         }
         let _ = seconds;
     }
@@ -270,6 +361,8 @@ impl Runner {
             Runner::Cpu(_) => usize::MAX,
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.brisk_rows(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.brisk_rows(),
         }
     }
 
@@ -279,6 +372,8 @@ impl Runner {
             Runner::Cpu(runner) => runner.options(),
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.options(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.options(),
         }
     }
 
@@ -288,6 +383,8 @@ impl Runner {
             Runner::Cpu(runner) => runner.plan(),
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.plan(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.plan(),
         }
     }
 
@@ -297,114 +394,9 @@ impl Runner {
             Runner::Cpu(runner) => runner.n_token_ids(),
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.n_token_ids(),
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.n_token_ids(),
         }
-    }
-}
-
-/// A step's results on their way back.
-#[derive(Debug)]
-pub enum Readback {
-    /// They are there.
-    Done(Output),
-    /// They are being copied from a GPU.
-    #[cfg(feature = "gpu")]
-    Gpu {
-        /// The results.
-        results: GpuReadback,
-        /// What was wanted of each output.
-        wants: Vec<Want>,
-        /// Columns of a row.
-        n_vocab: usize,
-    },
-}
-
-impl Readback {
-    /// The results where they are there already; the readback itself where not.
-    ///
-    /// # Errors
-    /// Where the device failed in the meantime.
-    pub fn ready(self) -> Result<Result<Output, Readback>> {
-        match self {
-            Readback::Done(output) => Ok(Ok(output)),
-            #[cfg(feature = "gpu")]
-            Readback::Gpu { results, wants, n_vocab } => Ok(match results.ready()? {
-                Ok(results) => Ok(Output::of(results, &wants, n_vocab)),
-                Err(results) => Err(Readback::Gpu { results, wants, n_vocab }),
-            }),
-        }
-    }
-
-    /// The results, waited for by blocking: not for a page.
-    ///
-    /// # Errors
-    /// Where the device failed in the meantime.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn wait(self) -> Result<Output> {
-        match self {
-            Readback::Done(output) => Ok(output),
-            #[cfg(feature = "gpu")]
-            Readback::Gpu { results, wants, n_vocab } => Ok(Output::of(results.wait()?, &wants, n_vocab)),
-        }
-    }
-
-    /// The results, waited for. Natively the first poll waits for the device.
-    ///
-    /// # Errors
-    /// Where the device failed in the meantime.
-    pub async fn read(self) -> Result<Output> {
-        match self {
-            Readback::Done(output) => Ok(output),
-            #[cfg(feature = "gpu")]
-            Readback::Gpu { results, wants, n_vocab } => Ok(Output::of(results.await?, &wants, n_vocab)),
-        }
-    }
-}
-
-/// What a device made of an output instead of giving its logits back.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Picked {
-    /// This token; `None` where the row's logits are damaged or all are minus infinity.
-    Token(Option<u32>),
-    /// The largest logits with their tokens, falling, minus infinities left out. Empty where the row is damaged.
-    Top(Vec<(f32, u32)>),
-}
-
-/// What a step gives back.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Output {
-    /// `[outputs, n_vocab]`; empty where the device picked for every output.
-    pub logits: Vec<f32>,
-    /// Columns of a row.
-    pub n_vocab: usize,
-    /// Per output what the device picked, `None` where its logits are to be used; empty where it picks none.
-    pub picked: Vec<Option<Picked>>,
-    /// The same of each step of a chain that followed.
-    pub later: Vec<Vec<Option<Picked>>>,
-    /// `[pools, width]`: the means of rows that were wanted.
-    pub pooled: Vec<f32>,
-}
-
-impl Output {
-    #[cfg(feature = "gpu")]
-    fn of(results: Results, wants: &[Want], n_vocab: usize) -> Output {
-        let picked = wants.iter().enumerate().map(|(i, want)| match want {
-            Want::Logits => None,
-            Want::Pick { .. } => Some(Picked::Token(results.picked.get(i).copied().filter(|t| *t != u32::MAX))),
-            Want::Top => {
-                let sound = results.stats.get(i).is_some_and(|(top, sum)| top.is_finite() && sum.is_finite());
-                let row = results.top.chunks(TOP).nth(i).filter(|_| sound).unwrap_or_default();
-                Some(Picked::Top(row.iter().copied().filter(|c| c.0 > f32::NEG_INFINITY).collect()))
-            }
-        });
-        let token = |token: &u32| Some(Picked::Token(Some(*token).filter(|t| *t != u32::MAX)));
-        let later = results.picked.chunks(wants.len().max(1)).skip(1).map(|row| row.iter().map(token).collect());
-        let (picked, later) = (picked.collect(), later.collect());
-        Output { picked, later, logits: results.values, n_vocab, pooled: results.pooled }
-    }
-
-    /// The logits of the `i`-th wanted row.
-    pub fn row(&self, i: usize) -> &[f32] {
-        &self.logits[i * self.n_vocab..(i + 1) * self.n_vocab]
     }
 }
 

@@ -1,9 +1,13 @@
 //! A list: every command and flag of `ir` with the text that `--help` shows, and how their values are read. Nothing
 //! else happens here.
 
+mod device;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+pub(crate) use device::{ActivationsChoice, DeviceArgs, DeviceChoice, ExpertsChoice, KvChoice, LayersChoice};
 
 /// Runs language models from GGUF files on this machine.
 #[derive(Debug, Parser)]
@@ -472,27 +476,6 @@ pub(crate) struct FileArgs {
     pub(crate) tokenizer_pre: Option<String>,
 }
 
-/// What computes, and how.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Computing")]
-pub(crate) struct DeviceArgs {
-    /// What computes: cpu, gpu (the best one), gpu:N (as `ir devices` numbers them), auto (a GPU that is not software)
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
-    pub(crate) device: DeviceChoice,
-    /// Forms of the GPU's kernels: base, f16, subgroups, dot4, joined by + [default: what the GPU has]
-    #[arg(long, value_name = "FORMS")]
-    pub(crate) gpu_forms: Option<String>,
-    /// Instruction set: auto, scalar, or one by its name (avx2, avx512, neon)
-    #[arg(long, default_value = "auto", value_name = "NAME")]
-    pub(crate) simd: String,
-    /// What weights are multiplied with: `quantised` is fast, `f32` is exact
-    #[arg(long, value_enum, default_value_t = ActivationsChoice::Quantised, value_name = "KIND")]
-    pub(crate) activations: ActivationsChoice,
-    /// How keys and values are kept
-    #[arg(long, value_enum, default_value_t = KvChoice::F16, value_name = "TYPE")]
-    pub(crate) kv_type: KvChoice,
-}
-
 /// A number of threads.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Computing")]
@@ -543,64 +526,6 @@ fn context(text: &str) -> Result<u32, String> {
 
 fn token_id(text: &str) -> Result<u32, String> {
     text.trim().parse().map_err(|_| "token ids are whole numbers joined by commas, as in 1,15043,3186".to_owned())
-}
-
-/// A device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DeviceChoice {
-    /// A GPU that is not software, or else the processor.
-    Auto,
-    /// This machine's processor.
-    Cpu,
-    /// A GPU by its number, or the best.
-    Gpu(Option<usize>),
-}
-
-impl std::str::FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<DeviceChoice, String> {
-        match (text, text.strip_prefix("gpu:").map(str::parse)) {
-            ("auto", _) => Ok(DeviceChoice::Auto),
-            ("cpu", _) => Ok(DeviceChoice::Cpu),
-            ("gpu", _) => Ok(DeviceChoice::Gpu(None)),
-            (_, Some(Ok(n))) => Ok(DeviceChoice::Gpu(Some(n))),
-            _ => Err("use auto, cpu, gpu, or gpu:N with a number that `ir devices` shows".into()),
-        }
-    }
-}
-
-impl std::fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            DeviceChoice::Auto => f.write_str("auto"),
-            DeviceChoice::Cpu => f.write_str("cpu"),
-            DeviceChoice::Gpu(None) => f.write_str("gpu"),
-            DeviceChoice::Gpu(Some(n)) => write!(f, "gpu:{n}"),
-        }
-    }
-}
-
-/// What quantised weights are multiplied with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ActivationsChoice {
-    /// Single precision
-    F32,
-    /// 8-bit blocks, where the weights are quantised too
-    #[value(alias = "quantized")]
-    Quantised,
-}
-
-/// How keys and values are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KvChoice {
-    /// Half precision
-    F16,
-    /// Single precision: twice the memory
-    F32,
-    /// 8-bit blocks: half the memory, on the processor
-    #[value(name = "q8_0")]
-    Blocks8,
 }
 
 /// `ir check`.

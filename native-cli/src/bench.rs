@@ -212,7 +212,7 @@ fn measure(
     }
     let rate = Rate::new(test.n_tokens() * test.n_sequences(), &seconds);
     let step = match test.work {
-        Work::Generate(..) if args.profile || matches!(device, Device::Gpu(_)) => {
+        Work::Generate(..) if args.profile || compute::only_gpu(device).is_some() => {
             Some(profile::step_times(&mut sequence, &mut submitting)?)
         }
         _ => None,

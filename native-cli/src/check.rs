@@ -3,6 +3,7 @@
 use ir_engine::check::{self, Compared, Worst};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind};
+use ir_engine::gpu::Forms;
 
 use crate::args::{ActivationsChoice, CheckArgs};
 use crate::compute;
@@ -80,11 +81,18 @@ fn line(compared: &Compared) -> String {
 }
 
 fn tolerance(args: &CheckArgs, device: &Device) -> f64 {
+    let gpus = match device {
+        Device::Split(split) => split.gpus(),
+        device => std::slice::from_ref(device),
+    };
+    let form = |has: fn(Forms) -> bool| gpus.iter().any(|d| compute::only_gpu(d).is_some_and(|gpu| has(gpu.forms())));
+    // The processor computes a part at least where layers or experts are left to it.
+    let on_cpu = matches!(device, Device::Cpu(_)) || args.device.divides().is_some();
     match device {
-        Device::Gpu(gpu) if gpu.forms().dot4 => INT8,
-        Device::Gpu(gpu) if gpu.forms().f16 => F16,
-        Device::Cpu(_) if args.device.activations == ActivationsChoice::Quantised => INT8,
-        Device::Cpu(_) if compute::kv_kind(args.device.kv_type) == KvKind::Blocks8 => INT8,
+        _ if form(|forms| forms.dot4) => INT8,
+        _ if on_cpu && args.device.activations == ActivationsChoice::Quantised => INT8,
+        _ if on_cpu && compute::kv_kind(args.device.kv_type) == KvKind::Blocks8 => INT8,
+        _ if form(|forms| forms.f16) => F16,
         _ if compute::kv_kind(args.device.kv_type) == KvKind::F16 => KV_F16,
         _ => F32,
     }

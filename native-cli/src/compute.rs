@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
-use ir_engine::device::{Device, KvKind, Output, Runner, RunnerOptions};
+use ir_engine::device::{Device, Experts, GpuLayers, KvKind, Output, Runner, RunnerOptions, Split, SplitOptions};
 use ir_engine::gpu::{self, Forms, Gpu, GpuOptions};
 use ir_engine::plan::{Inputs, PAGE, Plan};
 use ir_engine::run::{Sampler, Sampling};
 
-use crate::args::{ActivationsChoice, DeviceArgs, DeviceChoice, KvChoice};
+use crate::args::{ActivationsChoice, DeviceArgs, DeviceChoice, ExpertsChoice, KvChoice, LayersChoice};
 use crate::failure::{Failure, Result};
 
 /// Rows of a step whose logits are wanted, at most.
@@ -21,23 +21,111 @@ pub(crate) const MAX_TOKENS: usize = 512;
 
 /// The device that the flags ask for.
 pub(crate) fn device(args: &DeviceArgs, threads: Option<u16>) -> Result<Device> {
+    choose(args, threads).map(|chosen| chosen.device)
+}
+
+/// A device, and why it was taken.
+pub(crate) struct Chosen {
+    pub device: Device,
+    /// Of a choice that the program made: a line for people.
+    pub why: Option<String>,
+}
+
+/// The device that the flags ask for, and why it is that one if they leave it open.
+pub(crate) fn choose(args: &DeviceArgs, threads: Option<u16>) -> Result<Chosen> {
     let (cpu_only, gpu_only) = (args.device == DeviceChoice::Cpu, matches!(args.device, DeviceChoice::Gpu(_)));
-    if cpu_only && args.gpu_forms.is_some() {
-        return Err(Failure::usage("--gpu-forms chooses kernels of a GPU: give --device gpu with it"));
+    if let Some(flag) = args.divides().or(args.gpu_forms.as_ref().map(|_| "--gpu-forms")).filter(|_| cpu_only) {
+        return Err(Failure::usage(format!("{flag} is about GPUs: leave out --device cpu, or give --device gpu")));
     }
-    if gpu_only && args.simd != "auto" {
+    let divided = args.divides().is_some();
+    if gpu_only && !divided && args.simd != "auto" {
         return Err(Failure::usage("--simd chooses kernels of the processor: leave it out with --device gpu"));
     }
-    let forms = args.gpu_forms.as_deref().map(Forms::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
-    let adapter = match args.device {
-        DeviceChoice::Cpu => return cpu(args, threads),
-        DeviceChoice::Gpu(adapter) => adapter,
-        DeviceChoice::Auto => match ready(gpu::adapters()).iter().position(|a| a.kind != "software") {
-            Some(index) => Some(index),
-            None => return cpu(args, threads),
+    let (adapters, why) = match &args.device {
+        DeviceChoice::Cpu => return Ok(Chosen { device: cpu(args, threads)?, why: None }),
+        DeviceChoice::Gpu(all) if all.is_empty() => (vec![None], None),
+        DeviceChoice::Gpu(all) => (all.iter().copied().map(Some).collect(), None),
+        DeviceChoice::Auto => match best(args) {
+            Ok((index, name)) => (vec![Some(index)], Some(format!("{name} computes (--device cpu: the processor)"))),
+            Err(why) if args.gpu_forms.is_some() => {
+                return Err(Failure::usage(format!(
+                    "--gpu-forms chooses kernels of a GPU, and {why}: give --device gpu"
+                )));
+            }
+            Err(why) => {
+                let (device, flag) = (cpu(args, threads)?, args.divides());
+                let flag = flag.map(|flag| format!(", and {flag} has no effect")).unwrap_or_default();
+                let why = Some(format!("{} computes: {why}{flag}", device.name()));
+                return Ok(Chosen { device, why });
+            }
         },
     };
-    Ok(Device::Gpu(Arc::new(Gpu::open_now(&GpuOptions { adapter, forms, ..GpuOptions::default() })?)))
+    if !args.split.is_empty() && args.split.len() != adapters.len() {
+        let (n, m) = (args.split.len(), adapters.len());
+        return Err(Failure::usage(format!(
+            "--split has {n} shares and --device names {m} GPUs: give a share for each, as in --device gpu:0,gpu:1 --split 3,1"
+        )));
+    }
+    let gpus = adapters.into_iter().map(|adapter| gpu(args, adapter)).collect::<Result<Vec<_>>>()?;
+    let options = SplitOptions {
+        layers: match args.gpu_layers {
+            LayersChoice::Auto => GpuLayers::Auto,
+            LayersChoice::Count(n) => GpuLayers::Count(n),
+        },
+        shares: args.split.clone(),
+        experts: match args.experts {
+            ExpertsChoice::WithLayer => Experts::WithLayer,
+            ExpertsChoice::OnCpu(n) => Experts::OnCpu(n),
+        },
+        or_cpu: !gpu_only,
+    };
+    let split = Split::new(cpu(args, threads)?, gpus, options)?;
+    Ok(Chosen { device: Device::Split(Arc::new(split)), why })
+}
+
+/// The best GPU that is not software, its number and name; or why there is none.
+fn best(args: &DeviceArgs) -> std::result::Result<(usize, String), &'static str> {
+    if args.simd != "auto" {
+        return Err("--simd chooses its kernels");
+    }
+    if !may_have_gpu() {
+        return Err("no GPU was found");
+    }
+    let all = ready(gpu::adapters());
+    match all.iter().position(|a| a.kind != "software") {
+        Some(index) => Ok((index, all[index].name.clone())),
+        None if all.is_empty() => Err("no GPU was found"),
+        None => Err("the only GPU here is a software one"),
+    }
+}
+
+/// Whether the system shows a driver of a GPU. Asking for adapters without one takes a fifth of a second, and loads software.
+fn may_have_gpu() -> bool {
+    const DRIVERS: [&str; 6] = ["renderD", "nvidia", "dxg", "mali", "kgsl", "pvr"];
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let names =
+        ["/dev", "/dev/dri"].into_iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    names.into_iter().any(|entry| DRIVERS.iter().any(|driver| entry.file_name().to_string_lossy().starts_with(driver)))
+}
+
+fn gpu(args: &DeviceArgs, adapter: Option<usize>) -> Result<Device> {
+    let forms = args.gpu_forms.as_deref().map(Forms::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
+    let memory = args.gpu_memory.map(|gib| (gib * f64::from(1 << 30)) as u64);
+    Ok(Device::Gpu(Arc::new(Gpu::open_now(&GpuOptions { adapter, forms, memory, ..GpuOptions::default() })?)))
+}
+
+/// The GPU that computes a model which it holds whole.
+pub(crate) fn only_gpu(device: &Device) -> Option<&Arc<Gpu>> {
+    match device {
+        Device::Gpu(gpu) => Some(gpu),
+        Device::Split(split) => match split.gpus() {
+            [only] => only_gpu(only),
+            _ => None,
+        },
+        Device::Cpu(_) => None,
+    }
 }
 
 /// What a future gives that is ready at its first poll, as those about GPUs are natively.

@@ -30,7 +30,9 @@ const SECRETS: [&str; 1] = ["api-key"];
 /// # Errors
 /// A file that cannot be read, is no TOML, or sets what does not exist.
 pub(crate) fn parse() -> Result<Cli> {
-    let args: Vec<OsString> = std::env::args_os().collect();
+    // llama.cpp's short form of a flag, which has more than one letter.
+    let long = |arg: OsString| if arg == "-ngl" { OsString::from("--gpu-layers") } else { arg };
+    let args: Vec<OsString> = std::env::args_os().map(long).collect();
     let file = File::find(&args)?;
     let command = with_defaults(Cli::command(), &file)?;
     let matches = command.try_get_matches_from(args).unwrap_or_else(|e| e.exit());

@@ -115,7 +115,7 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
     }
     if args.fit {
         let model = model.as_ref().map_err(|e| place.failure(e))?;
-        return print_fit(&mut out, &model.need(&file));
+        return print_fit(&mut out, &model.need(&file), &model.plan);
     }
     if args.plan {
         let plan = &model.as_ref().map_err(|e| place.failure(e))?.plan;
@@ -138,8 +138,8 @@ pub(crate) fn info(args: &InfoArgs) -> Result {
 }
 
 /// A line for each device.
-pub(crate) fn print_fit(out: &mut Out, need: &Need) -> Result {
-    for (device, fits) in fit::lines(need) {
+pub(crate) fn print_fit(out: &mut Out, need: &Need, plan: &Plan) -> Result {
+    for (device, fits) in fit::lines(need, plan) {
         out.line(format!("  {device:11} {}", term::one_line(&fits)))?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use ir_engine::gpu::{CopyTest, Gpu, GpuRunner};
 use ir_engine::plan::{Inputs, Op, Plan};
 use serde_json::{Value as Json, json};
 
-use crate::compute::Sequence;
+use crate::compute::{Sequence, only_gpu};
 use crate::failure::Result;
 
 /// Steps that are timed where a median is wanted.
@@ -150,7 +150,7 @@ pub(crate) struct Profile {
 pub(crate) fn profile(device: &Device, sequence: &mut Sequence, n: u32) -> Result<Profile> {
     let (runner, inputs) = sequence.last_step();
     let mut profile = Profile { kinds: BTreeMap::new(), copy: None, rows: inputs.n_rows(), missing: None };
-    if let Device::Gpu(gpu) = device {
+    if let Some(gpu) = only_gpu(device) {
         profile.copy = Some(copy_rate(gpu)?);
     }
     for i in 0..=n {
@@ -169,6 +169,10 @@ pub(crate) fn profile(device: &Device, sequence: &mut Sequence, n: u32) -> Resul
             }
             Runner::Gpu(_) => {
                 profile.missing = Some("no times by kind: the device has no timestamp queries".into());
+                return Ok(profile);
+            }
+            Runner::Split(_) => {
+                profile.missing = Some("no times by kind: the model is divided over devices".into());
                 return Ok(profile);
             }
             Runner::Cpu(_) => on_cpu(runner, inputs, &mut add)?,

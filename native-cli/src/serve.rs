@@ -14,7 +14,7 @@ use ir_server::{Guard, Hub, HubOptions, Limits, Listener, PoolOptions, Registry}
 use ir_store::Place;
 use tokio::net::TcpListener;
 
-use crate::args::{DeviceArgs, LogFormat, LogLevel, ServeArgs};
+use crate::args::{DeviceArgs, DeviceChoice, ExpertsChoice, LayersChoice, LogFormat, LogLevel, ServeArgs};
 use crate::compute;
 use crate::failure::{Failure, Result};
 use crate::models;
@@ -174,6 +174,12 @@ fn served(args: &ServeArgs) -> Result<Vec<(String, Place)>> {
     args.model.iter().map(found).collect()
 }
 
+/// Leaves out what is about GPUs.
+fn undivided(args: &mut DeviceArgs) {
+    (args.gpu_layers, args.experts) = (LayersChoice::Auto, ExpertsChoice::WithLayer);
+    (args.gpu_memory, args.split, args.gpu_forms) = (None, Vec::new(), None);
+}
+
 /// Other names of models.
 fn aliases(args: &ServeArgs) -> Result<BTreeMap<String, String>> {
     let split = |text: &String| {
@@ -204,19 +210,35 @@ fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> 
     let model = ModelOptions { no_mmap: args.file.place.no_mmap, tokenizer_pre: args.file.tokenizer_pre.clone() };
     let (device, threads) = (args.device, args.threads.threads);
     // The device of the flags opens now, so that a wrong flag is known before a client asks.
-    let opened = compute::device(&device, threads)?;
+    let compute::Chosen { device: opened, why } = compute::choose(&device, threads)?;
+    if let Some(why) = why {
+        tracing::info!("{why}");
+    }
     let default = device.device.to_string();
     let open = {
         let default = default.clone();
-        move |name: &str| {
-            if name == default {
+        move |name: &str, layers: Option<usize>| {
+            if name == default && layers.is_none() {
                 return Ok(opened.clone());
             }
-            let args = DeviceArgs { device: name.parse()?, ..device.clone() };
+            let mut args = DeviceArgs { device: name.parse()?, ..device.clone() };
+            match layers {
+                // A server that was told to leave GPUs alone does.
+                _ if args.device == DeviceChoice::Cpu => undivided(&mut args),
+                Some(0) => {
+                    args.device = DeviceChoice::Cpu;
+                    undivided(&mut args);
+                }
+                Some(n) => args.gpu_layers = LayersChoice::Count(n),
+                None => {}
+            }
             let other = compute::device(&args, threads);
             match other.map_err(|e| e.sentence().unwrap_or("it does not open").to_owned())? {
                 // There is one processor, and one pool of threads for it.
-                Device::Cpu(_) if matches!(opened, Device::Cpu(_)) => Ok(opened.clone()),
+                Device::Cpu(_) => match &opened {
+                    Device::Split(split) => Ok(split.cpu().clone()),
+                    opened => Ok(opened.clone()),
+                },
                 other => Ok(other),
             }
         }

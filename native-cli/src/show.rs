@@ -2,6 +2,7 @@
 
 use ir_engine::file::ModelFile;
 use ir_engine::plan::KvKind;
+use ir_engine::plan::Plan;
 use ir_engine::text::chat::ChatTemplate;
 use ir_store::{Capabilities, Details, GoTemplate, Need, Place, Recipe, parameter_lines};
 use serde_json::json;
@@ -45,7 +46,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result {
             "type": details.type_name, "parameters": details.parameters, "context": details.context,
             "embedding": details.embedding, "capabilities": can, "template": jinja.or(recipe.template.clone()),
             "system": recipe.system, "settings": recipe.parameters, "licenses": recipe.licenses,
-            "modelfile": recipe.modelfile(&place).to_string(), "fit": need(&file).map(|need| crate::fit::as_json(&need)),
+            "modelfile": recipe.modelfile(&place).to_string(), "fit": need(&file).map(|(need, _)| crate::fit::as_json(&need)),
         });
         return out.line(json.to_string());
     }
@@ -70,9 +71,9 @@ fn print(out: &mut Out, place: &Place, recipe: &Recipe, file: &ModelFile, detail
     for (name, value) in lines {
         out.line(format!("  {name:11} {value}"))?;
     }
-    if let Some(need) = need(file) {
+    if let Some((need, plan)) = need(file) {
         out.styled(Style::Bold, "\nFits\n")?;
-        print_fit(out, &need)?;
+        print_fit(out, &need, &plan)?;
     }
     if !recipe.parameters.is_empty() {
         out.styled(Style::Bold, "\nParameters\n")?;
@@ -90,10 +91,10 @@ fn print(out: &mut Out, place: &Place, recipe: &Recipe, file: &ModelFile, detail
     Ok(())
 }
 
-/// What the model takes of a device's memory, if it runs at all.
-fn need(file: &ModelFile) -> Option<Need> {
+/// What the model takes of a device's memory, and its plan, if it runs at all.
+fn need(file: &ModelFile) -> Option<(Need, Plan)> {
     let (spec, plan) = ir_engine::model::inspect(file).ok()?;
-    Some(Need::new(file, &plan, spec.n_context, KvKind::F16))
+    Some((Need::new(file, &plan, spec.n_context, KvKind::F16), plan))
 }
 
 /// Which template lays a chat out.

@@ -5,6 +5,7 @@
 mod shapes;
 
 use ir_engine::bytes::Bytes;
+use ir_engine::device::KvKind;
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile};
 use ir_engine::meta::MetaBuilder;
@@ -89,7 +90,7 @@ fn type_of(tensor: &Tensor, dtype: DType) -> DType {
     match tensor.fill {
         Fill::Matrix => dtype,
         Fill::OfHeads if tensor.dims[0].is_multiple_of(dtype.block_len() as u64) => dtype,
-        Fill::OfHeads => DType::Q8_0,
+        Fill::OfHeads => KvKind::Blocks8.dtype(),
         Fill::Floats | Fill::Constant(_) => DType::F32,
     }
 }

@@ -47,7 +47,8 @@ impl Talk {
     pub(crate) fn new(place: &Place, args: &RunArgs) -> Result<Talk> {
         let started = Instant::now();
         let model = Arc::new(place.open(&args.file)?);
-        let device = compute::device(&args.device, args.threads.threads)?;
+        let compute::Chosen { device, why } = compute::choose(&args.device, args.threads.threads)?;
+        term::notice(why.as_deref());
         if !args.any_size {
             fit::check(&model, &device, compute::kv_kind(args.device.kv_type))?;
         }
@@ -78,7 +79,7 @@ impl Talk {
             "model:     {name}, {parameters} parameters, {bytes}, {kind}\n\
              device:    {}\n\
              context:   {context} tokens, cache {} bytes per token",
-            device.name(),
+            session.engine().placement(),
             grouped(CacheLayout::of(model.plan(), options.kv).bytes_per_token())
         );
         if args.ctx.is_some_and(|n| n as usize > model.spec().n_context) {

@@ -140,6 +140,13 @@ pub(crate) fn remark(text: &str) {
     let _ = stderr.write_all(line.as_bytes());
 }
 
+/// A remark for people alone: nothing if standard error is no terminal.
+pub(crate) fn notice(text: Option<&str>) {
+    if let Some(text) = text.filter(|_| std::io::stderr().is_terminal()) {
+        remark(text);
+    }
+}
+
 /// Says on standard error what went wrong, in one line.
 pub(crate) fn complain(failure: &Failure) {
     if let Some(sentence) = failure.sentence() {

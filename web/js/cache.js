@@ -54,6 +54,22 @@ export async function findSha256(sha256) {
   return null;
 }
 
+/**
+ * The file of this SHA-256 in the store that all pages of a browser share, or `null`: Cross-Origin Storage, a proposal
+ * (https://github.com/WICG/cross-origin-storage), where the browser has it and lets this page look. It has asked for one file
+ * and for several by different names so far.
+ */
+export async function findShared(sha256) {
+  const store = globalThis.navigator?.crossOriginStorage;
+  const hash = { algorithm: 'SHA-256', value: sha256 };
+  try {
+    const handle = store.requestFileHandle ? await store.requestFileHandle(hash) : (await store.requestFileHandles([hash]))[0];
+    return await handle.getFile();
+  } catch {
+    return null;
+  }
+}
+
 /** All entries, newest first, without their files. */
 export async function list() {
   const dir = await folder(false).catch(() => null);

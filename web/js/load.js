@@ -6,7 +6,7 @@ import { IrError } from './errors.js';
 import { resolve } from './hub.js';
 import { probe } from './gpu.js';
 import { choose, start } from './module.js';
-import { PIECE, UrlSource, blobSource } from './source.js';
+import { PIECE, UrlSource, blobSource, nameOf } from './source.js';
 
 /** Bytes between two waits for the device and looks at the queue. */
 const TURN = 2 << 20;
@@ -109,17 +109,26 @@ function fromCache(entry) {
   return { ...blobSource(entry.file, entry.name), fromCache: entry.size, checked: entry.sha256 };
 }
 
-/** A model by its name at the hub. One that was kept is found by its SHA-256, wherever it came from. */
+/** A model by its name at the hub. */
 async function openHub(name, options, { signal, post }) {
   const file = await resolve(name, { hub: options.hub, signal });
   const sha256 = options.sha256 ?? file.sha256;
-  const kept = sha256 && options.cache !== false && (await cache.findSha256(sha256.toLowerCase()).catch(() => null));
-  if (kept) return { ...fromCache(kept), sha256 };
   const opened = await openUrl(file.url, { ...options, sha256, size: options.size ?? file.size }, { signal, post });
   return { ...opened, sha256 };
 }
 
+/** A file that is here already, wherever it came from: found by its SHA-256, which is checked again where others wrote it. */
+async function openKept(url, { sha256, cache: wanted }) {
+  if (!sha256 || wanted === false) return null;
+  const kept = await cache.findSha256(sha256.toLowerCase()).catch(() => null);
+  if (kept) return fromCache(kept);
+  const shared = await cache.findShared(sha256.toLowerCase());
+  return shared && { ...blobSource(shared, nameOf(url)), fromCache: shared.size };
+}
+
 async function openUrl(url, options, { signal, post }) {
+  const here = await openKept(url, options);
+  if (here && (options.size === undefined || options.size === here.size)) return here;
   const key = options.cache === false ? null : await cache.keyOf(url).catch(() => null);
   const entry = key && (await cache.find(key).catch(() => null));
   if (entry?.complete && (options.size === undefined || options.size === entry.size)) return fromCache(entry);

@@ -29,13 +29,23 @@ export function blobSource(blob, name) {
   };
 }
 
+/** The last part of an address's path. */
+export function nameOf(url) {
+  const last = new URL(url).pathname.split('/').pop() || 'model';
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    return last;
+  }
+}
+
 /** A file behind an address. `open()` asks for it from `from` on; `chunks()` then gives the rest. */
 export class UrlSource {
   constructor(url, { signal, size } = {}) {
     this.url = url;
     this.signal = signal;
     this.size = size;
-    this.name = decodeURIComponent(new URL(url).pathname.split('/').pop() || 'model');
+    this.name = nameOf(url);
     this.position = 0;
     this.validator = null;
     /** The part that is asked for: a promise of it. */

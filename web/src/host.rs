@@ -67,6 +67,8 @@ impl Host {
         let (kind, forms) = match self.engine.device() {
             Device::Cpu(_) => ("cpu", None),
             Device::Gpu(gpu) => ("gpu", Some(gpu.forms().to_string())),
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Split(_) => ("split", None),
         };
         json!({
             "name": text("general.name"),

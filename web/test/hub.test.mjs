@@ -9,7 +9,7 @@ import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { choose, parseName, resolve } from '../js/hub.js';
 import { sendRange } from '../serve.mjs';
-import { ask, chats, loadFailure, open, tinyFile } from './harness.mjs';
+import { ask, built, chats, loadFailure, open, tinyFile } from './harness.mjs';
 
 test('names are told from addresses', () => {
   const name = (user, repo, tag, revision) => ({ user, repo, tag, revision });
@@ -91,6 +91,40 @@ test('a model is loaded by its name, and found again by its SHA-256', async () =
   const again = await ask(it.page, 'me/fox:Q4_K_M', { ...options(), cache: true }, [job]);
   assert.equal(again.answers[0].text, chat.reply);
   assert.deepEqual(seen, ['/api/models/me/fox/revision/main']);
+});
+
+/** The worker in a browser with Cross-Origin Storage, which Chromium has not: it holds what lies below `/shared/`. */
+function workerWithSharedStore(_, response) {
+  const store = `navigator.crossOriginStorage = { requestFileHandle: async ({ algorithm, value }) => {
+    const answer = await fetch('/shared/' + algorithm + '/' + value);
+    if (!answer.ok) throw new DOMException('there is none', 'NotFoundError');
+    return { getFile: () => answer.blob() };
+  } };`;
+  response.writeHead(200, { 'Content-Type': 'text/javascript' }).end(`${store}\n${built('worker.js')}`);
+}
+
+test("a file of the store that a browser's pages share is found by its SHA-256, and checked", async () => {
+  const asked = [];
+  const lying = 'f'.repeat(64);
+  const shared = (hash) => (_, response) => {
+    asked.push(hash);
+    response.writeHead(200).end(bytes);
+  };
+  const routes = { '/worker.js': workerWithSharedStore, [`/shared/SHA-256/${sha256}`]: shared(sha256), [`/shared/SHA-256/${lying}`]: shared(lying) };
+  const browser = await open({ routes });
+  try {
+    const { answers } = await ask(browser.page, '/nowhere/fox.gguf', { device: 'cpu', cache: true, sha256 }, [job]);
+    assert.equal(answers[0].text, chat.reply);
+    assert.deepEqual(asked, [sha256]);
+    const wrong = await loadFailure(browser.page, '/nowhere/fox.gguf', { device: 'cpu', cache: true, sha256: lying });
+    assert.equal(wrong.code, 'integrity');
+    const absent = await loadFailure(browser.page, '/nowhere/fox.gguf', { device: 'cpu', cache: true, sha256: '0'.repeat(64) });
+    assert.deepEqual([absent.code, asked], ['http', [sha256, lying]]);
+    // Without the cache nothing is looked for in it either.
+    assert.equal((await loadFailure(browser.page, '/nowhere/fox.gguf', { device: 'cpu', cache: false, sha256 })).code, 'http');
+  } finally {
+    await browser.close();
+  }
 });
 
 test('what the hub lacks, or sends wrong, is said', async () => {

@@ -330,6 +330,28 @@ test('the page draws while the engine computes', async (t) => {
   assert(at(busy, 0.5) < 2 * at(idle, 0.5) && at(busy, 0.9) < 2 * at(idle, 0.9) + 17, shown);
 });
 
+/** What axe finds against WCAG 2.2 A and AA and its own advice in what is shown now, a line each. */
+async function axe() {
+  await page.evaluate(readFileSync(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
+  return page.evaluate(async () => {
+    const { violations } = await axe.run(document, { resultTypes: ['violations'] });
+    return violations.flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.html.slice(0, 120)}`));
+  });
+}
+
+test('axe finds nothing on the start, in a conversation, in the settings, light and dark', async () => {
+  assert.deepEqual(await axe(), []);
+  await tiny();
+  await say('Hello!');
+  await answered();
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme });
+    assert.deepEqual(await axe(), [], colorScheme);
+  }
+  await page.click('#open-settings');
+  assert.deepEqual(await axe(), [], 'settings');
+});
+
 test('narrow, dark, by keyboard, and with names for a screen reader', async () => {
   for (const [width, scheme] of [[320, 'light'], [390, 'dark'], [1280, 'dark']]) {
     await page.setViewportSize({ width, height: 700 });

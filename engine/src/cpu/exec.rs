@@ -84,7 +84,12 @@ impl CpuRunner {
 
     /// Computes a step; gives the logits `[outputs, vocabulary]`. The inputs must have been checked.
     pub fn run(&mut self, inputs: &Inputs) -> Vec<f32> {
-        self.run_ops(0..self.plan.ops.len(), inputs);
+        self.run_from(0, inputs)
+    }
+
+    /// [`CpuRunner::run`] of a step whose ops before `first` have been computed.
+    pub fn run_from(&mut self, first: usize, inputs: &Inputs) -> Vec<f32> {
+        self.run_ops(first..self.plan.ops.len(), inputs);
         if self.plan.slot(self.plan.logits).rows == crate::plan::Rows::Pools {
             return Vec::new();
         }
@@ -115,6 +120,11 @@ impl CpuRunner {
     /// What a slot holds in this step: `rows x cols`.
     pub fn slot(&self, slot: Slot, inputs: &Inputs) -> &[f32] {
         self.read(slot, inputs)
+    }
+
+    /// The processor.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
     }
 
     /// What the runner has room for.

@@ -5,19 +5,14 @@ use super::Runner;
 impl Runner {
     /// Whether the device gives and takes pages and states as bytes.
     pub fn gives_pages(&self) -> bool {
-        match self {
-            Runner::Cpu(_) => true,
-            #[cfg(feature = "gpu")]
-            Runner::Gpu(_) => false,
-        }
+        matches!(self, Runner::Cpu(_))
     }
 
     /// What a page of a group of caches holds, on a device that gives it.
     pub fn page(&self, group: usize, page: u32) -> Option<Vec<u8>> {
         match self {
             Runner::Cpu(runner) => Some(runner.page(group, page)),
-            #[cfg(feature = "gpu")]
-            Runner::Gpu(_) => None,
+            _ => None,
         }
     }
 
@@ -25,8 +20,7 @@ impl Runner {
     pub fn set_page(&mut self, group: usize, page: u32, bytes: &[u8]) -> bool {
         match self {
             Runner::Cpu(runner) => runner.set_page(group, page, bytes),
-            #[cfg(feature = "gpu")]
-            Runner::Gpu(_) => false,
+            _ => false,
         }
     }
 
@@ -34,8 +28,7 @@ impl Runner {
     pub fn state(&self, slot: u32) -> Option<Vec<u8>> {
         match self {
             Runner::Cpu(runner) => Some(runner.state(slot)),
-            #[cfg(feature = "gpu")]
-            Runner::Gpu(_) => None,
+            _ => None,
         }
     }
 
@@ -43,8 +36,7 @@ impl Runner {
     pub fn set_state(&mut self, slot: u32, bytes: &[u8]) -> bool {
         match self {
             Runner::Cpu(runner) => runner.set_state(slot, bytes),
-            #[cfg(feature = "gpu")]
-            Runner::Gpu(_) => false,
+            _ => false,
         }
     }
 }

@@ -231,6 +231,17 @@ fn sizes(
     all
 }
 
+/// Bytes of what `used` names.
+pub(super) fn bytes(
+    plan: &Plan,
+    parts: &[Vec<Part>],
+    constants: &Constants,
+    used: impl Iterator<Item = Resource>,
+    options: &RunnerOptions,
+) -> u64 {
+    sizes(plan, parts, constants, &used.map(id).collect(), options).iter().map(|size| size.1).sum()
+}
+
 impl Memory {
     /// Allocates what `used` names. Weights are zeros until `upload` brings them.
     ///

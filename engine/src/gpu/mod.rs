@@ -81,6 +81,15 @@ impl Gpu {
         readback::now(Gpu::open(options)).unwrap_or_else(|| Err(Error::Device("the GPU did not open at once".into())))
     }
 
+    /// [`Gpu::reopen`] where waiting is allowed.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn reopen_now(&self) -> Result<Gpu> {
+        Gpu::open_now(&self.options)
+    }
+
     /// A device that computes nothing, for measuring what the host does.
     ///
     /// # Errors
@@ -131,8 +140,17 @@ impl Gpu {
         self.max_binding
     }
 
-    fn memory_budget(&self) -> Option<u64> {
+    /// Bytes of device memory that a runner may take, if it was said.
+    pub fn memory_budget(&self) -> Option<u64> {
         self.options.memory
+    }
+
+    /// Bytes of device memory that a runner of a plan would take.
+    ///
+    /// # Errors
+    /// What the device cannot compute, by name.
+    pub fn bytes_of(&self, plan: &crate::plan::Plan, options: &crate::plan::RunnerOptions) -> Result<u64> {
+        runner::bytes(self, plan, options)
     }
 
     fn device(&self) -> &wgpu::Device {

@@ -2,18 +2,20 @@
 
 mod chain;
 mod feed;
+mod launch;
 #[cfg(not(target_arch = "wasm32"))]
 mod profile;
 mod slots;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use profile::Timed;
 
 use super::constants::Constants;
-use super::dispatch::{Counts, Dispatch, Resource, grid};
-use super::kernels::Kernel;
+use super::dispatch::{Counts, Dispatch, Resource};
 use super::memory::{self, Memory};
 use super::pace::Pace;
 use super::parts::Part;
@@ -22,6 +24,7 @@ use super::upload::Upload;
 use super::{Gpu, lower, step};
 use crate::error::{Error, Result};
 use crate::plan::{Inputs, KvKind, Plan, Rows, RunnerOptions, Slot, TOP};
+use launch::{Launch, Prepared};
 
 /// A plan on a GPU, with its weights and cache.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct GpuRunner {
     many: bool,
     steps: Prepared,
     picks: Prepared,
+    /// What makes the blocks of a slot that was filled from elsewhere.
+    blocks: BTreeMap<Slot, Prepared>,
     words: Vec<u32>,
     step: wgpu::Buffer,
     /// The next step, if it will be like the last one.
@@ -50,23 +55,12 @@ pub struct GpuRunner {
 /// A step as commands: those that no submission has taken yet, and where its results will lie.
 #[derive(Debug)]
 struct Encoded {
+    /// The first op in it.
+    first: usize,
     counts: Counts,
     commands: wgpu::CommandBuffer,
     staging: wgpu::Buffer,
     parts: Parts,
-}
-
-/// Dispatches ready to be encoded.
-#[derive(Debug, Default)]
-struct Prepared {
-    launches: Vec<Launch>,
-}
-
-#[derive(Debug)]
-struct Launch {
-    dispatch: Dispatch,
-    kernel: Arc<Kernel>,
-    bind_group: wgpu::BindGroup,
 }
 
 /// Whether a step is one for the kernels of many rows.
@@ -74,25 +68,35 @@ fn is_many(counts: &Counts) -> bool {
     counts.tokens > lower::FEW
 }
 
-impl Launch {
-    /// Encodes the dispatch; gives its arithmetic operations, none where the step does not want it.
-    fn record(&self, gpu: &Gpu, counts: &Counts, pass: &mut wgpu::ComputePass<'_>) -> Result<u64> {
-        let n = self.dispatch.workgroups(counts);
-        if n == 0 {
-            return Ok(0);
-        }
-        let Some([x, y, z]) = grid(n) else {
-            return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.tokens)));
-        };
-        pass.set_pipeline(self.kernel.pipeline(gpu.device()));
-        pass.set_bind_group(0, &self.bind_group, &[]);
-        pass.dispatch_workgroups(x, y, z);
-        Ok(self.work(counts))
+/// What computes a plan, and what picks tokens behind it.
+fn dispatches(
+    gpu: &Gpu,
+    plan: &Plan,
+    parts: &[Vec<Part>],
+    constants: &Constants,
+    kv: KvKind,
+) -> Result<[Vec<Dispatch>; 2]> {
+    if kv == KvKind::Blocks8 {
+        let kind = kv.name();
+        return Err(Error::unsupported(format!("caches of {kind} do not run on a GPU yet: use f16, or --device cpu")));
     }
+    let lowering = lower::Lowering { plan, parts, constants, forms: gpu.forms(), kv };
+    let all = lowering.lower(0..plan.ops.len())?;
+    // Only a model has logits of its outputs; a plan for examining ops may end with anything, and not every part of a plan
+    // that was divided has them.
+    let has_logits = plan.writes(plan.logits) && plan.has_head();
+    Ok([all, if has_logits { lower::sample(plan, gpu.forms()) } else { Vec::new() }])
+}
 
-    fn work(&self, counts: &Counts) -> u64 {
-        self.dispatch.work * counts.rows(self.dispatch.when.0) as u64
-    }
+/// Bytes of device memory that a runner of a plan takes.
+///
+/// # Errors
+/// What the device cannot compute, by name.
+pub(super) fn bytes(gpu: &Gpu, plan: &Plan, options: &RunnerOptions) -> Result<u64> {
+    let (parts, constants) = (memory::parts(plan, gpu.max_part), Constants::new(plan));
+    let [all, picks] = dispatches(gpu, plan, &parts, &constants, options.kv)?;
+    let used = all.iter().chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
+    Ok(memory::bytes(plan, &parts, &constants, used, options))
 }
 
 impl GpuRunner {
@@ -102,21 +106,9 @@ impl GpuRunner {
     /// Where memory does not suffice or a shape is beyond the kernels.
     pub(super) fn new(gpu: Arc<Gpu>, plan: Arc<Plan>, options: RunnerOptions) -> Result<GpuRunner> {
         gpu.check()?;
-        if options.kv == KvKind::Blocks8 {
-            let kind = options.kv.name();
-            return Err(Error::unsupported(format!(
-                "caches of {kind} do not run on a GPU yet: use f16, or --device cpu"
-            )));
-        }
         let parts = memory::parts(&plan, gpu.max_part);
         let constants = Box::new(Constants::new(&plan));
-        let lowering =
-            lower::Lowering { plan: &plan, parts: &parts, constants: &constants, forms: gpu.forms(), kv: options.kv };
-        let dispatches = lowering.lower(0..plan.ops.len())?;
-        // Only a model has logits of its outputs; a plan for examining ops may end with anything, and the first part of a
-        // plan that was cut has none.
-        let has_logits = plan.writes(plan.logits) && plan.has_head();
-        let picks = if has_logits { lower::sample(&plan, gpu.forms()) } else { Vec::new() };
+        let [dispatches, picks] = dispatches(&gpu, &plan, &parts, &constants, options.kv)?;
         let used = dispatches.iter().chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
         let memory = Memory::new(&gpu, &plan, &parts, &constants, used, &options)?;
         let n_words = step::words(options.max_tokens, options.max_outputs) + 2 * options.n_pages;
@@ -137,6 +129,7 @@ impl GpuRunner {
             many: false,
             steps,
             picks: picks_prepared,
+            blocks: BTreeMap::new(),
             words,
             step,
             ahead: None,
@@ -149,60 +142,6 @@ impl GpuRunner {
         Ok(runner)
     }
 
-    /// Gives each dispatch its kernel, parameters and bind group.
-    fn prepare(&self, dispatches: Vec<Dispatch>) -> Result<Prepared> {
-        let device = self.gpu.device();
-        let slot = device.limits().min_uniform_buffer_offset_alignment.max(16) as usize / 4;
-        let mut arena: Vec<u32> = Vec::new();
-        let mut kernels = Vec::with_capacity(dispatches.len());
-        for dispatch in &dispatches {
-            let kernel = self.gpu.kernels.get(device, &dispatch.key)?;
-            let params = kernel.params(&dispatch.params)?;
-            let at = arena.len();
-            let len = params.len().next_multiple_of(4).max(4);
-            arena.extend(params);
-            arena.resize(at + len.next_multiple_of(slot), 0);
-            kernels.push((kernel, 4 * at as u64, 4 * len as u64));
-        }
-        let uniforms = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("parameters"),
-            size: (4 * arena.len() as u64).max(16),
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        self.gpu.queue().write_buffer(&uniforms, 0, bytemuck::cast_slice(&arena));
-        let mut launches = Vec::with_capacity(dispatches.len());
-        for (dispatch, (kernel, offset, size)) in dispatches.into_iter().zip(kernels) {
-            let params = wgpu::BufferBinding { buffer: &uniforms, offset, size: wgpu::BufferSize::new(size) };
-            let bind_group = self.bind(&dispatch, &kernel, params)?;
-            launches.push(Launch { dispatch, kernel, bind_group });
-        }
-        Ok(Prepared { launches })
-    }
-
-    fn bind(&self, dispatch: &Dispatch, kernel: &Kernel, params: wgpu::BufferBinding<'_>) -> Result<wgpu::BindGroup> {
-        let mut entries = Vec::with_capacity(kernel.composed.bindings.len());
-        for binding in &kernel.composed.bindings {
-            let resource = match binding.name.as_str() {
-                "p" => wgpu::BindingResource::Buffer(params.clone()),
-                "step" => self.step.as_entire_binding(),
-                "constants" => self.memory.get(Resource::Constants)?.as_entire_binding(),
-                name => {
-                    let found = dispatch.bindings.iter().find(|b| b.0 == name);
-                    let (_, resource) = found
-                        .ok_or_else(|| Error::Device(format!("{}: nothing is bound to {name}", dispatch.key.kernel)))?;
-                    self.memory.get(*resource)?.as_entire_binding()
-                }
-            };
-            entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
-        }
-        Ok(self.gpu.device().create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(dispatch.key.kernel),
-            layout: &kernel.layout,
-            entries: &entries,
-        }))
-    }
-
     /// Sends a step's inputs; makes room for them first where page lists are longer than foreseen.
     fn write_step(&mut self, inputs: &Inputs) -> Result<Counts> {
         let counts = step::write(inputs, &mut self.words);
@@ -212,6 +151,7 @@ impl GpuRunner {
                 return Err(Error::limit("the step's page lists are longer than the GPU binds: use fewer sequences"));
             }
             self.ahead = None;
+            self.blocks.clear();
             self.step = self.gpu.buffer("step", bytes.next_power_of_two().min(self.gpu.max_binding()));
             let dispatches = |p: &mut Prepared| p.launches.drain(..).map(|l| l.dispatch).collect();
             let (steps, picks) = (dispatches(&mut self.steps), dispatches(&mut self.picks));
@@ -221,17 +161,17 @@ impl GpuRunner {
         Ok(counts)
     }
 
-    /// Encodes what the step wants of `prepared`; submits whenever enough work has come together. Gives the encoder that
+    /// Encodes what the step wants of these launches; submits whenever enough work has come together. Gives the encoder that
     /// holds the rest.
-    fn encode(
+    fn encode<'a>(
         &self,
-        prepared: &Prepared,
+        launches: impl Iterator<Item = &'a Launch>,
         counts: &Counts,
         encoder: wgpu::CommandEncoder,
     ) -> Result<wgpu::CommandEncoder> {
         let mut encoder = encoder;
         let most = self.pace.most(is_many(counts));
-        let mut launches = prepared.launches.iter().peekable();
+        let mut launches = launches.peekable();
         while launches.peek().is_some() {
             let mut pass = encoder.begin_compute_pass(&Default::default());
             let mut work = 0;
@@ -250,8 +190,13 @@ impl GpuRunner {
         Ok(encoder)
     }
 
+    /// The launches of some ops.
+    fn launches(&self, ops: Range<usize>) -> impl Iterator<Item = &Launch> {
+        self.steps.launches.iter().filter(move |launch| ops.contains(&launch.dispatch.op))
+    }
+
     /// Whether tokens can be picked: the plan writes logits.
-    fn picks(&self) -> bool {
+    pub fn picks(&self) -> bool {
         !self.picks.launches.is_empty()
     }
 
@@ -266,21 +211,26 @@ impl GpuRunner {
     /// # Errors
     /// Where the device failed.
     pub fn submit(&mut self, inputs: &Inputs) -> Result<GpuReadback> {
+        if inputs.next.is_empty() { self.submit_from(0, inputs) } else { self.submit_chain(inputs) }
+    }
+
+    /// [`GpuRunner::submit`] of a step whose ops before `first` have been computed.
+    ///
+    /// # Errors
+    /// Where the device failed.
+    pub fn submit_from(&mut self, first: usize, inputs: &Inputs) -> Result<GpuReadback> {
         self.gpu.check()?;
-        if !inputs.next.is_empty() {
-            return self.submit_chain(inputs);
-        }
         let counts = self.write_step(inputs)?;
         self.many = is_many(&counts);
         self.work = self.work_of(&counts);
         let encoded = match self.ahead.take() {
-            Some(ahead) if ahead.counts == counts => ahead,
-            _ => self.encode_step(counts)?,
+            Some(ahead) if ahead.counts == counts && ahead.first == first => ahead,
+            _ => self.encode_step(first, counts)?,
         };
         let Encoded { commands, staging, parts, .. } = encoded;
         let index = self.gpu.queue().submit([commands]);
         if !self.many && self.work <= self.pace.most(false) {
-            self.ahead = Some(self.encode_step(counts)?);
+            self.ahead = Some(self.encode_step(first, counts)?);
         }
         Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
     }
@@ -313,23 +263,24 @@ impl GpuRunner {
         }
     }
 
-    /// Encodes a step and the way back of its results.
-    fn encode_step(&self, counts: Counts) -> Result<Encoded> {
+    /// Encodes a step from an op on, and the way back of its results.
+    fn encode_step(&self, first: usize, counts: Counts) -> Result<Encoded> {
         let parts = self.results(&counts);
         let staging = self.staging(parts);
-        let commands = self.encode_into(&counts, parts, &staging, 0)?;
-        Ok(Encoded { counts, commands, staging, parts })
+        let commands = self.encode_into(first, &counts, parts, &staging, 0)?;
+        Ok(Encoded { first, counts, commands, staging, parts })
     }
 
-    /// Encodes a step whose results go to `staging` from byte `at` on; submits what goes beyond one submission.
+    /// Encodes a step from an op on, whose results go to `staging` from byte `at` on; submits what goes beyond one submission.
     fn encode_into(
         &self,
+        first: usize,
         counts: &Counts,
         parts: Parts,
         staging: &wgpu::Buffer,
         at: u64,
     ) -> Result<wgpu::CommandBuffer> {
-        let mut encoder = self.encode(&self.steps, counts, self.encoder())?;
+        let mut encoder = self.encode(self.launches(first..usize::MAX), counts, self.encoder())?;
         // Logits are wanted as they are, before changes.
         let mut at = at;
         let mut copy = |encoder: &mut wgpu::CommandEncoder, from: Resource, words: usize| -> Result<()> {
@@ -342,7 +293,7 @@ impl GpuRunner {
         let last = if self.plan.has_head() { lower::rounds(self.plan.n_vocab()).len() - 1 } else { 0 };
         copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
         if parts.picked + parts.top > 0 {
-            encoder = self.encode(&self.picks, counts, encoder)?;
+            encoder = self.encode(self.picks.launches.iter(), counts, encoder)?;
         }
         copy(&mut encoder, Resource::Picked, parts.picked)?;
         copy(&mut encoder, Resource::Pairs(last % 2), 2 * parts.top)?;
@@ -372,6 +323,11 @@ impl GpuRunner {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         })
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
     }
 
     /// What the runner has room for.

@@ -3,7 +3,7 @@
 //! A plan is recorded once per model. Row counts are symbolic ([`Rows`]), so the same plan serves prefill, decode and
 //! mixed batches. Devices walk [`Plan::ops`]; nothing below this module knows what a model is.
 
-mod cut;
+mod divide;
 mod inputs;
 mod layout;
 mod op;
@@ -18,6 +18,8 @@ mod weight;
 
 use std::sync::Arc;
 
+pub(crate) use divide::state_of;
+pub use divide::{Division, Stage};
 pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
 pub use layout::{CacheGroup, CacheLayout};
 pub use op::{Op, OpKind};
@@ -146,6 +148,11 @@ impl Plan {
     /// Shape and buffer of a slot.
     pub fn slot(&self, slot: Slot) -> &SlotInfo {
         &self.slots[slot.0 as usize]
+    }
+
+    /// Whether any op of the plan touches a slot, so that it has a buffer.
+    pub fn has_buffer(&self, slot: Slot) -> bool {
+        self.slot(slot).buffer != usize::MAX
     }
 
     /// A weight.

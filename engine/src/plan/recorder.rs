@@ -354,7 +354,8 @@ impl Recorder {
     /// it gives back of its pools.
     pub fn finish(self, logits: Slot) -> Plan {
         let pooled = self.pooled;
-        let kept = Kept { before: Vec::new(), after: std::iter::once(logits).chain(pooled).collect() };
+        let results = std::iter::once(logits).chain(pooled);
+        let kept = Kept { enters: Vec::new(), leaves: results.map(|slot| (usize::MAX, slot)).collect() };
         let (slots, buffers) = slots::assign(&self.ops, &self.shapes, &self.weights, &kept);
         let (windows, kv_groups) = super::layout::groups(&self.ops, self.kv.len());
         Plan {

@@ -9,11 +9,13 @@ pub(super) struct Shape {
     pub cols: usize,
 }
 
-/// Slots whose contents come from before the first op or are wanted after the last one.
+/// Slots whose contents come from elsewhere, or are wanted elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    pub before: Vec<Slot>,
-    pub after: Vec<Slot>,
+    /// Slots that are filled before an op.
+    pub enters: Vec<(usize, Slot)>,
+    /// Slots that are read before an op; `usize::MAX`: behind the last one.
+    pub leaves: Vec<(usize, Slot)>,
 }
 
 /// First and last op that uses each slot; `None` for slots that no op touches.
@@ -30,7 +32,7 @@ pub(super) fn live_ranges(ops: &[Entry], n_slots: usize) -> Vec<Option<(usize, u
 }
 
 /// Assigns buffers. Two slots share one only if the live range of the first ends at an op before the one at which the
-/// second begins, so no op reads and writes one buffer except in place. Kept slots live from the start or to the end.
+/// second begins, so no op reads and writes one buffer except in place. Kept slots live from or to where they are copied.
 pub(super) fn assign(
     ops: &[Entry],
     shapes: &[Shape],
@@ -38,11 +40,13 @@ pub(super) fn assign(
     kept: &Kept,
 ) -> (Vec<SlotInfo>, Vec<BufferInfo>) {
     let mut live = live_ranges(ops, shapes.len());
-    for slot in &kept.before {
-        live[slot.0 as usize] = live[slot.0 as usize].map(|(_, last)| (0, last)).or(Some((0, 0)));
+    for (at, slot) in &kept.enters {
+        let (first, last) = live[slot.0 as usize].unwrap_or((*at, *at));
+        live[slot.0 as usize] = Some((first.min(*at), last.max(*at)));
     }
-    for slot in &kept.after {
-        live[slot.0 as usize] = live[slot.0 as usize].map(|(first, _)| (first, usize::MAX));
+    for (at, slot) in &kept.leaves {
+        let until = if *at == usize::MAX { usize::MAX } else { at.saturating_sub(1) };
+        live[slot.0 as usize] = live[slot.0 as usize].map(|(first, last)| (first, last.max(until)));
     }
     let mut order: Vec<usize> = (0..shapes.len()).filter(|i| live[*i].is_some()).collect();
     order.sort_by_key(|i| live[*i].map(|r| r.0));
@@ -66,7 +70,7 @@ pub(super) fn assign(
         buffer_of[i] = b;
     }
     let mut readers = readers(ops, shapes.len(), weights);
-    kept.after.iter().for_each(|slot| readers[slot.0 as usize].floats = true);
+    kept.leaves.iter().for_each(|(_, slot)| readers[slot.0 as usize].floats = true);
     let slots = shapes.iter().zip(buffer_of).zip(readers);
     let slots = slots.map(|((s, buffer), readers)| SlotInfo { rows: s.rows, cols: s.cols, buffer, readers });
     (slots.collect(), buffers.into_iter().map(|b| b.0).collect())

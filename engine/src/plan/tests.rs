@@ -74,11 +74,49 @@ fn no_op_reads_and_writes_one_buffer(plan: &Plan) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Runs the stages over buffers that hold, instead of numbers, which slot was written last and by which of its writers: no
+/// part reads a buffer that holds something else than the whole plan would have there.
+fn every_stage_finds_what_it_needs(plan: &Plan, division: &Division) -> Result<(), TestCaseError> {
+    let mut whole = vec![0; plan.slots.len()]; // how often each slot was written
+    let mut parts: Vec<Vec<Option<(Slot, usize)>>> =
+        division.parts.iter().map(|p| vec![None; p.buffers.len()]).collect();
+    for stage in &division.stages {
+        let place = |part: usize, slot: Slot| division.parts[part].slot(slot).buffer;
+        for (from, slot) in &stage.enters {
+            let held = parts[*from][place(*from, *slot)];
+            prop_assert_eq!(held, Some((*slot, whole[slot.0 as usize])));
+            parts[stage.part][place(stage.part, *slot)] = held;
+        }
+        for entry in &division.parts[stage.part].ops[stage.ops.clone()] {
+            for slot in entry.op.reads() {
+                let version = whole[slot.0 as usize];
+                let held = parts[stage.part][place(stage.part, slot)];
+                prop_assert!(version == 0 || held == Some((slot, version)), "{slot:?}: {held:?}, not {version}");
+            }
+            for slot in entry.op.scratch() {
+                parts[stage.part][place(stage.part, slot)] = None;
+            }
+            if let Some(slot) = entry.op.writes() {
+                whole[slot.0 as usize] += 1;
+                parts[stage.part][place(stage.part, slot)] = Some((slot, whole[slot.0 as usize]));
+            }
+        }
+    }
+    let last = |slot: Slot| {
+        division.parts.iter().zip(&parts).any(|(plan, held)| {
+            let buffer = plan.slot(slot).buffer;
+            buffer != usize::MAX && held[buffer] == Some((slot, whole[slot.0 as usize]))
+        })
+    };
+    prop_assert!(last(plan.logits));
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn buffers_are_shared_only_if_no_op_can_tell(
         steps in proptest::collection::vec((0usize..7, 0usize..50), 1..80),
-        at in 0usize..80,
+        parts in proptest::collection::vec(0usize..3, 1..80),
     ) {
         let mut rec = Recorder::new();
         let table = matrix(&mut rec, 10, 16);
@@ -90,17 +128,12 @@ proptest! {
         let taken = rec.take_rows(slots[0].0).unwrap();
         let plan = rec.finish(taken);
         no_op_reads_and_writes_one_buffer(&plan)?;
-        let (first, second, crossing) = plan.cut(at % (plan.ops.len() + 1)).unwrap();
-        no_op_reads_and_writes_one_buffer(&first)?;
-        no_op_reads_and_writes_one_buffer(&second)?;
-        // What crosses lives in both parts, apart from one another to the end and from the start.
-        for (part, live_end) in [(&first, true), (&second, false)] {
-            for slot in &crossing {
-                let buffer = part.slot(*slot).buffer;
-                prop_assert!(buffer != usize::MAX, "{slot:?} has no buffer in a part");
-                prop_assert!(crossing.iter().all(|s| s == slot || part.slot(*s).buffer != buffer), "{live_end}");
-            }
+        let part_of: Vec<usize> = (0..plan.ops.len()).map(|i| parts[i % parts.len()]).collect();
+        let division = plan.divide(&part_of).unwrap();
+        for part in &division.parts {
+            no_op_reads_and_writes_one_buffer(part)?;
         }
+        every_stage_finds_what_it_needs(&plan, &division)?;
     }
 }
 
@@ -129,7 +162,7 @@ fn slots_name_the_forms_that_their_readers_take() {
 }
 
 #[test]
-fn a_cut_between_a_cache_and_its_reader_is_refused() {
+fn a_cache_in_two_parts_is_refused() {
     let mut rec = Recorder::new();
     let x = rec.input(Rows::Tokens, 16);
     let layer = rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: 16, v_dim: 16, v_in_k: false });
@@ -147,9 +180,9 @@ fn a_cut_between_a_cache_and_its_reader_is_refused() {
     let q = rec.linear_heads(x, w, heads).unwrap();
     let seen = rec.attend(q, Attend::plain(layer, 1, 1.0)).unwrap();
     let plan = rec.finish(seen);
-    let error = plan.cut(1).unwrap_err().to_string();
-    assert_eq!(error, "a cut at op 1 would part the cache of layer 0 from its reader");
-    assert!(plan.cut(0).is_ok() && plan.cut(2).is_ok() && plan.cut(3).is_err());
+    let error = plan.divide(&[0, 1]).unwrap_err().to_string();
+    assert_eq!(error, "cache 0 would be used by two parts of the plan:  needs it where it lies");
+    assert!(plan.divide(&[0, 0]).is_ok() && plan.divide(&[1, 1]).is_ok() && plan.divide(&[0]).is_err());
 }
 
 #[test]

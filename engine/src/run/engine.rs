@@ -140,10 +140,10 @@ impl Engine {
         let groups = groups.map(|(group, window)| (*window, options.pages(group))).collect();
         let room = Room { groups, n_states: options.n_states, root: digest::root(&model, &plan, &layout) };
         let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, &room);
-        if device.picks() {
+        if runner.picks() {
             steps.let_device_pick();
         }
-        let chain = ChainLength::new(chain);
+        let chain = ChainLength::new(if runner.chains() { chain } else { Some(1) });
         steps.set_chain(chain.next());
         Engine { model, device: device.clone(), runner, steps, chain, layout, store: None, begun: None }
     }
@@ -151,6 +151,16 @@ impl Engine {
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+
+    /// What computes, for people: the device's name, or which layers are on which.
+    pub fn placement(&self) -> String {
+        self.runner.placement()
+    }
+
+    /// Bytes that the model, its cache and its buffers take on each GPU, with the GPU's name.
+    pub fn device_bytes(&self) -> Vec<(String, u64)> {
+        self.runner.device_bytes()
     }
 
     /// The device in use.

@@ -266,8 +266,9 @@ fn what_a_cancelled_conversation_leaves_is_kept_before_it_is_written_over() {
         cache.flush();
         drop((before, cache));
         let fresh = run(&mut engine(&model, &EngineOptions { reuse: false, ..options.clone() }), &first).0;
-        let (mut after, _) = open();
+        let (mut after, cache) = open();
         let (got, usage) = run(&mut after, &first);
+        cache.flush();
         assert!(usage.cached_tokens + AGAIN >= n, "{name}: {usage:?}");
         assert!(got == fresh, "{name}: another answer than without the cache");
         std::fs::remove_dir_all(folder).unwrap();

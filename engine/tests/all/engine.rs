@@ -12,16 +12,17 @@ use ir_engine::run::{Engine, EngineOptions, Event, Finish, Request, Sampling, Se
 
 const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"];
 /// One of each kind of part that these do not have; their goldens are kept beside the project.
-const KINDS: &[&str] = &["gemma3", "mixtral", "gpt-oss", "gpt2", "qwen3-next", "lfm2", "granite-hybrid", "deepseek-v3"];
+pub(crate) const KINDS: &[&str] =
+    &["gemma3", "mixtral", "gpt-oss", "gpt2", "qwen3-next", "lfm2", "granite-hybrid", "deepseek-v3"];
 /// Tokens of each answer.
-const N_ANSWER: usize = 24;
+pub(crate) const N_ANSWER: usize = 24;
 /// Log-probabilities that are compared at each token.
 const N_TOP: usize = 5;
 
 /// A token and, most likely first, the log-probabilities at its position: ids and bits.
-type Step = (u32, Vec<(u32, u32)>);
+pub(crate) type Step = (u32, Vec<(u32, u32)>);
 
-fn device(simd: &str, activations: Activations) -> Device {
+pub(crate) fn device(simd: &str, activations: Activations) -> Device {
     let options = CpuOptions { threads: Some(1), simd: Some(simd.into()), activations };
     Device::Cpu(Arc::new(Cpu::new(&options).unwrap()))
 }
@@ -45,7 +46,7 @@ fn request(prompt: &[u32], sampling: Sampling) -> Request {
 }
 
 /// Every other prompt greedy, the others with a seed.
-fn requests(golden: &Golden) -> Vec<Request> {
+pub(crate) fn requests(golden: &Golden) -> Vec<Request> {
     let all = [golden.ids.as_slice(), &golden.greedy].concat();
     let drawn = |i: usize| Sampling { seed: i as u64, repeat_penalty: 1.1, ..Sampling::default() };
     let sampling = |i: usize| if i.is_multiple_of(2) { Sampling::greedy() } else { drawn(i) };
@@ -53,7 +54,12 @@ fn requests(golden: &Golden) -> Vec<Request> {
 }
 
 /// Runs requests to their end, `after` steps apart; gives each one's tokens and usage.
-fn run(engine: &mut Engine, requests: &[Request], after: usize, forget_at: Option<usize>) -> Vec<(Vec<Step>, Usage)> {
+pub(crate) fn run(
+    engine: &mut Engine,
+    requests: &[Request],
+    after: usize,
+    forget_at: Option<usize>,
+) -> Vec<(Vec<Step>, Usage)> {
     let mut ids: Vec<SeqId> = Vec::new();
     let mut answers = vec![(Vec::new(), Usage::default()); requests.len()];
     for n_steps in 0.. {
@@ -85,7 +91,7 @@ fn run(engine: &mut Engine, requests: &[Request], after: usize, forget_at: Optio
     answers
 }
 
-fn steps(answers: Vec<(Vec<Step>, Usage)>) -> Vec<Vec<Step>> {
+pub(crate) fn steps(answers: Vec<(Vec<Step>, Usage)>) -> Vec<Vec<Step>> {
     answers.into_iter().map(|a| a.0).collect()
 }
 
@@ -100,7 +106,7 @@ fn ir_tiny() -> (Model, Vec<u32>) {
 }
 
 /// Each request in an engine of its own, its prompt in one chunk.
-fn alone(model: &Arc<Model>, device: &Device, requests: &[Request]) -> Vec<Vec<Step>> {
+pub(crate) fn alone(model: &Arc<Model>, device: &Device, requests: &[Request]) -> Vec<Vec<Step>> {
     let options = EngineOptions { reuse: false, ..EngineOptions::default() };
     let single = |r: &Request| {
         let mut engine = Engine::new(Arc::clone(model), device, &options).unwrap();
@@ -110,11 +116,11 @@ fn alone(model: &Arc<Model>, device: &Device, requests: &[Request]) -> Vec<Vec<S
 }
 
 /// Ways of running the same requests that must not change an answer.
-struct Way {
-    name: String,
-    options: EngineOptions,
-    after: usize,
-    forget_at: Option<usize>,
+pub(crate) struct Way {
+    pub(crate) name: String,
+    pub(crate) options: EngineOptions,
+    pub(crate) after: usize,
+    pub(crate) forget_at: Option<usize>,
 }
 
 /// A pool that holds little more than one of the eight sequences, so that the younger ones are preempted.
@@ -127,7 +133,7 @@ fn small_pool(model: &Model) -> EngineOptions {
     EngineOptions { kv_budget: pages + states, ..options }
 }
 
-fn ways(model: &Model) -> Vec<Way> {
+pub(crate) fn ways(model: &Model) -> Vec<Way> {
     let d = EngineOptions::default;
     let way = |name: &str, options| Way { name: name.into(), options, after: 0, forget_at: None };
     let mut ways = vec![

@@ -211,7 +211,7 @@ fn a_budget_is_kept_and_the_error_says_what_fits() {
     let Some(Device::Gpu(whole)) = gpu(base.clone()) else { return };
     let bytes = |n_pages| match runner(&Device::Gpu(Arc::clone(&whole)), &golden, n_pages).unwrap() {
         Runner::Gpu(runner) => runner.bytes(),
-        Runner::Cpu(_) => unreachable!("a GPU was asked for"),
+        Runner::Cpu(_) | Runner::Split(_) => unreachable!("a GPU was asked for"),
     };
     let budget = bytes(8);
     let Some(small) = gpu(GpuOptions { memory: Some(budget), ..base }) else { return };

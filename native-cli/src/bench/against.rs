@@ -7,7 +7,7 @@ use ir_store::Place;
 use serde_json::{Value as Json, json};
 
 use super::{Test, Work};
-use crate::args::{ActivationsChoice, BenchArgs, DeviceChoice, KvChoice};
+use crate::args::{ActivationsChoice, BenchArgs, DeviceChoice, KvChoice, LayersChoice};
 use crate::failure::{Failure, Result};
 use crate::profile::median;
 use crate::term::{self, Out};
@@ -94,15 +94,12 @@ fn ours(args: &BenchArgs, file: &Path, cell: Cell) -> Result<f64> {
     command.arg("bench").arg(file).args(["-r", "1", "--json", "-p", &n_prompt, "-n", &n_gen]);
     command.args(["-d", &cell.test.depth.to_string(), "-b", &cell.batch.to_string()]);
     command.args(["-t", &cell.threads.to_string(), "--simd", &args.device.simd]);
-    command.args([
-        "--device",
-        &match args.device.device {
-            DeviceChoice::Cpu => "cpu".to_owned(),
-            DeviceChoice::Auto => "auto".to_owned(),
-            DeviceChoice::Gpu(None) => "gpu".to_owned(),
-            DeviceChoice::Gpu(Some(n)) => format!("gpu:{n}"),
-        },
-    ]);
+    command.args(["--device", &args.device.device.to_string()]);
+    command.args(["--gpu-layers", &args.device.gpu_layers.to_string()]);
+    command.args(["--experts", &args.device.experts.to_string()]);
+    command.args(args.device.gpu_memory.iter().flat_map(|gib| ["--gpu-memory".to_owned(), gib.to_string()]));
+    let split: Vec<String> = args.device.split.iter().map(f32::to_string).collect();
+    command.args((!split.is_empty()).then(|| format!("--split={}", split.join(","))));
     command.args(args.device.gpu_forms.iter().flat_map(|forms| ["--gpu-forms", forms]));
     if args.device.activations == ActivationsChoice::F32 {
         command.args(["--activations", "f32"]);
@@ -175,7 +172,12 @@ impl Peer {
         command.args(["-b", &batch, "-ub", &batch, "-d", &cell.test.depth.to_string()]);
         let kind = kv_type(args.device.kv_type);
         command.args(["-ctk", kind, "-ctv", kind]);
-        command.args(["-ngl", if args.device.device == DeviceChoice::Cpu { "0" } else { "99" }]);
+        let layers = match (&args.device.device, args.device.gpu_layers) {
+            (DeviceChoice::Cpu, _) => 0,
+            (_, LayersChoice::Count(n)) if n < 999 => n,
+            _ => 999,
+        };
+        command.args(["-ngl", &layers.to_string()]);
         let flags = layout.map(|on| ["--repack", if on { "1" } else { "0" }]);
         command.args(flags.iter().flatten());
         match rate_of(command, "avg_ts") {

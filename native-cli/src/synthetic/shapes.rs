@@ -8,7 +8,7 @@ use ir_engine::meta::MetaBuilder;
 pub(super) enum Fill {
     /// Random, in the model's type.
     Matrix,
-    /// Random, in the model's type, or in Q8_0 if a head's columns are no whole blocks of it.
+    /// Random, in the model's type, or in 8 bits if a head's columns are no whole blocks of it.
     OfHeads,
     /// Random, as F32.
     Floats,

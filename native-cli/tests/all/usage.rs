@@ -61,7 +61,19 @@ fn values_out_of_range_exit_2() {
     fails(&["tokenize", "ir-tiny", "x", "--tokenizer-pre", "nope"], 1, &["nope"]);
     let copy = write("copy.gguf", &std::fs::read(tiny()).unwrap());
     fails(&["run", &copy, "x", "--tokenizer-pre", "nope"], 1, &["copy.gguf: ", "nope"]);
-    fails(&["run", "ir-tiny", "x", "--gpu-forms", "base"], 2, &["--gpu-forms", "--device gpu"]);
+    fails(&["run", "ir-tiny", "x", "--gpu-forms", "base", "--device", "cpu"], 2, &["--gpu-forms", "--device gpu"]);
+    for flags in [["--gpu-layers", "3"], ["--gpu-memory", "1"], ["--experts", "cpu"], ["--split", "1"]] {
+        fails(&["run", "ir-tiny", "x", "--device", "cpu", flags[0], flags[1]], 2, &[flags[0], "--device cpu"]);
+    }
+    fails(&["run", "ir-tiny", "x", "--device", "gpu:0", "--split", "3,1"], 2, &["2 shares", "names 1 GPUs"]);
+    for split in ["0,1", "-1,2", "x"] {
+        fails(&["run", "ir-tiny", "x", "--device", "gpu:0,gpu:1", &format!("--split={split}")], 2, &["above zero"]);
+    }
+    fails(&["run", "ir-tiny", "x", "--device", "gpu:99"], 1, &["99"]);
+    fails(&["run", "ir-tiny", "x", "--device", "gpu:0,cpu"], 2, &["gpu:0,gpu:1"]);
+    fails(&["run", "ir-tiny", "x", "--gpu-layers", "some"], 2, &["auto, all, or a number"]);
+    fails(&["run", "ir-tiny", "x", "--gpu-memory", "0"], 2, &["above zero"]);
+    fails(&["run", "ir-tiny", "x", "--experts", "disk"], 2, &["cpu, gpu, or a number"]);
     fails(&["run", "ir-tiny", "x", "--simd", "scalar", "--device", "gpu"], 2, &["--simd", "processor"]);
     fails(&["list", "--models", "nowhere"], 2, &["nowhere", "does not exist"]);
     fails(&["list", "--models", &copy], 2, &["copy.gguf", "no folder"]);

@@ -58,6 +58,12 @@ fn ours(page: &mut Page, hub: &Hub, requests: &RequestCounts, loaded: &Here, mod
             page.sample(name, &[], value);
         }
     }
+    page.head("ir_device_memory_bytes", "gauge", "Memory of a GPU that a model takes: weights, cache and buffers.");
+    for (model, _) in loaded {
+        for (device, bytes) in &model.device_bytes {
+            page.sample("ir_device_memory_bytes", &[("model", model.name.as_str()), ("device", device)], bytes);
+        }
+    }
     page.head("ir_places_used", "gauge", "Requests that wait or run, and loads.");
     page.sample("ir_places_used", &[], hub.in_flight());
     page.head("ir_requests_rejected_total", "counter", "Requests that found the queue full.");

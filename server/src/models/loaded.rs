@@ -32,8 +32,8 @@ pub struct Loaded {
     pub device: String,
     /// Bytes of its file and of the cache at its largest.
     pub size: u64,
-    /// Whether it lies in a GPU's memory.
-    pub on_gpu: bool,
+    /// Bytes that it takes of each GPU's memory, with the GPU's name.
+    pub device_bytes: Vec<(String, u64)>,
     /// It is never unloaded to make room or because nobody asks it.
     pub pinned: bool,
     pub(crate) id: u64,
@@ -41,6 +41,8 @@ pub struct Loaded {
     pub(crate) worker: Worker,
     /// The device as it was asked for: by a client, or by the server's settings.
     pub(crate) asked_device: String,
+    /// Layers that were asked to be on GPUs.
+    pub(crate) asked_gpu_layers: Option<usize>,
     pub(crate) model: Arc<Model>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) life: Mutex<Life>,

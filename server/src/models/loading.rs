@@ -173,7 +173,7 @@ impl Inner {
     fn load(&self, entry: &Entry, wanted: &LoadOptions) -> Result<Arc<Loaded>, ApiError> {
         let options = &self.options;
         let name = wanted.device.as_deref().unwrap_or(&options.device);
-        let (device, worker) = (self.devices)(name)?;
+        let (device, worker) = (self.devices)(name, wanted.gpu_layers)?;
         let model = entry.place.model(&options.model);
         let failed = |e: Error| not_loadable(&entry.name, &e);
         let model = Arc::new(model.map_err(failed)?);
@@ -194,6 +194,7 @@ impl Inner {
             tracing::warn!(model = %entry.name, "the cache folder is for models on the processor yet: nothing is kept");
         }
         let cache = engine.stats().cache_bytes;
+        tracing::info!(model = %entry.name, on = engine.placement(), "loaded");
         let shared = Arc::new(Shared { counters: self.counters(&entry.name), ..Shared::default() });
         *lock(&shared.stats) = engine.stats();
         let now = Instant::now();
@@ -203,12 +204,13 @@ impl Inner {
             capabilities: Capabilities::of_model(model.meta(), model.template(), &|text| model.tokenizer().id_of(text)),
             pinned: entry.pinned,
             context: engine.context(),
-            device: device.name(),
+            device: engine.placement(),
             size: entry.place.bytes().saturating_add(cache),
-            on_gpu: device.picks(),
+            device_bytes: engine.device_bytes(),
             id: self.next_id.fetch_add(1, Ordering::Relaxed),
             worker,
             asked_device: name.to_owned(),
+            asked_gpu_layers: wanted.gpu_layers,
             model,
             shared: Arc::clone(&shared),
             life: Mutex::new(Life {
@@ -278,7 +280,8 @@ fn serves(loaded: &Loaded, wanted: &LoadOptions) -> bool {
     let most = loaded.model.spec().n_context;
     let long_enough = wanted.context.is_none_or(|c| c.min(most) <= loaded.context);
     let there = wanted.device.as_ref().is_none_or(|device| *device == loaded.asked_device);
-    long_enough && there && !loaded.is_stale()
+    let layers = wanted.gpu_layers.is_none() || wanted.gpu_layers == loaded.asked_gpu_layers;
+    long_enough && there && layers && !loaded.is_stale()
 }
 
 /// What a file that is listed lacks or has too much of: a family that is not built yet is no fault of the server.

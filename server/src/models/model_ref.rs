@@ -22,6 +22,8 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// `cpu`, `gpu`, `gpu:N` or `auto`.
     pub device: Option<String>,
+    /// Layers on GPUs (`num_gpu`): all if the model has fewer.
+    pub gpu_layers: Option<usize>,
 }
 
 /// How long a model stays loaded after its last request.

@@ -45,5 +45,6 @@ async fn a_conversation_goes_on_after_a_restart() {
     assert_eq!(value("ir_cache_bytes_held{"), 0.0);
     assert!(value("ir_cache_bytes_evictable{") > 0.0 && value("ir_cache_bytes{") > value("ir_cache_bytes_evictable{"));
     drop(server);
-    std::fs::remove_dir_all(folder).unwrap();
+    // What is written behind the answers may come while it goes.
+    let _ = std::fs::remove_dir_all(folder);
 }

@@ -28,6 +28,7 @@ fn advance(step: &mut Inputs, wants: &[Want]) {
 impl GpuRunner {
     /// Submits a step and those that follow it; what they picked comes back together.
     pub(super) fn submit_chain(&mut self, inputs: &Inputs) -> Result<GpuReadback> {
+        self.gpu.check()?;
         let n = inputs.outputs.len();
         let parts = Parts { picked: n * (1 + inputs.next.len()), ..Parts::default() };
         let staging = self.staging(parts);
@@ -45,7 +46,7 @@ impl GpuRunner {
             if results.words() != n {
                 return Err(Error::shape("a step of a chain gives something else than picks"));
             }
-            let commands = self.encode_into(&counts, results, &staging, 4 * (i * n) as u64)?;
+            let commands = self.encode_into(0, &counts, results, &staging, 4 * (i * n) as u64)?;
             submitted = Some(self.gpu.queue().submit([commands]));
         }
         let index = submitted.ok_or_else(|| Error::shape("a chain without steps"))?;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{GpuRunner, Launch};
+use super::GpuRunner;
+use super::launch::Launch;
 use crate::error::{Error, Result};
 use crate::gpu::cost;
 use crate::gpu::dispatch::Counts;

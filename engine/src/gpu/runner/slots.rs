@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::GpuRunner;
 use crate::error::{Error, Result};
-use crate::gpu::dispatch::{Counts, Dispatch, Resource};
+use crate::gpu::dispatch::Resource;
 use crate::gpu::lower;
 use crate::gpu::readback::{GpuReadback, Parts};
 use crate::plan::{Inputs, Slot};
@@ -18,20 +18,14 @@ impl GpuRunner {
     pub fn run_ops(&mut self, ops: Range<usize>, inputs: &Inputs) -> Result<()> {
         self.gpu.check()?;
         let counts = self.write_step(inputs)?;
-        let dispatches = self.lowering().lower(ops)?;
-        self.run(dispatches, &counts)
+        let encoder = self.encode(self.launches(ops), &counts, self.encoder())?;
+        self.gpu.queue().submit([encoder.finish()]);
+        self.gpu.check()
     }
 
     fn lowering(&self) -> lower::Lowering<'_> {
         let (plan, parts, constants) = (&self.plan, &self.parts, &self.constants);
         lower::Lowering { plan, parts, constants, forms: self.gpu.forms(), kv: self.options.kv }
-    }
-
-    fn run(&mut self, dispatches: Vec<Dispatch>, counts: &Counts) -> Result<()> {
-        let prepared = self.prepare(dispatches)?;
-        let encoder = self.encode(&prepared, counts, self.encoder())?;
-        self.gpu.queue().submit([encoder.finish()]);
-        self.gpu.check()
     }
 
     /// Overwrites a slot's rows in this step.
@@ -43,13 +37,16 @@ impl GpuRunner {
             return Err(Error::shape(format!("a slot of {} values got {}", self.elements(slot, inputs), data.len())));
         }
         self.gpu.queue().write_buffer(self.slot_buffer(slot)?, 0, bytemuck::cast_slice(data));
-        match self.lowering().blocks(slot) {
-            Some(blocks) => {
-                let counts = self.write_step(inputs)?;
-                self.run(vec![blocks], &counts)
-            }
-            None => self.gpu.check(),
+        let Some(blocks) = self.lowering().blocks(slot) else { return self.gpu.check() };
+        let counts = self.write_step(inputs)?;
+        if !self.blocks.contains_key(&slot) {
+            let prepared = self.prepare(vec![blocks])?;
+            self.blocks.insert(slot, prepared);
         }
+        let launches = self.blocks.get(&slot).into_iter().flat_map(|prepared| &prepared.launches);
+        let encoder = self.encode(launches, &counts, self.encoder())?;
+        self.gpu.queue().submit([encoder.finish()]);
+        self.gpu.check()
     }
 
     /// Starts to read a slot's rows in this step.

@@ -34,6 +34,7 @@ pub(crate) fn apply(options: &Json, job: &mut Job) -> Result<(), ApiError> {
             // -1 and -2: until the context is full.
             "num_predict" => job.max_tokens = limit(integer(name, value)?),
             "num_ctx" => job.model.load.context = limit(integer(name, value)?).filter(|n| *n > 0),
+            "num_gpu" => job.model.load.gpu_layers = limit(integer(name, value)?),
             "stop" => job.stop = strings(name, value)?,
             "device" => {
                 let text = value.as_str().ok_or_else(|| wrong(name, "string"))?;

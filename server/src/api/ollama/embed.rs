@@ -27,7 +27,7 @@ pub(super) struct EmbedRequest {
     truncate: Option<bool>,
     /// Keeps so many numbers of each vector.
     dimensions: Option<i64>,
-    /// `num_ctx`, `device`.
+    /// `num_ctx`, `num_gpu`, `device`.
     #[schema(value_type = Option<Object>)]
     options: Option<Json>,
     /// How long the model stays loaded.
@@ -43,7 +43,7 @@ pub(super) struct EmbeddingsRequest {
     model: Option<String>,
     /// The text.
     prompt: Option<String>,
-    /// `num_ctx`, `device`.
+    /// `num_ctx`, `num_gpu`, `device`.
     #[schema(value_type = Option<Object>)]
     options: Option<Json>,
     /// How long the model stays loaded.

@@ -105,7 +105,7 @@ struct OllamaCommon {
     /// `"json"`, or a JSON schema that the answer is held to.
     #[schema(value_type = Option<Value>)]
     format: Option<Json>,
-    /// Sampling (`temperature`, `top_k`, `seed`, ...), `num_predict`, `num_ctx`, `stop`, `device`.
+    /// Sampling (`temperature`, `top_k`, `seed`, ...), `num_predict`, `num_ctx`, `num_gpu`, `stop`, `device`.
     #[schema(value_type = Option<Object>)]
     options: Option<Json>,
     /// How long the model stays loaded: seconds, or `"5m"`; negative is for ever, 0 unloads.

@@ -138,7 +138,7 @@ pub(super) async fn ps(State(hub): State<Hub>) -> Response {
         digest: digest_of(&l.place),
         details: Details::new(FileDetails::of_file(l.model().file())),
         expires_at: timestamp(l.expires_at().unwrap_or(far)),
-        size_vram: if l.on_gpu { l.size } else { 0 },
+        size_vram: l.device_bytes.iter().map(|(_, bytes)| bytes).sum(),
         context_length: l.context,
         device: l.device.clone(),
     };

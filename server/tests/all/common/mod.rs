@@ -70,7 +70,7 @@ fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
     let pinned = settings.pinned.iter().map(|name| (*name).to_owned()).collect();
     let registry = Registry { served, pinned, store: settings.store, ..Registry::default() };
     let simd = settings.simd;
-    let open = move |name: &str| match name {
+    let open = move |name: &str, _: Option<usize>| match name {
         "cpu" => Cpu::new(&CpuOptions { threads: Some(1), simd: Some(simd.into()), ..CpuOptions::default() })
             .map(|cpu| Device::Cpu(Arc::new(cpu)))
             .map_err(|e| e.to_string()),
