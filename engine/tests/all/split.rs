@@ -8,9 +8,9 @@ use ir_engine::device::{Device, Experts, GpuLayers, KvKind, Runner, RunnerOption
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
 use ir_engine::model::{Model, ModelOptions};
 use ir_engine::plan::{Inputs, Plan, Pool};
-use ir_engine::run::{Engine, EngineOptions};
+use ir_engine::run::{Engine, EngineOptions, Request, Sampling, wait};
 
-use crate::common::{Golden, relative_error, shared, skipped};
+use crate::common::{Golden, full, relative_error, shared, skipped};
 use crate::engine::{KINDS, Way, alone, device, requests, run, steps, ways};
 
 /// Two steps of a sequence, each followed by its logits and its mean: a prompt, and a token behind it.
@@ -242,4 +242,32 @@ fn shares_that_make_no_sense_are_refused() {
         let error = Split::new(cpu.clone(), vec![cpu.clone(), cpu.clone()], options).unwrap_err().to_string();
         assert!(error.contains("share"), "{shares:?}: {error}");
     }
+}
+
+/// Tokens per second of a small model, whole and in two halves on two pools of threads, in turn.
+#[test]
+fn a_division_costs_the_host_little() {
+    if !full() {
+        return skipped("the cost of a division: only with IR_FULL=1");
+    }
+    let cpu = || {
+        let options = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+        Device::Cpu(Arc::new(Cpu::new(&options).unwrap()))
+    };
+    let (whole, halves) = (cpu(), split(&cpu(), vec![cpu()], layers(3)));
+    let model = Arc::new(Model::from_bytes(ir_engine::builtin::bytes(), &ModelOptions::default()).unwrap());
+    let rate = |device: &Device| {
+        let mut engine = Engine::new(Arc::clone(&model), device, &EngineOptions::default()).unwrap();
+        let request = Request { prompt: vec![1, 2, 3], max_tokens: Some(900), ignore_eos: true, ..Request::default() };
+        engine.add(Request { sampling: Sampling::greedy(), ..request }, 0.0).unwrap();
+        let started = std::time::Instant::now();
+        while !engine.is_idle() {
+            wait(engine.step(&|| 0.0)).unwrap();
+        }
+        900.0 / started.elapsed().as_secs_f64()
+    };
+    let mut ratios: Vec<f64> = (0..9).map(|_| rate(&halves) / rate(&whole)).collect();
+    ratios.sort_by(f64::total_cmp);
+    println!("two halves: {:.3} of the whole (median of nine; {:.3} to {:.3})", ratios[4], ratios[0], ratios[8]);
+    assert!(ratios[4] >= 0.97, "{ratios:?}");
 }
