@@ -100,7 +100,7 @@ fn best(args: &DeviceArgs) -> std::result::Result<(usize, String), &'static str>
 }
 
 /// Whether the system shows a driver of a GPU. Asking for adapters without one takes a fifth of a second, and loads software.
-fn may_have_gpu() -> bool {
+pub(crate) fn may_have_gpu() -> bool {
     const DRIVERS: [&str; 6] = ["renderD", "nvidia", "dxg", "mali", "kgsl", "pvr"];
     if !cfg!(target_os = "linux") {
         return true;

@@ -30,7 +30,8 @@ fn rooms() -> Vec<Room> {
     let memory = ir_store::memory();
     let (total, free) = (memory.map(|m| m.total), memory.and_then(|m| m.free));
     let cpu = Room { device: "cpu".into(), name: None, adapter: None, total, free };
-    let adapters = ready(gpu::adapters()).into_iter().enumerate().filter(|(_, a)| a.kind != "software");
+    let adapters = if compute::may_have_gpu() { ready(gpu::adapters()) } else { Vec::new() };
+    let adapters = adapters.into_iter().enumerate().filter(|(_, a)| a.kind != "software");
     let gpu = |(i, a): (usize, gpu::AdapterDescription)| Room {
         device: format!("gpu:{i}"),
         name: Some(a.name),

@@ -16,7 +16,10 @@ use crate::term::{self, Out, Style};
 /// Prints the built-in model and all that the store knows.
 pub(crate) fn list(args: &ListArgs) -> Result {
     let folder = models::folder(args.store.models.as_deref());
-    if let Some(folder) = args.store.models.as_deref().filter(|f| !f.is_dir()) {
+    // A folder that the environment names is made by the first pull.
+    let usual = std::env::var_os("IR_MODELS");
+    let mistyped = |f: &&std::path::Path| !f.is_dir() && usual.as_deref() != Some(f.as_os_str());
+    if let Some(folder) = args.store.models.as_deref().filter(mistyped) {
         return Err(Failure::usage(format!("--models: {} does not exist or is no folder", folder.display())));
     }
     let models = if folder.is_some() { models::store(&args.store)?.list() } else { Vec::new() };

@@ -18,6 +18,7 @@ mod weight;
 
 use std::sync::Arc;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use divide::state_of;
 pub use divide::{Division, Stage};
 pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
