@@ -218,7 +218,7 @@ fn measure(
         _ => None,
     };
     let profile = args.profile.then(|| profile::profile(device, &mut sequence, args.repetitions)).transpose()?;
-    Ok(Measured { test, device: device.name(), threads, batch, rate, seconds, step, profile })
+    Ok(Measured { test, device: sequence.placement(), threads, batch, rate, seconds, step, profile })
 }
 
 impl Measured {

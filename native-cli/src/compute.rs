@@ -239,6 +239,11 @@ impl Sequence {
         Ok(readback.wait()?)
     }
 
+    /// What computes: the device, or which layers are on which.
+    pub(crate) fn placement(&self) -> String {
+        self.runner.placement()
+    }
+
     /// What the last step took before its results were waited for.
     pub(crate) fn submitting(&self) -> Duration {
         self.submitting

@@ -194,7 +194,6 @@ impl Inner {
             tracing::warn!(model = %entry.name, "the cache folder is for models on the processor yet: nothing is kept");
         }
         let cache = engine.stats().cache_bytes;
-        tracing::info!(model = %entry.name, on = engine.placement(), "loaded");
         let shared = Arc::new(Shared { counters: self.counters(&entry.name), ..Shared::default() });
         *lock(&shared.stats) = engine.stats();
         let now = Instant::now();
