@@ -854,6 +854,9 @@ pub(crate) struct CreateArgs {
     /// A model or .gguf file to make it from, instead of a Modelfile
     #[arg(long, value_name = "MODEL")]
     pub(crate) from: Option<String>,
+    /// Quantise the weights to this type, as in q4_K_M
+    #[arg(short, long, value_name = "TYPE")]
+    pub(crate) quantize: Option<String>,
     #[command(flatten)]
     pub(crate) store: StoreArgs,
 }

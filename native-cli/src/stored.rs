@@ -42,6 +42,7 @@ pub(crate) fn create(args: &CreateArgs) -> Result {
             (Modelfile::parse(&read(&path)?)?, folder.to_owned())
         }
     };
+    let file = Modelfile { quantize: args.quantize.clone(), ..file };
     for remark in &file.remarks {
         term::remark(remark);
     }

@@ -87,6 +87,13 @@ def test_a_file_is_sent_and_made_into_a_model(client, fox):
     assert client.generate("sent", "Hello!", options={"num_predict": 2}).eval_count
 
 
+def test_weights_are_quantised(client, fox):
+    steps = [step.status for step in client.create("wide", from_=fox, quantize="q8_0", stream=True)]
+    assert steps[-1] == "success" and any(step.startswith("quantizing") for step in steps)
+    assert client.show("wide").details.quantization_level == "Q8_0"
+    assert client.generate("wide", "Hello!", options={"num_predict": 2}).eval_count
+
+
 def test_it_is_pushed(client, fox):
     name = os.environ["IR_HUB_URL"].removeprefix("http://") + "/me/fox"
     client.copy(fox, name)

@@ -312,6 +312,8 @@ fn the_context_of_logits_is_what_is_asked_for() {
 #[test]
 fn a_file_is_quantised_shown_and_run() {
     let to = "tiny-rounded.gguf";
+    // What an earlier run made.
+    let _ = std::fs::remove_file(scratch().join(to));
     let planned = ir(&["quantize", "ir-tiny", to, "Q4_0", "--dry-run", "--tensor-type", "ffn_down=Q8_0"]).ok().text();
     assert!(
         planned.contains("blk.0.ffn_down.weight") && planned.contains("-> Q8_0") && planned.contains("would be"),

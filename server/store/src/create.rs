@@ -46,6 +46,9 @@ impl Store {
             [] => self.base(&file.from, folder, &mut wanted, say)?,
             sent => (self.sent(sent, &mut wanted, say)?, None),
         };
+        if let Some(kind) = &file.quantize {
+            layers = self.quantized(layers, kind, &mut wanted, say)?;
+        }
         let own = |role: &str| -> Result<Vec<String>> { base.as_ref().map_or(Ok(Vec::new()), |b| self.texts(b, role)) };
         let first = |texts: Vec<String>| texts.into_iter().next();
         let mut texts: Vec<(&str, String)> = Vec::new();
@@ -198,16 +201,7 @@ impl Store {
         if self.has_blob(&known, Some(size))? {
             return Ok(known);
         }
-        let free = fs4::available_space(&self.settings.root).unwrap_or(u64::MAX);
-        if size > free {
-            let what = format!(
-                "{} has {} MB free, and {} MB are needed",
-                self.settings.root.display(),
-                free / 1_000_000,
-                size / 1_000_000
-            );
-            return Err(Error::new(Kind::Space, what));
-        }
+        self.expect_space(size)?;
         disk::make_folders(&self.settings.root, &["blobs"])?;
         let temporary = self.blob(&known).with_extension(format!("{}.tmp", std::process::id()));
         let copied = std::fs::copy(path, &temporary).map_err(|e| Error::disk("copy", path, &e));

@@ -47,6 +47,7 @@ mod progress;
 mod pull;
 mod push;
 mod quant;
+mod quantize;
 mod recipe;
 mod registry;
 mod settings;

@@ -60,6 +60,8 @@ pub struct Modelfile {
     pub adapters: Vec<String>,
     /// Examples that come before every chat: role and text.
     pub messages: Vec<(String, String)>,
+    /// The type that the weights are quantised to; as they are if `None`. No line of a Modelfile says so.
+    pub quantize: Option<String>,
     /// Licences.
     pub licenses: Vec<String>,
     /// The version of Ollama that it is said to need.

@@ -43,7 +43,7 @@ pub(super) struct CreateRequest {
     parameters: Option<Map<String, Json>>,
     /// Turns that come before every chat.
     messages: Option<Vec<CreateMessage>>,
-    /// Refused: files are taken as they are.
+    /// The type that the weights are quantised to, as in `q4_K_M`.
     quantize: Option<String>,
     /// The version of Ollama that it is said to need: kept.
     requires: Option<String>,
@@ -66,12 +66,6 @@ struct CreateMessage {
 impl CreateRequest {
     /// What is asked as a Modelfile.
     fn modelfile(self) -> Result<Modelfile, ApiError> {
-        if let Some(kind) = self.quantize.filter(|kind| !kind.is_empty()) {
-            return Err(ApiError::param(
-                "quantize",
-                format!("the server does not quantise to {kind:?}: make the model of a file of that type"),
-            ));
-        }
         let mut file = match self.modelfile.filter(|text| !text.trim().is_empty()) {
             Some(text) => Modelfile::parse(&text).map_err(steps::error)?,
             None => Modelfile::default(),
@@ -82,6 +76,7 @@ impl CreateRequest {
             return Err(ApiError::param("from", "neither 'from' or 'files' was specified"));
         }
         file.adapters.extend(self.adapters.unwrap_or_default().into_keys());
+        file.quantize = self.quantize.filter(|kind| !kind.is_empty());
         file.template = self.template.or(file.template);
         file.system = self.system.or(file.system);
         file.requires = self.requires.or(file.requires);

@@ -106,6 +106,26 @@ fn models_are_made_of_models_and_files_and_share_their_weights() {
 }
 
 #[test]
+fn weights_are_quantised_on_the_way() {
+    let root = folder("quantised");
+    let store = Store::new(settings(&root, "http://127.0.0.1:9"));
+    let of = |kind: &str| Modelfile { from: "ir-tiny".into(), quantize: Some(kind.into()), ..Modelfile::default() };
+    let mut steps = Vec::new();
+    store.create(&name("wide"), &of("q8_0"), None, &mut |step| steps.push(step.to_owned())).unwrap();
+    assert!(steps.contains(&"quantizing to Q8_0".to_owned()), "{steps:?}");
+    let listed = store.list();
+    let wide = listed.iter().find(|m| m.name == "wide:latest").unwrap();
+    assert_eq!((wide.details.type_name.as_str(), wide.details.family.as_str()), ("Q8_0", "llama"));
+    assert!(wide.size > 3_000_000, "{}", wide.size);
+    let error = store.create(&name("x"), &of("q9"), None, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("there is no type \"q9\"") && error.contains("Q4_K_M"), "{error}");
+    // What it was made of goes; nothing half made stays.
+    store.gc(true).unwrap();
+    assert_clean(&store);
+    assert!(bytes_of(&store, "wide").len() > 3_000_000);
+}
+
+#[test]
 fn nothing_is_made_of_what_is_no_model() {
     let root = folder("create-bad");
     let store = Store::new(settings(&root.join("store"), "http://127.0.0.1:9"));
