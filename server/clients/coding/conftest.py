@@ -115,7 +115,7 @@ class Workspace:
         self.home.mkdir()
         self.folder.mkdir()
 
-    def run(self, *command, seconds=120, **env):
+    def run(self, *command, seconds=300, **env):
         """What a client writes, which ends well within the time."""
         path = f"{os.environ['IR_CODING_CLIENTS']}:{SYSTEM}"
         if not shutil.which(command[0], path=path):
