@@ -181,9 +181,9 @@ Examples:
   ir launch opencode --print                 shows what would be set, and starts nothing
   ir launch aider -- --no-git                flags of the client's own stand behind --
 
-Clients: aider, claude, cline, codex, continue, goose, opencode, qwen, zed. Each is told the server's address and the model by its \
-environment, by flags, or by a file of its own; a file that is yours is shown and never changed. Where no server answers at \
---addr, one is started, and ends with the client.";
+Clients: aider, claude, cline, codex, continue, copilot, goose, opencode, qwen, zed. Each is told the server's address and \
+the model by its environment, by flags, or by a file of its own; a file that is yours is shown and never changed. Where no \
+server answers at --addr, one is started, and ends with the client.";
 
 const PS_HELP: &str = "\
 The server is that of --addr, 127.0.0.1:11434 if not given: `ir serve`, or another that speaks Ollama's API.";

@@ -6,16 +6,13 @@ first word of an answer opens the reasoning and the first word of its second sen
 """
 
 import json
-import pathlib
 
 import anthropic
 import ollama
 import openai
 import pytest
 from conftest import check_arguments, post, schema_tool
-from gguf_edit import edit, renamed
-
-TINY = pathlib.Path(__file__).resolve().parents[2] / "engine" / "models" / "ir-tiny" / "ir-tiny-q4_0.gguf"
+from gguf_edit import TINY, edit, renamed
 
 # What ir-tiny answers is: Type `ir serve`. It listens on 127.0.0.1:11434 and has an Ollama-style API ...
 TEXTS = {"Type": "<think>", "\u0120It": "</think>"}

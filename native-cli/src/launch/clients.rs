@@ -61,7 +61,7 @@ pub(super) struct Folders {
 }
 
 /// All clients, by name.
-pub(super) const CLIENTS: [Client; 9] = [
+pub(super) const CLIENTS: [Client; 10] = [
     Client { name: "aider", program: "aider", install: "pip install aider-chat", needs: 8_192, start: aider },
     Client {
         name: "claude",
@@ -78,6 +78,13 @@ pub(super) const CLIENTS: [Client; 9] = [
         install: "npm install -g @continuedev/cli",
         needs: 8_192,
         start: continue_,
+    },
+    Client {
+        name: "copilot",
+        program: "copilot",
+        install: "npm install -g @github/copilot",
+        needs: 32_768,
+        start: copilot,
     },
     Client { name: "goose", program: "goose", install: "its page of releases", needs: 16_384, start: goose },
     Client {
@@ -112,27 +119,35 @@ fn aider(told: &Told<'_>, _: &Folders) -> Start {
 
 fn claude(told: &Told<'_>, _: &Folders) -> Start {
     let model = || told.model.to_owned();
-    let env = env([
+    let mut env = env([
         ("ANTHROPIC_BASE_URL", told.url.to_owned()),
         ("ANTHROPIC_AUTH_TOKEN", told.key.to_owned()),
+        // A key of the user's would go before it.
+        ("ANTHROPIC_API_KEY", String::new()),
         ("ANTHROPIC_MODEL", model()),
         // It asks smaller models for titles and the like.
         ("ANTHROPIC_DEFAULT_OPUS_MODEL", model()),
         ("ANTHROPIC_DEFAULT_SONNET_MODEL", model()),
         ("ANTHROPIC_DEFAULT_HAIKU_MODEL", model()),
+        ("ANTHROPIC_DEFAULT_FABLE_MODEL", model()),
         ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
     ]);
+    // It takes a model that it does not know to have room for a million, and would never shorten its history.
+    env.extend(told.context.map(|n| ("CLAUDE_CODE_MAX_CONTEXT_TOKENS", n.to_string())));
     Start { env, ..Start::default() }
 }
 
 fn cline(told: &Told<'_>, folders: &Folders) -> Start {
     // Its settings are its own; a folder beside them leaves the user's as they are.
     let folder = folders.own.join("cline");
+    let provider = "openai-compatible";
+    let settings =
+        json!({"provider": provider, "apiKey": told.key, "model": told.model, "baseUrl": format!("{}/v1", told.url)});
+    // Without a date, or with a provider that it does not know, it throws the file away and asks its own host.
     let text = pretty(&json!({
         "version": 1,
-        "lastUsedProvider": "openai",
-        "providers": {"openai": {"settings": {"provider": "openai", "apiKey": told.key, "model": told.model,
-            "baseUrl": format!("{}/v1", told.url)}}},
+        "lastUsedProvider": provider,
+        "providers": {provider: {"settings": settings, "updatedAt": "2026-01-01T00:00:00.000Z", "tokenSource": "manual"}},
     }));
     let file = Some(File { path: folder.join("data/settings/providers.json"), text, shared: false });
     Start { env: env([("CLINE_DIR", folder.display().to_string())]), flags: Vec::new(), file }
@@ -154,22 +169,37 @@ fn codex(told: &Told<'_>, _: &Folders) -> Start {
 
 fn continue_(told: &Told<'_>, folders: &Folders) -> Start {
     let (model, key, base) = (text(told.model), text(told.key), text(&format!("{}/v1", told.url)));
+    let room =
+        told.context.map(|n| format!("    defaultCompletionOptions:\n      contextLength: {n}\n")).unwrap_or_default();
     let yaml = format!(
         "name: ir\nversion: 1.0.0\nschema: v1\nmodels:\n  - name: {model}\n    provider: openai\n    model: {model}\n    \
-         apiBase: {base}\n    apiKey: {key}\n    roles: [chat, edit, apply]\n    capabilities: [tool_use]\n"
+         apiBase: {base}\n    apiKey: {key}\n    roles: [chat, edit, apply]\n    capabilities: [tool_use]\n{room}"
     );
     let path = folders.own.join("continue.yaml");
     let flags = flags(["--config", &path.display().to_string()]);
     Start { env: Vec::new(), flags, file: Some(File { path, text: yaml, shared: false }) }
 }
 
+fn copilot(told: &Told<'_>, _: &Folders) -> Start {
+    let mut env = env([
+        ("COPILOT_PROVIDER_BASE_URL", format!("{}/v1", told.url)),
+        ("COPILOT_PROVIDER_API_KEY", told.key.to_owned()),
+        ("COPILOT_MODEL", told.model.to_owned()),
+        // Its own account and hosts are left alone.
+        ("COPILOT_OFFLINE", "true".into()),
+    ]);
+    env.extend(told.context.map(|n| ("COPILOT_PROVIDER_MAX_PROMPT_TOKENS", n.to_string())));
+    Start { env, ..Start::default() }
+}
+
 fn goose(told: &Told<'_>, _: &Folders) -> Start {
-    let env = env([
+    let mut env = env([
         ("GOOSE_PROVIDER", "openai".into()),
         ("GOOSE_MODEL", told.model.to_owned()),
         ("OPENAI_HOST", told.url.to_owned()),
         ("OPENAI_API_KEY", told.key.to_owned()),
     ]);
+    env.extend(told.context.map(|n| ("GOOSE_CONTEXT_LIMIT", n.to_string())));
     Start { env, ..Start::default() }
 }
 
@@ -252,9 +282,11 @@ mod tests {
             serde_json::from_str::<Json>(&file).unwrap_or_default()
         };
         assert_eq!(json_of(zed(&told, &folders))["agent"]["default_model"]["model"], "a\"b");
+        let cline = json_of(cline(&told, &folders));
+        let provider = &cline["providers"][cline["lastUsedProvider"].as_str().unwrap_or_default()];
         assert_eq!(
-            json_of(cline(&told, &folders))["providers"]["openai"]["settings"]["baseUrl"],
-            "http://127.0.0.1:7/v1"
+            (&provider["settings"]["baseUrl"], provider["updatedAt"].is_string()),
+            (&"http://127.0.0.1:7/v1".into(), true)
         );
         assert_eq!(json_of(opencode(&told, &folders))["provider"]["ir"]["models"]["a\"b"]["limit"]["context"], 8);
         for setting in codex(&told, &folders).flags.chunks(2).filter(|pair| pair[0] == "-c") {

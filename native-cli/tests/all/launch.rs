@@ -4,7 +4,7 @@ use crate::common::{command, finish, ir};
 
 #[test]
 fn every_client_is_shown_and_nothing_is_started() {
-    for client in ["aider", "claude", "cline", "codex", "continue", "goose", "opencode", "qwen", "zed"] {
+    for client in ["aider", "claude", "cline", "codex", "continue", "copilot", "goose", "opencode", "qwen", "zed"] {
         let shown =
             ir(&["launch", client, "--print", "--model", "fox", "--addr", "127.0.0.1:9", "--", "--own"]).ok().text();
         assert!(shown.contains("127.0.0.1:9") && shown.contains("fox"), "{shown}");

@@ -229,16 +229,22 @@ impl CountRequest {
     }
 }
 
-/// The tools that the model is shown, in the form that templates know: those that the client runs and that are loaded.
+/// The tools that the model is shown, in the form that templates know: those that the client runs and that are loaded. What
+/// was loaded later stands behind the rest, in the order in which it came, so that the prompt so far stays the beginning.
 fn offered(tools: Vec<Known<MessagesTool>>, found: &[String], ignored: &Ignored) -> Vec<Json> {
-    let mut all = Vec::with_capacity(tools.len());
+    let (mut all, mut later) = (Vec::with_capacity(tools.len()), Vec::new());
     for tool in tools {
         match tool {
-            Known::Read(tool) if tool.defer_loading == Some(true) && !found.contains(&tool.name) => {}
+            Known::Read(tool) if tool.defer_loading == Some(true) => {
+                let at = found.iter().position(|name| *name == tool.name);
+                later.extend(at.map(|at| (at, tool.for_template())));
+            }
             Known::Read(tool) => all.push(tool.for_template()),
             Known::Unknown(map) => ignored.note(&format!("tools.{}", type_of(&map))),
         }
     }
+    later.sort_by_key(|(at, _)| *at);
+    all.extend(later.into_iter().map(|(_, tool)| tool));
     all
 }
 
@@ -326,6 +332,11 @@ mod tests {
         assert_eq!(names(json!({"tools": tools, "tool_choice": {"type": "auto"}})), ["a"]);
         let found = json!({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "tool_reference", "tool_name": "b"}]});
         assert_eq!(names(json!({"tools": tools, "messages": [{"role": "user", "content": [found]}]})), ["a", "b"]);
+        // What was loaded later is behind the rest, in the order of its coming.
+        let tools = json!([tool("c", true), tool("b", true), tool("a", false)]);
+        let called = json!({"type": "tool_use", "id": "u", "name": "c", "input": {}});
+        let turns = json!([{"role": "user", "content": [found]}, {"role": "assistant", "content": [called]}, {"role": "user", "content": "Go"}]);
+        assert_eq!(names(json!({"tools": tools, "messages": turns})), ["a", "b", "c"]);
         for (body, want) in [
             (
                 json!({"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "max"}}),

@@ -126,18 +126,29 @@ impl Offered {
         Ok(())
     }
 
-    /// The same tool may come again, from a search: the last counts.
+    /// The same tool may come again, from a search: the last counts. One that was not shown before stands behind the rest, so
+    /// that the prompt so far stays the beginning.
     fn put(&mut self, tool: OfferedTool) {
-        let same = |t: &&mut OfferedTool| t.name == tool.name && t.namespace == tool.namespace;
-        match self.0.iter_mut().find(same) {
-            Some(known) => *known = tool,
-            None => self.0.push(tool),
+        let same = |t: &OfferedTool| t.name == tool.name && t.namespace == tool.namespace;
+        match self.0.iter().position(same) {
+            Some(at) if tool.deferred || !(self.0[at].deferred && self.searched()) => self.0[at] = tool,
+            known => {
+                if let Some(at) = known {
+                    self.0.remove(at);
+                }
+                self.0.push(tool);
+            }
         }
+    }
+
+    /// Whether the client searches for tools: deferred ones are shown when they were found.
+    fn searched(&self) -> bool {
+        self.0.iter().any(|t| t.kind == CallKind::Search)
     }
 
     /// Leaves out what only a search may show, and gives each tool a name of its own.
     pub(super) fn finish(mut self) -> Offered {
-        if self.0.iter().any(|t| t.kind == CallKind::Search) {
+        if self.searched() {
             self.0.retain(|t| !t.deferred);
         }
         let names: Vec<String> = self.0.iter().map(|t| t.name.clone()).collect();
@@ -273,10 +284,11 @@ mod tests {
         assert_eq!(names(&offered(json!([deferred])).unwrap()), ["late"]);
         let tools: Vec<Known<ResponseTool>> = serde_json::from_value(json!([deferred])).unwrap();
         let mut all = Offered::default();
-        let search: Vec<Known<ResponseTool>> = serde_json::from_value(json!([search, deferred])).unwrap();
+        let other = json!({"type": "function", "name": "other"});
+        let search: Vec<Known<ResponseTool>> = serde_json::from_value(json!([search, deferred, other])).unwrap();
         all.add("tools", &search, false, &Ignored::default()).unwrap();
         all.add("input[0].tools", &tools, true, &Ignored::default()).unwrap();
-        assert_eq!(names(&all.finish()), ["tool_search", "late"]);
+        assert_eq!(names(&all.finish()), ["tool_search", "other", "late"]);
     }
 
     #[test]
