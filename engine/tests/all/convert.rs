@@ -1,9 +1,9 @@
 //! Files made of others: folders become what llama.cpp's converter makes of them, mixes give the types that they should, and
 //! what was stopped leaves nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::common::{Golden, data, relative_error, shared};
+use crate::common::{Golden, Scratch, data, relative_error, shared};
 use crate::families::{SCALAR, check};
 use ir_engine::convert::{ImportanceMatrix, Job, Settings};
 use ir_engine::dtype::DType;
@@ -11,23 +11,6 @@ use ir_engine::file::{GgufWriter, ModelFile, Tensor};
 use ir_engine::meta::MetaBuilder;
 use ir_engine::model::{Model, ModelOptions, open_file};
 use ir_engine::quant::{self, mixes::Mix};
-
-/// A folder for a test's files, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("ir-convert-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
-}
 
 fn values(file: &ModelFile, tensor: &Tensor) -> Vec<f32> {
     let mut out = vec![0.0; tensor.n_elements() as usize];

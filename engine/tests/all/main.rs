@@ -34,6 +34,7 @@ mod hostile_models;
 mod loading;
 mod ops;
 mod plans;
+mod quantised;
 mod session;
 mod tidy;
 mod tokenizers;
