@@ -129,6 +129,12 @@ pub(crate) enum Command {
     /// Write a folder of safetensors as a GGUF file
     #[command(after_long_help = CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
+    /// Cut a GGUF file into the parts of a split model
+    #[command(after_long_help = SPLIT_EXAMPLES)]
+    Split(SplitArgs),
+    /// Join the parts of a split model into one GGUF file
+    #[command(after_long_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Compare two devices op by op, to find the op that one computes wrongly
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -280,6 +286,20 @@ Examples:
 
 The folder holds config.json, safetensors and a tokenizer, as Hugging Face publishes models. `ir run ./folder` runs it as it \
 is, without converting.";
+
+const SPLIT_EXAMPLES: &str = "\
+Examples:
+  ir split model.gguf parts/model                    parts/model-00001-of-00003.gguf and so on
+  ir split model.gguf model --max-size 2G
+
+As llama-gguf-split does it: M and G are 10^6 and 10^9 bytes of tensors. Split models run as they are: \
+`ir run model-00001-of-00003.gguf`. What is there already is not written over.";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  ir merge model-00001-of-00003.gguf model.gguf
+
+Any part stands for the set; the others lie beside it. What is there already is not written over.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -1274,6 +1294,50 @@ pub(crate) struct ConvertArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `ir split`.
+#[derive(Debug, Args)]
+pub(crate) struct SplitArgs {
+    /// A GGUF file, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The path of the parts without -00001-of-0000N.gguf
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) prefix: PathBuf,
+    /// Tensors of a part at most [default: 128]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) max_tensors: Option<usize>,
+    /// Bytes of a part's tensors at most, as in 500M or 2G
+    #[arg(long, value_name = "SIZE", value_parser = part_size, conflicts_with = "max_tensors")]
+    pub(crate) max_size: Option<u64>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// Bytes from `500M` or `2G`.
+fn part_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).unwrap_or((text, ""));
+    let unit = match unit {
+        "M" | "m" => 1_000_000,
+        "G" | "g" => 1_000_000_000,
+        _ => 0,
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| *n > 0);
+    bytes.ok_or_else(|| "a size is a whole number from 1 and M or G, as in 500M or 2G".to_owned())
+}
+
+/// `ir merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// Any part of the model
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 }

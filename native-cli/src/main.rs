@@ -31,6 +31,7 @@ mod run;
 mod running;
 mod serve;
 mod show;
+mod split;
 mod stored;
 mod synthetic;
 mod talk;
@@ -67,6 +68,8 @@ fn main() -> ExitCode {
         Command::Perplexity(args) => perplexity::perplexity(&args),
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Convert(args) => quantize::convert(&args),
+        Command::Split(args) => split::split(&args),
+        Command::Merge(args) => split::merge(&args),
         Command::Check(args) => check::check(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Config(args) => config::config(&args),

@@ -1,11 +1,11 @@
-//! Files made of others: folders become what llama.cpp's converter makes of them, mixes give the types that they should, and
-//! what was stopped leaves nothing.
+//! Files made of others: folders become what llama.cpp's converter makes of them, mixes give the types that they should, parts
+//! are cut and joined, and what was stopped leaves nothing.
 
 use std::path::Path;
 
 use crate::common::{Golden, Scratch, data, relative_error, shared};
 use crate::families::{SCALAR, check};
-use ir_engine::convert::{ImportanceMatrix, Job, Settings};
+use ir_engine::convert::{self, ImportanceMatrix, Job, Most, Settings};
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile, Tensor};
 use ir_engine::meta::MetaBuilder;
@@ -117,8 +117,7 @@ fn mixes_give_each_tensor_its_type() {
     assert_eq!((of(&all, "blk.3.attn_v.weight"), of(&all, "blk.3.attn_output.weight")), (DType::Q4_K, DType::Q3_K));
     let all = types(Settings { mix: Mix::of("Q3_K_L"), pure: true, ..Settings::default() });
     assert!(all.iter().all(|(_, dtype)| *dtype == DType::Q3_K));
-    let overrides: Vec<(ir_engine::convert::Pattern, DType)> =
-        vec![(Box::new(|n: &str| n.contains("ffn_up")), DType::Q8_0)];
+    let overrides: Vec<(convert::Pattern, DType)> = vec![(Box::new(|n: &str| n.contains("ffn_up")), DType::Q8_0)];
     let all = types(Settings { mix: Mix::of("Q4_K_S"), overrides, ..Settings::default() });
     assert_eq!((of(&all, "blk.9.ffn_up.weight"), of(&all, "blk.9.attn_q.weight")), (DType::Q8_0, DType::Q4_K));
     let narrow = shapes(2, 64, 64);
@@ -192,4 +191,53 @@ fn an_importance_matrix_is_read_and_used() {
     };
     let (plain, important) = (error(None), error(Some(matrix(4.0, true).unwrap())));
     assert!(important < 0.9 * plain, "important columns: {important} against {plain}");
+}
+
+#[test]
+fn a_file_that_was_cut_and_joined_is_the_file() {
+    let scratch = Scratch::new("parts");
+    let path = data().join("golden/llama3/model-bf16.gguf");
+    let file = ModelFile::open(&path).unwrap();
+    let n = file.tensors().len();
+    let largest = file.tensors().iter().map(|t| t.byte_len()).max().unwrap();
+    let cut = |name: &str, most| convert::split(&file, &scratch.0.join(name), most, &mut |_| true).unwrap();
+    for (name, most) in [("few", Most::Tensors(n - 1)), ("each", Most::Tensors(1)), ("small", Most::Bytes(largest))] {
+        let paths = cut(name, most);
+        assert!(name == "small" || paths.len() == if name == "few" { 2 } else { n }, "{name}: {paths:?}");
+        let wanted = |i: usize| scratch.0.join(format!("{name}-{:05}-of-{:05}.gguf", i + 1, paths.len()));
+        assert!(paths.iter().enumerate().all(|(i, path)| *path == wanted(i)), "{paths:?}");
+        let set = ModelFile::open(&paths[1]).unwrap();
+        assert_eq!(set.meta().u32("split.tensors.count").unwrap() as usize, n);
+        for (i, path) in paths.iter().enumerate() {
+            let part = ModelFile::from_bytes(std::fs::read(path).unwrap().into());
+            assert!(part.unwrap_err().to_string().contains(&format!("part {} of {}", i + 1, paths.len())));
+            let bytes: u64 = set.tensors().iter().filter(|t| t.part() == i).map(|t| t.byte_len()).sum();
+            assert!(name != "small" || bytes <= largest, "{bytes} of {largest}");
+        }
+        let joined = scratch.0.join(format!("{name}.gguf"));
+        convert::merge(&set, &joined, &mut |_| true).unwrap();
+        assert!(std::fs::read(&joined).unwrap() == std::fs::read(&path).unwrap(), "{name}: other bytes");
+    }
+}
+
+#[test]
+fn parts_are_written_whole_and_over_nothing() {
+    let scratch = Scratch::new("parts-refused");
+    let file = shapes(4, 256, 64);
+    let prefix = scratch.0.join("model");
+    let cut = |most| convert::split(&file, &prefix, most, &mut |_| true);
+    let says = |result: ir_engine::Result<Vec<std::path::PathBuf>>| result.unwrap_err().to_string();
+    assert!(says(cut(Most::Tensors(1000))).contains("fit into one part"));
+    assert!(says(convert::split(&file, &prefix, Most::Tensors(5), &mut |_| false)).contains("nothing was written"));
+    assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 0);
+    std::fs::write(scratch.0.join("model-00003-of-00006.gguf"), b"mine").unwrap();
+    assert!(says(cut(Most::Tensors(5))).contains("model-00003-of-00006.gguf is there already"));
+    assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 1);
+    let parts = cut(Most::Tensors(13)).unwrap();
+    let set = ModelFile::open(&parts[0]).unwrap();
+    let merge = |file: &ModelFile, to: &Path| convert::merge(file, to, &mut |_| true).unwrap_err().to_string();
+    assert!(merge(&set, &parts[1]).contains("is there already"));
+    assert!(merge(&file, &scratch.0.join("whole.gguf")).contains("one file"));
+    std::fs::remove_file(&parts[1]).unwrap();
+    assert!(ModelFile::open(&parts[0]).unwrap_err().to_string().contains("part 2 of 2 is missing"));
 }

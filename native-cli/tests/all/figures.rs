@@ -309,9 +309,17 @@ fn the_context_of_logits_is_what_is_asked_for() {
     }
 }
 
+/// Removes what earlier runs left under names that start so.
+fn remove(start: &str) {
+    let entries = std::fs::read_dir(scratch()).unwrap().map(|entry| entry.unwrap().path());
+    let old = entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(start));
+    old.for_each(|path| std::fs::remove_file(path).unwrap());
+}
+
 #[test]
 fn a_file_is_quantised_shown_and_run() {
     let to = "tiny-rounded.gguf";
+    remove("tiny-rounded");
     let planned = ir(&["quantize", "ir-tiny", to, "Q4_0", "--dry-run", "--tensor-type", "ffn_down=Q8_0"]).ok().text();
     assert!(
         planned.contains("blk.0.ffn_down.weight") && planned.contains("-> Q8_0") && planned.contains("would be"),
@@ -323,4 +331,32 @@ fn a_file_is_quantised_shown_and_run() {
     let info = ir(&["info", to, "--json"]).ok().json();
     assert!(info.to_string().contains("Q8_0"), "{info}");
     assert!(!ir(&["run", to, "Who are you?", "--temp", "0", "-n", "8"]).ok().text().trim().is_empty());
+}
+
+#[test]
+fn a_file_is_cut_joined_and_runs_in_parts() {
+    let file = tiny();
+    let whole = file.to_str().unwrap();
+    ["tiny-cut", "tiny-joined"].iter().for_each(|start| remove(start));
+    let said = ir(&["split", whole, "cut/tiny", "--max-tensors", "40"]);
+    assert_eq!(said.code, Some(1), "a folder that is not there: {}", said.stderr);
+    let parts = ir(&["split", whole, "tiny-cut", "--max-size", "1M"]).ok().text();
+    let parts: Vec<&str> = parts.lines().collect();
+    assert!(parts.len() > 1 && parts[0].starts_with("tiny-cut-00001-of-"), "{parts:?}");
+    assert!(!ir(&["run", parts[1], "Who are you?", "--temp", "0", "-n", "8"]).ok().text().trim().is_empty());
+    let again = ir(&["split", whole, "tiny-cut", "--max-size", "1M"]);
+    assert!(again.code == Some(1) && again.stderr.contains("is there already"), "{}", again.stderr);
+    ir(&["merge", parts[1], "tiny-joined.gguf"]).ok();
+    assert!(std::fs::read(scratch().join("tiny-joined.gguf")).unwrap() == std::fs::read(whole).unwrap());
+    for (args, code, says) in [
+        (&["merge", parts[0], "tiny-joined.gguf"][..], 1, "is there already"),
+        (&["merge", "tiny-joined.gguf", "other.gguf"], 1, "one file"),
+        (&["split", "tiny-joined.gguf", "other"], 1, "fit into one part"),
+        (&["split", "tiny-joined.gguf", "other", "--max-size", "12"], 2, "500M"),
+        (&["split", "tiny-joined.gguf", "other", "--max-tensors", "0"], 2, "from 1"),
+    ] {
+        let ran = ir(args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
+    }
 }
