@@ -123,6 +123,9 @@ pub(crate) enum Command {
     /// Measure how well a model predicts a text
     #[command(after_long_help = PERPLEXITY_EXAMPLES)]
     Perplexity(PerplexityArgs),
+    /// Measure which columns of a model's matrices matter for a text, for `ir quantize --imatrix`
+    #[command(after_long_help = IMATRIX_EXAMPLES)]
+    Imatrix(ImatrixArgs),
     /// Write a model with smaller weights
     #[command(after_long_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
@@ -268,6 +271,13 @@ Examples:
   ir info model.gguf --fit                   what context fits which device
   ir info model.gguf --json | jq .parameters";
 
+const IMATRIX_EXAMPLES: &str = "\
+Examples:
+  ir imatrix model-f16.gguf -f text.txt -o imatrix.gguf
+  ir quantize model-f16.gguf small.gguf IQ4_XS --imatrix imatrix.gguf
+
+The file is as llama-imatrix writes it. A text like what the model will be asked is best, some hundred windows of it.";
+
 const QUANTIZE_EXAMPLES: &str = "\
 Examples:
   ir quantize model-f16.gguf model-q4.gguf Q4_K_M
@@ -277,7 +287,7 @@ Examples:
 
 Types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, \
 Q6_K, IQ4_NL, IQ4_XS, IQ3_S, IQ3_M, TQ2_0, MXFP4, MXFP4_MOE. As in llama.cpp, matrices that matter more get more bits; --pure \
-gives all the same. An importance matrix is llama-imatrix's, in GGUF. The output appears when it is whole.";
+gives all the same. An importance matrix is made by `ir imatrix` or llama-imatrix. The output appears when it is whole.";
 
 const CONVERT_EXAMPLES: &str = "\
 Examples:
@@ -1247,6 +1257,30 @@ pub(crate) struct PerplexityArgs {
     pub(crate) file: FileArgs,
 }
 
+/// `ir imatrix`.
+#[derive(Debug, Args)]
+pub(crate) struct ImatrixArgs {
+    /// A GGUF file, a folder of safetensors, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) model: String,
+    /// The text; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Tokens of a window
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=1 << 20))]
+    pub(crate) ctx: u32,
+    /// Windows to compute at most
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) chunks: Option<usize>,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
 /// `ir quantize`.
 #[derive(Debug, Args)]
 pub(crate) struct QuantizeArgs {
@@ -1259,7 +1293,7 @@ pub(crate) struct QuantizeArgs {
     /// The type, or mix of types, to write
     #[arg(value_name = "TYPE")]
     pub(crate) mix: String,
-    /// Which columns matter: a file of llama-imatrix
+    /// Which columns matter: a file of `ir imatrix` or llama-imatrix
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) imatrix: Option<PathBuf>,
     /// A type for tensors whose names fit a regular expression; the first that fits counts

@@ -12,6 +12,7 @@ mod embed;
 mod failure;
 mod fit;
 mod grammar;
+mod imatrix;
 mod info;
 mod interrupt;
 mod launch;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Command::Rerank(args) => rerank::rerank(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
+        Command::Imatrix(args) => imatrix::imatrix(&args),
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Convert(args) => quantize::convert(&args),
         Command::Split(args) => split::split(&args),

@@ -1,6 +1,7 @@
 //! `ir perplexity`: how well a model predicts a text, by the method of llama-perplexity, so that figures compare:
 //! windows of `--ctx` tokens, of which the second half is counted.
 
+use std::path::Path;
 use std::time::Instant;
 
 use ir_engine::model::Model;
@@ -39,35 +40,16 @@ impl Losses {
 /// Reads the text, computes its windows one by one and prints the running figure.
 pub(crate) fn perplexity(args: &PerplexityArgs) -> Result {
     let model = models::find(&args.model, &args.file)?.open(&args.file)?;
-    let text = crate::tokenize::read_text(Some(&args.text_file))?;
-    let tokens = model.tokenizer().encode(&text, true, false);
-    let n_vocab = model.plan().n_vocab();
-    if let Some(id) = tokens.iter().find(|id| **id as usize >= n_vocab) {
-        return Err(Failure::run(format!(
-            "the tokenizer gives id {id}, but the model knows {n_vocab} tokens: the file is damaged"
-        )));
-    }
-    let n_context = window(args, &model, tokens.len())?;
-    let n_windows = (tokens.len() / n_context).min(args.chunks.unwrap_or(usize::MAX));
+    let n_context = args.ctx as usize;
+    let windows = windows(&model, &args.text_file, n_context, args.chunks)?;
     let device = compute::device(&args.device, args.threads.threads)?;
     let kv = compute::kv_kind(args.device.kv_type);
     let mut sequence = Sequence::new(&device, model.plan(), kv, n_context, compute::MAX_TOKENS)?;
-    let bos = model.tokenizer().bos().filter(|_| model.tokenizer().add_bos());
     let (mut out, mut losses, started) = (Out::new(), Losses::default(), Instant::now());
-    for (i, window) in tokens.chunks_exact(n_context).take(n_windows).enumerate() {
-        let mut window = window.to_vec();
-        if let Some(bos) = bos {
-            window[0] = bos;
-        }
-        measure(&mut sequence, &window, &mut losses)?;
+    for (i, window) in windows.iter().enumerate() {
+        measure(&mut sequence, window, &mut losses)?;
         if i == 0 && !args.json {
-            let seconds = started.elapsed().as_secs_f64();
-            let all = seconds * n_windows as f64;
-            term::remark(&format!(
-                "{}, {} of {n_context}; {seconds:.2} s each, about {all:.0} s in all",
-                term::counted(tokens.len(), "token"),
-                term::counted(n_windows, "window"),
-            ));
+            remark(windows.len(), n_context, started);
         }
         if !args.json {
             out.text(&format!("[{}]{:.4},", i + 1, losses.perplexity().0))?;
@@ -75,26 +57,51 @@ pub(crate) fn perplexity(args: &PerplexityArgs) -> Result {
     }
     let (ppl, error) = losses.perplexity();
     if args.json {
-        let figures = json!({ "perplexity": ppl, "error": error, "tokens": losses.n, "windows": n_windows,
+        let figures = json!({ "perplexity": ppl, "error": error, "tokens": losses.n, "windows": windows.len(),
             "ctx": n_context });
         return out.line(figures.to_string());
     }
     out.line(format!("\nFinal estimate: PPL = {ppl:.4} +/- {error:.5}"))
 }
 
-/// Tokens of a window, where model and text have so many.
-fn window(args: &PerplexityArgs, model: &Model, n_tokens: usize) -> Result<usize> {
-    let n_context = args.ctx as usize;
-    let limit = model.spec().n_context;
+/// How long the others take, after the first window.
+pub(crate) fn remark(n_windows: usize, n_context: usize, started: Instant) {
+    let seconds = started.elapsed().as_secs_f64();
+    let all = seconds * n_windows as f64;
+    let n = term::counted(n_windows, "window");
+    term::remark(&format!("{n} of {n_context} tokens; {seconds:.2} s each, about {all:.0} s in all"));
+}
+
+/// A text's windows of so many tokens, `most` at most. Each begins with the token that texts begin with, if there is one.
+pub(crate) fn windows(model: &Model, text: &Path, n_context: usize, most: Option<usize>) -> Result<Vec<Vec<u32>>> {
+    let text = crate::tokenize::read_text(Some(text))?;
+    let tokens = model.tokenizer().encode(&text, true, false);
+    let (n_vocab, limit) = (model.plan().n_vocab(), model.spec().n_context);
+    if let Some(id) = tokens.iter().find(|id| **id as usize >= n_vocab) {
+        return Err(Failure::run(format!(
+            "the tokenizer gives id {id}, but the model knows {n_vocab} tokens: the file is damaged"
+        )));
+    }
     if n_context > limit {
         return Err(Failure::usage(format!("--ctx {n_context} exceeds the model's context of {limit} tokens")));
     }
-    if n_tokens < n_context {
+    if tokens.len() < n_context {
         return Err(Failure::run(format!(
-            "the text has {n_tokens} tokens, less than one window of {n_context}: give a longer one or a smaller --ctx"
+            "the text has {} tokens, less than one window of {n_context}: give a longer one or a smaller --ctx",
+            tokens.len()
         )));
     }
-    Ok(n_context)
+    let windows = tokens.chunks_exact(n_context).take(most.unwrap_or(usize::MAX));
+    Ok(windows.map(|window| begun(model, window.to_vec())).collect())
+}
+
+/// A window with the token that texts begin with, if there is one, in place of its first.
+fn begun(model: &Model, mut window: Vec<u32>) -> Vec<u32> {
+    let tokenizer = model.tokenizer();
+    if let Some((first, bos)) = window.first_mut().zip(tokenizer.bos().filter(|_| tokenizer.add_bos())) {
+        *first = bos;
+    }
+    window
 }
 
 /// Adds the losses of a window's second half. As llama-perplexity counts: the rows from the middle on, except the last,

@@ -3,6 +3,7 @@
 //! whole. [`split`] and [`merge`] cut a file into parts and join them. Nothing is printed; progress is told to the caller, who may stop it.
 
 mod importance;
+mod observe;
 mod parts;
 mod reader;
 mod write;
@@ -10,6 +11,7 @@ mod write;
 use std::path::Path;
 
 pub use importance::ImportanceMatrix;
+pub use observe::Observer;
 pub use parts::{Most, merge, split};
 use reader::Reader;
 pub use write::Progress;

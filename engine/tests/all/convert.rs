@@ -2,10 +2,12 @@
 //! are cut and joined, and what was stopped leaves nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::common::{Golden, Scratch, data, relative_error, shared};
 use crate::families::{SCALAR, check};
-use ir_engine::convert::{self, ImportanceMatrix, Job, Most, Settings};
+use ir_engine::convert::{self, ImportanceMatrix, Job, Most, Observer, Settings};
+use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile, Tensor};
 use ir_engine::meta::MetaBuilder;
@@ -240,4 +242,67 @@ fn parts_are_written_whole_and_over_nothing() {
     assert!(merge(&file, &scratch.0.join("whole.gguf")).contains("one file"));
     std::fs::remove_file(&parts[1]).unwrap();
     assert!(ModelFile::open(&parts[0]).unwrap_err().to_string().contains("part 2 of 2 is missing"));
+}
+
+/// An importance matrix of a golden's own prompt, `windows` times over, as it was read back: names, sums, counts.
+fn observed(name: &str, windows: usize) -> Option<Vec<(String, Vec<f32>, Vec<f32>)>> {
+    let dir = shared("golden")?.join(name);
+    let golden = Golden::open(&dir);
+    let cpu = Cpu::new(&CpuOptions { threads: Some(2), ..CpuOptions::default() }).unwrap();
+    let mut observer = Observer::new(Arc::new(cpu), golden.model.plan(), golden.ids.len()).unwrap();
+    (0..windows).for_each(|_| observer.add(&golden.ids).unwrap());
+    assert!(observer.add(&[]).is_err() && observer.add(&[u32::MAX]).is_err());
+    let scratch = Scratch::new(&format!("observed-{name}"));
+    let path = scratch.0.join("imatrix.gguf");
+    observer.write(&path, "a golden").unwrap();
+    let file = ModelFile::open(&path).unwrap();
+    assert_eq!(file.meta().u32("imatrix.chunk_count").unwrap() as usize, windows);
+    assert_eq!(ImportanceMatrix::read(&file).unwrap().len(), observer.len());
+    let sums = file.tensors().iter().filter_map(|t| Some((t, t.name().strip_suffix(".in_sum2")?)));
+    let all = sums.map(|(t, name)| {
+        (name.to_owned(), values(&file, t), values(&file, file.tensor(&format!("{name}.counts")).unwrap()))
+    });
+    Some(all.collect())
+}
+
+#[test]
+fn what_matrices_are_multiplied_with_is_added_up() {
+    let (Some(once), Some(twice)) = (observed("qwen3-moe", 1), observed("qwen3-moe", 2)) else { return };
+    let of = |all: &[(String, Vec<f32>, Vec<f32>)], name: &str| {
+        let found = all.iter().find(|(n, ..)| n == name).unwrap_or_else(|| panic!("no {name}"));
+        (found.1.clone(), found.2.clone())
+    };
+    let dir = shared("golden").unwrap().join("qwen3-moe");
+    let model = ModelFile::open(&dir.join("model-bf16.gguf")).unwrap();
+    let n = Golden::open(&dir).ids.len() as f32;
+    let matrices = model.tensors().iter().filter(|t| t.name().starts_with("blk.") && t.dims().len() > 1);
+    for tensor in matrices {
+        let (sums, counts) = of(&once, tensor.name());
+        let n_matrices = tensor.dims().get(2).map_or(1, |n| *n as usize);
+        assert_eq!(
+            (sums.len(), counts.len()),
+            (tensor.dims()[0] as usize * n_matrices, n_matrices),
+            "{}",
+            tensor.name()
+        );
+        // Every row picks two of the experts.
+        assert_eq!(counts.iter().sum::<f32>(), if n_matrices > 1 { 2.0 * n } else { n }, "{}", tensor.name());
+        let doubled = of(&twice, tensor.name());
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (2.0 * a - b).abs() <= 1e-3 * b.abs());
+        assert!(near(&sums, &doubled.0) && near(&counts, &doubled.1), "{}", tensor.name());
+    }
+    assert_eq!(of(&once, "blk.0.attn_q.weight"), of(&once, "blk.0.attn_v.weight"));
+    assert_eq!(of(&once, "blk.0.ffn_gate_exps.weight"), of(&once, "blk.0.ffn_up_exps.weight"));
+    // A norm comes before the first product: its rows have the squares of its weights on the mean.
+    let norm = values(&model, model.tensor("blk.0.attn_norm.weight").unwrap());
+    let sums = of(&once, "blk.0.attn_q.weight").0;
+    let mean = sums.iter().zip(&norm).map(|(sum, w)| f64::from(sum / (w * w))).sum::<f64>() / norm.len() as f64;
+    assert!((mean / f64::from(n) - 1.0).abs() < 1e-2, "{mean} of {n}");
+}
+
+#[test]
+fn matrices_of_heads_are_observed_too() {
+    let Some(all) = observed("deepseek-v3", 1) else { return };
+    let (_, sums, counts) = all.iter().find(|(name, ..)| name == "blk.0.attn_k_b.weight").unwrap();
+    assert!(counts.len() > 1 && counts.iter().all(|n| *n == counts[0]) && sums.iter().all(|sum| *sum > 0.0));
 }

@@ -360,3 +360,17 @@ fn a_file_is_cut_joined_and_runs_in_parts() {
         assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
     }
 }
+
+#[test]
+fn columns_that_matter_are_measured_and_used() {
+    let story =
+        "Once upon a time there was a fox who had a drum. He played it every day, and his friends came to listen. ";
+    let text = write("matters.txt", story.repeat(40).as_bytes());
+    let measure = ["imatrix", "ir-tiny", "-f", &text, "-o", "matters.gguf", "--ctx", "64", "--chunks", "4"];
+    let said = ir(&measure).ok().text();
+    assert!(said.contains("from 4 windows of 64 tokens"), "{said}");
+    let rounded = ["quantize", "ir-tiny", "mattered.gguf", "Q4_0", "--imatrix", "matters.gguf"];
+    assert!(ir(&rounded).ok().text().contains("of weights are"));
+    let none = ir(&["imatrix", "ir-tiny", "-f", &text, "-o", "no/such.gguf", "--ctx", "64", "--chunks", "1"]);
+    assert!(none.code == Some(1) && none.stderr.contains("such.gguf"), "{}", none.stderr);
+}
