@@ -386,9 +386,11 @@ const PERPLEXITY_EXAMPLES: &str = "\
 Examples:
   ir perplexity model.gguf -f wiki.test.raw
   ir perplexity model.gguf -f book.txt --ctx 1024
+  ir perplexity model-f16.gguf -f book.txt --save-all-logits kept.bin
+  ir perplexity model-q4.gguf --kl-base kept.bin     how far quantising moved the predictions
 
 The method is llama-perplexity's: windows of --ctx tokens, each beginning with BOS where the model wants one, \
-of which the second half is counted.";
+of which the second half is counted. Kept predictions are in llama-perplexity's form too: its --kl-divergence-base.";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -1239,13 +1241,21 @@ pub(crate) struct PerplexityArgs {
     pub(crate) model: String,
     /// The text; `-` is standard input
     #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) text_file: PathBuf,
+    #[arg(required_unless_present = "kl_base")]
+    pub(crate) text_file: Option<PathBuf>,
     /// Tokens of a window
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=1 << 20))]
     pub(crate) ctx: u32,
     /// Windows to compute at most
     #[arg(long, value_name = "N", value_parser = one_or_more)]
     pub(crate) chunks: Option<usize>,
+    /// Keep the model's predictions in a file, for others' --kl-base
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) save_all_logits: Option<PathBuf>,
+    /// Compare with predictions that were kept, over the text that was kept with them
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["text_file", "ctx", "save_all_logits"])]
+    pub(crate) kl_base: Option<PathBuf>,
     /// Print JSON at the end instead of running figures
     #[arg(long)]
     pub(crate) json: bool,

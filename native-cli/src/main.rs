@@ -8,6 +8,7 @@ mod completions;
 mod compute;
 mod config;
 mod devices;
+mod divergence;
 mod embed;
 mod failure;
 mod fit;

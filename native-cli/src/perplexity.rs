@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::args::PerplexityArgs;
 use crate::compute::{self, Sequence};
+use crate::divergence::{Divergences, Figures, Header, Keeper, Kept};
 use crate::failure::{Failure, Result};
 use crate::models::{self, Opening};
 use crate::term::{self, Out};
@@ -40,14 +41,23 @@ impl Losses {
 /// Reads the text, computes its windows one by one and prints the running figure.
 pub(crate) fn perplexity(args: &PerplexityArgs) -> Result {
     let model = models::find(&args.model, &args.file)?.open(&args.file)?;
+    if let Some(kept) = &args.kl_base {
+        return compare(args, &model, Kept::open(kept)?);
+    }
     let n_context = args.ctx as usize;
-    let windows = windows(&model, &args.text_file, n_context, args.chunks)?;
+    let text = args.text_file.as_deref().unwrap_or(Path::new("-"));
+    let windows = windows(&model, text, n_context, args.chunks)?;
+    let header = Header { n_context, n_vocab: model.plan().n_vocab(), tokens: windows.concat() };
+    let mut keeper = args.save_all_logits.as_ref().map(|path| Keeper::new(path, &header)).transpose()?;
     let device = compute::device(&args.device, args.threads.threads)?;
     let kv = compute::kv_kind(args.device.kv_type);
     let mut sequence = Sequence::new(&device, model.plan(), kv, n_context, compute::MAX_TOKENS)?;
     let (mut out, mut losses, started) = (Out::new(), Losses::default(), Instant::now());
     for (i, window) in windows.iter().enumerate() {
-        measure(&mut sequence, window, &mut losses)?;
+        measure(&mut sequence, window, &mut |row, next| {
+            losses.add(loss(row, next));
+            keeper.as_mut().map_or(Ok(()), |keeper| keeper.add(row))
+        })?;
         if i == 0 && !args.json {
             remark(windows.len(), n_context, started);
         }
@@ -55,6 +65,7 @@ pub(crate) fn perplexity(args: &PerplexityArgs) -> Result {
             out.text(&format!("[{}]{:.4},", i + 1, losses.perplexity().0))?;
         }
     }
+    keeper.map_or(Ok(()), Keeper::finish)?;
     let (ppl, error) = losses.perplexity();
     if args.json {
         let figures = json!({ "perplexity": ppl, "error": error, "tokens": losses.n, "windows": windows.len(),
@@ -104,19 +115,69 @@ fn begun(model: &Model, mut window: Vec<u32>) -> Vec<u32> {
     window
 }
 
-/// Adds the losses of a window's second half. As llama-perplexity counts: the rows from the middle on, except the last,
-/// each against the token that follows it.
-fn measure(sequence: &mut Sequence, window: &[u32], losses: &mut Losses) -> Result {
+/// Gives the rows of a window's second half with the tokens that follow them, as llama-perplexity counts: those from the middle
+/// on, except the last.
+fn measure(sequence: &mut Sequence, window: &[u32], each: &mut dyn FnMut(&[f32], u32) -> Result) -> Result {
     let first = window.len() / 2;
     sequence.reset();
     sequence.skip(&window[..first])?;
     let mut following = window[first + 1..].iter();
-    sequence.rows(&window[first..window.len() - 1], &mut |row| {
-        if let Some(next) = following.next() {
-            losses.add(loss(row, *next));
+    sequence.rows(&window[first..window.len() - 1], &mut |row| following.next().map_or(Ok(()), |next| each(row, *next)))
+}
+
+/// Compares the model's predictions with those that were kept.
+fn compare(args: &PerplexityArgs, model: &Model, mut kept: Kept) -> Result {
+    let Header { n_context, n_vocab, tokens } = kept.header.clone();
+    let (known, limit) = (model.plan().n_vocab(), model.spec().n_context);
+    if n_vocab != known || tokens.iter().any(|id| *id as usize >= n_vocab) {
+        return Err(Failure::run(format!(
+            "the kept predictions are of {n_vocab} tokens, the model's of {known}: only models of one vocabulary compare"
+        )));
+    }
+    if n_context > limit {
+        return Err(Failure::run(format!(
+            "the kept windows of {n_context} tokens exceed the model's context of {limit}"
+        )));
+    }
+    let device = compute::device(&args.device, args.threads.threads)?;
+    let kv = compute::kv_kind(args.device.kv_type);
+    let mut sequence = Sequence::new(&device, model.plan(), kv, n_context, compute::MAX_TOKENS)?;
+    let n_windows = (tokens.len() / n_context).min(args.chunks.unwrap_or(usize::MAX));
+    let (mut losses, mut base, mut divergences) = (Losses::default(), Losses::default(), Divergences::default());
+    let started = Instant::now();
+    for (i, window) in tokens.chunks_exact(n_context).take(n_windows).enumerate() {
+        measure(&mut sequence, &begun(model, window.to_vec()), &mut |row, next| {
+            let kept = kept.next()?;
+            losses.add(loss(row, next));
+            base.add(-f64::from(kept[next as usize]));
+            divergences.add(&kept, row, next);
+            Ok(())
+        })?;
+        if i == 0 && !args.json {
+            remark(n_windows, n_context, started);
         }
-        Ok(())
-    })
+    }
+    show(args, (losses, base), &divergences.figures())
+}
+
+/// Prints what a comparison came to.
+fn show(args: &PerplexityArgs, (losses, base): (Losses, Losses), figures: &Figures) -> Result {
+    let ((ppl, error), (base, base_error)) = (losses.perplexity(), base.perplexity());
+    let Figures { mean, max, at_99, median, same_top, loss, rms } = *figures;
+    let mut out = Out::new();
+    if args.json {
+        let all = json!({ "perplexity": ppl, "error": error, "base_perplexity": base, "tokens": losses.n,
+            "kld": mean.0, "kld_error": mean.1, "kld_max": max, "kld_99": at_99, "kld_median": median,
+            "same_top": same_top, "loss_above": loss.0, "loss_above_error": loss.1, "probability_rms": rms });
+        return out.line(all.to_string());
+    }
+    out.line(format!("Kept predictions: PPL = {base:.4} +/- {base_error:.5}"))?;
+    out.line(format!("This model:       PPL = {ppl:.4} +/- {error:.5}, ln(PPL) {:+.5} +/- {:.5}", loss.0, loss.1))?;
+    out.line(format!("KL divergence:    {:.6} +/- {:.6} on the mean", mean.0, mean.1))?;
+    out.line(format!("                  {median:.6} median, {at_99:.6} at 99 %, {max:.6} at most"))?;
+    let (same, rms) = (100.0 * same_top, 100.0 * rms);
+    out.line(format!("Most likely token: the same in {same:.2} %"))?;
+    out.line(format!("Right token's probability: changed by {rms:.3} % (RMS)"))
 }
 
 /// The negative logarithm of a token's probability.

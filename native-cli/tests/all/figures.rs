@@ -374,3 +374,43 @@ fn columns_that_matter_are_measured_and_used() {
     let none = ir(&["imatrix", "ir-tiny", "-f", &text, "-o", "no/such.gguf", "--ctx", "64", "--chunks", "1"]);
     assert!(none.code == Some(1) && none.stderr.contains("such.gguf"), "{}", none.stderr);
 }
+
+#[test]
+fn predictions_are_kept_and_compared() {
+    let story =
+        "Once upon a time there was a fox who had a drum. He played it every day, and his friends came to listen. ";
+    let text = write("kept.txt", story.repeat(20).as_bytes());
+    ir(&["quantize", "ir-tiny", "kept-rounded.gguf", "Q4_0", "--tensor-type", "ffn_down=TQ2_0", "--pure"]).ok();
+    let kept = [
+        "perplexity",
+        "ir-tiny",
+        "-f",
+        &text,
+        "--ctx",
+        "64",
+        "--chunks",
+        "3",
+        "--save-all-logits",
+        "kept.bin",
+        "--json",
+    ];
+    let plain = ir(&kept).ok().json();
+    let compare = |model: &str| ir(&["perplexity", model, "--kl-base", "kept.bin", "--json"]).ok().json();
+    let number = |json: &serde_json::Value, key: &str| json[key].as_f64().unwrap();
+    let (same, other) = (compare("ir-tiny"), compare("kept-rounded.gguf"));
+    assert!((number(&same, "perplexity") / number(&plain, "perplexity") - 1.0).abs() < 1e-6, "{same}");
+    // What is kept ends at a probability of e^-16.
+    assert!(number(&same, "base_perplexity") < 1.001 * number(&plain, "perplexity"), "{same}");
+    assert!(number(&same, "kld").abs() < 1e-4 && number(&same, "same_top") > 0.98, "{same}");
+    assert!(number(&other, "kld") > number(&same, "kld").abs(), "{other}");
+    assert!(ir(&["perplexity", "ir-tiny", "--kl-base", "kept.bin"]).ok().text().contains("KL divergence"));
+    for (args, code, says) in [
+        (&["perplexity", "ir-tiny", "--kl-base", &text][..], 1, "keeps no predictions"),
+        (&["perplexity", "ir-tiny", "--kl-base", "kept.bin", "--ctx", "64"], 2, "--ctx"),
+        (&["perplexity", "ir-tiny"], 2, "--file"),
+    ] {
+        let ran = ir(args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
+    }
+}
