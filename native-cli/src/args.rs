@@ -127,12 +127,21 @@ pub(crate) enum Command {
     /// Measure how well a model predicts a text
     #[command(after_long_help = PERPLEXITY_EXAMPLES)]
     Perplexity(PerplexityArgs),
+    /// Measure which columns of a model's matrices matter for a text, for `ir quantize --imatrix`
+    #[command(after_long_help = IMATRIX_EXAMPLES)]
+    Imatrix(ImatrixArgs),
     /// Write a model with smaller weights
     #[command(after_long_help = QUANTIZE_EXAMPLES)]
     Quantize(QuantizeArgs),
     /// Write a folder of safetensors as a GGUF file
     #[command(after_long_help = CONVERT_EXAMPLES)]
     Convert(ConvertArgs),
+    /// Cut a GGUF file into the parts of a split model
+    #[command(after_long_help = SPLIT_EXAMPLES)]
+    Split(SplitArgs),
+    /// Join the parts of a split model into one GGUF file
+    #[command(after_long_help = MERGE_EXAMPLES)]
+    Merge(MergeArgs),
     /// Compare two devices op by op, to find the op that one computes wrongly
     #[command(after_long_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -266,6 +275,13 @@ Examples:
   ir info model.gguf --fit                   what context fits which device
   ir info model.gguf --json | jq .parameters";
 
+const IMATRIX_EXAMPLES: &str = "\
+Examples:
+  ir imatrix model-f16.gguf -f text.txt -o imatrix.gguf
+  ir quantize model-f16.gguf small.gguf IQ4_XS --imatrix imatrix.gguf
+
+The file is as llama-imatrix writes it. A text like what the model will be asked is best, some hundred windows of it.";
+
 const QUANTIZE_EXAMPLES: &str = "\
 Examples:
   ir quantize model-f16.gguf model-q4.gguf Q4_K_M
@@ -275,7 +291,7 @@ Examples:
 
 Types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q2_K_S, Q3_K_S, Q3_K_M, Q3_K_L, Q4_K_S, Q4_K_M, Q5_K_S, Q5_K_M, \
 Q6_K, IQ4_NL, IQ4_XS, IQ3_S, IQ3_M, TQ2_0, MXFP4, MXFP4_MOE. As in llama.cpp, matrices that matter more get more bits; --pure \
-gives all the same. An importance matrix is llama-imatrix's, in GGUF. The output appears when it is whole.";
+gives all the same. An importance matrix is made by `ir imatrix` or llama-imatrix. The output appears when it is whole.";
 
 const CONVERT_EXAMPLES: &str = "\
 Examples:
@@ -284,6 +300,20 @@ Examples:
 
 The folder holds config.json, safetensors and a tokenizer, as Hugging Face publishes models. `ir run ./folder` runs it as it \
 is, without converting.";
+
+const SPLIT_EXAMPLES: &str = "\
+Examples:
+  ir split model.gguf parts/model                    parts/model-00001-of-00003.gguf and so on
+  ir split model.gguf model --max-size 2G
+
+As llama-gguf-split does it: M and G are 10^6 and 10^9 bytes of tensors. Split models run as they are: \
+`ir run model-00001-of-00003.gguf`. What is there already is not written over.";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  ir merge model-00001-of-00003.gguf model.gguf
+
+Any part stands for the set; the others lie beside it. What is there already is not written over.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -360,9 +390,11 @@ const PERPLEXITY_EXAMPLES: &str = "\
 Examples:
   ir perplexity model.gguf -f wiki.test.raw
   ir perplexity model.gguf -f book.txt --ctx 1024
+  ir perplexity model-f16.gguf -f book.txt --save-all-logits kept.bin
+  ir perplexity model-q4.gguf --kl-base kept.bin     how far quantising moved the predictions
 
 The method is llama-perplexity's: windows of --ctx tokens, each beginning with BOS where the model wants one, \
-of which the second half is counted.";
+of which the second half is counted. Kept predictions are in llama-perplexity's form too: its --kl-divergence-base.";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -1137,18 +1169,50 @@ pub(crate) struct PerplexityArgs {
     pub(crate) model: String,
     /// The text; `-` is standard input
     #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) text_file: PathBuf,
+    #[arg(required_unless_present = "kl_base")]
+    pub(crate) text_file: Option<PathBuf>,
     /// Tokens of a window
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=1 << 20))]
     pub(crate) ctx: u32,
     /// Windows to compute at most
     #[arg(long, value_name = "N", value_parser = one_or_more)]
     pub(crate) chunks: Option<usize>,
+    /// Keep the model's predictions in a file, for others' --kl-base
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) save_all_logits: Option<PathBuf>,
+    /// Compare with predictions that were kept, over the text that was kept with them
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(conflicts_with_all = ["text_file", "ctx", "save_all_logits"])]
+    pub(crate) kl_base: Option<PathBuf>,
     /// Print JSON at the end instead of running figures
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) file: FileArgs,
+}
+
+/// `ir imatrix`.
+#[derive(Debug, Args)]
+pub(crate) struct ImatrixArgs {
+    /// A GGUF file, a folder of safetensors, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::AnyPath)]
+    pub(crate) model: String,
+    /// The text; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) text_file: PathBuf,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Tokens of a window
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(8..=1 << 20))]
+    pub(crate) ctx: u32,
+    /// Windows to compute at most
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) chunks: Option<usize>,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
@@ -1167,7 +1231,7 @@ pub(crate) struct QuantizeArgs {
     /// The type, or mix of types, to write
     #[arg(value_name = "TYPE")]
     pub(crate) mix: String,
-    /// Which columns matter: a file of llama-imatrix
+    /// Which columns matter: a file of `ir imatrix` or llama-imatrix
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) imatrix: Option<PathBuf>,
     /// A type for tensors whose names fit a regular expression; the first that fits counts
@@ -1202,6 +1266,50 @@ pub(crate) struct ConvertArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// `ir split`.
+#[derive(Debug, Args)]
+pub(crate) struct SplitArgs {
+    /// A GGUF file, or a name that `ir list` shows
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The path of the parts without -00001-of-0000N.gguf
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) prefix: PathBuf,
+    /// Tensors of a part at most [default: 128]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    pub(crate) max_tensors: Option<usize>,
+    /// Bytes of a part's tensors at most, as in 500M or 2G
+    #[arg(long, value_name = "SIZE", value_parser = part_size, conflicts_with = "max_tensors")]
+    pub(crate) max_size: Option<u64>,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+/// Bytes from `500M` or `2G`.
+fn part_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).unwrap_or((text, ""));
+    let unit = match unit {
+        "M" | "m" => 1_000_000,
+        "G" | "g" => 1_000_000_000,
+        _ => 0,
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|n| *n > 0);
+    bytes.ok_or_else(|| "a size is a whole number from 1 and M or G, as in 500M or 2G".to_owned())
+}
+
+/// `ir merge`.
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// Any part of the model
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) model: String,
+    /// The file to write
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
 }

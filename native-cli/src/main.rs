@@ -8,10 +8,12 @@ mod completions;
 mod compute;
 mod config;
 mod devices;
+mod divergence;
 mod embed;
 mod failure;
 mod fit;
 mod grammar;
+mod imatrix;
 mod info;
 mod interrupt;
 mod launch;
@@ -31,6 +33,7 @@ mod run;
 mod running;
 mod serve;
 mod show;
+mod split;
 mod stored;
 mod synthetic;
 mod talk;
@@ -65,8 +68,11 @@ fn main() -> ExitCode {
         Command::Rerank(args) => rerank::rerank(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Perplexity(args) => perplexity::perplexity(&args),
+        Command::Imatrix(args) => imatrix::imatrix(&args),
         Command::Quantize(args) => quantize::quantize(&args),
         Command::Convert(args) => quantize::convert(&args),
+        Command::Split(args) => split::split(&args),
+        Command::Merge(args) => split::merge(&args),
         Command::Check(args) => check::check(&args),
         Command::Devices(args) => devices::devices(&args),
         Command::Config(args) => config::config(&args),

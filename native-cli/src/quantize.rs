@@ -39,6 +39,14 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result {
     make(&args.folder, &args.output, &settings, args.dry_run, args.threads.threads, &args.place)
 }
 
+/// A flag that Ctrl-C sets from now on.
+pub(crate) fn stop_flag() -> Arc<AtomicBool> {
+    let stopped = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&stopped);
+    interrupt::on(move || stop.store(true, Ordering::Relaxed));
+    stopped
+}
+
 /// The mix of this name.
 fn mix(name: &str) -> Result<Mix> {
     Mix::of(name).ok_or_else(|| {
@@ -76,9 +84,7 @@ fn make(from: &str, to: &Path, settings: &Settings, dry_run: bool, threads: Opti
     }
     let all = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = threads.map_or_else(all, usize::from);
-    let stopped = Arc::new(AtomicBool::new(false));
-    let stop = Arc::clone(&stopped);
-    interrupt::on(move || stop.store(true, Ordering::Relaxed));
+    let stopped = stop_flag();
     let mut line = Line::new();
     let started = Instant::now();
     let written = job.write(to, threads, &mut |progress| {
@@ -117,17 +123,17 @@ fn show(job: &Job<'_>, before: u64) -> Result {
 }
 
 /// A line on a terminal that says how far it is.
-struct Line {
+pub(crate) struct Line {
     terminal: bool,
     shown: Option<Instant>,
 }
 
 impl Line {
-    fn new() -> Line {
+    pub(crate) fn new() -> Line {
         Line { terminal: std::io::stderr().is_terminal(), shown: None }
     }
 
-    fn show(&mut self, progress: Progress, started: Instant) {
+    pub(crate) fn show(&mut self, progress: Progress, started: Instant) {
         let often = self.shown.is_some_and(|at| at.elapsed() < Duration::from_millis(200));
         if !self.terminal || often {
             return;
@@ -145,7 +151,7 @@ impl Line {
         );
     }
 
-    fn end(&self) {
+    pub(crate) fn end(&self) {
         if self.terminal && self.shown.is_some() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }

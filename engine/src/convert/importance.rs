@@ -46,7 +46,7 @@ impl ImportanceMatrix {
             entries.insert(name.to_owned(), weights);
         }
         if entries.is_empty() {
-            return Err(Error::format("this file holds no importance matrix: make one with `llama-imatrix`"));
+            return Err(Error::format("this file holds no importance matrix: make one with `ir imatrix`"));
         }
         Ok(ImportanceMatrix { entries })
     }

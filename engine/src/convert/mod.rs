@@ -1,14 +1,18 @@
 //! Model files made of others: weights rounded to other types, folders of safetensors written as GGUF. [`Job::new`] says what
 //! would be written, [`Job::write`] writes it: in pieces of bounded size, on several threads, under another name until it is
-//! whole. Nothing is printed; progress is told to the caller, who may stop it.
+//! whole. [`split`] and [`merge`] cut a file into parts and join them. Nothing is printed; progress is told to the caller, who may stop it.
 
 mod importance;
+mod observe;
+mod parts;
 mod reader;
 mod write;
 
 use std::path::Path;
 
 pub use importance::ImportanceMatrix;
+pub use observe::Observer;
+pub use parts::{Most, merge, split};
 use reader::Reader;
 pub use write::Progress;
 

@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Tensor};
 use crate::meta::Meta;
-use crate::model::{FACTORS, GROUPED, HALVES};
+use crate::model::{FACTORS, GROUPED, HALVES, SCALES};
 use crate::quant;
 
 /// A tensor's rows.
@@ -59,7 +59,7 @@ pub(super) fn is_folded(file: &ModelFile, name: &str) -> bool {
 /// Whether a key says what the new file has in its weights, or is of the folder alone.
 pub(super) fn is_folded_key(meta: &Meta, key: &str) -> bool {
     let scale = key.ends_with(".embedding_scale") || key.ends_with(".logit_scale");
-    key.starts_with("folder.") || scale && flag(meta, FACTORS)
+    key.starts_with("folder.") || scale && flag(meta, SCALES)
 }
 
 impl<'a> Reader<'a> {
@@ -75,17 +75,20 @@ impl<'a> Reader<'a> {
         // Vectors are reordered by their elements.
         let vector = tensor.dims().len() == 1;
         let order = order(file, tensor.name(), if vector { cols } else { rows })?;
-        if matches!(order, Order::AsIs) || !dtype.is_plain() {
+        if let Order::DealtColumns { keys, each, len } = order
+            && keys.checked_mul(each).and_then(|n| n.checked_mul(len)) != Some(cols)
+        {
+            return Err(Error::shape(format!(
+                "tensor {} has {cols} columns, which its model cannot have",
+                named(tensor)
+            )));
+        }
+        if matches!(order, Order::AsIs) || vector && !dtype.is_plain() {
             let factors = factors(file, tensor, rows)?;
             return Ok(Reader { tensor, pieces, dtype, cols, rows, row_bytes, order: Order::AsIs, factors });
         }
         let (cols, rows, row_bytes) = if vector { (1, cols, dtype.block_bytes()) } else { (cols, rows, row_bytes) };
         Ok(Reader { tensor, pieces, dtype, cols, rows, row_bytes, order, factors: factors(file, tensor, rows)? })
-    }
-
-    /// Whether rows are written as they lie in the file.
-    fn is_plain_copy(&self) -> bool {
-        matches!(self.order, Order::AsIs) && self.factors.is_empty()
     }
 
     /// Where row `r` of the new file is in the old one.
@@ -114,16 +117,36 @@ impl<'a> Reader<'a> {
 
     /// Bytes of rows as they are to be in a file of the same type.
     pub(super) fn bytes(&self, rows: Range<usize>) -> Result<Vec<u8>> {
-        if self.is_plain_copy() || self.factors.is_empty() && !matches!(self.order, Order::DealtColumns { .. }) {
-            let mut out = Vec::with_capacity(rows.len() * self.row_bytes);
-            for r in rows {
-                out.extend_from_slice(self.row(self.place(r))?);
-            }
+        let mut out = Vec::with_capacity(rows.len().saturating_mul(self.row_bytes));
+        // Groups of columns that are no whole blocks are encoded anew, and so are plain numbers that are multiplied.
+        let unit = match self.order {
+            Order::DealtColumns { len, .. } => self.dtype.bytes_for(len),
+            _ => Some(self.row_bytes),
+        };
+        let Some(unit) = unit.filter(|_| self.factors.is_empty() || !self.dtype.is_plain()) else {
+            quant::encode(self.dtype, &self.values(rows)?, &mut out)?;
             return Ok(out);
+        };
+        for r in rows {
+            let (place, start) = (self.place(r), out.len());
+            let units = self.row(place)?.chunks_exact(unit);
+            match self.order {
+                Order::DealtColumns { keys, each, .. } => {
+                    let units: Vec<&[u8]> = units.collect();
+                    (0..units.len()).for_each(|i| out.extend_from_slice(units[i % keys * each + i / keys]));
+                }
+                _ => units.for_each(|unit| out.extend_from_slice(unit)),
+            }
+            if let Some(factor) = self.factor(place) {
+                quant::integers::multiply(self.dtype, &mut out[start..], factor);
+            }
         }
-        let mut out = Vec::new();
-        quant::encode(self.dtype, &self.values(rows)?, &mut out)?;
         Ok(out)
+    }
+
+    /// The factor of row `r` of the old file.
+    fn factor(&self, r: usize) -> Option<f32> {
+        self.factors.get(if self.factors.len() == 1 { 0 } else { r }).copied()
     }
 
     /// Values of rows.
@@ -132,7 +155,7 @@ impl<'a> Reader<'a> {
         for (r, out) in rows.zip(out.chunks_exact_mut(self.cols.max(1))) {
             let place = self.place(r);
             quant::decode(self.dtype, self.row(place)?, out)?;
-            if let Some(factor) = self.factors.get(place).or(self.factors.first().filter(|_| self.factors.len() == 1)) {
+            if let Some(factor) = self.factor(place) {
                 out.iter_mut().for_each(|x| *x *= factor);
             }
             if let Order::DealtColumns { keys, each, len } = self.order {
@@ -199,7 +222,7 @@ fn factors(file: &ModelFile, tensor: &Tensor, rows: usize) -> Result<Vec<f32>> {
         "output.weight" => "logit_scale",
         _ => "",
     };
-    if let Some(factor) = meta.opt_f32(&format!("{arch}.{key}"))? {
+    if let Some(factor) = meta.opt_f32(&format!("{arch}.{key}"))?.filter(|_| flag(meta, SCALES)) {
         return Ok(vec![factor]);
     }
     let beside = tensor.name().strip_suffix(".weight").map(|base| format!("{base}.scale"));

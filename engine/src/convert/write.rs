@@ -25,10 +25,31 @@ pub struct Progress {
 /// Elements that a thread takes at once: sixteen megabytes as floats.
 const PIECE: usize = 1 << 22;
 
-/// A file that is removed unless it was finished.
-struct Unfinished {
+/// A file that is removed unless it is finished.
+pub(super) struct Unfinished {
     path: PathBuf,
     finished: bool,
+}
+
+impl Unfinished {
+    /// Creates a file beside `path`, under another name.
+    pub(super) fn create(path: &Path) -> Result<(Unfinished, File)> {
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}.part", std::process::id()));
+        let part = Unfinished { path: path.with_file_name(name), finished: false };
+        match File::create(&part.path) {
+            Ok(file) => Ok((part, file)),
+            Err(source) => Err(Error::Io { action: "create", path: part.path.clone(), source }),
+        }
+    }
+
+    /// Gives the file its name.
+    pub(super) fn finish(mut self, path: &Path) -> Result<()> {
+        let failed = |source| Error::Io { action: "rename", path: path.to_owned(), source };
+        std::fs::rename(&self.path, path).map_err(failed)?;
+        self.finished = true;
+        Ok(())
+    }
 }
 
 impl Drop for Unfinished {
@@ -45,10 +66,7 @@ pub(super) fn whole(job: &Job<'_>, path: &Path, threads: usize, told: &mut dyn F
         let path = path.to_owned();
         move |source| Error::Io { action, path, source }
     };
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.part", std::process::id()));
-    let mut part = Unfinished { path: path.with_file_name(name), finished: false };
-    let file = File::create(&part.path).map_err(io("create", &part.path))?;
+    let (part, file) = Unfinished::create(path)?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let failed = io("write", path);
     let total = job.planned.iter().map(|t| t.bytes_before).sum();
@@ -89,9 +107,7 @@ pub(super) fn whole(job: &Job<'_>, path: &Path, threads: usize, told: &mut dyn F
     let file = out.into_inner().map_err(|e| io("write", path)(e.into_error()))?;
     file.sync_all().map_err(io("write", path))?;
     drop(file);
-    std::fs::rename(&part.path, path).map_err(io("rename", path))?;
-    part.finished = true;
-    Ok(())
+    part.finish(path)
 }
 
 /// The rows of a tensor in pieces, as many at once as there are threads.

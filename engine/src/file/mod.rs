@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use folder::Folder;
 pub use source::{Described, Source};
+pub use split::part_name;
 pub use stream::{Placement, PushReader, Sink};
 pub use table::Table;
 pub use tensor::Tensor;
@@ -194,6 +195,11 @@ impl ModelFile {
             Data::Sources { files, .. } => files,
             Data::Kept { .. } => &[],
         }
+    }
+
+    /// Whether its tensors come from a folder of safetensors, and not from GGUF files.
+    pub fn is_folder(&self) -> bool {
+        matches!(self.data, Data::Sources { .. })
     }
 
     /// Whether a file was written to or cut since it was mapped: what was read of it since may be wrong.

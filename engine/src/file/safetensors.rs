@@ -90,6 +90,20 @@ pub struct Stored {
 }
 
 impl Stored {
+    /// A tensor that was made and lies in no file.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where the bytes are not as many as shape and type take, or there are too many dimensions.
+    pub fn made(name: &str, element: Element, shape: &[u64], bytes: Bytes) -> Result<Stored> {
+        let mut dims = [1; MAX_DIMS];
+        let n = shape.iter().try_fold(element.size(), |n, d| n.checked_mul(*d));
+        match dims.get_mut(..shape.len()).filter(|_| n == Some(bytes.len() as u64)) {
+            Some(place) => place.copy_from_slice(shape),
+            None => return Err(Error::shape(format!("tensor {} does not take its bytes", shown(name.as_bytes())))),
+        }
+        Ok(Stored { name: name.to_owned(), element, dims, n_dims: shape.len() as u8, bytes })
+    }
+
     /// The shape in PyTorch's order: the last dimension is contiguous. Empty for a scalar.
     pub fn shape(&self) -> &[u64] {
         &self.dims[..self.n_dims.into()]

@@ -60,8 +60,8 @@ fn parse(bytes: &Bytes) -> Result<Header> {
 pub(super) fn whole(meta: &Meta) -> Result<()> {
     let Some(Place { no, count }) = Place::of(meta)? else { return Ok(()) };
     Err(Error::unsupported(format!(
-        "this is part {} of {count} of a split model, which cannot be loaded in pieces: join the parts with \
-         `llama-gguf-split --merge` and load the whole file",
+        "this is part {} of {count} of a split model, which cannot be loaded in pieces: join the parts with `ir merge` and \
+         load the whole file",
         no + 1
     )))
 }
@@ -96,6 +96,13 @@ fn ending(no: u16, count: u16) -> String {
 fn stem(path: &Path, place: Place) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     Some(name.strip_suffix(&ending(place.no, place.count))?.to_owned())
+}
+
+/// The path of a part of a split set, from the path of all without the ending. `no` is counted from 0.
+pub fn part_name(prefix: &Path, no: u16, count: u16) -> PathBuf {
+    let mut name = prefix.file_name().unwrap_or_default().to_os_string();
+    name.push(ending(no, count));
+    prefix.with_file_name(name)
 }
 
 fn part_path(path: &Path, stem: &str, no: u16, count: u16) -> PathBuf {

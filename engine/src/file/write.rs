@@ -1,4 +1,5 @@
-//! [`GgufWriter`]: writes GGUF files and split sets, tensor by tensor. For tests and for synthetic models.
+//! [`GgufWriter`]: writes GGUF files and split sets, tensor by tensor. For files made of others, tests and
+//! synthetic models.
 
 use std::io::{self, Write};
 
@@ -108,19 +109,25 @@ impl GgufWriter {
 
     /// The parts of a split set, the tensors shared out evenly in order. The first part has the metadata.
     pub fn split(self, n_parts: u16) -> Vec<GgufWriter> {
+        let n_each = self.tensors.len().div_ceil(n_parts.max(1).into());
+        self.into_parts(&vec![n_each; n_parts.into()])
+    }
+
+    /// The parts of a split set, each of so many of the tensors as `shares` says. The first part has the metadata.
+    pub fn into_parts(self, shares: &[usize]) -> Vec<GgufWriter> {
         let n_tensors = self.tensors.len();
-        let n_each = n_tensors.div_ceil(n_parts.max(1).into());
+        let n_parts = u16::try_from(shares.len()).unwrap_or(u16::MAX);
         let mut tensors = self.tensors.into_iter();
         let mut meta = Some(self.meta);
         let mut first = 0;
         let mut parts = Vec::new();
-        for no in 0..n_parts {
+        for (no, share) in (0..n_parts).zip(shares) {
             // Only the first part repeats what the metadata says of alignment, so the others have the default.
             let alignment = if no == 0 { self.alignment } else { DEFAULT_ALIGNMENT };
             let meta = meta.take().unwrap_or_default();
             let meta = meta.u16("split.no", no).u16("split.count", n_parts);
             let meta = meta.i32("split.tensors.count", n_tensors as i32);
-            let tensors: Vec<_> = tensors.by_ref().take(n_each).collect();
+            let tensors: Vec<_> = tensors.by_ref().take(*share).collect();
             let n = tensors.len();
             parts.push(GgufWriter { version: self.version, alignment, meta, tensors, first });
             first += n;

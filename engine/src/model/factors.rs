@@ -1,4 +1,5 @@
-//! Factors beside matrices: `x.scale` multiplies the product of `x.weight`. A file has one number for a matrix.
+//! Factors beside matrices: `x.scale` multiplies the product of `x.weight`. A file has one number for a matrix,
+//! a folder of quantised weights may have one for each row.
 
 use std::ops::Range;
 
@@ -166,8 +167,13 @@ impl Weights<'_> {
         if !is_dense_ffn(&name) || !self.has(&beside(matrix, ".scale")) {
             return self.segments(&name, Some(rows), 1);
         }
+        let factors = self.factors(matrix, 1, rows)?;
+        // Factors of rows are scales of quantised weights, and a bias is not quantised with them.
+        if factors.as_ref().is_some_and(|f| f.rows.is_some()) {
+            return self.segments(&name, Some(rows), 1);
+        }
         self.note_read(&name);
-        let both = arrived(self.file, bias, rows)?.zip(self.factors(matrix, 1, rows)?);
+        let both = arrived(self.file, bias, rows)?.zip(factors);
         let times = |(bias, f): (Vec<f32>, Factors)| {
             bias.iter().zip(f.of_rows(0, 0..rows)).map(|(x, f)| x * f).collect::<Vec<f32>>()
         };

@@ -30,7 +30,7 @@ pub use families::{Prefix, task_prefixes};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::open_file;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use folder::{FACTORS, GROUPED, HALVES};
+pub(crate) use folder::{FACTORS, GROUPED, HALVES, SCALES};
 pub use folder::{families as folder_families, present};
 pub use spec::{
     Beside, Embedding, Encoder, Ffn, Head, Heads, Index, Kda, Latent, Layer, Lightning, Makes, Mixer, ModelSpec, Moe,

@@ -9,6 +9,7 @@ mod dtype;
 pub mod encode;
 pub(crate) mod grid;
 mod half;
+pub(crate) mod integers;
 pub mod iq1_m;
 pub mod iq1_s;
 pub mod iq2_s;

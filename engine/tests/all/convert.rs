@@ -1,33 +1,18 @@
-//! Files made of others: folders become what llama.cpp's converter makes of them, mixes give the types that they should, and
-//! what was stopped leaves nothing.
+//! Files made of others: folders become what llama.cpp's converter makes of them, mixes give the types that they should, parts
+//! are cut and joined, and what was stopped leaves nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use crate::common::{Golden, data, relative_error, shared};
+use crate::common::{Golden, Scratch, data, relative_error, shared};
 use crate::families::{SCALAR, check};
-use ir_engine::convert::{ImportanceMatrix, Job, Settings};
+use ir_engine::convert::{self, ImportanceMatrix, Job, Most, Observer, Settings};
+use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile, Tensor};
 use ir_engine::meta::MetaBuilder;
 use ir_engine::model::{Model, ModelOptions, open_file};
 use ir_engine::quant::{self, mixes::Mix};
-
-/// A folder for a test's files, removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        let path = std::env::temp_dir().join(format!("ir-convert-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
-}
 
 fn values(file: &ModelFile, tensor: &Tensor) -> Vec<f32> {
     let mut out = vec![0.0; tensor.n_elements() as usize];
@@ -134,8 +119,7 @@ fn mixes_give_each_tensor_its_type() {
     assert_eq!((of(&all, "blk.3.attn_v.weight"), of(&all, "blk.3.attn_output.weight")), (DType::Q4_K, DType::Q3_K));
     let all = types(Settings { mix: Mix::of("Q3_K_L"), pure: true, ..Settings::default() });
     assert!(all.iter().all(|(_, dtype)| *dtype == DType::Q3_K));
-    let overrides: Vec<(ir_engine::convert::Pattern, DType)> =
-        vec![(Box::new(|n: &str| n.contains("ffn_up")), DType::Q8_0)];
+    let overrides: Vec<(convert::Pattern, DType)> = vec![(Box::new(|n: &str| n.contains("ffn_up")), DType::Q8_0)];
     let all = types(Settings { mix: Mix::of("Q4_K_S"), overrides, ..Settings::default() });
     assert_eq!((of(&all, "blk.9.ffn_up.weight"), of(&all, "blk.9.attn_q.weight")), (DType::Q8_0, DType::Q4_K));
     let narrow = shapes(2, 64, 64);
@@ -209,4 +193,116 @@ fn an_importance_matrix_is_read_and_used() {
     };
     let (plain, important) = (error(None), error(Some(matrix(4.0, true).unwrap())));
     assert!(important < 0.9 * plain, "important columns: {important} against {plain}");
+}
+
+#[test]
+fn a_file_that_was_cut_and_joined_is_the_file() {
+    let scratch = Scratch::new("parts");
+    let path = data().join("golden/llama3/model-bf16.gguf");
+    let file = ModelFile::open(&path).unwrap();
+    let n = file.tensors().len();
+    let largest = file.tensors().iter().map(|t| t.byte_len()).max().unwrap();
+    let cut = |name: &str, most| convert::split(&file, &scratch.0.join(name), most, &mut |_| true).unwrap();
+    for (name, most) in [("few", Most::Tensors(n - 1)), ("each", Most::Tensors(1)), ("small", Most::Bytes(largest))] {
+        let paths = cut(name, most);
+        assert!(name == "small" || paths.len() == if name == "few" { 2 } else { n }, "{name}: {paths:?}");
+        let wanted = |i: usize| scratch.0.join(format!("{name}-{:05}-of-{:05}.gguf", i + 1, paths.len()));
+        assert!(paths.iter().enumerate().all(|(i, path)| *path == wanted(i)), "{paths:?}");
+        let set = ModelFile::open(&paths[1]).unwrap();
+        assert_eq!(set.meta().u32("split.tensors.count").unwrap() as usize, n);
+        for (i, path) in paths.iter().enumerate() {
+            let part = ModelFile::from_bytes(std::fs::read(path).unwrap().into());
+            assert!(part.unwrap_err().to_string().contains(&format!("part {} of {}", i + 1, paths.len())));
+            let bytes: u64 = set.tensors().iter().filter(|t| t.part() == i).map(|t| t.byte_len()).sum();
+            assert!(name != "small" || bytes <= largest, "{bytes} of {largest}");
+        }
+        let joined = scratch.0.join(format!("{name}.gguf"));
+        convert::merge(&set, &joined, &mut |_| true).unwrap();
+        assert!(std::fs::read(&joined).unwrap() == std::fs::read(&path).unwrap(), "{name}: other bytes");
+    }
+}
+
+#[test]
+fn parts_are_written_whole_and_over_nothing() {
+    let scratch = Scratch::new("parts-refused");
+    let file = shapes(4, 256, 64);
+    let prefix = scratch.0.join("model");
+    let cut = |most| convert::split(&file, &prefix, most, &mut |_| true);
+    let says = |result: ir_engine::Result<Vec<std::path::PathBuf>>| result.unwrap_err().to_string();
+    assert!(says(cut(Most::Tensors(1000))).contains("fit into one part"));
+    assert!(says(convert::split(&file, &prefix, Most::Tensors(5), &mut |_| false)).contains("nothing was written"));
+    assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 0);
+    std::fs::write(scratch.0.join("model-00003-of-00006.gguf"), b"mine").unwrap();
+    assert!(says(cut(Most::Tensors(5))).contains("model-00003-of-00006.gguf is there already"));
+    assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 1);
+    let parts = cut(Most::Tensors(13)).unwrap();
+    let set = ModelFile::open(&parts[0]).unwrap();
+    let merge = |file: &ModelFile, to: &Path| convert::merge(file, to, &mut |_| true).unwrap_err().to_string();
+    assert!(merge(&set, &parts[1]).contains("is there already"));
+    assert!(merge(&file, &scratch.0.join("whole.gguf")).contains("one file"));
+    std::fs::remove_file(&parts[1]).unwrap();
+    assert!(ModelFile::open(&parts[0]).unwrap_err().to_string().contains("part 2 of 2 is missing"));
+}
+
+/// An importance matrix of a golden's own prompt, `windows` times over, as it was read back: names, sums, counts.
+fn observed(name: &str, windows: usize) -> Option<Vec<(String, Vec<f32>, Vec<f32>)>> {
+    let dir = shared("golden")?.join(name);
+    let golden = Golden::open(&dir);
+    let cpu = Cpu::new(&CpuOptions { threads: Some(2), ..CpuOptions::default() }).unwrap();
+    let mut observer = Observer::new(Arc::new(cpu), golden.model.plan(), golden.ids.len()).unwrap();
+    (0..windows).for_each(|_| observer.add(&golden.ids).unwrap());
+    assert!(observer.add(&[]).is_err() && observer.add(&[u32::MAX]).is_err());
+    let scratch = Scratch::new(&format!("observed-{name}"));
+    let path = scratch.0.join("imatrix.gguf");
+    observer.write(&path, "a golden").unwrap();
+    let file = ModelFile::open(&path).unwrap();
+    assert_eq!(file.meta().u32("imatrix.chunk_count").unwrap() as usize, windows);
+    assert_eq!(ImportanceMatrix::read(&file).unwrap().len(), observer.len());
+    let sums = file.tensors().iter().filter_map(|t| Some((t, t.name().strip_suffix(".in_sum2")?)));
+    let all = sums.map(|(t, name)| {
+        (name.to_owned(), values(&file, t), values(&file, file.tensor(&format!("{name}.counts")).unwrap()))
+    });
+    Some(all.collect())
+}
+
+#[test]
+fn what_matrices_are_multiplied_with_is_added_up() {
+    let (Some(once), Some(twice)) = (observed("qwen3-moe", 1), observed("qwen3-moe", 2)) else { return };
+    let of = |all: &[(String, Vec<f32>, Vec<f32>)], name: &str| {
+        let found = all.iter().find(|(n, ..)| n == name).unwrap_or_else(|| panic!("no {name}"));
+        (found.1.clone(), found.2.clone())
+    };
+    let dir = shared("golden").unwrap().join("qwen3-moe");
+    let model = ModelFile::open(&dir.join("model-bf16.gguf")).unwrap();
+    let n = Golden::open(&dir).ids.len() as f32;
+    let matrices = model.tensors().iter().filter(|t| t.name().starts_with("blk.") && t.dims().len() > 1);
+    for tensor in matrices {
+        let (sums, counts) = of(&once, tensor.name());
+        let n_matrices = tensor.dims().get(2).map_or(1, |n| *n as usize);
+        assert_eq!(
+            (sums.len(), counts.len()),
+            (tensor.dims()[0] as usize * n_matrices, n_matrices),
+            "{}",
+            tensor.name()
+        );
+        // Every row picks two of the experts.
+        assert_eq!(counts.iter().sum::<f32>(), if n_matrices > 1 { 2.0 * n } else { n }, "{}", tensor.name());
+        let doubled = of(&twice, tensor.name());
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (2.0 * a - b).abs() <= 1e-3 * b.abs());
+        assert!(near(&sums, &doubled.0) && near(&counts, &doubled.1), "{}", tensor.name());
+    }
+    assert_eq!(of(&once, "blk.0.attn_q.weight"), of(&once, "blk.0.attn_v.weight"));
+    assert_eq!(of(&once, "blk.0.ffn_gate_exps.weight"), of(&once, "blk.0.ffn_up_exps.weight"));
+    // A norm comes before the first product: its rows have the squares of its weights on the mean.
+    let norm = values(&model, model.tensor("blk.0.attn_norm.weight").unwrap());
+    let sums = of(&once, "blk.0.attn_q.weight").0;
+    let mean = sums.iter().zip(&norm).map(|(sum, w)| f64::from(sum / (w * w))).sum::<f64>() / norm.len() as f64;
+    assert!((mean / f64::from(n) - 1.0).abs() < 1e-2, "{mean} of {n}");
+}
+
+#[test]
+fn matrices_of_heads_are_observed_too() {
+    let Some(all) = observed("deepseek-v3", 1) else { return };
+    let (_, sums, counts) = all.iter().find(|(name, ..)| name == "blk.0.attn_k_b.weight").unwrap();
+    assert!(counts.len() > 1 && counts.iter().all(|n| *n == counts[0]) && sums.iter().all(|sum| *sum > 0.0));
 }

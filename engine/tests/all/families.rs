@@ -8,7 +8,7 @@ use ir_engine::plan::{Inputs, PAGE};
 const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"];
 
 /// Logits of every position of `ids`, in one step.
-fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv: KvKind) -> Vec<f32> {
+pub(crate) fn logits(golden: &Golden, ids: &[u32], simd: &str, activations: Activations, kv: KvKind) -> Vec<f32> {
     let options = CpuOptions { threads: Some(2), simd: Some(simd.into()), activations };
     let device = Device::Cpu(std::sync::Arc::new(Cpu::new(&options).unwrap()));
     let n_pages = ids.len().div_ceil(PAGE);

@@ -33,6 +33,7 @@ mod hostile_models;
 mod loading;
 mod ops;
 mod plans;
+mod quantised;
 mod session;
 mod split;
 mod tidy;

@@ -309,11 +309,17 @@ fn the_context_of_logits_is_what_is_asked_for() {
     }
 }
 
+/// Removes what earlier runs left under names that start so.
+fn remove(start: &str) {
+    let entries = std::fs::read_dir(scratch()).unwrap().map(|entry| entry.unwrap().path());
+    let old = entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(start));
+    old.for_each(|path| std::fs::remove_file(path).unwrap());
+}
+
 #[test]
 fn a_file_is_quantised_shown_and_run() {
     let to = "tiny-rounded.gguf";
-    // What an earlier run made.
-    let _ = std::fs::remove_file(scratch().join(to));
+    remove("tiny-rounded");
     let planned = ir(&["quantize", "ir-tiny", to, "Q4_0", "--dry-run", "--tensor-type", "ffn_down=Q8_0"]).ok().text();
     assert!(
         planned.contains("blk.0.ffn_down.weight") && planned.contains("-> Q8_0") && planned.contains("would be"),
@@ -325,4 +331,86 @@ fn a_file_is_quantised_shown_and_run() {
     let info = ir(&["info", to, "--json"]).ok().json();
     assert!(info.to_string().contains("Q8_0"), "{info}");
     assert!(!ir(&["run", to, "Who are you?", "--temp", "0", "-n", "8"]).ok().text().trim().is_empty());
+}
+
+#[test]
+fn a_file_is_cut_joined_and_runs_in_parts() {
+    let file = tiny();
+    let whole = file.to_str().unwrap();
+    ["tiny-cut", "tiny-joined"].iter().for_each(|start| remove(start));
+    let said = ir(&["split", whole, "cut/tiny", "--max-tensors", "40"]);
+    assert_eq!(said.code, Some(1), "a folder that is not there: {}", said.stderr);
+    let parts = ir(&["split", whole, "tiny-cut", "--max-size", "1M"]).ok().text();
+    let parts: Vec<&str> = parts.lines().collect();
+    assert!(parts.len() > 1 && parts[0].starts_with("tiny-cut-00001-of-"), "{parts:?}");
+    assert!(!ir(&["run", parts[1], "Who are you?", "--temp", "0", "-n", "8"]).ok().text().trim().is_empty());
+    let again = ir(&["split", whole, "tiny-cut", "--max-size", "1M"]);
+    assert!(again.code == Some(1) && again.stderr.contains("is there already"), "{}", again.stderr);
+    ir(&["merge", parts[1], "tiny-joined.gguf"]).ok();
+    assert!(std::fs::read(scratch().join("tiny-joined.gguf")).unwrap() == std::fs::read(whole).unwrap());
+    for (args, code, says) in [
+        (&["merge", parts[0], "tiny-joined.gguf"][..], 1, "is there already"),
+        (&["merge", "tiny-joined.gguf", "other.gguf"], 1, "one file"),
+        (&["split", "tiny-joined.gguf", "other"], 1, "fit into one part"),
+        (&["split", "tiny-joined.gguf", "other", "--max-size", "12"], 2, "500M"),
+        (&["split", "tiny-joined.gguf", "other", "--max-tensors", "0"], 2, "from 1"),
+    ] {
+        let ran = ir(args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn columns_that_matter_are_measured_and_used() {
+    let story =
+        "Once upon a time there was a fox who had a drum. He played it every day, and his friends came to listen. ";
+    let text = write("matters.txt", story.repeat(40).as_bytes());
+    let measure = ["imatrix", "ir-tiny", "-f", &text, "-o", "matters.gguf", "--ctx", "64", "--chunks", "4"];
+    let said = ir(&measure).ok().text();
+    assert!(said.contains("from 4 windows of 64 tokens"), "{said}");
+    let rounded = ["quantize", "ir-tiny", "mattered.gguf", "Q4_0", "--imatrix", "matters.gguf"];
+    assert!(ir(&rounded).ok().text().contains("of weights are"));
+    let none = ir(&["imatrix", "ir-tiny", "-f", &text, "-o", "no/such.gguf", "--ctx", "64", "--chunks", "1"]);
+    assert!(none.code == Some(1) && none.stderr.contains("such.gguf"), "{}", none.stderr);
+}
+
+#[test]
+fn predictions_are_kept_and_compared() {
+    let story =
+        "Once upon a time there was a fox who had a drum. He played it every day, and his friends came to listen. ";
+    let text = write("kept.txt", story.repeat(20).as_bytes());
+    ir(&["quantize", "ir-tiny", "kept-rounded.gguf", "Q4_0", "--tensor-type", "ffn_down=TQ2_0", "--pure"]).ok();
+    let kept = [
+        "perplexity",
+        "ir-tiny",
+        "-f",
+        &text,
+        "--ctx",
+        "64",
+        "--chunks",
+        "3",
+        "--save-all-logits",
+        "kept.bin",
+        "--json",
+    ];
+    let plain = ir(&kept).ok().json();
+    let compare = |model: &str| ir(&["perplexity", model, "--kl-base", "kept.bin", "--json"]).ok().json();
+    let number = |json: &serde_json::Value, key: &str| json[key].as_f64().unwrap();
+    let (same, other) = (compare("ir-tiny"), compare("kept-rounded.gguf"));
+    assert!((number(&same, "perplexity") / number(&plain, "perplexity") - 1.0).abs() < 1e-6, "{same}");
+    // What is kept ends at a probability of e^-16.
+    assert!(number(&same, "base_perplexity") < 1.001 * number(&plain, "perplexity"), "{same}");
+    assert!(number(&same, "kld").abs() < 1e-4 && number(&same, "same_top") > 0.98, "{same}");
+    assert!(number(&other, "kld") > number(&same, "kld").abs(), "{other}");
+    assert!(ir(&["perplexity", "ir-tiny", "--kl-base", "kept.bin"]).ok().text().contains("KL divergence"));
+    for (args, code, says) in [
+        (&["perplexity", "ir-tiny", "--kl-base", &text][..], 1, "keeps no predictions"),
+        (&["perplexity", "ir-tiny", "--kl-base", "kept.bin", "--ctx", "64"], 2, "--ctx"),
+        (&["perplexity", "ir-tiny"], 2, "--file"),
+    ] {
+        let ran = ir(args);
+        assert_eq!(ran.code, Some(code), "{args:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(says), "{args:?}: {}", ran.stderr);
+    }
 }

@@ -135,13 +135,6 @@ impl Config {
             None => Ok(self.width()? / self.heads()?.max(1)),
         }
     }
-
-    /// The method that quantised the weights, if they are.
-    pub(super) fn quantisation(&self) -> Option<String> {
-        let said = self.get(&["quantization_config"])?;
-        let name = ["quant_method", "quant_algo"].iter().find_map(|key| said.get(key)?.as_str());
-        Some(name.unwrap_or("an unnamed method").to_owned())
-    }
 }
 
 /// What must be in `config.json` and is not.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::config::{Config, missing};
 use super::tensors::Door;
-use super::{FACTORS, GROUPED, HALVES};
+use super::{FACTORS, GROUPED, HALVES, SCALES};
 use crate::error::{Error, Result};
 use crate::file::Folder;
 use crate::meta::{MetaBuilder, shown};
@@ -72,9 +72,9 @@ impl Keys<'_, '_> {
         self.put(|meta| meta.bool(GROUPED, true));
     }
 
-    /// Factors beside matrices count.
+    /// Factors beside matrices count, and those of embedding and logits are keys.
     pub(super) fn factors(&mut self) {
-        self.put(|meta| meta.bool(FACTORS, true));
+        self.put(|meta| meta.bool(FACTORS, true).bool(SCALES, true));
     }
 
     /// A count that `config.json` has under one of these names.
@@ -100,6 +100,9 @@ pub(super) fn write(door: &mut Door<'_>) -> Result<MetaBuilder> {
     meta = meta.str("general.name", &name.unwrap_or_default());
     if door.row.halves {
         meta = meta.bool(HALVES, true);
+    }
+    if door.factors {
+        meta = meta.bool(FACTORS, true);
     }
     let own = door.row.keys;
     let mut keys = Keys { door, meta };

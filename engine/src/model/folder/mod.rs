@@ -1,14 +1,17 @@
 //! The door for folders of safetensors: what a folder says in Hugging Face's terms is presented as a [`ModelFile`] in GGUF's,
 //! so that everything behind the door knows one set of names. Matrices stay where they are on disk: their rows are found in
-//! place, in as many ranges as it takes. Only small vectors are made (norms plus one, `-exp(A_log)`), and matrices that are
-//! stored on their side, which no kernel here reads.
+//! place, in as many ranges as it takes. Only small vectors are made (norms plus one, `-exp(A_log)`), matrices that are
+//! stored on their side, which no kernel here reads, and matrices that were quantised by other tools (`quantised`).
 //!
 //! Where a converter to GGUF permutes rows, the door does not: it writes a key of its own instead ([`HALVES`], [`GROUPED`]),
 //! which the spec follows.
 
 mod config;
+mod floats;
+mod integers;
 mod keys;
 mod names;
+mod quantised;
 mod rows;
 mod tensors;
 mod views;
@@ -22,13 +25,14 @@ use rows::ROWS;
 use crate::error::{Error, Result};
 use crate::file::{Folder, ModelFile};
 use crate::meta::{MetaBuilder, shown};
-use crate::quant::FLOATS_OF_4;
 use crate::text::published::{self, Published};
 
 /// Queries and keys are rotated in halves, whatever GGUF files of the architecture have.
 pub(crate) const HALVES: &str = "folder.rope_halves";
 /// Value heads of a delta net are beside their key's, whatever GGUF files of the architecture have.
 pub(crate) const GROUPED: &str = "folder.grouped_heads";
+/// Factors of embedding and logits are keys, which the weights of GGUF files have in them.
+pub(crate) const SCALES: &str = "folder.scales";
 /// Factors beside matrices count, also where the architecture's GGUF files have them folded in.
 pub(crate) const FACTORS: &str = "folder.factors";
 
@@ -74,13 +78,6 @@ pub fn present(folder: &Folder) -> Result<ModelFile> {
         )));
     };
     let config = config.with_defaults(row.defaults);
-    // The class of one family has the reading of this one built in.
-    if let Some(method) = config.quantisation().filter(|m| !m.eq_ignore_ascii_case(FLOATS_OF_4.name())) {
-        return Err(Error::unsupported(format!(
-            "this folder's weights are quantised by {}, which is not read yet: download a GGUF of this model",
-            shown(method.as_bytes())
-        )));
-    }
     let mut door = tensors::Door::new(folder, config, row)?;
     door.translate()?;
     let meta = keys::write(&mut door)?;

@@ -32,7 +32,9 @@ pub(super) struct Row {
     /// What the class has where `config.json` says nothing.
     pub(super) defaults: &'static str,
     /// Tensors that are more than a name; whether this was one.
-    pub(super) tensor: for<'a> fn(&mut Door<'a>, &Named<'a>) -> Result<bool>,
+    pub(super) tensor: fn(&mut Door<'_>, &Named<'_>) -> Result<bool>,
+    /// The matrices that `tensor` takes, without their ending: quantised ones are made plain numbers first.
+    pub(super) taken: &'static [&'static str],
     /// Keys of its own.
     pub(super) keys: fn(&mut Keys<'_, '_>) -> Result<()>,
 }
@@ -47,6 +49,7 @@ const PLAIN: Row = Row {
     minus_one: &[],
     defaults: "{}",
     tensor: |_, _| Ok(false),
+    taken: &[],
     keys: |_| Ok(()),
 };
 
@@ -77,6 +80,7 @@ pub(super) const ROWS: &[Row] = &[
         arch: "granitemoe",
         halves: true,
         tensor: granite_experts,
+        taken: &["block_sparse_moe.input_linear", "shared_mlp.input_linear", "shared_mlp.output_linear"],
         keys: granite,
         ..PLAIN
     },
@@ -85,6 +89,7 @@ pub(super) const ROWS: &[Row] = &[
         arch: "granitehybrid",
         halves: true,
         tensor: granite_experts,
+        taken: &["block_sparse_moe.input_linear", "shared_mlp.input_linear", "shared_mlp.output_linear"],
         keys: granite_hybrid,
         ..PLAIN
     },
@@ -99,6 +104,7 @@ pub(super) const ROWS: &[Row] = &[
         names: POST_ATTENTION,
         minus_one: QWEN_NORMS,
         tensor: qwen3next,
+        taken: &["linear_attn.in_proj_qkvz"],
         keys: delta_nets,
         ..PLAIN
     },
@@ -149,6 +155,7 @@ pub(super) const ROWS: &[Row] = &[
         classes: &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM", "Glm4MoeLiteForCausalLM"],
         arch: "deepseek2",
         tensor: latent,
+        taken: &["self_attn.kv_b_proj"],
         keys: deepseek2,
         ..PLAIN
     },
@@ -181,6 +188,16 @@ pub(super) const ROWS: &[Row] = &[
         arch: "falcon-h1",
         names: &[("pre_ff_layernorm.weight", "ffn_norm")],
         tensor: falcon_h1,
+        taken: &[
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.o_proj",
+            "feed_forward.gate_proj",
+            "feed_forward.down_proj",
+            "mamba.in_proj",
+            "mamba.out_proj",
+        ],
         keys: falcon_h1_keys,
         ..PLAIN
     },
@@ -229,6 +246,7 @@ pub(super) const ROWS: &[Row] = &[
         names: &[("ln_attn", "attn_norm_2"), ("ln_mlp", "attn_norm")],
         defaults: r#"{"max_position_embeddings": 2048, "tie_word_embeddings": true}"#,
         tensor: falcon,
+        taken: &["self_attention.query_key_value"],
         keys: falcon_keys,
         ..PLAIN
     },
@@ -237,6 +255,7 @@ pub(super) const ROWS: &[Row] = &[
         arch: "gptneox",
         defaults: r#"{"rotary_pct": 0.25}"#,
         tensor: neox,
+        taken: &["attention.query_key_value"],
         keys: neox_keys,
         ..PLAIN
     },

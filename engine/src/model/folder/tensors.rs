@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::config::Config;
 use super::names::{BEGINNINGS, EXPERTS, IN_LAYER, LAYERS, LOG_DECAYS, OF_EXPERT, WHOLE, is_beside};
+use super::quantised::{self, Matrix, Role, Settings};
 use super::rows::Row;
 use super::views;
 use crate::bytes::Bytes;
@@ -19,9 +20,15 @@ pub(super) struct Door<'a> {
     pub(super) folder: &'a Folder,
     pub(super) config: Config,
     pub(super) row: &'static Row,
+    /// How the weights are quantised, if they are.
+    quantised: Option<Settings>,
+    /// Whether factors stand beside matrices.
+    pub(super) factors: bool,
     out: Vec<Described>,
     /// Parts of tensors that a folder holds apart, by the whole's name and their number.
     apart: BTreeMap<String, BTreeMap<u64, &'a Stored>>,
+    /// The same of quantised matrices.
+    matrices: BTreeMap<String, BTreeMap<u64, Matrix>>,
 }
 
 /// A tensor, and what its name says.
@@ -44,7 +51,9 @@ impl Named<'_> {
 
 impl<'a> Door<'a> {
     pub(super) fn new(folder: &'a Folder, config: Config, row: &'static Row) -> Result<Door<'a>> {
-        Ok(Door { folder, config, row, out: Vec::new(), apart: BTreeMap::new() })
+        let quantised = Settings::of(&config)?;
+        let (apart, matrices) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Door { folder, config, row, quantised, factors: false, out: Vec::new(), apart, matrices })
     }
 
     /// Describes every tensor.
@@ -52,47 +61,86 @@ impl<'a> Door<'a> {
         let tied = self.config.bool(&["tie_word_embeddings"]) == Some(true);
         for tensor in self.folder.tensors() {
             let named = named(tensor);
-            if is_beside(&tensor.name) || (tied && named.name == "lm_head.weight") {
+            let is_head = matches!(quantised::parted(named.name), ("lm_head", ending) if ending != "bias");
+            if is_beside(&tensor.name) || (tied && is_head) {
                 continue;
             }
-            if (self.row.tensor)(self, &named)? || self.put_apart(&named)? {
-                continue;
+            match self.quantised.as_ref().map_or(Role::Plain, |_| quantised::role(self.folder, tensor)) {
+                Role::Plain => self.tensor(&named)?,
+                Role::Beside => {}
+                Role::Matrix => self.matrix(&named)?,
             }
-            if LOG_DECAYS.contains(&named.name) {
-                self.vector(named.called("ssm_a"), tensor, |x| -x.exp())?;
-                continue;
-            }
-            // What is not known keeps its name, by which it will be refused.
-            let name = match self.lookup(&named) {
-                Some(name) => named.called(&name),
-                None => tensor.name.clone(),
-            };
-            self.whole(name, tensor)?;
         }
         self.put_together()
     }
 
+    /// Describes a tensor of plain numbers.
+    fn tensor(&mut self, named: &Named<'a>) -> Result<()> {
+        if (self.row.tensor)(self, named)? || self.put_apart(named)? {
+            return Ok(());
+        }
+        if LOG_DECAYS.contains(&named.name) {
+            return self.vector(named.called("ssm_a"), named.tensor, |x| -x.exp());
+        }
+        // What is not known keeps its name, by which it will be refused.
+        let name = match self.lookup(named.layer, named.name) {
+            Some(name) => named.called(&name),
+            None => named.tensor.name.clone(),
+        };
+        self.whole(name, named.tensor)
+    }
+
+    /// Describes a quantised matrix.
+    fn matrix(&mut self, named: &Named<'a>) -> Result<()> {
+        let (folder, settings) = (self.folder, self.quantised.clone().unwrap_or_default());
+        let matrix = Matrix::read(named.tensor, |name| folder.tensor(name), &settings)?;
+        let ((base, _), (full, _)) = (quantised::parted(named.name), quantised::parted(&named.tensor.name));
+        let (name, full) = (format!("{base}.weight"), format!("{full}.weight"));
+        if self.row.taken.contains(&base) {
+            let plain = matrix.plain(&full)?;
+            let named = Named { tensor: &plain, layer: named.layer, name: &name };
+            if (self.row.tensor)(self, &named)? {
+                return Ok(());
+            }
+        }
+        if let Some((n, ours)) = expert(&name) {
+            let parts = self.matrices.entry(named.called(ours)).or_default();
+            return match parts.insert(n, matrix) {
+                None => Ok(()),
+                Some(_) => Err(twice(&full)),
+            };
+        }
+        let ours = self.lookup(named.layer, &name).map_or(full, |ours| named.called(&ours));
+        self.put_matrices(ours, vec![matrix])
+    }
+
+    /// Describes quantised matrices as one tensor. Rows of the token table are looked up, so their factors are in them.
+    fn put_matrices(&mut self, name: String, matrices: Vec<Matrix>) -> Result<()> {
+        let joined = quantised::joined(&name, matrices, name != "token_embd.weight")?;
+        if let (Some(factors), Some(base)) = (joined.factors, name.strip_suffix(".weight")) {
+            self.factors = true;
+            self.numbers(&format!("{base}.scale"), factors);
+        }
+        self.put(name, joined.dims, joined.dtype, joined.source);
+        Ok(())
+    }
+
     /// A tensor's name in GGUF files, without its layer.
-    fn lookup(&self, named: &Named<'_>) -> Option<String> {
-        let table = if named.layer.is_some() { IN_LAYER } else { WHOLE };
+    fn lookup(&self, layer: Option<u32>, name: &str) -> Option<String> {
+        let table = if layer.is_some() { IN_LAYER } else { WHOLE };
         let find = |name: &str| {
             let all = self.row.names.iter().chain(table);
             all.into_iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| (*ours).to_owned())
         };
-        find(named.name).or_else(|| {
-            let (base, ending) = named.name.rsplit_once('.').filter(|(_, e)| ["weight", "bias"].contains(e))?;
+        find(name).or_else(|| {
+            let (base, ending) = name.rsplit_once('.').filter(|(_, e)| ["weight", "bias"].contains(e))?;
             Some(format!("{}.{ending}", find(base)?))
         })
     }
 
     /// Notes experts and heads that have a tensor each.
     fn put_apart(&mut self, named: &Named<'a>) -> Result<bool> {
-        let expert =
-            EXPERTS.iter().find_map(|start| named.name.strip_prefix(start)).and_then(|rest| rest.split_once('.'));
-        let found = expert.and_then(|(n, rest)| {
-            let (_, ours) = OF_EXPERT.iter().find(|(theirs, _)| *theirs == rest)?;
-            Some((n.parse().ok()?, (*ours).to_owned()))
-        });
+        let found = expert(named.name).map(|(n, ours)| (n, ours.to_owned()));
         let head = named.name.split_once("_layernorm.norms.").and_then(|(start, rest)| {
             let ours = format!("attn_{}_norm.weight", start.strip_prefix("self_attn.")?);
             Some((rest.strip_suffix(".weight")?.parse().ok()?, ours))
@@ -101,32 +149,31 @@ impl<'a> Door<'a> {
         let parts = self.apart.entry(named.called(&ours)).or_default();
         match parts.insert(n, named.tensor) {
             None => Ok(true),
-            Some(_) => Err(Error::format(format!("tensor {} is there twice", shown(named.tensor.name.as_bytes())))),
+            Some(_) => Err(twice(&named.tensor.name)),
         }
     }
 
     /// Describes the tensors of which the folder holds parts.
     fn put_together(&mut self) -> Result<()> {
         for (name, parts) in std::mem::take(&mut self.apart) {
-            let Some(first) = parts.get(&0) else {
-                return Err(Error::format(format!("the first part of {name} is missing from the folder")));
-            };
-            let n = parts.len() as u64;
-            if let Some((i, _)) = parts.iter().enumerate().find(|(i, (no, _))| *i as u64 != **no) {
-                return Err(Error::format(format!("part {i} of {name} is missing from the folder")));
-            }
-            let alike = |t: &&&Stored| t.shape() == first.shape() && t.element == first.element;
-            if !parts.values().all(|t| alike(&t)) {
+            let parts = in_order(&name, parts)?;
+            let first = parts[0];
+            if !parts.iter().all(|t| t.shape() == first.shape() && t.element == first.element) {
                 return Err(Error::shape(format!("the parts of {name} have different shapes or types")));
             }
+            let n = parts.len() as u64;
             let dtype = views::dtype(first)?;
             let mut dims = views::dims(first);
             dims.push(n);
-            let pieces: Vec<Bytes> = parts.values().map(|t| t.bytes.clone()).collect();
+            let pieces: Vec<Bytes> = parts.iter().map(|t| t.bytes.clone()).collect();
             match views::is_small(first) {
                 true => self.put(name, dims, DType::F32, views::vector(pieces, dtype, |x| x)),
                 false => self.put(name, dims, dtype, Source::Pieces(pieces)),
             }
+        }
+        for (name, parts) in std::mem::take(&mut self.matrices) {
+            let parts = in_order(&name, parts)?;
+            self.put_matrices(name, parts)?;
         }
         Ok(())
     }
@@ -220,4 +267,23 @@ fn named(tensor: &Stored) -> Named<'_> {
         Some((layer, name)) => Named { tensor, layer: Some(layer), name },
         None => Named { tensor, layer: None, name },
     }
+}
+
+/// The number of an expert that has a tensor of its own, and what all experts' tensors are together.
+fn expert(name: &str) -> Option<(u64, &'static str)> {
+    let (n, rest) = EXPERTS.iter().find_map(|start| name.strip_prefix(start))?.split_once('.')?;
+    let (_, ours) = OF_EXPERT.iter().find(|(theirs, _)| *theirs == rest)?;
+    Some((n.parse().ok()?, ours))
+}
+
+/// The parts of a tensor in order, of which none may be missing.
+fn in_order<T>(name: &str, parts: BTreeMap<u64, T>) -> Result<Vec<T>> {
+    match (0..).zip(parts.keys()).find(|(i, no)| i != *no) {
+        Some((i, _)) => Err(Error::format(format!("part {i} of {name} is missing from the folder"))),
+        None => Ok(parts.into_values().collect()),
+    }
+}
+
+fn twice(name: &str) -> Error {
+    Error::format(format!("tensor {} is there twice", shown(name.as_bytes())))
 }
