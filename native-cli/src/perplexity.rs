@@ -39,6 +39,7 @@ impl Losses {
 /// Reads the text, computes its windows one by one and prints the running figure.
 pub(crate) fn perplexity(args: &PerplexityArgs) -> Result {
     let model = models::find(&args.model, &args.file)?.open(&args.file)?;
+    compute::expect_next(model.plan())?;
     let text = crate::tokenize::read_text(Some(&args.text_file))?;
     let tokens = model.tokenizer().encode(&text, true, false);
     let n_vocab = model.plan().n_vocab();
