@@ -32,7 +32,11 @@ impl Part<'_> {
     /// The sum of what was kept and the stream, weighted by the softmax of their scores: products of their normed rows with a
     /// vector. It is merged one by one, with the logarithm of the sum of exponentials so far.
     fn mixture(&mut self, kept: &[Slot], x: Slot, score: &str) -> Result<Slot> {
-        let Some((first, others)) = kept.split_first() else { return Ok(x) };
+        let Some((first, others)) = kept.split_first() else {
+            // Files have scores for the first part, which nothing is mixed for.
+            self.weights.note_read(&self.name(&format!("{score}.weight")));
+            return Ok(x);
+        };
         let width = self.spec.width;
         let norm = self.model_norm(Normed::Bare, width)?;
         let score = Product { norm, ..self.matrix(score, 1, width)? };
