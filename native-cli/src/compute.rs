@@ -1,6 +1,7 @@
 //! From device flags to a device, and token ids to logits on it: one sequence, or several of one length in step. For the
 //! commands that look at raw logits; talking goes through the engine.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -155,6 +156,7 @@ pub(crate) fn kv_kind(choice: KvChoice) -> KvKind {
 pub(crate) struct Sequence {
     runner: Runner,
     inputs: Inputs,
+    whole: bool,
     n_past: usize,
     submitting: Duration,
 }
@@ -182,6 +184,9 @@ impl Sequence {
     ) -> Result<Sequence> {
         let each = n_context.div_ceil(PAGE);
         let n_pages = each * n_sequences;
+        // A text that is read both ways is read in one step.
+        let whole = plan.reads_both_ways();
+        let max_tokens = if whole { n_context } else { max_tokens };
         let max_tokens = max_tokens.min(n_pages * PAGE).max(n_sequences);
         let options = RunnerOptions {
             max_tokens,
@@ -194,7 +199,7 @@ impl Sequence {
         let runner = device.prepare(plan.for_context(n_context), options)?;
         let pages: Vec<u32> = (0..n_pages as u32).collect();
         let inputs = Inputs { tables: pages.chunks(each.max(1)).map(<[u32]>::to_vec).collect(), ..Inputs::default() };
-        Ok(Sequence { runner, inputs, n_past: 0, submitting: Duration::ZERO })
+        Ok(Sequence { runner, inputs, whole, n_past: 0, submitting: Duration::ZERO })
     }
 
     /// Forgets all tokens.
@@ -214,24 +219,29 @@ impl Sequence {
     /// of them.
     pub(crate) fn step(&mut self, tokens: &[u32], n_outputs: usize) -> Result<Output> {
         let rows = tokens.iter().enumerate().map(|(i, token)| (*token, i, 0));
-        self.submit(rows, tokens.len() - n_outputs.min(tokens.len()), tokens.len())
+        self.submit(rows, tokens.len() - n_outputs.min(tokens.len())..tokens.len(), tokens.len())
     }
 
     /// Appends a token to every sequence, another to each; gives the logits behind them.
     pub(crate) fn step_all(&mut self, token: u32, n_vocab: u32) -> Result<Output> {
         let rows = (0..self.inputs.tables.len() as u32).map(|seq| ((token + seq) % n_vocab, 0, seq));
-        self.submit(rows, 0, 1)
+        self.submit(rows, 0..self.inputs.tables.len(), 1)
     }
 
-    /// Runs a step of rows: token, place behind what is there, sequence. Logits are wanted of rows from `first` on; all
+    /// Runs a step of rows: token, place behind what is there, sequence. Logits are wanted of the rows `wanted`; all
     /// sequences grow by `n`.
-    fn submit(&mut self, rows: impl Iterator<Item = (u32, usize, u32)>, first: usize, n: usize) -> Result<Output> {
+    fn submit(
+        &mut self,
+        rows: impl Iterator<Item = (u32, usize, u32)>,
+        wanted: Range<usize>,
+        n: usize,
+    ) -> Result<Output> {
         let inputs = &mut self.inputs;
         inputs.tokens.clear();
         inputs.positions.clear();
         inputs.seqs.clear();
         rows.for_each(|(token, at, seq)| _ = inputs.push(token, (self.n_past + at) as u32, seq));
-        inputs.outputs = (first..inputs.tokens.len()).map(|i| i as u32).collect();
+        inputs.outputs = wanted.map(|i| i as u32).collect();
         let started = Instant::now();
         let readback = self.runner.submit(inputs)?;
         self.submitting = started.elapsed();
@@ -269,17 +279,26 @@ impl Sequence {
         let most = (self.runner.options().max_tokens / n_sequences).max(1);
         for chunk in tokens.chunks(most) {
             let of = |seq: u32| chunk.iter().enumerate().map(move |(i, token)| (*token, i, seq));
-            self.submit((0..n_sequences as u32).flat_map(of), usize::MAX, chunk.len())?;
+            self.submit((0..n_sequences as u32).flat_map(of), 0..0, chunk.len())?;
         }
         Ok(())
     }
 
-    /// Appends tokens and hands every one's row of logits to `row`, in order.
+    /// Appends tokens and hands every one's row of logits to `row`, in order. A text that is read as a whole is computed anew
+    /// for as many rows of logits as the device has room for.
     pub(crate) fn rows(&mut self, tokens: &[u32], row: &mut dyn FnMut(&[f32]) -> Result) -> Result {
         let options = self.runner.options();
-        for chunk in tokens.chunks(options.max_outputs.min(options.max_tokens)) {
-            let output = self.step(chunk, chunk.len())?;
-            (0..chunk.len()).try_for_each(|i| row(output.row(i)))?;
+        let most = options.max_outputs.min(options.max_tokens);
+        for start in (0..tokens.len()).step_by(most) {
+            let wanted = start..(start + most).min(tokens.len());
+            let n = wanted.len();
+            let output = if self.whole {
+                let rows = tokens.iter().enumerate().map(|(i, token)| (*token, i, 0));
+                self.submit(rows, wanted, 0)?
+            } else {
+                self.step(&tokens[wanted], n)?
+            };
+            (0..n).try_for_each(|i| row(output.row(i)))?;
         }
         Ok(())
     }
@@ -291,6 +310,16 @@ pub(crate) fn known_ids(ids: &[u32], plan: &Plan) -> Result<Vec<u32>> {
     match ids.iter().find(|id| **id as usize >= n_vocab) {
         Some(id) => Err(Failure::usage(format!("--ids: {id} is outside the model's vocabulary of {n_vocab}"))),
         None => Ok(ids.to_vec()),
+    }
+}
+
+/// Refuses to go on with a text token by token if the model reads texts as a whole.
+pub(crate) fn expect_next(plan: &Plan) -> Result {
+    match plan.reads_both_ways() {
+        true => Err(Failure::run(
+            "this model reads a text both ways and predicts no next token: `ir logits` gives what it predicts in each place",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -16,6 +16,9 @@ pub(crate) fn logits(args: &LogitsArgs) -> Result {
     if !model.plan.has_head() {
         return Err(Failure::run("this model has no head of logits: `ir embed` or `ir rerank` is for it"));
     }
+    if args.n > 0 {
+        compute::expect_next(&model.plan)?;
+    }
     let mut ids = ids(args, &place, &model)?;
     let source = source(args, &place, &model, &mut ids)?;
     let device = compute::device(&args.device, args.threads.threads)?;

@@ -11,7 +11,8 @@ use super::kernels::linear;
 use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
 use super::kernels::{
-    act, add, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale, select, softcap, take_rows,
+    act, add, balance, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale, select, softcap,
+    take_rows,
 };
 use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
@@ -309,6 +310,9 @@ impl CpuRunner {
             Op::Act { x, act, bias, factor } => self.write(x.slot, inputs, |me, data| {
                 let (bias, factor) = (bias.map(|b| me.vector(b)), factor.map(|f| me.vector(f)));
                 act::act(threads, data, cols(x.slot), x, act, bias, factor);
+            }),
+            Op::Balance { x, n, rounds, eps } => self.write(x.slot, inputs, |_, data| {
+                balance::balance(threads, data, cols(x.slot), x, n, rounds, eps);
             }),
             Op::Glu { x, gated, out } => self.write(out, inputs, |me, data| {
                 glu::glu(t, threads, me.read(x, inputs), gated, cols(out), data);

@@ -104,6 +104,7 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
             | Op::Combine { x: _, pick: _, weighted: _, out: _ }
             | Op::Gate { x: _, gate: _, act: _, group: _ }
             | Op::Mix { x: _, coef: _, width: _, out: _ }
+            | Op::Balance { x: _, n: _, rounds: _, eps: _ }
             | Op::Glu { x: _, gated: _, out: _ }
             | Op::Add { x: _, y: _, factor: _ }
             | Op::Softcap { x: _, cap: _ }

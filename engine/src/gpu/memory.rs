@@ -62,6 +62,7 @@ fn matrices(plan: &Plan) -> BTreeMap<WeightId, Use> {
             | Op::Route { x: _, bias: _, routing: _, out: _ }
             | Op::Combine { x: _, pick: _, weighted: _, out: _ }
             | Op::Mix { x: _, coef: _, width: _, out: _ }
+            | Op::Balance { x: _, n: _, rounds: _, eps: _ }
             | Op::Select { q: _, weights: _, layer: _, out: _ }
             | Op::Gate { x: _, gate: _, act: _, group: _ }
             | Op::Conv { x: _, weight: _, bias: _, act: _, state: _, out: _ }

@@ -83,8 +83,8 @@ impl Part<'_> {
     /// Factors between streams, by the stream that is worked on: so many for each, and the identity if each stays.
     fn coefficients(&mut self, tensor: &str, s: &Streams, x: Slot, constant: &[f32]) -> Result<Slot> {
         let width = self.spec.width;
-        let norm = self.norm(self.spec.norm, Normed::By("altup_router_norm"), &[width], width)?;
-        let product = self.product("altup_router", &["altup_router"], &[s.n], width)?;
+        let norm = self.model_norm(Normed::By("altup_router_norm"), width)?;
+        let product = self.matrix("altup_router", s.n, width)?;
         let modes = self.rec.linear(x, Product { norm, ..product })?;
         self.rec.scale(modes, 1.0 / width as f32, None)?;
         self.rec.act(self.rec.all(modes), Act::Tanh, None, None)?;
@@ -131,10 +131,9 @@ impl Part<'_> {
         let width = self.spec.width;
         let normed = self.mixer_input(layer, x)?;
         let rank = self.rows_of("laurel_l")?;
-        let product = self.product("laurel_l", &["laurel_l"], &[rank], width)?;
-        let few = self.rec.linear(normed, product)?;
-        let product = self.product("laurel_r", &["laurel_r"], &[width], rank)?;
-        let norm = self.norm(self.spec.norm, Normed::By("laurel_post_norm"), &[width], width)?;
+        let few = self.times(normed, "laurel_l", rank)?;
+        let product = self.matrix("laurel_r", width, rank)?;
+        let norm = self.model_norm(Normed::By("laurel_post_norm"), width)?;
         let beside = self.rows(Branch::Product { input: few, product, norm })?;
         for mixer in &layer.mixers {
             let branch = self.mix(mixer, layer, x)?;
@@ -156,15 +155,15 @@ impl Part<'_> {
         let Some(Ffn::Dense { hidden, gated }) = layer.ffn else {
             return Err(Error::unsupported("alternating updates around other than a dense feed-forward part"));
         };
-        let before = self.norm(self.spec.norm, layer.ffn_norms.before, &[width], width)?;
+        let before = self.model_norm(layer.ffn_norms.before, width)?;
         let after = self.norm_after(layer.ffn_norms)?;
         let Some(deviations) = s.sparse.get(self.index).copied().flatten() else {
             let (input, product) = self.dense(hidden, gated, before, x)?;
             return Ok(Branch::Product { input, product, norm: after });
         };
-        let gate = self.product("ffn_gate", &["ffn_gate"], &[hidden], width)?;
+        let gate = self.matrix("ffn_gate", hidden, width)?;
         let gate = self.rec.linear(x, Product { norm: before, ..gate })?;
-        let up = self.product("ffn_up", &["ffn_up"], &[hidden], width)?;
+        let up = self.matrix("ffn_up", hidden, width)?;
         let up = self.rec.linear(x, Product { norm: before, ..up })?;
         // Gates in deviations from their mean; what lies above the bound, times the deviation.
         let style = NormStyle { kind: NormKind::Layer, eps: 1e-20 };
@@ -179,7 +178,7 @@ impl Part<'_> {
         self.rec.gate(all, self.rec.all(deviation), Act::Identity, hidden)?;
         self.rec.scale(far, 1.0 / hidden as f32, None)?;
         self.rec.gate(self.rec.all(up), all, gated.act, 1)?;
-        let product = self.product("ffn_down", &["ffn_down"], &[width], hidden)?;
+        let product = self.matrix("ffn_down", width, hidden)?;
         Ok(Branch::Product { input: up, product, norm: after })
     }
 }

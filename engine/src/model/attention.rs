@@ -9,7 +9,7 @@ use crate::plan::{self, Attend, KvShape, Norm, NormKind, Product, Slot, View};
 impl Part<'_> {
     pub(super) fn heads(&mut self, h: &Heads, layer: &Layer, x: Slot) -> Result<Branch> {
         let width = self.spec.width;
-        let norm = self.norm(self.spec.norm, layer.attn_norms.before, &[width], width)?;
+        let norm = self.model_norm(layer.attn_norms.before, width)?;
         // Queries may have their gates behind them in the file.
         let q_rows = self.weights.dims(&self.name("attn_q.weight")).and_then(|dims| dims.get(1).copied());
         let gated = q_rows == Some(2 * (h.n_heads * h.head_dim) as u64);
@@ -20,10 +20,7 @@ impl Part<'_> {
         let Heads { n_heads, scale, cap, sight, window, chunk, temperature, .. } = *h;
         let slopes =
             h.alibi.map(|most| self.weights.constant(self.rec, "slopes", Some(&slopes(n_heads, most)), n_heads));
-        let sinks = match self.has("attn_sinks.weight") {
-            true => Some(self.weights.vector(self.rec, &self.name("attn_sinks.weight"), n_heads)?),
-            false => None,
-        };
+        let sinks = self.optional("attn_sinks.weight", n_heads)?;
         let relative = self.relative(h)?;
         let whole = Attend::plain(cache, n_heads, scale);
         let attend = Attend { cap, sight, window, chunk, temperature, slopes, relative, sinks, ..whole };
@@ -46,7 +43,7 @@ impl Part<'_> {
         let width = self.spec.width;
         let (q, k, v) = (h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim);
         let product = match self.has("attn_qkv.weight") {
-            true => self.product("attn_qkv", &["attn_qkv"], &[q + k + v], width)?,
+            true => self.matrix("attn_qkv", q + k + v, width)?,
             false if gated => self.beside_gates(h, [q, k, v])?,
             // Without values of their own, keys are values too, as they are in front of norm and rotation.
             false if !self.has("attn_v.weight") && k == v => {
@@ -83,15 +80,13 @@ impl Part<'_> {
             true => {
                 let all = cols + h.n_kv_heads * (h.head_dim + h.v_dim);
                 let parts = [(self.name("attn_qkv.weight"), all, whole(cols))];
-                self.slices("attn_q", &parts)?
+                self.slices("attn_q", &parts, self.spec.width)?
             }
-            false => self.product("attn_q", &["attn_q"], &[cols], self.spec.width)?,
+            false => self.matrix("attn_q", cols, self.spec.width)?,
         };
         let rows = self.rec.linear(x, Product { norm, ..product })?;
-        let q = match self.head_norm(h, "attn_q_norm", cols)? {
-            Some(norm) => self.rec.norm(self.rec.all(rows), norm)?,
-            None => rows,
-        };
+        let norm = self.head_norm(h, "attn_q_norm", cols)?;
+        let q = self.behind(norm, rows)?;
         if let Some(table) = &h.rope {
             let rope = self.rec.rope_table(table.clone());
             self.rec.rope(self.rec.all(q), h.head_dim, 0, rope)?;
@@ -108,28 +103,21 @@ impl Part<'_> {
             (name("attn_k.weight"), k, whole(k)),
             (name("attn_v.weight"), v, whole(v)),
         ];
-        self.slices("attn_qkv", &parts)
-    }
-
-    /// The product with some rows of tensors, with the factors and biases of these rows.
-    fn slices(&mut self, name: &str, parts: &[(String, usize, Vec<std::ops::Range<usize>>)]) -> Result<Product> {
-        let name = self.name(name);
-        let bias = self.weights.slices_bias(self.rec, &name, parts)?;
-        Ok(Product { bias, ..self.weights.slices(self.rec, &name, parts, self.spec.width)? })
+        self.slices("attn_qkv", &parts, self.spec.width)
     }
 
     /// A gate on what attention saw: an element for each column, or for each head. It has a tensor of its own, or lies
     /// `inside` that of the queries.
     fn gate(&mut self, h: &Heads, inside: bool, norm: Option<Norm>, x: Slot, seen: Slot) -> Result<()> {
         let cols = h.n_heads * h.v_dim;
-        let rows = self.weights.dims(&self.name("attn_gate.weight")).and_then(|dims| dims.get(1).copied());
-        let n = if !inside && rows == Some(h.n_heads as u64) { h.n_heads } else { cols };
+        let per_head = !inside && self.rows_of("attn_gate")? == h.n_heads;
+        let n = if per_head { h.n_heads } else { cols };
         let product = if inside {
             let gates = (0..h.n_heads).map(|i| (2 * i + 1) * h.head_dim..(2 * i + 2) * h.head_dim).collect();
             let parts = [(self.name("attn_q.weight"), 2 * h.n_heads * h.head_dim, gates)];
-            self.slices("attn_gate", &parts)?
+            self.slices("attn_gate", &parts, self.spec.width)?
         } else {
-            self.product("attn_gate", &["attn_gate"], &[n], self.spec.width)?
+            self.matrix("attn_gate", n, self.spec.width)?
         };
         let gate = self.rec.linear(x, Product { norm, ..product })?;
         self.rec.gate(self.rec.all(seen), self.rec.all(gate), h.gate, cols / n)
@@ -147,7 +135,7 @@ impl Part<'_> {
         };
         if dims == [1, (cols / h.head_dim) as u64] {
             let NormStyle { kind, eps } = h.qk_norm;
-            let weight = self.weights.repeated(self.rec, &weight, cols / h.head_dim, h.head_dim, 1.0)?;
+            let weight = self.weights.repeated(self.rec, &weight, &vec![h.head_dim; cols / h.head_dim], 1.0)?;
             return Ok(Some(Norm { kind, eps, group: h.head_dim, weight: Some(weight), bias: None }));
         }
         let whole = dims.len() == 1 && cols != h.head_dim && dims[0] == cols as u64;

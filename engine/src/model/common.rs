@@ -24,6 +24,10 @@ pub(super) struct Keys<'a> {
     pub yarn_rounds: bool,
     /// Elements that turn in layers without a window, if the file's number is that of layers with one.
     pub rope_dims: Option<usize>,
+    /// How the names of the layers' tensors begin, in front of the layer's number.
+    pub prefix: &'static str,
+    /// The key of their number.
+    pub blocks: &'static str,
 }
 
 impl Keys<'_> {
@@ -83,7 +87,7 @@ impl Keys<'_> {
 
     /// Layers of the model itself: `block_count` also counts the blocks behind them, which draft tokens.
     pub(super) fn n_layers(&self) -> Result<usize> {
-        let n_blocks = self.count("block_count", MAX_LAYERS)?;
+        let n_blocks = self.count(self.blocks, MAX_LAYERS)?;
         let n_tensors = self.file.tensors().len();
         if n_blocks > n_tensors {
             return Err(Error::format(format!("the file claims {n_blocks} layers, but holds {n_tensors} tensors")));
@@ -100,17 +104,26 @@ impl Keys<'_> {
         Ok(n as usize)
     }
 
-    /// A count for this layer: one number for all, or an array with one per layer.
+    /// What a key says of this layer: its one value for all, or that of its array. The key is whole.
+    pub(super) fn nth(&self, key: &str, layer: usize) -> Result<Option<Value<'_>>> {
+        let value = self.said(key);
+        let Some(array) = value.and_then(|value| value.as_array()) else { return Ok(value) };
+        let nth = array.iter().nth(layer);
+        nth.map(Some).ok_or_else(|| Error::format(format!("metadata key {key:?} has no value for layer {layer}")))
+    }
+
+    /// The same of the architecture's key of this name.
+    pub(super) fn of_layer(&self, name: &str, layer: usize) -> Result<Option<Value<'_>>> {
+        self.nth(&self.key(name), layer)
+    }
+
+    /// A count for this layer.
     pub(super) fn per_layer(&self, name: &str, layer: usize, absent: Option<usize>) -> Result<usize> {
         let key = self.key(name);
-        let Some(value) = self.said(&key) else {
+        let Some(value) = self.nth(&key, layer)? else {
             return absent.ok_or_else(|| Error::format(format!("metadata key {key:?} is missing")));
         };
-        let number = match value.as_array() {
-            Some(array) => array.iter().nth(layer).and_then(|v| v.as_u64()),
-            None => value.as_u64(),
-        };
-        let n = number.and_then(|n| u32::try_from(n).ok());
+        let n = value.as_u64().and_then(|n| u32::try_from(n).ok());
         let n = n.ok_or_else(|| Error::format(format!("metadata key {key:?} has no count for layer {layer}")))?;
         self.in_range(&key, n, MAX_COLS)
     }
@@ -127,14 +140,12 @@ impl Keys<'_> {
         self.in_range(&key, n.ok_or_else(|| Error::format(format!("metadata key {key:?} is missing")))?, MAX_COLS)
     }
 
-    /// A number for this layer: one for all, or an array with one per layer.
+    /// A number for this layer.
     pub(super) fn layer_f32(&self, name: &str, layer: usize) -> Result<Option<f32>> {
         let key = self.key(name);
-        let Some(array) = self.said(&key).and_then(|value| value.as_array()) else { return self.opt_f32(name) };
-        let number = array.iter().nth(layer).and_then(|v| v.as_f64());
-        let number =
-            number.ok_or_else(|| Error::format(format!("metadata key {key:?} has no number for layer {layer}")))?;
-        Ok(Some(number as f32))
+        let Some(value) = self.nth(&key, layer)? else { return Ok(None) };
+        let number = value.as_f64().map(|x| Some(x as f32));
+        number.ok_or_else(|| Error::format(format!("metadata key {key:?} has no number for layer {layer}")))
     }
 
     /// Elements of each of `n_heads`, if the file says so under this key.
@@ -165,7 +176,7 @@ impl Keys<'_> {
 
     /// Whether the file has this tensor of a layer.
     pub(super) fn has(&self, layer: usize, tensor: &str) -> bool {
-        self.file.tensor(&format!("blk.{layer}.{tensor}")).is_some()
+        self.file.tensor(&format!("{}{layer}.{tensor}", self.prefix)).is_some()
     }
 
     /// The norms' formula, whose epsilon has a key of its own for each kind.
@@ -199,11 +210,7 @@ impl Keys<'_> {
             let n = n.ok_or_else(|| Error::format(format!("metadata key {key:?} is neither a number nor an array")))?;
             return Ok((0..n_layers).map(every(n)).collect());
         };
-        let marks: Vec<bool> = array
-            .iter()
-            .take(n_layers)
-            .map(|v| v.as_bool() == Some(true) || v.as_u64().is_some_and(|n| n > 0))
-            .collect();
+        let marks: Vec<bool> = array.iter().take(n_layers).map(|mark| is_marked(&mark)).collect();
         if marks.len() < n_layers {
             return Err(Error::format(format!(
                 "metadata key {key:?} has {} entries for {n_layers} layers",
@@ -212,6 +219,11 @@ impl Keys<'_> {
         }
         Ok(marks)
     }
+}
+
+/// Whether a mark says yes: true, or a number other than 0.
+pub(super) fn is_marked(mark: &Value<'_>) -> bool {
+    mark.as_bool() == Some(true) || mark.as_u64().is_some_and(|n| n > 0)
 }
 
 /// The rotation of heads of `head_dim`: as the file says for all, or for layers with a window, which have another base and are

@@ -40,13 +40,15 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
         embedding: Embedding { positions, types, ..Embedding::plain() },
         layers: (0..n_layers).map(layer).collect::<Result<_>>()?,
         route: Route::Plain,
-        layer_prefix: "blk.",
+        layer_prefix: keys.prefix,
         encoder: None,
         output_norm: Normed::By("output_norm"),
         head: Head { scale: 1.0, cap: None },
         generates: true,
         pooling: Pooling::from_meta(keys.file.meta())?,
         makes: Makes::Text,
+        soft_bounds: [None; 2],
+        unindexed: false,
         // The head of a causal model that ranks is made of rows of its head of tokens: those of the words it would answer.
         ranking: Ranking { rows: Pooling::Last, act: Act::Tanh, softmax: keys.n_labels()? > 1 },
     })
@@ -122,7 +124,8 @@ fn kda(keys: &Keys) -> Result<Kda> {
     if n_heads.saturating_mul(3 * dim) > MAX_COLS as usize {
         return Err(Error::shape(format!("{n_heads} recurrent heads of {dim} are out of range")));
     }
-    Ok(Kda { taps, n_heads, dim, lower: keys.factor("kda.gate_lower_bound")?, sign: -1.0 })
+    let eps = keys.norm(NormKind::Rms)?.eps;
+    Ok(Kda { taps, n_heads, dim, lower: keys.factor("kda.gate_lower_bound")?, sign: -1.0, eps })
 }
 
 /// Latent attention by its keys; real head sizes are those with `_mla`.
@@ -135,32 +138,28 @@ fn latent(keys: &Keys, style: RopeStyle, i: usize, width: usize) -> Result<Laten
         None => keys.per_layer(name, i, Some(width / n_heads)),
     };
     let (key, v_dim) = (real("attention.key_length")?, real("attention.value_length")?);
-    let (rank, rope_dim) = (count("attention.kv_lora_rank")?, keys.head_size("rope.dimension_count", key, 1)?);
+    let rank = count("attention.kv_lora_rank")?;
+    let rope_dim = match keys.opt_u32("rope.dimension_count")? {
+        Some(0) => 0,
+        _ => keys.head_size("rope.dimension_count", key, 1)?,
+    };
     let halved = keys.has(i, "attn_k_b.weight");
     if rope_dim > key || rope_dim == key && halved || n_heads.saturating_mul(rank + key) > MAX_COLS as usize {
         return Err(Error::shape(format!(
             "layer {i}: latent heads of {key} elements, {rope_dim} turning, over {rank}"
         )));
     }
-    let mut rope = rope_table(keys, style, rope_dim, None)?;
+    let mut rope = if rope_dim > 0 { Some(rope_table(keys, style, rope_dim, None)?) } else { None };
     let mut scale = 1.0 / (key as f32).sqrt();
     // The file's multiplier is a tenth of the one of the formula, which here is on the scores and not on what turns.
-    if let Some(multiplier) = keys.factor("rope.scaling.yarn_log_multiplier")? {
+    if let Some(multiplier) = keys.factor("rope.scaling.yarn_log_multiplier")?
+        && let Some(rope) = &mut rope
+    {
         let factor = keys.factor("rope.scaling.factor")?.unwrap_or(1.0);
         scale *= (1.0 + multiplier * factor.ln()).powi(2);
         rope.magnitude = keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
     }
-    Ok(Latent {
-        n_heads,
-        nope_dim: key - rope_dim,
-        rope_dim,
-        v_dim,
-        rank,
-        scale,
-        rope: Some(rope),
-        window: None,
-        index: None,
-    })
+    Ok(Latent { n_heads, nope_dim: key - rope_dim, rope_dim, v_dim, rank, scale, rope, window: None, index: None })
 }
 
 fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle) -> Result<Heads> {

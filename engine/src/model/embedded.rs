@@ -24,10 +24,8 @@ impl Part<'_> {
         if let Some(n) = spec.embedding.per_layer {
             self.own = Some((self.own_rows(n, x)?, n));
         }
-        let x = match self.norm(spec.norm, spec.embedding.norm, &[spec.width], spec.width)? {
-            Some(norm) => self.rec.norm(self.rec.all(x), norm)?,
-            None => x,
-        };
+        let norm = self.model_norm(spec.embedding.norm, spec.width)?;
+        let x = self.behind(norm, x)?;
         if spec.embedding.again {
             let one = self.constants(x, "one", &[1.0])?;
             self.again = Some(self.rec.mix(self.rec.all(x), self.rec.all(one), spec.width)?);
@@ -41,10 +39,9 @@ impl Part<'_> {
         let table = self.weights.table(self.rec, "per_layer_token_embd.weight", cols)?;
         let own = self.rec.embed(table, Lookup::Token)?;
         self.rec.scale(own, (n as f32).sqrt(), None)?;
-        let product = self.product("per_layer_model_proj", &["per_layer_model_proj"], &[cols], width)?;
-        let rows = self.rec.linear(x, product)?;
+        let rows = self.times(x, "per_layer_model_proj", cols)?;
         self.rec.scale(rows, 1.0 / (width as f32).sqrt(), None)?;
-        if let Some(norm) = self.norm(self.spec.norm, Normed::By("per_layer_proj_norm"), &[n], n)? {
+        if let Some(norm) = self.model_norm(Normed::By("per_layer_proj_norm"), n)? {
             let rows = self.rec.norm(self.rec.all(rows), norm)?;
             self.rec.add(own, rows, 1.0)?;
         }
@@ -62,12 +59,12 @@ impl Part<'_> {
     /// What the layer makes of the stream and the token's own row.
     pub(super) fn own_branch(&mut self, own: Slot, n: usize, x: Slot) -> Result<Branch> {
         let width = self.spec.width;
-        let product = self.product("inp_gate", &["inp_gate"], &[n], width)?;
+        let product = self.matrix("inp_gate", n, width)?;
         let input = self.rec.linear_act(x, product, Act::GeluTanh)?;
         let view = self.rec.view(own, self.index * n, n)?;
         self.rec.gate(self.rec.all(input), view, Act::Identity, 1)?;
-        let product = self.product("proj", &["proj"], &[width], n)?;
-        let norm = self.norm(self.spec.norm, Normed::By("post_norm"), &[width], width)?;
+        let product = self.matrix("proj", width, n)?;
+        let norm = self.model_norm(Normed::By("post_norm"), width)?;
         Ok(Branch::Product { input, product, norm })
     }
 

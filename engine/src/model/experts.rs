@@ -2,47 +2,42 @@
 
 use super::forward::Part;
 use super::spec::{Moe, Second};
+use super::weights::{Rows, whole};
 use crate::error::{Error, Result};
 use crate::plan::{Act, Behind, Gated, Pick, Product, Routing, Slot};
 
 impl Part<'_> {
     /// Logits of the experts.
     pub(super) fn router(&mut self, moe: &Moe, x: Slot) -> Result<Slot> {
-        let router = self.product("ffn_gate_inp", &["ffn_gate_inp"], &[moe.n], self.spec.width)?;
-        self.rec.linear(x, router)
+        self.times(x, "ffn_gate_inp", moe.n)
     }
 
     /// What the experts of a layer give.
     pub(super) fn experts(&mut self, moe: &Moe, x: Slot, logits: Slot) -> Result<Slot> {
         let width = self.spec.width;
-        let bias = ["exp_probs_b.bias", "exp_probs_b"].into_iter().find(|name| self.has(name));
-        let bias = match bias {
-            Some(name) => Some(self.weights.vector(self.rec, &self.name(name), moe.n)?),
-            None => None,
+        let bias = match self.optional("exp_probs_b.bias", moe.n)? {
+            None => self.optional("exp_probs_b", moe.n)?,
+            bias => bias,
         };
         let pick = self.rec.route(logits, bias, moe.routing)?;
-        let latent = match self.has("ffn_latent_down.weight") {
-            true => Some(self.rows_of("ffn_latent_down")?),
-            false => None,
-        };
-        let (input, cols) = match latent {
-            Some(n) => {
-                let down = self.product("ffn_latent_down", &["ffn_latent_down"], &[n], width)?;
-                (self.rec.linear(x, down)?, n)
+        // Experts may work on fewer columns.
+        let few = [["ffn_latent_down", "ffn_latent_up"], ["ffn_routed_down", "ffn_routed_up"]];
+        let few = few.into_iter().find(|[down, _]| self.has(&format!("{down}.weight")));
+        let (input, cols) = match few {
+            Some([down, _]) => {
+                let cols = self.rows_of(down)?;
+                (self.times(x, down, cols)?, cols)
             }
             None => (x, width),
         };
-        let hidden = if moe.weighs_input {
-            self.weighed_gate_up(moe, input, pick)?
-        } else {
-            self.picked_gate_up(moe, input, cols, pick)?
-        };
+        let hidden = self.picked_gate_up(moe, input, cols, pick)?;
         let down = self.stack("ffn_down_exps", &["ffn_down_exps"], &[cols], (moe.hidden, moe.n))?;
         let down = self.rec.expert_linear(hidden, true, pick, down, Behind::Store)?;
         let mut out = self.rec.combine(down, pick, !moe.weighs_input)?;
-        if latent.is_some() {
-            let up = self.product("ffn_latent_up", &["ffn_latent_up"], &[width], cols)?;
-            out = self.rec.linear(out, up)?;
+        if let Some([_, up]) = few {
+            let norm = self.part_norm("ffn_routed_norm", cols)?;
+            out = self.behind(norm, out)?;
+            out = self.times(out, up, width)?;
         }
         if let Some(second) = &moe.second {
             self.second_experts(moe, second, logits, out)?;
@@ -74,25 +69,21 @@ impl Part<'_> {
         self.rec.add(out, more, second.scale)
     }
 
-    /// What stands between the two products of each picked expert, if the weights are on what it takes.
-    fn weighed_gate_up(&mut self, moe: &Moe, x: Slot, pick: Pick) -> Result<Slot> {
-        let weights = self.rec.view(pick.picks, pick.used, pick.used)?;
+    /// The products of picked experts with their gates and with the others of their matrices, each by itself.
+    fn picked_halves(&mut self, moe: &Moe, x: Slot, cols: usize, pick: Pick) -> Result<[Slot; 2]> {
         let mut half = |name: &str| {
-            let product = self.stack(name, &[name], &[moe.hidden], (self.spec.width, moe.n))?;
-            let rows = self.rec.expert_linear(x, false, pick, product, Behind::Store)?;
-            self.rec.gate(self.rec.all(rows), weights, Act::Identity, moe.hidden)?;
-            Ok::<_, Error>(rows)
+            let product = self.stack(name, &[name], &[moe.hidden], (cols, moe.n))?;
+            self.rec.expert_linear(x, false, pick, product, Behind::Store)
         };
-        let (gate, up) = (half("ffn_gate_exps")?, half("ffn_up_exps")?);
-        self.rec.gate(self.rec.all(up), self.rec.all(gate), moe.gated.act, 1)?;
-        Ok(up)
+        Ok([half("ffn_gate_exps")?, half("ffn_up_exps")?])
     }
 
     /// The product of a stack of matrices, with the factors and biases of each.
     fn stack(&mut self, name: &str, tensors: &[&str], rows: &[usize], shape: (usize, usize)) -> Result<Product> {
         let names: Vec<String> = tensors.iter().map(|t| format!("{}.weight", self.name(t))).collect();
         let weight = self.weights.stack(self.rec, &self.name(name), &names, rows, shape)?;
-        let scale = self.weights.scale(self.rec, &self.name(name), &names, rows, shape.1)?;
+        let parts: Vec<Rows> = names.iter().zip(rows).map(|(t, rows)| (t.clone(), *rows, whole(*rows))).collect();
+        let scale = self.weights.scale(self.rec, &self.name(name), &parts, shape.1)?;
         let bias = self.weights.stack_bias(self.rec, &self.name(name), &names, rows, shape.1)?;
         Ok(Product { scale, bias, ..weight.into() })
     }
@@ -101,6 +92,20 @@ impl Part<'_> {
     fn picked_gate_up(&mut self, moe: &Moe, x: Slot, cols: usize, pick: Pick) -> Result<Slot> {
         let (shape, hidden) = ((cols, moe.n), moe.hidden);
         let gated = Behind::Glu(moe.gated);
+        if moe.weighs_input {
+            // The weights are on what experts take.
+            let [gate, up] = self.picked_halves(moe, x, cols, pick)?;
+            let weights = self.rec.view(pick.picks, pick.used, pick.used)?;
+            for rows in [gate, up] {
+                self.rec.gate(self.rec.all(rows), weights, Act::Identity, hidden)?;
+            }
+            self.rec.gate(self.rec.all(up), self.rec.all(gate), moe.gated.act, 1)?;
+            return Ok(up);
+        }
+        if self.spec.soft_bounds[0].is_some() {
+            let [gate, up] = self.picked_halves(moe, x, cols, pick)?;
+            return self.soft_gate(gate, up);
+        }
         if self.has("ffn_gate_up_exps.weight") {
             let product = self.stack("ffn_gate_up_exps", &["ffn_gate_up_exps"], &[2 * hidden], shape)?;
             return self.rec.expert_linear(x, false, pick, product, gated);
@@ -121,7 +126,9 @@ impl Part<'_> {
         let dims = self.weights.dims(&name).and_then(|dims| dims.first().copied());
         let hidden = dims.and_then(|n| usize::try_from(n).ok());
         let hidden = hidden.ok_or_else(|| Error::format(format!("tensor {name} is missing")))?;
-        let between = if self.has("ffn_gate_shexp.weight") {
+        let between = if self.spec.soft_bounds[0].is_some() {
+            self.soft_halves("_shexp", hidden, None, x)?
+        } else if self.has("ffn_gate_shexp.weight") {
             let product =
                 self.product("ffn_gate_up_shexp", &["ffn_gate_shexp", "ffn_up_shexp"], &[hidden, hidden], width)?;
             self.rec.linear_glu(x, product, gated)?
@@ -129,15 +136,14 @@ impl Part<'_> {
             let product = self.product("ffn_gate_up_shexp", &["ffn_up_shexp"], &[2 * hidden], width)?;
             self.rec.linear_glu(x, product, gated)?
         } else {
-            let product = self.product("ffn_up_shexp", &["ffn_up_shexp"], &[hidden], width)?;
+            let product = self.matrix("ffn_up_shexp", hidden, width)?;
             self.rec.linear_act(x, product, gated.act)?
         };
-        let down = self.product("ffn_down_shexp", &["ffn_down_shexp"], &[width], hidden)?;
+        let down = self.matrix("ffn_down_shexp", width, hidden)?;
         if !self.has("ffn_gate_inp_shexp.weight") {
             return self.rec.linear_add(between, down, out, 1.0);
         }
-        let gate = self.product("ffn_gate_inp_shexp", &["ffn_gate_inp_shexp"], &[1], width)?;
-        let gate = self.rec.linear(x, gate)?;
+        let gate = self.times(x, "ffn_gate_inp_shexp", 1)?;
         let shared = self.rec.linear(between, down)?;
         self.rec.gate(self.rec.all(shared), self.rec.all(gate), Act::Sigmoid, width)?;
         self.rec.add(out, shared, 1.0)

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::folder::FACTORS;
-use super::weights::{Weights, arrived};
+use super::weights::{Rows, Weights, arrived};
 use crate::bytes::Bytes;
 use crate::dtype::DType;
 use crate::error::Result;
@@ -40,9 +40,9 @@ const FFN_DOWN: &str = "talkie";
 const GATE: &str = "qwen35 qwen35moe";
 /// Other parts are multiplied in all, but for these: attention, its queries, keys and values, and all of layers that keep a
 /// state.
-const NO_ATTENTION: &str = "bailingmoe3";
-const NO_QUERIES: &str = "cogvlm openelm plamo2 plamo3";
-const NO_STATE: &str = "bailingmoe3 kimi-linear minimax-01 plamo2 qwen3next";
+const NO_ATTENTION: &str = "bailingmoe3 glm5-next hy_v4 kimi-k3";
+const NO_QUERIES: &str = "cogvlm mimo2 openelm plamo2 plamo3";
+const NO_STATE: &str = "bailingmoe3 glm5-next kimi-k3 kimi-linear minimax-01 plamo2 qwen3next";
 /// What layers have that keep a state.
 const OF_STATE: [&str; 3] = ["ssm_conv1d.weight", "ssm_conv1d_q.weight", "attn_norm_2.weight"];
 
@@ -64,51 +64,22 @@ impl Factors {
 }
 
 impl Weights<'_> {
-    /// The factors that go with `names` on the products of `n` matrices whose `rows[i]` output columns come from `names[i]`,
-    /// or `None` if the file holds none of them.
-    pub(super) fn scale(
-        &self,
-        rec: &mut Recorder,
-        name: &str,
-        names: &[String],
-        rows: &[usize],
-        n: usize,
-    ) -> Result<Option<WeightId>> {
-        if names.iter().all(|name| !self.has(&beside(name, ".scale"))) {
-            return Ok(None);
-        }
-        // Each is looked at, also behind one that has not arrived.
-        let all =
-            names.iter().zip(rows).map(|(name, rows)| self.factors(name, n, *rows)).collect::<Result<Vec<_>>>()?;
-        let all: Option<Vec<Factors>> = all.into_iter().collect();
-        let values = all.map(|all| {
-            let of = |e: usize| all.iter().zip(rows).flat_map(move |(f, rows)| f.of_rows(e, 0..*rows));
-            (0..n).flat_map(of).collect::<Vec<f32>>()
-        });
-        let rows = rows.iter().sum::<usize>() * n;
-        Ok(Some(self.constant(rec, &format!("{name}.scale"), values.as_deref(), rows)))
-    }
-
-    /// The factors beside tensors of which ranges of rows are used; `None` if the file holds none of them.
-    pub(super) fn slices_scale(
-        &self,
-        rec: &mut Recorder,
-        name: &str,
-        parts: &[(String, usize, Vec<Range<usize>>)],
-    ) -> Result<Option<WeightId>> {
+    /// The factors beside the tensors of which rows are used, of `n` matrices each; `None` if the file holds none of them.
+    pub(super) fn scale(&self, rec: &mut Recorder, name: &str, parts: &[Rows], n: usize) -> Result<Option<WeightId>> {
         if parts.iter().all(|(tensor, ..)| !self.has(&beside(tensor, ".scale"))) {
             return Ok(None);
         }
-        let all = parts.iter().map(|(tensor, rows, _)| self.factors(tensor, 1, *rows)).collect::<Result<Vec<_>>>()?;
-        let n_rows = |ranges: &[Range<usize>]| ranges.iter().map(Range::len).sum::<usize>();
+        // Each is looked at, also behind one that has not arrived.
+        let all = parts.iter().map(|(tensor, rows, _)| self.factors(tensor, n, *rows)).collect::<Result<Vec<_>>>()?;
         let all: Option<Vec<Factors>> = all.into_iter().collect();
         let values = all.map(|all| {
-            let of = |(f, (_, _, ranges)): (&Factors, &(_, _, Vec<Range<usize>>))| {
-                ranges.iter().flat_map(|r| f.of_rows(0, r.clone())).collect::<Vec<f32>>()
+            let of = |e: usize, (f, (_, _, ranges)): (&Factors, &Rows)| {
+                ranges.iter().flat_map(|r| f.of_rows(e, r.clone())).collect::<Vec<f32>>()
             };
-            all.iter().zip(parts).flat_map(of).collect::<Vec<f32>>()
+            let of = |e: usize| all.iter().zip(parts).flat_map(move |pair| of(e, pair));
+            (0..n).flat_map(of).collect::<Vec<f32>>()
         });
-        let rows = parts.iter().map(|(_, _, ranges)| n_rows(ranges)).sum();
+        let rows = parts.iter().flat_map(|(_, _, ranges)| ranges).map(Range::len).sum::<usize>() * n;
         Ok(Some(self.constant(rec, &format!("{name}.scale"), values.as_deref(), rows)))
     }
 

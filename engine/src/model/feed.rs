@@ -32,7 +32,7 @@ impl Part<'_> {
     /// What the feed-forward part leaves to be added to the stream.
     pub(super) fn ffn(&mut self, ffn: &Ffn, layer: &Layer, early: Early, x: Slot) -> Result<Branch> {
         let width = self.spec.width;
-        let before = self.norm(self.spec.norm, layer.ffn_norms.before, &[width], width)?;
+        let before = self.model_norm(layer.ffn_norms.before, width)?;
         let after = self.norm_after(layer.ffn_norms)?;
         let branch = match *ffn {
             Ffn::Dense { hidden, gated } => self.dense(hidden, gated, before, x)?,
@@ -40,10 +40,7 @@ impl Part<'_> {
                 self.bent(hidden, [positive, negative, linear], before, x)?
             }
             Ffn::Moe(ref moe) => {
-                let normed = match before {
-                    Some(norm) => self.rec.norm(self.rec.all(x), norm)?,
-                    None => x,
-                };
+                let normed = self.behind(before, x)?;
                 let logits = match early.logits {
                     Some(logits) => logits,
                     None => self.router(moe, normed)?,
@@ -54,9 +51,8 @@ impl Part<'_> {
         let (input, product) = branch;
         let Some(beside) = &layer.beside else { return Ok(Branch::Product { input, product, norm: after }) };
         let mut rows = self.rec.linear(input, product)?;
-        if let Some(norm) = self.norm(self.spec.norm, beside.dense_after, &[width], width)? {
-            rows = self.rec.norm(self.rec.all(rows), norm)?;
-        }
+        let norm = self.model_norm(beside.dense_after, width)?;
+        rows = self.behind(norm, rows)?;
         let of_experts = match early.rows {
             Some(rows) => rows,
             None => self.experts_beside(beside, x)?,
@@ -72,10 +68,8 @@ impl Part<'_> {
     /// the file has factors on that.
     fn experts_beside(&mut self, beside: &Beside, x: Slot) -> Result<Slot> {
         let (width, style) = (self.spec.width, self.spec.norm);
-        let normed = match self.norm(style, beside.norms.before, &[width], width)? {
-            Some(norm) => self.rec.norm(self.rec.all(x), norm)?,
-            None => x,
-        };
+        let norm = self.model_norm(beside.norms.before, width)?;
+        let normed = self.behind(norm, x)?;
         let scale = self.name("ffn_gate_inp.scale");
         let logits = match self.weights.dims(&scale) == Some(&[width as u64]) {
             true => {
@@ -91,10 +85,8 @@ impl Part<'_> {
             false => self.router(&beside.moe, normed)?,
         };
         let rows = self.experts(&beside.moe, normed, logits)?;
-        match self.norm_after(beside.norms)? {
-            Some(norm) => self.rec.norm(self.rec.all(rows), norm),
-            None => Ok(rows),
-        }
+        let norm = self.norm_after(beside.norms)?;
+        self.behind(norm, rows)
     }
 
     /// The input of the last product of a dense part, and that product.
@@ -108,14 +100,16 @@ impl Part<'_> {
         let width = self.spec.width;
         let up = self.weights.dims(&self.name("ffn_up.weight"));
         let fused = up.is_some_and(|dims| dims.get(1) == Some(&(2 * hidden as u64)));
-        let input = if self.has("ffn_gate.weight") || fused {
+        let input = if self.spec.soft_bounds[0].is_some() {
+            self.soft_halves("", hidden, norm, x)?
+        } else if self.has("ffn_gate.weight") || fused {
             let product = match fused {
                 true => self.product("ffn_gate_up", &["ffn_up"], &[2 * hidden], width)?,
                 false => self.product("ffn_gate_up", &["ffn_gate", "ffn_up"], &[hidden, hidden], width)?,
             };
             self.rec.linear_glu(x, Product { norm, ..product }, gated)?
         } else {
-            let product = self.product("ffn_up", &["ffn_up"], &[hidden], width)?;
+            let product = self.matrix("ffn_up", hidden, width)?;
             self.rec.linear_act(x, Product { norm, ..product }, gated.act)?
         };
         // MPT's quantised activations: what is between is divided by these.
@@ -124,14 +118,40 @@ impl Part<'_> {
             self.rec.scale(input, 1.0, Some(scales))?;
         }
         let norm = self.part_norm("ffn_sub_norm", hidden)?;
-        let product = self.product("ffn_down", &["ffn_down"], &[width], hidden)?;
+        let product = self.matrix("ffn_down", width, hidden)?;
         Ok((input, Product { norm, ..product }))
     }
 
-    /// The same of a part whose activation differs above and below 0, and adds its input.
+    /// What a gate with a soft bound lets through, of two matrices whose names end with `end`.
+    pub(super) fn soft_halves(&mut self, end: &str, hidden: usize, norm: Option<Norm>, x: Slot) -> Result<Slot> {
+        let mut half = |part: &str| {
+            let name = format!("ffn_{part}{end}");
+            let product = self.product(&name, &[&name], &[hidden], self.spec.width)?;
+            self.rec.linear(x, Product { norm, ..product })
+        };
+        let (gate, up) = (half("gate")?, half("up")?);
+        self.soft_gate(gate, up)
+    }
+
+    /// The rows of `up` behind a gate, both with soft bounds.
+    pub(super) fn soft_gate(&mut self, gate: Slot, up: Slot) -> Result<Slot> {
+        let (one, all) = (self.constants(gate, "one", &[1.0])?, self.rec.all(gate));
+        let bounded = self.rec.mix(all, self.rec.all(one), all.cols)?;
+        for (slot, bound) in [bounded, up].into_iter().zip(self.spec.soft_bounds) {
+            let Some(bound) = bound else { continue };
+            self.rec.scale(slot, 1.0 / bound, None)?;
+            self.rec.act(self.rec.all(slot), Act::Tanh, None, None)?;
+            self.rec.scale(slot, bound, None)?;
+        }
+        self.rec.gate(self.rec.all(bounded), all, Act::Sigmoid, 1)?;
+        self.rec.gate(self.rec.all(up), self.rec.all(bounded), Act::Identity, 1)?;
+        Ok(up)
+    }
+
+    /// The input of the last product of a part whose activation differs above and below 0, and that product.
     fn bent(&mut self, hidden: usize, factors: [f32; 3], norm: Option<Norm>, x: Slot) -> Result<(Slot, Product)> {
         let width = self.spec.width;
-        let product = self.product("ffn_up", &["ffn_up"], &[hidden], width)?;
+        let product = self.matrix("ffn_up", hidden, width)?;
         let up = self.rec.linear(x, Product { norm, ..product })?;
         let three = self.constants(x, "thrice", &[1.0; 3])?;
         let copies = self.rec.mix(self.rec.all(up), self.rec.all(three), hidden)?;
@@ -141,6 +161,6 @@ impl Part<'_> {
         }
         let factors = self.constants(x, "xielu", &factors)?;
         let input = self.rec.mix(self.rec.all(copies), self.rec.all(factors), hidden)?;
-        Ok((input, self.product("ffn_down", &["ffn_down"], &[width], hidden)?))
+        Ok((input, self.matrix("ffn_down", width, hidden)?))
     }
 }

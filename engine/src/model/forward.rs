@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::feed::Early;
 use super::parts;
 use super::source::read_source;
-use super::spec::{Layer, Mixer, ModelSpec, NormStyle, Normed, Norms, Route, Wiring};
-use super::weights::Weights;
+use super::spec::{Cycles, Layer, Mixer, ModelSpec, NormStyle, Normed, Norms, Route, Wiring};
+use super::weights::{Rows, Weights, whole};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::plan::{Lookup, Norm, NormKind, Plan, Product, Recorder, Slot, WeightId};
@@ -31,6 +31,9 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     let x = match &spec.route {
         Route::Plain => model.layers(0..spec.layers.len(), x)?,
         Route::Streams(streams) => model.alternating(streams, x)?,
+        Route::Banked(every) => model.banked(*every, x)?,
+        Route::Hyper(hyper) => model.hyper(hyper, x)?,
+        Route::Cycles(cycles) => model.cycles(*cycles, x)?,
     };
     rec.scope("head");
     let plan = head(spec, file, &weights, rec, x, table)?;
@@ -57,9 +60,9 @@ fn head(
     let head = match weights.has("output.weight") {
         true => model.product("output", &["output"], &[n_vocab], spec.width)?,
         false => {
-            let (names, rows) = (["output.weight".into()], [n_vocab]);
-            let bias = weights.bias(model.rec, "output", &names, &rows)?;
-            Product { scale: weights.scale(model.rec, "output", &names, &rows, 1)?, bias, ..table.into() }
+            let rows = [("output.weight".into(), n_vocab, whole(n_vocab))];
+            let bias = weights.bias(model.rec, "output", &rows)?;
+            Product { scale: weights.scale(model.rec, "output", &rows, 1)?, bias, ..table.into() }
         }
     };
     if spec.encoder.is_none() {
@@ -135,6 +138,21 @@ impl<'a> Part<'a> {
         Ok(x)
     }
 
+    /// The stacks of a cycle in turn; gives what the high one gives last.
+    fn cycles(&mut self, Cycles { layers, low }: Cycles, mut high: Slot) -> Result<Slot> {
+        let first = Some(self.weights.vector(self.rec, "hrm.z_l_init", self.spec.width)?);
+        // Runs of one column less their mean are 0.
+        let norm = Norm { kind: NormKind::Layer, eps: 1.0, group: 1, weight: None, bias: first };
+        let mut lower = self.rec.norm(self.rec.all(high), norm)?;
+        for (run, start) in (0..self.spec.layers.len()).step_by(layers).enumerate() {
+            let is_low = run % (low + 1) < low;
+            let (stack, other) = if is_low { (&mut lower, high) } else { (&mut high, lower) };
+            self.rec.add(*stack, other, 1.0)?;
+            *stack = self.layers(start..start + layers, *stack)?;
+        }
+        Ok(high)
+    }
+
     /// What follows is the layer's, the `index`-th of all.
     pub(super) fn enter(&mut self, index: usize, layer: &Layer) {
         (self.index, self.prefix) = (index, format!("{}{}.", self.spec.layer_prefix, layer.block));
@@ -153,18 +171,18 @@ impl<'a> Part<'a> {
         self.layer_factor(x)?;
         // Norms of the stream itself are named as the model's.
         let prefix = std::mem::take(&mut self.prefix);
-        let norm = self.norm(self.spec.norm, layer.behind, &[self.spec.width], self.spec.width)?;
+        let norm = self.model_norm(layer.behind, self.spec.width)?;
         self.prefix = prefix;
-        norm.map_or(Ok(x), |norm| self.rec.norm(self.rec.all(x), norm))
+        self.behind(norm, x)
     }
 
     /// What all mixers make of the stream.
-    fn mixed(&mut self, layer: &Layer, x: Slot) -> Result<Vec<Branch>> {
+    pub(super) fn mixed(&mut self, layer: &Layer, x: Slot) -> Result<Vec<Branch>> {
         layer.mixers.iter().map(|mixer| self.mix(mixer, layer, x)).collect()
     }
 
     /// What the feed-forward part makes of it, if there is one.
-    fn fed(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<Vec<Branch>> {
+    pub(super) fn fed(&mut self, layer: &Layer, early: Early, x: Slot) -> Result<Vec<Branch>> {
         self.rec.scope(self.name("ffn"));
         layer.ffn.iter().map(|ffn| self.ffn(ffn, layer, early, x)).collect()
     }
@@ -191,11 +209,11 @@ impl<'a> Part<'a> {
     /// Adds what a part made to the stream `x`, and normalises the stream if there are norms for that; gives its slot.
     fn join(&mut self, branches: Vec<Branch>, norms: Norms, x: Slot, factor: f32) -> Result<Slot> {
         let width = self.spec.width;
-        let Some(norm) = self.norm(self.spec.norm, norms.stream, &[width], width)? else {
+        let Some(norm) = self.model_norm(norms.stream, width)? else {
             branches.into_iter().try_for_each(|branch| self.add(branch, x, factor))?;
             return Ok(x);
         };
-        let Some(again) = self.norm(self.spec.norm, norms.again, &[width], width)? else {
+        let Some(again) = self.model_norm(norms.again, width)? else {
             branches.into_iter().try_for_each(|branch| self.add(branch, x, factor))?;
             return self.rec.norm(self.rec.all(x), norm);
         };
@@ -227,8 +245,7 @@ impl<'a> Part<'a> {
             Mixer::Lightning(lightning) => self.lightning(lightning, layer, x),
             Mixer::Output => {
                 let normed = self.mixer_input(layer, x)?;
-                let product = self.product("attn_output", &["attn_output"], &[self.spec.width], self.spec.width)?;
-                self.mixer_output(layer, normed, product)
+                self.mixer_output(layer, normed, "attn_output", None)
             }
             Mixer::ShortConv(taps) => self.short_conv(*taps, layer, x),
         }
@@ -249,7 +266,7 @@ impl<'a> Part<'a> {
             Branch::Product { input, product, norm } => (self.rec.linear(input, product)?, norm),
             Branch::Rows { rows, norm } => (rows, norm),
         };
-        norm.map_or(Ok(rows), |norm| self.rec.norm(self.rec.all(rows), norm))
+        self.behind(norm, rows)
     }
 
     /// Parts that read and add to the stream as it is behind their norms.
@@ -275,7 +292,7 @@ impl<'a> Part<'a> {
         parts: impl FnOnce(&mut Self, Slot) -> Result<Vec<Branch>>,
     ) -> Result<()> {
         let width = self.spec.width;
-        let Some(norm) = self.norm(self.spec.norm, normed, &[width], width)? else { return Ok(()) };
+        let Some(norm) = self.model_norm(normed, width)? else { return Ok(()) };
         let normed = self.rec.norm(self.rec.all(x), norm)?;
         let branches = parts(self, normed)?;
         self.rec.scale(x, 0.0, None)?;
@@ -283,11 +300,11 @@ impl<'a> Part<'a> {
         branches.into_iter().try_for_each(|branch| self.add(branch, x, 1.0))
     }
 
-    /// Rows of a matrix, its name without `.weight`.
+    /// Rows of a matrix, its name without `.weight`. Files leave out a last dimension of 1.
     pub(super) fn rows_of(&self, tensor: &str) -> Result<usize> {
         let name = self.name(&format!("{tensor}.weight"));
-        let rows = self.weights.dims(&name).and_then(|dims| usize::try_from(*dims.get(1)?).ok());
-        rows.ok_or_else(|| Error::format(format!("tensor {name} is missing or no matrix")))
+        let rows = self.weights.dims(&name).and_then(|dims| usize::try_from(dims.get(1).copied().unwrap_or(1)).ok());
+        rows.ok_or_else(|| Error::format(format!("tensor {name} is missing")))
     }
 
     /// The norm behind a part.
@@ -314,18 +331,44 @@ impl<'a> Part<'a> {
         Ok(Some(Norm { kind, eps, group, weight, bias }))
     }
 
+    /// The same over runs of so many columns, by the formula of the stream's norms.
+    pub(super) fn model_norm(&mut self, normed: Normed, cols: usize) -> Result<Option<Norm>> {
+        self.norm(self.spec.norm, normed, &[cols], cols)
+    }
+
+    /// Rows behind a norm, if there is one.
+    pub(super) fn behind(&mut self, norm: Option<Norm>, x: Slot) -> Result<Slot> {
+        norm.map_or(Ok(x), |norm| self.rec.norm(self.rec.all(x), norm))
+    }
+
+    /// Rows times a matrix, its name without `.weight`.
+    pub(super) fn times(&mut self, x: Slot, tensor: &str, rows: usize) -> Result<Slot> {
+        let product = self.matrix(tensor, rows, self.rec.all(x).cols)?;
+        self.rec.linear(x, product)
+    }
+
+    /// The product of one matrix.
+    pub(super) fn matrix(&mut self, tensor: &str, rows: usize, cols: usize) -> Result<Product> {
+        self.product(tensor, &[tensor], &[rows], cols)
+    }
+
     /// The product of one matrix of several tensors (their names without `.weight`), with their factors and biases.
     pub(super) fn product(&mut self, name: &str, tensors: &[&str], rows: &[usize], cols: usize) -> Result<Product> {
-        let names: Vec<String> = tensors.iter().map(|t| format!("{}.weight", self.name(t))).collect();
-        let weight = self.weights.matrix(self.rec, &self.name(name), &names, rows, cols)?;
-        let scale = self.weights.scale(self.rec, &self.name(name), &names, rows, 1)?;
-        let bias = self.weights.bias(self.rec, &self.name(name), &names, rows)?;
-        Ok(Product { scale, bias, ..Product::from(weight) })
+        let parts = tensors.iter().zip(rows);
+        let parts = parts.map(|(t, rows)| (self.name(&format!("{t}.weight")), *rows, whole(*rows)));
+        self.slices(name, &parts.collect::<Vec<_>>(), cols)
+    }
+
+    /// The product with some rows of tensors, with the factors and biases of these rows.
+    pub(super) fn slices(&mut self, name: &str, parts: &[Rows], cols: usize) -> Result<Product> {
+        let name = self.name(name);
+        let product = self.weights.slices(self.rec, &name, parts, cols)?;
+        Ok(Product { bias: self.weights.bias(self.rec, &name, parts)?, ..product })
     }
 
     /// A norm inside a part, if the file has one.
     pub(super) fn part_norm(&mut self, tensor: &'static str, cols: usize) -> Result<Option<Norm>> {
         let normed = if self.has(&format!("{tensor}.weight")) { Normed::By(tensor) } else { Normed::No };
-        self.norm(self.spec.norm, normed, &[cols], cols)
+        self.model_norm(normed, cols)
     }
 }

@@ -1,9 +1,9 @@
 //! Linear attention with rates of its own, recorded: delta rules with decays for elements of keys, and fixed rates.
 
 use super::forward::{Branch, Part};
-use super::spec::{Kda, Layer, Lightning, NormStyle, Normed};
+use super::spec::{Kda, Layer, Lightning, Normed};
 use crate::error::Result;
-use crate::plan::{Act, Norm, NormKind, Product, Recur, Recurrence, Slot, View};
+use crate::plan::{Act, Norm, NormKind, Recur, Recurrence, Slot, View};
 
 impl Part<'_> {
     /// A delta rule whose keys decay element by element.
@@ -11,7 +11,7 @@ impl Part<'_> {
         let (h, dim, width, n) = (s.n_heads, s.dim, self.spec.width, s.n_heads * s.dim);
         let normed = self.mixer_input(layer, x)?;
         let product = match self.has("attn_qkv.weight") {
-            true => self.product("attn_qkv", &["attn_qkv"], &[3 * n], width)?,
+            true => self.matrix("attn_qkv", 3 * n, width)?,
             false => self.product("attn_qkv", &["attn_q", "attn_k", "attn_v"], &[n; 3], width)?,
         };
         let rows = self.rec.linear(normed, product)?;
@@ -19,12 +19,11 @@ impl Part<'_> {
         let taps = self.weights.matrix(self.rec, &self.name("ssm_conv1d"), &taps, &[n * s.taps; 3], 1)?;
         let mixed = self.rec.conv(self.rec.all(rows), taps, None, s.taps, Some(Act::Silu))?;
         // Queries and keys of unit length.
-        let style = NormStyle { kind: NormKind::Rms, eps: self.spec.norm.eps / dim as f32 };
-        let unit = Norm { kind: style.kind, eps: style.eps, group: dim, weight: None, bias: None };
+        let unit = Norm { kind: NormKind::Rms, eps: s.eps / dim as f32, group: dim, weight: None, bias: None };
         let view = self.rec.view(mixed, 0, 2 * n)?;
         let qk = self.rec.norm(view, unit)?;
         let decay = self.kda_decay(s, normed)?;
-        let product = self.product("ssm_beta", &["ssm_beta"], &[h], width)?;
+        let product = self.matrix("ssm_beta", h, width)?;
         let beta = self.rec.linear_act(normed, product, Act::Sigmoid)?;
         let root = 1.0 / (dim as f32).sqrt();
         let (q_scale, k_scale) = (root * root, root);
@@ -33,14 +32,11 @@ impl Part<'_> {
         let v = self.rec.view(mixed, 2 * n, n)?;
         let beta = Some(self.rec.all(beta));
         let seen = self.rec.recur(form, Recur { q, k, v, decay, rates: None, beta, v_scale: None, skip: None })?;
-        let out = match self.norm(self.spec.norm, Normed::By("ssm_norm"), &[dim], dim)? {
-            Some(norm) => self.rec.norm(self.rec.all(seen), norm)?,
-            None => seen,
-        };
+        let norm = self.model_norm(Normed::By("ssm_norm"), dim)?;
+        let out = self.behind(norm, seen)?;
         let gate = self.narrowed("ssm_g", n, normed)?;
         self.rec.gate(self.rec.all(out), self.rec.all(gate), Act::Sigmoid, 1)?;
-        let product = self.product("attn_output", &["attn_output"], &[width], n)?;
-        self.mixer_output(layer, out, product)
+        self.mixer_output(layer, out, "attn_output", None)
     }
 
     /// Logarithms of decay of every element of the keys.
@@ -48,12 +44,12 @@ impl Part<'_> {
         let n = s.n_heads * s.dim;
         let rows = self.narrowed("ssm_f", n, normed)?;
         let (decay, bias) = (self.rec.all(rows), Some(self.named("ssm_dt.bias", n)?));
+        let sign = if s.lower.is_some() { s.sign } else { 1.0 };
+        let rates = self.weights.repeated(self.rec, &self.name("ssm_a"), &vec![s.dim; s.n_heads], sign)?;
         let Some(lower) = s.lower else {
-            let rates = self.weights.repeated(self.rec, &self.name("ssm_a"), s.n_heads, s.dim, 1.0)?;
             self.rec.act(decay, Act::Softplus, bias, Some(rates))?;
             return Ok(decay);
         };
-        let rates = self.weights.repeated(self.rec, &self.name("ssm_a"), s.n_heads, s.dim, s.sign)?;
         self.rec.act(decay, Act::Identity, bias, Some(rates))?;
         let lower = self.weights.constant(self.rec, "lower", Some(&vec![lower; n]), n);
         self.rec.act(decay, Act::Sigmoid, None, Some(lower))?;
@@ -62,17 +58,14 @@ impl Part<'_> {
 
     /// The product with one matrix (`x`, or `x_a` if it is as wide), or with two and few columns between (`x_a`, `x_b`).
     fn narrowed(&mut self, tensor: &str, n: usize, x: Slot) -> Result<Slot> {
-        let (width, a, b) = (self.spec.width, format!("{tensor}_a"), format!("{tensor}_b"));
+        let (a, b) = (format!("{tensor}_a"), format!("{tensor}_b"));
         if !self.has(&format!("{b}.weight")) {
             let one = if self.has(&format!("{a}.weight")) { a.as_str() } else { tensor };
-            let product = self.product(one, &[one], &[n], width)?;
-            return self.rec.linear(x, product);
+            return self.times(x, one, n);
         }
         let between = self.rows_of(&a)?;
-        let product = self.product(&a, &[&a], &[between], width)?;
-        let few = self.rec.linear(x, product)?;
-        let product = self.product(&b, &[&b], &[n], between)?;
-        self.rec.linear(few, product)
+        let few = self.times(x, &a, between)?;
+        self.times(few, &b, n)
     }
 
     /// Linear attention whose heads decay at fixed rates.
@@ -92,14 +85,10 @@ impl Part<'_> {
         let form = Recurrence { n_heads: h, n_k_heads: h, k_dim: dim, v_dim: dim, tiled: false, q_scale, k_scale };
         let recur = Recur { q, k, v, decay, rates: None, beta: None, v_scale: None, skip: None };
         let seen = self.rec.recur(form, recur)?;
-        let out = match self.norm(self.spec.norm, Normed::By("attn_norm_2"), &[n], n)? {
-            Some(norm) => self.rec.norm(self.rec.all(seen), norm)?,
-            None => seen,
-        };
-        let product = self.product("attn_gate", &["attn_gate"], &[n], width)?;
-        let gate = self.rec.linear(normed, product)?;
+        let norm = self.model_norm(Normed::By("attn_norm_2"), n)?;
+        let out = self.behind(norm, seen)?;
+        let gate = self.times(normed, "attn_gate", n)?;
         self.rec.gate(self.rec.all(out), self.rec.all(gate), Act::Sigmoid, 1)?;
-        let product: Product = self.product("attn_output", &["attn_output"], &[width], n)?;
-        self.mixer_output(layer, out, product)
+        self.mixer_output(layer, out, "attn_output", None)
     }
 }

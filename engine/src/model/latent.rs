@@ -8,15 +8,14 @@ use crate::plan::{Act, Attend, KvShape, NormKind, Product, Slot, View, WeightId}
 
 impl Part<'_> {
     pub(super) fn latent(&mut self, l: &Latent, layer: &Layer, x: Slot) -> Result<Branch> {
-        let (width, turning) = (self.spec.width, l.rope_dim);
+        let turning = l.rope_dim;
         let normed = self.mixer_input(layer, x)?;
         let rope = l.rope.as_ref().map(|table| self.rec.rope_table(table.clone()));
         let (q, few) = self.latent_queries(l, normed)?;
         if let Some(index) = &l.index {
             self.choose(index, few, normed)?;
         }
-        let row = self.product("attn_kv_a_mqa", &["attn_kv_a_mqa"], &[l.rank + turning], width)?;
-        let row = self.rec.linear(normed, row)?;
+        let row = self.times(normed, "attn_kv_a_mqa", l.rank + turning)?;
         let mut tail = if turning > 0 { Some(self.rec.view(row, l.rank, turning)?) } else { None };
         if let (Some(own), Some(norm)) = (tail, self.part_norm("attn_k_norm", turning)?) {
             let normed = self.rec.norm(own, norm)?;
@@ -27,7 +26,7 @@ impl Part<'_> {
             self.rec.rope(tail, turning, 0, rope)?;
         }
         let kept = self.rec.view(row, 0, l.rank)?;
-        let kept = match self.norm(self.spec.norm, Normed::By("attn_kv_a_norm"), &[l.rank], l.rank)? {
+        let kept = match self.model_norm(Normed::By("attn_kv_a_norm"), l.rank)? {
             Some(norm) => self.rec.norm(kept, norm)?,
             None => row,
         };
@@ -37,12 +36,10 @@ impl Part<'_> {
         };
         if self.has("attn_gate.weight") {
             let (n, cols) = (self.rows_of("attn_gate")?, l.n_heads * l.v_dim);
-            let product = self.product("attn_gate", &["attn_gate"], &[n], width)?;
-            let gate = self.rec.linear(normed, product)?;
+            let gate = self.times(normed, "attn_gate", n)?;
             self.rec.gate(self.rec.all(seen), self.rec.all(gate), Act::Sigmoid, cols / n.max(1))?;
         }
-        let product = self.product("attn_output", &["attn_output"], &[width], l.n_heads * l.v_dim)?;
-        self.mixer_output(layer, seen, product)
+        self.mixer_output(layer, seen, "attn_output", None)
     }
 
     /// What the heads see over one row per token.
@@ -53,7 +50,8 @@ impl Part<'_> {
         let to_row = self.head_matrices("attn_k_b", l, l.rank, l.nope_dim)?;
         let q = self.rec.head_linear(q, to_row, l.n_heads, l.rope_dim)?;
         let chosen = self.chosen.filter(|_| l.index.is_some());
-        let attend = Attend { window: l.window, chosen, ..Attend::plain(cache, l.n_heads, l.scale) };
+        let sinks = self.optional("attn_sinks.weight", l.n_heads)?;
+        let attend = Attend { window: l.window, chosen, sinks, ..Attend::plain(cache, l.n_heads, l.scale) };
         let seen = self.rec.attend(self.rec.all(q), attend)?;
         let back = self.head_matrices("attn_v_b", l, l.v_dim, l.rank)?;
         self.rec.head_linear(seen, back, l.n_heads, 0)
@@ -85,53 +83,40 @@ impl Part<'_> {
 
     /// The positions that a layer's index chooses, from then on.
     fn choose(&mut self, index: &Index, few: Option<Slot>, normed: Slot) -> Result<()> {
-        let width = self.spec.width;
         let Index { n_heads, dim, top, .. } = *index;
         if !index.own {
             return Ok(());
         }
         let few = few.ok_or_else(|| Error::unsupported("an index of keys without a row of its own for queries"))?;
-        let rank = self.rows_of("attn_q_a")?;
         let rope = self.rec.rope_table(index.rope.clone());
-        let product = self.product("indexer.attn_q_b", &["indexer.attn_q_b"], &[n_heads * dim], rank)?;
-        let q = self.rec.linear(few, product)?;
+        let q = self.times(few, "indexer.attn_q_b", n_heads * dim)?;
         self.rec.rope(self.rec.all(q), dim, 0, rope)?;
-        let product = self.product("indexer.attn_k", &["indexer.attn_k"], &[dim], width)?;
-        let k = self.rec.linear(normed, product)?;
+        let k = self.times(normed, "indexer.attn_k", dim)?;
         let style = NormStyle { kind: NormKind::Layer, eps: 1e-6 };
-        let k = match self.norm(style, Normed::By("indexer.k_norm"), &[dim], dim)? {
-            Some(norm) => self.rec.norm(self.rec.all(k), norm)?,
-            None => k,
-        };
+        let norm = self.norm(style, Normed::By("indexer.k_norm"), &[dim], dim)?;
+        let k = self.behind(norm, k)?;
         self.rec.rope(self.rec.all(k), dim, 0, rope)?;
         let cache = self.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: dim, v_dim: dim, v_in_k: true });
         self.rec.kv_write(self.rec.all(k), None, None, cache)?;
-        let product = self.product("indexer.proj", &["indexer.proj"], &[n_heads], width)?;
-        let weights = self.rec.linear(normed, product)?;
+        let weights = self.times(normed, "indexer.proj", n_heads)?;
         self.chosen = Some(self.rec.select(self.rec.all(q), self.rec.all(weights), cache, top)?);
         Ok(())
     }
 
     /// Queries of all heads, and the row that they come through if the file has it.
     fn latent_queries(&mut self, l: &Latent, normed: Slot) -> Result<(Slot, Option<Slot>)> {
-        let (width, cols) = (self.spec.width, l.n_heads * (l.nope_dim + l.rope_dim));
-        let dims = self.weights.dims(&self.name("attn_q_a.weight")).map(<[u64]>::to_vec);
-        let rank = dims.and_then(|dims| usize::try_from(*dims.get(1)?).ok());
-        let Some(rank) = rank else {
-            let product = self.product("attn_q", &["attn_q"], &[cols], width)?;
-            return Ok((self.rec.linear(normed, product)?, None));
-        };
-        let product = self.product("attn_q_a", &["attn_q_a"], &[rank], width)?;
-        let row = self.rec.linear(normed, product)?;
-        let product = self.product("attn_q_b", &["attn_q_b"], &[cols], rank)?;
-        let norm = self.norm(self.spec.norm, Normed::By("attn_q_a_norm"), &[rank], rank)?;
+        let cols = l.n_heads * (l.nope_dim + l.rope_dim);
+        if !self.has("attn_q_a.weight") {
+            return Ok((self.times(normed, "attn_q", cols)?, None));
+        }
+        let rank = self.rows_of("attn_q_a")?;
+        let row = self.times(normed, "attn_q_a", rank)?;
+        let product = self.matrix("attn_q_b", cols, rank)?;
+        let norm = self.model_norm(Normed::By("attn_q_a_norm"), rank)?;
         if l.index.is_none() {
             return Ok((self.rec.linear(row, Product { norm, ..product })?, None));
         }
-        let row = match norm {
-            Some(norm) => self.rec.norm(self.rec.all(row), norm)?,
-            None => row,
-        };
+        let row = self.behind(norm, row)?;
         Ok((self.rec.linear(row, product)?, Some(row)))
     }
 

@@ -41,8 +41,7 @@ impl Part<'_> {
         let seen = self.rec.recur(s.recurrence(1.0), recur)?;
         let gate = self.rec.view(rows, inner, inner)?;
         self.rec.gate(self.rec.all(seen), gate, Act::Silu, 1)?;
-        let product = self.product("ssm_out", &["ssm_out"], &[width], inner)?;
-        self.mixer_output(layer, seen, product)
+        self.mixer_output(layer, seen, "ssm_out", None)
     }
 
     /// Steps of time, and what heads decay by: the steps themselves if there are rates for elements.
@@ -71,16 +70,12 @@ impl Part<'_> {
             false if s.norms => Normed::Bare,
             false => Normed::No,
         };
-        self.norm(self.spec.norm, normed, &[n], n)
+        self.model_norm(normed, n)
     }
 
     fn state_norm(&mut self, tensor: &'static str, s: &Ssm, x: View) -> Result<View> {
-        match self.state_norm_of(tensor, s, x.cols)? {
-            Some(norm) => {
-                let normed = self.rec.norm(x, norm)?;
-                Ok(self.rec.all(normed))
-            }
-            None => Ok(x),
-        }
+        let Some(norm) = self.state_norm_of(tensor, s, x.cols)? else { return Ok(x) };
+        let normed = self.rec.norm(x, norm)?;
+        Ok(self.rec.all(normed))
     }
 }

@@ -96,6 +96,8 @@ pub struct Kda {
     pub lower: Option<f32>,
     /// Sign of the file's rates inside that sigmoid.
     pub sign: f32,
+    /// Added to the squares of queries and keys, which get unit length.
+    pub eps: f32,
 }
 
 /// The shape of linear attention with fixed rates.

@@ -2,6 +2,7 @@
 
 mod altup;
 mod attention;
+mod banked;
 mod common;
 mod decoder;
 mod embedded;
@@ -11,6 +12,7 @@ mod families;
 mod feed;
 mod folder;
 mod forward;
+mod hyper;
 mod kda;
 mod latent;
 mod mamba;
@@ -33,8 +35,8 @@ pub use folder::open_file;
 pub(crate) use folder::{FACTORS, GROUPED, HALVES, SCALES};
 pub use folder::{families as folder_families, present};
 pub use spec::{
-    Beside, Embedding, Encoder, Ffn, Head, Heads, Index, Kda, Latent, Layer, Lightning, Makes, Mixer, ModelSpec, Moe,
-    NormStyle, Normed, Norms, Pooling, Ranking, RelativeTable, Route, Second, Ssm, Streams, Wiring,
+    Beside, Cycles, Embedding, Encoder, Ffn, Head, Heads, Hyper, Index, Kda, Latent, Layer, Lightning, Makes, Mixer,
+    ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ranking, RelativeTable, Route, Second, Ssm, Streams, Wiring,
 };
 pub use weights::read_at_recording;
 

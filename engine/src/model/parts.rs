@@ -64,19 +64,28 @@ pub(super) fn named(file: &ModelFile) -> Vec<&'static str> {
 /// By architecture, the ends of names of tensors that llama.cpp reads from a file and then computes without. No converter
 /// writes them; its tests do.
 const UNUSED: &[(&str, &[&str])] = &[
+    ("bailingmoe3", QKV_BIASES),
     ("cogvlm", &["rope_freqs.weight"]),
+    ("dream", &["output.bias"]),
     ("ernie4_5", &["attn_output.bias"]),
     ("ernie4_5-moe", &["attn_output.bias"]),
+    ("falcon-h1", &["attn_output.bias", "rope_freqs.weight"]),
+    ("glm5-next", QKV_BIASES),
+    ("kimi-k3", QKV_BIASES),
     ("kimi-linear", QKV_BIASES),
+    ("llada", PLAIN),
+    ("mimo2", QKV_BIASES),
     ("pangu-embedded", &["rope_freqs.weight"]),
     ("qwen2vl", &["output.bias"]),
-    ("refact", &["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "rope_freqs.weight"]),
+    ("refact", PLAIN),
 ];
 
-const QKV_BIASES: &[&str] = &["attn_q.bias", "attn_k.bias", "attn_v.bias"];
+const PLAIN: &[&str] = &["attn_output.bias", "ffn_gate.bias", "ffn_up.bias", "ffn_down.bias", "rope_freqs.weight"];
+
+const QKV_BIASES: &[&str] = &["attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_qkv.bias"];
 
 /// Architectures whose layers llama.cpp computes without a dense part where they have experts, although files may have both.
-const DENSE_UNUSED: &[&str] = &["hy_v3", "step35"];
+const DENSE_UNUSED: &[&str] = &["hy_v3", "mimo2", "step35"];
 
 /// Whether an architecture is computed without a tensor, although files may have it.
 pub(super) fn is_unused(arch: &str, name: &str) -> bool {
@@ -103,14 +112,7 @@ fn is_beside(name: &str, file: &ModelFile, spec: &ModelSpec) -> bool {
     let dense = ["ffn_gate.", "ffn_up.", "ffn_down."].iter().any(|start| in_layer.starts_with(start))
         && DENSE_UNUSED.contains(&spec.family.as_str())
         && layer.is_some_and(|layer| matches!(layer.ffn, Some(Ffn::Moe(_))));
-    // An index of latent attention that would choose every position.
-    let mut latent = spec.layers.iter().flat_map(|layer| &layer.mixers).filter_map(|mixer| match mixer {
-        Mixer::Latent(latent) => Some(latent),
-        _ => None,
-    });
-    let index = in_layer.starts_with("indexer.")
-        && latent.clone().next().is_some()
-        && latent.all(|latent| latent.index.is_none());
+    let index = in_layer.starts_with("indexer") && spec.unindexed;
     // Beside what was made of it for delta nets.
     let older = in_layer.starts_with("ssm_in.")
         && layer.is_some_and(|layer| layer.mixers.iter().any(|mixer| matches!(mixer, Mixer::DeltaNet(_))));

@@ -49,9 +49,8 @@ impl Part<'_> {
             x = self.rec.linear_act(x, product, self.spec.ranking.act)?;
         }
         let cols = self.rec.all(x).cols;
-        if let Some(norm) = self.part_norm("cls.norm", cols)? {
-            x = self.rec.norm(self.rec.all(x), norm)?;
-        }
+        let norm = self.part_norm("cls.norm", cols)?;
+        x = self.behind(norm, x)?;
         if self.has("cls.output.weight") {
             let product = self.all_rows("cls.output", cols)?;
             x = self.rec.linear(x, product)?;
@@ -64,6 +63,6 @@ impl Part<'_> {
         let dims = self.weights.dims(&format!("{name}.weight"));
         let rows = dims.map(|dims| dims.get(1).copied().unwrap_or(1)).and_then(|n| usize::try_from(n).ok());
         let rows = rows.ok_or_else(|| Error::format(format!("tensor {name}.weight is missing")))?;
-        self.product(name, &[name], &[rows], cols)
+        self.matrix(name, rows, cols)
     }
 }

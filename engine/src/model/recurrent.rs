@@ -1,25 +1,29 @@
 //! Recurrent mixers, recorded: gated delta nets, Mamba 2, gated convolutions.
 
 use super::forward::{Branch, Part};
-use super::spec::{Layer, NormStyle, Normed, Ssm};
+use super::spec::{Layer, Normed, Ssm};
 use super::weights::whole;
 use crate::error::Result;
-use crate::plan::{Act, NormKind, Product, Recur, Recurrence, Slot, WeightId};
+use crate::plan::{Act, Norm, NormKind, Product, Recur, Recurrence, Slot, WeightId};
 
 impl Part<'_> {
     /// The stream behind the norm in front of the mixer.
     pub(super) fn mixer_input(&mut self, layer: &Layer, x: Slot) -> Result<Slot> {
-        let width = self.spec.width;
-        match self.norm(self.spec.norm, layer.attn_norms.before, &[width], width)? {
-            Some(norm) => self.rec.norm(self.rec.all(x), norm),
-            None => Ok(x),
-        }
+        let norm = self.model_norm(layer.attn_norms.before, self.spec.width)?;
+        self.behind(norm, x)
     }
 
-    pub(super) fn mixer_output(&mut self, layer: &Layer, input: Slot, product: Product) -> Result<Branch> {
-        let width = self.spec.width;
-        let norm = self.norm(self.spec.norm, layer.attn_norms.after, &[width], width)?;
-        Ok(Branch::Product { input, product, norm })
+    /// The last matrix of a mixer, behind a norm if there is one, and the norm behind it.
+    pub(super) fn mixer_output(
+        &mut self,
+        layer: &Layer,
+        input: Slot,
+        tensor: &str,
+        norm: Option<Norm>,
+    ) -> Result<Branch> {
+        let (width, cols) = (self.spec.width, self.rec.all(input).cols);
+        let product = Product { norm, ..self.matrix(tensor, width, cols)? };
+        Ok(Branch::Product { input, product, norm: self.model_norm(layer.attn_norms.after, width)? })
     }
 
     /// A vector whose name has this ending or none.
@@ -27,13 +31,15 @@ impl Part<'_> {
         self.weights.vector(self.rec, &self.name(tensor), n)
     }
 
+    /// The same; `None` if the file has none.
+    pub(super) fn optional(&mut self, tensor: &str, n: usize) -> Result<Option<WeightId>> {
+        if self.has(tensor) { self.named(tensor, n).map(Some) } else { Ok(None) }
+    }
+
     /// Convolution of the first columns of `x`, with an activation and the file's bias if there is one.
     pub(super) fn ssm_conv(&mut self, x: Slot, start: usize, cols: usize, taps: usize) -> Result<Slot> {
         let weight = self.named("ssm_conv1d.weight", cols * taps)?;
-        let bias = match self.has("ssm_conv1d.bias") {
-            true => Some(self.named("ssm_conv1d.bias", cols)?),
-            false => None,
-        };
+        let bias = self.optional("ssm_conv1d.bias", cols)?;
         let view = self.rec.view(x, start, cols)?;
         self.rec.conv(view, weight, bias, taps, Some(Act::Silu))
     }
@@ -72,13 +78,9 @@ impl Part<'_> {
         let rows = self.rec.linear(normed, product)?;
         let mixed = self.ssm_conv(rows, 0, qkv, s.taps)?;
         // Queries and keys of unit length: a norm without weights, over the root of the width.
-        let style = NormStyle { kind: NormKind::Rms, eps: eps / s.k_dim as f32 };
-        let unit = self.norm(style, Normed::Bare, &[], s.k_dim)?;
+        let unit = Norm { kind: NormKind::Rms, eps: eps / s.k_dim as f32, group: s.k_dim, weight: None, bias: None };
         let view = self.rec.view(mixed, 0, 2 * keys)?;
-        let qk = match unit {
-            Some(norm) => self.rec.norm(view, norm)?,
-            None => mixed,
-        };
+        let qk = self.rec.norm(view, unit)?;
         let root = 1.0 / (s.k_dim as f32).sqrt();
         let beta = self.rec.view(rows, qkv + inner, h)?;
         self.rec.act(beta, Act::Sigmoid, None, None)?;
@@ -90,15 +92,11 @@ impl Part<'_> {
         let form = Recurrence { q_scale: root * root, ..s.recurrence(root) };
         let recur = Recur { q, k, v, decay, rates: None, beta: Some(beta), v_scale: None, skip: None };
         let seen = self.rec.recur(form, recur)?;
-        let norm = self.norm(self.spec.norm, Normed::By("ssm_norm"), &[s.v_dim], s.v_dim)?;
-        let out = match norm {
-            Some(norm) => self.rec.norm(self.rec.all(seen), norm)?,
-            None => seen,
-        };
+        let norm = self.model_norm(Normed::By("ssm_norm"), s.v_dim)?;
+        let out = self.behind(norm, seen)?;
         let gate = self.rec.view(rows, qkv, inner)?;
         self.rec.gate(self.rec.all(out), gate, Act::Silu, 1)?;
-        let product = self.product("ssm_out", &["ssm_out"], &[self.spec.width], inner)?;
-        self.mixer_output(layer, out, product)
+        self.mixer_output(layer, out, "ssm_out", None)
     }
 
     /// Mamba 2.
@@ -126,8 +124,7 @@ impl Part<'_> {
             true => self.norm(self.spec.norm, Normed::By("ssm_norm"), &[inner], inner / s.n_k_heads)?,
             false => None,
         };
-        let product = self.product("ssm_out", &["ssm_out"], &[self.spec.width], inner)?;
-        self.mixer_output(layer, seen, Product { norm, ..product })
+        self.mixer_output(layer, seen, "ssm_out", norm)
     }
 
     /// `out(c * conv(b * u))` with `b`, `c` and `u` of the normed stream.
@@ -147,8 +144,7 @@ impl Part<'_> {
         let mixed = self.rec.conv(u, weight, None, taps, None)?;
         let c = self.rec.view(cu, 0, width)?;
         self.rec.gate(self.rec.all(mixed), c, Act::Identity, 1)?;
-        let product = self.product("shortconv.out_proj", &["shortconv.out_proj"], &[width], width)?;
-        self.mixer_output(layer, mixed, product)
+        self.mixer_output(layer, mixed, "shortconv.out_proj", None)
     }
 }
 

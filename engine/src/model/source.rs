@@ -45,7 +45,7 @@ impl Part<'_> {
         self.rec.scope(self.name(h.stem));
         let (q, k, v) = (h.n_heads * h.head_dim, h.n_kv_heads * h.head_dim, h.n_kv_heads * h.v_dim);
         let part = |part: &str| format!("{}_{part}", h.stem);
-        let norm = self.norm(self.spec.norm, norms.before, &[width], width)?;
+        let norm = self.model_norm(norms.before, width)?;
         let layer =
             self.rec.kv_layer(KvShape { n_kv_heads: h.n_kv_heads, k_dim: h.head_dim, v_dim: h.v_dim, v_in_k: false });
         let kept = self.product(&part("kv"), &[&part("k"), &part("v")], &[k, v], width)?;

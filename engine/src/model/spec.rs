@@ -40,6 +40,11 @@ pub struct ModelSpec {
     pub ranking: Ranking,
     /// What the logits are for.
     pub makes: Makes,
+    /// Soft bounds of gates and of what they gate: `b tanh(g / b) sigmoid(g) * l tanh(u / l)` instead of `act(g) * u` if there
+    /// is the first (SiTU; Kimi K3).
+    pub soft_bounds: [Option<f32>; 2],
+    /// Whether an index of keys in the file would choose all that a row of any context sees.
+    pub unindexed: bool,
 }
 
 /// How a pair of texts gets its score: by a head over pooled rows, which is found in the file.
@@ -72,6 +77,8 @@ pub enum Makes {
     Text,
     /// Codes of sound, or nothing by themselves.
     Sound,
+    /// The tokens of all masked places of a text at once (diffusion).
+    Masked,
 }
 
 /// How the stream goes through the layers.
@@ -81,6 +88,35 @@ pub enum Route {
     Plain,
     /// Several streams side by side, of which each layer works on one (Gemma 3n).
     Streams(Streams),
+    /// As plain, but that the stream is kept every so many layers and begins anew with what attention gives, and every part reads
+    /// a mixture of what was kept and the stream (Kimi K3).
+    Banked(usize),
+    /// Several streams side by side: each part reads a sum of them and is added to all (hyper-connections; Zhu et al. 2024).
+    Hyper(Hyper),
+    /// A low and a high stack of layers in turn, each on the sum of what both gave last (HRM; Wang et al. 2025).
+    Cycles(Cycles),
+}
+
+/// How streams side by side are joined. Factors are products with the streams, which the file has scales and summands for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hyper {
+    /// How many.
+    pub n: usize,
+    /// Added to the factors of the sum that a part reads.
+    pub eps: f32,
+    /// The most that a part is added by, and what is added to that.
+    pub most: [f32; 2],
+    /// Rounds in which factors between the streams are balanced; without them each stream stays as it is.
+    pub rounds: Option<usize>,
+}
+
+/// How stacks take turns. The spec's layers are those of all runs, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cycles {
+    /// Layers of a stack.
+    pub layers: usize,
+    /// Runs of the low stack in front of each of the high one.
+    pub low: usize,
 }
 
 /// Alternating updates (AltUp; Baykal et al. 2023) with low-rank paths beside attention.

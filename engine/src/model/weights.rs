@@ -14,6 +14,9 @@ use crate::plan::{Product, Recorder, Segment, Weight, WeightId};
 /// Rows of a tensor at most: token ids are 32 bits, of which the sign is not used.
 const MAX_ROWS: usize = i32::MAX as usize;
 
+/// Rows of a tensor: its name, rows in all, and the ranges that are used.
+pub(super) type Rows = (String, usize, Vec<Range<usize>>);
+
 /// Finds a model's tensors and adds them to a recording.
 pub(super) struct Weights<'a> {
     pub file: &'a ModelFile,
@@ -28,7 +31,15 @@ pub(super) const ROPE_FACTORS: [&str; 3] =
 /// Whether recording itself reads the tensor of this name. Of a file that arrives in pieces these are kept, and the model is
 /// recorded anew once they are there.
 pub fn read_at_recording(table: &Table, name: &str) -> bool {
-    let ends = [".act.scales", ".attn_q_norm.weight", ".attn_k_norm.weight", ".ssm_a"];
+    let ends = [
+        ".act.scales",
+        ".attn_q_norm.weight",
+        ".attn_k_norm.weight",
+        ".ssm_a",
+        "_attn_scale.weight",
+        "_ffn_scale.weight",
+        "_hc_scale.weight",
+    ];
     let is_vector = ends.iter().any(|end| name.ends_with(end));
     ROPE_FACTORS.contains(&name) || is_vector || factors::is_read(table, name)
 }
@@ -208,18 +219,12 @@ impl<'a> Weights<'a> {
         Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols: 1, segments }))
     }
 
-    /// Numbers of a tensor times a factor, each `times` over.
-    pub(super) fn repeated(
-        &self,
-        rec: &mut Recorder,
-        name: &str,
-        n: usize,
-        times: usize,
-        factor: f32,
-    ) -> Result<WeightId> {
-        let each = |x: &f32| std::iter::repeat_n(factor * x, times);
-        let values = self.numbers(name, n)?.map(|v| v.iter().flat_map(each).collect::<Vec<f32>>());
-        Ok(self.constant(rec, name.trim_end_matches(".weight"), values.as_deref(), n * times))
+    /// Numbers of a tensor times a factor, each so many times over.
+    pub(super) fn repeated(&self, rec: &mut Recorder, name: &str, times: &[usize], factor: f32) -> Result<WeightId> {
+        let each = |(x, times): (&f32, &usize)| std::iter::repeat_n(factor * x, *times);
+        let numbers = self.numbers(name, times.len())?;
+        let values = numbers.map(|v| v.iter().zip(times).flat_map(each).collect::<Vec<f32>>());
+        Ok(self.constant(rec, name.trim_end_matches(".weight"), values.as_deref(), times.iter().sum()))
     }
 
     /// 1 over each number of a tensor.
@@ -234,15 +239,8 @@ impl<'a> Weights<'a> {
         arrived(self.file, self.find(name)?, n)
     }
 
-    /// The product with rows of several tensors, one after the other, and the factors beside them: of each tensor (of so
-    /// many rows in all) the ranges named.
-    pub(super) fn slices(
-        &self,
-        rec: &mut Recorder,
-        name: &str,
-        parts: &[(String, usize, Vec<Range<usize>>)],
-        cols: usize,
-    ) -> Result<Product> {
+    /// The product with rows of several tensors, one after the other, and the factors beside them.
+    pub(super) fn slices(&self, rec: &mut Recorder, name: &str, parts: &[Rows], cols: usize) -> Result<Product> {
         let mut segments = Vec::new();
         for (tensor, rows, ranges) in parts {
             let whole = self.segments(tensor, Some(*rows), cols)?;
@@ -250,18 +248,14 @@ impl<'a> Weights<'a> {
                 segments.extend(part(&whole, range.start, range.len())?);
             }
         }
-        let scale = self.slices_scale(rec, name, parts)?;
+        let scale = self.scale(rec, name, parts, 1)?;
         let weight = rec.weight(Weight { name: name.to_owned(), cols, segments });
         Ok(Product { scale, ..weight.into() })
     }
 
-    /// The biases beside tensors of which ranges of rows are used; `None` if the file holds none of them.
-    pub(super) fn slices_bias(
-        &self,
-        rec: &mut Recorder,
-        name: &str,
-        parts: &[(String, usize, Vec<Range<usize>>)],
-    ) -> Result<Option<WeightId>> {
+    /// The biases beside tensors of which rows are used (`x.weight` -> `x.bias`); `None` if the file holds none of them. Where
+    /// it holds some, the others are zeros.
+    pub(super) fn bias(&self, rec: &mut Recorder, name: &str, parts: &[Rows]) -> Result<Option<WeightId>> {
         if parts.iter().all(|(tensor, ..)| !self.has(&tensor.replace(".weight", ".bias"))) {
             return Ok(None);
         }
@@ -326,19 +320,6 @@ impl<'a> Weights<'a> {
             return Ok(None);
         }
         self.stack(rec, &format!("{name}.bias"), &names, rows, (1, n)).map(Some)
-    }
-
-    /// The biases that go with `names` (`x.weight` -> `x.bias`), or `None` where the file holds none of them.
-    /// Where it holds some, the others are zeros.
-    pub(super) fn bias(
-        &self,
-        rec: &mut Recorder,
-        name: &str,
-        names: &[String],
-        rows: &[usize],
-    ) -> Result<Option<WeightId>> {
-        let parts = names.iter().zip(rows).map(|(name, rows)| (name.clone(), *rows, whole(*rows)));
-        self.slices_bias(rec, name, &parts.collect::<Vec<_>>())
     }
 }
 

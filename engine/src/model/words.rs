@@ -1,7 +1,10 @@
 //! The words that families say of a decoder's spec: what goes beyond the common keys and tensors, each said once.
 
-use super::common::{Keys, rope_table};
-use super::spec::{Beside, Ffn, Heads, Index, Layer, Mixer, ModelSpec, Moe, Normed, Norms, Pooling, Ranking, Wiring};
+use super::common::{Keys, MAX_COLS, is_marked, rope_table};
+use super::spec::{
+    Beside, Ffn, Heads, Hyper, Index, Kda, Latent, Layer, Makes, Mixer, ModelSpec, Moe, Normed, Norms, Pooling,
+    Ranking, Route, Wiring,
+};
 use crate::error::{Error, Result};
 use crate::plan::{Act, Gated, RopeStyle, Routing, Scoring, Sight};
 
@@ -77,23 +80,24 @@ impl ModelSpec {
         let top = keys.count("attention.indexer.top_k", u32::MAX >> 1)?;
         let (n_heads, dim) =
             (keys.count("attention.indexer.head_count", 4096)?, keys.count("attention.indexer.key_length", 4096)?);
-        for (i, layer) in self.layers.iter_mut().enumerate() {
-            for mixer in &mut layer.mixers {
-                if let Mixer::Latent(latent) = mixer
-                    && top < self.n_context
-                    && latent.window.is_none()
-                {
-                    let own = keys.layer_f32("attention.indexer.types", i)?.map_or(own(i), |kind| kind != 0.0);
-                    let rope = rope_table(keys, style, dim, None)?;
-                    latent.index = Some(Index { n_heads, dim, top, rope, own });
-                }
-            }
+        self.unindexed = top >= self.n_context;
+        if self.unindexed {
+            return Ok(self);
         }
-        Ok(self)
+        self.try_mixers(|i, mixer| {
+            if let Mixer::Latent(latent) = mixer
+                && latent.window.is_none()
+            {
+                let own = keys.of_layer("attention.indexer.types", i)?.map_or(own(i), |kind| is_marked(&kind));
+                let rope = rope_table(keys, style, dim, None)?;
+                latent.index = Some(Index { n_heads, dim, top, rope, own });
+            }
+            Ok(())
+        })
     }
 
-    /// Limits of gates, by the file's keys for experts and for what every row uses, layer by layer; 0 is none.
-    pub(super) fn limited(mut self, keys: &Keys, limits_result: bool) -> Result<ModelSpec> {
+    /// Limits of gates, by the file's keys for experts and for what every row uses (this key), layer by layer; 0 is none.
+    pub(super) fn limited(mut self, keys: &Keys, limits_result: bool, others: &str) -> Result<ModelSpec> {
         for (i, layer) in self.layers.iter_mut().enumerate() {
             let limit =
                 |key: &str| -> Result<Option<f32>> { Ok(keys.layer_f32(key, i)?.filter(|limit| *limit > 1e-6)) };
@@ -101,7 +105,7 @@ impl ModelSpec {
                 Some(limit) => Gated { limit, limits_result, ..gated },
                 None => gated,
             };
-            let (experts, others) = (limit("swiglu_clamp_exp")?, limit("swiglu_clamp_shexp")?);
+            let (experts, others) = (limit("swiglu_clamp_exp")?, limit(others)?);
             match &mut layer.ffn {
                 Some(Ffn::Moe(moe)) => (moe.gated, moe.shared) = (of(moe.gated, experts), of(moe.shared, others)),
                 Some(Ffn::Dense { gated, .. }) => *gated = of(*gated, others),
@@ -111,21 +115,70 @@ impl ModelSpec {
         Ok(self)
     }
 
+    /// Several streams side by side: the most that a part is added by, what is added to that, and in how many rounds factors
+    /// between the streams are balanced, if there are any.
+    pub(super) fn streams(mut self, keys: &Keys, most: [f32; 2], rounds: Option<usize>) -> Result<ModelSpec> {
+        let n = keys.count("hyper_connection.count", 64)?;
+        if n.saturating_mul(self.width) > MAX_COLS as usize {
+            return Err(Error::shape(format!("{n} streams of {} columns are out of range", self.width)));
+        }
+        let eps = keys.factor("hyper_connection.epsilon")?.unwrap_or(0.0);
+        self.route = Route::Hyper(Hyper { n, eps, most, rounds });
+        Ok(self)
+    }
+
+    /// The gate of every feed-forward part.
+    pub(super) fn gated(self, of_all: Gated) -> ModelSpec {
+        let spec = self.each_moe(|_, moe| (moe.gated, moe.shared) = (of_all, of_all));
+        spec.each_layer(|_, layer| {
+            if let Some(Ffn::Dense { gated, .. }) = &mut layer.ffn {
+                *gated = of_all;
+            }
+        })
+    }
+
     /// A factor on the weights of experts.
     pub(super) fn weighted(self, scale: f32) -> ModelSpec {
         self.each_moe(|_, moe| moe.routing.scale = scale)
     }
 
-    /// Changes the heads of every layer.
-    pub(super) fn with_heads(mut self, mut change: impl FnMut(usize, &mut Heads)) -> ModelSpec {
+    /// Changes what every layer mixes rows with.
+    pub(super) fn try_mixers(mut self, mut change: impl FnMut(usize, &mut Mixer) -> Result<()>) -> Result<ModelSpec> {
         for (i, layer) in self.layers.iter_mut().enumerate() {
-            for mixer in &mut layer.mixers {
-                if let Mixer::Heads(heads) = mixer {
-                    change(i, heads);
-                }
-            }
+            layer.mixers.iter_mut().try_for_each(|mixer| change(i, mixer))?;
         }
-        self
+        Ok(self)
+    }
+
+    pub(super) fn each_mixer(self, mut change: impl FnMut(usize, &mut Mixer)) -> ModelSpec {
+        self.each_layer(|i, layer| layer.mixers.iter_mut().for_each(|mixer| change(i, mixer)))
+    }
+
+    /// Changes the heads of every layer.
+    pub(super) fn with_heads(self, mut change: impl FnMut(usize, &mut Heads)) -> ModelSpec {
+        self.each_mixer(|i, mixer| {
+            if let Mixer::Heads(heads) = mixer {
+                change(i, heads);
+            }
+        })
+    }
+
+    /// Changes every latent attention.
+    pub(super) fn latent(self, change: impl Fn(&mut Latent)) -> ModelSpec {
+        self.each_mixer(|_, mixer| {
+            if let Mixer::Latent(latent) = mixer {
+                change(latent);
+            }
+        })
+    }
+
+    /// Changes every delta rule with decays of elements.
+    pub(super) fn kda(self, change: impl Fn(&mut Kda)) -> ModelSpec {
+        self.each_mixer(|_, mixer| {
+            if let Mixer::Kda(kda) = mixer {
+                change(kda);
+            }
+        })
     }
 
     /// Only heads of which this is true turn.
@@ -149,6 +202,25 @@ impl ModelSpec {
         self.each_layer(|_, layer| {
             (layer.attn_norms.after, layer.ffn_norms.after) = (Normed::By(attn), Normed::By(ffn));
         })
+    }
+
+    /// The norm in front of the feed-forward part has this name.
+    pub(super) fn ffn_norm(self, tensor: &'static str) -> ModelSpec {
+        self.each_layer(|_, layer| layer.ffn_norms.before = Normed::By(tensor))
+    }
+
+    /// Norms without weights in front of both parts and of the head.
+    pub(super) fn bare_norms(mut self) -> ModelSpec {
+        self.output_norm = Normed::Bare;
+        self.each_layer(|_, layer| {
+            (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
+        })
+    }
+
+    /// Diffusion: rows see all of their text, and the logits are those of the tokens that are masked in it.
+    pub(super) fn masked(mut self) -> ModelSpec {
+        self.makes = Makes::Masked;
+        self.with_heads(|_, heads| heads.sight = Sight::Both)
     }
 
     /// An encoder: rows see all of their text, and there is no head. A file that says nothing of pooling has a head that
@@ -187,7 +259,7 @@ impl ModelSpec {
 
     /// The same, by a mark for each layer. Heads of layers with a window may have sizes of their own.
     pub(super) fn windowed(
-        mut self,
+        self,
         keys: &Keys,
         marks: &[bool],
         absent: Option<u32>,
@@ -196,15 +268,11 @@ impl ModelSpec {
         let size = keys.opt_u32("attention.sliding_window")?.or(absent).filter(|n| *n > 0);
         // Without a window anywhere all turn alike.
         let rope = if size.is_none() { WindowRope::Same } else { rope };
-        for (i, layer) in self.layers.iter_mut().enumerate() {
-            for mixer in &mut layer.mixers {
-                if let Mixer::Heads(heads) = mixer {
-                    heads.window = size.filter(|_| marks[i]);
-                    rope.turn(keys, heads)?;
-                }
-            }
-        }
-        Ok(self)
+        self.try_mixers(|i, mixer| {
+            let Mixer::Heads(heads) = mixer else { return Ok(()) };
+            heads.window = size.filter(|_| marks[i]);
+            rope.turn(keys, heads)
+        })
     }
 }
 

@@ -211,6 +211,19 @@ ops! {
         /// `[rows, n_out * width]`.
         out: Slot,
     }
+    /// Makes logits between streams factors whose sums are about 1 both ways, in place (Sinkhorn and Knopp 1967): of `n` sums of
+    /// `n` streams, those of each sum one after the other. First the softmax over the sums for each stream, plus `eps`, then,
+    /// `rounds` times in all, each sum's factors are divided by their sum plus `eps`; between two rounds each stream's are.
+    Balance = "balance" {
+        /// `n * n` columns, changed.
+        x: View,
+        /// Streams.
+        n: usize,
+        /// At least 1.
+        rounds: usize,
+        /// Added to factors and to what divides them.
+        eps: f32,
+    }
     /// Causal convolution of every column over its sequence's rows: `out[t][c] = act(sum over j of weight[c][j] *
     /// x[t - taps + 1 + j][c] + bias[c])`. The rows before the step come from the state, and before the sequence are zeros.
     Conv = "conv" {
@@ -321,7 +334,7 @@ impl Op {
             Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x.slot],
             Op::Linear { x, then: Then::Add { to, .. }, .. } => vec![x, to],
             Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => vec![x],
-            Op::Act { x, .. } => vec![x.slot],
+            Op::Act { x, .. } | Op::Balance { x, .. } => vec![x.slot],
             Op::Scale { x, .. } | Op::Softcap { x, .. } => vec![x],
             Op::Conv { x, .. } => vec![x.slot],
             Op::Recur { q, k, v, decay, beta, v_scale, .. } => {
@@ -356,7 +369,7 @@ impl Op {
             | Op::TakeRows { out, .. }
             | Op::Pool { out, .. } => Some(out),
             Op::Linear { then, .. } | Op::ExpertLinear { then, .. } => Some(then.result()),
-            Op::Rope { x, .. } | Op::Act { x, .. } | Op::Gate { x, .. } => Some(x.slot),
+            Op::Rope { x, .. } | Op::Act { x, .. } | Op::Gate { x, .. } | Op::Balance { x, .. } => Some(x.slot),
             Op::Add { x, .. } | Op::Scale { x, .. } | Op::Softcap { x, .. } => Some(x),
             Op::KvWrite { .. } => None,
         }

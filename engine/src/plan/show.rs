@@ -195,6 +195,7 @@ impl Plan {
                 bias.map_or(Ok(()), |bias| write!(f, " of +{}", w(bias)))?;
                 factor.map_or(Ok(()), |factor| write!(f, " * {}", w(factor)))
             }
+            Op::Balance { x, n, rounds, eps } => write!(f, "{} {n} x {n}, {rounds} rounds, eps={eps:e}", v(x)),
             Op::Glu { x, gated, out: _ } => write!(f, "{} {gated}", s(x)),
             Op::Add { x, y, factor: 1.0 } => write!(f, "{} {}", s(x), s(y)),
             Op::Add { x, y, factor } => write!(f, "{} {factor} times {}", s(x), s(y)),

@@ -13,10 +13,16 @@ use crate::plan::{CacheLayout, PAGE};
 /// A budget that does not hold the context asked for, or two tokens.
 pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> Result<(Limits, RunnerOptions)> {
     let plan = model.plan();
-    if model.spec().makes == Makes::Sound {
-        return Err(Error::unsupported(
-            "this model makes sound, not text: its logits can be computed (ir logits), but no text generated",
-        ));
+    let what = match model.spec().makes {
+        Makes::Text => None,
+        Makes::Sound => Some("makes sound, not text"),
+        Makes::Masked => Some("fills masked places of a text in rounds (diffusion)"),
+    };
+    if let Some(what) = what {
+        return Err(Error::unsupported(format!(
+            "this {} model {what}: its logits can be computed (ir logits), but no text generated",
+            model.spec().family
+        )));
     }
     if plan.n_token_ids() < plan.n_vocab() {
         return Err(Error::format("the model can choose tokens that it has no embedding for: the file is damaged"));

@@ -4,6 +4,7 @@
 pub mod act;
 pub mod add;
 pub mod attend;
+pub mod balance;
 pub mod combine;
 pub mod conv;
 pub mod embed;

@@ -126,6 +126,7 @@ impl Lowering<'_> {
                 return Err(missing("position biases on scores"));
             }
             Op::Select { q: _, weights: _, layer: _, out: _ } => return Err(missing("an index of keys")),
+            Op::Balance { x: _, n: _, rounds: _, eps: _ } => return Err(missing("balanced factors between streams")),
             Op::Attend {
                 q,
                 layer,

@@ -1,19 +1,18 @@
 //! Encoders: models that read a text both ways and make embeddings or scores.
 
-use super::{gemma3, llama, qwen, unturned};
+use super::unturned;
 use crate::error::Result;
 use crate::model::common::Keys;
 use crate::model::decoder::decoder;
 use crate::model::spec::{ModelSpec, Normed, Pooling, Ranking};
-use crate::model::words::{By, WindowRope};
+use crate::model::words::WindowRope;
 use crate::plan::Act::{GeluErf, Silu};
 use crate::plan::NormKind::Layer;
 use crate::plan::RopeStyle::{Halves, Interleaved};
-use crate::plan::Scoring::Softmax;
 use crate::plan::{Act, NormKind, RopeStyle};
 
 /// The wiring of BERT: a norm on what is embedded, and norms of the stream behind each part.
-fn post_normed(keys: &Keys, act: Act) -> Result<ModelSpec> {
+pub(super) fn post_normed(keys: &Keys, act: Act) -> Result<ModelSpec> {
     let mut spec = decoder(keys, Halves, Layer, act)?.norms_on_stream("attn_output_norm", "layer_output_norm");
     spec.embedding.norm = Normed::By("token_embd_norm");
     spec.both_ways(keys)
@@ -24,15 +23,6 @@ pub(super) fn bert(keys: &Keys) -> Result<ModelSpec> {
     unturned(post_normed(keys, GeluErf)?, None)
 }
 
-pub(super) fn nomic_bert(keys: &Keys) -> Result<ModelSpec> {
-    post_normed(keys, Silu)
-}
-
-/// Experts without gate in some layers, found in the file; their weights are not divided by their sum.
-pub(super) fn nomic_bert_moe(keys: &Keys) -> Result<ModelSpec> {
-    post_normed(keys, GeluErf)?.routed(keys, By::Family(Softmax), By::Family(false))
-}
-
 /// Biases by distance. Some have norms on queries and keys, and a second norm behind attention.
 pub(super) fn jina_bert_v2(keys: &Keys) -> Result<ModelSpec> {
     let spec = unturned(post_normed(keys, GeluErf)?, Some(8.0))?;
@@ -41,10 +31,6 @@ pub(super) fn jina_bert_v2(keys: &Keys) -> Result<ModelSpec> {
             layer.attn_norms.again = Normed::By("attn_norm_2");
         }
     }))
-}
-
-pub(super) fn jina_bert_v3(keys: &Keys) -> Result<ModelSpec> {
-    post_normed(keys, GeluErf)
 }
 
 /// Norms in front of the parts, but for the first layer's attention; every third layer sees everything, the first being
@@ -72,19 +58,6 @@ pub(super) fn neo_bert(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-pub(super) fn eurobert(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)?.both_ways(keys)
-}
-
-pub(super) fn llama_embed(keys: &Keys) -> Result<ModelSpec> {
-    llama(keys)?.both_ways(keys)
-}
-
 fn plain(keys: &Keys, style: RopeStyle, norm: NormKind) -> Result<ModelSpec> {
     decoder(keys, style, norm, Silu)?.both_ways(keys)
-}
-
-/// Gemma 3 both ways, with two more matrices behind the pooling.
-pub(super) fn gemma_embedding(keys: &Keys) -> Result<ModelSpec> {
-    gemma3(keys)?.both_ways(keys)
 }

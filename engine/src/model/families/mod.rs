@@ -12,7 +12,7 @@ use super::common::Keys;
 use super::decoder::decoder;
 use super::folder::GROUPED;
 use super::parts;
-use super::spec::{Ffn, Mixer, ModelSpec, Normed};
+use super::spec::{Ffn, Makes, Mixer, ModelSpec, Normed};
 use super::words::{By, WindowRope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
@@ -32,13 +32,15 @@ const FAMILIES: &[(&str, Family)] = &[
     ("internlm2", llama),
     ("xverse", llama),
     ("ernie4_5", llama),
-    ("smollm3", smollm3),
+    // Every fourth layer does not turn.
+    ("smollm3", |keys| Ok(llama(keys)?.turning(|i, _| (i + 1) % 4 != 0))),
     ("granite", granite),
     ("minicpm", minicpm),
-    ("arcee", arcee),
+    // No gate: squared ReLU.
+    ("arcee", |keys| decoder(keys, Interleaved, Rms, ReluSquared)),
     ("chatglm", llama),
     ("command-r", command_r),
-    ("cohere2", cohere2),
+    ("cohere2", |keys| command_r(keys)?.windows(keys, 4, None, WindowRope::Only)),
     ("olmo", olmo),
     ("qwen", qwen1),
     ("qwen2", qwen),
@@ -46,7 +48,8 @@ const FAMILIES: &[(&str, Family)] = &[
     ("exaone", qwen),
     ("pangu-embedded", qwen),
     ("cogvlm", qwen),
-    ("seed_oss", seed_oss),
+    // The norm in front of the feed-forward part has another name.
+    ("seed_oss", |keys| Ok(qwen(keys)?.ffn_norm("post_attention_norm"))),
     ("qwen2vl", qwen),
     ("qwen3vl", qwen),
     ("paddleocr", qwen),
@@ -65,14 +68,14 @@ const FAMILIES: &[(&str, Family)] = &[
     ("hunyuan-dense", hunyuan),
     ("hunyuan-moe", hunyuan),
     ("hunyuan_vl", hunyuan),
-    ("maincoder", maincoder),
-    ("glm4moe", glm4moe),
-    ("minimax-m2", minimax_m2),
+    ("maincoder", |keys| norms_after_rope(llama(keys)?)),
+    ("glm4moe", |keys| Ok(glm_routed(keys)?.ffn_norm("post_attention_norm"))),
+    ("minimax-m2", |keys| qwen(keys)?.routed(keys, By::Key(Softmax), By::Family(true))),
     ("exaone-moe", exaone_moe),
-    ("bailingmoe", bailingmoe),
+    ("bailingmoe", |keys| llama(keys)?.routed(keys, By::Family(Softmax), By::Key(false))),
     ("bailingmoe2", dots1),
     ("hy_v3", glm_routed),
-    ("mellum", mellum),
+    ("mellum", |keys| qwen(keys)?.windows(keys, 4, None, WindowRope::Base(keys.base()?))),
     ("gpt-oss", gpt_oss),
     ("openelm", qwen),
     ("gpt2", gpt2),
@@ -82,7 +85,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("refact", refact),
     ("baichuan", baichuan),
     ("mpt", mpt),
-    ("bitnet", bitnet),
+    ("bitnet", qwen),
     ("qwen3next", qwen3next),
     ("qwen35", qwen35),
     ("qwen35moe", qwen35),
@@ -93,13 +96,15 @@ const FAMILIES: &[(&str, Family)] = &[
     ("granitehybrid", granite),
     ("nemotron_h", nemotron_h),
     ("nemotron_h_moe", nemotron_h),
-    ("plamo", plamo),
-    ("phi2", phi2),
+    ("plamo", |keys| Ok(one_norm(qwen(keys)?.parallel()))),
+    ("phi2", |keys| Ok(one_norm(decoder(keys, Halves, Layer, GeluTanh)?.parallel()))),
     ("phi3", phi3),
+    ("phimoe", phi3),
     ("gemma", gemma),
     ("gemma2", gemma2),
     ("gemma3", gemma3),
-    ("olmo2", olmo2),
+    // OLMo 2 and 3: norms behind the parts only.
+    ("olmo2", |keys| post_only(qwen(keys)?).windows(keys, 4, None, WindowRope::Base(keys.base()?))),
     ("exaone4", exaone4),
     ("glm4", glm4),
     ("falcon", falcon),
@@ -107,7 +112,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("stablelm", stablelm),
     ("starcoder2", starcoder2),
     ("codeshell", starcoder2),
-    ("orion", orion),
+    ("orion", |keys| decoder(keys, Halves, Layer, Silu)),
     ("nemotron", nemotron),
     ("jais2", nemotron),
     ("mamba", llama),
@@ -120,39 +125,60 @@ const FAMILIES: &[(&str, Family)] = &[
     ("arctic", more::arctic),
     ("grok", more::grok),
     ("smallthinker", more::smallthinker),
-    ("maple", more::maple),
+    // Only layers with a window turn; gates are limited.
+    ("maple", |keys| qwen(keys)?.windows(keys, 0, None, WindowRope::Only)?.limited(keys, false, "swiglu_clamp_shexp")),
     ("nanbeige", more::nanbeige),
     ("plamo3", more::plamo3),
     ("granite_swa", more::granite_swa),
     ("muse-glimmer", more::muse_glimmer),
-    ("spark2_5", more::spark),
+    // A gate for each head.
+    ("spark2_5", |keys| decoder(keys, Halves, Rms, GeluTanh)?.windows(keys, 0, None, WindowRope::Scaled)),
     ("laguna", more::laguna),
     ("step35", more::step35),
     ("cohere2moe", more::cohere2moe),
     ("talkie", more::talkie),
     ("grovemoe", more::grovemoe),
     ("minicpm3", more::minicpm3),
-    ("plm", more::plm),
-    ("jamba", more::jamba),
+    // Latent attention; squared ReLU without a gate.
+    ("plm", |keys| decoder(keys, Interleaved, Rms, ReluSquared)),
+    // Mamba, or attention that does not turn.
+    ("jamba", |keys| unturned(qwen(keys)?.routed(keys, By::Family(Softmax), By::Family(false))?, None)),
     ("plamo2", more::plamo2),
     ("kimi-linear", more::kimi_linear),
     ("bailingmoe3", more::bailingmoe3),
     ("minimax-01", more::minimax01),
-    ("deepseek32", more::deepseek32),
+    // Latent attention to what an index of keys chooses.
+    ("deepseek32", |keys| llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?.indexed(keys, Halves, |_| true)),
     ("glm-dsa", more::glm_dsa),
     ("dots3note", more::dots3note),
-    ("qwen3tts", more::qwen3tts),
-    ("pockettts", more::pockettts),
+    // Text in, codes of sound out.
+    ("qwen3tts", |keys| Ok(ModelSpec { makes: Makes::Sound, ..qwen(keys)? })),
+    // The same with layer norms; what makes sound of its rows is in another file.
+    ("pockettts", |keys| Ok(ModelSpec { makes: Makes::Sound, ..decoder(keys, Interleaved, Layer, GeluErf)? })),
+    ("dream", |keys| Ok(qwen(keys)?.masked())),
+    ("llada", |keys| Ok(llama(keys)?.masked())),
+    ("llada-moe", |keys| Ok(qwen2moe(keys)?.masked())),
+    ("rnd1", |keys| Ok(qwen(keys)?.masked())),
+    ("mimo2", more::mimo2),
+    ("hrm_text", more::hrm_text),
+    ("minimax-m3", more::minimax_m3),
+    ("kimi-k3", more::kimi_k3),
+    ("glm5-next", more::glm5_next),
+    ("hy_v4", more::hy_v4),
     ("bert", encoders::bert),
-    ("nomic-bert", encoders::nomic_bert),
-    ("nomic-bert-moe", encoders::nomic_bert_moe),
+    ("nomic-bert", |keys| encoders::post_normed(keys, Silu)),
+    // Experts without gate in some layers, found in the file; their weights are not divided by their sum.
+    ("nomic-bert-moe", |keys| {
+        encoders::post_normed(keys, GeluErf)?.routed(keys, By::Family(Softmax), By::Family(false))
+    }),
     ("jina-bert-v2", encoders::jina_bert_v2),
-    ("jina-bert-v3", encoders::jina_bert_v3),
+    ("jina-bert-v3", |keys| encoders::post_normed(keys, GeluErf)),
     ("modern-bert", encoders::modern_bert),
     ("neo-bert", encoders::neo_bert),
-    ("eurobert", encoders::eurobert),
-    ("llama-embed", encoders::llama_embed),
-    ("gemma-embedding", encoders::gemma_embedding),
+    ("eurobert", |keys| qwen(keys)?.both_ways(keys)),
+    ("llama-embed", |keys| llama(keys)?.both_ways(keys)),
+    // Gemma 3 both ways, with two more matrices behind the pooling.
+    ("gemma-embedding", |keys| gemma3(keys)?.both_ways(keys)),
     ("t5", t5::t5),
     ("t5encoder", t5::t5encoder),
 ];
@@ -166,7 +192,7 @@ pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     let Some((_, family)) = FAMILIES.iter().find(|(name, _)| *name == arch) else {
         return Err(Error::unsupported(unsupported(file, arch)));
     };
-    let keys = Keys { file, arch, yarn_rounds: true, rope_dims: None };
+    let keys = Keys { file, arch, yarn_rounds: true, rope_dims: None, prefix: "blk.", blocks: "block_count" };
     let spec = family(&keys)?;
     keys.expect_sight(&spec)?;
     Ok(spec)
@@ -201,11 +227,6 @@ fn mistral3(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec.with_heads(|_, heads| heads.temperature = Some(Temperature { factor, length: length as f32, offset: 0.0 })))
 }
 
-/// Every fourth layer does not turn.
-fn smollm3(keys: &Keys) -> Result<ModelSpec> {
-    Ok(llama(keys)?.turning(|i, _| (i + 1) % 4 != 0))
-}
-
 /// Factors on embedding, scores, branches and logits.
 fn granitemoe(keys: &Keys) -> Result<ModelSpec> {
     scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])
@@ -237,20 +258,11 @@ fn scaled(keys: &Keys, mut spec: ModelSpec, [embedding, residual, logits]: [f32;
         .with_heads(|_, heads| heads.scale = scores.unwrap_or(heads.scale)))
 }
 
-/// No gate: squared ReLU.
-fn arcee(keys: &Keys) -> Result<ModelSpec> {
-    decoder(keys, Interleaved, Rms, ReluSquared)
-}
-
 /// One norm for both parts, which read the same stream; factor on the logits.
 fn command_r(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = decoder(keys, Interleaved, Layer, Silu)?.parallel();
     spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
     Ok(one_norm(spec))
-}
-
-fn cohere2(keys: &Keys) -> Result<ModelSpec> {
-    command_r(keys)?.windows(keys, 4, None, WindowRope::Only)
 }
 
 /// Feed-forward reads what attention reads.
@@ -260,13 +272,8 @@ fn one_norm(spec: ModelSpec) -> ModelSpec {
 
 /// Norms without weights; queries, keys and values clamped.
 fn olmo(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = decoder(keys, Interleaved, Layer, Silu)?;
-    spec.output_norm = Normed::Bare;
     let clamp = keys.factor("attention.clamp_kqv")?;
-    let spec = spec.each_layer(|_, layer| {
-        (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
-    });
-    Ok(spec.with_heads(|_, heads| heads.clamp = clamp))
+    Ok(decoder(keys, Interleaved, Layer, Silu)?.bare_norms().with_heads(|_, heads| heads.clamp = clamp))
 }
 
 /// Qwen 1: the key of the feed-forward part counts gate and up together.
@@ -283,20 +290,7 @@ fn qwen(keys: &Keys) -> Result<ModelSpec> {
     decoder(keys, Halves, Rms, Silu)
 }
 
-/// The norm in front of the feed-forward part has another name.
-fn seed_oss(keys: &Keys) -> Result<ModelSpec> {
-    Ok(qwen(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
-}
-
-fn plamo(keys: &Keys) -> Result<ModelSpec> {
-    Ok(one_norm(qwen(keys)?.parallel()))
-}
-
-fn phi2(keys: &Keys) -> Result<ModelSpec> {
-    Ok(one_norm(decoder(keys, Halves, Layer, GeluTanh)?.parallel()))
-}
-
-/// Phi 3 and 4: fused matrices, found in the file. Its window key is not used.
+/// Phi 3, 3.5 MoE and 4: fused matrices and experts, found in the file. Its window key is not used.
 fn phi3(keys: &Keys) -> Result<ModelSpec> {
     Ok(qwen(keys)?.with_heads(|_, heads| heads.window = None))
 }
@@ -329,11 +323,6 @@ fn gemma3(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = gemma_scores(gemma(keys)?.post_norms("post_attention_norm", "post_ffw_norm"), 62)?;
     spec.head.cap = keys.factor("final_logit_softcapping")?;
     spec.windows(keys, 6, None, WindowRope::Base(10_000.0))
-}
-
-/// OLMo 2 and 3: norms behind the parts only.
-fn olmo2(keys: &Keys) -> Result<ModelSpec> {
-    post_only(qwen(keys)?).windows(keys, 4, None, WindowRope::Base(keys.base()?))
 }
 
 /// No norms in front of the parts.
@@ -387,10 +376,6 @@ fn starcoder2(keys: &Keys) -> Result<ModelSpec> {
     decoder(keys, Halves, Layer, GeluTanh)
 }
 
-fn orion(keys: &Keys) -> Result<ModelSpec> {
-    decoder(keys, Halves, Layer, Silu)
-}
-
 /// No gate: squared ReLU.
 fn nemotron(keys: &Keys) -> Result<ModelSpec> {
     decoder(keys, Halves, Layer, ReluSquared)
@@ -405,7 +390,7 @@ fn qwen2moe(keys: &Keys) -> Result<ModelSpec> {
 fn dbrx(keys: &Keys) -> Result<ModelSpec> {
     let clamp = keys.factor("attention.clamp_kqv")?;
     let spec = decoder(keys, Halves, Layer, Silu)?;
-    let spec = spec.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("attn_output_norm"));
+    let spec = spec.ffn_norm("attn_output_norm");
     Ok(spec.with_heads(|_, heads| heads.clamp = clamp))
 }
 
@@ -428,10 +413,6 @@ fn hunyuan(keys: &Keys) -> Result<ModelSpec> {
     norms_after_rope(qwen(keys)?)
 }
 
-fn maincoder(keys: &Keys) -> Result<ModelSpec> {
-    norms_after_rope(llama(keys)?)
-}
-
 fn norms_after_rope(spec: ModelSpec) -> Result<ModelSpec> {
     Ok(spec.with_heads(|_, heads| heads.qk_norm_after_rope = true))
 }
@@ -441,39 +422,20 @@ fn glm_routed(keys: &Keys) -> Result<ModelSpec> {
     qwen(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))
 }
 
-fn glm4moe(keys: &Keys) -> Result<ModelSpec> {
-    Ok(glm_routed(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
-}
-
-fn minimax_m2(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)?.routed(keys, By::Key(Softmax), By::Family(true))
-}
-
 /// Layers without a window do not turn.
 fn exaone_moe(keys: &Keys) -> Result<ModelSpec> {
     let spec = qwen(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?;
     spec.windows(keys, 4, Some(128), WindowRope::Only)
 }
 
-fn bailingmoe(keys: &Keys) -> Result<ModelSpec> {
-    llama(keys)?.routed(keys, By::Family(Softmax), By::Key(false))
-}
-
-fn mellum(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)?.windows(keys, 4, None, WindowRope::Base(keys.base()?))
-}
+/// A gate whose other half has 1 added, both clamped.
+const CLAMPED: Gated = Gated { act: GeluQuick, limit: 7.0, limits_result: false, up_offset: 1.0 };
 
 /// Sinks, found in the file; a clamped gate; the softmax is over the chosen experts.
 fn gpt_oss(keys: &Keys) -> Result<ModelSpec> {
     let keys = &Keys { yarn_rounds: false, ..*keys };
-    let spec = qwen(keys)?.routed(keys, By::Family(SoftmaxOfPicked), By::Family(false))?;
-    let spec = spec.each_layer(|_, layer| {
-        layer.ffn_norms.before = Normed::By("post_attention_norm");
-        if let Some(Ffn::Moe(moe)) = &mut layer.ffn {
-            moe.gated = Gated { act: GeluQuick, limit: 7.0, limits_result: false, up_offset: 1.0 };
-            moe.shared = moe.gated;
-        }
-    });
+    let spec = qwen(keys)?.routed(keys, By::Family(SoftmaxOfPicked), By::Family(false))?.gated(CLAMPED);
+    let spec = spec.ffn_norm("post_attention_norm");
     spec.windows(keys, 2, None, WindowRope::Same)
 }
 
@@ -522,24 +484,17 @@ fn mpt(keys: &Keys) -> Result<ModelSpec> {
     Ok(unturned(decoder(keys, Halves, Layer, GeluErf)?, None)?.with_heads(|_, heads| heads.clamp = clamp))
 }
 
-/// Norms inside the parts, found in the file.
-fn bitnet(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)
-}
-
 /// Gated delta nets and, every few layers, attention with a gate beside its queries.
 fn qwen3next(keys: &Keys) -> Result<ModelSpec> {
-    Ok(qwen(keys)?.each_layer(|_, layer| layer.ffn_norms.before = Normed::By("post_attention_norm")))
+    Ok(qwen(keys)?.ffn_norm("post_attention_norm"))
 }
 
 /// The same with value heads in the order of a tiled key.
 fn qwen35(keys: &Keys) -> Result<ModelSpec> {
     let tiled = keys.file.meta().opt_bool(GROUPED)? != Some(true);
-    Ok(qwen3next(keys)?.each_layer(|_, layer| {
-        for mixer in &mut layer.mixers {
-            if let Mixer::DeltaNet(ssm) = mixer {
-                ssm.tiled = tiled;
-            }
+    Ok(qwen3next(keys)?.each_mixer(|_, mixer| {
+        if let Mixer::DeltaNet(ssm) = mixer {
+            ssm.tiled = tiled;
         }
     }))
 }
@@ -551,11 +506,8 @@ fn lfm2(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec)
 }
 
-/// Mamba 2 and attention side by side. No published file has factors of the rotation, and what they would mean is not known.
+/// Mamba 2 and attention side by side.
 fn falcon_h1(keys: &Keys) -> Result<ModelSpec> {
-    if keys.file.tensor("rope_freqs.weight").is_some() {
-        return Err(Error::unsupported("falcon-h1 models with rotation factors (rope_freqs.weight) are not supported"));
-    }
     let mut spec = qwen(keys)?;
     // GGUF files have these multiplied into the matrices.
     spec.embedding.scale = keys.factor("embedding_scale")?.unwrap_or(1.0);

@@ -1,15 +1,15 @@
 //! A list: families whose layers differ from one another, or have parts beside the usual ones.
 
 use super::super::attention::slopes;
-use super::super::common::{Keys, MAX_COLS, rope_table};
+use super::super::common::{Keys, MAX_COLS, MAX_LAYERS, is_marked, rope_table};
 use super::super::decoder::decoder;
 use super::super::spec::{
-    Beside, Ffn, Layer, Lightning, Makes, Mixer, ModelSpec, Moe, Normed, Norms, Route, Second, Streams, Wiring,
+    Beside, Cycles, Ffn, Layer, Lightning, Mixer, ModelSpec, Moe, Normed, Norms, Route, Second, Streams, Wiring,
 };
 use super::super::words::{By, WindowRope};
-use super::{gemma, glm_routed, llama, one_norm, qwen, scaled, unturned};
+use super::{CLAMPED, gemma, glm_routed, llama, one_norm, qwen, scaled};
 use crate::error::{Error, Result};
-use crate::plan::Act::{GeluErf, GeluTanh, Relu, ReluSquared, Silu, Softplus};
+use crate::plan::Act::{GeluTanh, Relu, Silu, Softplus};
 use crate::plan::NormKind::{self, Rms};
 use crate::plan::RopeStyle::{Halves, Interleaved};
 use crate::plan::Scoring::{Sigmoid, Softmax};
@@ -101,13 +101,9 @@ pub(super) fn afmoe(keys: &Keys) -> Result<ModelSpec> {
 /// The activation xIELU, without a gate.
 pub(super) fn apertus(keys: &Keys) -> Result<ModelSpec> {
     let number = |name: &str, i: usize| -> Result<f32> {
-        let value = keys.file.meta().get(name).and_then(|value| match value.as_array() {
-            Some(array) => array.iter().nth(i).and_then(|v| v.as_f64()),
-            None => value.as_f64(),
-        });
-        value
-            .map(|x| x as f32)
-            .ok_or_else(|| Error::format(format!("metadata key {name:?} has no number for layer {i}")))
+        let value = keys.nth(name, i)?.and_then(|v| v.as_f64());
+        let value = value.ok_or_else(|| Error::format(format!("metadata key {name:?} has no number for layer {i}")))?;
+        Ok(value as f32)
     };
     let softplus = |x: f32| x.exp().ln_1p();
     let mut spec = qwen(keys)?;
@@ -159,11 +155,6 @@ pub(super) fn smallthinker(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec.with_heads(|i, heads| heads.window = Some(4096).filter(|_| marks[i])).turning(|i, _| i % 4 != 0))
 }
 
-/// Only layers with a window turn; gates are limited.
-pub(super) fn maple(keys: &Keys) -> Result<ModelSpec> {
-    qwen(keys)?.windows(keys, 0, None, WindowRope::Only)?.limited(keys, false)
-}
-
 /// The layers run several times, each time with keys and values of their own.
 pub(super) fn nanbeige(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = llama(keys)?;
@@ -190,13 +181,9 @@ pub(super) fn plamo3(keys: &Keys) -> Result<ModelSpec> {
 /// Sinks, found in the file; the layers that turn are named.
 pub(super) fn granite_swa(keys: &Keys) -> Result<ModelSpec> {
     let spec = scaled(keys, llama(keys)?, [1.0, 1.0, 1.0])?.windows(keys, 0, None, WindowRope::Same)?;
-    let key = keys.key("attention.rope_pattern");
-    let turns: Option<Vec<bool>> =
-        keys.file.meta().opt_array(&key)?.filter(|array| !array.is_empty()).map(|array| {
-            array.iter().map(|v| v.as_bool().unwrap_or_else(|| v.as_u64().is_some_and(|n| n > 0))).collect()
-        });
-    let turns = |i: usize| turns.as_ref().is_none_or(|turns| turns.get(i).copied().unwrap_or(true));
-    Ok(spec.turning(|i, _| turns(i)))
+    let turns = |i: usize| Ok(keys.of_layer("attention.rope_pattern", i)?.is_none_or(|mark| is_marked(&mark)));
+    let turns = (0..spec.layers.len()).map(turns).collect::<Result<Vec<bool>>>()?;
+    Ok(spec.turning(|i, _| turns[i]))
 }
 
 /// A gate on attention; only layers with a window turn.
@@ -206,11 +193,6 @@ pub(super) fn muse_glimmer(keys: &Keys) -> Result<ModelSpec> {
     spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
     spec.head.cap = keys.factor("final_logit_softcapping")?;
     Ok(spec.windows(keys, 4, None, WindowRope::Base(keys.base()?))?.turning(|_, heads| heads.window.is_some()))
-}
-
-/// A gate for each head.
-pub(super) fn spark(keys: &Keys) -> Result<ModelSpec> {
-    decoder(keys, Halves, Rms, GeluTanh)?.windows(keys, 0, None, WindowRope::Scaled)
 }
 
 /// A gate that does not saturate; only layers that see all are scaled.
@@ -229,7 +211,7 @@ pub(super) fn step35(keys: &Keys) -> Result<ModelSpec> {
     };
     let halved = &Keys { rope_dims, ..*keys };
     let spec = glm_routed(halved)?.windows(keys, 0, None, WindowRope::Base(10_000.0))?;
-    spec.limited(keys, true)
+    spec.limited(keys, true, "swiglu_clamp_shexp")
 }
 
 /// One norm for both parts; layers with a window and the first, dense ones turn. Shared experts count half.
@@ -247,12 +229,9 @@ pub(super) fn cohere2moe(keys: &Keys) -> Result<ModelSpec> {
 /// Norms without weights; every layer adds the embedded row again.
 pub(super) fn talkie(keys: &Keys) -> Result<ModelSpec> {
     let mut spec = qwen(keys)?;
-    (spec.embedding.norm, spec.embedding.again, spec.output_norm) = (Normed::Bare, true, Normed::Bare);
+    (spec.embedding.norm, spec.embedding.again) = (Normed::Bare, true);
     spec.head.scale = keys.factor("logit_scale")?.unwrap_or(1.0);
-    let spec = spec.each_layer(|_, layer| {
-        (layer.attn_norms.before, layer.ffn_norms.before) = (Normed::Bare, Normed::Bare);
-    });
-    Ok(spec.with_heads(|_, heads| (heads.qk_norm_bare, heads.qk_norm_after_rope) = (true, true)))
+    Ok(spec.bare_norms().with_heads(|_, heads| (heads.qk_norm_bare, heads.qk_norm_after_rope) = (true, true)))
 }
 
 /// Smaller experts, each behind several of the others.
@@ -274,16 +253,6 @@ pub(super) fn minicpm3(keys: &Keys) -> Result<ModelSpec> {
     Ok(spec.each_layer(|_, layer| layer.residual = residual))
 }
 
-/// Latent attention; squared ReLU without a gate.
-pub(super) fn plm(keys: &Keys) -> Result<ModelSpec> {
-    decoder(keys, Interleaved, Rms, ReluSquared)
-}
-
-/// Mamba, or attention that does not turn.
-pub(super) fn jamba(keys: &Keys) -> Result<ModelSpec> {
-    unturned(qwen(keys)?.routed(keys, By::Family(Softmax), By::Family(false))?, None)
-}
-
 /// Mamba with heads, or attention whose scores go by the width of its values.
 pub(super) fn plamo2(keys: &Keys) -> Result<ModelSpec> {
     Ok(qwen(keys)?
@@ -294,60 +263,120 @@ pub(super) fn plamo2(keys: &Keys) -> Result<ModelSpec> {
 /// Delta rules with decays of elements, or latent attention; nothing turns.
 pub(super) fn kimi_linear(keys: &Keys) -> Result<ModelSpec> {
     let spec = llama(keys)?.routed(keys, By::Key(Softmax), By::Family(true))?;
-    Ok(spec.each_layer(|_, layer| {
-        for mixer in &mut layer.mixers {
-            match mixer {
-                Mixer::Latent(latent) => latent.rope = None,
-                Mixer::Kda(kda) => kda.lower = None,
-                _ => {}
-            }
-        }
-    }))
+    Ok(spec.latent(|latent| latent.rope = None).kda(|kda| kda.lower = None))
 }
 
 /// The same with latent attention that turns and decays of another form.
 pub(super) fn bailingmoe3(keys: &Keys) -> Result<ModelSpec> {
     let spec = if keys.has_axes()? { qwen(keys)? } else { llama(keys)? };
-    let spec = spec.routed(keys, By::Key(Softmax), By::Key(false))?.limited(keys, true)?;
-    Ok(spec.each_layer(|_, layer| {
-        for mixer in &mut layer.mixers {
-            if let Mixer::Kda(kda) = mixer {
-                kda.sign = 1.0;
-            }
-        }
-    }))
+    Ok(spec
+        .routed(keys, By::Key(Softmax), By::Key(false))?
+        .limited(keys, true, "swiglu_clamp_shexp")?
+        .kda(|kda| kda.sign = 1.0))
 }
 
-/// Linear attention at fixed rates but in every eighth layer; the stream goes on from behind its norms.
+/// Linear attention at fixed rates in layers that have a norm for it; the stream goes on from behind its norms.
 pub(super) fn minimax01(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = qwen(keys)?;
-    let every = keys.opt_u32("full_attention_interval")?.filter(|n| *n > 0).unwrap_or(8) as usize;
+    let spec = qwen(keys)?;
     let (last, factor) = (spec.layers.len().max(2) - 1, keys.factor("residual_scale")?.unwrap_or(1.0));
-    for (i, layer) in spec.layers.iter_mut().enumerate() {
+    Ok(spec.each_layer(|i, layer| {
         layer.wiring = Wiring::Normed(factor);
-        let [Mixer::Heads(heads)] = &layer.mixers[..] else { continue };
-        if (i + 1) % every != 0 {
+        if let [Mixer::Heads(heads)] = &layer.mixers[..]
+            && keys.has(i, "attn_norm_2.weight")
+        {
             let share = 1.0 - i as f32 / last as f32 + 1e-5;
             let decay = slopes(heads.n_heads, 8.0).iter().map(|slope| -slope * share).collect();
             layer.mixers = vec![Mixer::Lightning(Lightning { dim: heads.head_dim, decay })];
         }
+    }))
+}
+
+/// Values of another width than keys, and a factor on what attention gives.
+pub(super) fn mimo2(keys: &Keys) -> Result<ModelSpec> {
+    let spec = qwen(keys)?.routed(keys, By::Family(Sigmoid), By::Family(true))?;
+    let scale = keys.factor("attention.value_scale")?.unwrap_or(1.0);
+    let spec = spec.windows(keys, 0, None, WindowRope::Base(10_000.0))?;
+    Ok(spec.with_heads(|_, heads| heads.out_scale = scale))
+}
+
+/// A clamped gate. An index chooses blocks of keys; contexts end where it would leave some out.
+pub(super) fn minimax_m3(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = qwen(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?.gated(CLAMPED);
+    let blocks = keys.count("attention.indexer.top_k", u32::MAX >> 1)?;
+    let seen = blocks.saturating_mul(keys.count("attention.indexer.block_size", u32::MAX >> 1)?);
+    (spec.n_context, spec.unindexed) = (spec.n_context.min(seen), true);
+    Ok(spec)
+}
+
+/// As Kimi Linear, with soft bounds of gates; parts read a mixture of what the stream was every so many layers.
+pub(super) fn kimi_k3(keys: &Keys) -> Result<ModelSpec> {
+    let mut spec = llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?.latent(|latent| latent.rope = None);
+    let bound = keys.factor("activation.situ_beta")?;
+    let bound = bound.ok_or_else(|| Error::format("kimi-k3 models have a bound of gates (activation.situ_beta)"))?;
+    let other = keys.factor("activation.situ_linear_beta")?.filter(|bound| *bound > 0.0);
+    spec.soft_bounds = [Some(bound), other];
+    if let Some(every) = keys.opt_u32("attn_res.block_size")?.filter(|n| *n > 0) {
+        let n = spec.layers.len().div_ceil(every as usize);
+        if n > 64 {
+            return Err(Error::limit(format!("a stream that is kept {n} times is kept too often")));
+        }
+        spec.route = Route::Banked(every as usize);
     }
     Ok(spec)
 }
 
-/// Text in, codes of sound out.
-pub(super) fn qwen3tts(keys: &Keys) -> Result<ModelSpec> {
-    Ok(ModelSpec { makes: Makes::Sound, ..qwen(keys)? })
+/// Several streams side by side, latent attention that does not turn, delta rules with decays of elements. An index chooses
+/// pools of keys; contexts end where it would leave some out.
+pub(super) fn glm5_next(keys: &Keys) -> Result<ModelSpec> {
+    if keys.opt_bool("attention.indexer.kpool_select_tail")? != Some(true) {
+        return Err(Error::unsupported("glm5-next models whose rows do not see the last keys are not supported"));
+    }
+    let own = keys.of_layer("swiglu_clamp_shexp", 0)?.is_some();
+    let spec = llama(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
+    let spec = spec.limited(keys, false, if own { "swiglu_clamp_shexp" } else { "swiglu_clamp_exp" })?;
+    let rounds = Some(keys.count("hyper_connection.sinkhorn_iterations", 1000)?);
+    seen_whole(keys, spec.kda(|kda| kda.eps = 1e-6))?.streams(keys, [2.0, 0.0], rounds)
 }
 
-/// The same with layer norms; what makes sound of its rows is in another file.
-pub(super) fn pockettts(keys: &Keys) -> Result<ModelSpec> {
-    Ok(ModelSpec { makes: Makes::Sound, ..decoder(keys, Interleaved, NormKind::Layer, GeluErf)? })
+/// Several streams side by side, latent attention with sinks and a gate. Contexts end where an index would leave keys out.
+pub(super) fn hy_v4(keys: &Keys) -> Result<ModelSpec> {
+    let spec = llama(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))?.limited(keys, true, "")?;
+    let eps = keys.factor("hyper_connection.epsilon")?.unwrap_or(0.0);
+    let most = keys.factor("hyper_connection.magnitude")?.unwrap_or(2.0);
+    seen_whole(keys, spec)?.streams(keys, [most, eps], None)
 }
 
-/// Latent attention to what an index of keys chooses.
-pub(super) fn deepseek32(keys: &Keys) -> Result<ModelSpec> {
-    llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?.indexed(keys, Halves, |_| true)
+/// Contexts end where an index of keys, if there is one, would leave some out.
+fn seen_whole(keys: &Keys, mut spec: ModelSpec) -> Result<ModelSpec> {
+    if let Some(top) = keys.opt_u32("attention.indexer.top_k")?.filter(|n| *n > 0) {
+        (spec.n_context, spec.unindexed) = (spec.n_context.min(top as usize), true);
+    }
+    Ok(spec)
+}
+
+/// Two stacks of layers that run in cycles, each on the sum of what both gave last; all norms are without weights.
+pub(super) fn hrm_text(keys: &Keys) -> Result<ModelSpec> {
+    if keys.file.tensors().iter().any(|tensor| tensor.name().ends_with(".scale")) {
+        return Err(Error::unsupported(
+            "hrm_text models with factors beside matrices (.scale) are not supported: several runs share a matrix, and \
+             whose factor it is is not known",
+        ));
+    }
+    let mut spec = qwen(keys)?.bare_norms();
+    (spec.embedding.scale, spec.output_norm) = (keys.factor("embedding_scale")?.unwrap_or(1.0), Normed::No);
+    let count = |name: &str| keys.count(name, MAX_LAYERS);
+    let (n, high, low) = (count("hrm.layers_per_stack")?, count("hrm.h_cycles")?, count("hrm.l_cycles")?);
+    if n.saturating_mul(high).saturating_mul(low + 1) != spec.layers.len() {
+        let all = spec.layers.len();
+        return Err(Error::format(format!("{high} cycles of {low} and one runs of {n} layers are not {all} layers")));
+    }
+    spec.layers.truncate(2 * n);
+    [n - 1, 2 * n - 1].into_iter().for_each(|last| spec.layers[last].behind = Normed::Bare);
+    let stack = |first: usize| spec.layers[first..first + n].to_vec();
+    let cycle = |_| (0..low).map(|_| stack(0)).chain(std::iter::once(stack(n)));
+    spec.layers = (0..high).flat_map(cycle).flatten().collect();
+    spec.route = Route::Cycles(Cycles { layers: n, low });
+    Ok(spec)
 }
 
 /// The same; of the layers of models with long contexts only every fourth has an index.
@@ -359,21 +388,22 @@ pub(super) fn glm_dsa(keys: &Keys) -> Result<ModelSpec> {
 
 /// Latent attention to what an index chooses, or in windows with sizes of its own.
 pub(super) fn dots3note(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?;
+    let spec = llama(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?;
     let marks = keys.windowed(spec.layers.len(), 0, false)?;
     let count = |name: &str| keys.count(name, 4096);
     let base = keys.factor("rope.freq_base_swa")?.unwrap_or(10_000.0);
-    for (layer, _) in spec.layers.iter_mut().zip(marks).filter(|(_, marked)| *marked) {
-        for mixer in &mut layer.mixers {
-            let Mixer::Latent(latent) = mixer else { continue };
-            let key = count("attention.key_length_mla_swa")?.max(latent.rope_dim + 1);
-            latent.nope_dim = key - latent.rope_dim;
-            (latent.v_dim, latent.rank) =
-                (count("attention.value_length_mla_swa")?, count("attention.kv_lora_rank_swa")?);
-            latent.scale = 1.0 / (key as f32).sqrt();
-            latent.rope = Some(rope_table(keys, Interleaved, latent.rope_dim, Some((base, true)))?);
-            latent.window = keys.opt_u32("attention.sliding_window")?.filter(|n| *n > 0);
+    let spec = spec.try_mixers(|i, mixer| {
+        let Mixer::Latent(latent) = mixer else { return Ok(()) };
+        if !marks[i] {
+            return Ok(());
         }
-    }
+        let key = count("attention.key_length_mla_swa")?.max(latent.rope_dim + 1);
+        latent.nope_dim = key - latent.rope_dim;
+        (latent.v_dim, latent.rank) = (count("attention.value_length_mla_swa")?, count("attention.kv_lora_rank_swa")?);
+        latent.scale = 1.0 / (key as f32).sqrt();
+        latent.rope = Some(rope_table(keys, Interleaved, latent.rope_dim, Some((base, true)))?);
+        latent.window = keys.opt_u32("attention.sliding_window")?.filter(|n| *n > 0);
+        Ok(())
+    })?;
     spec.indexed(keys, Halves, |_| true)
 }

@@ -97,6 +97,15 @@ impl Recorder {
         Ok(out)
     }
 
+    /// Factors of `n` sums of `n` streams, which are logits until then.
+    pub fn balance(&mut self, x: View, n: usize, rounds: usize, eps: f32) -> Result<()> {
+        self.expect(n > 0 && n.checked_mul(n) == Some(x.cols) && rounds > 0, || {
+            format!("{} columns are not the factors of {n} sums of {n} streams, made in {rounds} rounds", x.cols)
+        })?;
+        self.push(Op::Balance { x, n, rounds, eps });
+        Ok(())
+    }
+
     /// Sums of streams of `width` columns: of all streams of `x`, as many as `coef` has factors for.
     pub fn mix(&mut self, x: View, coef: View, width: usize) -> Result<Slot> {
         let n_in = x.cols.checked_div(width).unwrap_or(0);

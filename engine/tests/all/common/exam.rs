@@ -342,6 +342,7 @@ pub fn cases() -> Vec<Case> {
         experts::head_linear,
         experts::combine_and_gate,
         experts::mix,
+        experts::balance,
         chosen::common_ends,
         chosen::select,
         recurrent::conv,

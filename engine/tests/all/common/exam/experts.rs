@@ -132,3 +132,14 @@ pub(super) fn mix(cases: &mut Vec<Case>) {
     let out = b.rec.mix(all, all, 1).unwrap();
     cases.push(b.case(OpKind::Mix, "a row by itself".into(), out));
 }
+
+pub(super) fn balance(cases: &mut Vec<Case>) {
+    for (rows, n, rounds) in [(1, 4, 2), (40, 4, 20), (6, 3, 1)] {
+        let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(n * n + 3);
+        let view = b.rec.view(x, 2, n * n).unwrap();
+        b.rec.balance(view, n, rounds, 1e-6).unwrap();
+        let case = b.case(OpKind::Balance, format!("{rows} rows, {n} streams, {rounds} rounds"), x);
+        cases.push(Case { exponentials: true, ..case });
+    }
+}
