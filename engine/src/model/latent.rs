@@ -83,19 +83,19 @@ impl Part<'_> {
 
     /// The positions that a layer's index chooses, from then on.
     fn choose(&mut self, index: &Index, few: Option<Slot>, normed: Slot) -> Result<()> {
-        let Index { n_heads, dim, top, .. } = *index;
+        let Index { n_heads, dim, top, first, eps, .. } = *index;
         if !index.own {
             return Ok(());
         }
         let few = few.ok_or_else(|| Error::unsupported("an index of keys without a row of its own for queries"))?;
         let rope = self.rec.rope_table(index.rope.clone());
         let q = self.times(few, "indexer.attn_q_b", n_heads * dim)?;
-        self.rec.rope(self.rec.all(q), dim, 0, rope)?;
+        self.rec.rope(self.rec.all(q), dim, first, rope)?;
         let k = self.times(normed, "indexer.attn_k", dim)?;
-        let style = NormStyle { kind: NormKind::Layer, eps: 1e-6 };
+        let style = NormStyle { kind: NormKind::Layer, eps };
         let norm = self.norm(style, Normed::By("indexer.k_norm"), &[dim], dim)?;
         let k = self.behind(norm, k)?;
-        self.rec.rope(self.rec.all(k), dim, 0, rope)?;
+        self.rec.rope(self.rec.all(k), dim, first, rope)?;
         let cache = self.rec.kv_layer(KvShape { n_kv_heads: 1, k_dim: dim, v_dim: dim, v_in_k: true });
         self.rec.kv_write(self.rec.all(k), None, None, cache)?;
         let weights = self.times(normed, "indexer.proj", n_heads)?;

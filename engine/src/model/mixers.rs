@@ -60,6 +60,10 @@ pub struct Index {
     pub top: usize,
     /// How its queries and keys turn.
     pub rope: RopeTable,
+    /// The first of their elements that does.
+    pub first: usize,
+    /// Of the norm of its keys.
+    pub eps: f32,
     /// Whether the layer has an index, and does not take the choice of the one before.
     pub own: bool,
 }

@@ -90,10 +90,15 @@ impl ModelSpec {
             {
                 let own = keys.of_layer("attention.indexer.types", i)?.map_or(own(i), |kind| is_marked(&kind));
                 let rope = rope_table(keys, style, dim, None)?;
-                latent.index = Some(Index { n_heads, dim, top, rope, own });
+                latent.index = Some(Index { n_heads, dim, top, rope, first: 0, eps: 1e-6, own });
             }
             Ok(())
         })
+    }
+
+    /// Contexts end where the file's index of keys would leave something out: it chooses so many positions.
+    pub(super) fn seen_whole(self, n: usize) -> ModelSpec {
+        ModelSpec { n_context: self.n_context.min(n), unindexed: true, ..self }
     }
 
     /// Limits of gates, by the file's keys for experts and for what every row uses (this key), layer by layer; 0 is none.

@@ -15,7 +15,7 @@ fn a_model_that_fills_masked_places_gives_logits_and_no_text() {
     for (golden, from, to) in
         [("qwen2", "qwen2", "dream"), ("llama-tied", "llama", "llada"), ("qwen3", "qwen3", "rnd1")]
     {
-        let mut made = Written::renamed(golden, from, to);
+        let mut made = Written::renamed(golden, from, to, &[]);
         made.meta = made.meta.bool(&format!("{to}.attention.causal"), false);
         let bytes = made.bytes();
         let (spec, plan) = model::inspect(&ModelFile::from_bytes(bytes.clone()).unwrap()).unwrap();
@@ -34,7 +34,7 @@ fn a_model_that_fills_masked_places_gives_logits_and_no_text() {
 /// A mark for each layer, or one for all, says which turn.
 #[test]
 fn layers_that_turn_are_named_one_by_one_or_all_at_once() {
-    let mut plain = Written::renamed("llama-tied", "llama", "granite_swa");
+    let mut plain = Written::renamed("llama-tied", "llama", "granite_swa", &[]);
     let n = plain.tensors.keys().filter(|name| name.ends_with("ffn_up.weight")).count();
     plain.meta = plain.meta.i32s("granite_swa.attention.sliding_window_pattern", &vec![0; n]);
     let with = |marks: &[i32]| {
@@ -53,7 +53,7 @@ fn layers_that_turn_are_named_one_by_one_or_all_at_once() {
 /// Two stacks of one layer each.
 #[test]
 fn stacks_run_in_cycles_that_the_file_counts() {
-    let mut made = Written::renamed("llama-tied", "llama", "hrm_text");
+    let mut made = Written::renamed("llama-tied", "llama", "hrm_text", &["llama.block_count"]);
     let kept = |name: &str| ["blk.0.", "blk.1.", "token_embd"].iter().any(|start| name.starts_with(start));
     made.tensors.retain(|name, _| kept(name) && !name.contains("norm"));
     let dims = made.tensors["blk.0.attn_q.weight"].0.clone();
@@ -80,7 +80,7 @@ fn stacks_run_in_cycles_that_the_file_counts() {
 /// What an index would leave out is beyond the context.
 #[test]
 fn a_context_ends_where_an_index_of_blocks_would_leave_some_out() {
-    let mut made = Written::renamed("qwen3", "qwen3", "minimax-m3");
+    let mut made = Written::renamed("qwen3", "qwen3", "minimax-m3", &[]);
     made.meta =
         made.meta.u32("minimax-m3.attention.indexer.top_k", 3).u32("minimax-m3.attention.indexer.block_size", 4);
     made.add("blk.0.indexer.q_proj.weight", &[64], &[1.0; 64]);

@@ -34,9 +34,9 @@ impl Written {
         Written::of(name, without, |key| key.to_owned())
     }
 
-    /// A golden model of one architecture as another.
-    pub(crate) fn renamed(name: &str, from: &str, to: &str) -> Written {
-        let without = ["general.architecture", "tokenizer.chat_template"];
+    /// A golden model of one architecture as another, without the keys that begin with one of these.
+    pub(crate) fn renamed(name: &str, from: &str, to: &str, without: &[&str]) -> Written {
+        let without = [&["general.architecture", "tokenizer.chat_template"][..], without].concat();
         let renamed = |key: &str| match key.strip_prefix(from) {
             Some(rest) => format!("{to}{rest}"),
             None => key.to_owned(),

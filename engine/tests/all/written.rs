@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::common::{Golden, data};
+use crate::common::Golden;
 use crate::loading::{cpu, fed, tokens, whole};
-use crate::made::{Written, le_bytes, logits, refusal};
+use crate::made::{Written, le_bytes, refusal};
 use ir_engine::dtype::DType;
 use ir_engine::file::ModelFile;
 use ir_engine::meta::MetaBuilder;

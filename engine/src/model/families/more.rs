@@ -301,11 +301,9 @@ pub(super) fn mimo2(keys: &Keys) -> Result<ModelSpec> {
 
 /// A clamped gate. An index chooses blocks of keys; contexts end where it would leave some out.
 pub(super) fn minimax_m3(keys: &Keys) -> Result<ModelSpec> {
-    let mut spec = qwen(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?.gated(CLAMPED);
+    let spec = qwen(keys)?.routed(keys, By::Key(Softmax), By::Key(false))?.gated(CLAMPED);
     let blocks = keys.count("attention.indexer.top_k", u32::MAX >> 1)?;
-    let seen = blocks.saturating_mul(keys.count("attention.indexer.block_size", u32::MAX >> 1)?);
-    (spec.n_context, spec.unindexed) = (spec.n_context.min(seen), true);
-    Ok(spec)
+    Ok(spec.seen_whole(blocks.saturating_mul(keys.count("attention.indexer.block_size", u32::MAX >> 1)?)))
 }
 
 /// As Kimi Linear, with soft bounds of gates; parts read a mixture of what the stream was every so many layers.
@@ -335,23 +333,24 @@ pub(super) fn glm5_next(keys: &Keys) -> Result<ModelSpec> {
     let spec = llama(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))?;
     let spec = spec.limited(keys, false, if own { "swiglu_clamp_shexp" } else { "swiglu_clamp_exp" })?;
     let rounds = Some(keys.count("hyper_connection.sinkhorn_iterations", 1000)?);
-    seen_whole(keys, spec.kda(|kda| kda.eps = 1e-6))?.streams(keys, [2.0, 0.0], rounds)
+    let spec = spec.seen_whole(keys.count("attention.indexer.top_k", u32::MAX >> 1)?);
+    spec.kda(|kda| kda.eps = 1e-6).streams(keys, [2.0, 0.0], rounds)
 }
 
-/// Several streams side by side, latent attention with sinks and a gate. Contexts end where an index would leave keys out.
+/// Several streams side by side, latent attention with sinks and a gate. If there is an index, the last elements of its keys turn.
 pub(super) fn hy_v4(keys: &Keys) -> Result<ModelSpec> {
-    let spec = llama(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))?.limited(keys, true, "")?;
+    let mut spec = llama(keys)?.routed(keys, By::Key(Sigmoid), By::Key(false))?.limited(keys, true, "")?;
+    if keys.opt_u32("attention.indexer.top_k")?.is_some_and(|n| n > 0) {
+        let eps = spec.norm.eps;
+        spec = spec.indexed(keys, Interleaved, |_| true)?.latent(|latent| {
+            if let Some(index) = &mut latent.index {
+                (index.first, index.eps) = (index.dim - 2 * index.rope.inv_freq.len(), eps);
+            }
+        });
+    }
     let eps = keys.factor("hyper_connection.epsilon")?.unwrap_or(0.0);
     let most = keys.factor("hyper_connection.magnitude")?.unwrap_or(2.0);
-    seen_whole(keys, spec)?.streams(keys, [most, eps], None)
-}
-
-/// Contexts end where an index of keys, if there is one, would leave some out.
-fn seen_whole(keys: &Keys, mut spec: ModelSpec) -> Result<ModelSpec> {
-    if let Some(top) = keys.opt_u32("attention.indexer.top_k")?.filter(|n| *n > 0) {
-        (spec.n_context, spec.unindexed) = (spec.n_context.min(top as usize), true);
-    }
-    Ok(spec)
+    spec.streams(keys, [most, eps], None)
 }
 
 /// Two stacks of layers that run in cycles, each on the sum of what both gave last; all norms are without weights.
