@@ -105,6 +105,13 @@ async fn what_is_passed_over_is_counted_by_api_and_field() {
             .await;
     }
     server.answered("/v1/chat/completions", chat(json!({"store": true, "reasoning_effort": "low"}))).await;
+    let call = json!({"id": "call_1", "type": "function", "function": {"name": "add", "arguments": "{}"}});
+    let called = json!([
+        {"role": "user", "content": "Add."},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "3"},
+    ]);
+    server.answered("/v1/chat/completions", chat(json!({"messages": called}))).await;
     let ollama = json!({"model": "ir-tiny", "messages": chat(json!({}))["messages"], "stream": false, "brand_new": 1});
     server.answered("/api/chat", ollama).await;
     let (_, page) = server.get("/metrics").await;
@@ -119,6 +126,7 @@ async fn what_is_passed_over_is_counted_by_api_and_field() {
     ] {
         assert!(page.contains(line), "{line}\n{page}");
     }
+    assert!(!page.contains("[].tool_calls"), "what an answer has is read in a history:\n{page}");
     for read in ["\"model\"", "\"messages\"", "\"temperature\"", "\"max_output_tokens\""] {
         assert!(!page.contains(&format!("field={read}")), "{read}\n{page}");
     }

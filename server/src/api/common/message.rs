@@ -100,6 +100,10 @@ impl Tagged for ContentPart {
 #[derive(Debug, Deserialize, ToSchema)]
 pub(crate) struct GivenCall {
     id: Option<String>,
+    /// `function` or `custom`, as the field of that name shows too.
+    #[serde(rename = "type")]
+    #[schema(value_type = Option<String>)]
+    _kind: Option<Json>,
     function: Option<GivenFunction>,
     /// Of a tool that takes a text.
     custom: Option<GivenText>,
@@ -128,7 +132,7 @@ pub(crate) struct GivenText {
 
 impl GivenCall {
     fn into_call(self) -> ToolCall {
-        let GivenCall { id, function, custom, name, arguments } = self;
+        let GivenCall { id, function, custom, name, arguments, .. } = self;
         let custom = custom
             .map(|c| GivenFunction { name: c.name, arguments: Some(json!({"input": c.input.unwrap_or_default()})) });
         function.or(custom).unwrap_or(GivenFunction { name, arguments }).into_call(id)
