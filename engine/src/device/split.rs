@@ -114,6 +114,7 @@ impl Split {
         let mut gpus = self.gpus.clone();
         loop {
             match self.prepare_with(&gpus, plan, options, layers, n) {
+                Err(Error::Unsupported(_)) if n > 0 && self.options.or_cpu => n = 0,
                 Err(Error::Device(_) | Error::Lost(_) | Error::Limit(_)) if n > 0 => {
                     n -= (n / 8).max(1);
                     gpus = gpus.iter().map(reopened).collect::<Result<_>>()?;

@@ -193,6 +193,18 @@ fn a_budget_is_kept_with_as_many_layers_as_fit() {
     let error = prepare(false).unwrap_err().to_string();
     assert!(error.contains("does not hold one layer"), "{error}");
     assert_eq!(prepare(true).unwrap().placement(), cpu.name(), "where the choice was open, the processor computes");
+    // What a GPU does not compute is left to the processor where the choice was open, and refused where it was not.
+    let whole = vec![whole];
+    for (or_cpu, blocks) in [(true, true), (false, true), (true, false)] {
+        let options = SplitOptions { or_cpu, ..SplitOptions::default() };
+        let kv = if blocks { KvKind::Blocks8 } else { KvKind::F16 };
+        let options = (split(&cpu, whole.clone(), options), EngineOptions { kv, ..EngineOptions::default() });
+        let engine = Engine::new(Arc::new(model()), &options.0, &options.1);
+        match engine {
+            Ok(engine) => assert_eq!(engine.placement() == cpu.name(), blocks, "{}", engine.placement()),
+            Err(error) => assert!(!or_cpu && error.to_string().contains("do not run on a GPU yet"), "{error}"),
+        }
+    }
 }
 
 #[test]
