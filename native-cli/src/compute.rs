@@ -68,7 +68,13 @@ pub(crate) fn choose(args: &DeviceArgs, threads: Option<u16>) -> Result<Chosen> 
         )));
     }
     let gpus = adapters.into_iter().map(|adapter| gpu(args, adapter)).collect::<Result<Vec<_>>>()?;
-    let options = SplitOptions {
+    let split = Split::new(cpu(args, threads)?, gpus, split_options(args, !gpu_only))?;
+    Ok(Chosen { device: Device::Split(Arc::new(split)), why })
+}
+
+/// How the flags divide a model.
+fn split_options(args: &DeviceArgs, or_cpu: bool) -> SplitOptions {
+    SplitOptions {
         layers: match args.gpu_layers {
             LayersChoice::Auto => GpuLayers::Auto,
             LayersChoice::Count(n) => GpuLayers::Count(n),
@@ -78,10 +84,8 @@ pub(crate) fn choose(args: &DeviceArgs, threads: Option<u16>) -> Result<Chosen> 
             ExpertsChoice::WithLayer => Experts::WithLayer,
             ExpertsChoice::OnCpu(n) => Experts::OnCpu(n),
         },
-        or_cpu: !gpu_only,
-    };
-    let split = Split::new(cpu(args, threads)?, gpus, options)?;
-    Ok(Chosen { device: Device::Split(Arc::new(split)), why })
+        or_cpu,
+    }
 }
 
 /// The best GPU that is not software, its number and name; or why there is none.

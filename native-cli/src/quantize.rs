@@ -47,6 +47,20 @@ pub(crate) fn stop_flag() -> Arc<AtomicBool> {
     stopped
 }
 
+/// Does what Ctrl-C stops, and shows how far it is.
+pub(crate) fn watched<T>(work: impl FnOnce(&mut dyn FnMut(Progress) -> bool) -> ir_engine::Result<T>) -> Result<T> {
+    let (stopped, mut line, started) = (stop_flag(), Line::new(), Instant::now());
+    let done = work(&mut |progress| {
+        line.show(progress, started);
+        !stopped.load(Ordering::Relaxed)
+    });
+    line.end();
+    match done {
+        Err(_) if stopped.load(Ordering::Relaxed) => Err(Failure::Interrupted),
+        done => Ok(done?),
+    }
+}
+
 /// The mix of this name.
 fn mix(name: &str) -> Result<Mix> {
     Mix::of(name).ok_or_else(|| {
@@ -84,18 +98,8 @@ fn make(from: &str, to: &Path, settings: &Settings, dry_run: bool, threads: Opti
     }
     let all = || std::thread::available_parallelism().map_or(1, |n| n.get());
     let threads = threads.map_or_else(all, usize::from);
-    let stopped = stop_flag();
-    let mut line = Line::new();
     let started = Instant::now();
-    let written = job.write(to, threads, &mut |progress| {
-        line.show(progress, started);
-        !stopped.load(Ordering::Relaxed)
-    });
-    line.end();
-    match written {
-        Err(_) if stopped.load(Ordering::Relaxed) => return Err(Failure::Interrupted),
-        other => other?,
-    }
+    watched(|told| job.write(to, threads, told))?;
     Out::new().line(format!(
         "{}: {} of weights are {} in {:.1} s",
         to.display(),
@@ -123,17 +127,17 @@ fn show(job: &Job<'_>, before: u64) -> Result {
 }
 
 /// A line on a terminal that says how far it is.
-pub(crate) struct Line {
+struct Line {
     terminal: bool,
     shown: Option<Instant>,
 }
 
 impl Line {
-    pub(crate) fn new() -> Line {
+    fn new() -> Line {
         Line { terminal: std::io::stderr().is_terminal(), shown: None }
     }
 
-    pub(crate) fn show(&mut self, progress: Progress, started: Instant) {
+    fn show(&mut self, progress: Progress, started: Instant) {
         let often = self.shown.is_some_and(|at| at.elapsed() < Duration::from_millis(200));
         if !self.terminal || often {
             return;
@@ -151,7 +155,7 @@ impl Line {
         );
     }
 
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         if self.terminal && self.shown.is_some() {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }

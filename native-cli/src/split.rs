@@ -1,14 +1,11 @@
 //! `ir split` and `ir merge`: a GGUF file in parts, and the parts as one file.
 
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-
 use ir_engine::convert::{self, Most};
 
 use crate::args::{MergeArgs, SplitArgs};
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::models::{self, Opening as _};
-use crate::quantize::{Line, stop_flag};
+use crate::quantize::watched;
 use crate::term::Out;
 
 /// Tensors of a part if nothing is said, as in llama-gguf-split.
@@ -33,18 +30,4 @@ pub(crate) fn merge(args: &MergeArgs) -> Result {
     let file = found.open_file(&args.place)?;
     watched(|told| convert::merge(&file, &args.output, told))?;
     Out::new().line(args.output.display().to_string())
-}
-
-/// Does what Ctrl-C stops, and shows how far it is.
-fn watched<T>(work: impl FnOnce(&mut dyn FnMut(convert::Progress) -> bool) -> ir_engine::Result<T>) -> Result<T> {
-    let (stopped, started, mut line) = (stop_flag(), Instant::now(), Line::new());
-    let done = work(&mut |progress| {
-        line.show(progress, started);
-        !stopped.load(Ordering::Relaxed)
-    });
-    line.end();
-    match done {
-        Err(_) if stopped.load(Ordering::Relaxed) => Err(Failure::Interrupted),
-        done => Ok(done?),
-    }
 }

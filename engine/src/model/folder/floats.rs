@@ -153,6 +153,16 @@ mod tests {
     }
 
     #[test]
+    fn a_matrix_without_elements_is_refused() {
+        for shape in [[200, 0], [0, 6]] {
+            let tensor = Stored::made("m.weight", Element::F8_E4M3, &shape, Bytes::from(Vec::new())).unwrap();
+            let scale = Stored::made("m.weight_scale", Element::F32, &shape, Bytes::from(Vec::new())).unwrap();
+            let read = Matrix::read(&tensor, |name| (name == scale.name).then_some(&scale), &Settings::default());
+            assert!(read.unwrap_err().to_string().contains("none of its elements"), "{shape:?}");
+        }
+    }
+
+    #[test]
     fn scales_that_fit_nothing_are_refused() {
         let says = |shape: &[u64], scales: &[f32]| ones(shape, scales, [128, 128]).unwrap_err().to_string();
         assert!(says(&[3], &[1.0; 3]).contains("fit neither rows nor blocks"));

@@ -156,14 +156,15 @@ pub(super) fn wrong(base: &str, what: &str) -> Error {
     Error::unsupported(format!("the quantised matrix {} {what}", shown(base.as_bytes())))
 }
 
-/// A tensor's two dimensions.
+/// A tensor's two dimensions, neither of them 0.
 pub(super) fn shape_of(base: &str, tensor: &Stored) -> Result<[usize; 2]> {
     let size = |n: u64| usize::try_from(n).ok();
     let both = match *tensor.shape() {
         [a, b] => size(a).zip(size(b)),
         _ => None,
     };
-    let (a, b) = both.ok_or_else(|| wrong(base, "has other than two dimensions"))?;
+    let both = both.filter(|(a, b)| *a > 0 && *b > 0);
+    let (a, b) = both.ok_or_else(|| wrong(base, "has other than two dimensions, or none of its elements"))?;
     Ok([a, b])
 }
 
