@@ -22,6 +22,8 @@ pub struct Compared {
     pub error: f64,
     /// The element that is furthest apart.
     pub worst: Worst,
+    /// Whether the processor is the device that computed it, also where a model is divided.
+    pub on_cpu: bool,
 }
 
 /// The element of an op's result that is furthest apart on two devices.
@@ -88,7 +90,7 @@ fn step(plan: &Plan, pair: &mut [Runner; 2], inputs: &Inputs, report: &mut dyn F
         let cols = plan.result_columns(&entry.op).unwrap_or(plan.slot(slot).cols);
         let (error, worst) = compare(&want, &got, plan.slot(slot).cols, cols);
         let (scope, name) = (entry.scope.clone(), entry.op.kind().name());
-        report(Compared { rows: inputs.n_rows(), op: i, scope, name, error, worst });
+        report(Compared { rows: inputs.n_rows(), op: i, scope, name, error, worst, on_cpu: device.computes_on_cpu(i) });
     }
     Ok(())
 }

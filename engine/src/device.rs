@@ -1,6 +1,11 @@
 //! [`Device`]: where plans run. Above this line nobody knows which device it is.
 
 mod kept;
+#[cfg(not(target_arch = "wasm32"))]
+mod micro_batches;
+#[cfg(not(target_arch = "wasm32"))]
+mod pipeline;
+mod placement;
 mod readback;
 #[cfg(not(target_arch = "wasm32"))]
 mod split;
@@ -15,6 +20,8 @@ use crate::error::{Error, Result};
 use crate::gpu::{Gpu, GpuRunner};
 use crate::plan::{CacheLayout, Inputs, Plan, Rows, Slot, WeightId};
 pub use crate::plan::{KvKind, RunnerOptions};
+#[cfg(not(target_arch = "wasm32"))]
+use readback::SlotReadback;
 pub use readback::{Output, Picked, Readback};
 #[cfg(not(target_arch = "wasm32"))]
 pub use split::{Experts, GpuLayers, Split, SplitOptions};
@@ -200,28 +207,6 @@ impl Runner {
         }
     }
 
-    /// What computes, for people: the device's name, or which layers are on which.
-    pub fn placement(&self) -> String {
-        match self {
-            Runner::Cpu(runner) => runner.cpu().name(),
-            #[cfg(feature = "gpu")]
-            Runner::Gpu(runner) => runner.gpu().name(),
-            #[cfg(not(target_arch = "wasm32"))]
-            Runner::Split(runner) => runner.placement().to_owned(),
-        }
-    }
-
-    /// Bytes that the runner holds on each GPU, with the GPU's name.
-    pub fn device_bytes(&self) -> Vec<(String, u64)> {
-        match self {
-            Runner::Cpu(_) => Vec::new(),
-            #[cfg(feature = "gpu")]
-            Runner::Gpu(runner) => vec![(runner.gpu().name(), runner.bytes())],
-            #[cfg(not(target_arch = "wasm32"))]
-            Runner::Split(runner) => runner.runners().flat_map(Runner::device_bytes).collect(),
-        }
-    }
-
     /// Refuses inputs that contradict themselves or the runner's limits.
     fn check(&self, inputs: &Inputs) -> Result<()> {
         let options = self.options();
@@ -289,12 +274,17 @@ impl Runner {
     /// Where the device failed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<Vec<f32>> {
+        self.begin_slot(slot, inputs)?.wait()
+    }
+
+    /// Starts to read what a slot holds; what is computed later does not change it.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn begin_slot(&mut self, slot: Slot, inputs: &Inputs) -> Result<SlotReadback> {
         match self {
-            Runner::Cpu(runner) => Ok(runner.slot(slot, inputs).to_vec()),
+            Runner::Cpu(runner) => Ok(SlotReadback::Done(runner.slot(slot, inputs).to_vec())),
             #[cfg(feature = "gpu")]
-            Runner::Gpu(runner) => Ok(runner.slot(slot, inputs)?.wait()?.values),
-            #[cfg(not(target_arch = "wasm32"))]
-            Runner::Split(runner) => runner.slot(slot, inputs),
+            Runner::Gpu(runner) => Ok(SlotReadback::Gpu(runner.slot(slot, inputs)?)),
+            Runner::Split(runner) => Ok(SlotReadback::Done(runner.slot(slot, inputs)?)),
         }
     }
 
@@ -350,6 +340,8 @@ impl Runner {
         match self {
             #[cfg(feature = "gpu")]
             Runner::Gpu(runner) => runner.took(seconds),
+            #[cfg(not(target_arch = "wasm32"))]
+            Runner::Split(runner) => runner.took(seconds),
             _ => {}
         }
         let _ = seconds;

@@ -633,6 +633,9 @@ pub(crate) struct ServeArgs {
     /// GiB that the cache folder may take
     #[arg(long, default_value_t = 8, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) cache_disk: u32,
+    /// MiB of memory in which the starts of conversations are kept when a GPU's cache or a model's unloading drops them
+    #[arg(long, default_value_t = 0, value_name = "MIB")]
+    pub(crate) cache_ram: u32,
     /// Seconds a request may take [default: no limit]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) deadline: Option<u32>,

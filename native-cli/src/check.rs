@@ -38,16 +38,18 @@ pub(crate) fn check(args: &CheckArgs) -> Result {
     let threads = args.threads.threads.map(usize::from);
     let options = CpuOptions { threads, simd: Some("scalar".into()), activations: Activations::F32 };
     let truth = Device::Cpu(std::sync::Arc::new(Cpu::new(&options)?));
-    let tolerance = args.tolerance.unwrap_or_else(|| tolerance(args, &device));
-    let (mut n, mut worst, mut first) = (0, 0.0f64, None);
+    let allowed = |on_cpu: bool| args.tolerance.unwrap_or_else(|| tolerance(args, &device, on_cpu));
+    // The largest error on a GPU and on the processor, and whether anything was computed there.
+    let (mut n, mut worst, mut first) = (0, [None::<f64>; 2], None);
     let mut out = Out::new();
     let mut failed = Ok(());
     let kv = compute::kv_kind(args.device.kv_type);
     check::check(&model.plan, &truth, &device, &ids, kv, &mut |compared| {
         n += 1;
         // A NaN must count as the worst.
-        let wrong = compared.error.is_nan() || compared.error > tolerance;
-        worst = if compared.error.is_nan() { compared.error } else { worst.max(compared.error) };
+        let wrong = compared.error.is_nan() || compared.error > allowed(compared.on_cpu);
+        let worst = worst[usize::from(compared.on_cpu)].get_or_insert(0.0);
+        *worst = if compared.error.is_nan() { compared.error } else { worst.max(compared.error) };
         if args.verbose && failed.is_ok() {
             failed = out.line(line(&compared));
         }
@@ -57,22 +59,35 @@ pub(crate) fn check(args: &CheckArgs) -> Result {
     })?;
     failed?;
     match first {
-        None => out.line(format!(
-            "{} agrees with {} over {n} ops: largest relative error {worst:.1e}, {tolerance:.0e} allowed",
-            device.name(),
-            truth.name()
-        )),
+        None => {
+            let of = |on_cpu: bool, place: &str| {
+                let worst = worst[usize::from(on_cpu)]?;
+                Some(format!("{worst:.1e}{place}, {:.0e} allowed", allowed(on_cpu)))
+            };
+            let errors = match worst {
+                [Some(_), Some(_)] => [of(false, " on the GPU"), of(true, " on the processor")],
+                _ => [of(false, ""), of(true, "")],
+            };
+            let errors: Vec<String> = errors.into_iter().flatten().collect();
+            out.line(format!(
+                "{} agrees with {} over {n} ops: largest relative error {}",
+                device.name(),
+                truth.name(),
+                errors.join("; ")
+            ))
+        }
         Some(first) => Err(Failure::run(format!(
-            "{} disagrees with {}, first in {}: more than {tolerance:.0e}",
+            "{} disagrees with {}, first in {}: more than {:.0e}",
             device.name(),
             truth.name(),
-            line(&first)
+            line(&first),
+            allowed(first.on_cpu)
         ))),
     }
 }
 
 fn line(compared: &Compared) -> String {
-    let Compared { rows, op, scope, name, error, worst } = compared;
+    let Compared { rows, op, scope, name, error, worst, on_cpu: _ } = compared;
     let Worst { row, column, want, got } = worst;
     format!(
         "op {op} ({scope}: {name}), {rows} rows: relative error {error:.1e}, most in row {row}, column {column}: \
@@ -80,20 +95,19 @@ fn line(compared: &Compared) -> String {
     )
 }
 
-fn tolerance(args: &CheckArgs, device: &Device) -> f64 {
+fn tolerance(args: &CheckArgs, device: &Device, on_cpu: bool) -> f64 {
     let gpus = match device {
         Device::Split(split) => split.gpus(),
         device => std::slice::from_ref(device),
     };
     let form = |has: fn(Forms) -> bool| gpus.iter().any(|d| compute::only_gpu(d).is_some_and(|gpu| has(gpu.forms())));
-    // The processor computes a part at least where layers or experts are left to it.
-    let on_cpu = matches!(device, Device::Cpu(_)) || args.device.divides().is_some();
-    match device {
-        _ if form(|forms| forms.dot4) => INT8,
-        _ if on_cpu && args.device.activations == ActivationsChoice::Quantised => INT8,
-        _ if on_cpu && compute::kv_kind(args.device.kv_type) == KvKind::Blocks8 => INT8,
-        _ if form(|forms| forms.f16) => F16,
-        _ if compute::kv_kind(args.device.kv_type) == KvKind::F16 => KV_F16,
+    let kv = compute::kv_kind(args.device.kv_type);
+    match (on_cpu, kv) {
+        (true, _) if args.device.activations == ActivationsChoice::Quantised => INT8,
+        (_, KvKind::Blocks8) => INT8,
+        (false, _) if form(|forms| forms.dot4) => INT8,
+        (false, _) if form(|forms| forms.f16) => F16,
+        (_, KvKind::F16) => KV_F16,
         _ => F32,
     }
 }

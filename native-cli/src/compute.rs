@@ -85,6 +85,7 @@ fn split_options(args: &DeviceArgs, or_cpu: bool) -> SplitOptions {
             ExpertsChoice::OnCpu(n) => Experts::OnCpu(n),
         },
         or_cpu,
+        micro_batches: None,
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) fn devices(args: &DevicesArgs) -> Result {
         out.line(format!("       driver     {}", a.driver))?;
         out.line(format!("       kernels    {}", a.forms))?;
         if let Some(memory) = a.memory {
-            out.line(format!("       memory     {}", human_bytes(memory)))?;
+            let free = a.free_memory.map_or(String::new(), |free| format!(", {} free", human_bytes(free)));
+            out.line(format!("       memory     {}{free}", human_bytes(memory)))?;
         }
         out.line(format!("       buffers    {}, bound {}", human_bytes(a.max_buffer), human_bytes(a.max_binding)))?;
         out.line(format!(
@@ -47,6 +48,7 @@ fn as_json(index: usize, a: &AdapterDescription) -> Json {
         "driver": a.driver,
         "kernels": a.forms.to_string(),
         "memory": a.memory,
+        "free_memory": a.free_memory,
         "max_buffer": a.max_buffer,
         "max_binding": a.max_binding,
         "workgroup_memory": a.workgroup_memory,

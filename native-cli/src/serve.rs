@@ -8,9 +8,9 @@ use std::time::Duration;
 use ir_engine::builtin;
 use ir_engine::device::Device;
 use ir_engine::model::ModelOptions;
-use ir_engine::run::{DiskCache, EngineOptions};
+use ir_engine::run::{DiskCache, EngineOptions, RamCache};
 use ir_server::job::{KeepAlive, ModelRef};
-use ir_server::{Guard, Hub, HubOptions, Limits, Listener, PoolOptions, Registry};
+use ir_server::{Guard, Hub, HubOptions, Limits, Listener, PoolOptions, PrefixCaches, Registry};
 use ir_store::Place;
 use tokio::net::TcpListener;
 
@@ -243,10 +243,11 @@ fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> 
             }
         }
     };
-    let disk_cache = match &args.cache_dir {
+    let disk = match &args.cache_dir {
         Some(folder) => Some(DiskCache::open(folder, u64::from(args.cache_disk) << 30)?),
         None => None,
     };
+    let ram = Some(u64::from(args.cache_ram) << 20).filter(|bytes| *bytes > 0).map(RamCache::new);
     let models = PoolOptions {
         registry,
         open_device: Box::new(open),
@@ -257,7 +258,7 @@ fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> 
         max_models: args.max_models,
         memory: u64::from(args.memory) << 30,
         any_size: args.any_size,
-        disk_cache,
+        prefix_caches: PrefixCaches { ram, disk },
     };
     let deadline = args.deadline.map(|s| Duration::from_secs(s.into()));
     Ok(HubOptions { models, queue: args.queue, deadline, log_prompts: args.log_prompts })

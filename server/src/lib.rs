@@ -31,4 +31,5 @@ pub use http::unix_socket::UnixSocket;
 pub use models::devices::OpenDevice;
 pub use models::loaded::{Lease, Loaded};
 pub use models::pool::PoolOptions;
+pub use models::prefix_caches::PrefixCaches;
 pub use models::registry::{Entry, Recipes, Registry};

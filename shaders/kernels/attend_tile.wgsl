@@ -5,6 +5,7 @@
 #import grid
 #import step
 #import kv
+#import kv_get
 #import scores
 
 struct Params {
@@ -88,7 +89,7 @@ fn main(
         for (var at = lid; at < KT * KQ; at += 64u) {
             let j = at / KQ;
             var v = vec4(0.0);
-            if (j < n) { v = quad_load(k_pages[quad_at(pages, base + j, kv_head, p.n_kv_heads, KQ) + at % KQ]); }
+            if (j < n) { v = k_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, KQ), at % KQ, KQ); }
             kv_s[at] = v;
         }
         workgroupBarrier();
@@ -105,7 +106,7 @@ fn main(
         for (var at = lid; at < KT * VQ; at += 64u) {
             let j = at / VQ;
             var v = vec4(0.0);
-            if (j < n) { v = quad_load(v_pages[quad_at(pages, base + j, kv_head, p.n_kv_heads, VQ) + at % VQ]); }
+            if (j < n) { v = v_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, VQ), at % VQ, VQ); }
             kv_s[at] = v;
         }
 #endif

@@ -6,6 +6,7 @@
 #import grid
 #import step
 #import kv
+#import kv_get
 #import scores
 
 struct Params {
@@ -51,15 +52,15 @@ var<workgroup> out_s: array<vec4<f32>, WG>;
 // A quad of the value at a place in the block.
 fn value_at(place: u32, kv_head: u32, quad: u32) -> vec4<f32> {
 #ifdef V_IN_K
-    return quad_load(k_pages[block_at(place, kv_head, KQ) + quad]);
+    return k_quad(block_at(place, kv_head, KQ), quad, KQ);
 #else
-    return quad_load(v_pages[block_at(place, kv_head, VQ) + quad]);
+    return v_quad(block_at(place, kv_head, VQ), quad, VQ);
 #endif
 }
 
-// Where a head's quads of a position begin, by its place in the block.
+// Where a head's row of a position begins, by its place in the block.
 fn block_at(place: u32, kv_head: u32, quads: u32) -> u32 {
-    return ((pages_s[place / PAGE] * p.n_kv_heads + kv_head) * PAGE + place % PAGE) * quads;
+    return ((pages_s[place / PAGE] * p.n_kv_heads + kv_head) * PAGE + place % PAGE) * kv_row(quads);
 }
 
 @compute @workgroup_size(WG)
@@ -116,7 +117,7 @@ fn main(
         if (seen) {
             let at = block_at(lid, kv_head, KQ);
             for (var i = 0u; i < KQ; i++) {
-                let k = quad_load(k_pages[at + i]);
+                let k = k_quad(at, i, KQ);
                 for (var h = 0u; h < GROUP; h++) { score[h] += dot(k, q_s[h * KQ + i]); }
             }
         }

@@ -6,6 +6,7 @@
 #import grid
 #import step
 #import kv
+#import kv_put
 #import trig
 #import constants
 #ifdef NORM
@@ -47,11 +48,14 @@ var<workgroup> head_s: array<f32, DIM>; // DIM: the larger of head_dim and v_dim
 fn put_head(lid: u32, row: u32, head: u32, dim: u32, is_v: bool) {
     let quads = (dim + 3u) / 4u;
     let pages = step[step[p.tables] + row];
-    let at = quad_at(pages, step[step[STEP_POSITIONS] + row], head, p.n_kv_heads, quads);
-    for (var i = lid; i < quads; i += WG) {
-        let c = i * 4u;
-        let q = quad_pack(vec4(head_s[c], head_s[c + 1u], head_s[c + 2u], head_s[c + 3u]));
-        if (is_v) { v_pages[at + i] = q; } else { k_pages[at + i] = q; }
+    let at = row_at(pages, step[step[STEP_POSITIONS] + row], head, p.n_kv_heads, quads);
+    for (var unit = lid; unit < quads / UNIT; unit += WG) {
+        var values = array<vec4<f32>, UNIT>();
+        for (var i = 0u; i < UNIT; i++) {
+            let c = (unit * UNIT + i) * 4u;
+            values[i] = vec4(head_s[c], head_s[c + 1u], head_s[c + 2u], head_s[c + 3u]);
+        }
+        if (is_v) { v_put(at, unit, quads, values); } else { k_put(at, unit, quads, values); }
     }
 }
 

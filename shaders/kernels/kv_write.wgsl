@@ -1,9 +1,10 @@
-// kv_write: stores keys and values of every row in its sequence's page. One invocation per quad.
+// kv_write: stores keys and values of every row in its sequence's page. One invocation per unit of quads.
 //
 // TAIL: the last elements of the keys, the same for all heads, come from elsewhere. V_IN_K: values are parts of their keys.
 #import grid
 #import step
 #import kv
+#import kv_put
 
 struct Params {
     k_start: u32,
@@ -62,25 +63,32 @@ fn main(
     let v_quads = (p.v_dim + 3u) / 4u;
 #endif
     let id = flat_id(wid, n_wg) * WG + lid;
-    let quad = id % (k_quads + v_quads);
-    let head = (id / (k_quads + v_quads)) % p.n_kv_heads;
-    let row = id / ((k_quads + v_quads) * p.n_kv_heads);
+    let k_units = k_quads / UNIT;
+    let units = k_units + v_quads / UNIT;
+    let unit = id % units;
+    let head = (id / units) % p.n_kv_heads;
+    let row = id / (units * p.n_kv_heads);
     if (row >= step[STEP_N_TOKENS]) { return; }
     let position = step[step[STEP_POSITIONS] + row];
     let pages = step[step[p.tables] + row];
-    if (quad < k_quads) {
-        let c = quad * 4u;
-        let q = vec4(
-            k_or_zero(row, head, c), k_or_zero(row, head, c + 1u),
-            k_or_zero(row, head, c + 2u), k_or_zero(row, head, c + 3u),
-        );
-        k_pages[quad_at(pages, position, head, p.n_kv_heads, k_quads) + quad] = quad_pack(q);
+    var values = array<vec4<f32>, UNIT>();
+    if (unit < k_units) {
+        for (var i = 0u; i < UNIT; i++) {
+            let c = (unit * UNIT + i) * 4u;
+            values[i] = vec4(
+                k_or_zero(row, head, c), k_or_zero(row, head, c + 1u),
+                k_or_zero(row, head, c + 2u), k_or_zero(row, head, c + 3u),
+            );
+        }
+        k_put(row_at(pages, position, head, p.n_kv_heads, k_quads), unit, k_quads, values);
         return;
     }
 #ifndef V_IN_K
     let at = row * p.v_stride + p.v_start + head * p.v_dim;
-    let c = (quad - k_quads) * 4u;
-    let q = vec4(v_or_zero(at, c), v_or_zero(at, c + 1u), v_or_zero(at, c + 2u), v_or_zero(at, c + 3u));
-    v_pages[quad_at(pages, position, head, p.n_kv_heads, v_quads) + quad - k_quads] = quad_pack(q);
+    for (var i = 0u; i < UNIT; i++) {
+        let c = ((unit - k_units) * UNIT + i) * 4u;
+        values[i] = vec4(v_or_zero(at, c), v_or_zero(at, c + 1u), v_or_zero(at, c + 2u), v_or_zero(at, c + 3u));
+    }
+    v_put(row_at(pages, position, head, p.n_kv_heads, v_quads), unit - k_units, v_quads, values);
 #endif
 }

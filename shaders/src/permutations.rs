@@ -162,7 +162,7 @@ fn recurrent(list: &mut List) {
 fn attention(list: &mut List) {
     list.add("attend_merge", &[], &[("WG", 64)]);
     list.add("attend_merge", &[&["SINKS"]], &[("WG", 64)]);
-    for kv in [&[][..], &["KV_F16"]] {
+    for kv in [&[][..], &["KV_F16"], &["KV_Q8"]] {
         for more in choices(&["TAIL", "V_IN_K"]) {
             list.add("kv_write", &[kv, &more], &[("WG", 64)]);
         }
@@ -171,7 +171,8 @@ fn attention(list: &mut List) {
                 list.add("heads", &[kv, clamp, norm], &[("WG", 64), ("DIM", 128)]);
             }
         }
-        for quads in [2, 4, 16, 20, 32, 64] {
+        // Rows of 8-bit blocks are whole blocks.
+        for quads in [2, 4, 16, 20, 32, 64].into_iter().filter(|n| kv != ["KV_Q8"] || n % 8 == 0) {
             attend(list, kv, &[], quads);
         }
         attend(list, kv, &["V_IN_K"], 144);

@@ -18,7 +18,7 @@ use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
 use crate::plan::{
     CacheLayout, Heads, Inputs, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View,
-    Weight, WeightId,
+    Weight, WeightId, state_of,
 };
 
 /// A plan on the processor: activation buffers, the cache, and the small weights decoded. Matrices are read in place.
@@ -63,7 +63,9 @@ impl CpuRunner {
         };
         let kv = plan.kv.iter().zip(&plan.kv_groups).enumerate().map(layer).collect::<Result<_>>()?;
         let vectors = plan.weights.iter().map(vector).collect::<Result<_>>()?;
-        let states = plan.states.iter().map(|n| States::new(*n, options.n_states)).collect::<Result<_>>()?;
+        let used: Vec<usize> = plan.ops.iter().filter_map(|e| state_of(&e.op)).collect();
+        let state = |(i, n): (usize, &usize)| States::new(if used.contains(&i) { *n } else { 0 }, options.n_states);
+        let states = plan.states.iter().enumerate().map(state).collect::<Result<_>>()?;
         let angles = plan.ropes.iter().map(|_| Angles::default()).collect();
         let (scratch, gathered, n_token_ids) = (linear::Scratch::default(), Gathered::default(), plan.n_token_ids());
         let attend = Vec::new();

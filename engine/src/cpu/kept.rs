@@ -1,38 +1,43 @@
 //! Pages and states of a runner as bytes: what its layers hold, one after the other.
 
 use super::CpuRunner;
+use crate::plan::CachePlace;
 
 impl CpuRunner {
-    /// Keys and values of every layer of a group in a page.
-    pub fn page(&self, group: usize, page: u32) -> Vec<u8> {
-        let layers = self.kv.iter().filter(|layer| layer.group() == group && !layer.is_empty());
-        layers.flat_map(|layer| layer.page(page)).collect::<Vec<_>>().concat()
+    /// What is kept of a page or a slot of states.
+    pub fn read_kept(&self, kept: CachePlace) -> Vec<u8> {
+        match kept {
+            CachePlace::Page { group, page } => {
+                let layers = self.kv.iter().filter(|layer| layer.group() == group && !layer.is_empty());
+                layers.flat_map(|layer| layer.page(page)).collect::<Vec<_>>().concat()
+            }
+            CachePlace::State(slot) => {
+                let states = self.states.iter().flat_map(|state| bytemuck::cast_slice::<f32, u8>(state.slot(slot)));
+                states.copied().collect()
+            }
+        }
     }
 
-    /// Fills a page with such bytes. Says whether they are as many.
-    pub fn set_page(&mut self, group: usize, page: u32, bytes: &[u8]) -> bool {
-        let layers = self.kv.iter_mut().filter(|layer| layer.group() == group && !layer.is_empty());
-        fill(layers.flat_map(|layer| layer.page_mut(page)), bytes)
-    }
-
-    /// Every state of a slot.
-    pub fn state(&self, slot: u32) -> Vec<u8> {
-        self.states.iter().flat_map(|state| bytemuck::cast_slice::<f32, u8>(state.slot(slot)).iter().copied()).collect()
-    }
-
-    /// Fills a slot with such bytes. Says whether they are as many.
-    pub fn set_state(&mut self, slot: u32, bytes: &[u8]) -> bool {
-        fill(self.states.iter_mut().map(|state| bytemuck::cast_slice_mut(state.slot_mut(slot))), bytes)
+    /// Takes from the front of `bytes` what a page or a slot of states holds. Says whether there were as many; if not, a part of
+    /// it may have changed.
+    pub fn write_kept(&mut self, kept: CachePlace, bytes: &mut &[u8]) -> bool {
+        match kept {
+            CachePlace::Page { group, page } => {
+                let layers = self.kv.iter_mut().filter(|layer| layer.group() == group && !layer.is_empty());
+                fill(layers.flat_map(|layer| layer.page_mut(page)), bytes)
+            }
+            CachePlace::State(slot) => {
+                fill(self.states.iter_mut().map(|state| bytemuck::cast_slice_mut(state.slot_mut(slot))), bytes)
+            }
+        }
     }
 }
 
-/// Shares bytes out. Says whether they fit; if not, some parts may have changed.
-fn fill<'a>(parts: impl Iterator<Item = &'a mut [u8]>, bytes: &[u8]) -> bool {
-    let mut rest = bytes;
+fn fill<'a>(parts: impl Iterator<Item = &'a mut [u8]>, bytes: &mut &[u8]) -> bool {
     for part in parts {
-        let Some((own, more)) = rest.split_at_checked(part.len()) else { return false };
+        let Some((own, more)) = bytes.split_at_checked(part.len()) else { return false };
         part.copy_from_slice(own);
-        rest = more;
+        *bytes = more;
     }
-    rest.is_empty()
+    true
 }

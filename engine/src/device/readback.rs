@@ -21,6 +21,9 @@ pub enum Readback {
         /// Columns of a row.
         n_vocab: usize,
     },
+    /// Those of micro-batches, in their order, each with the number of its outputs.
+    #[cfg(not(target_arch = "wasm32"))]
+    Several(Vec<(Readback, usize)>),
 }
 
 impl Readback {
@@ -36,6 +39,17 @@ impl Readback {
                 Ok(results) => Ok(Output::of(results, &wants, n_vocab)),
                 Err(results) => Err(Readback::Gpu { results, wants, n_vocab }),
             }),
+            #[cfg(not(target_arch = "wasm32"))]
+            Readback::Several(all) => {
+                let (mut there, mut whole) = (Vec::new(), true);
+                for (readback, outputs) in all {
+                    let now = readback.ready()?;
+                    whole &= now.is_ok();
+                    there.push((now.map_or_else(|later| later, Readback::Done), outputs));
+                }
+                let several = Readback::Several(there);
+                if whole { several.wait().map(Ok) } else { Ok(Err(several)) }
+            }
         }
     }
 
@@ -49,6 +63,10 @@ impl Readback {
             Readback::Done(output) => Ok(output),
             #[cfg(feature = "gpu")]
             Readback::Gpu { results, wants, n_vocab } => Ok(Output::of(results.wait()?, &wants, n_vocab)),
+            Readback::Several(all) => {
+                let wait = |(readback, outputs): (Readback, usize)| Ok((readback.wait()?, outputs));
+                Ok(Output::joined(all.into_iter().map(wait).collect::<Result<_>>()?))
+            }
         }
     }
 
@@ -61,6 +79,34 @@ impl Readback {
             Readback::Done(output) => Ok(output),
             #[cfg(feature = "gpu")]
             Readback::Gpu { results, wants, n_vocab } => Ok(Output::of(results.await?, &wants, n_vocab)),
+            // Natively the first poll waits.
+            #[cfg(not(target_arch = "wasm32"))]
+            several => several.wait(),
+        }
+    }
+}
+
+/// What a slot holds, on its way back.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) enum SlotReadback {
+    /// It is there.
+    Done(Vec<f32>),
+    /// It is being copied from a GPU.
+    #[cfg(feature = "gpu")]
+    Gpu(GpuReadback),
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl SlotReadback {
+    /// The values, waited for by blocking.
+    ///
+    /// # Errors
+    /// Where the device failed in the meantime.
+    pub(super) fn wait(self) -> Result<Vec<f32>> {
+        match self {
+            SlotReadback::Done(values) => Ok(values),
+            #[cfg(feature = "gpu")]
+            SlotReadback::Gpu(readback) => Ok(readback.wait()?.values),
         }
     }
 }
@@ -105,6 +151,24 @@ impl Output {
         let later = results.picked.chunks(wants.len().max(1)).skip(1).map(|row| row.iter().map(token).collect());
         let (picked, later) = (picked.collect(), later.collect());
         Output { picked, later, logits: results.values, n_vocab, pooled: results.pooled }
+    }
+
+    /// The outputs of micro-batches, each with its number of rows, as those of one step.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn joined(all: Vec<(Output, usize)>) -> Output {
+        let mut whole = Output::default();
+        let has_logits = all.iter().any(|(output, _)| !output.logits.is_empty());
+        for (mut output, rows) in all {
+            // Where a micro-batch has picks alone, rows that nobody reads stand for its logits.
+            if has_logits {
+                output.logits.resize(rows * output.n_vocab, 0.0);
+            }
+            whole.n_vocab = output.n_vocab;
+            whole.logits.append(&mut output.logits);
+            whole.picked.append(&mut output.picked);
+            whole.pooled.append(&mut output.pooled);
+        }
+        whole
     }
 
     /// The logits of the `i`-th wanted row.

@@ -40,6 +40,8 @@ pub struct SplitOptions {
     pub experts: Experts,
     /// Whether a model that no GPU can run is left to the processor, instead of an error.
     pub or_cpu: bool,
+    /// Into how many micro-batches a step is cut at most. `None`: as many as pay by what steps are measured to take.
+    pub micro_batches: Option<usize>,
 }
 
 /// A processor and GPUs, over which models are divided.
@@ -50,7 +52,7 @@ pub struct Split {
     options: SplitOptions,
 }
 
-/// Of a GPU's memory, what a model may take if nothing was said.
+/// Percent of a GPU's free memory that a model may take if nothing was said.
 const USABLE: u64 = 90;
 
 impl Split {
@@ -176,7 +178,8 @@ impl Split {
         if let Some(only) = part_of.first().filter(|first| part_of.iter().all(|part| part == *first)) {
             return devices[*only].prepare(Arc::clone(plan), options);
         }
-        SplitRunner::new(&devices, plan, &part_of, layers, options).map(|runner| Runner::Split(Box::new(runner)))
+        let runner = SplitRunner::new(&devices, plan, &part_of, layers, options, self.options.micro_batches)?;
+        Ok(Runner::Split(Box::new(runner)))
     }
 
     /// The device of each op if `n` layers are on GPUs: 0 is the processor, others are counted from 1.
@@ -224,9 +227,18 @@ impl Device {
         }
     }
 
-    /// Bytes of device memory that a model may take; `None` where nobody knows.
+    /// Bytes of device memory that a model may take: what was said, or a part of what is free now; `None` where nobody knows.
     fn budget(&self) -> Option<u64> {
-        self.said_budget().or_else(|| self.memory().map(|bytes| bytes / 100 * USABLE))
+        self.said_budget().or_else(|| Some(self.free_memory().or_else(|| self.memory())? / 100 * USABLE))
+    }
+
+    /// Bytes of a GPU's own memory that are free now; `None` where the driver does not say.
+    fn free_memory(&self) -> Option<u64> {
+        match self {
+            #[cfg(feature = "gpu")]
+            Device::Gpu(gpu) => gpu.free_memory(),
+            _ => None,
+        }
     }
 
     /// Bytes of device memory that a runner of a plan takes; none of a processor's.

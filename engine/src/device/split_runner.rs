@@ -1,9 +1,11 @@
-//! [`SplitRunner`]: a plan in parts, each on a device of its own. A step runs stage by stage; what crosses from one device to
-//! another are rows of activations.
+//! [`SplitRunner`]: a plan in parts, each on a device of its own. A step runs stage by stage (`pipeline`); what crosses from one
+//! device to another are rows of activations.
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::micro_batches::MicroBatches;
+use super::pipeline::Pipeline;
 use super::{Device, Readback, Runner};
 use crate::error::{Error, Result};
 use crate::plan::{Inputs, Plan, RunnerOptions, Slot, Stage};
@@ -23,6 +25,10 @@ pub struct SplitRunner {
     n_token_ids: usize,
     placement: String,
     crossed: u64,
+    /// Whether every part has one stage, so that a part may begin the next micro-batch before the step's end.
+    once: bool,
+    micro: MicroBatches,
+    most_at_work: usize,
 }
 
 impl SplitRunner {
@@ -33,6 +39,7 @@ impl SplitRunner {
         part_of: &[usize],
         layers: &[Range<usize>],
         options: RunnerOptions,
+        micro_batches: Option<usize>,
     ) -> Result<SplitRunner> {
         let division = plan.divide(part_of)?;
         let last = division.stages.last().map_or(0, |stage| stage.part);
@@ -46,6 +53,8 @@ impl SplitRunner {
             (*part, next[*part] - 1)
         };
         let places = part_of.iter().map(place).collect();
+        let n_parts = division.parts.iter().filter(|part| !part.ops.is_empty()).count();
+        let once = division.stages.len() == n_parts;
         let mut runners = Vec::new();
         for (part, device) in division.parts.into_iter().zip(devices) {
             let has_ops = !part.ops.is_empty();
@@ -61,29 +70,36 @@ impl SplitRunner {
             n_token_ids: plan.n_token_ids(),
             placement: placement(devices, part_of, layers),
             crossed: 0,
+            once,
+            micro: MicroBatches::new(micro_batches),
+            most_at_work: 0,
         })
     }
 
-    /// Runs all stages but the last, whose results are on their way back.
+    /// Starts a step. Its micro-batches go through the stages one behind the other, so that devices work at the same time.
     pub(super) fn submit(&mut self, inputs: &Inputs) -> Result<Readback> {
+        let mut batches = vec![];
+        if self.once && !inputs.source {
+            let within = self.plan.states.is_empty() && !self.plan.reads_both_ways();
+            let n = self.micro.next(inputs.n_rows());
+            batches = if n > 1 { inputs.micro_batches(n, within) } else { batches };
+            self.micro.begun(inputs.n_rows(), n, batches.len().max(1));
+        }
+        let batches = if batches.is_empty() { std::slice::from_ref(inputs) } else { &batches };
         let stages = std::mem::take(&mut self.stages);
-        let readback = self.run(&stages, inputs);
+        let readback = Pipeline::new(self, &stages, batches).run();
         self.stages = stages;
         readback
     }
 
-    fn run(&mut self, stages: &[Stage], inputs: &Inputs) -> Result<Readback> {
-        let Some((last, before)) = stages.split_last() else { return Err(Error::shape("a plan without ops")) };
-        for stage in before {
-            self.enter(stage, inputs)?;
-            self.part(stage.part)?.run_unchecked(stage.ops.clone(), inputs)?;
-        }
-        self.enter(last, inputs)?;
-        self.part(last.part)?.submit_from(last.ops.start, inputs)
+    /// Learns that the last step took so many seconds.
+    pub(super) fn took(&mut self, seconds: f64) {
+        self.micro.took(seconds);
     }
 
-    fn enter(&mut self, stage: &Stage, inputs: &Inputs) -> Result<()> {
-        stage.enters.iter().try_for_each(|(from, slot)| self.copy(*slot, *from, stage.part, inputs))
+    /// How many devices were at work at the same time, at most.
+    pub fn most_at_work(&self) -> usize {
+        self.most_at_work
     }
 
     /// Copies a slot's rows from one part to another.
@@ -96,7 +112,7 @@ impl SplitRunner {
         self.part(to)?.set_slot(slot, inputs, &rows)
     }
 
-    fn part(&mut self, part: usize) -> Result<&mut Runner> {
+    pub(super) fn part(&mut self, part: usize) -> Result<&mut Runner> {
         let runner = self.runners.get_mut(part).and_then(Option::as_mut);
         runner.ok_or_else(|| Error::shape(format!("part {part} of the plan has no ops")))
     }
@@ -148,6 +164,12 @@ impl SplitRunner {
         self.runners.iter().flatten().map(Runner::brisk_rows).min().unwrap_or(usize::MAX)
     }
 
+    /// Whether the processor computes this op.
+    pub(super) fn computes_on_cpu(&self, op: usize) -> bool {
+        let runner = self.places.get(op).and_then(|(part, _)| self.runners.get(*part)?.as_ref());
+        runner.is_some_and(|runner| matches!(runner, Runner::Cpu(_)))
+    }
+
     /// What the runner has room for.
     pub fn options(&self) -> RunnerOptions {
         self.options
@@ -173,9 +195,24 @@ impl SplitRunner {
         self.crossed
     }
 
-    /// The parts with their runners.
+    /// The parts with their runners, in the order of the model's layers.
     pub(super) fn runners(&self) -> impl Iterator<Item = &Runner> {
         self.runners.iter().flatten()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn runners_mut(&mut self) -> impl Iterator<Item = &mut Runner> {
+        self.runners.iter_mut().flatten()
+    }
+
+    /// Notes that so many bytes of activations crossed.
+    pub(super) fn note_crossed(&mut self, bytes: u64) {
+        self.crossed += bytes;
+    }
+
+    /// Notes how many devices are at work.
+    pub(super) fn note_at_work(&mut self, n: usize) {
+        self.most_at_work = self.most_at_work.max(n);
     }
 }
 

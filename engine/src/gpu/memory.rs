@@ -10,7 +10,7 @@ use super::parts::{Part, Use, split};
 use super::planes::units;
 use super::{lower, step};
 use crate::error::{Error, Result};
-use crate::plan::{Op, PAGE, Pick, Plan, RunnerOptions, Slot, TOP, Then, Weight, WeightId};
+use crate::plan::{KvKind, Op, PAGE, Pick, Plan, RunnerOptions, Slot, TOP, Then, Weight, WeightId};
 
 /// The buffers of a runner, by what they are.
 #[derive(Debug)]
@@ -137,6 +137,14 @@ pub(super) fn page_elements(plan: &Plan, layer: usize) -> [usize; 2] {
     [kv.k_dim, v_dim].map(|dim| kv.n_kv_heads * PAGE * dim.next_multiple_of(4))
 }
 
+/// Bytes of so many elements of a page. A scale of 8-bit blocks takes a word here.
+pub(super) fn page_bytes(kv: KvKind, elements: usize) -> u64 {
+    match kv {
+        KvKind::Blocks8 => elements as u64 / 32 * 36,
+        KvKind::F16 | KvKind::F32 => kv.row_bytes(elements) as u64,
+    }
+}
+
 /// What a step needs besides its dispatches' bindings: the constants, and the buffers of results that the plan's ops write.
 fn results(plan: &Plan) -> Vec<Resource> {
     let written = |slot: &Slot| plan.writes(*slot);
@@ -208,7 +216,7 @@ fn sizes(
     all.push((Resource::Constants, constants.bytes, "norms, biases and other vectors".into()));
     for layer in 0..plan.kv.len() {
         let n_pages = options.pages(plan.kv_groups[layer]);
-        let bytes = |elements: usize| options.kv.row_bytes(elements) as u64 * n_pages as u64;
+        let bytes = |elements: usize| page_bytes(options.kv, elements) * n_pages as u64;
         let [k, v] = page_elements(plan, layer).map(bytes);
         all.push((Resource::KPages(layer), k, "the cache".into()));
         all.push((Resource::VPages(layer), v, "the cache".into()));

@@ -140,6 +140,11 @@ impl Gpu {
         self.max_binding
     }
 
+    /// Bytes of the adapter's memory that are free now; `None` where the driver does not say.
+    pub fn free_memory(&self) -> Option<u64> {
+        self.opened.adapter.as_ref().and_then(heaps::memory)?.free
+    }
+
     /// Bytes of device memory that a runner may take, if it was said.
     pub fn memory_budget(&self) -> Option<u64> {
         self.options.memory
@@ -198,7 +203,7 @@ impl Gpu {
     /// Cache pages that can be bound at once.
     pub fn max_pages(&self, plan: &crate::plan::Plan, kv: crate::plan::KvKind) -> usize {
         let largest = (0..plan.kv.len()).flat_map(|layer| memory::page_elements(plan, layer)).max().unwrap_or(1);
-        usize::try_from(self.max_binding / kv.row_bytes(largest) as u64).unwrap_or(usize::MAX)
+        usize::try_from(self.max_binding / memory::page_bytes(kv, largest).max(1)).unwrap_or(usize::MAX)
     }
 
     /// Slots of states that can be bound at once.

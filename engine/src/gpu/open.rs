@@ -50,6 +50,8 @@ pub struct AdapterDescription {
     pub max_buffer: u64,
     /// Bytes of its memory; `None` where the backend does not say.
     pub memory: Option<u64>,
+    /// Bytes of it that were free when it was looked at; `None` where the driver does not say.
+    pub free_memory: Option<u64>,
     /// Bytes of workgroup memory.
     pub workgroup_memory: u32,
     /// Smallest and largest subgroup.
@@ -58,6 +60,8 @@ pub struct AdapterDescription {
 
 /// An opened device and what came with it.
 pub(super) struct Opened {
+    /// Asked for free memory; none of a device that does nothing.
+    pub adapter: Option<wgpu::Adapter>,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
     pub description: AdapterDescription,
@@ -136,6 +140,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     let software = info.device_type == wgpu::DeviceType::Cpu;
     let f16 = halves(&info, features) && !software;
+    let memory = super::heaps::memory(adapter);
     AdapterDescription {
         name: info.name,
         backend: info.backend.to_str().to_owned(),
@@ -150,7 +155,8 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
         forms: Forms { f16, subgroups: features.contains(wgpu::Features::SUBGROUP) && !software, ..Forms::BASE },
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
-        memory: super::heaps::memory(adapter),
+        memory: memory.map(|memory| memory.total),
+        free_memory: memory.and_then(|memory| memory.free),
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         subgroup_sizes: (info.subgroup_min_size, info.subgroup_max_size),
     }
@@ -205,10 +211,11 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
         .request_device(&descriptor)
         .await
         .map_err(|error| Error::Device(format!("{} cannot be opened: {error}", description.name)))?;
-    Ok(finish(device, queue, description, forms, limits))
+    Ok(finish(Some(adapter), device, queue, description, forms, limits))
 }
 
 fn finish(
+    adapter: Option<wgpu::Adapter>,
     device: wgpu::Device,
     queue: wgpu::Queue,
     description: AdapterDescription,
@@ -224,7 +231,7 @@ fn finish(
             Faults::note(&noted.lost, message);
         }
     });
-    Opened { device, queue, description, forms, limits, faults }
+    Opened { adapter, device, queue, description, forms, limits, faults }
 }
 
 /// A device that does nothing: for measuring what the host does per step.
@@ -252,8 +259,9 @@ pub(super) async fn open_noop() -> Result<Opened> {
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         memory: None,
+        free_memory: None,
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         subgroup_sizes: (0, 0),
     };
-    Ok(finish(device, queue, description, Forms::BASE, limits))
+    Ok(finish(None, device, queue, description, Forms::BASE, limits))
 }

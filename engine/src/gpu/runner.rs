@@ -2,6 +2,8 @@
 
 mod chain;
 mod feed;
+#[cfg(not(target_arch = "wasm32"))]
+mod kept;
 mod launch;
 #[cfg(not(target_arch = "wasm32"))]
 mod profile;
@@ -76,10 +78,7 @@ fn dispatches(
     constants: &Constants,
     kv: KvKind,
 ) -> Result<[Vec<Dispatch>; 2]> {
-    if kv == KvKind::Blocks8 {
-        let kind = kv.name();
-        return Err(Error::unsupported(format!("caches of {kind} do not run on a GPU yet: use f16, or --device cpu")));
-    }
+    plan.kv.iter().try_for_each(|shape| shape.expect_blocks(kv))?;
     let lowering = lower::Lowering { plan, parts, constants, forms: gpu.forms(), kv };
     let all = lowering.lower(0..plan.ops.len())?;
     // Only a model has logits of its outputs; a plan for examining ops may end with anything, and not every part of a plan

@@ -63,6 +63,20 @@ pub struct StateSlots {
     pub to: u32,
 }
 
+/// What a device keeps of a sequence beyond a step, and gives as bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CachePlace {
+    /// A page of a group of caches, in all its layers.
+    Page {
+        /// The group: see [`super::Plan::windows`].
+        group: usize,
+        /// The page.
+        page: u32,
+    },
+    /// A slot of states, of all recurrent ops.
+    State(u32),
+}
+
 /// One step's rows. All per-row vectors have one entry per row; rows of one sequence stand in the order of positions.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Inputs {

@@ -6,6 +6,7 @@
 mod divide;
 mod inputs;
 mod layout;
+mod micro;
 mod op;
 mod options;
 mod parts;
@@ -18,10 +19,11 @@ mod weight;
 
 use std::sync::Arc;
 
-#[cfg(not(target_arch = "wasm32"))]
+use crate::error::{Error, Result};
+
 pub(crate) use divide::state_of;
 pub use divide::{Division, Stage};
-pub use inputs::{Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
+pub use inputs::{CachePlace, Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
 pub use layout::{CacheGroup, CacheLayout};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
@@ -101,6 +103,21 @@ impl KvShape {
     pub fn token_bytes(&self, kind: KvKind) -> usize {
         let values = if self.v_in_k { 0 } else { kind.row_bytes(self.v_dim) };
         self.n_kv_heads * (kind.row_bytes(self.k_dim) + values)
+    }
+
+    /// Refuses heads that are no whole blocks of a kind.
+    ///
+    /// # Errors
+    /// Such heads, with their length.
+    pub fn expect_blocks(&self, kind: KvKind) -> Result<()> {
+        let (block, v_dim) = (kind.dtype().block_len(), if self.v_in_k { 0 } else { self.v_dim });
+        match [self.k_dim, v_dim].into_iter().find(|dim| !dim.is_multiple_of(block)) {
+            Some(dim) => Err(Error::unsupported(format!(
+                "a cache of {} takes heads of a multiple of {block} elements, and this model's have {dim}: use f16",
+                kind.name()
+            ))),
+            None => Ok(()),
+        }
     }
 }
 

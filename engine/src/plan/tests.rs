@@ -13,12 +13,7 @@ fn matrix(rec: &mut Recorder, rows: usize, cols: usize) -> WeightId {
 }
 
 /// Appends one op chosen by `pick` on one of the slots so far.
-fn random_op(
-    rec: &mut Recorder,
-    slots: &mut Vec<(Slot, usize)>,
-    pick: usize,
-    which: usize,
-) -> Result<(), crate::error::Error> {
+fn random_op(rec: &mut Recorder, slots: &mut Vec<(Slot, usize)>, pick: usize, which: usize) -> Result<()> {
     let (x, cols) = slots[which % slots.len()];
     let other = slots.iter().rev().find(|(y, c)| *y != x && *c == cols).map(|(y, _)| *y);
     let norm = Norm { kind: NormKind::Rms, eps: 1e-5, group: cols, weight: None, bias: None };
@@ -196,4 +191,48 @@ fn wrong_shapes_are_refused_by_name() {
     assert_eq!(error, "blk.0.attn: w takes 15 columns, but its input has 16");
     assert!(rec.view(x, 10, 7).is_err());
     assert!(rec.add(x, x, 1.0).is_err());
+}
+
+proptest! {
+    #[test]
+    fn micro_batches_are_the_rows_of_the_step(lengths in prop::collection::vec(1usize..9, 1..9), n in 1usize..7, within: bool) {
+        let mut step = Inputs::default();
+        for (seq, length) in lengths.iter().enumerate() {
+            step.tables.push(vec![seq as u32]);
+            for position in 0..*length as u32 {
+                let row = step.push(100 * seq as u32 + position, position, seq as u32);
+                if (row + seq as u32).is_multiple_of(3) {
+                    step.changes.push(Change { row: step.outputs.len() as u32, token: row, bias: 0.0, factor: 1.0, penalty: 0.0 });
+                    step.outputs.push(row);
+                    step.wants.push(Want::Pick { draw: [row, 0], scale: 0.0, least: 0.0 });
+                }
+            }
+        }
+        let batches = step.micro_batches(n, within);
+        prop_assert!(batches.len() <= n.min(step.n_rows()) && batches.iter().all(|batch| batch.n_rows() > 0));
+        let (mut row, mut output) = (0, 0);
+        for batch in &batches {
+            prop_assert!(batch.check(10_000, 10).is_ok());
+            for (i, own) in batch.outputs.iter().enumerate() {
+                prop_assert_eq!(step.outputs[output + i], own + row as u32);
+            }
+            prop_assert_eq!(&batch.wants, &step.wants[output..][..batch.wants.len()]);
+            prop_assert_eq!(batch.wants.len(), batch.outputs.len());
+            for change in &batch.changes {
+                prop_assert_eq!(step.outputs[output + change.row as usize], change.token);
+            }
+            for i in 0..batch.n_rows() {
+                let seq = step.seqs[row];
+                prop_assert_eq!((batch.tokens[i], batch.positions[i]), (step.tokens[row], step.positions[row]));
+                prop_assert_eq!(&batch.tables[batch.seqs[i] as usize], &step.tables[seq as usize]);
+                prop_assert_eq!(batch.state(batch.seqs[i], i).to, seq);
+                row += 1;
+            }
+            let ends = row == step.n_rows() || step.seqs[row] != step.seqs[row - 1];
+            prop_assert!(within || ends, "a sequence was cut");
+            output += batch.outputs.len();
+        }
+        prop_assert_eq!((row, output), (step.n_rows(), step.outputs.len()));
+        prop_assert_eq!(batches.iter().map(|batch| batch.changes.len()).sum::<usize>(), step.changes.len());
+    }
 }

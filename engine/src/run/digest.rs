@@ -14,8 +14,9 @@ const SAMPLES: usize = 64;
 const SAMPLE: usize = 64;
 
 /// The key of the empty prefix of a model, whose plan is that of the context in use: its metadata but the tokenizer's, its
-/// table of tensors, samples of their data if they are at hand, how positions turn, and the layout of the cache.
-pub(crate) fn root(model: &Model, plan: &Plan, layout: &CacheLayout) -> PageKey {
+/// table of tensors, samples of their data if they are at hand, how positions turn, the layout of the cache, and the kind of
+/// device, since kinds round differently.
+pub(crate) fn root(model: &Model, plan: &Plan, layout: &CacheLayout, computed_by: &str) -> PageKey {
     let mut hash = Sha256::new_with_prefix(b"ir page keys");
     hash.update(VERSION.to_le_bytes());
     // Pages hold what token ids gave: how texts become ids changes nothing, and a vocabulary is long.
@@ -39,6 +40,7 @@ pub(crate) fn root(model: &Model, plan: &Plan, layout: &CacheLayout) -> PageKey 
         rope.inv_freq.iter().for_each(|x| hash.update(x.to_le_bytes()));
     }
     text(&mut hash, format!("{PAGE} {layout:?} {:?}", plan.kv).as_bytes());
+    text(&mut hash, computed_by.as_bytes());
     PageKey::root(hash)
 }
 

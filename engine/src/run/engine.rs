@@ -138,7 +138,8 @@ impl Engine {
         let layout = CacheLayout::of(&plan, options.kv);
         let groups = plan.windows.iter().enumerate();
         let groups = groups.map(|(group, window)| (*window, options.pages(group))).collect();
-        let room = Room { groups, n_states: options.n_states, root: digest::root(&model, &plan, &layout) };
+        let root = digest::root(&model, &plan, &layout, runner.kind());
+        let room = Room { groups, n_states: options.n_states, root };
         let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, &room);
         if runner.picks() {
             steps.let_device_pick();

@@ -3,10 +3,12 @@
 //! When a sequence ends, its full pages and the state at the last end of a page go there; what is there already is not
 //! written again. Before a sequence is let in, those of its start that are missing in the cache are brought back.
 
-use super::pages::PageId;
 use super::scheduler::Scheduler;
-use super::states::StateId;
 use crate::device::Runner;
+use crate::plan::CachePlace;
+
+/// Pages that are read at once: a GPU is waited for once for all of them.
+const AT_ONCE: usize = 256;
 
 /// Names what is kept: a page's tokens down to the model and the form of its cache, and the group of caches, or none for a
 /// state.
@@ -33,29 +35,13 @@ pub trait PageStore: Send + std::fmt::Debug {
     fn remove(&self, key: StoreKey);
 }
 
-/// A place on the device that is to be kept, or that waits for what was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// A page of a group.
-    Page(usize, PageId),
-    /// A slot of states.
-    State(StateId),
-}
-
 /// Hands what sequences left behind to a store. The pages may be free already; nothing has written them since.
-pub(crate) fn save(store: &dyn PageStore, runner: &mut Runner, left: Vec<(StoreKey, Place)>) {
-    for (key, place) in left {
-        if store.has(key) {
-            continue;
-        }
-        let bytes = match place {
-            Place::Page(group, page) => runner.page(group, page),
-            Place::State(slot) => runner.state(slot),
-        };
-        match bytes {
-            Some(bytes) => store.save(key, bytes),
-            None => return,
-        }
+pub(crate) fn save(store: &dyn PageStore, runner: &mut Runner, left: Vec<(StoreKey, CachePlace)>) {
+    let new: Vec<(StoreKey, CachePlace)> = left.into_iter().filter(|(key, _)| !store.has(*key)).collect();
+    for some in new.chunks(AT_ONCE) {
+        let places: Vec<CachePlace> = some.iter().map(|(_, place)| *place).collect();
+        let Some(read) = runner.read_kept(&places) else { return };
+        some.iter().zip(read).for_each(|((key, _), bytes)| store.save(*key, bytes));
     }
 }
 
@@ -71,10 +57,7 @@ pub(crate) fn restore(store: &dyn PageStore, runner: &mut Runner, scheduler: &mu
         // One missing page makes those behind it useless; their places are given back all the same.
         let bytes = if whole { store.load(key) } else { None };
         let taken = bytes.is_some_and(|bytes| {
-            let fits = match place {
-                Place::Page(group, page) => runner.set_page(group, page, &bytes),
-                Place::State(slot) => runner.set_state(slot, &bytes),
-            };
+            let fits = runner.write_kept(place, &bytes);
             if !fits {
                 store.remove(key);
             }

@@ -18,13 +18,13 @@ mod seq;
 
 use std::collections::VecDeque;
 
-use super::lasting::{Place, StoreKey};
+use super::lasting::StoreKey;
 use super::pages::PageKey;
 use super::request::{Marks, SeqId};
 use super::states::States;
 use crate::error::{Error, Result};
 use crate::model::Pooling;
-use crate::plan::{Inputs, PAGE};
+use crate::plan::{CachePlace, Inputs, PAGE};
 use group::Group;
 use seq::Seq;
 
@@ -94,7 +94,7 @@ pub(crate) struct Scheduler {
     states: States,
     root: PageKey,
     /// What sequences left behind, where it is noted.
-    left: Option<Vec<(StoreKey, Place)>>,
+    left: Option<Vec<(StoreKey, CachePlace)>>,
     waiting: VecDeque<Seq>,
     running: Vec<Seq>,
     n_preempted: u64,

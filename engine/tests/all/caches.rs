@@ -4,13 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::common::{Golden, shared};
+use crate::common::{Golden, shared, skipped};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
-use ir_engine::device::Device;
+use ir_engine::device::{Device, GpuLayers, KvKind, Split, SplitOptions};
+use ir_engine::gpu::{Forms, Gpu, GpuOptions};
 use ir_engine::model::Model;
 use ir_engine::plan::PAGE;
 use ir_engine::run::{
-    ChatInput, ChatTurn, DiskCache, Engine, EngineOptions, Event, Marks, Request, Sampling, Usage, wait,
+    ChatInput, ChatTurn, DiskCache, Engine, EngineOptions, Event, Marks, RamCache, Request, Sampling, Usage, wait,
 };
 use ir_engine::text::chat::{ChatTemplate, Message};
 
@@ -217,7 +218,7 @@ fn a_conversation_goes_on_after_a_restart() {
             cache.flush();
         }
         // Another form of cache finds nothing here.
-        let (mut other, cache) = open(&EngineOptions { kv: ir_engine::device::KvKind::F32, ..OPTIONS() });
+        let (mut other, cache) = open(&EngineOptions { kv: KvKind::F32, ..OPTIONS() });
         assert_eq!(run(&mut other, &whole).1.cached_tokens, 0, "{name}");
         cache.flush();
         drop((other, cache));
@@ -272,5 +273,50 @@ fn what_a_cancelled_conversation_leaves_is_kept_before_it_is_written_over() {
         assert!(usage.cached_tokens + AGAIN >= n, "{name}: {usage:?}");
         assert!(got == fresh, "{name}: another answer than without the cache");
         std::fs::remove_dir_all(folder).unwrap();
+    }
+}
+
+/// A GPU, and a processor and a GPU that share a model's layers.
+fn devices_with_a_gpu() -> Vec<Device> {
+    let options = GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() };
+    let gpu = match Gpu::open_now(&options) {
+        Ok(gpu) => Device::Gpu(Arc::new(gpu)),
+        Err(error) => {
+            skipped(error);
+            return Vec::new();
+        }
+    };
+    let options = SplitOptions { layers: GpuLayers::Count(1), ..SplitOptions::default() };
+    let split = Split::new(device(), vec![gpu.clone()], options).unwrap();
+    vec![gpu, Device::Split(Arc::new(split))]
+}
+
+/// A conversation whose first turn another engine computed, and its page-by-page content, found again in memory.
+#[test]
+fn what_a_gpu_computed_goes_to_memory_and_comes_back() {
+    let options = EngineOptions { kv: KvKind::F32, ..OPTIONS() };
+    for device in devices_with_a_gpu() {
+        for (name, model, all) in kinds() {
+            let what = format!("{name} on {}", device.name());
+            let open = |options: &EngineOptions| Engine::new(Arc::clone(&model), &device, options).unwrap();
+            let ram = RamCache::new(1 << 30);
+            let first = request(text(&all, 0, 150), Marks { last_user: Some(100), messages_end: Some(140) }, 20);
+            let mut before = open(&options);
+            assert!(before.keep_in(Box::new(ram.clone())));
+            let answer = run(&mut before, &first).0;
+            drop(before);
+            assert!(ram.counts().saved > 0, "{what}");
+            let prompt = [first.prompt, answer.iter().map(|a| a.0).collect(), text(&all, 3, 10)].concat();
+            let second = request(prompt.clone(), Marks { last_user: None, messages_end: Some(prompt.len()) }, 8);
+            let (fresh, _) = run(&mut open(&EngineOptions { reuse: false, ..options.clone() }), &second);
+            let mut after = open(&options);
+            assert!(after.keep_in(Box::new(ram.clone())));
+            let (got, usage) = run(&mut after, &second);
+            assert!(usage.cached_tokens + AGAIN >= 150, "{what}: {usage:?}");
+            for ((token, logprob), (want, wanted)) in got.iter().zip(&fresh) {
+                let apart = (f32::from_bits(*logprob) - f32::from_bits(*wanted)).abs();
+                assert!(token == want && apart < 1e-3, "{what}: {token} and {want}, {apart:.1e} apart");
+            }
+        }
     }
 }

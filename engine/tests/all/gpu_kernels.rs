@@ -28,7 +28,8 @@ fn unlisted(plan: &Plan) -> Result<BTreeSet<Asked>> {
     let listed: BTreeSet<Asked> = ir_shaders::all_permutations().into_iter().map(asked).collect();
     let mut all = BTreeSet::new();
     for forms in FORMS.iter().map(|text| Forms::parse(text).unwrap()) {
-        for kv in [KvKind::F16, KvKind::F32] {
+        let blocks = plan.kv.iter().all(|shape| shape.expect_blocks(KvKind::Blocks8).is_ok());
+        for kv in KvKind::ALL.into_iter().filter(|kv| blocks || *kv != KvKind::Blocks8) {
             all.extend(permutations(plan, forms, kv)?.into_iter().map(asked));
         }
     }

@@ -112,10 +112,17 @@ fn a_model_over_processors_gives_the_bits_of_one() {
         for (how, device) in [
             ("one layer", one(layers(1))),
             ("experts", one(experts)),
-            ("three parts", split(&cpu, vec![cpu.clone(), cpu.clone()], shares)),
+            ("three parts", split(&cpu, vec![cpu.clone(), cpu.clone()], shares.clone())),
+            ("micro-batches", one(SplitOptions { micro_batches: Some(2), ..layers(1) })),
+            (
+                "more micro-batches",
+                split(&cpu, vec![cpu.clone(), cpu.clone()], SplitOptions { micro_batches: Some(5), ..shares }),
+            ),
         ] {
-            let few =
-                |way: &Way| ["batch of 8", "preempted", "cache lost on the way", "chunks of 7"].contains(&&*way.name);
+            let few = |way: &Way| match how {
+                "micro-batches" | "more micro-batches" => ["batch of 8", "cache lost on the way"].contains(&&*way.name),
+                _ => ["batch of 8", "preempted", "cache lost on the way", "chunks of 7"].contains(&&*way.name),
+            };
             for Way { name, options, after, forget_at } in ways(&model).into_iter().filter(few) {
                 let mut engine = Engine::new(Arc::clone(&model), &device, &options).unwrap();
                 let got = steps(run(&mut engine, &requests, after, forget_at));
@@ -165,6 +172,58 @@ fn a_processor_and_a_gpu_agree_with_the_reference() {
     }
 }
 
+/// Eight prompts of several lengths, whose last rows are wanted, in one step.
+fn eight(ids: &[u32]) -> Inputs {
+    let mut inputs = Inputs::default();
+    for seq in 0..8 {
+        inputs.tables.push(vec![2 * seq, 2 * seq + 1]);
+        for (position, id) in ids.iter().skip(seq as usize).take(9 + seq as usize).enumerate() {
+            inputs.push(*id, position as u32, seq);
+        }
+        inputs.outputs.push(inputs.n_rows() as u32 - 1);
+    }
+    inputs
+}
+
+#[test]
+fn several_sequences_keep_several_devices_busy() {
+    let cpu = device("scalar", Activations::F32);
+    for (family, golden) in kinds() {
+        let Some(gpus) = [0, 1].map(|_| gpu(GpuOptions::default())).into_iter().collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        let inputs = eight(&golden.ids);
+        let options = RunnerOptions {
+            max_tokens: 128,
+            max_outputs: 8,
+            kv: KvKind::F32,
+            n_pages: 16,
+            n_states: 8,
+            n_window_pages: 0,
+        };
+        let run = |gpus: &[Device], n: usize, micro: usize| {
+            let options_of_split = SplitOptions { micro_batches: Some(micro), ..layers(n) };
+            let device = split(&cpu, gpus.to_vec(), options_of_split);
+            let mut runner = device.prepare(golden.model.plan().clone(), options).unwrap();
+            let output = runner.submit(&inputs).unwrap().wait().unwrap();
+            let at_work = match &runner {
+                Runner::Split(runner) => runner.most_at_work(),
+                _ => 1,
+            };
+            (output.logits, at_work)
+        };
+        let (want, _) = run(&gpus[..1], 0, 1);
+        for (parts, n, micro, together) in [(&gpus[..1], 1, 1, 1), (&gpus[..1], 1, 4, 2), (&gpus[..], usize::MAX, 2, 2)]
+        {
+            let (got, at_work) = run(parts, n, micro);
+            let error = relative_error(&got, &want);
+            let what = format!("{family}, {} GPUs, {micro} micro-batches", parts.len());
+            assert!(error < TOLERANCE, "{what}: {error:.1e}");
+            assert_eq!(at_work, together, "{what}");
+        }
+    }
+}
+
 #[test]
 fn a_budget_is_kept_with_as_many_layers_as_fit() {
     let cpu = device("scalar", Activations::F32);
@@ -193,15 +252,22 @@ fn a_budget_is_kept_with_as_many_layers_as_fit() {
     let error = prepare(false).unwrap_err().to_string();
     assert!(error.contains("does not hold one layer"), "{error}");
     assert_eq!(prepare(true).unwrap().placement(), cpu.name(), "where the choice was open, the processor computes");
-    // What a GPU does not compute is left to the processor where the choice was open, and refused where it was not.
-    let whole = vec![whole];
-    for (or_cpu, blocks) in [(true, true), (false, true), (true, false)] {
-        let options = SplitOptions { or_cpu, ..SplitOptions::default() };
-        let kv = if blocks { KvKind::Blocks8 } else { KvKind::F16 };
-        let options = (split(&cpu, whole.clone(), options), EngineOptions { kv, ..EngineOptions::default() });
-        let engine = Engine::new(Arc::new(model()), &options.0, &options.1);
-        match engine {
-            Ok(engine) => assert_eq!(engine.placement() == cpu.name(), blocks, "{}", engine.placement()),
+}
+
+#[test]
+fn what_a_gpu_does_not_compute_is_left_to_the_processor_if_the_choice_was_open() {
+    let cpu = device("scalar", Activations::F32);
+    let Some(folder) = shared("golden") else { return skipped("a model that no GPU runs: there is no ../shared") };
+    let Some(gpu) = gpu(GpuOptions::default()) else { return };
+    let (refused, runs) = (Golden::open(&folder.join("mamba")).model, Golden::load("llama3").model);
+    let (refused, runs) = (Arc::new(refused), Arc::new(runs));
+    for (or_cpu, model) in [(true, &refused), (false, &refused), (true, &runs)] {
+        let device = split(&cpu, vec![gpu.clone()], SplitOptions { or_cpu, ..SplitOptions::default() });
+        match Engine::new(Arc::clone(model), &device, &EngineOptions::default()) {
+            Ok(engine) => {
+                let on_cpu = engine.placement() == cpu.name();
+                assert_eq!(on_cpu, Arc::ptr_eq(model, &refused), "{}", engine.placement());
+            }
             Err(error) => assert!(!or_cpu && error.to_string().contains("do not run on a GPU yet"), "{error}"),
         }
     }

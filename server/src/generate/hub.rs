@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ir_engine::run::DiskCounts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::choice::Choice;
@@ -18,6 +17,7 @@ use crate::engine::stats::{Counter, Counters};
 use crate::engine::worker::{Submission, Work};
 use crate::models::loaded::{Lease, Loaded};
 use crate::models::pool::{ModelPool, PoolOptions};
+use crate::models::prefix_caches::PrefixCaches;
 use crate::models::registry::{Entry, Registry};
 
 /// How a hub works.
@@ -61,9 +61,9 @@ struct Inner {
 }
 
 impl Hub {
-    /// What the cache in a folder has and did, if there is one.
-    pub(crate) fn disk_counts(&self) -> Option<DiskCounts> {
-        self.0.models.disk_counts()
+    /// Where the starts of conversations are kept.
+    pub(crate) fn prefix_caches(&self) -> &PrefixCaches {
+        self.0.models.prefix_caches()
     }
 
     /// Waits until what is to be kept in the cache's folder is written; blocks.

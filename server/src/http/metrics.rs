@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use ir_engine::plan::PAGE;
-use ir_engine::run::Stats;
+use ir_engine::run::{DiskCache, RamCache, Stats};
 
 use super::access_log::RequestCounts;
 use crate::api::common::ignored::IgnoredCounts;
@@ -32,6 +32,33 @@ pub(super) fn metrics(hub: &Hub, requests: &RequestCounts, ignored: &IgnoredCoun
 type ByName = [(String, Arc<Counters>)];
 type Here = [(Arc<Loaded>, Stats)];
 
+fn prefix_caches(page: &mut Page, hub: &Hub) {
+    let caches = hub.prefix_caches();
+    let mut all = Vec::new();
+    if let Some(ram) = caches.ram.as_ref().map(RamCache::counts) {
+        all.extend([
+            ("ir_ram_cache_bytes", "gauge", "Bytes of the cache of prefixes in memory.", ram.bytes),
+            ("ir_ram_cache_entries", "gauge", "Pages and states in it.", ram.entries),
+            ("ir_ram_cache_loaded_bytes_total", "counter", "Bytes that were found again.", ram.loaded),
+            ("ir_ram_cache_saved_bytes_total", "counter", "Bytes that were kept.", ram.saved),
+        ]);
+    }
+    if let Some(disk) = caches.disk.as_ref().map(DiskCache::counts) {
+        all.extend([
+            ("ir_disk_cache_bytes", "gauge", "Bytes of the cache folder.", disk.bytes),
+            ("ir_disk_cache_files", "gauge", "Files in it.", disk.files),
+            ("ir_disk_cache_loaded_bytes_total", "counter", "Bytes that were found again.", disk.loaded),
+            ("ir_disk_cache_saved_bytes_total", "counter", "Bytes that were written.", disk.saved),
+            ("ir_disk_cache_damaged_total", "counter", "Files that were damaged and removed.", disk.damaged),
+            ("ir_disk_cache_failed_total", "counter", "Files that could not be written.", disk.failed),
+        ]);
+    }
+    for (name, kind, help, value) in all {
+        page.head(name, kind, help);
+        page.sample(name, &[], value);
+    }
+}
+
 fn ours(page: &mut Page, hub: &Hub, requests: &RequestCounts, loaded: &Here, models: &ByName) {
     page.gauges("ir_requests_waiting", "Sequences in a model's queue.", "model", loaded, |_, s| s.waiting as f64);
     page.gauges("ir_requests_running", "Sequences that a model computes.", "model", loaded, |_, s| s.running as f64);
@@ -44,20 +71,7 @@ fn ours(page: &mut Page, hub: &Hub, requests: &RequestCounts, loaded: &Here, mod
     page.gauges("ir_model_bytes", "Bytes of a model's file and its cache at its largest.", "model", loaded, |l, _| {
         l.size as f64
     });
-    if let Some(disk) = hub.disk_counts() {
-        let all = [
-            ("ir_disk_cache_bytes", "gauge", "Bytes of the cache folder.", disk.bytes),
-            ("ir_disk_cache_files", "gauge", "Files in it.", disk.files),
-            ("ir_disk_cache_loaded_bytes_total", "counter", "Bytes that were found again.", disk.loaded),
-            ("ir_disk_cache_saved_bytes_total", "counter", "Bytes that were written.", disk.saved),
-            ("ir_disk_cache_damaged_total", "counter", "Files that were damaged and removed.", disk.damaged),
-            ("ir_disk_cache_failed_total", "counter", "Files that could not be written.", disk.failed),
-        ];
-        for (name, kind, help, value) in all {
-            page.head(name, kind, help);
-            page.sample(name, &[], value);
-        }
-    }
+    prefix_caches(page, hub);
     page.head("ir_device_memory_bytes", "gauge", "Memory of a GPU that a model takes: weights, cache and buffers.");
     for (model, _) in loaded {
         for (device, bytes) in &model.device_bytes {

@@ -15,7 +15,6 @@ use ir_store::Need;
 use tokio::sync::watch;
 
 use super::capabilities::Capabilities;
-use super::disk_cache::Logged;
 use super::events::{Status, What};
 use super::loaded::{Life, Loaded};
 use super::model_ref::LoadOptions;
@@ -189,9 +188,8 @@ impl Inner {
                 Some(_) => ApiError::param("num_ctx", e.to_string()),
                 None => failed(e),
             })?;
-        let kept = options.disk_cache.as_ref().map(|cache| engine.keep_in(Box::new(Logged::new(cache.clone()))));
-        if kept == Some(false) {
-            tracing::warn!(model = %entry.name, "the cache folder is for models on the processor yet: nothing is kept");
+        if let Some(store) = options.prefix_caches.store() {
+            engine.keep_in(store);
         }
         let cache = engine.stats().cache_bytes;
         let shared = Arc::new(Shared { counters: self.counters(&entry.name), ..Shared::default() });

@@ -5,13 +5,13 @@ pub(crate) mod capabilities {
     pub(crate) use ir_store::{Capabilities, fill_tokens};
 }
 pub(crate) mod devices;
-mod disk_cache;
 pub(crate) mod downloads;
 pub(crate) mod events;
 pub(crate) mod loaded;
 pub(crate) mod loading;
 pub(crate) mod model_ref;
 pub(crate) mod pool;
+pub(crate) mod prefix_caches;
 pub(crate) mod registry;
 
 /// How long what comes of a file is gathered before it is told.

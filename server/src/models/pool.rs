@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ir_engine::model::ModelOptions;
-use ir_engine::run::{DiskCache, DiskCounts, EngineOptions};
+use ir_engine::run::{DiskCache, EngineOptions};
 use tokio::sync::Notify;
 
 use super::devices::{Devices, OpenDevice, devices};
@@ -16,6 +16,7 @@ use super::events::{Events, Status};
 use super::loaded::{Lease, Loaded};
 use super::loading::{self, Key, Next, Slot, Slots};
 use super::model_ref::{KeepAlive, ModelRef};
+use super::prefix_caches::PrefixCaches;
 use super::registry::{Entry, Registry};
 use crate::engine::error::ApiError;
 use crate::engine::output_queue::lock;
@@ -41,8 +42,8 @@ pub struct PoolOptions {
     pub memory: u64,
     /// Whether models are loaded that the device has no room for, and that are therefore slow.
     pub any_size: bool,
-    /// Where the starts of conversations are kept beyond a model's life, if anywhere.
-    pub disk_cache: Option<DiskCache>,
+    /// Where the starts of conversations are kept beyond a model's life.
+    pub prefix_caches: PrefixCaches,
 }
 
 /// How models are loaded: the rest of [`PoolOptions`].
@@ -54,7 +55,7 @@ pub(crate) struct LoadingOptions {
     pub(crate) max_models: usize,
     pub(crate) memory: u64,
     pub(crate) any_size: bool,
-    pub(crate) disk_cache: Option<DiskCache>,
+    pub(crate) prefix_caches: PrefixCaches,
 }
 
 /// The models. Cloning shares them.
@@ -97,7 +98,7 @@ impl ModelPool {
             max_models,
             memory,
             any_size,
-            disk_cache,
+            prefix_caches,
         } = options;
         let inner = Arc::new(Inner {
             registry,
@@ -110,7 +111,7 @@ impl ModelPool {
             sleeping: Mutex::default(),
             changed: Notify::new(),
             sweep: Notify::new(),
-            options: LoadingOptions { device, engine, model, keep_alive, max_models, memory, any_size, disk_cache },
+            options: LoadingOptions { device, engine, model, keep_alive, max_models, memory, any_size, prefix_caches },
         });
         tokio::spawn(loading::sweep(Arc::downgrade(&inner)));
         ModelPool(inner)
@@ -121,14 +122,14 @@ impl ModelPool {
         &self.0.registry
     }
 
-    /// What the cache in a folder has and did, if there is one.
-    pub(crate) fn disk_counts(&self) -> Option<DiskCounts> {
-        self.0.options.disk_cache.as_ref().map(DiskCache::counts)
+    /// Where the starts of conversations are kept.
+    pub(crate) fn prefix_caches(&self) -> &PrefixCaches {
+        &self.0.options.prefix_caches
     }
 
     /// Waits until what is to be kept in the folder is written.
     pub(crate) fn flush_disk(&self) {
-        self.0.options.disk_cache.iter().for_each(DiskCache::flush);
+        self.0.options.prefix_caches.disk.iter().for_each(DiskCache::flush);
     }
 
     /// The models that are loaded.

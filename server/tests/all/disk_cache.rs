@@ -1,4 +1,5 @@
-//! A conversation is gone on with after a restart of the server: what its first turn computed is found in the cache's folder.
+//! A conversation is gone on with after a restart of the server, from the cache's folder, and after its model was unloaded, from
+//! memory: what its first turn computed is found there.
 
 use axum::body::Body;
 use axum::http::Request;
@@ -47,4 +48,20 @@ async fn a_conversation_goes_on_after_a_restart() {
     drop(server);
     // What is written behind the answers may come while it goes.
     let _ = std::fs::remove_dir_all(folder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_after_its_model_was_unloaded() {
+    let server = TestServer::with(Settings { cache_ram: Some(1 << 30), ..Settings::default() });
+    let story = "Once there was a fox who lived in a wood and had a red hat. ".repeat(12);
+    let messages = json!([{ "role": "user", "content": story }]);
+    let (status, first) = server.ask("/v1/chat/completions", chat(&messages)).await;
+    assert_eq!(status, 200, "{first}");
+    let (status, unloaded) = server.ask("/api/generate", json!({ "model": "ir-tiny", "keep_alive": 0 })).await;
+    assert_eq!((status, &unloaded["done_reason"]), (200, &json!("unload")), "{unloaded}");
+    let (status, second) = server.ask("/v1/chat/completions", chat(&messages)).await;
+    assert_eq!((status, &second["choices"][0]), (200, &first["choices"][0]), "another answer than before");
+    let cached = second["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    let prompt = first["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(cached + 17 > prompt, "{cached} tokens were found of {prompt}");
 }

@@ -3,7 +3,7 @@
 use crate::cpu::simd::Table;
 use crate::cpu::zeroed::Zeroed;
 use crate::dtype::DType;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::plan::{Inputs, KvKind, KvShape, PAGE, View};
 use crate::quant;
 
@@ -24,13 +24,7 @@ impl KvLayer {
     /// Where the system would not give that much memory, or heads are no whole blocks of the kind.
     pub fn new(kind: KvKind, shape: KvShape, group: usize, n_pages: usize) -> Result<KvLayer> {
         let v_dim = if shape.v_in_k { 0 } else { shape.v_dim };
-        let block = kind.dtype().block_len();
-        if let Some(dim) = [shape.k_dim, v_dim].into_iter().find(|dim| !dim.is_multiple_of(block)) {
-            return Err(Error::unsupported(format!(
-                "a cache of {} takes heads of a multiple of {block} elements, and this model's have {dim}: use f16",
-                kind.name()
-            )));
-        }
+        shape.expect_blocks(kind)?;
         let bytes = |dim: usize| n_pages * shape.n_kv_heads * PAGE * kind.row_bytes(dim);
         Ok(KvLayer { kind, shape, group, k: Zeroed::new(bytes(shape.k_dim))?, v: Zeroed::new(bytes(v_dim))? })
     }

@@ -4,7 +4,7 @@
 use super::{ANY, Lowering, WG};
 use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
-use crate::plan::{Heads, KvShape, Norm, NormKind, RopeStyle, Rows, Slot, View};
+use crate::plan::{Heads, KvKind, KvShape, Norm, NormKind, RopeStyle, Rows, Slot, View};
 
 /// Columns of a head for which the kernel has workgroup memory.
 const MOST_DIM: usize = 2048;
@@ -152,11 +152,13 @@ impl Lowering<'_> {
         }
         params.push(("tables", self.tables(layer)));
         let quads = k_dim.div_ceil(4) + v.map_or(0, |_| v_dim.div_ceil(4));
+        // Eight quads have a scale in common.
+        let units = if self.kv == KvKind::Blocks8 { quads / 8 } else { quads };
         Dispatch {
             key: Key { kernel: "kv_write", features, consts: vec![("WG", WG)] },
             bindings,
             params,
-            grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: quads * n_kv_heads, per: WG as usize },
+            grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: units * n_kv_heads, per: WG as usize },
             when: (Rows::Tokens, ANY),
             op: 0,
             work: 0,

@@ -223,12 +223,12 @@ impl Lowering<'_> {
         crate::gpu::step::tables_word(self.plan.kv_groups[layer])
     }
 
-    /// The feature that stores pages as halves.
+    /// The feature that says how pages are stored.
     pub(super) fn kv_features(&self) -> Vec<&'static str> {
         match self.kv {
             KvKind::F16 => vec!["KV_F16"],
-            // The last is refused before anything is lowered.
-            KvKind::F32 | KvKind::Blocks8 => vec![],
+            KvKind::Blocks8 => vec!["KV_Q8"],
+            KvKind::F32 => vec![],
         }
     }
 

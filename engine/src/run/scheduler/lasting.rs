@@ -1,8 +1,8 @@
 //! What sequences leave behind for a store that outlives the cache, and what is brought back from there.
 
 use super::{Scheduler, Seq};
-use crate::plan::PAGE;
-use crate::run::lasting::{Place, StoreKey};
+use crate::plan::{CachePlace, PAGE};
+use crate::run::lasting::StoreKey;
 use crate::run::pages::PageKey;
 
 fn page_key(group: usize, key: PageKey) -> StoreKey {
@@ -20,7 +20,7 @@ impl Scheduler {
     }
 
     /// What sequences left behind since this was asked last: in the order in which it is of use.
-    pub(crate) fn take_left(&mut self) -> Vec<(StoreKey, Place)> {
+    pub(crate) fn take_left(&mut self) -> Vec<(StoreKey, CachePlace)> {
         self.left.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
@@ -34,20 +34,20 @@ impl Scheduler {
             for (index, group) in self.groups.iter().enumerate() {
                 let first = group.first_page(end * PAGE).min(end);
                 let pages = seq.keys[first..end].iter().filter_map(|key| Some((*key, group.pages.peek(*key)?)));
-                left.extend(pages.map(|(key, page)| (page_key(index, key), Place::Page(index, page))));
+                left.extend(pages.map(|(key, page)| (page_key(index, key), CachePlace::Page { group: index, page })));
             }
             let key = seq.keys[end - 1];
-            left.extend(self.states.peek(key).map(|slot| (state_key(key), Place::State(slot))));
+            left.extend(self.states.peek(key).map(|slot| (state_key(key), CachePlace::State(slot))));
         }
         // The state of an answer may be some pages in front of its end.
         if let Some(key) = seq.boundary {
-            left.extend(self.states.peek(key).map(|slot| (state_key(key), Place::State(slot))));
+            left.extend(self.states.peek(key).map(|slot| (state_key(key), CachePlace::State(slot))));
         }
     }
 
     /// Of the sequence that is let in next, what the cache lacks of its start and the store has: places for it, which are
     /// held until [`Scheduler::brought`] is told of them. Asked once for each sequence.
-    pub(crate) fn wanted(&mut self, has: &dyn Fn(StoreKey) -> bool) -> Vec<(StoreKey, Place)> {
+    pub(crate) fn wanted(&mut self, has: &dyn Fn(StoreKey) -> bool) -> Vec<(StoreKey, CachePlace)> {
         let full = self.running.len() >= self.limits.seqs;
         let Some(seq) = self.waiting.front_mut().filter(|seq| !seq.was_sought && !full) else { return Vec::new() };
         seq.was_sought = true;
@@ -71,7 +71,7 @@ impl Scheduler {
             let there: Vec<Option<u32>> = keys[first..depth].iter().map(|key| group.pages.find(*key)).collect();
             for (key, page) in keys[first..depth].iter().zip(&there) {
                 match page.is_none().then(|| group.pages.alloc()) {
-                    Some(Some(page)) => wanted.push((page_key(index, *key), Place::Page(index, page))),
+                    Some(Some(page)) => wanted.push((page_key(index, *key), CachePlace::Page { group: index, page })),
                     Some(None) => break,
                     None => {}
                 }
@@ -80,24 +80,24 @@ impl Scheduler {
         }
         let key = keys[depth - 1];
         if !self.states.is_empty() && !self.states.has(key) {
-            wanted.extend(self.states.alloc().map(|slot| (state_key(key), Place::State(slot))));
+            wanted.extend(self.states.alloc().map(|slot| (state_key(key), CachePlace::State(slot))));
         }
         wanted
     }
 
     /// Takes places back that were wanted; those that were filled are found from here on.
-    pub(crate) fn brought(&mut self, places: &[(StoreKey, Place, bool)]) {
+    pub(crate) fn brought(&mut self, places: &[(StoreKey, CachePlace, bool)]) {
         for (key, place, filled) in places.iter().rev() {
             let prefix = PageKey(key.prefix);
             match *place {
-                Place::Page(group, page) => {
+                CachePlace::Page { group, page } => {
                     let (marked, pages) = (self.groups[group].most(0).is_some(), &mut self.groups[group].pages);
                     if *filled {
                         pages.register(page, prefix);
                     }
                     pages.release(page, marked);
                 }
-                Place::State(slot) => {
+                CachePlace::State(slot) => {
                     if *filled {
                         self.states.keep(prefix, slot, true);
                     }

@@ -9,9 +9,9 @@ use axum::body::Body;
 use axum::http::{Request, Response};
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
-use ir_engine::run::{DiskCache, EngineOptions};
+use ir_engine::run::{DiskCache, EngineOptions, RamCache};
 use ir_server::job::KeepAlive;
-use ir_server::{Guard, Hub, HubOptions, PoolOptions, Registry, router};
+use ir_server::{Guard, Hub, HubOptions, PoolOptions, PrefixCaches, Registry, router};
 use ir_store::{Place, Store};
 use serde_json::Value as Json;
 use tower::ServiceExt;
@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) memory: u64,
     /// Where prefixes are kept beyond the server's life.
     pub(crate) cache_dir: Option<PathBuf>,
+    /// Bytes of the cache of prefixes in memory.
+    pub(crate) cache_ram: Option<u64>,
     /// Instruction set of the kernels.
     pub(crate) simd: &'static str,
     /// The models of this machine.
@@ -50,6 +52,7 @@ impl Default for Settings {
             pinned: Vec::new(),
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             cache_dir: None,
+            cache_ram: None,
         }
     }
 }
@@ -86,7 +89,10 @@ fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
         max_models: settings.max_models,
         memory: settings.memory,
         any_size: false,
-        disk_cache: settings.cache_dir.map(|folder| DiskCache::open(&folder, 1 << 30).unwrap()),
+        prefix_caches: PrefixCaches {
+            ram: settings.cache_ram.map(RamCache::new),
+            disk: settings.cache_dir.map(|folder| DiskCache::open(&folder, 1 << 30).unwrap()),
+        },
     };
     Hub::new(HubOptions { models, queue: settings.queue, deadline: settings.deadline, log_prompts: false })
 }

@@ -1,19 +1,41 @@
-//! The cache of prefixes in a folder, with what goes wrong in it told in the log.
+//! Where the starts of conversations are kept beyond a model's life: in memory, and in a folder, whose faults are logged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ir_engine::run::{DiskCache, PageStore, StoreKey};
+use ir_engine::run::{DiskCache, PageStore, RamCache, StoreKey};
+
+/// The caches of prefixes that all models share.
+#[derive(Debug, Clone, Default)]
+pub struct PrefixCaches {
+    /// In memory.
+    pub ram: Option<RamCache>,
+    /// In a folder.
+    pub disk: Option<DiskCache>,
+}
+
+impl PrefixCaches {
+    /// What an engine keeps its pages in, if anything.
+    pub(crate) fn store(&self) -> Option<Box<dyn PageStore>> {
+        let disk = self.disk.clone().map(Logged::new);
+        match (self.ram.clone(), disk) {
+            (Some(ram), Some(disk)) => Some(Box::new(ram.over(Box::new(disk)))),
+            (Some(ram), None) => Some(Box::new(ram)),
+            (None, Some(disk)) => Some(Box::new(disk)),
+            (None, None) => None,
+        }
+    }
+}
 
 /// A cache whose faults are logged.
 #[derive(Debug)]
-pub(crate) struct Logged {
+struct Logged {
     cache: DiskCache,
     /// Files that could not be written, as many as were told of.
     failed: AtomicU64,
 }
 
 impl Logged {
-    pub(crate) fn new(cache: DiskCache) -> Logged {
+    fn new(cache: DiskCache) -> Logged {
         let failed = AtomicU64::new(cache.counts().failed);
         Logged { cache, failed }
     }
