@@ -2,6 +2,7 @@
 //! `ir bench`.
 //! Every block is valid; what such a model says means nothing.
 
+mod more_shapes;
 mod shapes;
 
 use ir_engine::bytes::Bytes;

@@ -3,6 +3,8 @@
 
 use ir_engine::meta::MetaBuilder;
 
+use super::more_shapes;
+
 /// How a tensor is filled.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Fill {
@@ -33,6 +35,19 @@ pub(super) struct Draft {
     pub tensors: Vec<Tensor>,
     width: u64,
     prefix: String,
+    /// The norm in front of the head.
+    pub last_norm: Option<&'static str>,
+    /// Tables with a row for each entry of the vocabulary, and their columns.
+    tables: Vec<(&'static str, u64)>,
+}
+
+/// What follows attention in a layer.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Feed {
+    /// So many columns.
+    Dense(u64),
+    /// `n` experts of which `used` compute a row, and one for all rows.
+    Experts { n: u64, used: u64, hidden: u64 },
 }
 
 /// A shape's name, size of its vocabulary, and how it is drawn.
@@ -70,26 +85,43 @@ pub(super) const SHAPES: &[Shape] = &[
     Shape { name: "mixture", n_vocab: 32768, draw: Drawn::By(mixture) },
     Shape { name: "window", n_vocab: 32768, draw: Drawn::By(window) },
     Shape { name: "hybrid", n_vocab: 32768, draw: Drawn::By(hybrid) },
-    Shape { name: "latent", n_vocab: 32768, draw: Drawn::By(latent) },
+    Shape { name: "latent", n_vocab: 32768, draw: Drawn::By(more_shapes::latent) },
+    Shape { name: "gemma4", n_vocab: 32768, draw: Drawn::By(more_shapes::gemma4) },
+    Shape { name: "gpt-oss", n_vocab: 32768, draw: Drawn::By(more_shapes::gpt_oss) },
+    Shape { name: "lfm2", n_vocab: 32768, draw: Drawn::By(more_shapes::lfm2) },
+    Shape { name: "nomic", n_vocab: 30522, draw: Drawn::By(more_shapes::nomic) },
+    Shape { name: "qwen35moe", n_vocab: 32768, draw: Drawn::By(more_shapes::qwen35moe) },
     Shape { name: "tiny-mixture", n_vocab: 2000, draw: Drawn::By(tiny_mixture) },
     Shape { name: "tiny-window", n_vocab: 2000, draw: Drawn::By(tiny_window) },
     Shape { name: "tiny-hybrid", n_vocab: 2000, draw: Drawn::By(tiny_hybrid) },
-    Shape { name: "tiny-latent", n_vocab: 2000, draw: Drawn::By(tiny_latent) },
+    Shape { name: "tiny-latent", n_vocab: 2000, draw: Drawn::By(more_shapes::tiny_latent) },
 ];
 
 impl Shape {
     /// Draws the model.
     pub(super) fn draft(&self) -> Draft {
         let meta = MetaBuilder::new();
-        let mut draft = Draft { arch: "llama", meta, tensors: Vec::new(), width: 0, prefix: String::new() };
+        let mut draft = Draft {
+            arch: "llama",
+            meta,
+            tensors: Vec::new(),
+            width: 0,
+            prefix: String::new(),
+            last_norm: Some("output_norm"),
+            tables: Vec::new(),
+        };
         match &self.draw {
             Drawn::Dense(sizes) => dense(&mut draft, sizes),
             Drawn::By(draw) => draw(&mut draft),
         }
         draft.prefix.clear();
-        draft.ones("output_norm", draft.width);
-        let table = vec![draft.width, self.n_vocab];
-        draft.tensors.insert(0, Tensor { name: "token_embd.weight".into(), dims: table, fill: Fill::Matrix });
+        if let Some(norm) = draft.last_norm {
+            draft.ones(norm, draft.width);
+        }
+        draft.matrix_of_vocabulary("token_embd", draft.width);
+        for (name, columns) in std::mem::take(&mut draft.tables) {
+            draft.matrix(name, columns, self.n_vocab);
+        }
         if let Drawn::Dense(Dense { tied: false, .. }) = self.draw {
             draft.matrix("output", draft.width, self.n_vocab);
         }
@@ -99,7 +131,7 @@ impl Shape {
 
 impl Draft {
     /// Begins a model: the keys that all architectures have.
-    fn begin(&mut self, arch: &'static str, width: u64, n_layers: u32, context: u32, eps: f32) {
+    pub(super) fn begin(&mut self, arch: &'static str, width: u64, n_layers: u32, context: u32, eps: f32) {
         (self.arch, self.width) = (arch, width);
         self.meta = MetaBuilder::new().str("general.architecture", arch);
         self.count("embedding_length", width);
@@ -108,41 +140,46 @@ impl Draft {
         self.number("attention.layer_norm_rms_epsilon", eps);
     }
 
-    fn layer(&mut self, i: u32) {
+    pub(super) fn layer(&mut self, i: u32) {
         self.prefix = format!("blk.{i}.");
     }
 
-    fn count(&mut self, key: &str, value: u64) {
+    pub(super) fn count(&mut self, key: &str, value: u64) {
         self.meta = std::mem::take(&mut self.meta).u32(&format!("{}.{key}", self.arch), value as u32);
     }
 
-    fn counts(&mut self, pairs: &[(&str, u64)]) {
+    pub(super) fn counts(&mut self, pairs: &[(&str, u64)]) {
         pairs.iter().for_each(|(key, value)| self.count(key, *value));
     }
 
-    fn number(&mut self, key: &str, value: f32) {
+    pub(super) fn number(&mut self, key: &str, value: f32) {
         self.meta = std::mem::take(&mut self.meta).f32(&format!("{}.{key}", self.arch), value);
     }
 
-    fn tensor(&mut self, name: &str, dims: &[u64], fill: Fill) {
+    pub(super) fn tensor(&mut self, name: &str, dims: &[u64], fill: Fill) {
         self.tensors.push(Tensor { name: format!("{}{name}", self.prefix), dims: dims.to_vec(), fill });
     }
 
     /// `cols` are contiguous.
-    fn matrix(&mut self, name: &str, cols: u64, rows: u64) {
+    pub(super) fn matrix(&mut self, name: &str, cols: u64, rows: u64) {
         self.tensor(&format!("{name}.weight"), &[cols, rows], Fill::Matrix);
     }
 
-    fn stack(&mut self, name: &str, cols: u64, rows: u64, n: u64) {
+    /// A matrix with a row for each entry of the vocabulary.
+    pub(super) fn matrix_of_vocabulary(&mut self, name: &'static str, columns: u64) {
+        self.tables.push((name, columns));
+    }
+
+    pub(super) fn stack(&mut self, name: &str, cols: u64, rows: u64, n: u64) {
         self.tensor(&format!("{name}.weight"), &[cols, rows, n], Fill::Matrix);
     }
 
-    fn ones(&mut self, name: &str, n: u64) {
+    pub(super) fn ones(&mut self, name: &str, n: u64) {
         self.tensor(&format!("{name}.weight"), &[n], Fill::Constant(1.0));
     }
 
     /// Queries, keys, values and what brings back: `q` and `kv` columns, out of `seen`.
-    fn attention(&mut self, q: u64, kv: u64, seen: u64) {
+    pub(super) fn attention(&mut self, q: u64, kv: u64, seen: u64) {
         let width = self.width;
         self.matrix("attn_q", width, q);
         self.matrix("attn_k", width, kv);
@@ -150,14 +187,21 @@ impl Draft {
         self.matrix("attn_output", seen, width);
     }
 
-    fn feed_forward(&mut self, hidden: u64) {
+    pub(super) fn feed_forward(&mut self, hidden: u64) {
         let width = self.width;
         self.matrix("ffn_gate", width, hidden);
         self.matrix("ffn_up", width, hidden);
         self.matrix("ffn_down", hidden, width);
     }
 
-    fn experts(&mut self, n: u64, hidden: u64) {
+    pub(super) fn shared_expert(&mut self, hidden: u64) {
+        let width = self.width;
+        self.matrix("ffn_gate_shexp", width, hidden);
+        self.matrix("ffn_up_shexp", width, hidden);
+        self.matrix("ffn_down_shexp", hidden, width);
+    }
+
+    pub(super) fn experts(&mut self, n: u64, hidden: u64) {
         let width = self.width;
         self.tensor("ffn_gate_inp.weight", &[width, n], Fill::Floats);
         self.stack("ffn_gate_exps", width, hidden, n);
@@ -256,20 +300,36 @@ fn gemma3(d: &mut Draft, width: u64, n_layers: u32, heads: [u64; 3], hidden: u64
 }
 
 fn hybrid(d: &mut Draft) {
-    qwen35(d, 1024, 16, [8, 2, 256], [16, 16, 128], 3584);
+    qwen35(d, "qwen35", 1024, 16, [8, 2, 256], [16, 16, 128], Feed::Dense(3584));
 }
 
 fn tiny_hybrid(d: &mut Draft) {
-    qwen35(d, 256, 4, [4, 1, 128], [4, 2, 64], 512);
+    qwen35(d, "qwen35", 256, 4, [4, 1, 128], [4, 2, 64], Feed::Dense(512));
 }
 
-/// Qwen3.5, dense: three gated delta nets to one layer of gated attention. `[heads of values, of keys, their size]`.
-fn qwen35(d: &mut Draft, width: u64, n_layers: u32, heads: [u64; 3], recurrent: [u64; 3], hidden: u64) {
+/// Qwen3.5: three gated delta nets to one layer of gated attention. `[heads of values, of keys, their size]`.
+pub(super) fn qwen35(
+    d: &mut Draft,
+    arch: &'static str,
+    width: u64,
+    n_layers: u32,
+    heads: [u64; 3],
+    recurrent: [u64; 3],
+    feed: Feed,
+) {
     let ([n_heads, n_kv_heads, dim], [values, keys, state], taps) = (heads, recurrent, 4);
     let (inner, mixed) = (values * state, (values + 2 * keys) * state);
-    d.begin("qwen35", width, n_layers, 131_072, 1e-6);
+    d.begin(arch, width, n_layers, 131_072, 1e-6);
+    match feed {
+        Feed::Dense(hidden) => d.count("feed_forward_length", hidden),
+        Feed::Experts { n, used, hidden } => d.counts(&[
+            ("expert_feed_forward_length", hidden),
+            ("expert_shared_feed_forward_length", hidden),
+            ("expert_count", n),
+            ("expert_used_count", used),
+        ]),
+    }
     d.counts(&[
-        ("feed_forward_length", hidden),
         ("attention.head_count", n_heads),
         ("attention.head_count_kv", n_kv_heads),
         ("attention.key_length", dim),
@@ -284,7 +344,7 @@ fn qwen35(d: &mut Draft, width: u64, n_layers: u32, heads: [u64; 3], recurrent: 
     ]);
     let sections = [11, 11, 10].map(|of_32: i32| of_32 * dim as i32 / 256);
     let sections = [&sections[..], &[0]].concat();
-    d.meta = std::mem::take(&mut d.meta).i32s("qwen35.rope.dimension_sections", &sections);
+    d.meta = std::mem::take(&mut d.meta).i32s(&format!("{arch}.rope.dimension_sections"), &sections);
     d.number("rope.freq_base", 1e7);
     for i in 0..n_layers {
         d.layer(i);
@@ -305,71 +365,13 @@ fn qwen35(d: &mut Draft, width: u64, n_layers: u32, heads: [u64; 3], recurrent: 
             d.matrix("ssm_out", inner, width);
         }
         d.ones("post_attention_norm", width);
-        d.feed_forward(hidden);
-    }
-}
-
-fn latent(d: &mut Draft) {
-    deepseek2(d, 1024, 8, Rows { n_heads: 16, nope: 128, rope: 64, value: 128, q: 768, kv: 512 }, [64, 6, 512], 4096);
-}
-
-fn tiny_latent(d: &mut Draft) {
-    deepseek2(d, 256, 3, Rows { n_heads: 4, nope: 32, rope: 32, value: 64, q: 256, kv: 256 }, [8, 2, 256], 512);
-}
-
-/// Sizes of latent attention: a head's elements that do not turn, those that do, a value's; the rows of queries and of keys.
-struct Rows {
-    n_heads: u64,
-    nope: u64,
-    rope: u64,
-    value: u64,
-    q: u64,
-    kv: u64,
-}
-
-/// DeepSeek-V2: a dense layer, then experts and two that every row uses.
-fn deepseek2(d: &mut Draft, width: u64, n_layers: u32, rows: Rows, experts: [u64; 3], hidden: u64) {
-    let (Rows { n_heads, nope, rope, value, q, kv }, [n, used, expert], shared) = (rows, experts, 2);
-    d.begin("deepseek2", width, n_layers, 131_072, 1e-6);
-    d.counts(&[
-        ("feed_forward_length", hidden),
-        ("leading_dense_block_count", 1),
-        ("expert_feed_forward_length", expert),
-        ("expert_count", n),
-        ("expert_used_count", used),
-        ("expert_shared_count", shared),
-        ("expert_gating_func", 1),
-        ("attention.head_count", n_heads),
-        ("attention.head_count_kv", 1),
-        ("attention.q_lora_rank", q),
-        ("attention.kv_lora_rank", kv),
-        ("attention.key_length", kv + rope),
-        ("attention.value_length", kv),
-        ("attention.key_length_mla", nope + rope),
-        ("attention.value_length_mla", value),
-        ("rope.dimension_count", rope),
-    ]);
-    d.number("rope.freq_base", 1e4);
-    d.number("expert_weights_scale", 1.0);
-    for i in 0..n_layers {
-        d.layer(i);
-        d.ones("attn_norm", width);
-        d.matrix("attn_q_a", width, q);
-        d.ones("attn_q_a_norm", q);
-        d.matrix("attn_q_b", q, n_heads * (nope + rope));
-        d.matrix("attn_kv_a_mqa", width, kv + rope);
-        d.ones("attn_kv_a_norm", kv);
-        d.tensor("attn_k_b.weight", &[nope, kv, n_heads], Fill::OfHeads);
-        d.stack("attn_v_b", kv, value, n_heads);
-        d.matrix("attn_output", n_heads * value, width);
-        d.ones("ffn_norm", width);
-        if i == 0 {
-            d.feed_forward(hidden);
-            continue;
+        match feed {
+            Feed::Dense(hidden) => d.feed_forward(hidden),
+            Feed::Experts { n, hidden, .. } => {
+                d.experts(n, hidden);
+                d.shared_expert(hidden);
+                d.tensor("ffn_gate_inp_shexp.weight", &[width], Fill::Floats);
+            }
         }
-        d.experts(n, expert);
-        d.matrix("ffn_gate_shexp", width, shared * expert);
-        d.matrix("ffn_up_shexp", width, shared * expert);
-        d.matrix("ffn_down_shexp", shared * expert, width);
     }
 }
