@@ -164,6 +164,7 @@ Examples:
   cat notes.txt | ir run model.gguf \"Summarise this:\"
   ir run model.gguf --raw -n 40 \"Once upon a time\"
   ir run model.gguf --temp 0 --seed 1 \"...\"  the same answer every time
+  ir run model.gguf --lora adapter.gguf      with a LoRA adapter
 
 A single argument is always MODEL. The prompt is the argument and what is piped in, joined by a blank line. \
 With no prompt and a terminal, a chat begins: /help there lists what can be typed.";
@@ -297,6 +298,7 @@ const CONVERT_EXAMPLES: &str = "\
 Examples:
   ir convert ./folder model.gguf                     the types that the folder has
   ir convert ./folder model.gguf --type F16
+  ir convert model.gguf merged.gguf --merge adapter.gguf:0.8
 
 The folder holds config.json, safetensors and a tokenizer, as Hugging Face publishes models. `ir run ./folder` runs it as it \
 is, without converting.";
@@ -508,6 +510,19 @@ pub(crate) struct FileArgs {
     pub(crate) tokenizer_pre: Option<String>,
 }
 
+/// Adapters.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model files")]
+pub(crate) struct LoraArgs {
+    /// LoRA adapter beside the model, a GGUF file or a folder of PEFT, and how much of it is used [default: 1]; several may be
+    /// given
+    #[arg(long, value_name = "FILE[:SCALE]", value_delimiter = ',', value_hint = ValueHint::AnyPath)]
+    pub(crate) lora: Vec<String>,
+    /// As --lora, as llama.cpp writes it
+    #[arg(long, value_name = "FILE:SCALE", value_delimiter = ',', hide = true)]
+    pub(crate) lora_scaled: Vec<String>,
+}
+
 /// A number of threads.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Computing")]
@@ -587,6 +602,8 @@ pub(crate) struct CheckArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir devices`.
@@ -672,6 +689,8 @@ pub(crate) struct ServeArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir config`.
@@ -751,6 +770,8 @@ pub(crate) struct RunArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// What answers must look like: at most one of these.
@@ -1015,6 +1036,8 @@ pub(crate) struct LogitsArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir embed`.
@@ -1056,6 +1079,8 @@ pub(crate) struct EmbedArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir rerank`.
@@ -1084,6 +1109,8 @@ pub(crate) struct RerankArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// How rows become an embedding.
@@ -1159,6 +1186,8 @@ pub(crate) struct BenchArgs {
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir perplexity`.
@@ -1193,6 +1222,8 @@ pub(crate) struct PerplexityArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir imatrix`.
@@ -1252,8 +1283,8 @@ pub(crate) struct QuantizeArgs {
 /// `ir convert`.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// A folder with config.json and safetensors
-    #[arg(value_hint = ValueHint::DirPath)]
+    /// A folder with config.json and safetensors; with --merge a GGUF file, too
+    #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) folder: String,
     /// The file to write
     #[arg(value_hint = ValueHint::FilePath)]
@@ -1261,6 +1292,9 @@ pub(crate) struct ConvertArgs {
     /// The type, or mix of types, to write; without it each tensor keeps its own
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) mix: Option<String>,
+    /// A LoRA adapter to merge into the weights, and how much of it [default: 1]; several may be given
+    #[arg(long, value_name = "FILE[:SCALE]", value_hint = ValueHint::AnyPath)]
+    pub(crate) merge: Vec<String>,
     /// Say what would be written, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use ir_engine::builtin;
 use ir_engine::device::Device;
-use ir_engine::model::ModelOptions;
 use ir_engine::run::{DiskCache, EngineOptions};
 use ir_server::job::{KeepAlive, ModelRef};
 use ir_server::{Guard, Hub, HubOptions, Limits, Listener, PoolOptions, Registry};
@@ -207,7 +206,7 @@ fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> 
         max_sequences: args.parallel,
         ..EngineOptions::default()
     };
-    let model = ModelOptions { no_mmap: args.file.place.no_mmap, tokenizer_pre: args.file.tokenizer_pre.clone() };
+    let model = models::options(&args.file, &args.lora)?;
     let (device, threads) = (args.device, args.threads.threads);
     // The device of the flags opens now, so that a wrong flag is known before a client asks.
     let compute::Chosen { device: opened, why } = compute::choose(&device, threads)?;

@@ -8,7 +8,7 @@ use super::embed::Embedding;
 use super::held::Held;
 use super::request::{EmbedRequest, Event, Finish, Request, SeqId, Usage};
 use super::sampler::Sampler;
-use super::scheduler::{Limits, Part, Room, Scheduler};
+use super::scheduler::{Limits, Part, Room, Scheduler, UsedAdapters};
 use super::text::TextStream;
 use super::vocabulary::{Vocabulary, describe};
 use crate::device::{Output, Picked};
@@ -126,11 +126,11 @@ impl Steps {
     ///
     /// # Errors
     /// Values out of range, or a prompt that does not fit the context.
-    pub(crate) fn add(&mut self, request: Request, n_source: usize, now: f64) -> Result<SeqId> {
+    pub(crate) fn add(&mut self, request: Request, n_source: usize, used: UsedAdapters, now: f64) -> Result<SeqId> {
         request.check(self.vocabulary.n_vocab())?;
         let id = SeqId(self.next_id);
         let n_prompt = request.prompt.len();
-        self.scheduler.add(id, request.prompt, n_source, request.marks)?;
+        self.scheduler.add(id, request.prompt, n_source, request.marks, used)?;
         self.next_id += 1;
         let room = self.scheduler.limits().context - n_prompt;
         let stream = Stream {
@@ -157,10 +157,17 @@ impl Steps {
     ///
     /// # Errors
     /// Values out of range, or a text that does not fit the context.
-    pub(crate) fn embed(&mut self, request: EmbedRequest, pooling: Pooling, width: usize, now: f64) -> Result<SeqId> {
+    pub(crate) fn embed(
+        &mut self,
+        request: EmbedRequest,
+        pooling: Pooling,
+        width: usize,
+        used: UsedAdapters,
+        now: f64,
+    ) -> Result<SeqId> {
         request.check(self.vocabulary.n_vocab(), width)?;
         let (id, embedding) = (SeqId(self.next_id), Embedding::new(&request, now));
-        self.scheduler.add_pooled(id, request.prompt, pooling)?;
+        self.scheduler.add_pooled(id, request.prompt, pooling, used)?;
         self.next_id += 1;
         self.embeddings.insert(id, embedding);
         Ok(id)
@@ -170,10 +177,17 @@ impl Steps {
     ///
     /// # Errors
     /// Token ids out of range, or a pair that does not fit the context.
-    pub(crate) fn rank(&mut self, pair: EmbedRequest, ranking: Ranking, n: usize, now: f64) -> Result<SeqId> {
+    pub(crate) fn rank(
+        &mut self,
+        pair: EmbedRequest,
+        ranking: Ranking,
+        n: usize,
+        used: UsedAdapters,
+        now: f64,
+    ) -> Result<SeqId> {
         pair.check(self.vocabulary.n_vocab(), n)?;
         let (id, embedding) = (SeqId(self.next_id), Embedding::new(&pair, now).ranked(ranking));
-        self.scheduler.add_pooled(id, pair.prompt, ranking.rows)?;
+        self.scheduler.add_pooled(id, pair.prompt, ranking.rows, used)?;
         self.next_id += 1;
         self.embeddings.insert(id, embedding);
         Ok(id)

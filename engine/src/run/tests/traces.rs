@@ -9,8 +9,7 @@ use super::random::{random_groups, random_request, random_text};
 use crate::device::Output;
 use crate::model::Pooling;
 use crate::plan::{Inputs, PAGE};
-use crate::run::pages::PageKey;
-use crate::run::scheduler::{Limits, PageCounts, Room};
+use crate::run::scheduler::{Limits, PageCounts, Room, UsedAdapters};
 use crate::run::steps::Steps;
 use crate::run::vocabulary::Vocabulary;
 use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, SeqId, Usage};
@@ -113,7 +112,7 @@ impl Trace {
         };
         // A recurrent model has two slots for each running sequence, and some for snapshots.
         let n_states = if rng.below(2) == 0 { 0 } else { 2 * limits.seqs + rng.below(5) };
-        let room = Room { groups: random_groups(&mut rng, n_pages), n_states, root: PageKey::default() };
+        let room = Room { groups: random_groups(&mut rng, n_pages), n_states };
         let mut steps = Steps::new(Arc::new(Letters), limits, &room);
         if rng.below(2) == 0 {
             steps.let_device_pick();
@@ -134,13 +133,13 @@ impl Trace {
     fn add(&mut self) {
         if self.rng.below(4) == 0 {
             let text = random_text(&mut self.rng, self.limits.context);
-            let id = self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, 0.0).unwrap();
+            let id = self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, UsedAdapters::default(), 0.0).unwrap();
             self.texts.insert(id, text);
             self.answers.insert(id, Answer::default());
             return;
         }
         let request = random_request(&mut self.rng, self.limits.context);
-        let id = self.steps.add(request.clone(), 0, 0.0).unwrap();
+        let id = self.steps.add(request.clone(), 0, UsedAdapters::default(), 0.0).unwrap();
         self.requests.insert(id, request);
         self.answers.insert(id, Answer::default());
     }
@@ -326,7 +325,7 @@ fn plain(n_pages: usize) -> Room {
 fn what_cannot_fit_is_refused_in_a_sentence() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(2));
-    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0, 0.0).unwrap_err().to_string();
+    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0, UsedAdapters::default(), 0.0).unwrap_err().to_string();
     let prompt = |n: usize| Request { prompt: vec![5; n], ..Request::default() };
     assert!(refused(&mut steps, prompt(32)).contains("the prompt has 32 tokens and the context holds 32"));
     assert!(refused(&mut steps, prompt(0)).contains("empty"));
@@ -334,8 +333,8 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
     assert!(refused(&mut steps, Request { stop: vec![String::new()], ..prompt(1) }).contains("stop"));
     assert!(refused(&mut steps, Request { logprobs: Some(1 << 40), ..prompt(1) }).contains("log-prob"));
     assert!(steps.is_idle() && steps.begin(0.0).is_none());
-    assert!(steps.add(prompt(31), 0, 0.0).is_ok());
-    let embed = |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, 0.0);
+    assert!(steps.add(prompt(31), 0, UsedAdapters::default(), 0.0).is_ok());
+    let embed = |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, UsedAdapters::default(), 0.0);
     let text = |n: usize| EmbedRequest { prompt: vec![5; n], ..EmbedRequest::default() };
     let refused = |steps: &mut Steps, text: EmbedRequest| embed(steps, text).unwrap_err().to_string();
     assert!(refused(&mut steps, text(33)).contains("the text has 33 tokens and the context holds 32"));
@@ -353,7 +352,7 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(8));
     let text = EmbedRequest { prompt: vec![5, 6], ..EmbedRequest::default() };
-    let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, now).unwrap());
+    let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, UsedAdapters::default(), now).unwrap());
     let output = |pooled: &[f32]| Output { pooled: pooled.to_vec(), ..Output::default() };
     for pooled in [&[][..], &[1.0], &[1.0; 5]] {
         steps.begin(1.0).unwrap();
@@ -367,7 +366,7 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
     assert_eq!((usage.prompt_tokens, usage.queued, usage.prompt, usage.generation), (2, 0.5, 1.0, 0.0));
     assert!(steps.is_idle());
     // A row of zeros has no direction: it stays.
-    steps.embed(text, Pooling::Last, WIDTH, 3.0).unwrap();
+    steps.embed(text, Pooling::Last, WIDTH, UsedAdapters::default(), 3.0).unwrap();
     steps.begin(3.0).unwrap();
     let events = steps.finish(&output(&[0.0; 3]), 3.0).unwrap();
     assert!(matches!(&events[0], Event::Embedding { values, .. } if values == &[0.0; 3]));
@@ -378,7 +377,7 @@ fn a_damaged_row_ends_its_own_sequence_only() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(8));
     let request = Request { prompt: vec![5, 6], max_tokens: Some(1), ..Request::default() };
-    let (a, b) = (steps.add(request.clone(), 0, 0.0).unwrap(), steps.add(request, 0, 0.0).unwrap());
+    let (a, b) = (steps.add(request.clone(), 0, UsedAdapters::default(), 0.0).unwrap(), steps.add(request, 0, UsedAdapters::default(), 0.0).unwrap());
     steps.begin(1.0).unwrap();
     let mut rows = [logits(1), logits(1)].concat();
     rows[3] = f32::NAN;
