@@ -62,6 +62,9 @@ async fn listen(args: ServeArgs) -> Result {
     let local = !matches!(&listener, Listener::Tcp(tcp) if !tcp.local_addr().is_ok_and(|a| a.ip().is_loopback()));
     let guard = Guard { check_host: local, ..guard };
     let served = served(&args)?;
+    if (!args.lora.lora.is_empty() || !args.lora.lora_scaled.is_empty()) && served.len() != 1 {
+        return Err(Failure::usage("--lora is for one model: name it, as in ir serve model.gguf --lora adapter.gguf"));
+    }
     // What is named here is loaded now, so that a model that cannot be is known before a client asks.
     let first = served.iter().map(|(name, _)| name.clone());
     let names: Vec<String> = first.chain(args.pin.iter().cloned()).collect();

@@ -11,8 +11,8 @@ use super::kernels::linear;
 use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
 use super::kernels::{
-    act, adapter_scales, add, balance, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale, select, softcap,
-    take_rows,
+    act, adapter_scales, add, balance, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale,
+    select, softcap, take_rows,
 };
 use super::zeroed::Zeroed;
 use crate::error::{Error, Result};

@@ -29,8 +29,8 @@ mod words;
 
 use std::sync::Arc;
 
-pub use adapter::{Adapter, Attached, Pair};
 pub(crate) use adapter::Matched;
+pub use adapter::{Adapter, Attached, Pair};
 
 pub use families::{Prefix, task_prefixes};
 #[cfg(not(target_arch = "wasm32"))]
@@ -159,8 +159,13 @@ impl Model {
         for (i, scale) in asked {
             if *i >= self.adapters.len() {
                 return Err(Error::request(match self.adapters.len() {
-                    0 => format!("adapter {i} is asked for, and the model was loaded without adapters: load it with --lora"),
-                    n => format!("adapter {i} is asked for, and the model was loaded with {n}: their numbers are 0 to {}", n - 1),
+                    0 => format!(
+                        "adapter {i} is asked for, and the model was loaded without adapters: load it with --lora"
+                    ),
+                    n => format!(
+                        "adapter {i} is asked for, and the model was loaded with {n}: their numbers are 0 to {}",
+                        n - 1
+                    ),
                 }));
             }
             if !scale.is_finite() || scale.abs() > MOST_SCALE {

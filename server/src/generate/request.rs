@@ -118,7 +118,13 @@ pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest
             truncated += 1;
         }
         let (dimensions, normalize) = (job.dimensions, job.normalize);
-        let request = EmbedRequest { prompt, dimensions, normalize, adapters: Some(adapters(loaded, None)?), ..EmbedRequest::default() };
+        let request = EmbedRequest {
+            prompt,
+            dimensions,
+            normalize,
+            adapters: Some(adapters(loaded, None)?),
+            ..EmbedRequest::default()
+        };
         request.check(model.plan().n_vocab(), model.plan().n_pooled())?;
         requests.push(request);
     }

@@ -62,7 +62,9 @@ pub(in crate::model) fn is_adapter(meta: &Meta) -> bool {
 
 fn expect_lora(meta: &Meta) -> Result<()> {
     if !is_adapter(meta) {
-        return Err(Error::format("this file is no adapter (general.type is not adapter): give it as the model instead"));
+        return Err(Error::format(
+            "this file is no adapter (general.type is not adapter): give it as the model instead",
+        ));
     }
     let kind = meta.opt_str("adapter.type")?.unwrap_or("unknown");
     if kind != "lora" {

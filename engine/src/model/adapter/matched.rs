@@ -58,7 +58,9 @@ impl Adapter {
         for pair in &self.pairs {
             let (name, order) = match &self.form {
                 // Files have queries and keys as they rotate; a folder that needs another order says so.
-                Form::Gguf(_) if woven && is_query_or_key(&pair.name) => (pair.name.clone(), Order::Parted(head(file)?)),
+                Form::Gguf(_) if woven && is_query_or_key(&pair.name) => {
+                    (pair.name.clone(), Order::Parted(head(file)?))
+                }
                 Form::Gguf(_) => (pair.name.clone(), Order::AsIs),
                 Form::Peft => {
                     let theirs = folder::translated(arch, &pair.name, file.is_folder())?;

@@ -22,7 +22,11 @@ pub(super) fn open(folder: &Path) -> Result<Adapter> {
     let (config, weights) = (folder.join("adapter_config.json"), folder.join("adapter_model.safetensors"));
     if !config.is_file() || !weights.is_file() {
         let is_old = folder.join("adapter_model.bin").is_file();
-        let more = if is_old { " (adapter_model.bin is a program for PyTorch and is not read: save it as safetensors)" } else { "" };
+        let more = if is_old {
+            " (adapter_model.bin is a program for PyTorch and is not read: save it as safetensors)"
+        } else {
+            ""
+        };
         return Err(Error::format(format!(
             "{} holds no adapter_config.json and adapter_model.safetensors{more}: give a folder as PEFT saves it, or a GGUF file",
             folder.display()
@@ -79,7 +83,8 @@ fn parted(name: &str) -> Result<(&str, usize)> {
 }
 
 fn thin(tensor: &Stored) -> Result<Thin> {
-    let wrong = |what: String| Error::unsupported(format!("tensor {} of the adapter {what}", shown(tensor.name.as_bytes())));
+    let wrong =
+        |what: String| Error::unsupported(format!("tensor {} of the adapter {what}", shown(tensor.name.as_bytes())));
     let dtype = match tensor.element {
         Element::F32 => DType::F32,
         Element::F16 => DType::F16,
@@ -131,7 +136,8 @@ impl Config {
 
     /// The factor of the products of a matrix.
     fn factor(&self, name: &str, rank: usize) -> f32 {
-        let fits = |pattern: &str| name.strip_suffix(pattern).is_some_and(|before| before.is_empty() || before.ends_with('.'));
+        let fits =
+            |pattern: &str| name.strip_suffix(pattern).is_some_and(|before| before.is_empty() || before.ends_with('.'));
         let alpha = self.alphas.iter().find(|(pattern, _)| fits(pattern)).map_or(self.alpha, |(_, alpha)| *alpha);
         let rank = rank.max(1) as f64;
         (alpha / if self.root { rank.sqrt() } else { rank }) as f32
@@ -151,8 +157,15 @@ fn refuse_more(json: &Map<String, Value>) -> Result<()> {
         Some(Value::Object(map)) => !map.is_empty(),
         Some(_) => true,
     };
-    let more =
-        ["use_dora", "modules_to_save", "lora_bias", "layer_replication", "use_qalora", "alora_invocation_tokens", "trainable_token_indices"];
+    let more = [
+        "use_dora",
+        "modules_to_save",
+        "lora_bias",
+        "layer_replication",
+        "use_qalora",
+        "alora_invocation_tokens",
+        "trainable_token_indices",
+    ];
     if let Some(name) = more.iter().find(is_set) {
         return refused(format!("was made with {name}"));
     }

@@ -76,14 +76,16 @@ impl<'a> Beside<'a> {
         for (i, of) in self.matched.iter().enumerate() {
             let Some(matched) = of.get(TABLE) else { continue };
             let r = matched.rank();
-            for (to, from) in [(&mut a, self.values(i, || matched.a(true))?), (&mut b, self.values(i, || matched.b())?)] {
+            for (to, from) in [(&mut a, self.values(i, || matched.a(true))?), (&mut b, self.values(i, || matched.b())?)]
+            {
                 for (to, from) in to.chunks_exact_mut(n * rank).zip(from.chunks_exact(r)) {
                     to[i * rank..][..r].copy_from_slice(from);
                 }
             }
             self.note(i, TABLE);
         }
-        let (a, b) = (matrix(rec, "token_embd", "lora_a", a, n * rank), matrix(rec, "token_embd", "lora_b", b, n * rank));
+        let (a, b) =
+            (matrix(rec, "token_embd", "lora_a", a, n * rank), matrix(rec, "token_embd", "lora_b", b, n * rank));
         rec.adapt_table(table, Adapted { a, b });
         Ok(())
     }
@@ -107,7 +109,8 @@ impl<'a> Beside<'a> {
     pub(in crate::model) fn expect_all_used(&self) -> Result<()> {
         let used = self.used.borrow();
         for (i, (of, matched)) in self.attached.iter().zip(&self.matched).enumerate() {
-            let mut unused: Vec<&String> = matched.keys().filter(|name| !used.contains(&(i, (*name).clone()))).collect();
+            let mut unused: Vec<&String> =
+                matched.keys().filter(|name| !used.contains(&(i, (*name).clone()))).collect();
             unused.sort();
             if let Some(name) = unused.first() {
                 return Err(of.blamed(&Error::unsupported(format!(
@@ -139,7 +142,13 @@ fn zeros(rows: usize, cols: usize) -> Result<Vec<f32>> {
 fn matrix(rec: &mut Recorder, name: &str, half: &str, values: Vec<f32>, cols: usize) -> WeightId {
     let rows = values.len() / cols.max(1);
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let segment =
-        Segment { name: String::new(), dtype: DType::F32, rows, bytes: Bytes::from(bytes), row_bytes: 4 * cols, offset: 0 };
+    let segment = Segment {
+        name: String::new(),
+        dtype: DType::F32,
+        rows,
+        bytes: Bytes::from(bytes),
+        row_bytes: 4 * cols,
+        offset: 0,
+    };
     rec.weight(Weight { name: format!("{name}.{half}"), cols, segments: vec![segment] })
 }

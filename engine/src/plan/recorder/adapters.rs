@@ -50,7 +50,7 @@ impl Recorder {
     }
 
     /// The slot with the factors of adapters for rows of this kind.
-    fn adapter_scales(&mut self, rows: Rows) -> Result<Slot> {
+    pub fn adapter_scales(&mut self, rows: Rows) -> Result<Slot> {
         if let Some(slot) = self.adapters.scales.get(&rows) {
             return Ok(*slot);
         }

@@ -133,7 +133,8 @@ impl Trace {
     fn add(&mut self) {
         if self.rng.below(4) == 0 {
             let text = random_text(&mut self.rng, self.limits.context);
-            let id = self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, UsedAdapters::default(), 0.0).unwrap();
+            let id =
+                self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, UsedAdapters::default(), 0.0).unwrap();
             self.texts.insert(id, text);
             self.answers.insert(id, Answer::default());
             return;
@@ -325,7 +326,9 @@ fn plain(n_pages: usize) -> Room {
 fn what_cannot_fit_is_refused_in_a_sentence() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(2));
-    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0, UsedAdapters::default(), 0.0).unwrap_err().to_string();
+    let refused = |steps: &mut Steps, request: Request| {
+        steps.add(request, 0, UsedAdapters::default(), 0.0).unwrap_err().to_string()
+    };
     let prompt = |n: usize| Request { prompt: vec![5; n], ..Request::default() };
     assert!(refused(&mut steps, prompt(32)).contains("the prompt has 32 tokens and the context holds 32"));
     assert!(refused(&mut steps, prompt(0)).contains("empty"));
@@ -334,7 +337,8 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
     assert!(refused(&mut steps, Request { logprobs: Some(1 << 40), ..prompt(1) }).contains("log-prob"));
     assert!(steps.is_idle() && steps.begin(0.0).is_none());
     assert!(steps.add(prompt(31), 0, UsedAdapters::default(), 0.0).is_ok());
-    let embed = |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, UsedAdapters::default(), 0.0);
+    let embed =
+        |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, UsedAdapters::default(), 0.0);
     let text = |n: usize| EmbedRequest { prompt: vec![5; n], ..EmbedRequest::default() };
     let refused = |steps: &mut Steps, text: EmbedRequest| embed(steps, text).unwrap_err().to_string();
     assert!(refused(&mut steps, text(33)).contains("the text has 33 tokens and the context holds 32"));
@@ -352,7 +356,8 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(8));
     let text = EmbedRequest { prompt: vec![5, 6], ..EmbedRequest::default() };
-    let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, UsedAdapters::default(), now).unwrap());
+    let [a, b] =
+        [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, UsedAdapters::default(), now).unwrap());
     let output = |pooled: &[f32]| Output { pooled: pooled.to_vec(), ..Output::default() };
     for pooled in [&[][..], &[1.0], &[1.0; 5]] {
         steps.begin(1.0).unwrap();
@@ -377,7 +382,10 @@ fn a_damaged_row_ends_its_own_sequence_only() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(8));
     let request = Request { prompt: vec![5, 6], max_tokens: Some(1), ..Request::default() };
-    let (a, b) = (steps.add(request.clone(), 0, UsedAdapters::default(), 0.0).unwrap(), steps.add(request, 0, UsedAdapters::default(), 0.0).unwrap());
+    let (a, b) = (
+        steps.add(request.clone(), 0, UsedAdapters::default(), 0.0).unwrap(),
+        steps.add(request, 0, UsedAdapters::default(), 0.0).unwrap(),
+    );
     steps.begin(1.0).unwrap();
     let mut rows = [logits(1), logits(1)].concat();
     rows[3] = f32::NAN;
