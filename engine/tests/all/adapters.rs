@@ -1,179 +1,25 @@
 //! Adapters (LoRA): GGUF and PEFT forms against merged weights, several in one batch, on the processor and on a GPU; the keys of
 //! their pages; and what is refused.
 
-use std::collections::BTreeMap;
+mod made;
+mod refused;
+
 use std::sync::Arc;
 
 use ir_engine::bytes::Bytes;
 use ir_engine::convert::{Job, Settings};
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
-use ir_engine::dtype::DType;
-use ir_engine::file::{GgufWriter, ModelFile};
-use ir_engine::meta::MetaBuilder;
+use ir_engine::file::ModelFile;
 use ir_engine::model::{Adapter, Attached, Model, ModelOptions, inspect_with, open_file};
 use ir_engine::plan::{Inputs, PAGE, Plan};
 use ir_engine::run::{DiskCache, Engine, EngineOptions, Event, Request, Sampling, Usage, wait};
 
-use crate::common::exam::Random;
 use crate::common::shared;
-use crate::made::{Written, le_bytes};
+use crate::made::Written;
+use made::{ALL, ATTENTION, MadeAdapter};
 
-/// A matrix of an adapter: its pair of matrices in GGUF's order of rows.
-#[derive(Clone)]
-pub(crate) struct Made {
-    pub(crate) a: Vec<f32>,
-    pub(crate) b: Vec<f32>,
-    pub(crate) cols: usize,
-    pub(crate) rows: usize,
-}
-
-/// An adapter that is made for a model: random matrices of this rank beside tensors.
-#[derive(Clone)]
-pub(crate) struct MadeAdapter {
-    pub(crate) arch: String,
-    pub(crate) rank: usize,
-    pub(crate) alpha: f32,
-    pub(crate) pairs: BTreeMap<String, Made>,
-}
-
-pub(crate) const ATTENTION: &[&str] = &["attn_q", "attn_k", "attn_v", "attn_output"];
-pub(crate) const ALL: &[&str] = &["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-
-impl MadeAdapter {
-    /// Random matrices beside these of every layer's tensors, and beside others.
-    pub(crate) fn new(base: &Written, arch: &str, seed: u64, rank: usize, parts: &[&str]) -> MadeAdapter {
-        let mut random = Random(seed);
-        let mut pairs = BTreeMap::new();
-        for (name, (dims, ..)) in &base.tensors {
-            let part = name.strip_suffix(".weight").unwrap_or_default();
-            let part = part.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).map_or(part, |(_, part)| part);
-            if !parts.contains(&part) {
-                continue;
-            }
-            let (cols, rows) = (dims[0] as usize, dims[1] as usize);
-            let (a_n, b_n) = if part == "token_embd" { (rows * rank, cols * rank) } else { (cols * rank, rows * rank) };
-            let size = 0.3 / (cols as f32).sqrt();
-            let a = random.floats(a_n).iter().map(|x| x * size).collect();
-            let b = random.floats(b_n);
-            pairs.insert(name.clone(), Made { a, b, cols, rows });
-        }
-        assert!(!pairs.is_empty(), "the model has none of {parts:?}");
-        MadeAdapter { arch: arch.into(), rank, alpha: 2.0 * rank as f32, pairs }
-    }
-
-    pub(crate) fn gguf(&self) -> Bytes {
-        let meta = MetaBuilder::new()
-            .str("general.architecture", &self.arch)
-            .str("general.type", "adapter")
-            .str("adapter.type", "lora")
-            .f32("adapter.lora.alpha", self.alpha)
-            .str("adapter.lora.task_name", "made");
-        self.gguf_with(meta)
-    }
-
-    pub(crate) fn gguf_with(&self, meta: MetaBuilder) -> Bytes {
-        let mut writer = GgufWriter::new(meta).unwrap();
-        let mut data = Vec::new();
-        let rank = self.rank as u64;
-        for (name, Made { a, b, cols, rows }) in &self.pairs {
-            let table = name == "token_embd.weight";
-            let (a_dims, b_dims) = match table {
-                true => ([rank, *rows as u64], [rank, *cols as u64]),
-                false => ([*cols as u64, rank], [rank, *rows as u64]),
-            };
-            writer.tensor(&format!("{name}.lora_a"), &a_dims, DType::F32).unwrap();
-            writer.tensor(&format!("{name}.lora_b"), &b_dims, DType::F32).unwrap();
-            data.extend([le_bytes(a), le_bytes(b)]);
-        }
-        let mut out = Vec::new();
-        writer.write(&mut out, &mut |i| data[i].clone()).unwrap();
-        Bytes::from(out)
-    }
-
-    /// The two files of PEFT, for a model of `head` rows a head whose queries and keys GGUF files have woven.
-    pub(crate) fn peft(&self, head: usize) -> (String, Bytes) {
-        let names = [
-            ("attn_q", "self_attn.q_proj"),
-            ("attn_k", "self_attn.k_proj"),
-            ("attn_v", "self_attn.v_proj"),
-            ("attn_output", "self_attn.o_proj"),
-            ("ffn_gate", "mlp.gate_proj"),
-            ("ffn_up", "mlp.up_proj"),
-            ("ffn_down", "mlp.down_proj"),
-        ];
-        let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-        for (name, Made { a, b, cols, rows }) in &self.pairs {
-            let rest = name.strip_prefix("blk.").unwrap_or(name).strip_suffix(".weight").unwrap();
-            let (theirs, woven) = match rest.split_once('.') {
-                Some((layer, part)) => {
-                    let (_, theirs) = names.iter().find(|(ours, _)| *ours == part).unwrap();
-                    (format!("model.layers.{layer}.{theirs}"), head > 0 && ["attn_q", "attn_k"].contains(&part))
-                }
-                None if rest == "output" => ("lm_head".to_owned(), false),
-                None => ("model.embed_tokens".to_owned(), false),
-            };
-            let r = self.rank;
-            let b = match woven {
-                // Row `head * len + 2 i + j` of the file is row `head * len + j * len / 2 + i` here.
-                true => {
-                    let mut out = vec![0.0; b.len()];
-                    for row in 0..*rows {
-                        let (at, i) = (row / head * head, row % head);
-                        let from = at + if i < head / 2 { 2 * i } else { 2 * (i - head / 2) + 1 };
-                        out[row * r..][..r].copy_from_slice(&b[from * r..][..r]);
-                    }
-                    out
-                }
-                false => b.clone(),
-            };
-            let table = name == "token_embd.weight";
-            let a =
-                if table { (0..r).flat_map(|i| (0..*rows).map(move |t| a[t * r + i])).collect() } else { a.clone() };
-            let (ends, shapes) = match table {
-                true => (["lora_embedding_A", "lora_embedding_B"], [[r, *rows], [*cols, r]]),
-                false => (["lora_A.weight", "lora_B.weight"], [[r, *cols], [*rows, r]]),
-            };
-            for ((end, shape), values) in ends.into_iter().zip(shapes).zip([a, b]) {
-                let from = data.len();
-                data.extend(le_bytes(&values));
-                let info = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [from, data.len()]});
-                header.insert(format!("base_model.model.{theirs}.{end}"), info);
-            }
-        }
-        let header = serde_json::Value::Object(header).to_string();
-        let mut file = (header.len() as u64).to_le_bytes().to_vec();
-        file.extend(header.as_bytes());
-        file.extend(data);
-        let config = serde_json::json!({
-            "peft_type": "LORA", "r": self.rank, "lora_alpha": self.alpha, "bias": "none", "use_dora": false,
-            "modules_to_save": null, "alpha_pattern": {}, "rank_pattern": {}, "fan_in_fan_out": false
-        });
-        (config.to_string(), Bytes::from(file))
-    }
-
-    /// Adds what the adapter changes to a model's weights.
-    pub(crate) fn merge(&self, into: &mut Written, scale: f32) {
-        let (r, factor) = (self.rank, scale * self.alpha / self.rank as f32);
-        for (name, Made { a, b, cols, rows }) in &self.pairs {
-            let table = name == "token_embd.weight";
-            let (_, _, data) = into.tensors.get_mut(name).unwrap();
-            for (i, value) in data.chunks_exact_mut(4).enumerate() {
-                let (row, col) = (i / cols, i % cols);
-                assert!(row < *rows);
-                let of = |k: usize| match table {
-                    true => a[row * r + k] * b[col * r + k],
-                    false => b[row * r + k] * a[k * cols + col],
-                };
-                let x = f32::from_le_bytes([value[0], value[1], value[2], value[3]]);
-                let sum = f64::from(x) + f64::from(factor) * (0..r).map(|k| f64::from(of(k))).sum::<f64>();
-                value.copy_from_slice(&(sum as f32).to_le_bytes());
-            }
-        }
-    }
-}
-
-pub(crate) fn attached(adapter: Adapter, scale: f32) -> Attached {
+fn attached(adapter: Adapter, scale: f32) -> Attached {
     Attached { name: "made".into(), adapter: Arc::new(adapter), scale }
 }
 
@@ -522,88 +368,16 @@ fn a_gpu_computes_what_the_processor_does() {
 }
 
 #[test]
-fn what_is_no_adapter_for_a_model_is_refused_by_name() {
+fn a_model_over_two_devices_uses_them_too() {
+    use ir_engine::device::{GpuLayers, Split, SplitOptions};
     let written = Written::golden("llama3", &[]);
-    let base = written.bytes();
-    let made = MadeAdapter::new(&written, "llama", 1, 4, ATTENTION);
-    let file = || ModelFile::from_bytes(base.clone()).unwrap();
-    let refusal = |adapter: ir_engine::Result<Adapter>| match adapter {
-        Err(error) => error.to_string(),
-        Ok(adapter) => inspect_with(&file(), &[attached(adapter, 1.0)]).unwrap_err().to_string(),
-    };
-    let gguf = |change: &dyn Fn(&mut MadeAdapter)| {
-        let mut made = made.clone();
-        change(&mut made);
-        refusal(Adapter::from_bytes(made.gguf()))
-    };
-    let says = |said: String, words: &[&str]| assert!(words.iter().all(|word| said.contains(word)), "{said}");
-    says(gguf(&|made| made.arch = "qwen2".into()), &["qwen2", "llama"]);
-    let rename = |made: &mut MadeAdapter, to: &str| {
-        let (_, pair) = made.pairs.pop_first().unwrap();
-        made.pairs.insert(to.into(), pair);
-    };
-    says(gguf(&|made| rename(made, "blk.99.attn_q.weight")), &["blk.99.attn_q.weight", "another model"]);
-    says(gguf(&|made| rename(made, "blk.0.attn_norm.weight")), &["blk.0.attn_norm.weight"]);
-    says(gguf(&|made| rename(made, "blk.0.ffn_down.weight")), &["blk.0.ffn_down.weight", "another model"]);
-    says(gguf(&|made| made.alpha = f32::INFINITY), &["factor"]);
-    says(gguf(&|made| made.pairs.values_mut().for_each(|pair| pair.a[0] = f32::NAN)), &["numbers that are none"]);
-    let meta = |kind: &str| {
-        let meta = MetaBuilder::new().str("general.architecture", "llama").str("general.type", "adapter");
-        refusal(Adapter::from_bytes(made.gguf_with(meta.str("adapter.type", kind))))
-    };
-    says(meta("control_vector"), &["control_vector"]);
-    says(refusal(Adapter::from_bytes(base.clone())), &["no adapter"]);
-    let as_model = ir_engine::model::inspect(&ModelFile::from_bytes(made.gguf()).unwrap()).unwrap_err().to_string();
-    says(as_model, &["--lora"]);
-
-    let (config, weights) = made.peft(head(&base, "llama"));
-    let peft = |from: &str, to: &str| {
-        assert!(config.contains(from), "{config}");
-        refusal(Adapter::from_peft(config.replace(from, to).as_bytes(), &weights))
-    };
-    says(peft("\"use_dora\":false", "\"use_dora\":true"), &["use_dora"]);
-    says(peft("\"bias\":\"none\"", "\"bias\":\"all\""), &["biases"]);
-    says(peft("\"modules_to_save\":null", "\"modules_to_save\":[\"lm_head\"]"), &["modules_to_save"]);
-    says(peft("\"LORA\"", "\"IA3\""), &["IA3"]);
-    says(peft("\"alpha_pattern\":{}", "\"alpha_pattern\":{\".*q_proj\":1}"), &["regular expression"]);
-    says(refusal(Adapter::from_peft(b"[]", &weights)), &["adapter_config.json"]);
-    let renamed = |from: &str, to: &str| {
-        assert_eq!(from.len(), to.len());
-        let mut bytes = weights.to_vec();
-        let at: Vec<usize> =
-            (0..bytes.len() - from.len()).filter(|i| bytes[*i..].starts_with(from.as_bytes())).collect();
-        at.iter().for_each(|i| bytes[*i..*i + to.len()].copy_from_slice(to.as_bytes()));
-        refusal(Adapter::from_peft(config.as_bytes(), &Bytes::from(bytes)))
-    };
-    says(renamed("q_proj.lora_A", "q_what.lora_A"), &["q_what", "incomplete"]);
-    says(renamed("self_attn.q_proj", "self_what.q_proj"), &["self_what.q_proj"]);
-    says(renamed("lora_B.weight", "lora_M.weight"), &["lora_M"]);
-}
-
-#[test]
-fn factors_are_those_of_the_config() {
-    let written = Written::golden("llama3", &[]);
-    let base = written.bytes();
-    let mut made = MadeAdapter::new(&written, "llama", 1, 4, ATTENTION);
-    let ids = ids(12, 7);
-    let of = |adapter: Adapter| logits(&cpu("scalar"), &plan(&base, &[attached(adapter, 1.0)]), &[(&ids, &[1.0])]);
-    let (config, weights) = made.peft(head(&base, "llama"));
-    let peft = |from: &str, to: &str| of(Adapter::from_peft(config.replace(from, to).as_bytes(), &weights).unwrap());
-    // alpha / sqrt(rank), with a rank of 4, is twice alpha / rank.
-    let root = peft("\"bias\"", "\"use_rslora\":true,\"bias\"");
-    let own = peft("\"alpha_pattern\":{}", &format!("\"alpha_pattern\":{{\"self_attn.q_proj\":{}}}", 2.0 * made.alpha));
-    made.alpha *= 2.0;
-    assert_eq!(root, of(Adapter::from_bytes(made.gguf()).unwrap()));
-    made.alpha /= 2.0;
-    for (name, pair) in &mut made.pairs {
-        if name.ends_with("attn_q.weight") {
-            pair.b.iter_mut().for_each(|x| *x *= 2.0);
-        }
-    }
-    assert_eq!(own, of(Adapter::from_bytes(made.gguf()).unwrap()));
-    // Without an alpha the factor is 1.
-    made.alpha = made.rank as f32;
-    let one = of(Adapter::from_bytes(made.gguf()).unwrap());
-    made.alpha = 0.0;
-    assert_eq!(one, of(Adapter::from_bytes(made.gguf()).unwrap()));
+    let (adapted, texts) = (plan(&written.bytes(), &two(&written)), eight());
+    let seqs: Vec<(&[u32], &[f32])> = texts.iter().zip(&SCALES).map(|(t, s)| (&t[..], &s[..])).collect();
+    let cpu = cpu("scalar");
+    let options = SplitOptions { layers: GpuLayers::Count(1), ..SplitOptions::default() };
+    let split = Device::Split(Arc::new(Split::new(cpu.clone(), vec![cpu.clone()], options).unwrap()));
+    assert!(logits(&split, &adapted, &seqs) == logits(&cpu, &adapted, &seqs));
+    // A step without any of them, and one row.
+    let few = [(&texts[0][..], &[0.0, 0.0][..])];
+    assert!(logits(&split, &adapted, &few) == logits(&cpu, &adapted, &few));
 }

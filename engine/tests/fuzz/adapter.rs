@@ -14,7 +14,7 @@ use ir_engine::file::{GgufWriter, ModelFile};
 use ir_engine::meta::MetaBuilder;
 use ir_engine::model::{Adapter, Attached, inspect_with};
 
-const ADAPTERS: u64 = 3_000;
+const ADAPTERS: u64 = 20_000;
 const RANK: u64 = 4;
 
 /// Columns and rows of the tensors that the adapter is for.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{LlamaErrors, OfModel, lease};
-use crate::api::common::body::{self as http, Body, Client};
+use crate::api::common::body::{self as http, Client, List};
 use crate::api::common::fields::LoraScale;
 use crate::engine::error::ApiError;
 use crate::generate::hub::Hub;
@@ -71,7 +71,7 @@ pub(super) async fn set(
     State(hub): State<Hub>,
     client: Client,
     Query(of): Query<OfModel>,
-    Body(scales): Body<Vec<LoraScale>>,
+    List(scales): List<LoraScale>,
 ) -> Result<Response, ApiError> {
     let lease = lease(&hub, of.model, client).await?;
     let scales: Vec<(usize, f32)> = scales.into_iter().map(LoraScale::pair).collect();
