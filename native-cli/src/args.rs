@@ -173,6 +173,7 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   ir serve                                   the models folder and ir-tiny, on 127.0.0.1:11434
   ir serve model.gguf --parallel 8
+  ir serve model.gguf --lora first.gguf --lora second.gguf:0.5
   ir serve --addr 0.0.0.0:11434 --api-key SECRET
   ir serve --addr unix:/run/user/1000/ir.sock
   curl http://127.0.0.1:11434/api/generate -d '{\"model\": \"ir-tiny\", \"prompt\": \"Who are you?\"}'
@@ -274,7 +275,8 @@ Examples:
   ir info model.gguf --tensors
   ir info model.gguf --plan                  the recorded computation
   ir info model.gguf --fit                   what context fits which device
-  ir info model.gguf --json | jq .parameters";
+  ir info model.gguf --json | jq .parameters
+  ir info adapter.gguf                       what a LoRA adapter changes";
 
 const IMATRIX_EXAMPLES: &str = "\
 Examples:

@@ -9,6 +9,7 @@ use super::random::{random_groups, random_request, random_text};
 use crate::device::Output;
 use crate::model::Pooling;
 use crate::plan::{Inputs, PAGE};
+use crate::run::pages::PageKey;
 use crate::run::scheduler::{Limits, PageCounts, Room, UsedAdapters};
 use crate::run::steps::Steps;
 use crate::run::vocabulary::Vocabulary;
@@ -18,7 +19,7 @@ use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, SeqId, Usage};
 type Answer = (Vec<u32>, String, Option<Finish>);
 
 /// The same by the plain rule, one sequence on its own, no pages.
-fn alone(request: &Request, context: usize, windows: &[Option<u32>]) -> Answer {
+fn alone(request: &Request, scales: &[f32], context: usize, windows: &[Option<u32>]) -> Answer {
     let mut tokens = request.prompt.clone();
     let mut bytes = Vec::new();
     let mut sampler = Sampler::new(request.sampling.clone());
@@ -30,7 +31,7 @@ fn alone(request: &Request, context: usize, windows: &[Option<u32>]) -> Answer {
         if tokens.len() - request.prompt.len() >= max || tokens.len() >= context {
             return done(&tokens, &bytes, Finish::Length);
         }
-        let token = sampler.sample(&logits(prefix_states(&tokens, windows)), &tokens).unwrap();
+        let token = sampler.sample(&logits(prefix_states(&tokens, scales, windows)), &tokens).unwrap();
         tokens.push(token);
         let ends = token == END && !request.ignore_eos;
         if !ends || request.show_special {
@@ -48,9 +49,9 @@ fn alone(request: &Request, context: usize, windows: &[Option<u32>]) -> Answer {
 }
 
 /// A text's embedding by the plain rule: every row, then what is wanted of them.
-fn embedding_alone(request: &EmbedRequest, windows: &[Option<u32>]) -> Vec<f32> {
+fn embedding_alone(request: &EmbedRequest, scales: &[f32], windows: &[Option<u32>]) -> Vec<f32> {
     let rows: Vec<[f32; WIDTH]> =
-        (1..=request.prompt.len()).map(|n| hidden(prefix_states(&request.prompt[..n], windows))).collect();
+        (1..=request.prompt.len()).map(|n| hidden(prefix_states(&request.prompt[..n], scales, windows))).collect();
     let pooled = match request.pooling.unwrap() {
         Pooling::Mean => &rows[..],
         Pooling::Cls => &rows[..1],
@@ -95,6 +96,9 @@ struct Trace {
     requests: BTreeMap<SeqId, Request>,
     texts: BTreeMap<SeqId, EmbedRequest>,
     answers: BTreeMap<SeqId, Answer>,
+    /// Whether sequences use adapters, and how much of each they do.
+    adapted: bool,
+    scales: BTreeMap<SeqId, Arc<[f32]>>,
 }
 
 impl Trace {
@@ -127,20 +131,31 @@ impl Trace {
             requests: BTreeMap::new(),
             texts: BTreeMap::new(),
             answers: BTreeMap::new(),
+            adapted: seed.is_multiple_of(4),
+            scales: BTreeMap::new(),
         }
     }
 
+    /// None of two adapters, one of them, or both.
+    fn used(&mut self) -> UsedAdapters {
+        let which = if self.adapted { self.rng.below(4) } else { 0 };
+        let scales: &[f32] = [&[][..], &[1.0, 0.0], &[0.0, 1.0], &[0.5, 0.5]][which];
+        UsedAdapters { scales: scales.into(), root: PageKey(which as u128) }
+    }
+
     fn add(&mut self) {
+        let used = self.used();
         if self.rng.below(4) == 0 {
             let text = random_text(&mut self.rng, self.limits.context);
-            let id =
-                self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, UsedAdapters::default(), 0.0).unwrap();
+            let id = self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, used.clone(), 0.0).unwrap();
+            self.scales.insert(id, used.scales);
             self.texts.insert(id, text);
             self.answers.insert(id, Answer::default());
             return;
         }
         let request = random_request(&mut self.rng, self.limits.context);
-        let id = self.steps.add(request.clone(), 0, UsedAdapters::default(), 0.0).unwrap();
+        let id = self.steps.add(request.clone(), 0, used.clone(), 0.0).unwrap();
+        self.scales.insert(id, used.scales);
         self.requests.insert(id, request);
         self.answers.insert(id, Answer::default());
     }
@@ -158,6 +173,8 @@ impl Trace {
             alone.check(N_VOCAB, n_pages(group)).unwrap();
         }
         inputs.check_windows(self.device.windows.len(), usize::MAX).unwrap();
+        inputs.check_adapters(2).unwrap();
+        assert!(self.adapted || inputs.adapters.is_empty());
         let rows = rows.min(self.brisk.max(seqs));
         assert!(
             inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() + inputs.pools.len() <= seqs
@@ -224,7 +241,7 @@ impl Trace {
                 Event::Embedding { seq, values, usage } => {
                     answer.2 = Some(Finish::Stop(None));
                     let text = &self.texts[&seq];
-                    let want = embedding_alone(text, &self.device.windows);
+                    let want = embedding_alone(text, &self.scales[&seq], &self.device.windows);
                     assert_eq!(values.len(), want.len());
                     let error = values.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     let size = want.iter().fold(1f32, |most, x| most.max(x.abs()));
@@ -276,7 +293,7 @@ impl Trace {
         }
         totals.n_preempted += self.steps.scheduler().n_preempted();
         for (id, (tokens, text, reason)) in self.answers.iter().filter(|a| self.requests.contains_key(a.0)) {
-            let expected = alone(&self.requests[id], self.limits.context, &self.device.windows);
+            let expected = alone(&self.requests[id], &self.scales[id], self.limits.context, &self.device.windows);
             totals.n_requests += 1;
             totals.n_tokens += tokens.len();
             if *reason == Some(Finish::Cancelled) {
