@@ -29,6 +29,7 @@ mod words;
 
 use std::sync::Arc;
 
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) use adapter::Matched;
 pub use adapter::{Adapter, Attached, Pair};
 
