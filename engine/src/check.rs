@@ -68,6 +68,7 @@ pub fn check(
         for (i, id) in ids.iter().enumerate() {
             inputs.push(*id, (at + i) as u32, 0);
         }
+        plan.use_adapters(&mut inputs);
         inputs.outputs = vec![ids.len() as u32 - 1];
         inputs.pools = vec![Pool { first: 0, rows: ids.len() as u32 }];
         let n_ids = pair[0].n_token_ids();

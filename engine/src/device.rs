@@ -225,6 +225,7 @@ impl Runner {
         if !self.plan().states.is_empty() {
             inputs.check_states(options.n_states).map_err(Error::Shape)?;
         }
+        inputs.check_adapters(self.plan().adapters.len()).map_err(Error::Shape)?;
         inputs.check(self.n_token_ids(), options.n_pages).map_err(Error::Shape)?;
         inputs.check_windows(self.plan().windows.len(), options.pages(1)).map_err(Error::Shape)
     }

@@ -164,6 +164,7 @@ Examples:
   cat notes.txt | ir run model.gguf \"Summarise this:\"
   ir run model.gguf --raw -n 40 \"Once upon a time\"
   ir run model.gguf --temp 0 --seed 1 \"...\"  the same answer every time
+  ir run model.gguf --lora adapter.gguf      with a LoRA adapter
 
 A single argument is always MODEL. The prompt is the argument and what is piped in, joined by a blank line. \
 With no prompt and a terminal, a chat begins: /help there lists what can be typed.";
@@ -172,6 +173,7 @@ const SERVE_EXAMPLES: &str = "\
 Examples:
   ir serve                                   the models folder and ir-tiny, on 127.0.0.1:11434
   ir serve model.gguf --parallel 8
+  ir serve model.gguf --lora first.gguf --lora second.gguf:0.5
   ir serve --addr 0.0.0.0:11434 --api-key SECRET
   ir serve --addr unix:/run/user/1000/ir.sock
   curl http://127.0.0.1:11434/api/generate -d '{\"model\": \"ir-tiny\", \"prompt\": \"Who are you?\"}'
@@ -273,7 +275,8 @@ Examples:
   ir info model.gguf --tensors
   ir info model.gguf --plan                  the recorded computation
   ir info model.gguf --fit                   what context fits which device
-  ir info model.gguf --json | jq .parameters";
+  ir info model.gguf --json | jq .parameters
+  ir info adapter.gguf                       what a LoRA adapter changes";
 
 const IMATRIX_EXAMPLES: &str = "\
 Examples:
@@ -297,6 +300,7 @@ const CONVERT_EXAMPLES: &str = "\
 Examples:
   ir convert ./folder model.gguf                     the types that the folder has
   ir convert ./folder model.gguf --type F16
+  ir convert model.gguf merged.gguf --merge adapter.gguf:0.8
 
 The folder holds config.json, safetensors and a tokenizer, as Hugging Face publishes models. `ir run ./folder` runs it as it \
 is, without converting.";
@@ -508,6 +512,19 @@ pub(crate) struct FileArgs {
     pub(crate) tokenizer_pre: Option<String>,
 }
 
+/// Adapters.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Model files")]
+pub(crate) struct LoraArgs {
+    /// LoRA adapter beside the model, a GGUF file or a folder of PEFT, and how much of it is used [default: 1]; several may be
+    /// given
+    #[arg(long, value_name = "FILE[:SCALE]", value_delimiter = ',', value_hint = ValueHint::AnyPath)]
+    pub(crate) lora: Vec<String>,
+    /// As --lora, as llama.cpp writes it
+    #[arg(long, value_name = "FILE:SCALE", value_delimiter = ',', hide = true)]
+    pub(crate) lora_scaled: Vec<String>,
+}
+
 /// A number of threads.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Computing")]
@@ -587,6 +604,8 @@ pub(crate) struct CheckArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir devices`.
@@ -675,6 +694,8 @@ pub(crate) struct ServeArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir config`.
@@ -754,6 +775,8 @@ pub(crate) struct RunArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// What answers must look like: at most one of these.
@@ -1018,6 +1041,8 @@ pub(crate) struct LogitsArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir embed`.
@@ -1059,6 +1084,8 @@ pub(crate) struct EmbedArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir rerank`.
@@ -1087,6 +1114,8 @@ pub(crate) struct RerankArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// How rows become an embedding.
@@ -1162,6 +1191,8 @@ pub(crate) struct BenchArgs {
     pub(crate) device: DeviceArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir perplexity`.
@@ -1196,6 +1227,8 @@ pub(crate) struct PerplexityArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) file: FileArgs,
+    #[command(flatten)]
+    pub(crate) lora: LoraArgs,
 }
 
 /// `ir imatrix`.
@@ -1255,8 +1288,8 @@ pub(crate) struct QuantizeArgs {
 /// `ir convert`.
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// A folder with config.json and safetensors
-    #[arg(value_hint = ValueHint::DirPath)]
+    /// A folder with config.json and safetensors; with --merge a GGUF file, too
+    #[arg(value_hint = ValueHint::AnyPath)]
     pub(crate) folder: String,
     /// The file to write
     #[arg(value_hint = ValueHint::FilePath)]
@@ -1264,6 +1297,9 @@ pub(crate) struct ConvertArgs {
     /// The type, or mix of types, to write; without it each tensor keeps its own
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) mix: Option<String>,
+    /// A LoRA adapter to merge into the weights, and how much of it [default: 1]; several may be given
+    #[arg(long, value_name = "FILE[:SCALE]", value_hint = ValueHint::AnyPath)]
+    pub(crate) merge: Vec<String>,
     /// Say what would be written, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

@@ -106,7 +106,7 @@ pub(crate) fn bench(args: &BenchArgs) -> Result {
         (Some(name), _) => (format!("synthetic {name}"), synthetic::model(name)?),
         (None, Some(name)) => {
             let place = models::find(name, &args.file)?;
-            (place.name(), place.record(&args.file)?)
+            (place.name(), place.record(&args.file, &args.lora)?)
         }
         (None, None) => return Err(Failure::usage("give a MODEL or --synthetic SHAPE-TYPE")),
     };

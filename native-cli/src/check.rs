@@ -28,7 +28,7 @@ const INT8: f64 = 3e-2;
 /// Compares and prints.
 pub(crate) fn check(args: &CheckArgs) -> Result {
     let place = models::find(&args.model, &args.file)?;
-    let model = place.record(&args.file)?;
+    let model = place.record(&args.file, &args.lora)?;
     let mut ids = match &args.ids {
         Some(ids) => compute::known_ids(ids, &model.plan)?,
         None => ir_engine::run::prompt_ids(&place.tokenizer(&model, &args.file)?, &args.prompt),

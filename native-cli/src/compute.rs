@@ -247,6 +247,7 @@ impl Sequence {
         inputs.seqs.clear();
         rows.for_each(|(token, at, seq)| _ = inputs.push(token, (self.n_past + at) as u32, seq));
         inputs.outputs = wanted.map(|i| i as u32).collect();
+        self.runner.plan().use_adapters(inputs);
         let started = Instant::now();
         let readback = self.runner.submit(inputs)?;
         self.submitting = started.elapsed();

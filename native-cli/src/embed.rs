@@ -26,7 +26,7 @@ const KV_BUDGET: u64 = 2 << 30;
 /// Computes the embeddings and writes them.
 pub(crate) fn embed(args: &EmbedArgs) -> Result {
     let place = models::find(&args.model, &args.file)?;
-    let model = Arc::new(place.open(&args.file)?);
+    let model = Arc::new(place.open(&args.file, &args.lora)?);
     check(args, &model)?;
     let prompts = prompts(&model, &texts(args)?)?;
     let requests: Vec<EmbedRequest> = prompts.into_iter().map(|prompt| request(args, prompt)).collect();
@@ -94,7 +94,8 @@ pub(crate) fn limit(model: &Model) -> usize {
 
 fn request(args: &EmbedArgs, prompt: Vec<u32>) -> EmbedRequest {
     let pooling = args.pooling.map(Into::into);
-    EmbedRequest { prompt, pooling, dimensions: args.dimensions, normalize: !args.no_normalize }
+    let (dimensions, normalize) = (args.dimensions, !args.no_normalize);
+    EmbedRequest { prompt, pooling, dimensions, normalize, ..EmbedRequest::default() }
 }
 
 /// Refuses flags that do not fit the model, before it is loaded.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use ir_engine::convert::Observer;
 use ir_engine::cpu::{Cpu, CpuOptions};
 
-use crate::args::ImatrixArgs;
+use crate::args::{ImatrixArgs, LoraArgs};
 use crate::failure::{Failure, Result};
 use crate::models::{self, Opening};
 use crate::perplexity::{remark, windows};
@@ -16,7 +16,7 @@ use crate::term::{self, Out};
 
 /// Runs the text's windows one by one and writes what was seen.
 pub(crate) fn imatrix(args: &ImatrixArgs) -> Result {
-    let model = models::find(&args.model, &args.file)?.open(&args.file)?;
+    let model = models::find(&args.model, &args.file)?.open(&args.file, &LoraArgs::default())?;
     if model.spec().encoder.is_some() {
         return Err(Failure::run("an importance matrix of a model with an encoder is not collected yet"));
     }

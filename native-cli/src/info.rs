@@ -1,5 +1,6 @@
 //! `ir info`: what a model file holds. Reads the header only; no weight is touched.
 
+mod adapter;
 mod cache;
 
 use std::collections::BTreeMap;
@@ -104,6 +105,9 @@ pub(crate) fn grouped(n: u64) -> String {
 
 /// Prints a model's metadata and figures; the plan and the tensors where they are asked for.
 pub(crate) fn info(args: &InfoArgs) -> Result {
+    if let Some(path) = adapter::path_of(&args.model) {
+        return adapter::print(&path, args.json);
+    }
     let place = models::find_in(&args.model, &args.place)?;
     let file = place.open_file(&args.place)?;
     let summary = Summary::new(&file);

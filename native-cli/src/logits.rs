@@ -12,7 +12,7 @@ use crate::term::Out;
 /// Computes the prompt, writes its logits, generates, and prints the ids.
 pub(crate) fn logits(args: &LogitsArgs) -> Result {
     let place = models::find(&args.model, &args.file)?;
-    let model = place.record(&args.file)?;
+    let model = place.record(&args.file, &args.lora)?;
     if !model.plan.has_head() {
         return Err(Failure::run("this model has no head of logits: `ir embed` or `ir rerank` is for it"));
     }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use ir_engine::error::Error;
 use ir_engine::file::ModelFile;
-use ir_engine::model::{self, Model, ModelOptions, ModelSpec};
+use ir_engine::model::{self, Adapter, Attached, Model, ModelOptions, ModelSpec};
 use ir_engine::plan::Plan;
 use ir_engine::{Tokenizer, builtin};
 
 use ir_store::{ModelName, Place, Recipe, Settings, Store};
 
-use crate::args::{FileArgs, PlaceArgs, StoreArgs};
+use crate::args::{FileArgs, LoraArgs, PlaceArgs, StoreArgs};
 use crate::failure::{Failure, Result};
 
 /// What commands do with a place.
@@ -21,9 +21,9 @@ pub(crate) trait Opening {
     /// Opens the file: metadata and tensor table, no weights.
     fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile>;
     /// Opens the model.
-    fn open(&self, args: &FileArgs) -> Result<Model>;
+    fn open(&self, args: &FileArgs, lora: &LoraArgs) -> Result<Model>;
     /// Opens the model to run on token ids: no tokenizer is built, and the file needs none.
-    fn record(&self, args: &FileArgs) -> Result<Recorded>;
+    fn record(&self, args: &FileArgs, lora: &LoraArgs) -> Result<Recorded>;
     /// The tokenizer of a model that was opened without.
     fn tokenizer(&self, model: &Recorded, args: &FileArgs) -> Result<Tokenizer>;
     /// What the model's file is to blame for, with its path or name in front.
@@ -42,13 +42,13 @@ impl Opening for Place {
         })
     }
 
-    fn open(&self, args: &FileArgs) -> Result<Model> {
-        let options = ModelOptions { no_mmap: args.place.no_mmap, tokenizer_pre: args.tokenizer_pre.clone() };
+    fn open(&self, args: &FileArgs, lora: &LoraArgs) -> Result<Model> {
+        let options = options(args, lora)?;
         Model::from_file(self.open_file(&args.place)?, &options).map_err(|e| self.failure(&e))
     }
 
-    fn record(&self, args: &FileArgs) -> Result<Recorded> {
-        Recorded::new(self.open_file(&args.place)?).map_err(|e| self.failure(&e))
+    fn record(&self, args: &FileArgs, lora: &LoraArgs) -> Result<Recorded> {
+        Recorded::new(self.open_file(&args.place)?, &adapters(lora)?).map_err(|e| self.failure(&e))
     }
 
     fn tokenizer(&self, model: &Recorded, args: &FileArgs) -> Result<Tokenizer> {
@@ -67,6 +67,35 @@ impl Opening for Place {
     }
 }
 
+/// How a model is opened.
+///
+/// # Errors
+/// An adapter that cannot be opened.
+pub(crate) fn options(args: &FileArgs, lora: &LoraArgs) -> Result<ModelOptions> {
+    let (no_mmap, tokenizer_pre) = (args.place.no_mmap, args.tokenizer_pre.clone());
+    Ok(ModelOptions { no_mmap, tokenizer_pre, adapters: adapters(lora)? })
+}
+
+/// The adapters of the flags.
+fn adapters(args: &LoraArgs) -> Result<Vec<Attached>> {
+    args.lora.iter().chain(&args.lora_scaled).map(|text| adapter("--lora", text)).collect()
+}
+
+/// An adapter as a flag names it: a file or a folder, and perhaps how much of it is used.
+pub(crate) fn adapter(flag: &str, text: &str) -> Result<Attached> {
+    let scaled = text.rsplit_once(':').and_then(|(path, scale)| Some((path, scale.parse::<f32>().ok()?)));
+    // A file may be named like that.
+    let (path, scale) = scaled.filter(|_| !Path::new(text).exists()).unwrap_or((text, 1.0));
+    if !scale.is_finite() {
+        return Err(Failure::usage(format!("{flag} {text}: an adapter's scale is a finite number")));
+    }
+    if !Path::new(path).exists() {
+        return Err(Failure::usage(format!("{flag} {text}: there is no file or folder {path:?}")));
+    }
+    let adapter = Adapter::open(Path::new(path)).map_err(|e| Failure::run(format!("{path}: {e}")))?;
+    Ok(Attached { name: path.to_owned(), adapter: Arc::new(adapter), scale })
+}
+
 /// A model without tokenizer and template: it takes token ids and gives logits.
 #[derive(Debug)]
 pub(crate) struct Recorded {
@@ -77,8 +106,8 @@ pub(crate) struct Recorded {
 
 impl Recorded {
     /// The model of an open file.
-    pub(crate) fn new(file: ModelFile) -> ir_engine::Result<Recorded> {
-        let (spec, plan) = model::inspect(&file)?;
+    pub(crate) fn new(file: ModelFile, adapters: &[Attached]) -> ir_engine::Result<Recorded> {
+        let (spec, plan) = model::inspect_with(&file, adapters)?;
         Ok(Recorded { file, spec, plan: Arc::new(plan) })
     }
 }

@@ -40,7 +40,7 @@ impl Losses {
 
 /// Reads the text, computes its windows one by one and prints the running figure.
 pub(crate) fn perplexity(args: &PerplexityArgs) -> Result {
-    let model = models::find(&args.model, &args.file)?.open(&args.file)?;
+    let model = models::find(&args.model, &args.file)?.open(&args.file, &args.lora)?;
     compute::expect_next(model.plan())?;
     if let Some(kept) = &args.kl_base {
         return compare(args, &model, Kept::open(kept)?);

@@ -28,14 +28,15 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result {
         None => None,
     };
     let overrides = args.tensor_type.iter().map(|text| tensor_type(text)).collect::<Result<_>>()?;
-    let settings = Settings { mix: Some(mix(&args.mix)?), overrides, pure: args.pure, importance };
+    let settings = Settings { mix: Some(mix(&args.mix)?), overrides, pure: args.pure, importance, merged: Vec::new() };
     make(&args.input, &args.output, &settings, args.dry_run, args.threads.threads, &args.place)
 }
 
 /// `ir convert`.
 pub(crate) fn convert(args: &ConvertArgs) -> Result {
     let mix = args.mix.as_deref().map(mix).transpose()?;
-    let settings = Settings { mix, ..Settings::default() };
+    let merged = args.merge.iter().map(|text| models::adapter("--merge", text)).collect::<Result<_>>()?;
+    let settings = Settings { mix, merged, ..Settings::default() };
     make(&args.folder, &args.output, &settings, args.dry_run, args.threads.threads, &args.place)
 }
 

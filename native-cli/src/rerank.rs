@@ -18,7 +18,7 @@ use crate::term::{self, Out};
 /// Scores the documents and writes them: with `--json` in the order given, for people the best first.
 pub(crate) fn rerank(args: &RerankArgs) -> Result {
     let place = models::find(&args.model, &args.file)?;
-    let model = Arc::new(place.open(&args.file)?);
+    let model = Arc::new(place.open(&args.file, &args.lora)?);
     model.expect_ranking()?;
     let documents = documents(args)?;
     let pairs = pairs(&model, &args.query, &documents)?;
@@ -82,7 +82,7 @@ fn run(engine: &mut Engine, pairs: Vec<Vec<u32>>, clock: &dyn Fn() -> f64) -> Re
     let mut scores = vec![0.0; pairs.len()];
     let mut places = HashMap::new();
     for (place, pair) in pairs.into_iter().enumerate() {
-        places.insert(engine.rank(pair, clock())?, place);
+        places.insert(engine.rank(pair, None, clock())?, place);
     }
     while !engine.is_idle() {
         for event in wait(engine.step(clock))? {

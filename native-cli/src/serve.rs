@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use ir_engine::builtin;
 use ir_engine::device::Device;
-use ir_engine::model::ModelOptions;
 use ir_engine::run::{DiskCache, EngineOptions, RamCache};
 use ir_server::job::{KeepAlive, ModelRef};
 use ir_server::{Guard, Hub, HubOptions, Limits, Listener, PoolOptions, PrefixCaches, Registry};
@@ -63,6 +62,9 @@ async fn listen(args: ServeArgs) -> Result {
     let local = !matches!(&listener, Listener::Tcp(tcp) if !tcp.local_addr().is_ok_and(|a| a.ip().is_loopback()));
     let guard = Guard { check_host: local, ..guard };
     let served = served(&args)?;
+    if (!args.lora.lora.is_empty() || !args.lora.lora_scaled.is_empty()) && served.len() != 1 {
+        return Err(Failure::usage("--lora is for one model: name it, as in ir serve model.gguf --lora adapter.gguf"));
+    }
     // What is named here is loaded now, so that a model that cannot be is known before a client asks.
     let first = served.iter().map(|(name, _)| name.clone());
     let names: Vec<String> = first.chain(args.pin.iter().cloned()).collect();
@@ -207,7 +209,7 @@ fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> 
         max_sequences: args.parallel,
         ..EngineOptions::default()
     };
-    let model = ModelOptions { no_mmap: args.file.place.no_mmap, tokenizer_pre: args.file.tokenizer_pre.clone() };
+    let model = models::options(&args.file, &args.lora)?;
     let (device, threads) = (args.device, args.threads.threads);
     // The device of the flags opens now, so that a wrong flag is known before a client asks.
     let compute::Chosen { device: opened, why } = compute::choose(&device, threads)?;

@@ -20,7 +20,7 @@ use shapes::{Fill, SHAPES, Shape, Tensor};
 /// # Errors
 /// Where the name is none, or the shape's rows are no whole blocks of the type.
 pub(crate) fn model(name: &str) -> Result<Recorded> {
-    Ok(Recorded::new(ModelFile::from_bytes(Bytes::from(bytes(name)?))?)?)
+    Ok(Recorded::new(ModelFile::from_bytes(Bytes::from(bytes(name)?))?, &[])?)
 }
 
 /// The same as a GGUF file's bytes.

@@ -46,7 +46,7 @@ impl Talk {
     /// Opens the model and prepares it on the device.
     pub(crate) fn new(place: &Place, args: &RunArgs) -> Result<Talk> {
         let started = Instant::now();
-        let model = Arc::new(place.open(&args.file)?);
+        let model = Arc::new(place.open(&args.file, &args.lora)?);
         let compute::Chosen { device, why } = compute::choose(&args.device, args.threads.threads)?;
         term::notice(why.as_deref());
         if !args.any_size {

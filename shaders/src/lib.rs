@@ -87,6 +87,8 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_ENDS", 21),
     // Where the page tables of the groups of caches behind the first begin, up to eight of them.
     ("STEP_WINDOW_TABLES", 22),
+    // Where the factors of adapters begin: those of each row, one after the other.
+    ("STEP_ADAPTERS", 30),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),

@@ -3,6 +3,7 @@
 //! whole. [`split`] and [`merge`] cut a file into parts and join them. Nothing is printed; progress is told to the caller, who may stop it.
 
 mod importance;
+mod merged;
 mod observe;
 mod parts;
 mod reader;
@@ -20,6 +21,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::{GgufWriter, ModelFile, Tensor};
 use crate::meta::{Meta, MetaBuilder, shown};
+use crate::model::Attached;
 use crate::quant::mixes::{self, Facts, Mix, Part};
 
 /// Says of a tensor's name whether an override is meant for it.
@@ -36,6 +38,8 @@ pub struct Settings {
     pub pure: bool,
     /// Which columns matter.
     pub importance: Option<ImportanceMatrix>,
+    /// Adapters that are merged into the weights, each so much as its scale says.
+    pub merged: Vec<Attached>,
 }
 
 impl std::fmt::Debug for Settings {
@@ -80,6 +84,7 @@ impl<'a> Job<'a> {
     pub fn new(file: &'a ModelFile, settings: &'a Settings) -> Result<Job<'a>> {
         let tensors: Vec<&Tensor> = file.tensors().iter().filter(|t| !reader::is_folded(file, t.name())).collect();
         let facts = facts(file, settings)?;
+        let merged = merged::Adapters::new(file, &settings.merged)?;
         let mut chooser = Chooser { settings, facts: &facts, n_values: 0, n_down: 0 };
         let mut types = vec![None; tensors.len()];
         // Layers are counted in their own order, whatever the file's is.
@@ -93,10 +98,10 @@ impl<'a> Job<'a> {
         for (tensor, to) in tensors.into_iter().zip(types) {
             let from = tensor.dtype()?;
             let (to, fallback) = to.unwrap_or((from, false));
-            let reader = Reader::new(file, tensor)?;
+            let reader = Reader::new(file, tensor, merged.of(tensor))?;
             let bytes_after = to.file_bytes_for(tensor.n_elements()).unwrap_or(0);
-            if to != from && to.traits().encode.is_none() {
-                return Err(Error::unsupported(format!("{to} can be read but not written")));
+            if (to != from || reader.is_merged()) && to.traits().encode.is_none() {
+                return Err(Error::unsupported(format!("{to} can be read but not written: give another type")));
             }
             writer.tensor(tensor.name(), tensor.dims(), to)?;
             planned.push(Planned {

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::merged::Share;
 use super::named;
 use crate::bytes::Bytes;
 use crate::dtype::DType;
@@ -24,6 +25,8 @@ pub(super) struct Reader<'a> {
     order: Order,
     /// A factor for all rows, or for each.
     factors: Vec<f32>,
+    /// What adapters add.
+    merged: Vec<Share<'a>>,
 }
 
 /// In which order rows, or parts of them, are written.
@@ -63,7 +66,7 @@ pub(super) fn is_folded_key(meta: &Meta, key: &str) -> bool {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(file: &'a ModelFile, tensor: &'a Tensor) -> Result<Reader<'a>> {
+    pub(super) fn new(file: &'a ModelFile, tensor: &'a Tensor, merged: Vec<Share<'a>>) -> Result<Reader<'a>> {
         let dtype = tensor.dtype()?;
         let cols = usize::try_from(tensor.dims().first().copied().unwrap_or(1)).unwrap_or(usize::MAX);
         let row_bytes =
@@ -85,10 +88,16 @@ impl<'a> Reader<'a> {
         }
         if matches!(order, Order::AsIs) || vector && !dtype.is_plain() {
             let factors = factors(file, tensor, rows)?;
-            return Ok(Reader { tensor, pieces, dtype, cols, rows, row_bytes, order: Order::AsIs, factors });
+            return Ok(Reader { tensor, pieces, dtype, cols, rows, row_bytes, order: Order::AsIs, factors, merged });
         }
         let (cols, rows, row_bytes) = if vector { (1, cols, dtype.block_bytes()) } else { (cols, rows, row_bytes) };
-        Ok(Reader { tensor, pieces, dtype, cols, rows, row_bytes, order, factors: factors(file, tensor, rows)? })
+        let factors = factors(file, tensor, rows)?;
+        Ok(Reader { tensor, pieces, dtype, cols, rows, row_bytes, order, factors, merged })
+    }
+
+    /// Whether adapters change it, so that its rows are those of no file.
+    pub(super) fn is_merged(&self) -> bool {
+        !self.merged.is_empty()
     }
 
     /// Where row `r` of the new file is in the old one.
@@ -152,12 +161,14 @@ impl<'a> Reader<'a> {
     /// Values of rows.
     pub(super) fn values(&self, rows: Range<usize>) -> Result<Vec<f32>> {
         let mut out = vec![0.0; rows.len() * self.cols];
+        let deltas = self.merged.iter().map(|share| share.delta(self.tensor)).collect::<Result<Vec<_>>>()?;
         for (r, out) in rows.zip(out.chunks_exact_mut(self.cols.max(1))) {
             let place = self.place(r);
             quant::decode(self.dtype, self.row(place)?, out)?;
             if let Some(factor) = self.factor(place) {
                 out.iter_mut().for_each(|x| *x *= factor);
             }
+            deltas.iter().for_each(|delta| delta.add(place, out));
             if let Order::DealtColumns { keys, each, len } = self.order {
                 let old = out.to_vec();
                 for (c, out) in out.iter_mut().enumerate() {

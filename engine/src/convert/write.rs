@@ -132,7 +132,7 @@ fn encoded(job: &Job<'_>, i: usize, pieces: &[Range<usize>]) -> Result<Vec<Vec<u
 
 fn piece(job: &Job<'_>, i: usize, rows: Range<usize>) -> Result<Vec<u8>> {
     let (reader, Planned { name, to, dims, .. }) = (&job.readers[i], &job.planned[i]);
-    if *to == reader.dtype {
+    if *to == reader.dtype && !reader.is_merged() {
         return reader.bytes(rows);
     }
     let mut out = Vec::new();

@@ -11,8 +11,8 @@ use super::kernels::linear;
 use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
 use super::kernels::{
-    act, add, balance, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale, select, softcap,
-    take_rows,
+    act, adapter_scales, add, balance, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale,
+    select, softcap, take_rows,
 };
 use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
@@ -178,6 +178,9 @@ impl CpuRunner {
                     Lookup::Position => &inputs.positions,
                 };
                 self.write(out, inputs, |_, out| embed::embed(threads, plan.weight(table), ids, out));
+            }
+            Op::AdapterScales { out } => {
+                self.write(out, inputs, |_, out| adapter_scales::adapter_scales(&inputs.adapters, out));
             }
             Op::Norm { x, norm, out } => self.norm(x, &norm, out, inputs),
             Op::Linear { x, norm, weight, scale, bias, then } => {

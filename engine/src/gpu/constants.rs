@@ -110,6 +110,7 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
             | Op::Softcap { x: _, cap: _ }
             | Op::TakeRows { x: _, out: _ }
             | Op::Select { q: _, weights: _, layer: _, out: _ }
+            | Op::AdapterScales { out: _ }
             | Op::Pool { x: _, out: _ } => {}
         }
     }

@@ -72,6 +72,8 @@ pub(super) enum Count {
     Changes,
     /// Tokens, where means of rows are wanted.
     Pooled,
+    /// Rows, where one of the step uses an adapter.
+    Adapted(Rows),
     /// Outputs, where a token is to be picked for one of them.
     Picks,
     /// Outputs, where the largest logits of one of them are wanted.
@@ -98,6 +100,8 @@ pub(super) struct Counts {
     pub runs: usize,
     pub changes: usize,
     pub pools: usize,
+    /// Whether a row uses an adapter.
+    pub adapted: bool,
     pub picks: bool,
     pub tops: bool,
     /// Whether logits are wanted of an output.
@@ -107,7 +111,7 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn rows(&self, rows: Rows) -> usize {
         match rows {
-            Rows::Tokens => self.tokens,
+            Rows::Tokens | Rows::Adapted => self.tokens,
             Rows::Outputs => self.outputs,
             Rows::Pools => self.pools,
             // Plans with such rows are refused.
@@ -132,6 +136,7 @@ impl Counts {
             Count::Sorted { rows, used, of } => most_sorted(self.rows(rows) * used, of),
             Count::Changes => self.changes,
             Count::Pooled => self.tokens * usize::from(self.pools > 0),
+            Count::Adapted(rows) => self.rows(rows) * usize::from(self.adapted),
             Count::Picks => self.outputs * usize::from(self.picks),
             Count::Tops => self.outputs * usize::from(self.tops),
         }

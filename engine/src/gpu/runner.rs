@@ -111,6 +111,7 @@ impl GpuRunner {
         let used = dispatches.iter().chain(&picks).flat_map(|d| d.bindings.iter().map(|b| b.1));
         let memory = Memory::new(&gpu, &plan, &parts, &constants, used, &options)?;
         let n_words = step::words(options.max_tokens, options.max_outputs) + 2 * options.n_pages;
+        let n_words = n_words + plan.adapters.len() * options.max_tokens;
         let step = gpu.buffer("step", 4 * n_words as u64);
         let n_token_ids = plan.n_token_ids();
         let (steps, none, words) = (Prepared::default(), Prepared::default(), Vec::new());

@@ -5,7 +5,7 @@ use std::ops::Range;
 use ir_shaders::step_word;
 
 use super::dispatch::Counts;
-use crate::plan::{Inputs, StateSlots, Want};
+use crate::plan::{Inputs, Rows, StateSlots, Want};
 
 /// Rows of a tile of attend_tile.
 const TILE: usize = 16;
@@ -60,6 +60,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         runs: runs.len(),
         changes: inputs.changes.len(),
         pools: inputs.pools.len(),
+        adapted: inputs.count(Rows::Adapted) > 0,
         picks: inputs.wants.iter().any(|w| matches!(w, Want::Pick { .. })),
         tops: inputs.wants.contains(&Want::Top),
         logits: inputs.wants.is_empty() || inputs.wants.contains(&Want::Logits),
@@ -71,6 +72,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
     let singles = list(out, singles.into_iter());
     let tiles = list(out, tiles.into_iter());
     let runs = list(out, runs.into_iter().flat_map(|(seq, rows)| run_words(inputs, seq, rows)));
+    let adapters = list(out, inputs.adapters.iter().map(|scale| scale.to_bits()));
     let pools = list(out, inputs.pools.iter().flat_map(|p| [p.first, p.rows]));
     for (name, value) in [
         ("STEP_N_TOKENS", counts.tokens as u32),
@@ -93,6 +95,7 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         ("STEP_N_POOLS", counts.pools as u32),
         ("STEP_POOLS", pools),
         ("STEP_ENDS", ends),
+        ("STEP_ADAPTERS", adapters),
     ] {
         out[step_word(name) as usize] = value;
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::adapter::{Attached, Beside};
 use super::feed::Early;
 use super::parts;
 use super::source::read_source;
@@ -14,10 +15,12 @@ use crate::plan::{Lookup, Norm, NormKind, Plan, Product, Recorder, Slot, WeightI
 /// Records a model's plan.
 ///
 /// # Errors
-/// A tensor that is missing or of the wrong shape is named.
-pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
+/// A tensor that is missing or of the wrong shape is named, and one that an adapter changes and cannot.
+pub(super) fn record(spec: &ModelSpec, file: &ModelFile, adapters: &[Attached]) -> Result<Plan> {
     let mut rec = Recorder::new();
-    let weights = Weights::new(file);
+    rec.set_adapters(adapters.iter().map(|of| of.scale).collect());
+    let beside = Beside::new(adapters, file)?;
+    let weights = Weights::new(file, &beside);
     rec.scope("embed");
     let table = weights.table(&mut rec, "token_embd.weight", spec.width)?;
     let source = match &spec.encoder {
@@ -38,6 +41,7 @@ pub(super) fn record(spec: &ModelSpec, file: &ModelFile) -> Result<Plan> {
     rec.scope("head");
     let plan = head(spec, file, &weights, rec, x, table)?;
     parts::expect_all_read(file, spec, &plan, &weights.into_read())?;
+    beside.expect_all_used()?;
     Ok(plan)
 }
 
@@ -60,6 +64,7 @@ fn head(
     let head = match weights.has("output.weight") {
         true => model.product("output", &["output"], &[n_vocab], spec.width)?,
         false => {
+            weights.adapt_head(model.rec, table, n_vocab, spec.width)?;
             let rows = [("output.weight".into(), n_vocab, whole(n_vocab))];
             let bias = weights.bias(model.rec, "output", &rows)?;
             Product { scale: weights.scale(model.rec, "output", &rows, 1)?, bias, ..table.into() }

@@ -1,5 +1,6 @@
 //! From a file to a model: family, spec, weights, recorded plan, tokenizer and chat template. No device.
 
+mod adapter;
 mod altup;
 mod attention;
 mod banked;
@@ -28,6 +29,10 @@ mod words;
 
 use std::sync::Arc;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use adapter::Matched;
+pub use adapter::{Adapter, Attached, Pair};
+
 pub use families::{Prefix, task_prefixes};
 #[cfg(not(target_arch = "wasm32"))]
 pub use folder::open_file;
@@ -48,6 +53,9 @@ use crate::plan::Plan;
 use crate::text::Tokenizer;
 use crate::text::chat::ChatTemplate;
 
+/// Adapters are used so many times at most, either way.
+const MOST_SCALE: f32 = 1e4;
+
 /// How to open a model.
 #[derive(Debug, Clone, Default)]
 pub struct ModelOptions {
@@ -55,6 +63,8 @@ pub struct ModelOptions {
     pub no_mmap: bool,
     /// Overrides the pre-tokenizer that the file names.
     pub tokenizer_pre: Option<String>,
+    /// Adapters that requests may use.
+    pub adapters: Vec<Attached>,
 }
 
 /// What kind of model a file holds and its recorded computation, without a tokenizer: for looking at a model, and for running
@@ -63,13 +73,26 @@ pub struct ModelOptions {
 /// # Errors
 /// Where the file holds what this version does not support, or contradicts itself.
 pub fn inspect(file: &ModelFile) -> Result<(ModelSpec, Plan)> {
+    inspect_with(file, &[])
+}
+
+/// As [`inspect`], with adapters that rows may use.
+///
+/// # Errors
+/// As [`inspect`], and where an adapter is not made for the model.
+pub fn inspect_with(file: &ModelFile, adapters: &[Attached]) -> Result<(ModelSpec, Plan)> {
+    if adapter::is_adapter(file.meta()) {
+        return Err(Error::unsupported(
+            "this file is an adapter and no model: give it beside its model, as in ir run MODEL --lora FILE",
+        ));
+    }
     if file.tensors().is_empty() {
         return Err(Error::unsupported(
             "this file holds a vocabulary and no weights: it can be tokenized with, not run",
         ));
     }
     let spec = families::spec(file)?;
-    let plan = forward::record(&spec, file)?;
+    let plan = forward::record(&spec, file, adapters)?;
     Ok((spec, plan))
 }
 
@@ -81,6 +104,7 @@ pub struct Model {
     plan: Arc<Plan>,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    adapters: Vec<Attached>,
 }
 
 impl Model {
@@ -106,11 +130,12 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn from_file(file: ModelFile, options: &ModelOptions) -> Result<Model> {
-        let (spec, plan) = inspect(&file)?;
+        let adapters = options.adapters.clone();
+        let (spec, plan) = inspect_with(&file, &adapters)?;
         let plan = Arc::new(plan);
         let tokenizer = Tokenizer::from_meta(file.meta(), options.tokenizer_pre.as_deref())?;
         let template = ChatTemplate::from_meta(file.meta(), &|text| tokenizer.id_of(text).is_some())?;
-        Ok(Model { file, spec, plan, tokenizer, template })
+        Ok(Model { file, spec, plan, tokenizer, template, adapters })
     }
 
     /// The same model with more of its file at hand: recorded anew, with the tokenizer and template that it has.
@@ -118,8 +143,39 @@ impl Model {
     /// # Errors
     /// As [`Model::open`].
     pub fn with_file(self, file: ModelFile) -> Result<Model> {
-        let (spec, plan) = inspect(&file)?;
+        let (spec, plan) = inspect_with(&file, &self.adapters)?;
         Ok(Model { file, spec, plan: Arc::new(plan), ..self })
+    }
+
+    /// The adapters that requests may use, by their numbers.
+    pub fn adapters(&self) -> &[Attached] {
+        &self.adapters
+    }
+
+    /// Refuses adapters that the model was not opened with, and scales that are none.
+    ///
+    /// # Errors
+    /// [`Error::Request`] with the first that is wrong.
+    pub fn check_adapters(&self, asked: &[(usize, f32)]) -> Result<()> {
+        for (i, scale) in asked {
+            if *i >= self.adapters.len() {
+                return Err(Error::request(match self.adapters.len() {
+                    0 => format!(
+                        "adapter {i} is asked for, and the model was loaded without adapters: load it with --lora"
+                    ),
+                    n => format!(
+                        "adapter {i} is asked for, and the model was loaded with {n}: their numbers are 0 to {}",
+                        n - 1
+                    ),
+                }));
+            }
+            if !scale.is_finite() || scale.abs() > MOST_SCALE {
+                return Err(Error::request(format!(
+                    "an adapter's scale is {scale}: it must be between -{MOST_SCALE} and {MOST_SCALE}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the weights are at hand. Those of a file that arrived in pieces may be on a device alone.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::adapter::Beside;
 use super::factors::{self, floats, plain_rows};
 use super::parts;
 use crate::bytes::Bytes;
@@ -22,6 +23,7 @@ pub(super) struct Weights<'a> {
     pub file: &'a ModelFile,
     /// Names of the tensors whose numbers recording has read.
     read: RefCell<HashSet<String>>,
+    adapters: &'a Beside<'a>,
 }
 
 /// The factors of rotations, which recording reads.
@@ -68,9 +70,9 @@ pub(super) fn arrived(file: &ModelFile, tensor: &Tensor, n: usize) -> Result<Opt
 }
 
 impl<'a> Weights<'a> {
-    /// The tensors of a file.
-    pub(super) fn new(file: &'a ModelFile) -> Weights<'a> {
-        Weights { file, read: RefCell::default() }
+    /// The tensors of a file, and what adapters have beside them.
+    pub(super) fn new(file: &'a ModelFile, adapters: &'a Beside<'a>) -> Weights<'a> {
+        Weights { file, read: RefCell::default(), adapters }
     }
 
     /// Names of the tensors whose numbers recording has read.
@@ -159,13 +161,26 @@ impl<'a> Weights<'a> {
     ) -> Result<WeightId> {
         let all = names.iter().zip(rows).map(|(n, r)| self.segments(n, Some(*r), cols)).collect::<Result<Vec<_>>>()?;
         let segments = all.into_iter().flatten().collect();
-        Ok(rec.weight(Weight { name: name.to_owned(), cols, segments }))
+        let weight = rec.weight(Weight { name: name.to_owned(), cols, segments });
+        let parts = names.iter().zip(rows).map(|(name, rows)| (name.clone(), *rows, whole(*rows)));
+        self.adapters.product(rec, weight, name, &parts.collect::<Vec<_>>(), cols)?;
+        Ok(weight)
+    }
+
+    /// What adapters have beside products with a token table that is the head, too.
+    pub(super) fn adapt_head(&self, rec: &mut Recorder, table: WeightId, rows: usize, cols: usize) -> Result<()> {
+        self.adapters.product(rec, table, "output", &[("output.weight".into(), rows, whole(rows))], cols)
     }
 
     /// The token table, whose row count is the vocabulary's.
     pub(super) fn table(&self, rec: &mut Recorder, name: &str, cols: usize) -> Result<WeightId> {
         let segments = self.segments(name, None, cols)?;
-        Ok(rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments }))
+        let rows = segments.iter().map(|s| s.rows).sum();
+        let table = rec.weight(Weight { name: name.trim_end_matches(".weight").to_owned(), cols, segments });
+        if name == "token_embd.weight" {
+            self.adapters.table(rec, table, rows, cols)?;
+        }
+        Ok(table)
     }
 
     /// The first row of a table, as a vector of `cols`.
@@ -250,6 +265,7 @@ impl<'a> Weights<'a> {
         }
         let scale = self.scale(rec, name, parts, 1)?;
         let weight = rec.weight(Weight { name: name.to_owned(), cols, segments });
+        self.adapters.product(rec, weight, name, parts, cols)?;
         Ok(Product { scale, ..weight.into() })
     }
 

@@ -106,6 +106,9 @@ pub struct Inputs {
     pub sources: Vec<u32>,
     /// Whether the rows are those of sources: all of one sequence's, or none.
     pub source: bool,
+    /// What of each adapter is added to the products of each row, the factors of a row one after the other; empty if no row uses
+    /// any. Those of rows of one sequence are the same.
+    pub adapters: Vec<f32>,
     /// A chain: the steps that follow without the host, and what each wants of its outputs. A row of theirs is the token that
     /// was picked for it in the step before, at the next position.
     pub next: Vec<Vec<Want>>,
@@ -136,6 +139,13 @@ impl Inputs {
             }
             Rows::Outputs => self.outputs.len(),
             Rows::Pools => self.pools.len(),
+            Rows::Adapted => {
+                if self.source || self.adapters.is_empty() {
+                    0
+                } else {
+                    self.n_rows()
+                }
+            }
         }
     }
 
@@ -158,6 +168,7 @@ impl Inputs {
         self.pools.clear();
         self.sources.clear();
         self.source = false;
+        self.adapters.clear();
         self.next.clear();
     }
 
@@ -250,6 +261,13 @@ impl Inputs {
             return Err("a page table names a page outside the pool".into());
         }
         Ok(())
+    }
+
+    /// Says what is inconsistent with a plan of `n` adapters, if anything.
+    pub fn check_adapters(&self, n: usize) -> Result<(), String> {
+        let fits = self.adapters.is_empty() || self.adapters.len() == self.n_rows() * n;
+        let fits = fits && self.adapters.iter().all(|scale| scale.is_finite());
+        if fits { Ok(()) } else { Err(format!("a step's factors of adapters are not {n} numbers for each row")) }
     }
 
     /// Says what is inconsistent, if anything: lengths, ids beyond `n_vocab`, rows without a page, pages beyond `n_pages`.

@@ -45,6 +45,8 @@ impl Inputs {
         batch.wants = self.wants.get(outputs.clone()).unwrap_or_default().to_vec();
         let own = self.changes.iter().filter(|change| outputs.contains(&(change.row as usize)));
         batch.changes = own.map(|change| Change { row: change.row - before as u32, ..*change }).collect();
+        let n_adapters = self.adapters.len() / self.n_rows().max(1);
+        batch.adapters = self.adapters[rows.start * n_adapters..rows.end * n_adapters].to_vec();
         let own = self.pools.iter().filter(|pool| inside(pool.first));
         batch.pools = own.map(|pool| Pool { first: pool.first - first, ..*pool }).collect();
         batch

@@ -31,7 +31,7 @@ pub use parts::{
     Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, Relative, RopeStyle, RopeTable,
     Routing, Scoring, Sight, Temperature, Then, View,
 };
-pub use recorder::{Attend, Behind, Product, Recorder, Recur};
+pub use recorder::{Adapted, Attend, Behind, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};
 
 /// How many rows a slot has in a step.
@@ -47,6 +47,8 @@ pub enum Rows {
     /// Every token of a step that reads sources: texts in front of those that the plan generates. Such a step has no
     /// [`Rows::Tokens`].
     Sources,
+    /// Every token of a step of which some row uses an adapter. Ops are recorded for such steps; slots have other rows.
+    Adapted,
 }
 
 /// An activation: `rows x cols` of f32, row-major. Several slots may live in one buffer, one after the other.
@@ -160,6 +162,8 @@ pub struct Plan {
     pub logits: Slot,
     /// `[Pools, width]`: what a step gives back too, where the plan pools.
     pub pooled: Option<Slot>,
+    /// Adapters that a row may use, and how much of each it does where nothing else is said.
+    pub adapters: Vec<f32>,
 }
 
 impl Plan {
@@ -219,6 +223,14 @@ impl Plan {
     /// Whether an encoder reads a source before the plan generates.
     pub fn reads_source(&self) -> bool {
         self.ops.iter().any(|e| e.when == Rows::Sources)
+    }
+
+    /// Says in a step's inputs that each of its rows uses the adapters as far as nothing else is said.
+    pub fn use_adapters(&self, inputs: &mut Inputs) {
+        inputs.adapters.clear();
+        if self.adapters.iter().any(|scale| *scale != 0.0) {
+            (0..inputs.n_rows()).for_each(|_| inputs.adapters.extend_from_slice(&self.adapters));
+        }
     }
 
     /// Whether there are logits.

@@ -46,6 +46,11 @@ ops! {
         /// `[Tokens, width]`.
         out: Slot,
     }
+    /// What of each adapter is added to a row's products: see [`super::Inputs::adapters`].
+    AdapterScales = "adapter_scales" {
+        /// `[rows, adapters]`: 0 for those that a row does not use.
+        out: Slot,
+    }
     /// Normalises runs of columns.
     Norm = "norm" {
         /// The columns to normalise.
@@ -330,7 +335,7 @@ impl Op {
     /// Slots whose old contents the op needs, in-place ones included.
     pub fn reads(&self) -> Vec<Slot> {
         match *self {
-            Op::Embed { .. } => vec![],
+            Op::Embed { .. } | Op::AdapterScales { .. } => vec![],
             Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x.slot],
             Op::Linear { x, then: Then::Add { to, .. }, .. } => vec![x, to],
             Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => vec![x],
@@ -356,6 +361,7 @@ impl Op {
     pub fn writes(&self) -> Option<Slot> {
         match *self {
             Op::Embed { out, .. }
+            | Op::AdapterScales { out }
             | Op::Norm { out, .. }
             | Op::Attend { out, .. }
             | Op::Select { out, .. }

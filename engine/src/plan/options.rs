@@ -68,7 +68,7 @@ impl RunnerOptions {
     /// Rows of this kind that one step has at most.
     pub fn most(&self, rows: Rows) -> usize {
         match rows {
-            Rows::Tokens | Rows::Sources => self.max_tokens,
+            Rows::Tokens | Rows::Sources | Rows::Adapted => self.max_tokens,
             Rows::Outputs | Rows::Pools => self.max_outputs,
         }
     }

@@ -1,9 +1,11 @@
 //! The recorder: one method per op, shapes checked as they are recorded. Looks eager, only appends to a list.
 
+mod adapters;
 mod attend;
 mod picks;
 mod recurrent;
 
+pub use adapters::Adapted;
 pub use attend::Attend;
 pub use picks::Behind;
 pub use recurrent::Recur;
@@ -14,6 +16,7 @@ use super::{
     WeightId,
 };
 use crate::error::{Error, Result};
+use adapters::Adapters;
 
 /// A product as it is asked for: `norm(x) * weight^T * scale + bias`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +51,7 @@ pub struct Recorder {
     scope: String,
     when: Rows,
     pooled: Option<Slot>,
+    adapters: Adapters,
 }
 
 impl Recorder {
@@ -142,6 +146,9 @@ impl Recorder {
         let rows = if self.when == Rows::Sources { Rows::Sources } else { Rows::Tokens };
         let out = self.slot(rows, self.weights[table.0 as usize].cols);
         self.push(Op::Embed { table, by, out });
+        if by == Lookup::Token {
+            self.embed_adapters(table, out)?;
+        }
         Ok(out)
     }
 
@@ -190,6 +197,7 @@ impl Recorder {
         };
         let then = then(self, Shape { rows: shape.rows, cols: rows })?;
         self.push(Op::Linear { x, norm, weight, scale, bias, then });
+        self.add_adapters(x, norm.map(|p| p.norm), weight, then)?;
         Ok(then.result())
     }
 
@@ -212,12 +220,23 @@ impl Recorder {
 
     /// `act(product)`.
     pub fn linear_act(&mut self, x: Slot, product: impl Into<Product>, act: Act) -> Result<Slot> {
-        self.product(x, product.into(), |rec, shape| Ok(Then::Act { act, out: rec.slot(shape.rows, shape.cols) }))
+        let product = product.into();
+        if self.is_adapted(product.weight) {
+            let out = self.linear(x, product)?;
+            self.act(self.all(out), act, None, None)?;
+            return Ok(out);
+        }
+        self.product(x, product, |rec, shape| Ok(Then::Act { act, out: rec.slot(shape.rows, shape.cols) }))
     }
 
     /// The gated activation of the product's halves.
     pub fn linear_glu(&mut self, x: Slot, product: impl Into<Product>, gated: Gated) -> Result<Slot> {
-        self.product(x, product.into(), |rec, shape| {
+        let product = product.into();
+        if self.is_adapted(product.weight) {
+            let rows = self.linear(x, product)?;
+            return self.glu(rows, gated);
+        }
+        self.product(x, product, |rec, shape| {
             rec.expect_halves(shape.cols)?;
             let product = rec.slot(shape.rows, shape.cols);
             Ok(Then::Glu { gated, product, out: rec.slot(shape.rows, shape.cols / 2) })
@@ -226,9 +245,14 @@ impl Recorder {
 
     /// Queries, keys and values, made ready for attention. Gives the view of the queries.
     pub fn linear_heads(&mut self, x: Slot, product: impl Into<Product>, heads: Heads) -> Result<View> {
+        let product = product.into();
         let kv = self.kv[heads.layer];
         let q_cols = heads.n_heads * kv.k_dim;
-        let slot = self.product(x, product.into(), |rec, shape| {
+        if self.is_adapted(product.weight) {
+            let rows = self.linear(x, product)?;
+            return self.heads_apart(rows, heads);
+        }
+        let slot = self.product(x, product, |rec, shape| {
             rec.expect_heads(&heads, shape)?;
             rec.heads.push(heads);
             Ok(Then::Heads { heads: rec.heads.len() - 1, out: rec.slot(shape.rows, shape.cols) })
@@ -371,6 +395,7 @@ impl Recorder {
             heads: self.heads,
             logits,
             pooled,
+            adapters: self.adapters.scales_unsaid,
         }
     }
 }

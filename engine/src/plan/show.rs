@@ -11,6 +11,7 @@ impl Display for Rows {
             Rows::Outputs => "Outputs",
             Rows::Pools => "Pools",
             Rows::Sources => "Sources",
+            Rows::Adapted => "Adapted",
         })
     }
 }
@@ -107,6 +108,7 @@ impl Plan {
             Op::Embed { table, by, out: _ } => {
                 write!(f, "{}{}", w(table), if by == Lookup::Position { " by position" } else { "" })
             }
+            Op::AdapterScales { out } => write!(f, "of {}", self.slot(out).cols),
             Op::Norm { x, norm, out: _ } => write!(f, "{} {}", v(x), Show(self, norm)),
             Op::Linear { x, norm, weight, scale, bias, then } => {
                 match norm {

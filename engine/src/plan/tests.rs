@@ -208,6 +208,7 @@ proptest! {
                 }
             }
         }
+        step.adapters = step.seqs.iter().flat_map(|seq| [*seq as f32, 1.0]).collect();
         let batches = step.micro_batches(n, within);
         prop_assert!(batches.len() <= n.min(step.n_rows()) && batches.iter().all(|batch| batch.n_rows() > 0));
         let (mut row, mut output) = (0, 0);
@@ -226,6 +227,7 @@ proptest! {
                 prop_assert_eq!((batch.tokens[i], batch.positions[i]), (step.tokens[row], step.positions[row]));
                 prop_assert_eq!(&batch.tables[batch.seqs[i] as usize], &step.tables[seq as usize]);
                 prop_assert_eq!(batch.state(batch.seqs[i], i).to, seq);
+                prop_assert_eq!(batch.adapters[2 * i..][..2].to_vec(), [seq as f32, 1.0]);
                 row += 1;
             }
             let ends = row == step.n_rows() || step.seqs[row] != step.seqs[row - 1];

@@ -44,6 +44,17 @@ pub(crate) fn root(model: &Model, plan: &Plan, layout: &CacheLayout, computed_by
     PageKey::root(hash)
 }
 
+/// The key of the empty prefix of sequences that use so much of each of a model's adapters.
+pub(crate) fn adapted(root: PageKey, model: &Model, scales: &[f32]) -> PageKey {
+    let mut hash = Sha256::new_with_prefix(b"ir adapted page keys");
+    hash.update(root.0.to_le_bytes());
+    for (attached, scale) in model.adapters().iter().zip(scales).filter(|(_, scale)| **scale != 0.0) {
+        hash.update(attached.adapter.digest());
+        hash.update(scale.to_le_bytes());
+    }
+    PageKey::root(hash)
+}
+
 /// Adds bytes and their number, so that what follows cannot be taken for a part of them.
 fn text(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_le_bytes());

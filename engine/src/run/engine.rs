@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::chain::ChainLength;
 use super::digest;
 use super::lasting::{self, PageStore};
+use super::pages::PageKey;
 use super::request::{EmbedRequest, Event, Request, SeqId};
 use super::room;
-use super::scheduler::{Limits, PageCounts, Room};
+use super::scheduler::{Limits, PageCounts, Room, UsedAdapters};
 use super::steps::Steps;
 use super::vocabulary::ModelVocabulary;
 use crate::device::{Device, KvKind, Output, Readback, Runner, RunnerOptions};
@@ -96,6 +97,8 @@ pub struct Engine {
     chain: ChainLength,
     layout: CacheLayout,
     store: Option<Box<dyn PageStore>>,
+    /// What pages of sequences without adapters begin with.
+    root: PageKey,
     /// When the step under way was submitted, and how many are in its chain.
     begun: Option<(f64, usize)>,
 }
@@ -139,14 +142,14 @@ impl Engine {
         let groups = plan.windows.iter().enumerate();
         let groups = groups.map(|(group, window)| (*window, options.pages(group))).collect();
         let root = digest::root(&model, &plan, &layout, runner.kind());
-        let room = Room { groups, n_states: options.n_states, root };
+        let room = Room { groups, n_states: options.n_states };
         let mut steps = Steps::new(Arc::new(ModelVocabulary::new(Arc::clone(&model))), limits, &room);
         if runner.picks() {
             steps.let_device_pick();
         }
         let chain = ChainLength::new(if runner.chains() { chain } else { Some(1) });
         steps.set_chain(chain.next());
-        Engine { model, device: device.clone(), runner, steps, chain, layout, store: None, begun: None }
+        Engine { model, device: device.clone(), runner, steps, chain, layout, store: None, root, begun: None }
     }
 
     /// The model.
@@ -222,7 +225,23 @@ impl Engine {
             }
             _ => 0,
         };
-        self.steps.add(request, n_source, now)
+        let used = self.used_adapters(request.adapters.as_deref())?;
+        self.steps.add(request, n_source, used, now)
+    }
+
+    /// What is used of the model's adapters where this is asked.
+    fn used_adapters(&self, asked: Option<&[(usize, f32)]>) -> Result<UsedAdapters> {
+        let attached = self.model.adapters();
+        let mut scales: Vec<f32> = attached.iter().map(|of| of.scale).collect();
+        if let Some(asked) = asked {
+            self.model.check_adapters(asked)?;
+            scales.fill(0.0);
+            asked.iter().for_each(|(i, scale)| scales[*i] = *scale);
+        }
+        Ok(match scales.iter().all(|scale| *scale == 0.0) {
+            true => UsedAdapters { scales: Arc::new([]), root: self.root },
+            false => UsedAdapters { root: digest::adapted(self.root, &self.model, &scales), scales: scales.into() },
+        })
     }
 
     /// Queues a text to make an embedding of; it is computed together with what else runs and ends with
@@ -232,18 +251,20 @@ impl Engine {
     /// Values out of range, a text longer than the context, or a model that ranks pairs of texts instead.
     pub fn embed(&mut self, request: EmbedRequest, now: f64) -> Result<SeqId> {
         let pooling = self.model.embeds(request.pooling)?;
-        self.steps.embed(request, pooling, self.model.plan().n_pooled(), now)
+        let used = self.used_adapters(request.adapters.as_deref())?;
+        self.steps.embed(request, pooling, self.model.plan().n_pooled(), used, now)
     }
 
     /// Queues a pair of texts, as [`super::rank_ids`] joins them, to be scored. Ends with [`Event::Embedding`], whose one
-    /// value is the score.
+    /// value is the score. `adapters` are those that are used: see [`Request::adapters`].
     ///
     /// # Errors
     /// Token ids out of range, a pair longer than the context, or a model that does not rank.
-    pub fn rank(&mut self, pair: Vec<u32>, now: f64) -> Result<SeqId> {
+    pub fn rank(&mut self, pair: Vec<u32>, adapters: Option<&[(usize, f32)]>, now: f64) -> Result<SeqId> {
         self.model.expect_ranking()?;
-        let request = EmbedRequest { prompt: pair, pooling: None, dimensions: None, normalize: false };
-        self.steps.rank(request, self.model.spec().ranking, self.model.plan().n_pooled(), now)
+        let request = EmbedRequest { prompt: pair, normalize: false, ..EmbedRequest::default() };
+        let used = self.used_adapters(adapters)?;
+        self.steps.rank(request, self.model.spec().ranking, self.model.plan().n_pooled(), used, now)
     }
 
     /// Ends a sequence: its `Done` comes with the next events. Says whether it was there.

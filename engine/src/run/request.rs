@@ -46,6 +46,9 @@ pub struct Request {
     pub constrain_again: Option<String>,
     /// Places of the prompt that a cache had better keep.
     pub marks: Marks,
+    /// The adapters that are used, by their numbers in [`Model::adapters`](crate::Model::adapters), each so many times; others
+    /// are not. `None`: all, as the model was opened.
+    pub adapters: Option<Vec<(usize, f32)>>,
 }
 
 /// Places of a conversation, counted in tokens from its start, where the next request is likely to go on from or to branch
@@ -68,13 +71,15 @@ pub struct EmbedRequest {
     /// Keeps this many numbers from the start (Matryoshka embeddings, arXiv 2205.13147), at most the model's width;
     /// `None` keeps all.
     pub dimensions: Option<usize>,
+    /// The adapters that are used: see [`Request::adapters`].
+    pub adapters: Option<Vec<(usize, f32)>>,
     /// Divides the embedding, after it was cut, by its length: its dot products are cosines then.
     pub normalize: bool,
 }
 
 impl Default for EmbedRequest {
     fn default() -> Self {
-        Self { prompt: Vec::new(), pooling: None, dimensions: None, normalize: true }
+        Self { prompt: Vec::new(), pooling: None, dimensions: None, adapters: None, normalize: true }
     }
 }
 

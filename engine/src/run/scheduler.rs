@@ -17,6 +17,7 @@ mod prefix;
 mod seq;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::lasting::StoreKey;
 use super::pages::PageKey;
@@ -54,7 +55,14 @@ pub(crate) struct Room {
     /// Slots for states: none for a model without recurrent parts, else two for each running sequence and more for
     /// snapshots.
     pub n_states: usize,
-    /// What pages of this model and form begin with.
+}
+
+/// The adapters that a sequence uses.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct UsedAdapters {
+    /// How much of each; empty if none.
+    pub scales: Arc<[f32]>,
+    /// What its pages begin with, so that they are found by sequences that use the same.
     pub root: PageKey,
 }
 
@@ -92,7 +100,6 @@ pub(crate) struct Scheduler {
     limits: Limits,
     groups: Vec<Group>,
     states: States,
-    root: PageKey,
     /// What sequences left behind, where it is noted.
     left: Option<Vec<(StoreKey, CachePlace)>>,
     waiting: VecDeque<Seq>,
@@ -120,7 +127,6 @@ impl Scheduler {
             limits,
             groups,
             states: States::new(room.n_states, 2 * limits.seqs),
-            root: room.root,
             left: None,
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -144,7 +150,14 @@ impl Scheduler {
     ///
     /// # Errors
     /// An empty prompt, or one that leaves no room for an answer in the context.
-    pub(crate) fn add(&mut self, id: SeqId, tokens: Vec<u32>, n_source: usize, marks: Marks) -> Result<()> {
+    pub(crate) fn add(
+        &mut self,
+        id: SeqId,
+        tokens: Vec<u32>,
+        n_source: usize,
+        marks: Marks,
+        used: UsedAdapters,
+    ) -> Result<()> {
         let (n, context) = (tokens.len(), self.limits.context);
         if n >= context {
             return Err(Error::limit(format!(
@@ -156,21 +169,27 @@ impl Scheduler {
             let rows = self.limits.rows;
             return Err(Error::limit(format!("the text has {n_source} tokens and the encoder reads {rows} at most")));
         }
-        self.queue(Seq::new(id, tokens, n_source, marks, self.groups.len()))
+        self.queue(Seq::new(id, tokens, n_source, marks, used, self.groups.len()))
     }
 
     /// Queues a sequence whose rows are pooled. Its id must be above all earlier ones.
     ///
     /// # Errors
     /// An empty prompt, or one that exceeds the context.
-    pub(crate) fn add_pooled(&mut self, id: SeqId, tokens: Vec<u32>, pooling: Pooling) -> Result<()> {
+    pub(crate) fn add_pooled(
+        &mut self,
+        id: SeqId,
+        tokens: Vec<u32>,
+        pooling: Pooling,
+        used: UsedAdapters,
+    ) -> Result<()> {
         let (n, context) = (tokens.len(), self.limits.context);
         if n > context {
             return Err(Error::limit(format!(
                 "the text has {n} tokens and the context holds {context}: shorten the text or raise the context"
             )));
         }
-        let mut seq = Seq::new(id, tokens, 0, Marks::default(), self.groups.len());
+        let mut seq = Seq::new(id, tokens, 0, Marks::default(), used, self.groups.len());
         seq.pooling = Some(pooling);
         self.queue(seq)
     }

@@ -1,6 +1,8 @@
 //! [`Steps`]: the engine without its device. Requests in, a step's `Inputs` out; that step's logits in, events out.
 //! Plain functions over plain data, so tests drive them with invented logits.
 
+mod stream;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,60 +10,14 @@ use super::embed::Embedding;
 use super::held::Held;
 use super::request::{EmbedRequest, Event, Finish, Request, SeqId, Usage};
 use super::sampler::Sampler;
-use super::scheduler::{Limits, Part, Room, Scheduler};
+use super::scheduler::{Limits, Part, Room, Scheduler, UsedAdapters};
 use super::text::TextStream;
 use super::vocabulary::{Vocabulary, describe};
 use crate::device::{Output, Picked};
 use crate::error::{Error, Result};
 use crate::model::{Pooling, Ranking};
 use crate::plan::{Inputs, Want};
-
-/// A sequence's side of the work: the scheduler has its tokens and pages.
-struct Stream {
-    sampler: Sampler,
-    text: TextStream,
-    /// Tokens it may still generate.
-    remaining: usize,
-    ignore_eos: bool,
-    show_special: bool,
-    show: Vec<u32>,
-    n_logprobs: Option<usize>,
-    held: Option<Held>,
-    usage: Usage,
-    added: f64,
-    started: Option<f64>,
-    first: Option<f64>,
-}
-
-impl Stream {
-    /// Whether it takes the whole row of logits, whatever its sampler could do with.
-    fn needs_row(&self) -> bool {
-        if self.held.as_ref().is_some_and(Held::is_active) {
-            return true;
-        }
-        self.n_logprobs.is_some()
-    }
-
-    /// Chooses the token that follows `tokens`.
-    fn choose(&mut self, row: Row, tokens: &[u32]) -> Result<u32> {
-        let row = match row {
-            Row::Logits(row) => row,
-            Row::Picked(picked) => return self.sampler.finish(picked, tokens),
-        };
-        if let Some(held) = &mut self.held {
-            return self.sampler.sample_among(row, tokens, held.allowed()?);
-        }
-        self.sampler.sample(row, tokens)
-    }
-
-    /// Goes on by a token. Says whether its text is complete by its constraint.
-    fn hold(&mut self, token: u32, vocabulary: &dyn Vocabulary, piece: &mut Vec<u8>) -> Result<bool> {
-        let Some(held) = &mut self.held else { return Ok(false) };
-        piece.clear();
-        vocabulary.piece(token, true, piece);
-        held.push(token, piece)
-    }
-}
+use stream::{Row, Stream};
 
 /// Scheduler and streams, one owner, one step at a time.
 pub(crate) struct Steps {
@@ -126,11 +82,11 @@ impl Steps {
     ///
     /// # Errors
     /// Values out of range, or a prompt that does not fit the context.
-    pub(crate) fn add(&mut self, request: Request, n_source: usize, now: f64) -> Result<SeqId> {
+    pub(crate) fn add(&mut self, request: Request, n_source: usize, used: UsedAdapters, now: f64) -> Result<SeqId> {
         request.check(self.vocabulary.n_vocab())?;
         let id = SeqId(self.next_id);
         let n_prompt = request.prompt.len();
-        self.scheduler.add(id, request.prompt, n_source, request.marks)?;
+        self.scheduler.add(id, request.prompt, n_source, request.marks, used)?;
         self.next_id += 1;
         let room = self.scheduler.limits().context - n_prompt;
         let stream = Stream {
@@ -157,10 +113,17 @@ impl Steps {
     ///
     /// # Errors
     /// Values out of range, or a text that does not fit the context.
-    pub(crate) fn embed(&mut self, request: EmbedRequest, pooling: Pooling, width: usize, now: f64) -> Result<SeqId> {
+    pub(crate) fn embed(
+        &mut self,
+        request: EmbedRequest,
+        pooling: Pooling,
+        width: usize,
+        used: UsedAdapters,
+        now: f64,
+    ) -> Result<SeqId> {
         request.check(self.vocabulary.n_vocab(), width)?;
         let (id, embedding) = (SeqId(self.next_id), Embedding::new(&request, now));
-        self.scheduler.add_pooled(id, request.prompt, pooling)?;
+        self.scheduler.add_pooled(id, request.prompt, pooling, used)?;
         self.next_id += 1;
         self.embeddings.insert(id, embedding);
         Ok(id)
@@ -170,10 +133,17 @@ impl Steps {
     ///
     /// # Errors
     /// Token ids out of range, or a pair that does not fit the context.
-    pub(crate) fn rank(&mut self, pair: EmbedRequest, ranking: Ranking, n: usize, now: f64) -> Result<SeqId> {
+    pub(crate) fn rank(
+        &mut self,
+        pair: EmbedRequest,
+        ranking: Ranking,
+        n: usize,
+        used: UsedAdapters,
+        now: f64,
+    ) -> Result<SeqId> {
         pair.check(self.vocabulary.n_vocab(), n)?;
         let (id, embedding) = (SeqId(self.next_id), Embedding::new(&pair, now).ranked(ranking));
-        self.scheduler.add_pooled(id, pair.prompt, ranking.rows)?;
+        self.scheduler.add_pooled(id, pair.prompt, ranking.rows, used)?;
         self.next_id += 1;
         self.embeddings.insert(id, embedding);
         Ok(id)
@@ -401,11 +371,4 @@ impl Steps {
         self.scheduler.remove(id);
         self.events.push(Event::Error { seq: id, error });
     }
-}
-
-/// What is known of a sequence's next token.
-#[derive(Clone, Copy)]
-enum Row<'a> {
-    Logits(&'a [f32]),
-    Picked(&'a Picked),
 }

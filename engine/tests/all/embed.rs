@@ -62,7 +62,7 @@ fn length(values: &[f32]) -> f64 {
 }
 
 fn text(ids: &[u32], pooling: Pooling) -> EmbedRequest {
-    EmbedRequest { prompt: ids.to_vec(), pooling: Some(pooling), dimensions: None, normalize: false }
+    EmbedRequest { prompt: ids.to_vec(), pooling: Some(pooling), normalize: false, ..EmbedRequest::default() }
 }
 
 /// The logits that the model's head makes of an embedding.

@@ -79,7 +79,7 @@ fn engine(model: &Arc<Model>, device: &Device, options: &EngineOptions) -> Engin
 fn run(engine: &mut Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let ranks = engine.model().ranks();
     let add = |engine: &mut Engine, ids: &Vec<u32>| match ranks {
-        true => engine.rank(ids.clone(), 0.0),
+        true => engine.rank(ids.clone(), None, 0.0),
         false => engine.embed(EmbedRequest { prompt: ids.clone(), normalize: false, ..EmbedRequest::default() }, 0.0),
     };
     let ids: Vec<SeqId> = texts.iter().map(|ids| add(engine, ids).unwrap()).collect();
@@ -180,7 +180,7 @@ fn what_a_model_is_not_for_is_refused_in_a_sentence() {
     let said = |result: ir_engine::Result<SeqId>| result.unwrap_err().to_string();
     assert!(said(embedder.add(request(), 0.0)).contains("makes embeddings and generates no text"));
     assert!(said(ranker.add(request(), 0.0)).contains("ranks texts and generates none"));
-    assert!(said(embedder.rank(vec![2, 286, 3], 0.0)).contains("ranks no texts"));
+    assert!(said(embedder.rank(vec![2, 286, 3], None, 0.0)).contains("ranks no texts"));
     let text = EmbedRequest { prompt: vec![2, 286, 3], ..EmbedRequest::default() };
     let mean = EmbedRequest { pooling: Some(Pooling::Mean), ..text.clone() };
     assert!(said(ranker.embed(text, 0.0)).contains("no embedding"));
@@ -189,7 +189,7 @@ fn what_a_model_is_not_for_is_refused_in_a_sentence() {
     let long = EmbedRequest { prompt: vec![286; n + 1], ..EmbedRequest::default() };
     assert!(said(embedder.embed(long, 0.0)).contains(&format!("{} tokens and the context holds {n}", n + 1)));
     let n = ranker.context();
-    assert!(said(ranker.rank(vec![80; n + 1], 0.0)).contains(&format!("the context holds {n}")));
+    assert!(said(ranker.rank(vec![80; n + 1], None, 0.0)).contains(&format!("the context holds {n}")));
     let beyond = EngineOptions { context: Some(100_000), ..EngineOptions::default() };
     let error = Engine::new(Arc::clone(&embeds.model), &scalar(), &beyond).unwrap_err().to_string();
     assert!(error.contains("256 positions"), "{error}");

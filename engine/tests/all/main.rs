@@ -8,6 +8,7 @@
     reason = "a test that cannot go on fails, and says what it covered or skipped"
 )]
 
+mod adapters;
 mod caches;
 mod chat;
 mod chat_hostile;

@@ -60,7 +60,7 @@ fn tokenizer() -> String {
 }
 
 /// Bytes changed, cut, doubled, or numbers and words of the format put in.
-fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+pub(crate) fn mutate(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     const WORDS: [&str; 22] = [
         "0",
         "-1",

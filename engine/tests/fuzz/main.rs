@@ -2,6 +2,7 @@
 //! the first one's check under cargo-fuzz.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says what it covered")]
 
+mod adapter;
 mod check;
 mod folder;
 mod gguf;

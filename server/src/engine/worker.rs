@@ -33,7 +33,7 @@ pub(crate) enum Work {
     Generate(Box<Request>),
     Embed(EmbedRequest),
     /// Token ids of a query and a text, joined, to score.
-    Rank(Vec<u32>),
+    Rank(EmbedRequest),
 }
 
 /// A sequence of a request: a completion, or a text to embed.
@@ -165,7 +165,7 @@ impl Hosted {
             let seq = match work {
                 Work::Generate(request) => self.engine.add(*request, now),
                 Work::Embed(request) => self.engine.embed(request, now),
-                Work::Rank(pair) => self.engine.rank(pair, now),
+                Work::Rank(pair) => self.engine.rank(pair.prompt, pair.adapters.as_deref(), now),
             };
             match seq {
                 Ok(seq) => {

@@ -68,7 +68,7 @@ impl Hub {
         let lease = self.opened_by_name(&job.model).await?;
         let loaded = Arc::clone(&lease.loaded);
         let pairs = self.prepared(move || request::rank(&loaded, &job)).await?;
-        let prompt_tokens = pairs.iter().map(Vec::len).sum();
+        let prompt_tokens = pairs.iter().map(|pair| pair.prompt.len()).sum();
         let scores = self.pooled(&lease, pairs.into_iter().map(Work::Rank).collect()).await?;
         let scores = scores.into_iter().map(|row| row.first().copied().unwrap_or_default()).collect();
         Ok(Ranked { scores, prompt_tokens })

@@ -50,6 +50,8 @@ pub struct Job {
     pub think: Think,
     /// Goes on past the end-of-generation tokens.
     pub ignore_eos: bool,
+    /// The model's adapters that are used, by number, each so much; `None`: as the server is set.
+    pub lora: Option<Vec<(usize, f32)>>,
     /// Ends with [`crate::engine::error::Kind::Deadline`] when it takes longer; the server's own limit holds too.
     pub deadline: Option<Duration>,
 }

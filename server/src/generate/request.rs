@@ -29,6 +29,7 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<(ChatTurn, Request)
         stop: job.stop.clone(),
         ignore_eos: job.ignore_eos,
         logprobs: job.logprobs,
+        adapters: Some(adapters(loaded, job.lora.as_deref())?),
         ..turn.request(model.tokenizer(), constraint)
     };
     if request.constraint.is_none() {
@@ -36,6 +37,16 @@ pub(crate) fn generate(loaded: &Loaded, job: &Job) -> Result<(ChatTurn, Request)
     }
     request.check(model.plan().n_vocab())?;
     Ok((turn, request))
+}
+
+/// The adapters that are used.
+///
+/// # Errors
+/// One that the model does not have.
+fn adapters(loaded: &Loaded, asked: Option<&[(usize, f32)]>) -> Result<Vec<(usize, f32)>, ApiError> {
+    let Some(asked) = asked else { return Ok(loaded.lora().into_iter().enumerate().collect()) };
+    loaded.check_lora(asked)?;
+    Ok(asked.to_vec())
 }
 
 /// Holds the calls that the answer may begin to the tools given. Where that cannot be, they are as the model writes them.
@@ -106,7 +117,14 @@ pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest
             prompt.extend(end);
             truncated += 1;
         }
-        let request = EmbedRequest { prompt, pooling: None, dimensions: job.dimensions, normalize: job.normalize };
+        let (dimensions, normalize) = (job.dimensions, job.normalize);
+        let request = EmbedRequest {
+            prompt,
+            dimensions,
+            normalize,
+            adapters: Some(adapters(loaded, None)?),
+            ..EmbedRequest::default()
+        };
         request.check(model.plan().n_vocab(), model.plan().n_pooled())?;
         requests.push(request);
     }
@@ -117,7 +135,7 @@ pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest
 ///
 /// # Errors
 /// A model that does not rank, a text that is too long with the query.
-pub(crate) fn rank(loaded: &Loaded, job: &RankJob) -> Result<Vec<Vec<u32>>, ApiError> {
+pub(crate) fn rank(loaded: &Loaded, job: &RankJob) -> Result<Vec<EmbedRequest>, ApiError> {
     let model = loaded.model();
     model.expect_ranking().map_err(|e| ApiError::param("model", e.to_string()))?;
     let pair = |(i, text): (usize, &String)| {
@@ -128,7 +146,7 @@ pub(crate) fn rank(loaded: &Loaded, job: &RankJob) -> Result<Vec<Vec<u32>>, ApiE
                 format!("document {i} with the query has {n} tokens, and {context} fit: shorten it, or send its parts");
             return Err(ApiError::param("documents", what));
         }
-        Ok(ids)
+        Ok(EmbedRequest { prompt: ids, adapters: Some(adapters(loaded, None)?), ..EmbedRequest::default() })
     };
     job.documents.iter().enumerate().map(pair).collect()
 }

@@ -48,6 +48,8 @@ pub struct Loaded {
     pub(crate) life: Mutex<Life>,
     /// Made when a grammar is first asked for.
     pub(crate) constrainer: OnceLock<Result<Constrainer, ApiError>>,
+    /// How much of each adapter is used where a request says nothing.
+    pub(crate) lora: Mutex<Vec<f32>>,
 }
 
 /// Who uses a model and how long it stays.
@@ -85,6 +87,33 @@ impl Loaded {
     pub(crate) fn constrainer(&self) -> Result<&Constrainer, ApiError> {
         let make = || Constrainer::new(&Vocabulary::of(self.model.tokenizer())).map_err(ApiError::from);
         self.constrainer.get_or_init(make).as_ref().map_err(ApiError::clone)
+    }
+
+    /// How much of each adapter is used where a request says nothing.
+    pub(crate) fn lora(&self) -> Vec<f32> {
+        lock(&self.lora).clone()
+    }
+
+    /// Sets how much of each adapter is used where a request says nothing: of those that are not named, nothing.
+    ///
+    /// # Errors
+    /// As [`check_lora`](Loaded::check_lora).
+    pub(crate) fn set_lora(&self, scales: &[(usize, f32)]) -> Result<(), ApiError> {
+        self.check_lora(scales)?;
+        let mut all = lock(&self.lora);
+        all.fill(0.0);
+        for (id, scale) in scales {
+            if let Some(place) = all.get_mut(*id) {
+                *place = *scale;
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// A number that no adapter of the model has, or a scale that is none.
+    pub(crate) fn check_lora(&self, scales: &[(usize, f32)]) -> Result<(), ApiError> {
+        self.model.check_adapters(scales).map_err(|e| ApiError::param("lora", format!("lora: {e}")))
     }
 
     /// Queues sequences of one request, all or none.

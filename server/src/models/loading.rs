@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ir_engine::device::{Device, KvKind};
 use ir_engine::error::Error;
-use ir_engine::model::Model;
+use ir_engine::model::{Model, ModelOptions};
 use ir_engine::run::{Engine, EngineOptions};
 use ir_store::Need;
 use tokio::sync::watch;
@@ -173,7 +173,10 @@ impl Inner {
         let options = &self.options;
         let name = wanted.device.as_deref().unwrap_or(&options.device);
         let (device, worker) = (self.devices)(name, wanted.gpu_layers)?;
-        let model = entry.place.model(&options.model);
+        // Adapters are those of the models that the server was started with.
+        let adapters = if self.registry.is_served(entry) { options.model.adapters.clone() } else { Vec::new() };
+        let lora = Mutex::new(adapters.iter().map(|of| of.scale).collect());
+        let model = entry.place.model(&ModelOptions { adapters, ..options.model.clone() });
         let failed = |e: Error| not_loadable(&entry.name, &e);
         let model = Arc::new(model.map_err(failed)?);
         if !options.any_size {
@@ -217,6 +220,7 @@ impl Inner {
                 expires: Some(now + Duration::from_secs(60)),
             }),
             constrainer: OnceLock::new(),
+            lora,
         });
         loaded.worker.host(loaded.id, Box::new(engine), shared)?;
         Ok(loaded)

@@ -79,6 +79,11 @@ impl Registry {
         all
     }
 
+    /// Whether the server was started with a model.
+    pub(crate) fn is_served(&self, entry: &Entry) -> bool {
+        self.served.iter().any(|(_, place)| place.path().map(Path::to_owned) == entry.key())
+    }
+
     /// A model that the server was started with, as the list has it.
     fn listed(&self, name: &str, place: &Place) -> Listed {
         match (place.path(), &self.store) {

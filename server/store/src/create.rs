@@ -39,7 +39,9 @@ impl Store {
             )));
         };
         if !file.adapters.is_empty() {
-            return Err(Error::unsupported("adapters cannot be put on models yet: leave ADAPTER out"));
+            return Err(Error::unsupported(
+                "adapters cannot be put on models yet: leave ADAPTER out, and give --lora FILE to ir run or ir serve",
+            ));
         }
         let mut wanted = Wanted::new(self, std::iter::empty())?;
         let (mut layers, base) = match file.blobs.as_slice() {
@@ -124,6 +126,9 @@ impl Store {
             return Err(Error::new(Kind::NotFound, format!("there is no file {from:?}")));
         }
         let found = self.resolve(&name)?.ok_or_else(|| self.unknown(&name))?;
+        if found.has_adapters() {
+            return Err(Error::unsupported(format!("{name} has an adapter, and those of the store are not used yet")));
+        }
         if found.origin != Origin::Store {
             return Ok((self.import(&found.path, wanted, say)?, Some(found)));
         }

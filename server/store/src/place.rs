@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ir_engine::builtin;
-use ir_engine::error::Result as EngineResult;
+use ir_engine::error::{Error as EngineError, Result as EngineResult};
 use ir_engine::file::ModelFile;
 use ir_engine::model::{Model, ModelOptions};
 
@@ -79,6 +79,13 @@ impl Place {
     /// # Errors
     /// What is wrong with the file.
     pub fn file(&self, no_mmap: bool) -> EngineResult<ModelFile> {
+        // Without them it would answer as another model.
+        if matches!(self, Place::Stored(found) if found.has_adapters()) {
+            return Err(EngineError::unsupported(
+                "an adapter stands beside the model's weights, and those of the store are not used yet: \
+                 run the model that it is for with --lora FILE",
+            ));
+        }
         match self.path() {
             None => ModelFile::from_bytes(builtin::bytes()),
             Some(path) => ir_engine::model::open_file(path, no_mmap),

@@ -48,6 +48,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whether adapters stand beside its weights.
+    pub fn has_adapters(&self) -> bool {
+        self.manifest.as_ref().is_some_and(|m| m.layers.iter().any(|layer| layer.role() == "adapter"))
+    }
+
     /// The text of a model's layers of a role (`template`, `system`, `license`, `params`, `messages`).
     ///
     /// # Errors

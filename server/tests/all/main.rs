@@ -10,6 +10,7 @@ mod disk_cache;
 mod embeddings;
 mod floors;
 mod llama;
+mod lora;
 mod ollama;
 mod openai;
 mod serving;

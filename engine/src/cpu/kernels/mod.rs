@@ -2,6 +2,7 @@
 //! form is part of the definition. `heads` puts several of them together behind a product.
 
 pub mod act;
+pub mod adapter_scales;
 pub mod add;
 pub mod attend;
 pub mod balance;

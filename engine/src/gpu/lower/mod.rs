@@ -44,7 +44,7 @@ pub(super) struct Lowering<'a> {
 /// The word of the step that counts these rows.
 fn rows_at(rows: Rows) -> u32 {
     match rows {
-        Rows::Tokens | Rows::Sources => step_word("STEP_N_TOKENS"),
+        Rows::Tokens | Rows::Sources | Rows::Adapted => step_word("STEP_N_TOKENS"),
         Rows::Outputs => step_word("STEP_N_OUTPUTS"),
         Rows::Pools => step_word("STEP_N_POOLS"),
     }
@@ -70,6 +70,10 @@ impl Lowering<'_> {
                 if entry.when == Rows::Pools && dispatch.grid.count == Count::Rows(Rows::Tokens) {
                     dispatch.grid.count = Count::Pooled;
                 }
+                // And what only adapters need.
+                if let (Rows::Adapted, Count::Rows(rows)) = (entry.when, dispatch.grid.count) {
+                    dispatch.grid.count = Count::Adapted(rows);
+                }
             }
         }
         Ok(out)
@@ -78,6 +82,9 @@ impl Lowering<'_> {
     fn op(&self, op: &Op, out: &mut Vec<Dispatch>) -> Result<()> {
         match *op {
             Op::Embed { table, by, out: to } => self.embed(table, by, to, out),
+            Op::AdapterScales { out: to } => {
+                out.push(self.elementwise("adapter_scales", &[], &[("out", to)], to, &[]));
+            }
             Op::Route { x, bias, routing, out: to } => out.push(self.route(x, bias, &routing, to)?),
             Op::ExpertLinear { x, each, pick, weight, scale, bias, then } => {
                 self.expert_linear(x, each, pick, weight, [scale, bias], then, out)?;

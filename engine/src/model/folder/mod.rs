@@ -6,6 +6,7 @@
 //! Where a converter to GGUF permutes rows, the door does not: it writes a key of its own instead ([`HALVES`], [`GROUPED`]),
 //! which the spec follows.
 
+mod adapters;
 mod config;
 mod floats;
 mod integers;
@@ -19,6 +20,7 @@ mod views;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
+pub(super) use adapters::translated;
 use config::Config;
 use rows::ROWS;
 

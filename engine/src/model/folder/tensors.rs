@@ -83,7 +83,7 @@ impl<'a> Door<'a> {
             return self.vector(named.called("ssm_a"), named.tensor, |x| -x.exp());
         }
         // What is not known keeps its name, by which it will be refused.
-        let name = match self.lookup(named.layer, named.name) {
+        let name = match lookup(self.row, named.layer, named.name) {
             Some(name) => named.called(&name),
             None => named.tensor.name.clone(),
         };
@@ -110,7 +110,7 @@ impl<'a> Door<'a> {
                 Some(_) => Err(twice(&full)),
             };
         }
-        let ours = self.lookup(named.layer, &name).map_or(full, |ours| named.called(&ours));
+        let ours = lookup(self.row, named.layer, &name).map_or(full, |ours| named.called(&ours));
         self.put_matrices(ours, vec![matrix])
     }
 
@@ -123,19 +123,6 @@ impl<'a> Door<'a> {
         }
         self.put(name, joined.dims, joined.dtype, joined.source);
         Ok(())
-    }
-
-    /// A tensor's name in GGUF files, without its layer.
-    fn lookup(&self, layer: Option<u32>, name: &str) -> Option<String> {
-        let table = if layer.is_some() { IN_LAYER } else { WHOLE };
-        let find = |name: &str| {
-            let all = self.row.names.iter().chain(table);
-            all.into_iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| (*ours).to_owned())
-        };
-        find(name).or_else(|| {
-            let (base, ending) = name.rsplit_once('.').filter(|(_, e)| ["weight", "bias"].contains(e))?;
-            Some(format!("{}.{ending}", find(base)?))
-        })
     }
 
     /// Notes experts and heads that have a tensor each.
@@ -258,14 +245,32 @@ impl<'a> Door<'a> {
     }
 }
 
+/// A tensor's name in GGUF files, without its layer.
+pub(super) fn lookup(row: &Row, layer: Option<u32>, name: &str) -> Option<String> {
+    let table = if layer.is_some() { IN_LAYER } else { WHOLE };
+    let find = |name: &str| {
+        let all = row.names.iter().chain(table);
+        all.into_iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| (*ours).to_owned())
+    };
+    find(name).or_else(|| {
+        let (base, ending) = name.rsplit_once('.').filter(|(_, e)| ["weight", "bias"].contains(e))?;
+        Some(format!("{}.{ending}", find(base)?))
+    })
+}
+
 /// Takes a name apart.
 fn named(tensor: &Stored) -> Named<'_> {
-    let full = tensor.name.as_str();
+    let (layer, name) = parted(&tensor.name);
+    Named { tensor, layer, name }
+}
+
+/// A name's layer, and the name without beginning and layer.
+pub(super) fn parted(full: &str) -> (Option<u32>, &str) {
     let name = BEGINNINGS.iter().find_map(|b| full.strip_prefix(b)).unwrap_or(full);
     let in_layers = LAYERS.iter().find_map(|b| name.strip_prefix(b)).and_then(|rest| rest.split_once('.'));
     match in_layers.and_then(|(n, rest)| Some((n.parse().ok()?, rest))) {
-        Some((layer, name)) => Named { tensor, layer: Some(layer), name },
-        None => Named { tensor, layer: None, name },
+        Some((layer, name)) => (Some(layer), name),
+        None => (None, name),
     }
 }
 

@@ -9,7 +9,7 @@ impl Scheduler {
     pub(super) fn fill(&self, inputs: &mut Inputs) -> Vec<Part> {
         inputs.clear();
         inputs.window_tables.resize_with(self.groups.len().saturating_sub(1), Vec::new);
-        let mut parts = Vec::new();
+        let (mut parts, mut used) = (Vec::new(), false);
         for seq in self.running.iter().filter(|s| s.n_scheduled > 0) {
             let table = inputs.tables.len() as u32;
             let end = seq.n_computed + seq.n_scheduled;
@@ -32,9 +32,26 @@ impl Scheduler {
                 inputs.pools.push(pool);
                 inputs.pools.len() - 1
             });
+            used |= !seq.scales.is_empty();
             parts.push(Part { id: seq.id, rows: seq.n_scheduled, output, pool, start: seq.n_computed, whole });
         }
+        if used {
+            self.fill_adapters(inputs);
+        }
         parts
+    }
+
+    /// How much of each adapter each row uses.
+    fn fill_adapters(&self, inputs: &mut Inputs) {
+        let scheduled = || self.running.iter().filter(|seq| seq.n_scheduled > 0);
+        let n = scheduled().map(|seq| seq.scales.len()).max().unwrap_or(0);
+        for seq in scheduled() {
+            for _ in 0..seq.n_scheduled {
+                inputs.adapters.extend_from_slice(&seq.scales);
+                // None are none of each.
+                inputs.adapters.resize(inputs.adapters.len() + n - seq.scales.len(), 0.0);
+            }
+        }
     }
 
     /// Prompt tokens that were found in pages when the sequence was admitted.

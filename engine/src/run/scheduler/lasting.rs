@@ -52,7 +52,7 @@ impl Scheduler {
         let Some(seq) = self.waiting.front_mut().filter(|seq| !seq.was_sought && !full) else { return Vec::new() };
         seq.was_sought = true;
         let reusable = if self.limits.reuse { seq.reusable() / PAGE } else { 0 };
-        seq.make_keys(self.root, reusable);
+        seq.make_keys(reusable);
         let keys = seq.keys[..reusable.min(seq.keys.len())].to_vec();
         let here = self.depth(&keys);
         let depth = self.depth_with(

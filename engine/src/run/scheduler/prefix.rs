@@ -74,7 +74,7 @@ impl Scheduler {
     /// Gives a sequence what is kept of its start.
     pub(super) fn take_prefix(&mut self, seq: &mut Seq) {
         let reusable = if self.limits.reuse { seq.reusable() / PAGE } else { 0 };
-        seq.make_keys(self.root, reusable);
+        seq.make_keys(reusable);
         let depth = self.depth(&seq.keys[..reusable.min(seq.keys.len())]);
         for (group, table) in self.groups.iter_mut().zip(&mut seq.tables) {
             table.first = group.first_page(depth * PAGE).min(depth);
@@ -90,7 +90,7 @@ impl Scheduler {
     pub(super) fn register(&mut self, at: usize) {
         let seq = &mut self.running[at];
         let end = seq.n_computed / PAGE;
-        seq.make_keys(self.root, end);
+        seq.make_keys(end);
         for place in seq.n_registered..end {
             for (group, table) in self.groups.iter_mut().zip(&seq.tables) {
                 group.pages.register(table.pages[place - table.first], seq.keys[place]);

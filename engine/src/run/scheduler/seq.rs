@@ -1,5 +1,8 @@
 //! [`Seq`]: a sequence as the scheduler sees it.
 
+use std::sync::Arc;
+
+use super::UsedAdapters;
 use super::group::{Group, Table};
 use crate::model::Pooling;
 use crate::plan::{PAGE, Pool};
@@ -47,11 +50,22 @@ pub(super) struct Seq {
     pub boundary: Option<PageKey>,
     /// Whether it was asked of a store what it has of its start.
     pub was_sought: bool,
+    /// What its page keys begin with.
+    pub root: PageKey,
+    /// How much of each adapter it uses; empty if none.
+    pub scales: Arc<[f32]>,
     marks: Marks,
 }
 
 impl Seq {
-    pub(super) fn new(id: SeqId, tokens: Vec<u32>, n_source: usize, marks: Marks, n_groups: usize) -> Seq {
+    pub(super) fn new(
+        id: SeqId,
+        tokens: Vec<u32>,
+        n_source: usize,
+        marks: Marks,
+        used: UsedAdapters,
+        n_groups: usize,
+    ) -> Seq {
         Seq {
             id,
             tokens,
@@ -67,6 +81,8 @@ impl Seq {
             next_state: None,
             boundary: None,
             was_sought: false,
+            root: used.root,
+            scales: used.scales,
             marks,
         }
     }
@@ -109,9 +125,9 @@ impl Seq {
     }
 
     /// Makes the keys of its first `n` full pages.
-    pub(super) fn make_keys(&mut self, root: PageKey, n: usize) {
+    pub(super) fn make_keys(&mut self, n: usize) {
         while self.keys.len() < n {
-            let before = self.keys.last().copied().unwrap_or(root);
+            let before = self.keys.last().copied().unwrap_or(self.root);
             let page = self.tokens.get(self.keys.len() * PAGE..).and_then(|rest| rest.first_chunk());
             let Some(tokens) = page else { break };
             self.keys.push(before.then(tokens));

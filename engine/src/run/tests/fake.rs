@@ -38,6 +38,12 @@ fn mix(a: u64, b: u64) -> u64 {
     x ^ (x >> 29)
 }
 
+/// What a row adds to what is before it: its token, and how much of each adapter it uses.
+fn row(token: u32, scales: &[f32]) -> u64 {
+    let used = scales.iter().fold(0, |sum, scale| mix(sum, u64::from(scale.to_bits())));
+    u64::from(token) + 1 + if scales.iter().all(|scale| *scale == 0.0) { 0 } else { used << 8 }
+}
+
 /// The logits that follow a prefix, given what the cache says about it.
 pub(crate) fn logits(state: u64) -> Vec<f32> {
     let logit = |id: usize| (mix(state, id as u64) >> 40) as f32 / (1 << 22) as f32 - if id == 0 { 2.0 } else { 0.0 };
@@ -75,16 +81,22 @@ fn seen(window: Option<u32>, position: u32) -> std::ops::RangeInclusive<u32> {
     window.map_or(0, |window| (position + 1).saturating_sub(window))..=position
 }
 
-/// What attention gives behind a prefix: of every group of layers in turn.
-pub(crate) fn prefix_states(tokens: &[u32], windows: &[Option<u32>]) -> u64 {
+/// What attention gives behind a prefix of a sequence with these adapters: of every group of layers in turn.
+pub(crate) fn prefix_states(tokens: &[u32], scales: &[f32], windows: &[Option<u32>]) -> u64 {
     let mut chain = 0;
     let step = |token: &u32| {
-        chain = mix(chain, u64::from(*token) + 1);
+        chain = mix(chain, row(*token, scales));
         chain
     };
     let chains: Vec<u64> = tokens.iter().map(step).collect();
     let last = tokens.len() as u32 - 1;
     windows.iter().fold(0, |sum, window| mix(sum, attend(seen(*window, last), |p| chains[p as usize])))
+}
+
+/// How much of each adapter a row of a step uses.
+fn scales(inputs: &Inputs, row: usize) -> &[f32] {
+    let n = inputs.adapters.len() / inputs.n_rows();
+    &inputs.adapters[row * n..][..n]
 }
 
 /// Pages that hold, per group and place, the position and a state that depends on the whole prefix, as deep layers' keys do.
@@ -131,8 +143,8 @@ impl FakeDevice {
             if start > 0 {
                 assert_eq!(state, self.before(inputs, seq, start), "a state of another prefix");
             }
-            for row in rows.clone() {
-                state = mix(state, u64::from(inputs.tokens[row]) + 1);
+            for at in rows.clone() {
+                state = mix(state, row(inputs.tokens[at], scales(inputs, at)));
             }
             self.states[slots.to as usize] = Some((start + rows.len() as u32, state));
         }
@@ -184,9 +196,9 @@ impl FakeDevice {
 
     pub(crate) fn step(&mut self, inputs: &Inputs) -> Output {
         self.recur(inputs);
-        for row in 0..inputs.n_rows() {
-            let (position, seq) = (inputs.positions[row], inputs.seqs[row]);
-            let chain = mix(self.before(inputs, seq, position), u64::from(inputs.tokens[row]) + 1);
+        for at in 0..inputs.n_rows() {
+            let (position, seq) = (inputs.positions[at], inputs.seqs[at]);
+            let chain = mix(self.before(inputs, seq, position), row(inputs.tokens[at], scales(inputs, at)));
             for (group, places) in self.places.iter_mut().enumerate() {
                 places[Self::place(inputs.table(seq, group), position)] = Some((position, chain));
             }

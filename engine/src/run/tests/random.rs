@@ -41,6 +41,7 @@ pub(super) fn random_text(rng: &mut Lcg, context: usize) -> EmbedRequest {
         pooling: Some([Pooling::None, Pooling::Mean, Pooling::Cls, Pooling::Last][rng.below(4)]),
         dimensions: [None, Some(1), Some(WIDTH)][rng.below(3)],
         normalize: rng.below(2) == 0,
+        adapters: None,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::device::Output;
 use crate::model::Pooling;
 use crate::plan::{Inputs, PAGE};
 use crate::run::pages::PageKey;
-use crate::run::scheduler::{Limits, PageCounts, Room};
+use crate::run::scheduler::{Limits, PageCounts, Room, UsedAdapters};
 use crate::run::steps::Steps;
 use crate::run::vocabulary::Vocabulary;
 use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, SeqId, Usage};
@@ -19,7 +19,7 @@ use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, SeqId, Usage};
 type Answer = (Vec<u32>, String, Option<Finish>);
 
 /// The same by the plain rule, one sequence on its own, no pages.
-fn alone(request: &Request, context: usize, windows: &[Option<u32>]) -> Answer {
+fn alone(request: &Request, scales: &[f32], context: usize, windows: &[Option<u32>]) -> Answer {
     let mut tokens = request.prompt.clone();
     let mut bytes = Vec::new();
     let mut sampler = Sampler::new(request.sampling.clone());
@@ -31,7 +31,7 @@ fn alone(request: &Request, context: usize, windows: &[Option<u32>]) -> Answer {
         if tokens.len() - request.prompt.len() >= max || tokens.len() >= context {
             return done(&tokens, &bytes, Finish::Length);
         }
-        let token = sampler.sample(&logits(prefix_states(&tokens, windows)), &tokens).unwrap();
+        let token = sampler.sample(&logits(prefix_states(&tokens, scales, windows)), &tokens).unwrap();
         tokens.push(token);
         let ends = token == END && !request.ignore_eos;
         if !ends || request.show_special {
@@ -49,9 +49,9 @@ fn alone(request: &Request, context: usize, windows: &[Option<u32>]) -> Answer {
 }
 
 /// A text's embedding by the plain rule: every row, then what is wanted of them.
-fn embedding_alone(request: &EmbedRequest, windows: &[Option<u32>]) -> Vec<f32> {
+fn embedding_alone(request: &EmbedRequest, scales: &[f32], windows: &[Option<u32>]) -> Vec<f32> {
     let rows: Vec<[f32; WIDTH]> =
-        (1..=request.prompt.len()).map(|n| hidden(prefix_states(&request.prompt[..n], windows))).collect();
+        (1..=request.prompt.len()).map(|n| hidden(prefix_states(&request.prompt[..n], scales, windows))).collect();
     let pooled = match request.pooling.unwrap() {
         Pooling::Mean => &rows[..],
         Pooling::Cls => &rows[..1],
@@ -96,6 +96,9 @@ struct Trace {
     requests: BTreeMap<SeqId, Request>,
     texts: BTreeMap<SeqId, EmbedRequest>,
     answers: BTreeMap<SeqId, Answer>,
+    /// Whether sequences use adapters, and how much of each they do.
+    adapted: bool,
+    scales: BTreeMap<SeqId, Arc<[f32]>>,
 }
 
 impl Trace {
@@ -113,7 +116,7 @@ impl Trace {
         };
         // A recurrent model has two slots for each running sequence, and some for snapshots.
         let n_states = if rng.below(2) == 0 { 0 } else { 2 * limits.seqs + rng.below(5) };
-        let room = Room { groups: random_groups(&mut rng, n_pages), n_states, root: PageKey::default() };
+        let room = Room { groups: random_groups(&mut rng, n_pages), n_states };
         let mut steps = Steps::new(Arc::new(Letters), limits, &room);
         if rng.below(2) == 0 {
             steps.let_device_pick();
@@ -128,19 +131,31 @@ impl Trace {
             requests: BTreeMap::new(),
             texts: BTreeMap::new(),
             answers: BTreeMap::new(),
+            adapted: seed.is_multiple_of(4),
+            scales: BTreeMap::new(),
         }
     }
 
+    /// None of two adapters, one of them, or both.
+    fn used(&mut self) -> UsedAdapters {
+        let which = if self.adapted { self.rng.below(4) } else { 0 };
+        let scales: &[f32] = [&[][..], &[1.0, 0.0], &[0.0, 1.0], &[0.5, 0.5]][which];
+        UsedAdapters { scales: scales.into(), root: PageKey(which as u128) }
+    }
+
     fn add(&mut self) {
+        let used = self.used();
         if self.rng.below(4) == 0 {
             let text = random_text(&mut self.rng, self.limits.context);
-            let id = self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, 0.0).unwrap();
+            let id = self.steps.embed(text.clone(), text.pooling.unwrap(), WIDTH, used.clone(), 0.0).unwrap();
+            self.scales.insert(id, used.scales);
             self.texts.insert(id, text);
             self.answers.insert(id, Answer::default());
             return;
         }
         let request = random_request(&mut self.rng, self.limits.context);
-        let id = self.steps.add(request.clone(), 0, 0.0).unwrap();
+        let id = self.steps.add(request.clone(), 0, used.clone(), 0.0).unwrap();
+        self.scales.insert(id, used.scales);
         self.requests.insert(id, request);
         self.answers.insert(id, Answer::default());
     }
@@ -158,6 +173,8 @@ impl Trace {
             alone.check(N_VOCAB, n_pages(group)).unwrap();
         }
         inputs.check_windows(self.device.windows.len(), usize::MAX).unwrap();
+        inputs.check_adapters(2).unwrap();
+        assert!(self.adapted || inputs.adapters.is_empty());
         let rows = rows.min(self.brisk.max(seqs));
         assert!(
             inputs.n_rows() <= rows && inputs.tables.len() <= seqs && inputs.outputs.len() + inputs.pools.len() <= seqs
@@ -224,7 +241,7 @@ impl Trace {
                 Event::Embedding { seq, values, usage } => {
                     answer.2 = Some(Finish::Stop(None));
                     let text = &self.texts[&seq];
-                    let want = embedding_alone(text, &self.device.windows);
+                    let want = embedding_alone(text, &self.scales[&seq], &self.device.windows);
                     assert_eq!(values.len(), want.len());
                     let error = values.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     let size = want.iter().fold(1f32, |most, x| most.max(x.abs()));
@@ -276,7 +293,7 @@ impl Trace {
         }
         totals.n_preempted += self.steps.scheduler().n_preempted();
         for (id, (tokens, text, reason)) in self.answers.iter().filter(|a| self.requests.contains_key(a.0)) {
-            let expected = alone(&self.requests[id], self.limits.context, &self.device.windows);
+            let expected = alone(&self.requests[id], &self.scales[id], self.limits.context, &self.device.windows);
             totals.n_requests += 1;
             totals.n_tokens += tokens.len();
             if *reason == Some(Finish::Cancelled) {
@@ -326,7 +343,9 @@ fn plain(n_pages: usize) -> Room {
 fn what_cannot_fit_is_refused_in_a_sentence() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 1000, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(2));
-    let refused = |steps: &mut Steps, request: Request| steps.add(request, 0, 0.0).unwrap_err().to_string();
+    let refused = |steps: &mut Steps, request: Request| {
+        steps.add(request, 0, UsedAdapters::default(), 0.0).unwrap_err().to_string()
+    };
     let prompt = |n: usize| Request { prompt: vec![5; n], ..Request::default() };
     assert!(refused(&mut steps, prompt(32)).contains("the prompt has 32 tokens and the context holds 32"));
     assert!(refused(&mut steps, prompt(0)).contains("empty"));
@@ -334,8 +353,9 @@ fn what_cannot_fit_is_refused_in_a_sentence() {
     assert!(refused(&mut steps, Request { stop: vec![String::new()], ..prompt(1) }).contains("stop"));
     assert!(refused(&mut steps, Request { logprobs: Some(1 << 40), ..prompt(1) }).contains("log-prob"));
     assert!(steps.is_idle() && steps.begin(0.0).is_none());
-    assert!(steps.add(prompt(31), 0, 0.0).is_ok());
-    let embed = |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, 0.0);
+    assert!(steps.add(prompt(31), 0, UsedAdapters::default(), 0.0).is_ok());
+    let embed =
+        |steps: &mut Steps, text: EmbedRequest| steps.embed(text, Pooling::Mean, WIDTH, UsedAdapters::default(), 0.0);
     let text = |n: usize| EmbedRequest { prompt: vec![5; n], ..EmbedRequest::default() };
     let refused = |steps: &mut Steps, text: EmbedRequest| embed(steps, text).unwrap_err().to_string();
     assert!(refused(&mut steps, text(33)).contains("the text has 33 tokens and the context holds 32"));
@@ -353,7 +373,8 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(8));
     let text = EmbedRequest { prompt: vec![5, 6], ..EmbedRequest::default() };
-    let [a, b] = [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, now).unwrap());
+    let [a, b] =
+        [0.0, 0.5].map(|now| steps.embed(text.clone(), Pooling::Mean, WIDTH, UsedAdapters::default(), now).unwrap());
     let output = |pooled: &[f32]| Output { pooled: pooled.to_vec(), ..Output::default() };
     for pooled in [&[][..], &[1.0], &[1.0; 5]] {
         steps.begin(1.0).unwrap();
@@ -367,7 +388,7 @@ fn damaged_embeddings_and_results_of_another_step_are_told() {
     assert_eq!((usage.prompt_tokens, usage.queued, usage.prompt, usage.generation), (2, 0.5, 1.0, 0.0));
     assert!(steps.is_idle());
     // A row of zeros has no direction: it stays.
-    steps.embed(text, Pooling::Last, WIDTH, 3.0).unwrap();
+    steps.embed(text, Pooling::Last, WIDTH, UsedAdapters::default(), 3.0).unwrap();
     steps.begin(3.0).unwrap();
     let events = steps.finish(&output(&[0.0; 3]), 3.0).unwrap();
     assert!(matches!(&events[0], Event::Embedding { values, .. } if values == &[0.0; 3]));
@@ -378,7 +399,10 @@ fn a_damaged_row_ends_its_own_sequence_only() {
     let limits = Limits { rows: 8, chunk: 8, seqs: 2, context: 64, reuse: true, whole: false };
     let mut steps = Steps::new(Arc::new(Letters), limits, &plain(8));
     let request = Request { prompt: vec![5, 6], max_tokens: Some(1), ..Request::default() };
-    let (a, b) = (steps.add(request.clone(), 0, 0.0).unwrap(), steps.add(request, 0, 0.0).unwrap());
+    let (a, b) = (
+        steps.add(request.clone(), 0, UsedAdapters::default(), 0.0).unwrap(),
+        steps.add(request, 0, UsedAdapters::default(), 0.0).unwrap(),
+    );
     steps.begin(1.0).unwrap();
     let mut rows = [logits(1), logits(1)].concat();
     rows[3] = f32::NAN;

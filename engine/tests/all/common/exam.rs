@@ -300,6 +300,12 @@ fn elementwise(cases: &mut Vec<Case>) {
         cases.push(b.case(OpKind::TakeRows, format!("{rows} rows"), out));
 
         let mut b = Builder::new(rows as u64, rows);
+        b.rec.set_adapters(vec![1.0; 3]);
+        b.inputs.adapters = b.random.floats(3 * b.inputs.n_rows());
+        let out = b.rec.adapter_scales(Rows::Tokens).unwrap();
+        cases.push(b.case(OpKind::AdapterScales, format!("{rows} rows"), out));
+
+        let mut b = Builder::new(rows as u64, rows);
         let (x, n) = (b.input(301), rows as u32);
         let ranges = [(0, n), (n / 2, n - n / 2), (n - 1, 1), (0, n.div_ceil(3))];
         b.inputs.pools = ranges.map(|(first, rows)| Pool { first, rows }).to_vec();

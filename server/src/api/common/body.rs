@@ -43,6 +43,21 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
+/// A request's JSON that is a list.
+#[derive(Debug)]
+pub(crate) struct List<T>(pub(crate) Vec<T>);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for List<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let (bytes, ignored) = read_any(request).await?;
+        let (values, unknown) = parse_noting(&bytes)?;
+        unknown.iter().for_each(|field| ignored.note(field));
+        Ok(List(values))
+    }
+}
+
 /// One object whose fields two structs describe: what several requests have in common, and the rest. Serde's `flatten`
 /// would do the same, but its errors no longer know in which field they happened.
 #[derive(Debug)]
@@ -223,6 +238,15 @@ fn mended(bytes: &[u8]) -> Cow<'_, str> {
 
 /// A body that may be an object. A list would be read as an object's fields in their order, without their names.
 async fn read_object(request: Request) -> Result<(Bytes, Ignored), ApiError> {
+    let (bytes, ignored) = read_any(request).await?;
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::invalid("the body is wrong: invalid type: a list, expected an object"));
+    }
+    Ok((bytes, ignored))
+}
+
+/// A body, unpacked.
+async fn read_any(request: Request) -> Result<(Bytes, Ignored), ApiError> {
     let (parts, body) = request.into_parts();
     let bytes = read(body).await?;
     let bytes = match encodings(&parts.headers) {
@@ -231,9 +255,6 @@ async fn read_object(request: Request) -> Result<(Bytes, Ignored), ApiError> {
     };
     if let Some(asked) = parts.extensions.get::<Asked>() {
         *lock(&asked.0) = bytes.clone();
-    }
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        return Err(ApiError::invalid("the body is wrong: invalid type: a list, expected an object"));
     }
     Ok((bytes, Ignored::of(&parts)))
 }

@@ -74,6 +74,8 @@ pub(crate) struct Common {
     /// A schema that the answer is held to. (llama-server's.)
     #[schema(value_type = Option<Object>)]
     json_schema: Option<Json>,
+    /// The LoRA adapters that are used, those alone; as the server is set if it is left out. (llama-server's.)
+    lora: Option<Vec<LoraScale>>,
     /// Tokens of the context. (Ollama's, as an option.)
     #[schema(minimum = 1)]
     #[serde(default, deserialize_with = "whole")]
@@ -99,6 +101,22 @@ pub(crate) fn effort(word: &str, ignored: &Ignored) -> Option<Think> {
             ignored.note("effort of another word");
             None
         }
+    }
+}
+
+/// How much of a LoRA adapter is used.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, ToSchema)]
+pub(crate) struct LoraScale {
+    /// The adapter's number: see `GET /lora-adapters`.
+    id: usize,
+    /// How much of it: 1 is as it was made.
+    scale: f32,
+}
+
+impl LoraScale {
+    /// Number and scale.
+    pub(crate) fn pair(self) -> (usize, f32) {
+        (self.id, self.scale)
     }
 }
 
@@ -158,6 +176,7 @@ impl Common {
             sampling,
             seed: self.seed,
             ignore_eos: self.ignore_eos.unwrap_or(false),
+            lora: self.lora.map(|all| all.into_iter().map(LoraScale::pair).collect()),
             grammars: [gbnf, schema, format].into_iter().flatten().collect(),
             ..GenerationParams::default()
         })

@@ -43,6 +43,8 @@ pub(crate) struct GenerationParams {
     pub(crate) seed: Option<i64>,
     /// Goes on past the end of the answer.
     pub(crate) ignore_eos: bool,
+    /// The adapters that are used, by number; as the server is set if `None`.
+    pub(crate) lora: Option<Vec<(usize, f32)>>,
     /// Sends each token's log-probability.
     pub(crate) logprobs: bool,
     /// With those of this many most likely tokens, and the field that says so.
@@ -85,6 +87,7 @@ impl GenerationParams {
             grammar_field,
             think: self.think,
             ignore_eos: self.ignore_eos,
+            lora: self.lora,
             ..Job::default()
         };
         if let Some(options) = given(&self.options) {

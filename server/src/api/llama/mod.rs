@@ -1,6 +1,7 @@
 //! Addresses of llama-server that tools use: tokens, templates, properties, ranking; the list of models in `models`. Its
 //! completions are OpenAI's.
 
+mod adapters;
 mod models;
 mod rerank;
 
@@ -34,6 +35,8 @@ const MAX_TOKENS: usize = 1 << 20;
     apply_template,
     props,
     change_props,
+    adapters::list,
+    adapters::set,
     rerank::rerank,
     models::router_models,
     models::fetch,
@@ -50,6 +53,7 @@ pub(crate) const DIALECT: Dialect = Dialect {
         "/detokenize",
         "/apply-template",
         "/props",
+        "/lora-adapters",
         "/health",
         "/v1/health",
         "/completion",
@@ -116,6 +120,7 @@ pub(crate) fn routes() -> Router<Hub> {
         .route("/detokenize", post(detokenize))
         .route("/apply-template", post(apply_template))
         .route("/props", get(props).post(change_props))
+        .route("/lora-adapters", get(adapters::list).post(adapters::set))
         .route("/models", get(models::router_models).post(models::fetch))
         .route("/models/load", post(models::load))
         .route("/models/unload", post(models::unload))

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, Response};
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
+use ir_engine::model::{Attached, ModelOptions};
 use ir_engine::run::{DiskCache, EngineOptions, RamCache};
 use ir_server::job::KeepAlive;
 use ir_server::{Guard, Hub, HubOptions, PoolOptions, PrefixCaches, Registry, router};
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     /// Names of models that are never unloaded.
     pub(crate) pinned: Vec<&'static str>,
     pub(crate) keep_alive: KeepAlive,
+    /// Adapters of `model-0` and so on.
+    pub(crate) adapters: Vec<Attached>,
 }
 
 impl Default for Settings {
@@ -53,6 +56,7 @@ impl Default for Settings {
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             cache_dir: None,
             cache_ram: None,
+            adapters: Vec::new(),
         }
     }
 }
@@ -84,7 +88,7 @@ fn hub_of(settings: Settings, files: Vec<(String, PathBuf)>) -> Hub {
         open_device: Box::new(open),
         device: "cpu".into(),
         engine: EngineOptions { max_sequences: settings.parallel, kv_budget: 64 << 20, ..EngineOptions::default() },
-        model: Default::default(),
+        model: ModelOptions { adapters: settings.adapters, ..ModelOptions::default() },
         keep_alive: settings.keep_alive,
         max_models: settings.max_models,
         memory: settings.memory,
