@@ -6,7 +6,7 @@ use super::shapes::{self, Draft, Feed, Fill};
 /// Gemma 4's small kind: windows, layers that read another's cache, and an embedding of each layer's own beside the stream.
 pub(super) fn gemma4(d: &mut Draft) {
     let (width, n_layers, n_heads, dim, window_dim, hidden, own, n_shared) =
-        (1024, 20u32, 8, 512, 256, 4096, 128, 8u32);
+        (1024, 20u32, 8, 512, 256, 4096, 128, 5u32);
     d.begin("gemma4", width, n_layers, 131_072, 1e-6);
     d.counts(&[
         ("feed_forward_length", hidden),
@@ -70,6 +70,7 @@ pub(super) fn gpt_oss(d: &mut Draft) {
         ("attention.sliding_window", 128),
     ]);
     d.number("rope.freq_base", 150_000.0);
+    d.matrix_of_vocabulary("output", width);
     for i in 0..n_layers {
         d.layer(i);
         d.ones("attn_norm", width);
@@ -127,7 +128,8 @@ pub(super) fn nomic(d: &mut Draft) {
     d.counts(&[("feed_forward_length", hidden), ("attention.head_count", n_heads), ("pooling_type", 1)]);
     d.number("attention.layer_norm_epsilon", 1e-12);
     d.number("rope.freq_base", 1000.0);
-    d.meta = std::mem::take(&mut d.meta).bool("nomic-bert.attention.causal", false);
+    let meta = std::mem::take(&mut d.meta).bool("nomic-bert.attention.causal", false);
+    d.meta = meta.u32("tokenizer.ggml.token_type_count", 2);
     d.last_norm = None;
     let norm = |d: &mut Draft, name: &str| {
         d.ones(name, width);
