@@ -25,7 +25,7 @@ pub(super) fn gemma4(d: &mut Draft) {
     d.number("rope.freq_base", 1e6);
     d.number("rope.freq_base_swa", 1e4);
     d.number("final_logit_softcapping", 30.0);
-    let has_window = |i: u32| (i + 1) % 5 != 0;
+    let has_window = |i: u32| !(i + 1).is_multiple_of(5);
     let pattern: Vec<bool> = (0..n_layers).map(has_window).collect();
     d.meta = std::mem::take(&mut d.meta).bools("gemma4.attention.sliding_window_pattern", &pattern);
     d.tensor("rope_freqs.weight", &[dim / 2], Fill::Constant(1.0));
