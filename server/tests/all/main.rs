@@ -12,6 +12,7 @@ mod floors;
 mod llama;
 mod ollama;
 mod openai;
+mod recorded;
 mod serving;
 mod staying;
 mod store;
