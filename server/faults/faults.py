@@ -187,7 +187,7 @@ async def leaving(server, n):
 
 def foreign(i):
     """A request of one of the APIs, with blocks and fields that nobody here knows: each time others."""
-    text, block = "x" * (i % 7 * 200), {"type": f"block_{i}", "text": QUESTION, "data": {"n": i}}
+    text, block = "x" * (i % 7 * 40), {"type": f"block_{i}", "text": QUESTION, "data": {"n": i}}
     asked = {"role": "user", "content": [block, {"type": "text", "text": "Go"}]}
     said = {"role": "assistant", "content": [{"type": f"used_{i}_use", "id": f"u{i}", "input": text}], f"more_{i}": text}
     turns, field = [asked, said, {"role": "user", "content": "More"}], {f"field_{i}": [text, {"a": None}]}
@@ -195,7 +195,7 @@ def foreign(i):
         ("/v1/messages", {"messages": turns, "max_tokens": 1}),
         ("/v1/chat/completions", {"messages": turns, "max_tokens": 1}),
         ("/v1/responses", {"input": [*turns, {"type": f"item_{i}", "x": text}], "max_output_tokens": 16, "store": False}),
-        ("/api/chat", {"messages": [asked], "stream": False, "options": {"num_predict": 1, f"option_{i}": i}}),
+        ("/api/chat", {"messages": [{**said, "content": text}], "stream": False, "options": {"num_predict": 1, f"option_{i}": i}}),
     ]
     path, body = bodies[i % len(bodies)]
     return path, {"model": "ir-tiny", "temperature": 0, **body, **field}
