@@ -1,5 +1,5 @@
-"""What must not bring a server down: slow readers, half-open connections, huge and hostile bodies, clients that leave, and
-its own end. Talks to a running `ir serve` over loopback with sockets of its own; Python's standard library only.
+"""What must not bring a server down: slow readers, half-open connections, huge and hostile bodies, clients that leave, blocks
+and fields that nobody knows, and its own end. Talks to a running `ir serve` over loopback with sockets of its own; Python's standard library only.
 
 Usage: faults.py URL PID [--full]     The server is told to end at the end.
 """
@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 QUESTION = "Tell me a story about a fox and a drum"
 # Memory that allocators keep and caches legitimately hold, in MiB.
 SLACK = 48
+# What the second half of many like requests may add to it.
+STEADY = 16
 # How much slower a short request may be while others misbehave: they share two cores with this script.
 SLOWER = 4.0
 
@@ -183,6 +185,42 @@ async def leaving(server, n):
     return f"{n} left, {gone:.0f} of them before their end"
 
 
+def foreign(i):
+    """A request of one of the APIs, with blocks and fields that nobody here knows: each time others."""
+    text, block = "x" * (i % 7 * 40), {"type": f"block_{i}", "text": QUESTION, "data": {"n": i}}
+    asked = {"role": "user", "content": [block, {"type": "text", "text": "Go"}]}
+    said = {"role": "assistant", "content": [{"type": f"used_{i}_use", "id": f"u{i}", "input": text}], f"more_{i}": text}
+    turns, field = [asked, said, {"role": "user", "content": "More"}], {f"field_{i}": [text, {"a": None}]}
+    bodies = [
+        ("/v1/messages", {"messages": turns, "max_tokens": 1}),
+        ("/v1/chat/completions", {"messages": turns, "max_tokens": 1}),
+        ("/v1/responses", {"input": [*turns, {"type": f"item_{i}", "x": text}], "max_output_tokens": 16, "store": False}),
+        ("/api/chat", {"messages": [{**said, "content": text}], "stream": False, "options": {"num_predict": 1, f"option_{i}": i}}),
+    ]
+    path, body = bodies[i % len(bodies)]
+    return path, {"model": "ir-tiny", "temperature": 0, **body, **field}
+
+
+async def unknown_blocks(server, n):
+    """Answered each, and nothing stays of them: the second half of the requests needs no memory."""
+    seen, done, at_once = [server.memory()], 0, 8
+
+    async def one(i):
+        path, body = foreign(i)
+        status, answer = await server.ask(post(path, body))
+        assert status == 200, f"{path}: {status} {answer[:300]!r}"
+
+    while done < n:
+        await asyncio.gather(*(one(i) for i in range(done, min(done + at_once, n))))
+        done += at_once
+        if len(seen) == 1 and done >= n / 2:
+            seen.append(server.memory())
+    seen.append(server.memory())
+    start, middle, end = seen
+    assert end < middle + STEADY, f"{start:.0f} MiB, {middle:.0f} after half of {n} requests, {end:.0f} at the end"
+    return f"{n} requests, {start:.0f} MiB at the start, {middle:.0f} in the middle, {end:.0f} at the end"
+
+
 async def full_queue(server):
     answers = await asyncio.gather(*(server.ask(post("/api/generate", short())) for _ in range(64)))
     statuses = sorted({status for status, _ in answers})
@@ -239,6 +277,7 @@ async def main():
         ("a million brackets", brackets(server)),
         ("clients that leave", leaving(server, 1000 if args.full else 100)),
         ("many at once", full_queue(server)),
+        ("blocks that nobody knows", unknown_blocks(server, 10_000 if args.full else 400)),
     ]
     for name, test in tests:
         print(f"{name}: {await test}", flush=True)

@@ -128,12 +128,12 @@ fn templates_are_found() {
     assert!(ChatTemplate::from_meta(&none, &|_| false).unwrap().is_none());
     let broken = MetaBuilder::new().str("tokenizer.chat_template", "a\n{% if %}").build();
     let template = ChatTemplate::from_meta(&broken, &|_| true).unwrap().unwrap();
-    assert_eq!((template.source(), template.broken()), (Source::File, Some("an expression ends early (line 2)")));
+    assert_eq!((template.source(), template.broken()), (Source::File, Some("unexpected end of block (line 2)")));
     assert!(!template.supports_system() && !template.supports_tools() && !template.thinks());
     let input = RenderInput { messages: &messages, ..RenderInput::default() };
     let sentence = template.render(&input).unwrap_err().to_string();
     assert!(sentence.starts_with("chat template: the one of the model's file does not parse"), "{sentence}");
-    assert!(sentence.contains("(an expression ends early (line 2))") && sentence.contains("without it"), "{sentence}");
+    assert!(sentence.contains("(unexpected end of block (line 2))") && sentence.contains("without it"), "{sentence}");
 }
 
 /// What a template can do is found without asking it to fail.

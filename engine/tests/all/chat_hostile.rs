@@ -86,6 +86,19 @@ fn running() -> Vec<(&'static str, String)> {
             fixed("{% set x = 'a' * 15000000 %}{% for i in range(99999) %}{% set y = x[14999999] %}{% endfor %}"),
         ),
         ("long sorting", fixed("{% set x = 'a' * 15000000 %}{{ ([x] * 9999)|sort|length }}")),
+        ("much in the place of a letter", fixed("{{ ('a' * 40000)|replace('a', 'b' * 100000)|length }}")),
+        ("the same by method", fixed("{{ ('a' * 40000).replace('a', 'b' * 100000)|length }}")),
+        ("long separators", fixed("{{ range(9999)|join('a' * 1000000)|length }}")),
+        ("the same by method join", fixed("{{ ('a' * 1000000).join(range(9999)|list)|length }}")),
+        ("a batch filled up", fixed("{{ [1]|batch(100000000, 'x')|list|length }}")),
+        ("many slices", fixed("{{ [1]|slice(100000000, 'x')|list|length }}")),
+        ("wide centre", fixed("{{ 'a'|center(1000000000)|length }}{{ 'a'.center(1000000000)|length }}")),
+        (
+            "constants that the compiler could compute",
+            fixed(
+                "{% if 0 %}{{ ['a' * 90000000, 'b' * 90000000, 'c' * 90000000, 'd' * 90000000] }}{% endif %}{{ 1 / 0 }}",
+            ),
+        ),
         ("wide format", fixed("{{ '%1000000000d' % 1 }}")),
         ("wide format by filter", fixed("{{ '%1000000000d'|format(1) }}")),
         ("wide format by argument", fixed("{{ '%*d' % (1000000000, 1) }}")),
@@ -137,6 +150,8 @@ fn parsing() -> Vec<(&'static str, String)> {
     let around = |a: &str, b: &str, c: &str| format!("{{{{ {}{b}{} }}}}", a.repeat(n), c.repeat(n));
     vec![
         ("too long", "a".repeat((1 << 20) + 1)),
+        ("one long line", "{#".to_owned() + &"a".repeat(70_000) + "#}"),
+        ("many lines", "\n".repeat(70_000)),
         ("brackets", around("(", "1", ")")),
         ("lists", around("[", "1", "]")),
         ("dictionaries", around("{1:", "1", "}")),

@@ -1,5 +1,6 @@
 //! `/metrics`: what was counted, as Prometheus reads it. Our own names, llama-server's, and vLLM's, which the Gateway API's
-//! inference extension asks for, so that dashboards and routers made for those work.
+//! inference extension asks for, so that dashboards and routers made for those work. The text format is a few lines here; a
+//! library's registry would hold counts of its own beside those of models that come and go.
 
 use std::fmt::{Display, Write};
 use std::sync::Arc;

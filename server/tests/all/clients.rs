@@ -159,6 +159,15 @@ async fn histories_of_every_kind_are_turns_lines_or_nothing() {
             json!([go, {"type": "compaction", "encrypted_content": "x"}, {"type": "brand_new", "x": 1}, more]),
             json!([go, more]),
         ),
+        // Of other servers: what has no id, no text, or is one thing where a list should be.
+        (
+            json!([go, {"type": "function_call_output", "output": {"a": 1}}, {"type": "tool_search_call", "call_id": null, "arguments": {}, "execution": "server"}, null, {"type": "reasoning", "summary": "x"}, more]),
+            json!([go, output("{\"a\":1}"), call("tool_search", "{}"), {"type": "reasoning", "summary": [{"type": "summary_text", "text": "x"}]}, more]),
+        ),
+        (
+            json!([go, {"role": "assistant", "content": {"type": "output_text", "text": "A cat."}}, {"role": "assistant", "content": [{"type": "output_text", "text": null}, null]}, more]),
+            json!([go, said("A cat."), said(""), more]),
+        ),
         (json!([go, call("run", "{\"a\": "), output("no")]), json!([go, call("run", "{\"a\": "), output("no")])),
     ] {
         server.alike(response(json!({"input": given})), response(json!({"input": plain}))).await;

@@ -1,6 +1,7 @@
 //! What clients of several APIs expect alike: wishes that are passed over and counted, refusals in each API's own words,
 //! packed bodies, values and lists of other servers.
 
+use std::collections::HashSet;
 use std::io::Write;
 
 use crate::clients::{chat, merged, response};
@@ -176,4 +177,33 @@ async fn lists_of_models_hold_what_every_sdk_reads() {
     );
     assert_eq!(server.get("/v1/models?client_version=0.171.0").await.1["models"], json!([]));
     assert_eq!(server.get("/v1/models/ir-tiny").await.1["display_name"], json!("ir-tiny"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_metrics_is_what_prometheus_reads() {
+    let server = TestServer::tiny();
+    server.answered("/v1/chat/completions", chat(json!({"brand \"new\"": 1}))).await;
+    let (_, page) = server.get("/metrics").await;
+    let (mut families, mut samples) = (HashSet::new(), HashSet::new());
+    let (mut family, mut kind) = (String::new(), "");
+    for line in page.as_str().unwrap().lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            family = help.split(' ').next().unwrap().to_owned();
+            assert!(families.insert(family.clone()), "{family} comes twice");
+        } else if let Some(of) = line.strip_prefix("# TYPE ") {
+            let (name, of) = of.split_once(' ').unwrap();
+            assert!(name == family && ["counter", "gauge", "histogram"].contains(&of), "{line}");
+            kind = of;
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok() && samples.insert(sample), "{line}");
+            let name = sample.split('{').next().unwrap();
+            let rest = name.strip_prefix(&family).unwrap_or_else(|| panic!("{line} stands under {family}"));
+            let own = if kind == "histogram" { ["_bucket", "_sum", "_count"].contains(&rest) } else { rest.is_empty() };
+            assert!(own && sample.ends_with('}') == sample.contains('{'), "{line}");
+        }
+    }
+    let whole = r#"ir_request_seconds_bucket{model="ir-tiny",le="+Inf"}"#;
+    assert!(families.len() > 40 && samples.contains(whole), "{page}");
+    assert!(samples.contains(r#"ir_ignored_total{api="openai",field="brand \"new\""}"#), "{page}");
 }

@@ -13,6 +13,7 @@ mod llama;
 mod lora;
 mod ollama;
 mod openai;
+mod recorded;
 mod serving;
 mod staying;
 mod store;

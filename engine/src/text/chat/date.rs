@@ -1,4 +1,5 @@
-//! Dates for templates: Python's `strftime` over a clock that the caller passes in. No time zones beyond an offset.
+//! Dates for templates: Python's `strftime` over a clock that the caller passes in. No time zones beyond an offset. Own
+//! code: a library of dates, which the page's module would carry too, is larger than the one thing that is asked of it here.
 
 use std::fmt::Write;
 
@@ -11,27 +12,16 @@ pub struct Now {
     pub utc_offset: i32,
 }
 
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
+const DAYS: &str = "Sunday Monday Tuesday Wednesday Thursday Friday Saturday";
+const MONTHS: &str = "January February March April May June July August September October November December";
 
 /// The longest format that is worth reading; a longer one is cut.
 const MAX_FORMAT: usize = 1024;
 
 /// A calendar date and time of day.
 struct Fields {
+    /// Since 1970-01-01.
+    days: i64,
     year: i64,
     /// 1 to 12.
     month: i64,
@@ -47,11 +37,14 @@ struct Fields {
 }
 
 impl Fields {
-    /// Civil date from a day count (Howard Hinnant, "chrono-compatible low-level date algorithms").
     fn new(now: Now) -> Fields {
         // Year 9999 is where Python's calendar ends as well.
         let local = now.unix_seconds.clamp(-62_135_596_800, 253_402_300_799) + i64::from(now.utc_offset);
-        let (days, seconds) = (local.div_euclid(86_400), local.rem_euclid(86_400));
+        Fields::of(local.div_euclid(86_400), local.rem_euclid(86_400))
+    }
+
+    /// Civil date from a day count (Howard Hinnant, "chrono-compatible low-level date algorithms").
+    fn of(days: i64, seconds: i64) -> Fields {
         let shifted = days + 719_468;
         let era = shifted.div_euclid(146_097);
         let day_of_era = shifted.rem_euclid(146_097);
@@ -60,34 +53,25 @@ impl Fields {
         let month_index = (5 * day_of_year + 2) / 153;
         let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let before = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334][(month - 1) as usize];
-        let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+        let before = year - 1;
+        let new_year = 365 * before + before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400) - 719_162;
         Fields {
+            days,
             year,
             month,
-            day,
+            day: day_of_year - (153 * month_index + 2) / 5 + 1,
             weekday: (days + 4).rem_euclid(7),
-            yearday: before + day + i64::from(leap && month > 2),
+            yearday: days - new_year + 1,
             hour: seconds / 3600,
             minute: seconds / 60 % 60,
             second: seconds % 60,
         }
     }
 
-    /// Year and week after ISO 8601.
+    /// Year and week after ISO 8601: those of the week's Thursday.
     fn iso_week(&self) -> (i64, i64) {
-        let weekday = (self.weekday + 6) % 7;
-        let week = (self.yearday - 1 - weekday + 10) / 7;
-        let long = |year: i64| {
-            let p = |y: i64| (y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400)).rem_euclid(7);
-            if p(year) == 4 || p(year - 1) == 3 { 53 } else { 52 }
-        };
-        match week {
-            0 => (self.year - 1, long(self.year - 1)),
-            w if w > long(self.year) => (self.year + 1, 1),
-            w => (self.year, w),
-        }
+        let thursday = Fields::of(self.days + 3 - (self.weekday + 6) % 7, 0);
+        (thursday.year, (thursday.yearday - 1) / 7 + 1)
     }
 }
 
@@ -123,7 +107,8 @@ pub(super) fn strftime(format: &str, now: Now) -> String {
 fn put(out: &mut String, code: char, f: &Fields, now: Now) {
     let hour12 = (f.hour + 11) % 12 + 1;
     let half = if f.hour < 12 { "AM" } else { "PM" };
-    let (day_name, month_name) = (DAYS[f.weekday as usize], MONTHS[(f.month - 1) as usize]);
+    let name = |of: &'static str, at: i64| of.split(' ').nth(at as usize).unwrap_or_default();
+    let (day_name, month_name) = (name(DAYS, f.weekday), name(MONTHS, f.month - 1));
     let (sign, offset) = (if now.utc_offset < 0 { '-' } else { '+' }, now.utc_offset.unsigned_abs());
     // Writing to a string cannot fail.
     let _ = match code {
@@ -156,15 +141,12 @@ fn put(out: &mut String, code: char, f: &Fields, now: Now) {
         'z' => write!(out, "{sign}{:02}{:02}", offset / 3600, offset / 60 % 60),
         'Z' if offset == 0 => write!(out, "UTC"),
         'Z' => write!(out, "UTC{sign}{:02}:{:02}", offset / 3600, offset / 60 % 60),
-        'D' | 'x' => write!(out, "{:02}/{:02}/{:02}", f.month, f.day, f.year.rem_euclid(100)),
-        'F' => write!(out, "{}-{:02}-{:02}", f.year, f.month, f.day),
-        'R' => write!(out, "{:02}:{:02}", f.hour, f.minute),
-        'T' | 'X' => write!(out, "{:02}:{:02}:{:02}", f.hour, f.minute, f.second),
-        'r' => write!(out, "{hour12:02}:{:02}:{:02} {half}", f.minute, f.second),
-        'c' => {
-            let (day, month) = (&day_name[..3], &month_name[..3]);
-            write!(out, "{day} {month} {:2} {:02}:{:02}:{:02} {}", f.day, f.hour, f.minute, f.second, f.year)
-        }
+        'D' | 'x' => write!(out, "{}", strftime("%m/%d/%y", now)),
+        'F' => write!(out, "{}", strftime("%Y-%m-%d", now)),
+        'R' => write!(out, "{}", strftime("%H:%M", now)),
+        'T' | 'X' => write!(out, "{}", strftime("%H:%M:%S", now)),
+        'r' => write!(out, "{}", strftime("%I:%M:%S %p", now)),
+        'c' => write!(out, "{}", strftime("%a %b %e %H:%M:%S %Y", now)),
         'n' => writeln!(out),
         't' => write!(out, "\t"),
         '%' => write!(out, "%"),

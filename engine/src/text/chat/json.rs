@@ -234,7 +234,6 @@ fn repr(out: &mut String, value: &Value, limit: usize, depth: usize) -> Result<(
                 _ => {}
             }
         }
-        ValueKind::String => repr_string(out, value.as_str().unwrap_or_default()),
         ValueKind::Seq | ValueKind::Iterable => {
             let tuple = value.is_tuple();
             out.push(if tuple { '(' } else { '[' });
@@ -260,30 +259,11 @@ fn repr(out: &mut String, value: &Value, limit: usize, depth: usize) -> Result<(
             }
             out.push('}');
         }
-        _ => {
-            let _ = write!(out, "{value}");
-        }
+        // minijinja's form of texts is Python's.
+        ValueKind::String => _ = write!(out, "{value:?}"),
+        _ => _ = write!(out, "{value}"),
     }
     Ok(())
-}
-
-fn repr_string(out: &mut String, text: &str) {
-    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
-    out.push(quote);
-    for c in text.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c == quote => out.extend(['\\', c]),
-            c if c < ' ' || c == '\u{7f}' => {
-                let _ = write!(out, "\\x{:02x}", c as u32);
-            }
-            c => out.push(c),
-        }
-    }
-    out.push(quote);
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::meta::Meta;
 
 pub use date::Now;
 use form::{Form, forms};
+use guard::Guarded;
 pub use marked::Marked;
 use marked::Marker;
 pub use message::{Message, ToolCall};
@@ -68,11 +69,12 @@ pub struct Rendered {
 #[derive(Debug)]
 pub struct ChatTemplate {
     env: Environment<'static>,
+    /// The template, and its variant for chats with tools.
+    main: Option<Guarded>,
+    tools: Option<Guarded>,
     /// Why a file's template cannot be used. The model can: text is continued without it.
     broken: Option<String>,
     source: Source,
-    /// Whether there is a variant for chats with tools.
-    tool_use: bool,
     tags: Option<ThinkTags>,
     /// The sources as they were given.
     text: String,
@@ -97,12 +99,13 @@ impl ChatTemplate {
         let tool_use = meta.opt_str("tokenizer.chat_template.tool_use")?;
         Ok(Some(ChatTemplate::new(main, tool_use).unwrap_or_else(|error| ChatTemplate {
             env: Environment::empty(),
+            main: None,
+            tools: None,
             broken: Some(match error {
                 Error::Template(why) => why,
                 other => other.to_string(),
             }),
             source: Source::File,
-            tool_use: false,
             tags: None,
             text: String::new(),
             tool_format: Default::default(),
@@ -114,14 +117,19 @@ impl ChatTemplate {
     /// # Errors
     /// Where one does not parse, or is too long.
     pub fn new(main: &str, tool_use: Option<&str>) -> Result<ChatTemplate> {
-        let mut env = jinja::environment();
-        for (name, text) in [Some(("main", main)), tool_use.map(|t| ("tools", t))].into_iter().flatten() {
-            env.add_template_owned(name, guard::compile(text)?).map_err(|e| sentence(&e))?;
-        }
+        let compiled = |text| Guarded::new(text).map_err(|e| sentence(&e));
+        let (guarded, tools) = (compiled(main)?, tool_use.map(compiled).transpose()?);
         let tags = ThinkTags::of_template(main).or_else(|| ThinkTags::of_template(tool_use?));
-        let text = [main, tool_use.unwrap_or_default()].concat();
-        let (tool_use, tool_format) = (tool_use.is_some(), Default::default());
-        Ok(ChatTemplate { env, broken: None, source: Source::File, tool_use, tags, text, tool_format })
+        Ok(ChatTemplate {
+            env: jinja::environment(),
+            main: Some(guarded),
+            tools,
+            broken: None,
+            source: Source::File,
+            tags,
+            text: [main, tool_use.unwrap_or_default()].concat(),
+            tool_format: Default::default(),
+        })
     }
 
     /// The source, that of the variant for tools behind it.
@@ -228,29 +236,10 @@ impl ChatTemplate {
     }
 
     fn render_as(&self, input: &RenderInput, form: Form, marker: Option<&Marker>) -> Result<String> {
-        let name = if self.tool_use && !input.tools.is_empty() { "tools" } else { "main" };
         let variables = variables(input, form, marker).map_err(|e| sentence(&e))?;
-        let mut out = Limited(Vec::new());
-        let template = self.env.get_template(name).map_err(|e| sentence(&e))?;
-        template.render_captured_to(variables, &mut out).map_err(|e| sentence(&e))?;
-        String::from_utf8(out.0).map_err(|_| Error::Template("the prompt is no UTF-8".into()))
-    }
-}
-
-/// A writer that refuses to grow beyond the output limit.
-struct Limited(Vec<u8>);
-
-impl std::io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > guard::MAX_TEXT {
-            return Err(std::io::Error::other(format!("the prompt is longer than {} bytes", guard::MAX_TEXT)));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
+        let template = self.tools.as_ref().filter(|_| !input.tools.is_empty()).or(self.main.as_ref());
+        let template = template.ok_or_else(|| Error::Template("there is none".into()))?;
+        template.render(&self.env, variables).map_err(|e| sentence(&e))
     }
 }
 
@@ -292,9 +281,6 @@ fn sentence(error: &minijinja::Error) -> Error {
     while let Some(inner) = source {
         if let Some(raised) = inner.downcast_ref::<jinja::Raised>() {
             return Error::Template(raised.0.clone());
-        }
-        if let Some(limit) = inner.downcast_ref::<std::io::Error>() {
-            return Error::Template(limit.to_string());
         }
         source = inner.source();
     }

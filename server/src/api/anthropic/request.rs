@@ -362,7 +362,6 @@ mod tests {
             (json!({"messages": []}), "messages"),
             (user(json!([image])), "messages[0].content[0]"),
             (user(json!([{"type": "text", "text": 5}])), "messages[0].content[0].text"),
-            (user(json!([{"type": "text"}])), "messages[0].content[0].text"),
             (user(json!([{"type": "document", "source": {"type": "base64"}}])), "messages[0].content[0]"),
             (user(json!(5)), "messages[0].content"),
             (json!({"max_tokens": 0}), "max_tokens"),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
-use crate::api::common::known::{Known, Tagged, text_of, type_of};
+use crate::api::common::known::{Known, Tagged, said, type_of};
 use crate::api::common::unread::{Part, Reading};
 use crate::api::common::util::TextOr;
 use crate::engine::error::{ApiError, cut};
@@ -176,7 +176,7 @@ impl Read {
             ApiError::param(&field, format!("{field}: missing field `{}`", field.rsplit('.').next().unwrap_or("")))
         };
         match block.kind.as_str() {
-            "text" => self.texts.push(block.text.ok_or_else(|| missing("text"))?),
+            "text" => self.texts.extend(block.text),
             "thinking" => self.thinking.extend(block.thinking),
             // Only its author can read it.
             "redacted_thinking" => {}
@@ -185,7 +185,7 @@ impl Read {
                 self.calls.push(ToolCall::given(block.id, name, block.input.unwrap_or_default()));
             }
             "tool_result" => {
-                let id = block.tool_use_id.ok_or_else(|| missing("tool_use_id"))?;
+                let id = block.tool_use_id.unwrap_or_default();
                 let within = Reading { asked: false, ..reading };
                 let text = text(within, &format!("{place}.content"), block.content.unwrap_or_default())?;
                 self.results.push(Message { tool_call_id: Some(id), ..Message::new("tool", text) });
@@ -210,8 +210,8 @@ impl Read {
     fn unknown(&mut self, reading: Reading<'_>, map: &Map<String, Json>) {
         let kind = type_of(map);
         reading.ignored.note(&format!("content.{kind}"));
-        if let Some(text) = text_of(map) {
-            self.texts.push(text.to_owned());
+        if let Some(text) = said(map) {
+            self.texts.push(text);
         } else if kind.ends_with("_use") || kind.ends_with("_result") {
             // A tool that Anthropic runs. What only Anthropic can read is left out.
             self.texts.push(format!("[{kind} {}]", cut(&readable(map).to_string(), MAX_SHOWN)));
@@ -323,6 +323,7 @@ mod tests {
             {"role": "user", "content": [
                 {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "image", "source": {"type": "base64"}}, {"type": "tool_reference", "tool_name": "X"}]},
                 {"type": "tool_result", "tool_use_id": "t2"},
+                {"type": "tool_result", "content": {"a": 1}}, {"type": "text", "text": null}, null,
                 {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "A fox."}, "title": "Fables"},
                 {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "A drum."}]},
             ]},
@@ -339,6 +340,7 @@ mod tests {
             ("assistant", lines),
             ("tool", "[image left out: this model reads text only]\n[tool X]"),
             ("tool", ""),
+            ("tool", "{\"a\":1}"),
             ("user", "Fables\nA fox.\nt\nA drum."),
             ("system", "tokens left"),
             ("assistant", ""),

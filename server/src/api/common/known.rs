@@ -46,6 +46,8 @@ impl<'de, T: Tagged> Deserialize<'de> for Known<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let mut map = match Json::deserialize(from)? {
             Json::Object(map) => map,
+            // Nothing, where an object should be.
+            Json::Null => return Ok(Known::Unknown(Foreign::default())),
             Json::String(text) => Map::from_iter([("type".into(), "text".into()), ("text".into(), text.into())]),
             other => return Err(D::Error::custom(format!("invalid type: {}, expected an object", kind_of(&other)))),
         };
@@ -78,6 +80,12 @@ pub(crate) fn type_of(map: &Map<String, Json>) -> &str {
 /// The text that an object of an unknown type carries, where it has one by the usual name.
 pub(crate) fn text_of(map: &Map<String, Json>) -> Option<&str> {
     map.get("text").and_then(Json::as_str).filter(|text| !text.is_empty())
+}
+
+/// What an object among texts says: its text, or where it has no type and is a value of its own, its JSON.
+pub(crate) fn said(map: &Map<String, Json>) -> Option<String> {
+    let value = || (!map.is_empty() && type_of(map).is_empty()).then(|| Json::Object(map.clone()).to_string());
+    text_of(map).map(str::to_owned).or_else(value)
 }
 
 #[cfg(test)]
@@ -115,5 +123,9 @@ mod tests {
         assert!(read(json!(5)).unwrap_err().message.contains("expected an object"));
         let text = read(json!("hi")).unwrap();
         assert!(matches!(&text[0], Known::Unknown(map) if text_of(map) == Some("hi") && type_of(map) == "text"));
+        assert!(matches!(&read(Json::Null).unwrap()[0], Known::Unknown(map) if said(map).is_none()));
+        let map = |value: Json| value.as_object().unwrap().clone();
+        assert_eq!(said(&map(json!({"a": 1}))).as_deref(), Some("{\"a\":1}"));
+        assert_eq!(said(&map(json!({"type": "colour", "a": 1}))), None);
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 use utoipa::ToSchema;
 
 use super::ignored::Ignored;
-use super::known::{Known, Tagged, text_of, type_of};
+use super::known::{Known, Tagged, said, type_of};
 use super::unread::{Part, Reading};
 use crate::api::common::util::TextOr;
 use crate::engine::error::ApiError;
@@ -27,10 +27,12 @@ pub(crate) struct OpenAiMessage {
     name: Option<String>,
     /// Of an assistant: what it said instead of an answer.
     refusal: Option<String>,
-    /// Of an assistant: its reasoning.
-    reasoning: Option<String>,
+    /// Of an assistant: its reasoning; what is no text is passed over.
+    #[schema(value_type = Option<String>)]
+    reasoning: Option<Json>,
     /// The same, by llama-server's name.
-    reasoning_content: Option<String>,
+    #[schema(value_type = Option<String>)]
+    reasoning_content: Option<Json>,
     /// The same, by Ollama's.
     #[schema(value_type = Option<String>)]
     thinking: Option<Json>,
@@ -176,14 +178,15 @@ impl OpenAiMessage {
                 Some(texts.join("\n"))
             }
         };
-        // Ollama's clients write a switch by the same name.
-        let thinking = self.thinking.and_then(|t| t.as_str().map(str::to_owned));
+        // Ollama's clients write a switch by the name of the last.
+        let thoughts = [self.reasoning_content, self.reasoning, self.thinking].into_iter().flatten();
+        let reasoning_content = thoughts.filter_map(|t| t.as_str().map(str::to_owned)).next();
         let mut tool_calls: Vec<ToolCall> = self.tool_calls.into_iter().flatten().map(GivenCall::into_call).collect();
         tool_calls.extend(self.function_call.map(|f| f.into_call(None)));
         Ok(Message {
             role: self.role.for_template().into(),
             content,
-            reasoning_content: self.reasoning_content.or(self.reasoning).or(thinking),
+            reasoning_content,
             tool_calls,
             tool_name: self.name,
             tool_call_id: self.tool_call_id,
@@ -197,7 +200,7 @@ fn part_text(part: Known<ContentPart>, reading: Reading<'_>, place: &str) -> Res
         Known::Read(part) => part,
         Known::Unknown(map) => {
             reading.ignored.note(&format!("content.{}", type_of(&map)));
-            return Ok(text_of(&map).map(str::to_owned));
+            return Ok(said(&map));
         }
     };
     Ok(match part.kind.as_str() {
@@ -248,6 +251,8 @@ mod tests {
              "function_call": older, "tool_calls": [text_call], "annotations": [], "audio": null},
             {"role": "function", "name": "add", "content": "2"},
             {"role": "tool", "tool_call_id": "c2", "content": [image]},
+            {"role": "tool", "tool_call_id": "c2", "content": {"a": 1}},
+            {"role": "assistant", "content": {"type": "text", "text": "b"}, "reasoning": {"text": "x"}, "thinking": "y"},
         ]))
         .unwrap();
         assert_eq!(all[0].content.as_deref(), Some("[image left out: this model reads text only]\nsour"));
@@ -256,6 +261,8 @@ mod tests {
         assert_eq!(calls, [("patch", json!({"input": "x"})), ("add", json!({"a": 1}))]);
         assert_eq!((all[2].role.as_str(), all[2].tool_name.as_deref()), ("tool", Some("add")));
         assert!(all[3].content.as_deref().unwrap().starts_with("[image"));
+        assert_eq!((all[4].content.as_deref(), all[5].content.as_deref()), (Some("{\"a\":1}"), Some("b")));
+        assert_eq!(all[5].reasoning_content.as_deref(), Some("y"));
     }
 
     #[test]

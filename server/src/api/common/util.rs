@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ir_engine::run::{Logprob, Logprobs};
 use ir_engine::text::chat::Message;
 use serde::Serialize;
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, SeqAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 use utoipa::ToSchema;
 
@@ -199,6 +199,11 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for TextOr<T> {
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<TextOr<T>, A::Error> {
                 Vec::deserialize(SeqAccessDeserializer::new(list)).map(TextOr::List)
             }
+
+            // One by itself, as some clients write a list of one.
+            fn visit_map<A: MapAccess<'de>>(self, one: A) -> Result<TextOr<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(one)).map(|one| TextOr::List(vec![one]))
+            }
         }
         from.deserialize_any(Reader(std::marker::PhantomData))
     }
@@ -241,6 +246,9 @@ mod tests {
         let wrong = read("[1, \"x\"]").err().map(|e| (e.param, e.message));
         let (param, message) = wrong.unwrap_or_default();
         assert!(param.as_deref() == Some("[1]") && message.contains("invalid type: string"), "{message}");
-        assert!(read("{}").is_err_and(|e| e.message.contains("a string or a list")));
+        assert!(read("true").is_err_and(|e| e.message.contains("a string or a list")));
+        assert!(read("{}").is_err_and(|e| e.message.contains("expected u32")));
+        let one = crate::api::common::body::parse::<TextOr<serde_json::Map<String, serde_json::Value>>>(b"{\"a\": 1}");
+        assert!(matches!(one, Ok(TextOr::List(list)) if list.len() == 1));
     }
 }

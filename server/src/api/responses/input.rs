@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use utoipa::ToSchema;
 
 use super::tools::{Offered, ResponseTool};
-use crate::api::common::known::{Known, Tagged, text_of, type_of};
+use crate::api::common::known::{Known, Tagged, said, text_of, type_of};
 use crate::api::common::message::Role;
 use crate::api::common::unread::{Part, Reading};
 use crate::api::common::util::TextOr;
@@ -57,7 +57,7 @@ pub(crate) struct InputItem {
     output: Option<Json>,
     /// Of reasoning.
     #[serde(skip_serializing_if = "Option::is_none")]
-    summary: Option<Vec<Known<InputPart>>>,
+    summary: Option<TextOr<Known<InputPart>>>,
     /// Of tools that come later: what a search found, or more than the request's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     tools: Option<Vec<Known<ResponseTool>>>,
@@ -216,11 +216,12 @@ impl Turns<'_> {
                     Some(text) => json!({"input": text}),
                     None => item.arguments.unwrap_or_default(),
                 };
-                let id = item.call_id.or(item.id).ok_or_else(|| missing("call_id"))?;
+                // A call that its host answers has none.
+                let id = item.call_id.or(item.id).unwrap_or_default();
                 self.call(id, self.offered.shown(item.namespace.as_deref(), &name), arguments);
             }
             "function_call_output" | "custom_tool_call_output" => {
-                let id = item.call_id.ok_or_else(|| missing("call_id"))?;
+                let id = item.call_id.unwrap_or_default();
                 self.result(place, id, item.output)?;
             }
             "tool_search_output" => {
@@ -233,7 +234,7 @@ impl Turns<'_> {
                     Some(content) => self.text(&format!("{place}.content"), content)?,
                     None => String::new(),
                 };
-                let summary = TextOr::List(item.summary.unwrap_or_default());
+                let summary = item.summary.unwrap_or_default();
                 let text = if text.is_empty() { self.text(&format!("{place}.summary"), summary)? } else { text };
                 self.thought = Some(text).filter(|t| !t.is_empty());
             }
@@ -333,7 +334,7 @@ impl Turns<'_> {
                 Known::Read(part) => part,
                 Known::Unknown(map) => {
                     self.reading.ignored.note(&format!("content.{}", type_of(&map)));
-                    texts.extend(text_of(&map).map(str::to_owned));
+                    texts.extend(said(&map));
                     continue;
                 }
             };
@@ -341,10 +342,7 @@ impl Turns<'_> {
                 "input_image" | "image_url" | "computer_screenshot" => self.reading.line(&place, Part::Image)?,
                 "input_file" => self.reading.line(&place, Part::File)?,
                 "input_audio" => self.reading.line(&place, Part::Audio)?,
-                _ => {
-                    let text = part.text.or(part.refusal);
-                    text.ok_or_else(|| ApiError::param(&place, format!("{place} has no text")))?
-                }
+                _ => part.text.or(part.refusal).unwrap_or_default(),
             });
         }
         Ok(texts.join("\n"))

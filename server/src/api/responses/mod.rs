@@ -185,6 +185,8 @@ impl ResponseFields {
     /// What is asked, and the response that it will be.
     fn asked(mut self, common: Common, client: Client, store: &Arc<ResponseStore>) -> Result<Asked, ApiError> {
         self.check(&common)?;
+        // No id is written as an empty one, too.
+        self.previous_response_id = self.previous_response_id.filter(|id| !id.is_empty());
         let object = ResponseObject::new(&common, &self);
         let ignored = client.ignored.clone();
         let own = self.own_items()?;

@@ -46,6 +46,8 @@ pub(crate) struct ResponseObject {
     #[schema(value_type = Object)]
     text: Json,
     tool_choice: ToolChoiceForm,
+    /// As they were given.
+    #[schema(value_type = Vec<Object>)]
     tools: Vec<Known<ResponseTool>>,
     top_logprobs: i64,
     #[schema(required = true)]

@@ -7,7 +7,7 @@ use minijinja::{Environment, Error, State, Value};
 
 use super::super::json::display;
 use super::filters;
-use super::ops::{MAX_TEXT, invalid, shallow, spend, spend_text};
+use super::ops::{MAX_TEXT, invalid, made, shallow, spend, spend_text};
 
 type Outcome = Result<Value, Error>;
 
@@ -19,7 +19,6 @@ pub(super) fn install(env: &mut Environment<'static>) {
         replace(state, &text, old, new, count)
     });
     env.add_filter("join", join_filter);
-    env.add_filter("indent", indent);
     env.add_filter("format", |state: &mut State, text: &str, args: Rest<Value>| {
         format(state, FormatStyle::Printf, text, &args)
     });
@@ -45,7 +44,6 @@ pub(super) fn install(env: &mut Environment<'static>) {
         let default = default.or_else(|| Some(Value::from(0.0)));
         to_number(value, default, Value::from, |_| None)
     });
-    env.add_filter("list", |value: &Value| value.try_iter().map(|items| items.collect::<Value>()));
     let sequence = |value: &Value| {
         value.as_str().is_some() || matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
     };
@@ -71,7 +69,7 @@ fn to_number(
     }
 }
 
-fn text_of(state: &mut State, value: &Value) -> Result<String, Error> {
+pub(super) fn text_of(state: &mut State, value: &Value) -> Result<String, Error> {
     let mut out = String::new();
     display(&mut out, value, MAX_TEXT)?;
     spend_text(state, out.len())?;
@@ -98,9 +96,7 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value
         Some(result) => result,
         None => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)?,
     };
-    let result = if result.kind() == ValueKind::Iterable { result.try_iter()?.collect() } else { result };
-    spend_text(state, shallow(&result))?;
-    Ok(result)
+    made(state, result)
 }
 
 fn string_method(state: &mut State, text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
@@ -180,34 +176,6 @@ fn join_filter(state: &mut State, value: &Value, separator: Option<&str>, option
         None => item,
     });
     join(state, separator, items)
-}
-
-/// `text | indent(width, first, blank)`; the width may be a text.
-fn indent(state: &mut State, text: &str, args: Rest<Value>, options: Kwargs) -> Outcome {
-    let option = |at: usize, name: &str| match args.get(at) {
-        Some(value) => Ok(Some(value.clone())),
-        None => options.get::<Option<Value>>(name),
-    };
-    let width = option(0, "width")?.unwrap_or_else(|| Value::from(4));
-    let first = option(1, "first")?.is_some_and(|v| v.is_true());
-    let blank = option(2, "blank")?.is_some_and(|v| v.is_true());
-    options.assert_all_used()?;
-    let margin = match (width.as_str(), width.as_usize()) {
-        (Some(margin), _) => margin.to_owned(),
-        (None, Some(n)) if n <= 1000 => " ".repeat(n),
-        _ => return Err(invalid("a text can be indented by 1000 spaces at most")),
-    };
-    let lines = text.matches('\n').count() + 1;
-    spend_text(state, text.len().saturating_add(lines.saturating_mul(margin.len())))?;
-    let mut out = String::new();
-    for (i, line) in text.split('\n').enumerate() {
-        out.push_str(if i > 0 { "\n" } else { "" });
-        if (i > 0 || first) && (blank || !line.is_empty()) {
-            out.push_str(&margin);
-        }
-        out.push_str(line);
-    }
-    Ok(Value::from(out))
 }
 
 /// `text % args` and `text.format(args)`, with the widths that the text asks for paid in advance.

@@ -5,6 +5,9 @@
 //! where it could take what follows it, its end is written as rules of single characters: see [`apart`]. What remains:
 //! of several terminals that may stand in one place the longest is taken, and a text that needs a shorter one is lost.
 //! Nothing outside of the language is ever generated.
+//!
+//! llguidance has no reader of GBNF but a script. Without terminals (every item as it stands), or with terminals and nothing
+//! apart, llama.cpp's own example of arithmetic loses texts: `gbnf_accepts_what_llama_cpp_does` in `tests/all/constrain`.
 
 mod apart;
 mod parse;
