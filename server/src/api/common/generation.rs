@@ -88,7 +88,7 @@ macro_rules! generating {
         #[utoipa::path(post, path = $path, tag = $tag, request_body = $request, responses(
             (status = 200, description = "The answer, or its events", content(
                 ($answer = "application/json"),
-                (String = "text/event-stream"),
+                (serde_json::Value = "text/event-stream"),
             )),
             $errors,
         ))]
