@@ -203,7 +203,8 @@ impl Sampling {
         within("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1")?;
         within("typical_p", self.typical_p, self.typical_p > 0.0 && self.typical_p <= 1.0, "above 0 and at most 1")?;
         let r = self.repeat_penalty;
-        within("repeat_penalty", r, r.is_finite() && r > 0.0, "above 0")?;
+        // Beyond these a logit would be infinite, which damage shows by.
+        within("repeat_penalty", r, (1e-20..=1e20).contains(&r), "from 1e-20 to 1e20")?;
         within("presence_penalty", self.presence_penalty, self.presence_penalty.is_finite(), "finite")?;
         within("frequency_penalty", self.frequency_penalty, self.frequency_penalty.is_finite(), "finite")?;
         for (id, bias) in &self.logit_bias {
