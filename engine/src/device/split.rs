@@ -44,6 +44,13 @@ pub struct SplitOptions {
     pub micro_batches: Option<usize>,
 }
 
+/// What lies on GPUs: the last layers, and the head behind them or not.
+#[derive(Debug, Clone, Copy, Default)]
+struct OnGpus {
+    layers: usize,
+    head: bool,
+}
+
 /// A processor and GPUs, over which models are divided.
 #[derive(Debug)]
 pub struct Split {
@@ -104,21 +111,23 @@ impl Split {
     pub(super) fn prepare(&self, plan: &Arc<Plan>, options: RunnerOptions) -> Result<Runner> {
         let layers = layers(plan);
         let GpuLayers::Count(n) = self.options.layers else { return self.prepare_fitting(plan, options, &layers) };
-        self.prepare_with(&self.gpus, plan, options, &layers, n.min(layers.len()))
+        let on_gpus = OnGpus { layers: n.min(layers.len()), head: true };
+        self.prepare_with(&self.gpus, plan, options, &layers, on_gpus)
     }
 
     /// As many layers on GPUs as fit. If a device refuses what should have fitted, fewer are tried, on the device opened anew.
     fn prepare_fitting(&self, plan: &Arc<Plan>, options: RunnerOptions, layers: &[Range<usize>]) -> Result<Runner> {
-        let mut n = match self.fitting(plan, &options, layers) {
-            Err(_) if self.options.or_cpu => 0,
+        let mut on_gpus = match self.fitting(plan, &options, layers) {
+            Err(_) if self.options.or_cpu => OnGpus::default(),
             fitting => fitting?,
         };
         let mut gpus = self.gpus.clone();
         loop {
-            match self.prepare_with(&gpus, plan, options, layers, n) {
-                Err(Error::Unsupported(_)) if n > 0 && self.options.or_cpu => n = 0,
-                Err(Error::Device(_) | Error::Lost(_) | Error::Limit(_)) if n > 0 => {
-                    n -= (n / 8).max(1);
+            let n = &mut on_gpus.layers;
+            match self.prepare_with(&gpus, plan, options, layers, OnGpus { layers: *n, head: on_gpus.head }) {
+                Err(Error::Unsupported(_)) if *n > 0 && self.options.or_cpu => *n = 0,
+                Err(Error::Device(_) | Error::Lost(_) | Error::Limit(_)) if *n > 0 => {
+                    *n -= (*n / 8).max(1);
                     gpus = gpus.iter().map(reopened).collect::<Result<_>>()?;
                 }
                 prepared => return prepared,
@@ -132,30 +141,36 @@ impl Split {
     /// As preparing the plan has.
     pub fn holds(&self, plan: &Plan, options: &RunnerOptions) -> Result<(usize, usize)> {
         let layers = layers(plan);
-        Ok((self.fitting(plan, options, &layers)?, layers.len()))
+        Ok((self.fitting(plan, options, &layers)?.layers, layers.len()))
     }
 
-    /// The largest number of layers of which every GPU holds its share.
+    /// The largest number of layers of which every GPU holds its share, with the head behind them, or without it where a large
+    /// vocabulary leaves no room for a layer.
     ///
     /// # Errors
     /// A budget that was given and does not hold one layer, or what a GPU cannot compute, by name.
-    fn fitting(&self, plan: &Plan, options: &RunnerOptions, layers: &[Range<usize>]) -> Result<usize> {
-        let (mut low, mut high) = (0, layers.len());
-        while low < high {
-            let n = high - (high - low) / 2;
-            if self.fits(plan, options, layers, n)? { low = n } else { high = n - 1 }
+    fn fitting(&self, plan: &Plan, options: &RunnerOptions, layers: &[Range<usize>]) -> Result<OnGpus> {
+        for head in [true, false] {
+            let (mut low, mut high) = (0, layers.len());
+            while low < high {
+                let n = high - (high - low) / 2;
+                if self.fits(plan, options, layers, OnGpus { layers: n, head })? { low = n } else { high = n - 1 }
+            }
+            if low > 0 {
+                return Ok(OnGpus { layers: low, head });
+            }
         }
         let said = self.gpus.iter().any(|gpu| gpu.said_budget().is_some());
-        if low == 0 && said && !self.options.or_cpu {
+        if said && !self.options.or_cpu {
             return Err(Error::limit(
                 "the GPU memory that is allowed does not hold one layer and its cache: allow more, or use --device cpu",
             ));
         }
-        Ok(low)
+        Ok(OnGpus::default())
     }
 
-    fn fits(&self, plan: &Plan, options: &RunnerOptions, layers: &[Range<usize>], n: usize) -> Result<bool> {
-        let division = plan.divide(&self.parts(&self.gpus, plan, layers, n))?;
+    fn fits(&self, plan: &Plan, options: &RunnerOptions, layers: &[Range<usize>], on_gpus: OnGpus) -> Result<bool> {
+        let division = plan.divide(&self.parts(&self.gpus, plan, layers, on_gpus))?;
         for (gpu, part) in self.gpus.iter().zip(division.parts.iter().skip(1)) {
             let Some(budget) = gpu.budget() else { continue };
             if gpu.bytes_of(part, options)? > budget {
@@ -171,9 +186,9 @@ impl Split {
         plan: &Arc<Plan>,
         options: RunnerOptions,
         layers: &[Range<usize>],
-        n: usize,
+        on_gpus: OnGpus,
     ) -> Result<Runner> {
-        let part_of = self.parts(gpus, plan, layers, n);
+        let part_of = self.parts(gpus, plan, layers, on_gpus);
         let devices: Vec<&Device> = std::iter::once(&self.cpu).chain(gpus).collect();
         if let Some(only) = part_of.first().filter(|first| part_of.iter().all(|part| part == *first)) {
             return devices[*only].prepare(Arc::clone(plan), options);
@@ -182,10 +197,10 @@ impl Split {
         Ok(Runner::Split(Box::new(runner)))
     }
 
-    /// The device of each op if `n` layers are on GPUs: 0 is the processor, others are counted from 1.
-    fn parts(&self, gpus: &[Device], plan: &Plan, layers: &[Range<usize>], n: usize) -> Vec<usize> {
+    /// The device of each op: 0 is the processor, others are counted from 1.
+    fn parts(&self, gpus: &[Device], plan: &Plan, layers: &[Range<usize>], on_gpus: OnGpus) -> Vec<usize> {
         let whole = layers.len();
-        let n = if gpus.is_empty() { 0 } else { n };
+        let n = if gpus.is_empty() { 0 } else { on_gpus.layers };
         let mut part_of = vec![0; plan.ops.len()];
         let shares = self.shares(gpus);
         let (mut from, mut before) = (uncut(plan, layers, whole - n), 0.0);
@@ -197,6 +212,9 @@ impl Split {
                 part_of[layer.clone()].fill(i + 1);
             }
             from = end;
+        }
+        if !on_gpus.head {
+            part_of[behind_layers(plan)..].fill(0);
         }
         let Experts::OnCpu(last) = self.options.experts else { return part_of };
         for layer in &layers[whole.saturating_sub(last)..] {
@@ -280,6 +298,11 @@ pub(super) fn layers(plan: &Plan) -> Vec<Range<usize>> {
         }
     }
     layers
+}
+
+/// The first op behind a plan's last layer.
+pub(super) fn behind_layers(plan: &Plan) -> usize {
+    plan.ops.iter().rposition(|entry| layer_name(&entry.scope).is_some()).map_or(0, |last| last + 1)
 }
 
 /// `blk.3` of `blk.3.attn`, `enc.blk.3` of `enc.blk.3.ffn`.

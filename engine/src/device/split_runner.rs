@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::micro_batches::MicroBatches;
 use super::pipeline::Pipeline;
+use super::split::behind_layers;
 use super::{Device, Readback, Runner};
 use crate::error::{Error, Result};
 use crate::plan::{Inputs, Plan, RunnerOptions, Slot, Stage};
@@ -68,7 +69,7 @@ impl SplitRunner {
             places,
             holders: vec![None; plan.slots.len()],
             n_token_ids: plan.n_token_ids(),
-            placement: placement(devices, part_of, layers),
+            placement: placement(devices, part_of, layers, behind_layers(plan)),
             crossed: 0,
             once,
             micro: MicroBatches::new(micro_batches),
@@ -217,19 +218,24 @@ impl SplitRunner {
 }
 
 /// For example `layers 1 to 12 on CPU, 13 to 28 and the head on GPU, experts of 16 layers on CPU`.
-fn placement(devices: &[&Device], part_of: &[usize], layers: &[Range<usize>]) -> String {
+fn placement(devices: &[&Device], part_of: &[usize], layers: &[Range<usize>], behind: usize) -> String {
     // Experts apart, a layer is where its last op is that no expert has.
     let home = |layer: &Range<usize>| part_of[layer.clone()].iter().copied().max().unwrap_or(0);
+    let head_at = part_of.last().copied().unwrap_or(0);
     let homes: Vec<usize> = layers.iter().map(home).collect();
     let (mut at, mut runs) = (0, Vec::new());
     for run in homes.chunk_by(|a, b| a == b) {
         let (first, last) = (at + 1, at + run.len());
         let which = if first == last { format!("layer {first}") } else { format!("layers {first} to {last}") };
-        let head = if last == layers.len() { " and the head" } else { "" };
+        let head = if last == layers.len() && head_at == run[0] { " and the head" } else { "" };
         runs.push(format!("{which}{head} on {}", devices[run[0]].name()));
         at = last;
     }
-    let apart = |(layer, home): (&Range<usize>, &usize)| part_of[layer.clone()].iter().any(|part| part != home);
+    if homes.last().is_some_and(|home| *home != head_at) {
+        runs.push(format!("the head on {}", devices[head_at].name()));
+    }
+    let own = |layer: &Range<usize>| layer.start..layer.end.min(behind);
+    let apart = |(layer, home): (&Range<usize>, &usize)| part_of[own(layer)].iter().any(|part| part != home);
     let n = layers.iter().zip(&homes).filter(|pair| apart(*pair)).count();
     let experts = if n == 0 { String::new() } else { format!(", experts of {n} layers on {}", devices[0].name()) };
     format!("{}{experts}", runs.join(", "))

@@ -244,7 +244,16 @@ fn a_budget_is_kept_with_as_many_layers_as_fit() {
         assert!(relative_error(&got, &want) < TOLERANCE, "{}", runner.placement());
         before = bytes;
     }
-    let Some(tiny) = gpu(GpuOptions { memory: Some(1000), ..GpuOptions::default() }) else { return };
+    // A head that no room is left for stays on the processor, behind the layers.
+    let head = layers(1);
+    let Some(one) = gpu(GpuOptions::default()) else { return };
+    let (_, runner) = logits(&split(&cpu, vec![one], head), &tiny_model, &ids);
+    let budget = taken(&runner) - 1;
+    let Some(gpu) = gpu(GpuOptions { memory: Some(budget), ..GpuOptions::default() }) else { return };
+    let (got, runner) = logits(&split(&cpu, vec![gpu], auto.clone()), &tiny_model, &ids);
+    assert!(taken(&runner) <= budget && runner.placement().ends_with(&format!("the head on {}", cpu.name())));
+    assert!(relative_error(&got, &want) < TOLERANCE, "{}", runner.placement());
+    let Some(tiny) = crate::split::gpu(GpuOptions { memory: Some(1000), ..GpuOptions::default() }) else { return };
     let prepare = |options| {
         let options = SplitOptions { or_cpu: options, ..SplitOptions::default() };
         Engine::new(Arc::new(model()), &split(&cpu, vec![tiny.clone()], options), &EngineOptions::default())
