@@ -367,15 +367,24 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Tries of what somebody waits for.
+pub(crate) const ASKED: u32 = 3;
+
 /// Tries in a row that brought nothing, and the waits between them.
 pub(crate) struct Retry<'a> {
     http: &'a Http,
     tries: u32,
+    most: u32,
 }
 
 impl Retry<'_> {
     pub(crate) fn new(http: &Http) -> Retry<'_> {
-        Retry { http, tries: 0 }
+        Retry { http, tries: 0, most: http.tuning.attempts }
+    }
+
+    /// For what is asked first: somebody waits, and nothing of the other side was seen yet.
+    pub(crate) fn first(http: &Http) -> Retry<'_> {
+        Retry { most: http.tuning.attempts.min(ASKED), ..Retry::new(http) }
     }
 
     /// Something came: it begins anew.
@@ -395,7 +404,7 @@ impl Retry<'_> {
             Trouble::Later(error, asked) => (error, asked),
         };
         self.tries += 1;
-        if self.tries >= tuning.attempts {
+        if self.tries >= self.most {
             let what =
                 format!("{} ({} tries); what has arrived is kept, and the next pull goes on", error.what, self.tries);
             return Err(Error { what, ..error });

@@ -6,14 +6,11 @@ use reqwest::Url;
 
 use crate::digest::Digest;
 use crate::error::Result;
-use crate::http::{Auth, Http};
+use crate::http::{ASKED, Auth, Http};
 use crate::manifest::{Layer, Manifest, TITLE};
 use crate::name::ModelName;
 use crate::progress::Shared;
 use crate::store::Store;
-
-/// A hub that does not answer is asked so many times for a plan.
-const ASKED: u32 = 3;
 
 /// A file to fetch.
 #[derive(Debug, Clone)]

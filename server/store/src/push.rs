@@ -59,7 +59,7 @@ async fn send(store: &Store, http: &Http, name: &ModelName, bytes: &[u8], shared
     shared.status("retrieving manifest");
     let manifest = Manifest::parse(bytes)?;
     let (base, auth) = registry::registry(&store.settings, host)?;
-    for layer in manifest.blobs() {
+    for (i, layer) in manifest.blobs().enumerate() {
         let digest = layer.digest()?;
         if !store.has_blob(&digest, Some(layer.size))? {
             return Err(Error::corrupt(format!("the blob {digest} is missing: `ir pull` fetches it again")));
@@ -70,7 +70,7 @@ async fn send(store: &Store, http: &Http, name: &ModelName, bytes: &[u8], shared
             total: Some(layer.size),
             completed: None,
         });
-        let mut retry = Retry::new(http);
+        let mut retry = if i == 0 { Retry::first(http) } else { Retry::new(http) };
         while let Err(trouble) = blob(store, http, &base, &auth, name, layer, shared).await {
             retry.after(trouble).await?;
         }
