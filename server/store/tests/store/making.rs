@@ -201,6 +201,14 @@ fn a_model_is_pushed_and_comes_back_the_same() {
     let other = Store::new(settings(&folder("push-back"), &hub.url()));
     pull(&other, &far).unwrap();
     assert_eq!(bytes_of(&other, &far), weights);
+    // One that answers nothing of use is not asked for long: somebody waits.
+    hub.faults(Faults { busy: 100, busy_status: 503, ..Faults::default() });
+    hub.seen();
+    let mut watcher = store.push(&name(&far)).unwrap();
+    let last = std::iter::from_fn(|| watcher.next_blocking()).last().unwrap();
+    assert_eq!(last.unwrap_err().kind, Kind::Network);
+    assert_eq!(hub.seen().len(), 3);
+    hub.faults(Faults::default());
     for text in ["ann/fox", "https://a.example/x.gguf"] {
         assert_eq!(store.push(&name(text)).unwrap_err().kind, Kind::Unsupported);
     }
