@@ -42,7 +42,7 @@ impl<'a> Adapters<'a> {
     pub(super) fn new(file: &ModelFile, merged: &'a [Attached]) -> Result<Adapters<'a>> {
         let mut by_tensor: HashMap<String, Vec<Share<'a>>> = HashMap::new();
         for of in merged {
-            let blamed = |e: Error| Error::unsupported(format!("the adapter {}: {e}", shown(of.name.as_bytes())));
+            let blamed = |e: Error| of.blamed(&e);
             for (name, matched) in of.adapter.matched(file).map_err(blamed)? {
                 expect_mergeable(file, &name).map_err(blamed)?;
                 by_tensor.entry(name).or_default().push(Share { matched, scale: of.scale });

@@ -9,7 +9,7 @@ use super::{Device, Runner};
 use crate::error::{Error, Result};
 use crate::plan::{Op, Plan, RunnerOptions, state_of};
 
-/// How many of a model's layers lie on GPUs. They are the last ones, with the head behind them.
+/// How many of a model's layers lie on GPUs. They are the last ones, with the head behind them if there is room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum GpuLayers {
     /// As many as their memory holds, with the cache.

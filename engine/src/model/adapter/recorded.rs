@@ -27,8 +27,7 @@ pub(in crate::model) struct Beside<'a> {
 
 impl<'a> Beside<'a> {
     pub(in crate::model) fn new(attached: &'a [Attached], file: &ModelFile) -> Result<Beside<'a>> {
-        let named = |of: &Attached, e: Error| of.blamed(&e);
-        let matched = attached.iter().map(|of| of.adapter.matched(file).map_err(|e| named(of, e)));
+        let matched = attached.iter().map(|of| of.adapter.matched(file).map_err(|e| of.blamed(&e)));
         Ok(Beside { attached, matched: matched.collect::<Result<_>>()?, used: RefCell::default() })
     }
 
@@ -125,7 +124,7 @@ impl<'a> Beside<'a> {
 
 impl Attached {
     /// An error with the adapter's name in front.
-    fn blamed(&self, error: &Error) -> Error {
+    pub(crate) fn blamed(&self, error: &Error) -> Error {
         Error::unsupported(format!("the adapter {}: {error}", shown(self.name.as_bytes())))
     }
 }
