@@ -1180,7 +1180,7 @@ pub(crate) struct BenchArgs {
     /// Run this llama-bench in turn, fresh processes on the same file, and print medians and ratios pair by pair
     #[arg(long, value_name = "LLAMA-BENCH", value_hint = ValueHint::FilePath, conflicts_with_all = ["synthetic", "profile"])]
     pub(crate) against: Option<PathBuf>,
-    /// Measure the processor instead: reads of memory, and products on operands in its caches, per instruction set
+    /// Measure the processor instead: reads of memory, and products on operands in registers, per instruction set
     #[arg(long, conflicts_with_all = ["model", "synthetic", "against", "profile", "n_prompt", "n_gen", "batch", "depth",
         "parallel", "repetitions", "device", "gpu_forms", "activations", "kv_type"])]
     pub(crate) machine: bool,

@@ -103,7 +103,7 @@ fn tolerance(args: &CheckArgs, device: &Device, on_cpu: bool) -> f64 {
     let form = |has: fn(Forms) -> bool| gpus.iter().any(|d| compute::only_gpu(d).is_some_and(|gpu| has(gpu.forms())));
     let kv = compute::kv_kind(args.device.kv_type);
     match (on_cpu, kv) {
-        (true, _) if args.device.activations == ActivationsChoice::Quantised => INT8,
+        (true, _) if args.device.activations != ActivationsChoice::F32 => INT8,
         (_, KvKind::Blocks8) => INT8,
         (false, _) if form(|forms| forms.dot4) => INT8,
         (false, _) if form(|forms| forms.f16) => F16,

@@ -143,6 +143,7 @@ fn cpu(args: &DeviceArgs, threads: Option<u16>) -> Result<Device> {
     let activations = match args.activations {
         ActivationsChoice::F32 => Activations::F32,
         ActivationsChoice::Quantised => Activations::Quantised,
+        ActivationsChoice::Bf16 => Activations::Bf16,
     };
     let options = CpuOptions { threads: threads.map(usize::from), simd: Some(args.simd.clone()), activations };
     Ok(Device::Cpu(Arc::new(Cpu::new(&options).map_err(|e| Failure::usage(e.to_string()))?)))

@@ -1,32 +1,14 @@
 //! [`Roofline`]: work by which the limits of a machine are measured (Williams, Waterman and Patterson 2009): reading memory,
-//! and products of operands that stay in the caches. Whoever measures brings the clock.
+//! and products of operands that stay in registers. Whoever measures brings the clock.
 
 use super::Cpu;
-use super::kernels::linear::{self, Activations, Scratch};
-use super::pool::Pool;
 use super::zeroed::Zeroed;
-use crate::bytes::Bytes;
-use crate::dtype::DType;
 use crate::error::Result;
-use crate::plan::Segment;
 
-/// Columns, weight rows and activation rows of the products: both sides stay in a core's own caches.
-const SHAPE: [usize; 3] = [256, 64, 192];
-
-/// The memory and the operands.
+/// The memory that is read.
 #[derive(Debug)]
 pub struct Roofline {
     memory: Zeroed<f32>,
-    floats: Segment,
-    bytes: Segment,
-    x: Vec<f32>,
-}
-
-/// The type of short blocks with most bits to an element.
-fn widest() -> DType {
-    let short =
-        DType::ALL.iter().filter(|t| !t.is_plain() && SHAPE[0].is_multiple_of(t.block_len()) && t.block_len() == 32);
-    short.copied().max_by_key(|t| t.block_bytes()).unwrap_or(DType::F32)
 }
 
 impl Roofline {
@@ -35,16 +17,10 @@ impl Roofline {
     /// # Errors
     /// If the system does not give that much memory.
     pub fn new(read_bytes: usize) -> Result<Roofline> {
-        let [k, n, rows] = SHAPE;
         let mut memory = Zeroed::new(read_bytes / size_of::<f32>())?;
         // Memory that was never written is one page of zeros, read from the cache.
         memory.fill(1.0);
-        let segment = |dtype: DType| {
-            let row_bytes = dtype.bytes_for(k).unwrap_or(0);
-            let bytes = Bytes::from(vec![0; row_bytes * n]);
-            Segment { name: String::new(), dtype, rows: n, bytes, row_bytes, offset: 0 }
-        };
-        Ok(Roofline { memory, floats: segment(DType::F32), bytes: segment(widest()), x: vec![1.0; k * rows] })
+        Ok(Roofline { memory })
     }
 
     /// Reads the memory once, on all threads; gives its bytes.
@@ -59,28 +35,19 @@ impl Roofline {
         size_of_val(&*self.memory) as u64
     }
 
-    /// Multiplies floats `times` times on every thread; gives how many products and sums were made.
+    /// Multiplies floats on every thread; gives how many products and sums were made.
     pub fn floats(&self, cpu: &Cpu, times: usize) -> u64 {
-        self.products(cpu, &self.floats, times)
+        products(cpu, || (cpu.table.peak_floats)(times, std::hint::black_box(0.5)))
     }
 
     /// The same of bytes.
     pub fn bytes(&self, cpu: &Cpu, times: usize) -> u64 {
-        self.products(cpu, &self.bytes, times)
+        products(cpu, || (cpu.table.peak_bytes)(times, std::hint::black_box(1)))
     }
+}
 
-    fn products(&self, cpu: &Cpu, segment: &Segment, times: usize) -> u64 {
-        let [k, n, rows] = SHAPE;
-        let threads = cpu.pool.threads();
-        let mut outs = vec![vec![0.0; rows * n]; threads];
-        cpu.pool.chunks_mut(&mut outs, 1, |_, out| {
-            let (alone, mut scratch, segments) = (Pool::new(1), Scratch::default(), std::slice::from_ref(segment));
-            for _ in 0..times {
-                let (mode, out) = (Activations::Quantised, &mut out[0]);
-                linear::linear(cpu.table, &alone, &mut scratch, segments, k, &self.x, mode, None, None, out);
-            }
-        });
-        std::hint::black_box(outs);
-        (2 * k * n * rows * times * threads) as u64
-    }
+fn products(cpu: &Cpu, work: impl Fn() -> (u64, f32) + Sync) -> u64 {
+    let mut made = vec![(0, 0.0); cpu.pool.threads()];
+    cpu.pool.chunks_mut(&mut made, 1, |_, made| made[0] = work());
+    std::hint::black_box(made).iter().map(|made| made.0).sum()
 }

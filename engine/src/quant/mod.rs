@@ -114,7 +114,7 @@ macro_rules! block_types {
             /// 1.75 bits, eights from a grid of 2048, 3-bit scales for 16 each.
             IQ1_M = 29, iq1_m::IQ1_M, "iq1_m" { block: 256 x 56, decode: groups 16, encode: no, simd: own, planes: [4, 2, 0, 8], q8: 1e-2 }
             /// The upper half of an f32.
-            BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 0.0 }
+            BF16 = 30, half::BF16, "bf16" { block: 1 x 2, decode: plain, encode: yes, simd: own, planes: [64, 0, 0, 0], q8: 4e-3 }
             /// -1, 0 or 1, five in a byte, one f16 scale for 256.
             TQ1_0 = 34, tq1_0::TQ1_0, "tq1_0" { block: 256 x 54, decode: groups 32, encode: no, simd: own, planes: [0, 0, 0, 56], q8: 1e-2 }
             /// -1, 0 or 1 in 2 bits, one f16 scale for 256.
@@ -141,7 +141,7 @@ pub struct TypeTraits {
     pub feature: &'static str,
     /// Bytes that 32 elements take in planes 0 to 2 of a GPU's buffer, and a block in plane 3.
     pub plane_bytes: [usize; 4],
-    /// How far products with activations in 8 bits may be off in the exam, relatively.
+    /// How far products with activations in 8 bits (beside BF16 weights rounded to BF16 if asked for) may be off in the exam, relatively.
     pub q8_tolerance: f64,
     /// Decodes whole blocks; the lengths must agree.
     pub decode: fn(bytes: &[u8], out: &mut [f32]),

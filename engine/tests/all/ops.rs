@@ -6,6 +6,7 @@ use crate::common::exam::{Case, cases};
 use crate::common::relative_error;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
 use ir_engine::device::Device;
+use ir_engine::dtype::DType;
 use ir_engine::plan::OpKind;
 
 fn cpu(simd: &str, activations: Activations) -> Device {
@@ -20,7 +21,12 @@ const EXP: f64 = 1e-5;
 
 /// What a case may be off.
 fn tolerance(case: &Case, activations: Activations) -> f64 {
-    let quantised = case.dtype.filter(|dtype| !dtype.is_plain() && activations == Activations::Quantised);
+    let rounded = |dtype: &DType| match activations {
+        Activations::F32 => false,
+        Activations::Quantised => !dtype.is_plain(),
+        Activations::Bf16 => dtype.traits().q8_tolerance > 0.0,
+    };
+    let quantised = case.dtype.filter(rounded);
     let error = match (case.op, quantised) {
         (OpKind::Embed | OpKind::TakeRows | OpKind::Pool, _) => 0.0,
         (OpKind::Linear | OpKind::ExpertLinear | OpKind::HeadLinear, Some(dtype)) => dtype.traits().q8_tolerance,
@@ -45,7 +51,7 @@ fn every_instruction_set_computes_what_the_definition_says() {
         let want = case.run(&truth);
         assert!(want.iter().any(|x| *x != 0.0), "{:?} {}: all zeros", case.op, case.name);
         for table in simd::available() {
-            for activations in [Activations::F32, Activations::Quantised] {
+            for activations in [Activations::F32, Activations::Quantised, Activations::Bf16] {
                 let got = case.run(&cpu(table.name, activations));
                 let (error, most) = (relative_error(&got, &want), tolerance(&case, activations));
                 let what = format!("{} ({}) on {} {activations:?}", case.op.name(), case.name, table.name);

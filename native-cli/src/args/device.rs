@@ -32,7 +32,7 @@ pub(crate) struct DeviceArgs {
     /// Instruction set: auto, scalar, or one by its name (avx2, avx512, neon)
     #[arg(long, default_value = "auto", value_name = "NAME")]
     pub(crate) simd: String,
-    /// What weights are multiplied with: `quantised` is fast, `f32` is exact
+    /// What weights are multiplied with: `quantised` is fast, `f32` is exact, `bf16` is faster with BF16 weights
     #[arg(long, value_enum, default_value_t = ActivationsChoice::Quantised, value_name = "KIND")]
     pub(crate) activations: ActivationsChoice,
     /// How keys and values are kept
@@ -166,7 +166,7 @@ impl fmt::Display for ExpertsChoice {
     }
 }
 
-/// What quantised weights are multiplied with.
+/// What weights are multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ActivationsChoice {
     /// Single precision
@@ -174,6 +174,8 @@ pub(crate) enum ActivationsChoice {
     /// 8-bit blocks, where the weights are quantised too
     #[value(alias = "quantized")]
     Quantised,
+    /// The same, and rounded to BF16 where the weights are BF16 and the processor multiplies such pairs (AVX512_BF16)
+    Bf16,
 }
 
 /// How keys and values are kept.

@@ -101,9 +101,12 @@ fn ours(args: &BenchArgs, file: &Path, cell: Cell) -> Result<f64> {
     let split: Vec<String> = args.device.split.iter().map(f32::to_string).collect();
     command.args((!split.is_empty()).then(|| format!("--split={}", split.join(","))));
     command.args(args.device.gpu_forms.iter().flat_map(|forms| ["--gpu-forms", forms]));
-    if args.device.activations == ActivationsChoice::F32 {
-        command.args(["--activations", "f32"]);
-    }
+    let activations = match args.device.activations {
+        ActivationsChoice::F32 => "f32",
+        ActivationsChoice::Quantised => "quantised",
+        ActivationsChoice::Bf16 => "bf16",
+    };
+    command.args(["--activations", activations]);
     command.args(["--kv-type", kv_type(args.device.kv_type)]);
     command.args(args.file.place.no_mmap.then_some("--no-mmap"));
     rate_of(command, "tokens_per_second").map_err(|e| Failure::run(format!("ir bench itself: {e}")))

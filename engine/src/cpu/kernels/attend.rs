@@ -238,11 +238,11 @@ impl Rows<'_> {
             max.chunks_exact_mut(self.group).for_each(|max| max.copy_from_slice(sinks));
             sum.fill(1.0);
         }
-        let panels = self.t.attend_tile.filter(|tile| n >= tile.rows).map(|tile| {
+        let panels = self.t.attend_tile.filter(|tile| n >= tile.rows && self.k_dim() <= tile.block).map(|tile| {
             let q: Vec<&[f32]> = self.rows.clone().flat_map(|r| self.queries(r).chunks_exact(self.k_dim())).collect();
             let mut panels = Panels::default();
             for (mut panel, q) in panels.resize(n, self.k_dim(), tile.layout, tile.rows).zip(q.chunks(tile.rows)) {
-                panel.pack_f32(q, tile.lanes);
+                panel.pack_f32(q, 0..self.k_dim(), tile.lanes);
             }
             (tile, panels)
         });
@@ -288,7 +288,7 @@ impl Rows<'_> {
         let Work { scores, page: few, floats, keys: unpacked, panels, .. } = work;
         if let Some((tile, panels)) = panels {
             let (_, keys) = self.floats(keys, usize::MAX, floats);
-            (tile.unpack)(keys, k_dim * 4, unpacked);
+            (tile.unpack)(keys, k_dim * 4, 0, unpacked);
             let n = tile.rows * PAGE;
             for (i, scores) in scores.chunks_mut(tile.rows * BLOCK).enumerate() {
                 (tile.multiply)(unpacked, panels, i, &[], &mut few[..n]);

@@ -8,26 +8,30 @@ use crate::cpu::pool::{Columns, PARTS_PER_THREAD, Pool};
 use crate::cpu::simd::panels::{PanelMut, Panels, copy_exactly};
 use crate::cpu::simd::q8::{Q8, Q8Row};
 use crate::cpu::simd::tile::Weights;
-use crate::cpu::simd::{Table, TileKernels, TypeKernels};
+use crate::cpu::simd::{Table, TileKernels};
 use crate::dtype::DType;
 use crate::plan::Segment;
 
-/// What quantised weights are multiplied with. Plain weights always meet floats.
+/// What weights are multiplied with. F32 and F16 weights always meet floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Activations {
     /// Activations as they are.
     F32,
-    /// Activations in 8 bits with a scale for each 32.
+    /// Beside quantised weights in 8 bits with a scale for each 32.
     #[default]
     Quantised,
+    /// The same, and rounded to BF16 beside BF16 weights where the processor multiplies such pairs.
+    Bf16,
 }
 
 /// Memory that [`linear`] uses again from call to call.
 #[derive(Debug, Default)]
 pub struct Scratch {
     q8: Q8,
-    /// Activations laid out for the tiles of each weight type in use.
-    panels: Vec<Panels>,
+    /// Activations rounded to BF16, in pairs.
+    pairs: Vec<f32>,
+    /// Activations laid out for the tiles of each weight type in use, a layout for each block of columns.
+    panels: Vec<Vec<Panels>>,
 }
 
 /// Activation rows given together to one pass over a weight row.
@@ -63,28 +67,34 @@ pub fn linear(
         let row = s.dtype.bytes_for(k);
         assert!(row.and_then(|b| b.checked_mul(s.rows)) == Some(s.bytes.len()), "a {} segment of wrong size", s.dtype);
     }
-    let q8 = &mut scratch.q8;
-    if mode == Activations::Quantised && segments.iter().any(|s| quantised(s.dtype)) {
-        quantise(table, pool, x, k, q8);
+    let forms: Vec<Form> = segments.iter().map(|s| Form::of(table, s.dtype, k, mode)).collect();
+    if forms.contains(&Form::Quants) {
+        quantise(table, pool, x, k, &mut scratch.q8);
     }
-    let floats: Vec<&[f32]> = x.chunks_exact(k).collect();
-    let quants: Vec<Q8Row<'_>> = (0..q8.rows()).map(|r| q8.row(r)).collect();
-    let tiles: Vec<Option<TileKernels>> = segments.iter().map(|s| tiled(table, s.dtype, rows, mode)).collect();
-    pack(pool, &tiles, &floats, &quants, &mut scratch.panels);
+    if forms.contains(&Form::Pairs) {
+        round(pool, x, k, &mut scratch.pairs);
+    }
+    let rows = Rows {
+        floats: x.chunks_exact(k).collect(),
+        pairs: scratch.pairs.chunks_exact((k / 2).max(1)).take(rows).collect(),
+        quants: (0..scratch.q8.rows()).map(|r| scratch.q8.row(r)).collect(),
+    };
+    let tiles: Vec<Option<TileKernels>> =
+        segments.iter().zip(&forms).map(|(s, form)| form.tile(table, s.dtype, rows.floats.len())).collect();
+    pack(pool, &tiles, &rows, &mut scratch.panels);
     let panels = &scratch.panels;
     let step = tiles.iter().flatten().map(|t| t.columns).max().unwrap_or(1);
     pool.columns(out, n, pool.threads() * PARTS_PER_THREAD, step, |range, mut view| {
         let mut tile = TILE.take();
-        for (s, rows, at) in pieces(segments, range.clone()) {
-            let segment = &segments[s];
-            let piece = Piece { segment, kernels: table.of(segment.dtype), rows, at };
-            let panels = tiles[s].and_then(|t| Some((t, panels.iter().find(|p| p.layout == t.layout)?)));
-            if let Some((kernels, panels)) = panels {
-                piece.many(&kernels, panels, &mut tile, &mut view);
-            } else if mode == Activations::Quantised && quantised(segment.dtype) {
-                piece.few(&quants, piece.kernels.dots_q8, &mut view);
-            } else {
-                piece.few(&floats, piece.kernels.dots_f32, &mut view);
+        for (s, range, at) in pieces(segments, range.clone()) {
+            let piece = Piece { segment: &segments[s], rows: range, at };
+            let kernels = table.of(piece.segment.dtype);
+            let panels = tiles[s].and_then(|t| Some((t, panels.iter().find(|p| p[0].layout == t.layout)?)));
+            match (panels, forms[s], kernels.pairs) {
+                (Some((kernels, panels)), ..) => piece.many(&kernels, panels, &mut tile, &mut view),
+                (None, Form::Quants, _) => piece.few(&rows.quants, kernels.dots_q8, &mut view),
+                (None, Form::Pairs, Some(pairs)) => piece.few(&rows.pairs, pairs.dots, &mut view),
+                _ => piece.few(&rows.floats, kernels.dots_f32, &mut view),
             }
         }
         if let Some(scale) = scale {
@@ -106,8 +116,61 @@ thread_local! {
     static TILE: Cell<Weights> = const { Cell::new(Weights::EMPTY) };
 }
 
-const fn quantised(dtype: DType) -> bool {
-    !dtype.is_plain()
+/// What a segment's weights are multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Floats,
+    /// Numbers of BF16 in pairs.
+    Pairs,
+    /// Blocks of 8 bits.
+    Quants,
+}
+
+impl Form {
+    fn of(table: &Table, dtype: DType, k: usize, mode: Activations) -> Form {
+        match mode {
+            Activations::Quantised | Activations::Bf16 if !dtype.is_plain() => Form::Quants,
+            Activations::Bf16 if k.is_multiple_of(2) && table.of(dtype).pairs.is_some() => Form::Pairs,
+            _ => Form::Floats,
+        }
+    }
+
+    /// The many-rows form, where there is one and it pays: of block types from a full panel of activation rows on, as
+    /// measured on AVX2.
+    fn tile(self, table: &Table, dtype: DType, rows: usize) -> Option<TileKernels> {
+        let kernels = table.of(dtype);
+        match self {
+            Form::Quants => kernels.tile.filter(|tile| rows >= tile.rows),
+            Form::Pairs => kernels.pairs.map(|pairs| pairs.tile).filter(|_| rows >= PLAIN_ROWS),
+            Form::Floats => kernels.tile.filter(|_| dtype.is_plain() && rows >= PLAIN_ROWS),
+        }
+    }
+}
+
+/// Activation rows from which on the tiles of plain types pay: making one costs what multiplying so many rows does, and the
+/// few-rows form is quick.
+const PLAIN_ROWS: usize = 24;
+
+/// Rows of activations in each form that is in use.
+struct Rows<'a> {
+    floats: Vec<&'a [f32]>,
+    pairs: Vec<&'a [f32]>,
+    quants: Vec<Q8Row<'a>>,
+}
+
+/// Rounds rows of `k` columns to BF16, half to even; two neighbours take the place of a float.
+fn round(pool: &Pool, x: &[f32], k: usize, pairs: &mut Vec<f32>) {
+    let bf16 = |x: f32| {
+        let bits = x.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+        if x.is_nan() { 0x7fc0 } else { rounded }
+    };
+    pairs.resize(x.len() / 2, 0.0);
+    pool.chunks_mut(pairs, k / 2 * 8, |i, pairs| {
+        for (pair, x) in pairs.iter_mut().zip(x[i * k * 8..].chunks_exact(2)) {
+            *pair = f32::from_bits(bf16(x[0]) | bf16(x[1]) << 16);
+        }
+    });
 }
 
 /// Quantises the rows of `x`, in parallel where there are many.
@@ -121,30 +184,28 @@ fn quantise(table: &Table, pool: &Pool, x: &[f32], k: usize, q8: &mut Q8) {
     });
 }
 
-/// The many-rows form of a segment, where it has one and it pays: from a full panel of activation rows on, as measured
-/// on AVX2.
-fn tiled(table: &Table, dtype: DType, rows: usize, mode: Activations) -> Option<TileKernels> {
-    let tile = table.of(dtype).tile?;
-    (rows >= tile.rows && (mode == Activations::Quantised || !quantised(dtype))).then_some(tile)
-}
-
 /// Lays out the activations for each kind of tile in use, in parallel.
-fn pack(pool: &Pool, tiles: &[Option<TileKernels>], floats: &[&[f32]], quants: &[Q8Row<'_>], all: &mut Vec<Panels>) {
+fn pack(pool: &Pool, tiles: &[Option<TileKernels>], rows: &Rows<'_>, all: &mut Vec<Vec<Panels>>) {
     let mut kinds: Vec<&TileKernels> = tiles.iter().flatten().collect();
     kinds.sort_by_key(|t| t.layout);
     kinds.dedup_by_key(|t| t.layout);
-    all.resize_with(kinds.len(), Panels::default);
-    for (t, panels) in kinds.into_iter().zip(all) {
-        let k = floats[0].len();
-        let mut parts: Vec<PanelMut<'_>> = panels.resize(floats.len(), k, t.layout, t.rows).collect();
-        pool.chunks_mut(&mut parts, 1, |i, part| {
-            let range = i * t.rows..((i + 1) * t.rows).min(floats.len());
-            if t.layout.0 == 1 {
-                part[0].pack_f32(&floats[range], t.lanes);
-            } else {
-                part[0].pack_q8(&quants[range], t.lanes);
-            }
-        });
+    all.resize_with(kinds.len(), Vec::new);
+    for (t, blocks) in kinds.into_iter().zip(all) {
+        let x = if t.layout.0 == 2 { &rows.pairs } else { &rows.floats };
+        let k = x[0].len();
+        blocks.resize_with(k.div_ceil(t.block), Panels::default);
+        for (b, panels) in blocks.iter_mut().enumerate() {
+            let columns = b * t.block..k.min((b + 1).saturating_mul(t.block));
+            let mut parts: Vec<PanelMut<'_>> = panels.resize(x.len(), columns.len(), t.layout, t.rows).collect();
+            pool.chunks_mut(&mut parts, 1, |i, part| {
+                let range = i * t.rows..((i + 1) * t.rows).min(x.len());
+                if t.layout.0 <= 2 {
+                    part[0].pack_f32(&x[range], columns.clone(), t.lanes);
+                } else {
+                    part[0].pack_q8(&rows.quants[range], t.lanes);
+                }
+            });
+        }
     }
 }
 
@@ -165,7 +226,6 @@ fn pieces(segments: &[Segment], range: Range<usize>) -> Vec<(usize, Range<usize>
 /// Rows of a segment that one part computes.
 struct Piece<'a> {
     segment: &'a Segment,
-    kernels: &'a TypeKernels,
     rows: Range<usize>,
     /// The place of the first row in the part's columns.
     at: usize,
@@ -192,34 +252,55 @@ impl Piece<'_> {
         }
     }
 
-    /// The many-rows form: a tile of weight rows, unpacked once, against every panel.
-    fn many(&self, t: &TileKernels, x: &Panels, tile: &mut Weights, view: &mut Columns<'_, f32>) {
-        let row_bytes = self.segment.row_bytes;
+    /// The many-rows form: a tile of weight rows, unpacked once, against every panel; block of columns by block.
+    fn many(&self, t: &TileKernels, blocks: &[Panels], tile: &mut Weights, view: &mut Columns<'_, f32>) {
+        let (bytes, row_bytes) = (&self.segment.bytes, self.segment.row_bytes);
         let mut out = [0.0; 16 * 16];
         let out = &mut out[..t.rows * t.columns];
-        for first in self.rows.clone().step_by(t.columns) {
-            let n = t.columns.min(self.rows.end - first);
-            (t.unpack)(&self.segment.bytes[first * row_bytes..(first + n) * row_bytes], row_bytes, tile);
-            let at = self.at + first - self.rows.start;
-            // The next tile's bytes come from memory while this one is multiplied, a share with each panel.
-            let ahead =
-                &self.segment.bytes[(first + n) * row_bytes..(first + n + t.columns).min(self.rows.end) * row_bytes];
-            let panels = view.rows().div_ceil(t.rows);
-            let mut shares = ahead.chunks(ahead.len().div_ceil(panels).next_multiple_of(64).max(64));
-            for panel in 0..panels {
-                (t.multiply)(tile, x, panel, shares.next().unwrap_or_default(), out);
-                for r in 0..t.rows.min(view.rows() - panel * t.rows) {
-                    let (to, from) = (&mut view.row_mut(panel * t.rows + r)[at..at + n], &out[r * t.columns..][..n]);
-                    match n {
-                        4 => copy_exactly::<4, _>(to, from),
-                        8 => copy_exactly::<8, _>(to, from),
-                        16 => copy_exactly::<16, _>(to, from),
-                        32 => copy_exactly::<32, _>(to, from),
-                        _ => to.copy_from_slice(from),
+        let panels = view.rows().div_ceil(t.rows);
+        for (b, x) in blocks.iter().enumerate() {
+            for first in self.rows.clone().step_by(t.columns) {
+                let n = t.columns.min(self.rows.end - first);
+                (t.unpack)(&bytes[first * row_bytes..(first + n) * row_bytes], row_bytes, b, tile);
+                let at = self.at + first - self.rows.start;
+                let mut ahead = self.ahead(first + n..(first + n + t.columns).min(self.rows.end), blocks.len(), b, panels);
+                for panel in 0..panels {
+                    (t.multiply)(tile, x, panel, ahead.next().unwrap_or_default(), out);
+                    for r in 0..t.rows.min(view.rows() - panel * t.rows) {
+                        let to = &mut view.row_mut(panel * t.rows + r)[at..at + n];
+                        put(to, &out[r * t.columns..][..n], b > 0);
                     }
                 }
             }
         }
+    }
+
+    /// The bytes that the next tile is made of, in about as many shares as there are panels: they come from memory while
+    /// this tile is multiplied.
+    fn ahead(&self, rows: Range<usize>, blocks: usize, block: usize, panels: usize) -> impl Iterator<Item = &[u8]> {
+        let row_bytes = self.segment.row_bytes;
+        let (part, whole) = (row_bytes / blocks, rows.len() * row_bytes / blocks);
+        let runs = if blocks == 1 { usize::from(!rows.is_empty()) } else { rows.len() };
+        let run = if blocks == 1 { whole } else { part };
+        let share = whole.div_ceil(panels).next_multiple_of(64).max(64);
+        (0..runs).flat_map(move |r| {
+            let from = (rows.start + r) * row_bytes + block * part;
+            self.segment.bytes[from..from + run].chunks(share)
+        })
+    }
+}
+
+/// Stores the results of a tile's columns, or adds them to those of the blocks before.
+fn put(to: &mut [f32], from: &[f32], add: bool) {
+    if add {
+        return to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+    }
+    match from.len() {
+        4 => copy_exactly::<4, _>(to, from),
+        8 => copy_exactly::<8, _>(to, from),
+        16 => copy_exactly::<16, _>(to, from),
+        32 => copy_exactly::<32, _>(to, from),
+        _ => to.copy_from_slice(from),
     }
 }
 
@@ -244,11 +325,11 @@ mod tests {
                 let other = DType::ALL[(i * 5 + 1) % DType::ALL.len()];
                 let w = [random.weights(*dtype, 37 * k, 0.1), random.weights(other, 21 * k, 0.1)];
                 let segments = [segment(*dtype, 37, &w[0]), segment(other, 21, &w[1])];
-                let (rows, n) = (21, 58);
+                let (rows, n) = (37, 58);
                 let (x, bias) = (random.floats(rows * k), random.floats(n));
                 let mut run = |threads, x: &[f32]| {
                     let mut out = vec![f32::NAN; x.len() / k * n];
-                    let (pool, mode) = (Pool::new(threads), Activations::Quantised);
+                    let (pool, mode) = (Pool::new(threads), Activations::Bf16);
                     linear(table, &pool, &mut scratch, &segments, k, x, mode, None, Some(&bias), &mut out);
                     out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
                 };
@@ -269,7 +350,7 @@ mod tests {
         let mut scratch = Scratch::default();
         let pool = Pool::new(2);
         for table in tables() {
-            for k in [1, 5, 31, 33, 70] {
+            for k in [1, 5, 31, 33, 70, 2048, 2049, 4200] {
                 for rows in [1, 3, 9, 40] {
                     let n = 19;
                     let w = random.weights(DType::F32, n * k, 1.0);

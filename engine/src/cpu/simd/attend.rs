@@ -156,7 +156,7 @@ unsafe fn all_values<S: Lanes, T: Plain>(
     }
 }
 
-/// Adds a page's weighted values to `R` rows.
+/// Adds a page's weighted values to `R` rows, two vectors of columns at a time.
 #[inline(always)]
 unsafe fn weigh<S: Lanes, T: Plain, const R: usize>(
     weights: &[f32],
@@ -165,25 +165,56 @@ unsafe fn weigh<S: Lanes, T: Plain, const R: usize>(
     positions: usize,
     acc: &mut [f32],
 ) {
-    let acc = acc.as_mut_ptr();
+    let whole = head_dim / (2 * S::LANES) * 2 * S::LANES;
     // SAFETY: `R` rows of `head_dim` accumulators and of `positions` weights exist, and `positions` rows of `head_dim`
     // values; `at + n <= head_dim`.
     unsafe {
-        each!(S, head_dim, |at, n| {
-            let mut sums = [S::zero(); R];
-            for (r, sum) in sums.iter_mut().enumerate() {
-                *sum = get::<S>(acc.add(r * head_dim + at), n);
+        for at in (0..whole).step_by(2 * S::LANES) {
+            columns::<S, T, R, 2>(weights, page, head_dim, positions, at, S::LANES, acc);
+        }
+        each!(S, head_dim - whole, |at, n| {
+            columns::<S, T, R, 1>(weights, page, head_dim, positions, whole + at, n, acc);
+        });
+    }
+}
+
+/// Adds the weighted values of `C` vectors of columns from `at` on, each of `n` elements.
+#[inline(always)]
+unsafe fn columns<S: Lanes, T: Plain, const R: usize, const C: usize>(
+    weights: &[f32],
+    page: &[u8],
+    head_dim: usize,
+    positions: usize,
+    at: usize,
+    n: usize,
+    acc: &mut [f32],
+) {
+    let acc = acc.as_mut_ptr();
+    // SAFETY: as `weigh`.
+    unsafe {
+        let mut sums = [[S::zero(); C]; R];
+        for (r, sums) in sums.iter_mut().enumerate() {
+            for (c, sum) in sums.iter_mut().enumerate() {
+                *sum = get::<S>(acc.add(r * head_dim + at + c * S::LANES), n);
             }
-            for p in 0..positions {
-                let v = page.as_ptr().add((p * head_dim + at) * T::BYTES);
-                let v = if n == S::LANES { T::load::<S>(v) } else { T::load_part::<S>(v, n) };
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    *sum = S::fma(S::splat(*weights.as_ptr().add(r * positions + p)), v, *sum);
+        }
+        for p in 0..positions {
+            let mut values = [S::zero(); C];
+            for (c, value) in values.iter_mut().enumerate() {
+                let v = page.as_ptr().add((p * head_dim + at + c * S::LANES) * T::BYTES);
+                *value = if n == S::LANES { T::load::<S>(v) } else { T::load_part::<S>(v, n) };
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let weight = S::splat(*weights.as_ptr().add(r * positions + p));
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    *sum = S::fma(weight, value, *sum);
                 }
             }
-            for (r, sum) in sums.iter().enumerate() {
-                put::<S>(acc.add(r * head_dim + at), *sum, n);
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (c, sum) in sums.iter().enumerate() {
+                put::<S>(acc.add(r * head_dim + at + c * S::LANES), *sum, n);
             }
-        });
+        }
     }
 }

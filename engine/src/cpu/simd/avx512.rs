@@ -3,9 +3,17 @@
 use std::arch::x86_64::*;
 
 use super::lanes::{Lanes, lanes, straight};
-use super::table::table;
+use super::index;
+use super::table::{pairs, table};
 
 table!(Avx512, "avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
+
+/// As `TABLE`, for processors that multiply pairs of BF16 numbers (AVX512_BF16).
+pub(crate) static TABLE_BF16: Table = {
+    let mut types = TABLE.types;
+    types[index(DType::BF16)].pairs = Some(pairs!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c"));
+    Table { types, ..TABLE }
+};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
@@ -63,7 +71,8 @@ impl Lanes for Avx512 {
     type Q = __m512i;
     type A = __m512i;
     const LANES: usize = 16;
-    const ROWS_Q: usize = 8;
+    const ROWS_Q: usize = 4;
+    const COLS_Q: usize = 2;
     const ROWS_F: usize = 8;
     const COLS_F: usize = 2;
     const WIDE_OFFSET: i32 = 128;
@@ -93,6 +102,8 @@ impl Lanes for Avx512 {
         mul(a: __m512, b: __m512) -> __m512 = _mm512_mul_ps(a, b);
         div(a: __m512, b: __m512) -> __m512 = _mm512_div_ps(a, b);
         fma(a: __m512, b: __m512, c: __m512) -> __m512 = _mm512_fmadd_ps(a, b, c);
+        fma_pairs(a: __m512, b: __m512, c: __m512) -> __m512 =
+            _mm512_dpbf16_ps(c, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b));
         max(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);
         min_nan(a: __m512, b: __m512) -> __m512 = _mm512_min_ps(a, b);
         max_nan(a: __m512, b: __m512) -> __m512 = _mm512_max_ps(a, b);

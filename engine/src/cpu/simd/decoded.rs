@@ -7,7 +7,7 @@ use super::formats::Format;
 use super::lanes::Lanes;
 use super::panels::starts;
 use super::q8::{PAD, Q8Row};
-use super::tile::{self, Weights};
+use super::tile::{self, Place, Weights};
 use crate::dtype::DType;
 use crate::quant::{GroupTraits, Groups};
 
@@ -156,22 +156,26 @@ pub(crate) unsafe fn unpack<S: Lanes, const GROUP: usize>(
     row_bytes: usize,
     tile: &mut Weights,
 ) {
-    assert!(row_bytes > 0 && w.len().is_multiple_of(row_bytes) && (1..=S::LANES).contains(&(w.len() / row_bytes)));
+    let rows = w.len() / row_bytes.max(1);
+    assert!(row_bytes > 0 && w.len().is_multiple_of(row_bytes) && (1..=S::COLS_Q * S::LANES).contains(&rows));
     assert!(row_bytes.is_multiple_of(dtype.block_bytes()));
     let n = row_bytes / dtype.block_bytes() * dtype.block_len() / GROUP;
     tile.resize::<S, Decoded<GROUP>>(n);
     let (traits, mut groups, starts) = (traits::<GROUP>(dtype), Groups::ZERO, starts(n, S::LANES));
     let mut units = std::mem::take(&mut tile.units);
-    units.resize(w.len() / row_bytes, Unit::ZERO);
+    units.resize(rows, Unit::ZERO);
     for u in 0..row_bytes.div_ceil(unit_bytes(dtype)) {
         for (unit, w) in units.iter_mut().zip(w.chunks_exact(row_bytes)) {
             let from = u * unit_bytes(dtype);
             unit.read(dtype, traits, &w[from..row_bytes.min(from + unit_bytes(dtype))], &mut groups);
         }
-        // Rows that are missing repeat the last one.
-        let rows = std::array::from_fn(|r| (&raw const units[r.min(units.len() - 1)]).cast());
-        // SAFETY: a unit is readable at each pointer; the tile has room for `n` groups.
-        unsafe { tile::unpack_unit::<S, Decoded<GROUP>>(&rows, u, n, &starts, tile) };
+        for c in 0..S::COLS_Q {
+            // Rows that are missing repeat the last one.
+            let rows = std::array::from_fn(|r| (&raw const units[(c * S::LANES + r).min(rows - 1)]).cast());
+            let place = Place { c, u, n, starts: &starts };
+            // SAFETY: a unit is readable at each pointer; the tile has room for `n` groups.
+            unsafe { tile::unpack_unit::<S, Decoded<GROUP>>(&rows, place, tile) };
+        }
     }
     tile.units = units;
 }
@@ -181,7 +185,7 @@ pub(crate) unsafe fn unpack<S: Lanes, const GROUP: usize>(
 /// # Safety
 /// Needs the instruction set `S`.
 #[inline(always)]
-pub(crate) unsafe fn multiply<S: Lanes, const GROUP: usize, const ROWS: usize>(
+pub(crate) unsafe fn multiply<S: Lanes, const GROUP: usize, const ROWS: usize, const COLS: usize>(
     tile: &Weights,
     x: &super::panels::Panels,
     panel: usize,
@@ -189,7 +193,7 @@ pub(crate) unsafe fn multiply<S: Lanes, const GROUP: usize, const ROWS: usize>(
     out: &mut [f32],
 ) {
     // SAFETY: as there.
-    unsafe { tile::multiply_q8::<S, Decoded<GROUP>, ROWS>(tile, x, panel, ahead, out) }
+    unsafe { tile::multiply_q8::<S, Decoded<GROUP>, ROWS, COLS>(tile, x, panel, ahead, out) }
 }
 
 /// The layout of the panels for these groups.

@@ -243,27 +243,85 @@ plain!(F32, 4, |S, p| S::load(p.cast()));
 plain!(F16, 2, |S, p| S::load_f16(p));
 plain!(BF16, 2, |S, p| S::load_bf16(p));
 
-/// Element `k` is added to lane `k % (2 * LANES)`; the lanes are added as a tree.
+/// How elements of plain rows are multiplied and added up.
+pub(crate) trait Product {
+    /// The layout of panels that it reads.
+    const LAYOUT: (usize, i32);
+    /// # Safety
+    /// The instruction set is there.
+    unsafe fn add<S: Lanes>(w: S::F, x: S::F, sum: S::F) -> S::F;
+}
+
+/// Products of floats.
+pub(crate) struct Floats;
+
+impl Product for Floats {
+    const LAYOUT: (usize, i32) = (1, 0);
+    #[inline(always)]
+    unsafe fn add<S: Lanes>(w: S::F, x: S::F, sum: S::F) -> S::F {
+        // SAFETY: the contract of `Product`.
+        unsafe { S::fma(w, x, sum) }
+    }
+}
+
+/// Products of pairs of BF16 numbers, each pair in the place of a float.
+pub(crate) struct Pairs;
+
+impl Product for Pairs {
+    const LAYOUT: (usize, i32) = (2, 0);
+    #[inline(always)]
+    unsafe fn add<S: Lanes>(w: S::F, x: S::F, sum: S::F) -> S::F {
+        // SAFETY: the contract of `Product`.
+        unsafe { S::fma_pairs(w, x, sum) }
+    }
+}
+
+/// Columns of plain rows that are summed by themselves, so that many rows of activations stay in a cache while all weight
+/// rows pass over these columns.
+pub(crate) const PLAIN_BLOCK: usize = 2048;
+
+/// Element `k` of a block of columns is added to lane `k % (2 * LANES)`; the lanes are added as a tree, the blocks in their
+/// order.
 ///
 /// # Safety
 /// Needs the instruction set `S`.
 #[inline(always)]
-pub(crate) unsafe fn dots_plain<S: Lanes, T: Plain>(w: &[u8], x: &[&[f32]], out: &mut [f32]) {
+pub(crate) unsafe fn dots_plain<S: Lanes, T: Plain, M: Product>(w: &[u8], x: &[&[f32]], out: &mut [f32]) {
     assert!(x.len() == out.len() && x.len() <= MOST, "one result for each of at most 8 activation rows");
     let k = w.len() / T::BYTES;
     assert!(x.iter().all(|x| x.len() == k) && w.len() == k * T::BYTES, "rows of different lengths");
-    // SAFETY: the lengths agree, and the instruction set is the caller's promise.
-    unsafe {
-        match x.len() {
-            1 => row_plain::<S, T, 1>(w, x, out),
-            _ => row_plain::<S, T, MOST>(w, x, out),
+    let (mut x, mut out) = (x, out);
+    while !x.is_empty() {
+        let n = [1, 1, 2, 2, 4][x.len().min(4)];
+        let (first, rest) = out.split_at_mut(n);
+        // SAFETY: the lengths agree, and the instruction set is the caller's promise.
+        unsafe {
+            match n {
+                1 => row_plain::<S, T, M, 1>(w, x, first),
+                2 => row_plain::<S, T, M, 2>(w, x, first),
+                _ => row_plain::<S, T, M, 4>(w, x, first),
+            }
+        }
+        (x, out) = (&x[n..], rest);
+    }
+}
+
+/// All blocks of a row, for the first `N` activation rows, whose sums stay in registers.
+#[inline(always)]
+unsafe fn row_plain<S: Lanes, T: Plain, M: Product, const N: usize>(w: &[u8], x: &[&[f32]], out: &mut [f32]) {
+    out.fill(0.0);
+    for (b, w) in w.chunks(PLAIN_BLOCK * T::BYTES).enumerate() {
+        let x: [&[f32]; N] = std::array::from_fn(|r| &x[r][b * PLAIN_BLOCK..][..w.len() / T::BYTES]);
+        // SAFETY: the parts of the rows are of one length; the instruction set is the caller's promise.
+        let sums = unsafe { block_plain::<S, T, M, N>(w, &x) };
+        for (out, sum) in out.iter_mut().zip(sums) {
+            *out = if b == 0 { sum } else { *out + sum };
         }
     }
 }
 
 #[inline(always)]
-unsafe fn row_plain<S: Lanes, T: Plain, const N: usize>(w: &[u8], x: &[&[f32]], out: &mut [f32]) {
-    let x = &x[..x.len().min(N)];
+unsafe fn block_plain<S: Lanes, T: Plain, M: Product, const N: usize>(w: &[u8], x: &[&[f32]; N]) -> [f32; N] {
     let (k, step) = (w.len() / T::BYTES, 2 * S::LANES);
     // SAFETY: whole steps lie inside the rows; the rest is copied into zeroed buffers of one step.
     unsafe {
@@ -276,8 +334,8 @@ unsafe fn row_plain<S: Lanes, T: Plain, const N: usize>(w: &[u8], x: &[&[f32]], 
             }
             let w = [T::load::<S>(p), T::load::<S>(p.add(S::LANES * T::BYTES))];
             for (x, acc) in x.iter().zip(&mut acc) {
-                acc[0] = S::fma(w[0], S::load(x.as_ptr().add(at)), acc[0]);
-                acc[1] = S::fma(w[1], S::load(x.as_ptr().add(at + S::LANES)), acc[1]);
+                acc[0] = M::add::<S>(w[0], S::load(x.as_ptr().add(at)), acc[0]);
+                acc[1] = M::add::<S>(w[1], S::load(x.as_ptr().add(at + S::LANES)), acc[1]);
             }
         }
         if whole < k {
@@ -287,12 +345,14 @@ unsafe fn row_plain<S: Lanes, T: Plain, const N: usize>(w: &[u8], x: &[&[f32]], 
             for (x, acc) in x.iter().zip(&mut acc) {
                 let mut tail = [0.0_f32; 32];
                 tail[..k - whole].copy_from_slice(&x[whole..]);
-                acc[0] = S::fma(w[0], S::load(tail.as_ptr()), acc[0]);
-                acc[1] = S::fma(w[1], S::load(tail.as_ptr().add(S::LANES)), acc[1]);
+                acc[0] = M::add::<S>(w[0], S::load(tail.as_ptr()), acc[0]);
+                acc[1] = M::add::<S>(w[1], S::load(tail.as_ptr().add(S::LANES)), acc[1]);
             }
         }
-        for (out, acc) in out.iter_mut().zip(acc) {
-            *out = S::sum(S::add(acc[0], acc[1]));
+        let mut sums = [0.0; N];
+        for (sum, acc) in sums.iter_mut().zip(acc) {
+            *sum = S::sum(S::add(acc[0], acc[1]));
         }
+        sums
     }
 }

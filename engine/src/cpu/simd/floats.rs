@@ -260,6 +260,49 @@ pub(crate) unsafe fn gelu_mul<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32
     unsafe { gated::<S, true>(gate, up, out) }
 }
 
+/// Sums in registers that [`peak_floats`] and [`peak_bytes`] add to: as many as hide the latency of an addition.
+const SUMS: usize = 10;
+
+/// Products and sums of floats in registers, nothing read from memory; gives how many it made, and a sum.
+#[inline(always)]
+pub(crate) unsafe fn peak_floats<S: Lanes>(times: usize, x: f32) -> (u64, f32) {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let (factor, mut sums) = (S::splat(x), [S::zero(); SUMS]);
+        for _ in 0..times {
+            for sum in &mut sums {
+                *sum = S::fma(*sum, factor, factor);
+            }
+        }
+        let sum = sums.into_iter().fold(S::zero(), |a, b| S::add(a, b));
+        ((2 * times * SUMS * S::LANES) as u64, S::sum(sum))
+    }
+}
+
+/// The same of bytes, `x` 0 to 127.
+#[inline(always)]
+pub(crate) unsafe fn peak_bytes<S: Lanes>(times: usize, x: i8) -> (u64, f32) {
+    /// Products between two settlings of a narrow sum.
+    const STEPS: usize = 4;
+    let x = [x; 64];
+    // SAFETY: a vector has at most 64 bytes.
+    unsafe {
+        let (x, mut sums) = (S::bytes(x.as_ptr().cast()), [S::open(S::int(0)); SUMS]);
+        for _ in 0..times {
+            for _ in 0..STEPS {
+                for sum in &mut sums {
+                    *sum = S::dp(*sum, x, x);
+                }
+            }
+            for sum in &mut sums {
+                *sum = S::settle(*sum, false);
+            }
+        }
+        let sum = sums.into_iter().fold(S::zero(), |a, b| S::add(a, S::to_f(S::close(b, false))));
+        ((2 * times * STEPS * SUMS * 4 * S::LANES) as u64, S::sum(sum))
+    }
+}
+
 /// The same bits as the scalar form: the maximum is exact, one division, one product, one rounding.
 #[inline(always)]
 pub(crate) unsafe fn quantise<S: Lanes>(x: &[f32], out: Q8RowMut<'_>) {

@@ -21,6 +21,8 @@ pub(crate) trait Lanes: Copy {
     const LANES: usize;
     /// Activation rows of the 8-bit tile kernel: as many as the registers hold.
     const ROWS_Q: usize;
+    /// Vectors of columns of the 8-bit tile kernel: an activation is loaded once for all of them.
+    const COLS_Q: usize = 1;
     /// Activation rows of the float tile kernel.
     const ROWS_F: usize;
     /// Vectors of columns of the float tile kernel: `ROWS_F * COLS_F` sums stay in registers.
@@ -48,6 +50,12 @@ pub(crate) trait Lanes: Copy {
     unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
     /// `a * b + c`, rounded once where the instruction set can.
     unsafe fn fma(a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `c` plus the products of pairs of BF16 numbers, two in each lane of `a` and `b`. Only where a table says that the
+    /// instruction set has it.
+    #[inline(always)]
+    unsafe fn fma_pairs(_a: Self::F, _b: Self::F, _c: Self::F) -> Self::F {
+        unreachable!("no table of this instruction set multiplies pairs")
+    }
     /// The larger one; `b` where `a` is NaN.
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
     /// The smaller one; NaN where `b` is NaN.

@@ -56,6 +56,10 @@ pub struct Table {
     pub(crate) types: [TypeKernels; DType::ALL.len()],
     /// The loops of block types without their own, for groups of 16 and of 32; the scalar table has none.
     pub(crate) shared: &'static [SharedKernels],
+    /// As many products and sums of floats as the instruction set makes, in registers: how many they were, and a sum.
+    pub(crate) peak_floats: fn(times: usize, x: f32) -> (u64, f32),
+    /// The same of bytes, `x` from 0 to 127.
+    pub(crate) peak_bytes: fn(times: usize, x: i8) -> (u64, f32),
     /// Quantises one row of activations (`k` floats) into a row of [`q8::Q8`]. The same bits on every table.
     pub quantise: fn(x: &[f32], out: Q8RowMut<'_>),
     /// `sum x[i] * y[i]`.
@@ -105,6 +109,15 @@ pub(crate) struct TypeKernels {
     /// The form for many rows, where there is one: of quantised types with quantised activations, of plain types with
     /// floats.
     pub(crate) tile: Option<TileKernels>,
+    /// Of BF16, where the instruction set multiplies pairs of such numbers.
+    pub(crate) pairs: Option<PairKernels>,
+}
+
+/// Products of BF16 weights with activations rounded to BF16, which lie in pairs in the place of floats.
+#[derive(Clone, Copy)]
+pub(crate) struct PairKernels {
+    pub(crate) dots: fn(w: &[u8], x: &[&[f32]], out: &mut [f32]),
+    pub(crate) tile: TileKernels,
 }
 
 /// The many-rows form of a weight type. Each result has the same bits as from the dots.
@@ -116,10 +129,12 @@ pub(crate) struct TileKernels {
     pub(crate) columns: usize,
     /// Activation rows of a panel.
     pub(crate) rows: usize,
-    /// The layout of the panels: group length (1 for floats) and offset.
+    /// The layout of the panels: group length (1 for floats, 2 for pairs of BF16 numbers) and offset.
     pub(crate) layout: (usize, i32),
-    /// Unpacks up to `columns` weight rows of so many bytes.
-    pub(crate) unpack: fn(w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+    /// Columns of a row that are multiplied and summed by themselves; the sums of blocks are added in their order.
+    pub(crate) block: usize,
+    /// Unpacks this block of up to `columns` weight rows of so many bytes.
+    pub(crate) unpack: fn(w: &[u8], row_bytes: usize, block: usize, tile: &mut tile::Weights),
     /// Multiplies the tile with a panel; `out[row * columns + column]`. `ahead` is what will be unpacked next: fetched
     /// meanwhile.
     pub(crate) multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
@@ -168,7 +183,7 @@ pub fn available() -> Vec<&'static Table> {
         if has!("avx2") && has!("fma") && has!("f16c") {
             tables.push(&avx2::TABLE);
             if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
-                tables.push(&avx512::TABLE);
+                tables.push(if has!("avx512bf16") { &avx512::TABLE_BF16 } else { &avx512::TABLE });
             }
         }
     }

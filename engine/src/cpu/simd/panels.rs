@@ -1,12 +1,14 @@
 //! The many-rows form's activations: rows in panels, and the order of positions that tiles and panels share. The
 //! multiplication itself is in `tile`.
 
+use std::ops::Range;
+
 use super::q8::{BLOCK, Q8Row};
 
 /// Activation rows in panels, in the order that the tile kernel reads them.
 #[derive(Debug, Default)]
 pub(crate) struct Panels {
-    /// Which layout this is: group length (1 for floats) and offset.
+    /// Which layout this is: group length (1 for floats, 2 for pairs of BF16 numbers in their place) and offset.
     pub(crate) layout: (usize, i32),
     pub(super) rows: usize,
     /// Positions of a panel.
@@ -67,7 +69,8 @@ impl Panels {
         layout: (usize, i32),
         rows: usize,
     ) -> impl Iterator<Item = PanelMut<'_>> {
-        let (group, _) = layout;
+        let floats = layout.0 <= 2;
+        let group = if floats { 1 } else { layout.0 };
         let n = k / group;
         let (len, size) = (total.div_ceil(rows) * rows * n, rows * n);
         (self.layout, self.rows, self.n) = (layout, rows, n);
@@ -77,11 +80,11 @@ impl Panels {
             }
             &mut v[..len]
         }
-        let quants = if group == 1 { 0 } else { len };
+        let quants = if floats { 0 } else { len };
         let mut rest =
             (fit(&mut self.quants, quants * group), fit(&mut self.offsets, quants), fit(&mut self.sums, quants));
         fit(&mut self.scales, len).chunks_exact_mut(size).map(move |scales| {
-            let take = if group == 1 { 0 } else { size };
+            let take = if floats { 0 } else { size };
             PanelMut {
                 rows,
                 n,
@@ -117,13 +120,20 @@ impl PanelMut<'_> {
         }
     }
 
-    /// Lays out float rows whose elements are those of `lanes` lanes.
-    pub(crate) fn pack_f32(&mut self, x: &[&[f32]], lanes: usize) {
-        let starts = starts(self.n, lanes);
-        for (i, x) in x.iter().enumerate() {
-            for (step, x) in x.chunks(lanes).enumerate() {
-                for (v, start) in x.iter().zip(starts) {
-                    self.scales[(start + step) * self.rows + i] = *v;
+    /// Lays out these columns of float rows, whose elements are those of `lanes` lanes.
+    pub(crate) fn pack_f32(&mut self, x: &[&[f32]], columns: Range<usize>, lanes: usize) {
+        /// Steps taken together, so that what is written for a lane is in one piece.
+        const STEPS: usize = 8;
+        let (starts, rows) = (starts(self.n, lanes), self.rows);
+        for first in (0..columns.len()).step_by(STEPS * lanes) {
+            let have = (columns.len() - first).min(STEPS * lanes);
+            let (from, step) = (columns.start + first, first / lanes);
+            for lane in 0..lanes.min(have) {
+                let steps = (have - lane).div_ceil(lanes);
+                let to = &mut self.scales[(starts[lane] + step) * rows..][..steps * rows];
+                for (i, x) in x.iter().enumerate() {
+                    let x = &x[from + lane..from + have];
+                    to[i..].iter_mut().step_by(rows).zip(x.iter().step_by(lanes)).for_each(|(to, x)| *to = *x);
                 }
             }
         }

@@ -17,6 +17,8 @@ pub(crate) static TABLE: Table = Table {
     name: "scalar",
     types: TYPES,
     shared: &[],
+    peak_floats,
+    peak_bytes,
     quantise,
     dot,
     sum,
@@ -42,11 +44,28 @@ macro_rules! kernels {
             dots_f32: |w, x, out| dots_f32(DType::$name, w, x, out),
             dots_q8: |w, x, out| dots_q8(DType::$name, w, x, out),
             tile: None,
+            pairs: None,
         }),*]
     };
 }
 
 const TYPES: [TypeKernels; DType::ALL.len()] = block_types!(kernels);
+
+fn peak_floats(times: usize, x: f32) -> (u64, f32) {
+    let mut sums = [0.0_f32; LANES];
+    for _ in 0..times {
+        sums.iter_mut().for_each(|sum| *sum = *sum * x + x);
+    }
+    ((2 * times * LANES) as u64, sums.iter().sum())
+}
+
+fn peak_bytes(times: usize, x: i8) -> (u64, f32) {
+    let (x, mut sums) = (std::hint::black_box(i32::from(x)), [0_i32; LANES]);
+    for _ in 0..times {
+        sums.iter_mut().for_each(|sum| *sum = std::hint::black_box(*sum).wrapping_add(x * x));
+    }
+    ((2 * times * LANES) as u64, sums.iter().sum::<i32>() as f32)
+}
 
 /// Elements that are decoded at a time: whole blocks of every type.
 const CHUNK: usize = 256;

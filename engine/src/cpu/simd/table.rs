@@ -19,28 +19,52 @@ macro_rules! entry {
 }
 pub(crate) use entry;
 
+/// The tile of a plain type, by how it loads and how its elements are multiplied.
+macro_rules! plain_tile {
+    ($lanes:ty, $features:literal, $load:ty, $product:ty) => {
+        $crate::cpu::simd::TileKernels {
+            lanes: 2 * <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+            columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES * <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F,
+            rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F,
+            block: dots::PLAIN_BLOCK,
+            layout: <$product as dots::Product>::LAYOUT,
+            unpack: entry!($features, (w: &[u8], row_bytes: usize, block: usize, tile: &mut tile::Weights),
+                tile::unpack_plain::<$lanes, $load, { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F }, 2>),
+            multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
+                tile::multiply_plain::<
+                    $lanes,
+                    $product,
+                    { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F },
+                    { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F },
+                    2,
+                >),
+        }
+    };
+}
+pub(crate) use plain_tile;
+
+/// The kernels that multiply pairs of BF16 numbers. A pair lies in a row as an F32 number would.
+#[cfg(target_arch = "x86_64")]
+macro_rules! pairs {
+    ($lanes:ty, $features:literal) => {
+        $crate::cpu::simd::PairKernels {
+            dots: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
+                dots::dots_plain::<$lanes, dots::F32, dots::Pairs>),
+            tile: plain_tile!($lanes, $features, dots::F32, dots::Pairs),
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use pairs;
+
 /// The kernels of a row of the table of types, by what it says of `decode` and `simd`.
 macro_rules! kernels {
     // A plain type.
     ($lanes:ty, $features:literal, $name:ident, plain, own) => {
         $crate::cpu::simd::TypeKernels {
             dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
-                dots::dots_plain::<$lanes, dots::$name>),
-            tile: Some($crate::cpu::simd::TileKernels {
-                lanes: 2 * <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
-                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES * <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F,
-                rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F,
-                layout: (1, 0),
-                unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
-                    tile::unpack_plain::<$lanes, dots::$name, { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F }, 2>),
-                multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
-                    tile::multiply_f32::<
-                        $lanes,
-                        { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F },
-                        { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F },
-                        2,
-                    >),
-            }),
+                dots::dots_plain::<$lanes, dots::$name, dots::Floats>),
+            tile: Some(plain_tile!($lanes, $features, dots::$name, dots::Floats)),
             ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$name)]
         }
     };
@@ -53,14 +77,21 @@ macro_rules! kernels {
                 dots::dots_q8::<$lanes, formats::$name>),
             tile: Some($crate::cpu::simd::TileKernels {
                 lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
-                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES * <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_Q,
                 rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
+                block: usize::MAX,
                 layout: (<formats::$name as formats::Format>::GROUP, formats::offset::<$lanes, formats::$name>()),
-                unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+                unpack: entry!($features, (w: &[u8], row_bytes: usize, block: usize, tile: &mut tile::Weights),
                     tile::unpack_q8::<$lanes, formats::$name>),
                 multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
-                    tile::multiply_q8::<$lanes, formats::$name, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q }>),
+                    tile::multiply_q8::<
+                        $lanes,
+                        formats::$name,
+                        { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q },
+                        { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_Q },
+                    >),
             }),
+            pairs: None,
         }
     };
     // One without: the loop that they share, which the table has once for each group length.
@@ -70,12 +101,14 @@ macro_rules! kernels {
             dots_q8: |w, x, out| (TABLE.shared[$group / 16 - 1].dots_q8)(DType::$name, w, x, out),
             tile: Some($crate::cpu::simd::TileKernels {
                 lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
-                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
+                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES * <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_Q,
                 rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
+                block: usize::MAX,
                 layout: decoded::layout::<$lanes, $group>(),
-                unpack: |w, row_bytes, tile| (TABLE.shared[$group / 16 - 1].unpack)(DType::$name, w, row_bytes, tile),
+                unpack: |w, row_bytes, _block, tile| (TABLE.shared[$group / 16 - 1].unpack)(DType::$name, w, row_bytes, tile),
                 multiply: |tile, x, panel, ahead, out| (TABLE.shared[$group / 16 - 1].multiply)(tile, x, panel, ahead, out),
             }),
+            pairs: None,
         }
     };
 }
@@ -92,7 +125,12 @@ macro_rules! shared {
             unpack: entry!($features, (t: DType, w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
                 decoded::unpack::<$lanes, $group>),
             multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
-                decoded::multiply::<$lanes, $group, { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q }>),
+                decoded::multiply::<
+                    $lanes,
+                    $group,
+                    { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q },
+                    { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_Q },
+                >),
         }
     };
 }
@@ -105,11 +143,12 @@ macro_rules! keys {
             lanes: L,
             columns: PAGE,
             rows: 8 * L / PAGE,
+            block: dots::PLAIN_BLOCK,
             layout: (1, 0),
-            unpack: entry!($features, (w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+            unpack: entry!($features, (w: &[u8], row_bytes: usize, block: usize, tile: &mut tile::Weights),
                 tile::unpack_plain::<$lanes, dots::F32, { PAGE / L }, 1>),
             multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
-                tile::multiply_f32::<$lanes, { 8 * L / PAGE }, { PAGE / L }, 1>),
+                tile::multiply_plain::<$lanes, dots::Floats, { 8 * L / PAGE }, { PAGE / L }, 1>),
         }
     };
 }
@@ -150,7 +189,7 @@ macro_rules! table {
         use $crate::cpu::simd::q8::{Q8Row, Q8RowMut};
         #[cfg(test)]
         use $crate::cpu::simd::table::types_decoded;
-        use $crate::cpu::simd::table::{entry, kernels, keys, shared, types};
+        use $crate::cpu::simd::table::{entry, kernels, keys, plain_tile, shared, types};
         use $crate::cpu::simd::{PAGE, Table, attend, decoded, dots, floats, formats, panels, scalar, tile};
         use $crate::dtype::DType;
         use $crate::quant::block_types;
@@ -170,6 +209,8 @@ macro_rules! table {
             name: $name,
             types: block_types!(types, ($lanes, $features)),
             shared: &[shared!($lanes, $features, 16), shared!($lanes, $features, 32)],
+            peak_floats: entry!($features, (times: usize, x: f32) -> (u64, f32), floats::peak_floats::<$lanes>),
+            peak_bytes: entry!($features, (times: usize, x: i8) -> (u64, f32), floats::peak_bytes::<$lanes>),
             quantise: entry!($features, (x: &[f32], out: Q8RowMut<'_>), floats::quantise::<$lanes>),
             dot: entry!($features, (x: &[f32], y: &[f32]) -> f32, floats::dot::<$lanes>),
             sum: entry!($features, (x: &[f32]) -> f32, floats::sum::<$lanes>),

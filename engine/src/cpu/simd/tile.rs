@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::decoded::Unit;
-use super::dots::Plain;
+use super::dots::{PLAIN_BLOCK, Plain, Product};
 use super::formats::{Format, UNIT_BYTES, offset, pad_unit, unit};
 use super::lanes::{Lanes, steps};
 use super::panels::{Panels, in_lane, lane_at, starts};
@@ -20,7 +20,7 @@ pub(crate) const MOST: usize = 16;
 pub(crate) struct Weights {
     /// Quants: position, four elements, column, element.
     quants: Vec<u8>,
-    /// Scales (or, for plain types, elements): position, column.
+    /// Scales (or, of plain types, elements): position, column.
     scales: Vec<f32>,
     /// Minima: position, column.
     mins: Vec<f32>,
@@ -34,9 +34,10 @@ impl Weights {
 
     /// Makes room for `n` groups of each row.
     pub(super) fn resize<S: Lanes, T: Format>(&mut self, n: usize) {
-        self.quants.resize(n * T::GROUP * S::LANES, 0);
-        self.scales.resize(n * S::LANES, 0.0);
-        self.mins.resize(if T::MINS { n * S::LANES } else { 0 }, 0.0);
+        let columns = S::COLS_Q * S::LANES;
+        self.quants.resize(n * T::GROUP * columns, 0);
+        self.scales.resize(n * columns, 0.0);
+        self.mins.resize(if T::MINS { n * columns } else { 0 }, 0.0);
     }
 }
 
@@ -48,50 +49,58 @@ fn row_pointers(w: &[u8], row_bytes: usize, columns: usize, first: usize) -> [*c
     std::array::from_fn(|r| w[(first + r).min(last) * row_bytes..].as_ptr())
 }
 
-/// Fills the tile with the rows in `w`, at most `LANES` rows of `row_bytes`.
+/// Fills the tile with the rows in `w`, at most `COLS_Q * LANES` rows of `row_bytes`.
 ///
 /// # Safety
 /// Needs the instruction set `S`.
 #[inline(always)]
-pub(crate) unsafe fn unpack_q8<S: Lanes, T: Format>(w: &[u8], row_bytes: usize, tile: &mut Weights) {
-    let pointers = row_pointers(w, row_bytes, S::LANES, 0);
+pub(crate) unsafe fn unpack_q8<S: Lanes, T: Format>(w: &[u8], row_bytes: usize, _block: usize, tile: &mut Weights) {
     assert!(row_bytes.is_multiple_of(T::BYTES));
     let k = row_bytes / T::BYTES * T::LEN;
     let n = k / T::GROUP;
     tile.resize::<S, T>(n);
     let unit_bytes = unit::<S, T>() / T::LEN * T::BYTES;
     let starts = starts(n, S::LANES);
-    // SAFETY: whole units lie in each row; the rest is copied into zeroed units.
-    unsafe {
-        for u in 0..row_bytes / unit_bytes {
-            unpack_unit::<S, T>(&pointers.map(|p| p.wrapping_add(u * unit_bytes)), u, n, &starts, tile);
-        }
-        let rest = row_bytes % unit_bytes;
-        if rest > 0 {
-            let mut padded = [[MaybeUninit::uninit(); UNIT_BYTES]; MOST];
-            let mut rests = pointers;
-            for ((p, padded), row) in rests.iter_mut().zip(&mut padded).zip(pointers).take(S::LANES) {
-                let rest = std::slice::from_raw_parts(row.add(row_bytes - rest), rest);
-                *p = pad_unit::<S, T, _>(rest, padded);
+    for c in 0..S::COLS_Q {
+        let pointers = row_pointers(w, row_bytes, S::COLS_Q * S::LANES, c * S::LANES);
+        // SAFETY: whole units lie in each row; the rest is copied into zeroed units.
+        unsafe {
+            for u in 0..row_bytes / unit_bytes {
+                let place = Place { c, u, n, starts: &starts };
+                unpack_unit::<S, T>(&pointers.map(|p| p.wrapping_add(u * unit_bytes)), place, tile);
             }
-            unpack_unit::<S, T>(&rests, row_bytes / unit_bytes, n, &starts, tile);
+            let rest = row_bytes % unit_bytes;
+            if rest > 0 {
+                let mut padded = [[MaybeUninit::uninit(); UNIT_BYTES]; MOST];
+                let mut rests = pointers;
+                for ((p, padded), row) in rests.iter_mut().zip(&mut padded).zip(pointers).take(S::LANES) {
+                    let rest = std::slice::from_raw_parts(row.add(row_bytes - rest), rest);
+                    *p = pad_unit::<S, T, _>(rest, padded);
+                }
+                unpack_unit::<S, T>(&rests, Place { c, u: row_bytes / unit_bytes, n, starts: &starts }, tile);
+            }
         }
     }
 }
 
-/// Unpacks unit `u` of all rows into the positions of its groups; groups from `n` on are padding and left out.
+/// Where a unit of `LANES` rows goes in a tile: which vector of columns, which unit of the rows, how many groups a row has
+/// (those behind are padding and left out), and the first position of each lane.
+pub(super) struct Place<'a> {
+    pub(super) c: usize,
+    pub(super) u: usize,
+    pub(super) n: usize,
+    pub(super) starts: &'a [usize; 32],
+}
+
+/// Unpacks a unit of `LANES` rows into the positions of its groups.
 ///
 /// # Safety
 /// Needs the instruction set `S`, a unit readable at each of the first `LANES` pointers, and a tile with room for `n`
 /// groups.
 #[inline(always)]
-pub(super) unsafe fn unpack_unit<S: Lanes, T: Format>(
-    rows: &[*const u8; MOST],
-    u: usize,
-    n: usize,
-    starts: &[usize; 32],
-    tile: &mut Weights,
-) {
+pub(super) unsafe fn unpack_unit<S: Lanes, T: Format>(rows: &[*const u8; MOST], place: Place<'_>, tile: &mut Weights) {
+    let Place { c, u, n, starts } = place;
+    let columns = S::COLS_Q * S::LANES;
     let (vectors, subs) = (T::GROUP / 4, unit::<S, T>() / (S::LANES * T::GROUP));
     // SAFETY: a unit is readable behind each of the first `LANES` row pointers; every store is to a position of a
     // group below `n`, for which `unpack_q8` made room.
@@ -111,7 +120,7 @@ pub(super) unsafe fn unpack_unit<S: Lanes, T: Format>(
                 S::transpose(&mut mins);
             }
             for lane in (0..S::LANES).filter(|l| exists(*l)) {
-                let at = (starts[lane] + step) * S::LANES;
+                let at = (starts[lane] + step) * columns + c * S::LANES;
                 S::bytes_store(tile.scales.as_mut_ptr().add(at).cast(), scales[lane]);
                 if T::MINS {
                     S::bytes_store(tile.mins.as_mut_ptr().add(at).cast(), mins[lane]);
@@ -127,7 +136,7 @@ pub(super) unsafe fn unpack_unit<S: Lanes, T: Format>(
                     let element = (i * S::LANES + d) * 4;
                     let (lane, within) = (element / T::GROUP, element % T::GROUP);
                     if exists(lane) {
-                        let at = ((starts[lane] + step) * T::GROUP + within) * S::LANES;
+                        let at = ((starts[lane] + step) * T::GROUP + within) * columns + c * 4 * S::LANES;
                         S::bytes_store(tile.quants.as_mut_ptr().add(at), quants[d]);
                     }
                 }
@@ -149,24 +158,27 @@ unsafe fn fetch<S: Lanes>(ahead: &[u8], part: usize, parts: usize) {
 /// Bytes of a cache line, or of half of one.
 const LINE: usize = 64;
 
-/// Multiplies the tile with panel `panel`: `out[row * LANES + column]` for `ROWS` rows; meanwhile `ahead` is fetched.
+/// Multiplies the tile with panel `panel`: `out[row * COLS * LANES + column]` for `ROWS` rows; meanwhile `ahead` is fetched.
 ///
 /// # Safety
 /// Needs the instruction set `S`.
 #[inline(always)]
-pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
+pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize, const COLS: usize>(
     tile: &Weights,
     x: &Panels,
     panel: usize,
     ahead: &[u8],
     out: &mut [f32],
 ) {
-    let (n, first) = (x.n, panel * x.n * ROWS);
-    assert!(x.rows == ROWS && x.layout == (T::GROUP, offset::<S, T>()) && out.len() == ROWS * S::LANES);
-    assert!(first + n * ROWS <= x.scales.len().min(x.quants.len() / T::GROUP));
+    let (n, first, columns) = (x.n, panel * x.n * ROWS, COLS * S::LANES);
+    assert!(x.rows == ROWS && x.layout == (T::GROUP, offset::<S, T>()) && out.len() == ROWS * columns);
+    assert!(COLS == S::COLS_Q && first + n * ROWS <= x.scales.len().min(x.quants.len() / T::GROUP));
     assert!(first + n * ROWS <= x.offsets.len().min(x.sums.len()));
-    assert!(tile.scales.len() == n * S::LANES && tile.quants.len() == n * S::LANES * T::GROUP);
-    assert!(tile.mins.len() == if T::MINS { n * S::LANES } else { 0 });
+    assert!(tile.scales.len() == n * columns && tile.quants.len() == n * columns * T::GROUP);
+    assert!(tile.mins.len() == if T::MINS { n * columns } else { 0 });
+    // Unknown to the compiler: a loop of known length is unrolled, and all of a group's weights loaded beforehand, for which
+    // the registers do not suffice.
+    let pairs = std::hint::black_box(T::GROUP / 8);
     // SAFETY: positions stay below `n`, for which both sides have room.
     unsafe {
         let mut w = (tile.quants.as_ptr(), tile.scales.as_ptr(), tile.mins.as_ptr());
@@ -176,46 +188,79 @@ pub(crate) unsafe fn multiply_q8<S: Lanes, T: Format, const ROWS: usize>(
             x.offsets.as_ptr().add(first),
             x.sums.as_ptr().add(first),
         );
-        let mut tree = Tree::<S, ROWS, 1>::new();
+        let mut tree = Tree::<S, ROWS, COLS>::new();
         for rank in 0..S::LANES {
             fetch::<S>(ahead, rank, S::LANES);
-            let mut acc = [S::zero(); ROWS];
+            let mut acc = [[S::zero(); COLS]; ROWS];
             for _ in 0..in_lane(n, lane_at(rank, S::LANES), S::LANES) {
-                let mut dots = [S::open(S::int(0)); ROWS];
-                if offset::<S, T>() != 0 {
-                    for (r, dot) in dots.iter_mut().enumerate() {
-                        *dot = S::open(S::int(*x.2.add(r)));
-                    }
+                let dots = group_dots::<S, T, ROWS, COLS>(w.0, x.0, x.2, pairs);
+                let mut scales = [S::zero(); COLS];
+                for (c, scale) in scales.iter_mut().enumerate() {
+                    *scale = S::load(w.1.add(c * S::LANES));
                 }
-                for four in 0..T::GROUP / 4 {
-                    let w = S::bytes(w.0.add(four * 4 * S::LANES));
-                    for (r, dot) in dots.iter_mut().enumerate() {
-                        let x = S::bytes4(x.0.add(r * T::GROUP + four * 4).cast());
-                        *dot = if T::WIDE { S::dp_wide(*dot, w, x) } else { S::dp(*dot, w, x) };
+                for (r, (acc, dots)) in acc.iter_mut().zip(dots).enumerate() {
+                    let x = S::splat(*x.1.add(r));
+                    for ((acc, dot), scale) in acc.iter_mut().zip(dots).zip(scales) {
+                        *acc = S::fma(S::mul(scale, x), S::to_f(S::close(dot, T::WIDE)), *acc);
                     }
-                    if (four + 1) % steps(T::MOST) == 0 || four + 1 == T::GROUP / 4 {
-                        for dot in &mut dots {
-                            *dot = S::settle(*dot, T::WIDE);
-                        }
-                    }
-                }
-                let scale = S::load(w.1);
-                for (r, (acc, dot)) in acc.iter_mut().zip(dots).enumerate() {
-                    *acc = S::fma(S::mul(scale, S::splat(*x.1.add(r))), S::to_f(S::close(dot, T::WIDE)), *acc);
                 }
                 if T::MINS {
-                    let min = S::sub(S::zero(), S::load(w.2));
                     for (r, acc) in acc.iter_mut().enumerate() {
-                        *acc = S::fma(min, S::splat(*x.3.add(r)), *acc);
+                        let x = S::splat(*x.3.add(r));
+                        for (c, acc) in acc.iter_mut().enumerate() {
+                            *acc = S::fma(S::sub(S::zero(), S::load(w.2.add(c * S::LANES))), x, *acc);
+                        }
                     }
-                    w.2 = w.2.add(S::LANES);
+                    w.2 = w.2.add(columns);
                 }
-                (w.0, w.1) = (w.0.add(T::GROUP * S::LANES), w.1.add(S::LANES));
+                (w.0, w.1) = (w.0.add(T::GROUP * columns), w.1.add(columns));
                 x = (x.0.add(ROWS * T::GROUP), x.1.add(ROWS), x.2.add(ROWS), x.3.add(ROWS));
             }
-            tree.push(rank, acc.map(|acc| [acc]));
+            tree.push(rank, acc);
         }
         tree.finish(S::LANES, out);
+    }
+}
+
+/// The sums of products of one group: weights at `w`, activations at `x`, and what the sums begin with at `offsets`.
+///
+/// # Safety
+/// Needs the instruction set `S`, and a position of a tile and of a panel behind the pointers.
+#[inline(always)]
+unsafe fn group_dots<S: Lanes, T: Format, const ROWS: usize, const COLS: usize>(
+    w: *const u8,
+    x: *const i8,
+    offsets: *const i32,
+    pairs: usize,
+) -> [[S::A; COLS]; ROWS] {
+    // SAFETY: a group has `GROUP` elements on both sides.
+    unsafe {
+        let mut dots = [[S::open(S::int(0)); COLS]; ROWS];
+        if offset::<S, T>() != 0 {
+            for (r, dots) in dots.iter_mut().enumerate() {
+                *dots = [S::open(S::int(*offsets.add(r))); COLS];
+            }
+        }
+        for pair in 0..pairs {
+            for four in [2 * pair, 2 * pair + 1] {
+                let mut quants = [S::bytes(w.add(four * COLS * 4 * S::LANES)); COLS];
+                for (c, quants) in quants.iter_mut().enumerate().skip(1) {
+                    *quants = S::bytes(w.add((four * COLS + c) * 4 * S::LANES));
+                }
+                for (r, dots) in dots.iter_mut().enumerate() {
+                    let x = S::bytes4(x.add(r * T::GROUP + four * 4).cast());
+                    for (dot, w) in dots.iter_mut().zip(quants) {
+                        *dot = if T::WIDE { S::dp_wide(*dot, w, x) } else { S::dp(*dot, w, x) };
+                    }
+                }
+                if (four + 1) % steps(T::MOST) == 0 || four + 1 == T::GROUP / 4 {
+                    for dot in dots.as_flattened_mut() {
+                        *dot = S::settle(*dot, T::WIDE);
+                    }
+                }
+            }
+        }
+        dots
     }
 }
 
@@ -256,8 +301,8 @@ impl<S: Lanes, const ROWS: usize, const COLS: usize> Tree<S, ROWS, COLS> {
     }
 }
 
-/// Fills the tile with the rows in `w`, at most `COLS * LANES` rows of `row_bytes`, as floats: position, column. Elements
-/// are those of `PER * LANES` lanes.
+/// Fills the tile with columns of the rows in `w`, those of block `block`, as floats: position, column. There are at most
+/// `COLS * LANES` rows of `row_bytes`. Elements are those of `PER * LANES` lanes.
 ///
 /// # Safety
 /// Needs the instruction set `S`.
@@ -265,9 +310,12 @@ impl<S: Lanes, const ROWS: usize, const COLS: usize> Tree<S, ROWS, COLS> {
 pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain, const COLS: usize, const PER: usize>(
     w: &[u8],
     row_bytes: usize,
+    block: usize,
     tile: &mut Weights,
 ) {
-    let n = row_bytes / T::BYTES;
+    let first = block * PLAIN_BLOCK;
+    assert!(first * T::BYTES < row_bytes, "a block beyond the row");
+    let n = (row_bytes / T::BYTES - first).min(PLAIN_BLOCK);
     tile.scales.resize(n * S::LANES * COLS, 0.0);
     let (starts, lanes) = (starts(n, PER * S::LANES), PER * S::LANES);
     for c in 0..COLS {
@@ -275,16 +323,16 @@ pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain, const COLS: usize, const P
         // SAFETY: whole vectors lie in each row, the rest is copied into zeroed buffers; elements from `n` on are left
         // out.
         unsafe {
-            for first in (0..n).step_by(S::LANES) {
+            for at in (0..n).step_by(S::LANES) {
                 let mut v = [S::as_bytes(S::zero()); MOST];
-                let have = (n - first).min(S::LANES);
+                let have = (n - at).min(S::LANES);
                 for r in 0..S::LANES {
-                    let p = pointers[r].add(first * T::BYTES);
+                    let p = pointers[r].add((first + at) * T::BYTES);
                     v[r] = S::as_bytes(if have == S::LANES { T::load::<S>(p) } else { T::load_part::<S>(p, have) });
                 }
                 S::transpose(&mut v);
                 for (i, v) in v[..have].iter().enumerate() {
-                    let k = first + i;
+                    let k = at + i;
                     let at = ((starts[k % lanes] + k / lanes) * COLS + c) * S::LANES;
                     S::bytes_store(tile.scales.as_mut_ptr().add(at).cast(), *v);
                 }
@@ -300,7 +348,7 @@ pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain, const COLS: usize, const P
 /// # Safety
 /// Needs the instruction set `S`.
 #[inline(always)]
-pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize, const COLS: usize, const PER: usize>(
+pub(crate) unsafe fn multiply_plain<S: Lanes, M: Product, const ROWS: usize, const COLS: usize, const PER: usize>(
     tile: &Weights,
     x: &Panels,
     panel: usize,
@@ -308,7 +356,7 @@ pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize, const COLS: usize
     out: &mut [f32],
 ) {
     let (n, first) = (x.n, panel * x.n * ROWS);
-    assert!(x.rows == ROWS && x.layout == (1, 0) && out.len() == ROWS * COLS * S::LANES);
+    assert!(x.rows == ROWS && x.layout == M::LAYOUT && out.len() == ROWS * COLS * S::LANES);
     assert!(first + n * ROWS <= x.scales.len() && tile.scales.len() == n * COLS * S::LANES);
     // SAFETY: positions stay below `n`, for which both sides have room.
     unsafe {
@@ -325,7 +373,7 @@ pub(crate) unsafe fn multiply_f32<S: Lanes, const ROWS: usize, const COLS: usize
                 for (r, acc) in acc.iter_mut().enumerate() {
                     let x = S::splat(*x.add(r));
                     for (acc, v) in acc.iter_mut().zip(v) {
-                        *acc = S::fma(v, x, *acc);
+                        *acc = M::add::<S>(v, x, *acc);
                     }
                 }
                 (w, x) = (w.add(COLS * S::LANES), x.add(ROWS));
