@@ -27,10 +27,14 @@ fn x_unit(u: u32) -> Vecs {
 
 // Finishes the four sums of one row.
 fn finish_four(row: u32, n: u32, v: vec4<f32>) {
+#ifdef QKV
+    finish_heads(row, n, v);
+#else
 #ifdef GLU
     finish(row, n, v.x, v.z);
     finish(row, n + 1u, v.y, v.w);
 #else
     for (var i = 0u; i < 4u; i++) { finish(row, n + i, v[i]); }
+#endif
 #endif
 }

@@ -90,13 +90,13 @@ impl Gpu {
         Gpu::open_now(&self.options)
     }
 
-    /// A device that computes nothing, for measuring what the host does.
+    /// A device that computes nothing, with these forms of kernels, for measuring what the host does.
     ///
     /// # Errors
     /// Where wgpu refuses.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn noop() -> Result<Gpu> {
-        let opened = readback::now(open::open_noop());
+    pub fn noop(forms: Forms) -> Result<Gpu> {
+        let opened = readback::now(open::open_noop(forms));
         let opened = opened.unwrap_or_else(|| Err(Error::Device("the noop device did not open at once".into())))?;
         Ok(Gpu::new(opened, &GpuOptions::default()))
     }

@@ -17,6 +17,7 @@ const FORMS: &[&str] = &[
     "base+subgroups+dot4",
     "base+coopmat",
     "base+f16+coopmat",
+    "base+coherent",
 ];
 
 /// A kernel with its features. Its numbers are those of shapes, which have no end.
