@@ -117,6 +117,7 @@ fn elementwise(list: &mut List) {
     }
     list.add("glu", &[&["GLU", "SILU", "LIMIT", "LIMITS_RESULT"]], wg);
     list.add("copy", &[], &[("WG", 256)]);
+    list.add("probe_coherent", &[&["COHERENT"]], wg);
 }
 
 /// Kernels that reduce rows or runs of them.

@@ -24,6 +24,9 @@ pub struct GpuOptions {
     pub host_subgroups: bool,
     /// Uses f16 and subgroups of software adapters too, where they are no faster: for tests in a page.
     pub software_forms: bool,
+    /// A folder where the driver's compiled pipelines are kept from one start to the next, natively on Vulkan; nowhere where
+    /// `None`. What is in it must be this user's own.
+    pub pipelines: Option<std::path::PathBuf>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
     /// Breaks a kernel on purpose, to show that an exam finds it: its name, a piece of its text, what stands there
@@ -190,7 +193,8 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
     description.forms.f16 |= worth && halves(&adapter.get_info(), offered);
     description.forms.subgroups |= worth && (options.host_subgroups || offered.contains(wgpu::Features::SUBGROUP));
     let of_forms = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::MEMORY_DECORATION_COHERENT;
-    let wanted = of_forms | wgpu::Features::TIMESTAMP_QUERY;
+    let mut wanted = of_forms | wgpu::Features::TIMESTAMP_QUERY;
+    wanted.set(wgpu::Features::PIPELINE_CACHE, options.pipelines.is_some());
     let (features, limits) = match options.default_limits {
         true => (wgpu::Features::empty(), wgpu::Limits::default()),
         false => (offered & wanted, adapter.limits()),
@@ -234,7 +238,16 @@ fn finish(
 ) -> Opened {
     let faults = Arc::new(Faults::default());
     let noted = Arc::clone(&faults);
-    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| Faults::note(&noted.first, error.to_string())));
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        let what = match error {
+            wgpu::Error::OutOfMemory { .. } => {
+                "it has not enough free memory: ask for a shorter context, a smaller model, or fewer layers on it"
+                    .into()
+            }
+            error => error.to_string(),
+        };
+        Faults::note(&noted.first, what);
+    }));
     let noted = Arc::clone(&faults);
     device.set_device_lost_callback(move |reason, message| {
         if reason != wgpu::DeviceLostReason::Destroyed {

@@ -56,7 +56,7 @@ fn families_ask_for_what_is_validated() {
 #[test]
 fn synthetic_shapes_ask_for_what_is_validated() {
     for (types, _) in crate::gpu_host::TYPES {
-        let missing = unlisted(&crate::gpu_host::plan(*types)).unwrap();
+        let missing = unlisted(&crate::common::shape_1b::plan(*types)).unwrap();
         assert!(missing.is_empty(), "{types:?} asks for what no list has: {missing:?}");
     }
 }
