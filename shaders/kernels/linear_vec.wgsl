@@ -3,7 +3,7 @@
 // together and each then finds its own 32 columns without sharing a bank.
 //
 // NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums. QKV: the columns are those of
-// heads, which are made ready and stored: see qkv.
+// heads, which are made ready and stored: see qkv. OWNED, with SUBGROUPS: a subgroup owns rows of w, see sums_owned.
 #import linear
 #import vec
 #ifdef NORM
@@ -22,6 +22,9 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) n_subgroups: u32,
+#ifdef OWNED
+    @builtin(subgroup_size) subgroup_size: u32,
+#endif
 #endif
 ) {
     let rows = step[p.rows_at];
@@ -42,15 +45,19 @@ fn main(
 #endif
     let first = id / blocks * ROWS;
     if (first >= rows) { return; }
-    var sums = array<vec4<f32>, ROWS>();
 #ifdef NORM
     var squares = array<f32, ROWS>();
 #endif
+#ifdef OWNED
+#import sums_owned
+#else
+    var sums = array<vec4<f32>, ROWS>();
 #ifdef DOT4
 #import sums_bytes
 #else
 #import sums_floats
 #endif
 #import sums_total
+#endif
     finish_four(first + lid, n, total);
 }

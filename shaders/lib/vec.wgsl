@@ -5,6 +5,9 @@ const PARTS: u32 = WG / 4u; // a subgroup has at least 4 invocations
 #else
 const PARTS: u32 = WG;
 #endif
+#ifdef OWNED
+#import vec_owned
+#else
 #ifdef DOT4
 var<workgroup> work_s: array<vec4<f32>, PARTS * ROWS>;
 #else
@@ -12,10 +15,12 @@ var<workgroup> work_s: array<vec4<f32>, PARTS * ROWS>;
 const SPAN: u32 = WG + 1u;
 var<workgroup> work_s: array<vec4<f32>, max(8u * SPAN, PARTS * ROWS)>;
 #endif
+#endif
 #ifdef NORM
 var<workgroup> squares_s: array<f32, PARTS * ROWS>;
 #endif
 
+#ifndef OWNED
 #ifndef DOT4
 fn x_unit(u: u32) -> Vecs {
     return Vecs(
@@ -23,6 +28,7 @@ fn x_unit(u: u32) -> Vecs {
         work_s[4u * SPAN + u], work_s[5u * SPAN + u], work_s[6u * SPAN + u], work_s[7u * SPAN + u],
     );
 }
+#endif
 #endif
 
 // Finishes the four sums of one row.

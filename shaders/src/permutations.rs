@@ -218,7 +218,15 @@ fn thens() -> Vec<Features> {
 /// Products of weights of a type, for these numbers of rows at once.
 fn rows_at_once(list: &mut List, (dtype, _): &(&'static str, bool), rows: &[u32]) {
     for n in rows {
-        list.add("linear_vec", &[&[dtype]], &[("WG", 64), ("ROWS", *n)]);
+        few_rows(list, &[dtype], *n);
+    }
+}
+
+/// Products of so many rows at once; with subgroups also those where one owns rows of the weight.
+fn few_rows(list: &mut List, features: &[&'static str], n: u32) {
+    list.add("linear_vec", &[features], &[("WG", 64), ("ROWS", n)]);
+    if features.contains(&"SUBGROUPS") {
+        list.add("linear_vec", &[features, &["OWNED"]], &[("WG", 128), ("ROWS", n)]);
     }
 }
 
@@ -240,7 +248,7 @@ fn heads(
     let forms: Vec<Features> = choices(&["NORM", "SUBGROUPS"]).into_iter().chain(alone).collect();
     for (cache, vectors) in caches.iter().flat_map(|cache| vectors.iter().map(move |v| (cache, v))) {
         for (features, n) in forms.iter().flat_map(|features| rows.iter().map(move |n| (features, n))) {
-            list.add("linear_vec", &[&[*dtype, "QKV"], cache, vectors, features], &[("WG", 64), ("ROWS", *n)]);
+            few_rows(list, &[&[*dtype, "QKV"][..], cache, vectors, features].concat(), *n);
         }
     }
 }
@@ -260,7 +268,7 @@ fn products(
         let alone = choices(&["SUBGROUPS"]).into_iter().map(|f| [&[special][..], &f].concat());
         for features in choices(&["NORM", "SUBGROUPS"]).into_iter().chain(alone) {
             for n in rows {
-                list.add("linear_vec", &[&parts, &features], &[("WG", 64), ("ROWS", *n)]);
+                few_rows(list, &[&parts[..], &features].concat(), *n);
             }
         }
         let ragged = (!blocks).then(|| choices(&["F16"]).into_iter().map(|f| [&["RAGGED"][..], &f].concat()));

@@ -15,13 +15,16 @@ pub struct Forms {
     pub coopmat: bool,
     /// Splits of attention joined by the workgroup that finishes last, through memory that workgroups see of each other.
     pub coherent: bool,
+    /// Products of few rows where a subgroup owns rows of the weight and nothing waits between units: needs `subgroups`.
+    pub owned: bool,
 }
 
 impl Forms {
     /// Nothing beyond WebGPU's defaults.
-    pub const BASE: Forms = Forms { f16: false, subgroups: false, dot4: false, coopmat: false, coherent: false };
+    pub const BASE: Forms =
+        Forms { f16: false, subgroups: false, dot4: false, coopmat: false, coherent: false, owned: false };
 
-    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`, `coherent`.
+    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`, `coherent`, `owned`.
     ///
     /// # Errors
     /// Names a word that is no form.
@@ -35,12 +38,16 @@ impl Forms {
                 "dot4" => forms.dot4 = true,
                 "coopmat" => forms.coopmat = true,
                 "coherent" => forms.coherent = true,
+                "owned" => forms.owned = true,
                 _ => {
                     return Err(Error::request(format!(
-                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, coherent, joined by +"
+                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, coherent, owned, joined by +"
                     )));
                 }
             }
+        }
+        if forms.owned && !forms.subgroups {
+            return Err(Error::request("the kernel form \"owned\" needs subgroups: use base+subgroups+owned"));
         }
         Ok(forms)
     }
@@ -55,6 +62,7 @@ impl std::fmt::Display for Forms {
             (self.dot4, "dot4"),
             (self.coopmat, "coopmat"),
             (self.coherent, "coherent"),
+            (self.owned, "owned"),
         ] {
             if on {
                 write!(f, "+{name}")?;

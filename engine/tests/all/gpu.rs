@@ -118,6 +118,20 @@ fn coherent_forms_compute_what_the_definition_says() {
     examine_cases(&with_forms("base+coherent"), attention, 20);
 }
 
+/// Subgroups that own rows of weights, with floats and with bytes.
+#[test]
+fn owned_forms_compute_what_the_definition_says() {
+    for forms in ["base+subgroups+owned", "base+subgroups+dot4+owned"] {
+        let products = cases().into_iter().filter(|case| case.op == OpKind::Linear);
+        examine_cases(&with_forms(forms), products, 50);
+    }
+    // Were the second of two units left out, the exam would say so.
+    let sabotage = Some(("linear_vec", "let both = u + subgroup_size < p.units;", "let both = false;"));
+    let Some(device) = gpu(&GpuOptions { sabotage, ..with_forms("base+subgroups+owned") }) else { return };
+    let wrong = |case: &Case| relative_error(&case.run(&device), &case.run(&truth())) > 1e-3;
+    assert!(cases().iter().any(|case| case.op == OpKind::Linear && wrong(case)));
+}
+
 /// On adapters that have cooperative matrices of 8 x 8: Apple's, and software ones. Others are skipped, and say why.
 #[test]
 fn matrix_forms_compute_what_the_definition_says() {

@@ -18,6 +18,8 @@ const FORMS: &[&str] = &[
     "base+coopmat",
     "base+f16+coopmat",
     "base+coherent",
+    "base+subgroups+owned",
+    "base+subgroups+dot4+owned",
 ];
 
 /// A kernel with its features. Its numbers are those of shapes, which have no end.

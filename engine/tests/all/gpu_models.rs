@@ -22,6 +22,8 @@ const FORMS: &[(&str, KvKind, f64)] = &[
     ("base", KvKind::F16, 2e-3),
     ("base+f16+subgroups", KvKind::F16, 1e-2),
     ("base+dot4", KvKind::F16, 2e-2),
+    ("base+subgroups+owned", KvKind::F16, 2e-3),
+    ("base+subgroups+dot4+owned", KvKind::F16, 2e-2),
 ];
 
 fn gpu(options: GpuOptions) -> Option<Device> {

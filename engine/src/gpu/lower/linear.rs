@@ -13,6 +13,8 @@ use crate::plan::{Act, Gated, Norm, NormKind, Prologue, Rows, Slot, Then, Weight
 
 /// The row counts that have a `linear_vec` of their own: `(ROWS, from, to)`.
 const VEC_ROWS: [(u32, usize, usize); 4] = [(1, 1, 1), (2, 2, 2), (4, 3, 4), (8, 5, FEW)];
+/// Invocations where a subgroup owns a row of the weight: four subgroups of the usual size.
+const OWNED_WG: u32 = 128;
 /// Tiles of 64 rows pay from here on; below, those of 32.
 const TALL: usize = 33;
 
@@ -225,8 +227,13 @@ impl Lowering<'_> {
             params.retain(|(name, _)| heads.params.iter().all(|own| own.0 != *name));
             params.extend(&heads.params);
         }
+        let owned = self.forms.owned && self.forms.subgroups;
+        if owned {
+            features.push("OWNED");
+        }
+        let wg = if owned { OWNED_WG } else { WG };
         for (n, from, to) in VEC_ROWS {
-            let key = Key { kernel: "linear_vec", features: features.clone(), consts: vec![("WG", WG), ("ROWS", n)] };
+            let key = Key { kernel: "linear_vec", features: features.clone(), consts: vec![("WG", wg), ("ROWS", n)] };
             let times = piece.range.n.div_ceil(if job.gated() { 2 } else { 4 });
             let grid = Grid { count: Count::Rows(job.rows), block: n as usize, times, per: 1 };
             let (bindings, params) = (bindings.clone(), params.clone());
