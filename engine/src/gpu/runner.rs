@@ -51,7 +51,7 @@ pub struct GpuRunner {
     picks: Prepared,
     /// What makes the blocks of a slot that was filled from elsewhere.
     blocks: BTreeMap<Slot, Prepared>,
-    words: StepWords,
+    words: Box<StepWords>,
     step: wgpu::Buffer,
     spare: Spare,
     /// The next step, if it will be like the last one.
@@ -122,7 +122,7 @@ impl GpuRunner {
         let step = gpu.buffer("step", 4 * n_words as u64);
         let n_token_ids = plan.n_token_ids();
         let last_round = if plan.has_head() { lower::rounds(plan.n_vocab()).len() - 1 } else { 0 };
-        let (steps, none, words) = (Prepared::default(), Prepared::default(), StepWords::default());
+        let (steps, none, words) = (Prepared::default(), Prepared::default(), Box::default());
         let (upload, pace, picks_prepared) = (Upload::default(), Pace::new(gpu.options.work_per_submit), none);
         let mut runner = GpuRunner {
             gpu,
