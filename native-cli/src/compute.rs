@@ -2,6 +2,7 @@
 //! commands that look at raw logits; talking goes through the engine.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use ir_engine::run::{Sampler, Sampling};
 
 use crate::args::{ActivationsChoice, DeviceArgs, DeviceChoice, ExpertsChoice, KvChoice, LayersChoice};
 use crate::failure::{Failure, Result};
+use crate::term;
 
 /// Rows of a step whose logits are wanted, at most.
 pub(crate) const MAX_OUTPUTS: usize = 64;
@@ -119,7 +121,25 @@ pub(crate) fn may_have_gpu() -> bool {
 fn gpu(args: &DeviceArgs, adapter: Option<usize>) -> Result<Device> {
     let forms = args.gpu_forms.as_deref().map(Forms::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
     let memory = args.gpu_memory.map(|gib| (gib * f64::from(1 << 30)) as u64);
-    Ok(Device::Gpu(Arc::new(Gpu::open_now(&GpuOptions { adapter, forms, memory, ..GpuOptions::default() })?)))
+    let options = GpuOptions { adapter, forms, memory, pipelines: pipelines_folder(), ..GpuOptions::default() };
+    let gpu = Gpu::open_now(&options)?;
+    gpu.notes().iter().for_each(|note| say(note));
+    Ok(Device::Gpu(Arc::new(gpu)))
+}
+
+/// Where the drivers' compiled pipelines are kept.
+fn pipelines_folder() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("ir").join("pipelines"))
+}
+
+/// A line for whoever runs this: in the log where there is one.
+fn say(note: &str) {
+    if tracing::enabled!(tracing::Level::WARN) {
+        tracing::warn!("{note}");
+    } else {
+        term::remark(note);
+    }
 }
 
 /// The GPU that computes a model which it holds whole.

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use ir_engine::bytes::Bytes;
 use ir_engine::device::{Device, Runner};
-use ir_engine::gpu::{CopyTest, Gpu, GpuRunner};
+use ir_engine::gpu::{CopyTest, Forms, Gpu, GpuRunner};
 use ir_engine::plan::{Inputs, Op, Plan};
 use serde_json::{Value as Json, json};
 
@@ -66,7 +66,12 @@ fn noop(runner: &Runner, inputs: &Inputs) -> Result<Option<(f64, usize)>> {
     if plan.weight_bytes() > MOST_NOOP_BYTES {
         return Ok(None);
     }
-    let mut runner = Arc::new(Gpu::noop()?).prepare(Arc::new(without_weights(plan)), runner.options())?;
+    let forms = match runner {
+        // The device that does nothing has no cooperative matrices.
+        Runner::Gpu(runner) => Forms { coopmat: false, ..runner.gpu().forms() },
+        Runner::Cpu(_) | Runner::Split(_) => Forms::BASE,
+    };
+    let mut runner = Arc::new(Gpu::noop(forms)?).prepare(Arc::new(without_weights(plan)), runner.options())?;
     let mut seconds = Vec::new();
     for _ in 0..10 * STEPS {
         let started = Instant::now();

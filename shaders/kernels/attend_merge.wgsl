@@ -1,9 +1,7 @@
 // attend, after attend_vec with several splits: joins them. One workgroup per single row and head.
 #import grid
 #import step
-#ifdef SINKS
-#import sinks
-#endif
+#import splits
 
 struct Params {
     n_heads: u32,
@@ -28,23 +26,8 @@ fn main(
     let row = step[step[STEP_SINGLES] + single];
     let n_splits = step[STEP_N_SPLITS];
     let at = id * n_splits * (1u + quads);
-    var top = parts[at].x;
-    for (var s = 1u; s < n_splits; s++) { top = max(top, parts[at + s * (1u + quads)].x); }
     for (var i = lid; i < quads; i += WG) {
-        var v = vec4(0.0);
-        var sum = 0.0;
-        for (var s = 0u; s < n_splits; s++) {
-            let part = at + s * (1u + quads);
-            let keep = exp(parts[part].x - top);
-            sum += keep * parts[part].y;
-            v += keep * parts[part + 1u + i];
-        }
-#ifdef SINKS
-        let shrink = with_sink(top, id % p.n_heads);
-        v *= shrink.x;
-        sum = sum * shrink.x + shrink.y;
-#endif
-        v /= sum;
+        let v = joined(at, n_splits, quads, i, id % p.n_heads);
         for (var c = 0u; c < 4u; c++) {
             let col = i * 4u + c;
             if (col < p.v_dim) { out[(row * p.n_heads + id % p.n_heads) * p.v_dim + col] = v[c]; }

@@ -2,12 +2,18 @@
 // positions. Each invocation scores one position of a block of WG, then the invocations share out the quads of V.
 // With one split the result is final; with more, maximum, sum and unscaled result go to `parts` for attend_merge.
 //
+// COHERENT: instead, the workgroup that finishes last of a block's splits joins them. What one workgroup writes another
+// sees, since both buffers are coherent, storageBarrier() orders memory for the whole device, and every workgroup counts
+// itself in `finished` behind it. Pages promise none of that, so this form is native.
 // V_IN_K: values are the first elements of their keys.
 #import grid
 #import step
 #import kv
 #import kv_get
 #import scores
+#ifdef COHERENT
+#import splits
+#endif
 
 struct Params {
     q_start: u32,
@@ -36,7 +42,17 @@ struct Params {
 #endif
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 // [single][head][split][1 + VQ]: (maximum, sum, -, -), then the result
+#ifdef COHERENT
+@coherent
+#endif
 @group(0) @binding(6) var<storage, read_write> parts: array<vec4<f32>>;
+#ifdef COHERENT
+// [single][kv_head][block]: splits that are done; 0 again behind the last.
+@coherent
+@group(0) @binding(7) var<storage, read_write> finished: array<atomic<u32>>;
+
+var<workgroup> before_s: u32; // splits that were done before this one
+#endif
 
 const LOW: f32 = -1e30; // below any score; finite, so that differences stay numbers
 const SUBSETS: u32 = max(WG / VQ, 1u); // of a block's positions, shared out over the invocations; VQ is at most WG
@@ -204,4 +220,22 @@ fn main(
             }
         }
     }
+#ifdef COHERENT
+    if (n_splits == 1u) { return; }
+    let counter = (single * p.n_kv_heads + kv_head) * p.n_blocks + block;
+    storageBarrier();
+    if (lid == 0u) { before_s = atomicAdd(&finished[counter], 1u); }
+    workgroupBarrier();
+    if (before_s + 1u < n_splits) { return; }
+    storageBarrier();
+    if (lid == 0u) { atomicStore(&finished[counter], 0u); }
+    for (var i = lid; i < n_group * VQ; i += WG) {
+        let head = head0 + i / VQ;
+        let v = joined((single * p.n_heads + head) * n_splits * (1u + VQ), n_splits, VQ, i % VQ, head);
+        for (var c = 0u; c < 4u; c++) {
+            let col = i % VQ * 4u + c;
+            if (col < p.v_dim) { out[(row * p.n_heads + head) * p.v_dim + col] = v[c]; }
+        }
+    }
+#endif
 }

@@ -2,11 +2,15 @@
 // x at once. Each invocation has a unit of w; rows of x come through workgroup memory, where all invocations fetch them
 // together and each then finds its own 32 columns without sharing a bank.
 //
-// NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums.
+// NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums. QKV: the columns are those of
+// heads, which are made ready and stored: see qkv. OWNED, with SUBGROUPS: a subgroup owns rows of w, see sums_owned.
 #import linear
 #import vec
 #ifdef NORM
 #import constants
+#endif
+#ifdef QKV
+#import qkv
 #endif
 
 @compute @workgroup_size(WG)
@@ -18,6 +22,9 @@ fn main(
     @builtin(subgroup_invocation_id) lane: u32,
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) n_subgroups: u32,
+#ifdef OWNED
+    @builtin(subgroup_size) subgroup_size: u32,
+#endif
 #endif
 ) {
     let rows = step[p.rows_at];
@@ -30,19 +37,27 @@ fn main(
 #else
     let blocks = (p.n + 3u) / 4u;
     let n = id % blocks * 4u;
+#ifdef QKV
+    let r = (qkv_columns(qkv_place(p.out_start + n)) - p.out_start + p.w_row) * p.units;
+#else
     let r = (min(vec4(n, n + 1u, n + 2u, n + 3u), vec4(p.n - 1u)) + p.w_row) * p.units;
+#endif
 #endif
     let first = id / blocks * ROWS;
     if (first >= rows) { return; }
-    var sums = array<vec4<f32>, ROWS>();
 #ifdef NORM
     var squares = array<f32, ROWS>();
 #endif
+#ifdef OWNED
+#import sums_owned
+#else
+    var sums = array<vec4<f32>, ROWS>();
 #ifdef DOT4
 #import sums_bytes
 #else
 #import sums_floats
 #endif
 #import sums_total
+#endif
     finish_four(first + lid, n, total);
 }

@@ -27,7 +27,7 @@ struct Params {
     scale_at: u32,   // with SCALE: the factors of all columns of the product
     bias_at: u32,    // with BIAS: their summands
     factor: f32,     // with ADD
-    limit: f32,      // with LIMIT
+    limit: f32,      // with LIMIT, and with CLAMP
     up_offset: f32,
     x_stride: u32,   // columns from a row of x to the next
 #ifdef STACK
@@ -40,6 +40,17 @@ struct Params {
     vector_rows: u32, // elements of factors and summands from a matrix to the next
     passed: u32,     // columns behind those of x that are passed on
     passed_at: u32,    // first column of out that takes them
+#endif
+#ifdef QKV
+    n_heads: u32,    // as in the kernel heads
+    n_kv_heads: u32,
+    head_dim: u32,
+    v_dim: u32,
+    n_pairs: u32,
+    halves: u32,
+    magnitude: f32,
+    freqs_at: u32,
+    tables: u32,
 #endif
 }
 

@@ -5,6 +5,9 @@ const PARTS: u32 = WG / 4u; // a subgroup has at least 4 invocations
 #else
 const PARTS: u32 = WG;
 #endif
+#ifdef OWNED
+#import vec_owned
+#else
 #ifdef DOT4
 var<workgroup> work_s: array<vec4<f32>, PARTS * ROWS>;
 #else
@@ -12,10 +15,12 @@ var<workgroup> work_s: array<vec4<f32>, PARTS * ROWS>;
 const SPAN: u32 = WG + 1u;
 var<workgroup> work_s: array<vec4<f32>, max(8u * SPAN, PARTS * ROWS)>;
 #endif
+#endif
 #ifdef NORM
 var<workgroup> squares_s: array<f32, PARTS * ROWS>;
 #endif
 
+#ifndef OWNED
 #ifndef DOT4
 fn x_unit(u: u32) -> Vecs {
     return Vecs(
@@ -24,13 +29,18 @@ fn x_unit(u: u32) -> Vecs {
     );
 }
 #endif
+#endif
 
 // Finishes the four sums of one row.
 fn finish_four(row: u32, n: u32, v: vec4<f32>) {
+#ifdef QKV
+    finish_heads(row, n, v);
+#else
 #ifdef GLU
     finish(row, n, v.x, v.z);
     finish(row, n + 1u, v.y, v.w);
 #else
     for (var i = 0u; i < 4u; i++) { finish(row, n + i, v[i]); }
+#endif
 #endif
 }

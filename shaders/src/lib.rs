@@ -4,8 +4,8 @@
 //! by an ordinary test (`tests/validate.rs`). The rules of the files:
 //!
 //! - One kernel per file in `kernels/`, shared code in `lib/` by `#import name`, each at most once.
-//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, `COOPMAT`, a block type, an activation ([`ACTS`]),
-//!   or a part of an op (`NORM`, `SCALE`, `BIAS`, `ADD`, `ACT`, `GLU`, `STACK`...).
+//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, `COOPMAT`, `COHERENT`, a block type, an activation ([`ACTS`]),
+//!   or a part of an op (`NORM`, `SCALE`, `BIAS`, `ADD`, `ACT`, `GLU`, `QKV`, `STACK`...).
 //! - Numbers are `const` lines put before the text: `WG` and the like from the caller, [`STEP`] always.
 //! - Binding 0 is the uniform `p: Params` (fields of four bytes), binding 1 the step's inputs. The engine finds bindings
 //!   and parameters by their names in [`Composed`]; no second list of them exists.

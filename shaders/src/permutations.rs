@@ -64,7 +64,11 @@ pub fn permutations() -> Vec<Permutation> {
         products(&mut list, dtype, &[vec![]], &[vec!["BIAS"]], &[1]);
     }
     let two = [WEIGHT_TYPES.iter().find(|t| t.0 == "bf16"), WEIGHT_TYPES.iter().find(|t| t.1)];
+    for dtype in WEIGHT_TYPES {
+        heads(&mut list, dtype, &[vec!["KV_F16"]], &[vec![]], &[1]);
+    }
     for dtype in two.into_iter().flatten() {
+        heads(&mut list, dtype, &caches(), &choices(&["SCALE", "BIAS"]), &[1]);
         products(&mut list, dtype, &thens(), &choices(&["SCALE", "BIAS"]), &[1]);
     }
     list.0
@@ -75,6 +79,7 @@ pub fn all_permutations() -> Vec<Permutation> {
     let mut list = others();
     for dtype in WEIGHT_TYPES {
         products(&mut list, dtype, &thens(), &choices(&["SCALE", "BIAS"]), &[1, 2, 4, 8]);
+        heads(&mut list, dtype, &caches(), &choices(&["SCALE", "BIAS"]), &[1, 2, 4, 8]);
     }
     list.0
 }
@@ -112,6 +117,7 @@ fn elementwise(list: &mut List) {
     }
     list.add("glu", &[&["GLU", "SILU", "LIMIT", "LIMITS_RESULT"]], wg);
     list.add("copy", &[], &[("WG", 256)]);
+    list.add("probe_coherent", &[&["COHERENT"]], wg);
 }
 
 /// Kernels that reduce rows or runs of them.
@@ -191,7 +197,9 @@ fn attend(list: &mut List, kv: &[&'static str], scores: &[&'static str], quads: 
     for group in [1, 4, 8].into_iter().filter(|group| group * quads <= 512) {
         let wg = crate::attend_vec_workgroup(quads, quads, group);
         let consts = [("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)];
-        list.add("attend_vec", &[kv, scores], &consts);
+        for form in [&[][..], &["COHERENT"]] {
+            list.add("attend_vec", &[kv, scores, form], &consts);
+        }
     }
 }
 
@@ -210,7 +218,38 @@ fn thens() -> Vec<Features> {
 /// Products of weights of a type, for these numbers of rows at once.
 fn rows_at_once(list: &mut List, (dtype, _): &(&'static str, bool), rows: &[u32]) {
     for n in rows {
-        list.add("linear_vec", &[&[dtype]], &[("WG", 64), ("ROWS", *n)]);
+        few_rows(list, &[dtype], *n);
+    }
+}
+
+/// Products of so many rows at once; with subgroups also those where one owns rows of the weight.
+fn few_rows(list: &mut List, features: &[&'static str], n: u32) {
+    list.add("linear_vec", &[features], &[("WG", 64), ("ROWS", n)]);
+    if features.contains(&"SUBGROUPS") {
+        list.add("linear_vec", &[features, &["OWNED"]], &[("WG", 128), ("ROWS", n)]);
+    }
+}
+
+/// The caches that a product of few rows writes itself, with what it does to heads in front of that.
+fn caches() -> Vec<Features> {
+    choices(&["KV_F16", "CLAMP"])
+}
+
+/// Products of few rows whose columns are heads.
+fn heads(
+    list: &mut List,
+    (dtype, blocks): &(&'static str, bool),
+    caches: &[Features],
+    vectors: &[Features],
+    rows: &[u32],
+) {
+    let special = if *blocks { "DOT4" } else { "RAGGED" };
+    let alone = choices(&["SUBGROUPS"]).into_iter().map(|f| [&[special][..], &f].concat());
+    let forms: Vec<Features> = choices(&["NORM", "SUBGROUPS"]).into_iter().chain(alone).collect();
+    for (cache, vectors) in caches.iter().flat_map(|cache| vectors.iter().map(move |v| (cache, v))) {
+        for (features, n) in forms.iter().flat_map(|features| rows.iter().map(move |n| (features, n))) {
+            few_rows(list, &[&[*dtype, "QKV"][..], cache, vectors, features].concat(), *n);
+        }
     }
 }
 
@@ -229,7 +268,7 @@ fn products(
         let alone = choices(&["SUBGROUPS"]).into_iter().map(|f| [&[special][..], &f].concat());
         for features in choices(&["NORM", "SUBGROUPS"]).into_iter().chain(alone) {
             for n in rows {
-                list.add("linear_vec", &[&parts, &features], &[("WG", 64), ("ROWS", *n)]);
+                few_rows(list, &[&parts[..], &features].concat(), *n);
             }
         }
         let ragged = (!blocks).then(|| choices(&["F16"]).into_iter().map(|f| [&["RAGGED"][..], &f].concat()));

@@ -34,6 +34,9 @@ fn check(permutation: &Permutation) -> Result<(), String> {
     if features.contains(&"SUBGROUPS") {
         wanted |= Capabilities::SUBGROUP;
     }
+    if features.contains(&"COHERENT") {
+        wanted |= Capabilities::MEMORY_DECORATION_COHERENT;
+    }
     let info = Validator::new(ValidationFlags::all(), wanted)
         .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())

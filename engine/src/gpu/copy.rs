@@ -64,7 +64,7 @@ impl CopyTest {
     pub fn run(&self, times: usize) -> Result<()> {
         let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        pass.set_pipeline(self.kernel.pipeline(self.gpu.device()));
+        pass.set_pipeline(self.kernel.pipeline(&self.gpu));
         pass.set_bind_group(0, &self.bind_group, &[]);
         let [x, y, z] = self.grid;
         (0..times).for_each(|_| pass.dispatch_workgroups(x, y, z));

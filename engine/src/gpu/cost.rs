@@ -29,7 +29,7 @@ impl StepCost {
         let parts = memory::parts(plan, MOST_BYTES / 16 * 16);
         let (parts, constants) = (&parts, &Constants::new(plan));
         let dispatches = lower::Lowering { plan, parts, constants, forms, kv }.lower(0..plan.ops.len())?;
-        let counts = step::write(inputs, &mut Vec::new());
+        let counts = step::StepWords::default().write(inputs);
         let mut layers: BTreeMap<&str, usize> = BTreeMap::new();
         let mut cost = StepCost { dispatches: 0, most_per_layer: 0, weight_bytes: 0 };
         for dispatch in dispatches.iter().filter(|d| d.workgroups(&counts) > 0) {

@@ -25,8 +25,10 @@ pub(super) enum Resource {
     KPages(usize),
     /// Pages of V.
     VPages(usize),
-    /// What attend_vec leaves for attend_merge.
+    /// Results of splits of attend_vec.
     Splits,
+    /// How many splits are done.
+    Finished,
     /// What a buffer of activations holds, as blocks of signed bytes, and their scales.
     Bytes(usize),
     Scales(usize),

@@ -13,13 +13,18 @@ pub struct Forms {
     pub dot4: bool,
     /// Products of many rows by cooperative matrices, which wgpu calls experimental: only where it is asked for.
     pub coopmat: bool,
+    /// Splits of attention joined by the workgroup that finishes last, through memory that workgroups see of each other.
+    pub coherent: bool,
+    /// Products of few rows where a subgroup owns rows of the weight and nothing waits between units: needs `subgroups`.
+    pub owned: bool,
 }
 
 impl Forms {
     /// Nothing beyond WebGPU's defaults.
-    pub const BASE: Forms = Forms { f16: false, subgroups: false, dot4: false, coopmat: false };
+    pub const BASE: Forms =
+        Forms { f16: false, subgroups: false, dot4: false, coopmat: false, coherent: false, owned: false };
 
-    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`.
+    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`, `coherent`, `owned`.
     ///
     /// # Errors
     /// Names a word that is no form.
@@ -32,12 +37,17 @@ impl Forms {
                 "subgroups" => forms.subgroups = true,
                 "dot4" => forms.dot4 = true,
                 "coopmat" => forms.coopmat = true,
+                "coherent" => forms.coherent = true,
+                "owned" => forms.owned = true,
                 _ => {
                     return Err(Error::request(format!(
-                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, joined by +"
+                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, coherent, owned, joined by +"
                     )));
                 }
             }
+        }
+        if forms.owned && !forms.subgroups {
+            return Err(Error::request("the kernel form \"owned\" needs subgroups: use base+subgroups+owned"));
         }
         Ok(forms)
     }
@@ -46,9 +56,14 @@ impl Forms {
 impl std::fmt::Display for Forms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("base")?;
-        for (on, name) in
-            [(self.f16, "f16"), (self.subgroups, "subgroups"), (self.dot4, "dot4"), (self.coopmat, "coopmat")]
-        {
+        for (on, name) in [
+            (self.f16, "f16"),
+            (self.subgroups, "subgroups"),
+            (self.dot4, "dot4"),
+            (self.coopmat, "coopmat"),
+            (self.coherent, "coherent"),
+            (self.owned, "owned"),
+        ] {
             if on {
                 write!(f, "+{name}")?;
             }

@@ -1,10 +1,12 @@
 //! Kernels on the device: composed once, compiled at first use, found by their key.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ir_shaders::{Access, Composed, Target};
 
+use super::Gpu;
 use super::dispatch::Key;
 use crate::error::{Error, Result};
 
@@ -23,11 +25,18 @@ pub(super) struct Kernels {
     /// See [`super::GpuOptions::sabotage`].
     sabotage: Option<(&'static str, &'static str, &'static str)>,
     by_key: Mutex<HashMap<Key, Arc<Kernel>>>,
+    /// Pipelines that were made.
+    made: AtomicUsize,
 }
 
 impl Kernels {
     pub(super) fn new(sabotage: Option<(&'static str, &'static str, &'static str)>) -> Kernels {
-        Kernels { sabotage, by_key: Mutex::default() }
+        Kernels { sabotage, by_key: Mutex::default(), made: AtomicUsize::new(0) }
+    }
+
+    /// How many pipelines were made.
+    pub(super) fn made(&self) -> usize {
+        self.made.load(Ordering::Relaxed)
     }
 
     /// The kernel of this key; composed if it is new.
@@ -86,8 +95,10 @@ fn module(device: &wgpu::Device, name: &str, wgsl: &str) -> wgpu::ShaderModule {
 
 impl Kernel {
     /// The compiled kernel. A failure shows as the device's error.
-    pub(super) fn pipeline(&self, device: &wgpu::Device) -> &wgpu::ComputePipeline {
+    pub(super) fn pipeline(&self, gpu: &Gpu) -> &wgpu::ComputePipeline {
         self.pipeline.get_or_init(|| {
+            let device = gpu.device();
+            gpu.kernels.made.fetch_add(1, Ordering::Relaxed);
             let module = module(device, self.name, &self.composed.wgsl);
             let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(self.name),
@@ -105,7 +116,7 @@ impl Kernel {
                 module: &module,
                 entry_point: Some("main"),
                 compilation_options,
-                cache: None,
+                cache: gpu.pipeline_cache(),
             })
         })
     }

@@ -37,6 +37,7 @@ fn id(resource: Resource) -> u64 {
         Resource::States(i) => (11, i, 0),
         Resource::Order => (12, 0, 0),
         Resource::Tiles => (13, 0, 0),
+        Resource::Finished => (14, 0, 0),
     };
     kind << 56 | (a as u64) << 28 | b as u64
 }
@@ -153,9 +154,9 @@ fn results(plan: &Plan) -> Vec<Resource> {
     slots.map(|slot| Resource::Buffer(plan.slot(slot).buffer)).chain([Resource::Constants]).collect()
 }
 
-/// Bytes of what attend_vec leaves for attend_merge.
-fn splits(plan: &Plan) -> u64 {
-    let mut splits = 0;
+/// Bytes of the results of splits of attend_vec, and of their counters: at most one for each row and head.
+fn splits(plan: &Plan) -> [u64; 2] {
+    let mut splits = [0, 0];
     for entry in &plan.ops {
         if let Op::Attend {
             q: _,
@@ -174,10 +175,11 @@ fn splits(plan: &Plan) -> u64 {
             out: _,
         } = entry.op
         {
-            splits = splits.max(n_heads * (1 + plan.kv[layer].v_dim.div_ceil(4)) * step::MAX_SPLITS * 16);
+            let n = n_heads * step::MAX_SPLITS;
+            splits = [splits[0].max(n * (1 + plan.kv[layer].v_dim.div_ceil(4)) * 16), splits[1].max(4 * n)];
         }
     }
-    splits as u64
+    splits.map(|bytes| bytes as u64)
 }
 
 /// Bytes of sorted picks, and of their tiles.
@@ -228,7 +230,9 @@ fn sizes(
     let [order, tiles] = sorted(plan, options);
     all.push((Resource::Order, order, "picks".into()));
     all.push((Resource::Tiles, tiles, "picks".into()));
-    all.push((Resource::Splits, splits(plan), "attention".into()));
+    let [splits, finished] = splits(plan);
+    all.push((Resource::Splits, splits, "attention".into()));
+    all.push((Resource::Finished, finished, "attention".into()));
     all.push((Resource::Picked, options.max_outputs as u64 * 4, "picks".into()));
     let rounds = if plan.has_head() { lower::rounds(plan.n_vocab()) } else { Vec::new() };
     for (round, chunks) in rounds.into_iter().take(2).enumerate() {

@@ -15,7 +15,10 @@ mod memory;
 mod open;
 mod pace;
 mod parts;
+#[cfg(not(target_arch = "wasm32"))]
+mod pipelines;
 mod planes;
+mod probe;
 mod readback;
 mod runner;
 mod step;
@@ -29,9 +32,9 @@ pub use cost::{StepCost, permutations};
 pub use forms::Forms;
 pub use open::{AdapterDescription, GpuOptions, adapters};
 pub use readback::{GpuReadback, Results};
-pub use runner::GpuRunner;
 #[cfg(not(target_arch = "wasm32"))]
 pub use runner::Timed;
+pub use runner::{GpuRunner, HostCost};
 
 use crate::error::{Error, Result};
 use kernels::Kernels;
@@ -47,11 +50,24 @@ pub struct Gpu {
     max_binding: u64,
     max_part: u64,
     options: GpuOptions,
+    /// What was found out when it was opened and is worth a line in a log.
+    note: Option<String>,
+    #[cfg(not(target_arch = "wasm32"))]
+    pipelines: Option<pipelines::PipelineFile>,
 }
 
 impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.name())
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        if let Some(file) = &self.pipelines {
+            file.close(self.kernels.made());
+        }
     }
 }
 
@@ -61,7 +77,19 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] where there is none, or it refuses.
     pub async fn open(options: &GpuOptions) -> Result<Gpu> {
-        Ok(Gpu::new(open::open(options).await?, options))
+        let gpu = Arc::new(Gpu::new(open::open(options).await?, options));
+        let forms = gpu.forms();
+        let wrong = if forms.coherent { gpu.is_coherent().await.map_or(true, |is| !is) } else { false };
+        if wrong {
+            // A device that failed says so for good: another one goes on.
+            let without = Some(Forms { coherent: false, ..forms });
+            let mut other = Gpu::new(open::open(&GpuOptions { forms: without, ..options.clone() }).await?, options);
+            let name = &other.opened.description.name;
+            other.note =
+                Some(format!("{name} has no coherent memory, though it says so: the form \"coherent\" is left out"));
+            return Ok(other);
+        }
+        Arc::into_inner(gpu).ok_or_else(|| Error::Device("a device is held while it is opened".into()))
     }
 
     /// Opens the same adapter again, after a loss.
@@ -90,13 +118,13 @@ impl Gpu {
         Gpu::open_now(&self.options)
     }
 
-    /// A device that computes nothing, for measuring what the host does.
+    /// A device that computes nothing, with these forms of kernels, for measuring what the host does.
     ///
     /// # Errors
     /// Where wgpu refuses.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn noop() -> Result<Gpu> {
-        let opened = readback::now(open::open_noop());
+    pub fn noop(forms: Forms) -> Result<Gpu> {
+        let opened = readback::now(open::open_noop(forms));
         let opened = opened.unwrap_or_else(|| Err(Error::Device("the noop device did not open at once".into())))?;
         Ok(Gpu::new(opened, &GpuOptions::default()))
     }
@@ -106,7 +134,52 @@ impl Gpu {
         let max_binding = most.min(MOST_BYTES) / 16 * 16;
         let kernels = Kernels::new(options.sabotage);
         let max_part = options.max_part.unwrap_or(u64::MAX).min(max_binding);
-        Gpu { opened, kernels, max_binding, max_part, options: options.clone() }
+        #[cfg(not(target_arch = "wasm32"))]
+        let pipelines =
+            options.pipelines.as_deref().zip(opened.adapter.as_ref()).and_then(|(folder, adapter)| {
+                pipelines::PipelineFile::open(folder, &opened.device, &adapter.get_info())
+            });
+        Gpu {
+            opened,
+            kernels,
+            max_binding,
+            max_part,
+            options: options.clone(),
+            note: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            pipelines,
+        }
+    }
+
+    /// What is worth a line in a log: a form that computed wrongly and is left out, a file of pipelines that was damaged, is of
+    /// another driver, or cannot be written. The latter are said once.
+    pub fn notes(&self) -> Vec<String> {
+        #[cfg(not(target_arch = "wasm32"))]
+        let of_file = self.pipelines.as_ref().and_then(pipelines::PipelineFile::note);
+        #[cfg(target_arch = "wasm32")]
+        let of_file = None;
+        self.note.clone().into_iter().chain(of_file).collect()
+    }
+
+    /// How many pipelines were made since the device was opened.
+    pub fn n_pipelines(&self) -> usize {
+        self.kernels.made()
+    }
+
+    /// What the driver compiled before.
+    fn pipeline_cache(&self) -> Option<&wgpu::PipelineCache> {
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.pipelines.as_ref().map(|file| &file.cache);
+        #[cfg(target_arch = "wasm32")]
+        None
+    }
+
+    /// Behind a step: writes the file of pipelines if it is time to.
+    fn keep_pipelines(&self) {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(file) = &self.pipelines {
+            file.keep(self.kernels.made());
+        }
     }
 
     /// For example `NVIDIA H200 (vulkan, base+f16+subgroups)`.

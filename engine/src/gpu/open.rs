@@ -24,6 +24,9 @@ pub struct GpuOptions {
     pub host_subgroups: bool,
     /// Uses f16 and subgroups of software adapters too, where they are no faster: for tests in a page.
     pub software_forms: bool,
+    /// A folder where the driver's compiled pipelines are kept from one start to the next, natively on Vulkan; nowhere where
+    /// `None`. What is in it must be this user's own.
+    pub pipelines: Option<std::path::PathBuf>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
     /// Breaks a kernel on purpose, to show that an exam finds it: its name, a piece of its text, what stands there
@@ -136,10 +139,18 @@ fn halves(info: &wgpu::AdapterInfo, features: wgpu::Features) -> bool {
     features.contains(wgpu::Features::SHADER_F16) && info.vendor != NVIDIA
 }
 
+/// Whether workgroups see in time what others wrote: where barriers order memory for the whole device. Metal's do so within
+/// a workgroup only.
+fn coherent(info: &wgpu::AdapterInfo, features: wgpu::Features) -> bool {
+    features.contains(wgpu::Features::MEMORY_DECORATION_COHERENT)
+        && matches!(info.backend, wgpu::Backend::Vulkan | wgpu::Backend::Dx12)
+}
+
 fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
     let software = info.device_type == wgpu::DeviceType::Cpu;
-    let f16 = halves(&info, features) && !software;
+    let (f16, coherent) = (halves(&info, features) && !software, coherent(&info, features));
+    let subgroups = features.contains(wgpu::Features::SUBGROUP) && !software;
     let memory = super::heaps::memory(adapter);
     AdapterDescription {
         name: info.name,
@@ -152,7 +163,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
             wgpu::DeviceType::Other => "other",
         },
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        forms: Forms { f16, subgroups: features.contains(wgpu::Features::SUBGROUP) && !software, ..Forms::BASE },
+        forms: Forms { f16, subgroups, coherent, ..Forms::BASE },
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         memory: memory.map(|memory| memory.total),
@@ -181,7 +192,9 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
     let worth = description.kind != "software" || options.software_forms;
     description.forms.f16 |= worth && halves(&adapter.get_info(), offered);
     description.forms.subgroups |= worth && (options.host_subgroups || offered.contains(wgpu::Features::SUBGROUP));
-    let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::TIMESTAMP_QUERY;
+    let of_forms = wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP | wgpu::Features::MEMORY_DECORATION_COHERENT;
+    let mut wanted = of_forms | wgpu::Features::TIMESTAMP_QUERY;
+    wanted.set(wgpu::Features::PIPELINE_CACHE, options.pipelines.is_some());
     let (features, limits) = match options.default_limits {
         true => (wgpu::Features::empty(), wgpu::Limits::default()),
         false => (offered & wanted, adapter.limits()),
@@ -194,6 +207,7 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
     for (on, feature, name) in [
         (forms.f16, wgpu::Features::SHADER_F16, "f16 arithmetic"),
         (forms.subgroups && !options.host_subgroups, wgpu::Features::SUBGROUP, "subgroups"),
+        (forms.coherent, wgpu::Features::MEMORY_DECORATION_COHERENT, "coherent memory"),
     ] {
         if on && !features.contains(feature) {
             return Err(Error::Device(format!("{} has no {name}: choose other kernel forms", description.name)));
@@ -224,7 +238,16 @@ fn finish(
 ) -> Opened {
     let faults = Arc::new(Faults::default());
     let noted = Arc::clone(&faults);
-    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| Faults::note(&noted.first, error.to_string())));
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        let what = match error {
+            wgpu::Error::OutOfMemory { .. } => {
+                "it has not enough free memory: ask for a shorter context, a smaller model, or fewer layers on it"
+                    .into()
+            }
+            error => error.to_string(),
+        };
+        Faults::note(&noted.first, what);
+    }));
     let noted = Arc::clone(&faults);
     device.set_device_lost_callback(move |reason, message| {
         if reason != wgpu::DeviceLostReason::Destroyed {
@@ -234,9 +257,9 @@ fn finish(
     Opened { adapter, device, queue, description, forms, limits, faults }
 }
 
-/// A device that does nothing: for measuring what the host does per step.
+/// A device that does nothing, with these forms: for measuring what the host does per step.
 #[cfg(not(target_arch = "wasm32"))]
-pub(super) async fn open_noop() -> Result<Opened> {
+pub(super) async fn open_noop(forms: Forms) -> Result<Opened> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::NOOP;
     descriptor.backend_options.noop = wgpu::NoopBackendOptions { enable: true, ..Default::default() };
@@ -246,7 +269,12 @@ pub(super) async fn open_noop() -> Result<Opened> {
     let most = i32::MAX as u64;
     let limits =
         wgpu::Limits { max_storage_buffer_binding_size: most / 16 * 16, max_buffer_size: most, ..Default::default() };
-    let descriptor = wgpu::DeviceDescriptor { required_limits: limits.clone(), ..Default::default() };
+    let mut required_features = wgpu::Features::empty();
+    required_features.set(wgpu::Features::SHADER_F16, forms.f16);
+    required_features.set(wgpu::Features::SUBGROUP, forms.subgroups);
+    required_features.set(wgpu::Features::MEMORY_DECORATION_COHERENT, forms.coherent);
+    let descriptor =
+        wgpu::DeviceDescriptor { required_limits: limits.clone(), required_features, ..Default::default() };
     let opened = adapter.request_device(&descriptor).await;
     let (device, queue) =
         opened.map_err(|error| Error::Device(format!("the noop device cannot be opened: {error}")))?;
@@ -255,7 +283,7 @@ pub(super) async fn open_noop() -> Result<Opened> {
         backend: "noop".into(),
         kind: "other",
         driver: String::new(),
-        forms: Forms::BASE,
+        forms,
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         memory: None,
@@ -263,5 +291,5 @@ pub(super) async fn open_noop() -> Result<Opened> {
         workgroup_memory: limits.max_compute_workgroup_storage_size,
         subgroup_sizes: (0, 0),
     };
-    Ok(finish(None, device, queue, description, Forms::BASE, limits))
+    Ok(finish(None, device, queue, description, forms, limits))
 }

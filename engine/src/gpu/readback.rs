@@ -68,6 +68,37 @@ pub(super) fn staging_bytes(parts: Parts) -> u64 {
     4 * parts.words().max(1) as u64
 }
 
+/// Buffers that results come back in, between two uses: what a step gives has mostly the size of what the one before gave.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Spare(Arc<Mutex<Vec<wgpu::Buffer>>>);
+
+/// How many are kept: a step's results, those of the step that is encoded ahead, and one of another size for each.
+const MOST_SPARE: usize = 4;
+/// Bytes of one that is kept, at most.
+const MOST_SPARE_BYTES: u64 = 4 << 20;
+
+impl Spare {
+    /// One of this size, if there is one.
+    pub(super) fn take(&self, bytes: u64) -> Option<wgpu::Buffer> {
+        let mut all = self.0.lock().ok()?;
+        let at = all.iter().position(|buffer| buffer.size() == bytes)?;
+        Some(all.swap_remove(at))
+    }
+
+    fn give(&self, buffer: wgpu::Buffer) {
+        if buffer.size() > MOST_SPARE_BYTES {
+            return;
+        }
+        if let Ok(mut all) = self.0.lock() {
+            // The oldest goes first.
+            if all.len() == MOST_SPARE {
+                all.remove(0);
+            }
+            all.push(buffer);
+        }
+    }
+}
+
 /// A copy of device memory that is being mapped.
 #[derive(Debug)]
 pub struct GpuReadback {
@@ -76,11 +107,19 @@ pub struct GpuReadback {
     parts: Parts,
     index: wgpu::SubmissionIndex,
     landing: Arc<Mutex<Landing>>,
+    /// Where `staging` goes when it has been read.
+    spare: Spare,
 }
 
 impl GpuReadback {
     /// Starts to map `staging`, which the submission `index` fills.
-    pub(super) fn new(gpu: Arc<Gpu>, staging: wgpu::Buffer, parts: Parts, index: wgpu::SubmissionIndex) -> GpuReadback {
+    pub(super) fn new(
+        gpu: Arc<Gpu>,
+        staging: wgpu::Buffer,
+        parts: Parts,
+        index: wgpu::SubmissionIndex,
+        spare: &Spare,
+    ) -> GpuReadback {
         let landing = Arc::new(Mutex::new(Landing::default()));
         let mine = Arc::clone(&landing);
         staging.map_async(wgpu::MapMode::Read, 0..staging_bytes(parts), move |result| {
@@ -91,7 +130,7 @@ impl GpuReadback {
                 }
             }
         });
-        GpuReadback { gpu, staging, parts, index, landing }
+        GpuReadback { gpu, staging, parts, index, landing, spare: spare.clone() }
     }
 
     /// The values where they have arrived; the readback itself where not.
@@ -126,6 +165,7 @@ impl GpuReadback {
         let values = self.parts.read(&view[..4 * self.parts.words()]);
         drop(view);
         self.staging.unmap();
+        self.spare.give(self.staging.clone());
         Ok(values)
     }
 }

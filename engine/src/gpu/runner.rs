@@ -2,6 +2,7 @@
 
 mod chain;
 mod feed;
+mod host;
 #[cfg(not(target_arch = "wasm32"))]
 mod kept;
 mod launch;
@@ -16,14 +17,17 @@ use std::sync::Arc;
 #[cfg(not(target_arch = "wasm32"))]
 pub use profile::Timed;
 
+pub use host::HostCost;
+
 use super::constants::Constants;
 use super::dispatch::{Counts, Dispatch, Resource};
 use super::memory::{self, Memory};
 use super::pace::Pace;
 use super::parts::Part;
-use super::readback::{GpuReadback, Parts, staging_bytes};
+use super::readback::{GpuReadback, Parts, Spare, staging_bytes};
+use super::step::{self, StepWords};
 use super::upload::Upload;
-use super::{Gpu, lower, step};
+use super::{Gpu, lower};
 use crate::error::{Error, Result};
 use crate::plan::{Inputs, KvKind, Plan, Rows, RunnerOptions, Slot, TOP};
 use launch::{Launch, Prepared};
@@ -47,11 +51,14 @@ pub struct GpuRunner {
     picks: Prepared,
     /// What makes the blocks of a slot that was filled from elsewhere.
     blocks: BTreeMap<Slot, Prepared>,
-    words: Vec<u32>,
+    words: Box<StepWords>,
     step: wgpu::Buffer,
+    spare: Spare,
     /// The next step, if it will be like the last one.
     ahead: Option<Encoded>,
     n_token_ids: usize,
+    /// Which round of top_k gives the largest logits of a row.
+    last_round: usize,
 }
 
 /// A step as commands: those that no submission has taken yet, and where its results will lie.
@@ -114,7 +121,8 @@ impl GpuRunner {
         let n_words = n_words + plan.adapters.len() * options.max_tokens;
         let step = gpu.buffer("step", 4 * n_words as u64);
         let n_token_ids = plan.n_token_ids();
-        let (steps, none, words) = (Prepared::default(), Prepared::default(), Vec::new());
+        let last_round = if plan.has_head() { lower::rounds(plan.n_vocab()).len() - 1 } else { 0 };
+        let (steps, none, words) = (Prepared::default(), Prepared::default(), Box::default());
         let (upload, pace, picks_prepared) = (Upload::default(), Pace::new(gpu.options.work_per_submit), none);
         let mut runner = GpuRunner {
             gpu,
@@ -132,8 +140,10 @@ impl GpuRunner {
             blocks: BTreeMap::new(),
             words,
             step,
+            spare: Spare::default(),
             ahead: None,
             n_token_ids,
+            last_round,
         };
         runner.feed_plan()?;
         runner.steps = runner.prepare(dispatches)?;
@@ -144,8 +154,8 @@ impl GpuRunner {
 
     /// Sends a step's inputs; makes room for them first where page lists are longer than foreseen.
     fn write_step(&mut self, inputs: &Inputs) -> Result<Counts> {
-        let counts = step::write(inputs, &mut self.words);
-        let bytes = 4 * self.words.len() as u64;
+        let counts = self.words.write(inputs);
+        let bytes = 4 * self.words.words.len() as u64;
         if bytes > self.step.size() {
             if bytes > self.gpu.max_binding() {
                 return Err(Error::limit("the step's page lists are longer than the GPU binds: use fewer sequences"));
@@ -157,7 +167,7 @@ impl GpuRunner {
             let (steps, picks) = (dispatches(&mut self.steps), dispatches(&mut self.picks));
             (self.steps, self.picks) = (self.prepare(steps)?, self.prepare(picks)?);
         }
-        self.gpu.queue().write_buffer(&self.step, 0, bytemuck::cast_slice(&self.words));
+        self.gpu.queue().write_buffer(&self.step, 0, bytemuck::cast_slice(&self.words.words));
         Ok(counts)
     }
 
@@ -229,10 +239,11 @@ impl GpuRunner {
         };
         let Encoded { commands, staging, parts, .. } = encoded;
         let index = self.gpu.queue().submit([commands]);
+        self.gpu.keep_pipelines();
         if !self.many && self.work <= self.pace.most(false) {
             self.ahead = Some(self.encode_step(first, counts)?);
         }
-        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
+        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index, &self.spare))
     }
 
     /// Arithmetic operations of a step.
@@ -290,7 +301,7 @@ impl GpuRunner {
             }
             Ok(())
         };
-        let last = if self.plan.has_head() { lower::rounds(self.plan.n_vocab()).len() - 1 } else { 0 };
+        let last = self.last_round;
         copy(&mut encoder, Resource::Buffer(self.plan.slot(self.plan.logits).buffer), parts.values)?;
         if parts.picked + parts.top > 0 {
             encoder = self.encode(self.picks.launches.iter(), counts, encoder)?;
@@ -317,11 +328,14 @@ impl GpuRunner {
     }
 
     fn staging(&self, parts: Parts) -> wgpu::Buffer {
-        self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("results"),
-            size: staging_bytes(parts),
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+        let size = staging_bytes(parts);
+        self.spare.take(size).unwrap_or_else(|| {
+            self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("results"),
+                size,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
         })
     }
 
@@ -353,11 +367,5 @@ impl GpuRunner {
     /// Whether the device tells when its work began and ended.
     pub fn has_timestamps(&self) -> bool {
         self.gpu.has_timestamps()
-    }
-
-    /// How many dispatches a step with these inputs takes.
-    pub fn n_dispatches(&self, inputs: &Inputs) -> usize {
-        let counts = step::write(inputs, &mut Vec::new());
-        self.steps.launches.iter().filter(|l| l.dispatch.workgroups(&counts) > 0).count()
     }
 }

@@ -23,18 +23,98 @@ pub(super) fn words(max_tokens: usize, max_outputs: usize) -> usize {
     HEADER + 13 * max_tokens + 64 * max_outputs
 }
 
-/// Writes a step into `out` and counts what it holds. The inputs must have been checked.
-pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
-    out.clear();
-    out.resize(HEADER, 0);
-    let tokens = list(out, inputs.tokens.iter().copied());
-    let positions = list(out, inputs.positions.iter().copied());
-    let first = [&inputs.tables];
-    let tables: Vec<u32> = first.into_iter().chain(&inputs.window_tables).map(|t| tables_of(inputs, t, out)).collect();
-    let ends = inputs.ends();
-    let ends = list(out, inputs.seqs.iter().map(|seq| ends[*seq as usize]));
-    let outputs = list(out, inputs.outputs.iter().copied());
-    let (mut singles, mut tiles) = (Vec::new(), Vec::new());
+/// Steps as words. The lists that writing takes are kept, so that a step like the one before allocates nothing.
+#[derive(Debug, Default)]
+pub(super) struct StepWords {
+    /// The words of the step that was written last.
+    pub words: Vec<u32>,
+    ends: Vec<u32>,
+    places: Vec<u32>,
+    singles: Vec<u32>,
+    tiles: Vec<u32>,
+}
+
+impl StepWords {
+    /// Writes a step and counts what it holds. The inputs must have been checked.
+    pub(super) fn write(&mut self, inputs: &Inputs) -> Counts {
+        let out = &mut self.words;
+        out.clear();
+        out.resize(HEADER, 0);
+        let tokens = list(out, inputs.tokens.iter().copied());
+        let positions = list(out, inputs.positions.iter().copied());
+        // A step without tables of their own for groups with a window has the same for all.
+        let mut tables = [tables_of(inputs, &inputs.tables, &mut self.places, out); 1 + MOST_GROUPS];
+        for (place, group) in tables[1..].iter_mut().zip(&inputs.window_tables) {
+            *place = tables_of(inputs, group, &mut self.places, out);
+        }
+        inputs.ends_into(&mut self.ends);
+        let ends = list(out, inputs.seqs.iter().map(|seq| self.ends[*seq as usize]));
+        let outputs = list(out, inputs.outputs.iter().copied());
+        attended(inputs, &out[tables[0] as usize..], &mut self.singles, &mut self.tiles);
+        let longest = self.singles.iter().map(|row| inputs.positions[*row as usize] as usize + 1).max().unwrap_or(1);
+        let (splits, chunk) = split(self.singles.len(), longest);
+        let counts = Counts {
+            tokens: inputs.n_rows(),
+            outputs: inputs.outputs.len(),
+            singles: self.singles.len(),
+            splits,
+            tiles: self.tiles.len() / 4,
+            runs: inputs.each_run().count(),
+            changes: inputs.changes.len(),
+            pools: inputs.pools.len(),
+            adapted: inputs.count(Rows::Adapted) > 0,
+            picks: inputs.wants.iter().any(|w| matches!(w, Want::Pick { .. })),
+            tops: inputs.wants.contains(&Want::Top),
+            logits: inputs.wants.is_empty() || inputs.wants.contains(&Want::Logits),
+        };
+        let changes = inputs.changes.iter();
+        let changes = list(
+            out,
+            changes.flat_map(|c| [c.row, c.token, c.bias.to_bits(), c.factor.to_bits(), c.penalty.to_bits()]),
+        );
+        let draws = list(out, inputs.wants.iter().flat_map(|w| draw(*w)));
+        let singles = list(out, self.singles.iter().copied());
+        let tiles = list(out, self.tiles.iter().copied());
+        let runs = list(out, inputs.each_run().flat_map(|(seq, rows)| run_words(inputs, seq, rows)));
+        let adapters = list(out, inputs.adapters.iter().map(|scale| scale.to_bits()));
+        let pools = list(out, inputs.pools.iter().flat_map(|p| [p.first, p.rows]));
+        for (name, value) in [
+            ("STEP_N_TOKENS", counts.tokens as u32),
+            ("STEP_N_OUTPUTS", counts.outputs as u32),
+            ("STEP_N_SINGLES", counts.singles as u32),
+            ("STEP_N_SPLITS", splits as u32),
+            ("STEP_CHUNK", chunk as u32),
+            ("STEP_N_TILES", counts.tiles as u32),
+            ("STEP_N_PENALTIES", counts.changes as u32),
+            ("STEP_PENALTIES", changes),
+            ("STEP_SEEDS", draws),
+            ("STEP_MINUS_INFINITY", f32::NEG_INFINITY.to_bits()),
+            ("STEP_TOKENS", tokens),
+            ("STEP_POSITIONS", positions),
+            ("STEP_OUTPUTS", outputs),
+            ("STEP_SINGLES", singles),
+            ("STEP_TILES", tiles),
+            ("STEP_N_RUNS", counts.runs as u32),
+            ("STEP_RUNS", runs),
+            ("STEP_N_POOLS", counts.pools as u32),
+            ("STEP_POOLS", pools),
+            ("STEP_ENDS", ends),
+            ("STEP_ADAPTERS", adapters),
+        ] {
+            out[step_word(name) as usize] = value;
+        }
+        for (group, place) in tables.into_iter().enumerate() {
+            out[tables_word(group) as usize] = place;
+        }
+        counts
+    }
+}
+
+/// Rows that are attended one by one, and tiles of the others: (first row, rows, first position, where its page list begins).
+/// `tables` says where each row's page list begins.
+fn attended(inputs: &Inputs, tables: &[u32], singles: &mut Vec<u32>, tiles: &mut Vec<u32>) {
+    singles.clear();
+    tiles.clear();
     let mut row = 0;
     while row < inputs.n_rows() {
         let n = run(inputs, row);
@@ -43,67 +123,11 @@ pub(super) fn write(inputs: &Inputs, out: &mut Vec<u32>) -> Counts {
         } else {
             for first in (row..row + n).step_by(TILE) {
                 let rows = TILE.min(row + n - first) as u32;
-                tiles.extend([first as u32, rows, inputs.positions[first], out[tables[0] as usize + first]]);
+                tiles.extend([first as u32, rows, inputs.positions[first], tables[first]]);
             }
         }
         row += n;
     }
-    let runs = inputs.runs();
-    let longest = singles.iter().map(|row| inputs.positions[*row as usize] as usize + 1).max().unwrap_or(1);
-    let (splits, chunk) = split(singles.len(), longest);
-    let counts = Counts {
-        tokens: inputs.n_rows(),
-        outputs: inputs.outputs.len(),
-        singles: singles.len(),
-        splits,
-        tiles: tiles.len() / 4,
-        runs: runs.len(),
-        changes: inputs.changes.len(),
-        pools: inputs.pools.len(),
-        adapted: inputs.count(Rows::Adapted) > 0,
-        picks: inputs.wants.iter().any(|w| matches!(w, Want::Pick { .. })),
-        tops: inputs.wants.contains(&Want::Top),
-        logits: inputs.wants.is_empty() || inputs.wants.contains(&Want::Logits),
-    };
-    let changes = inputs.changes.iter();
-    let changes =
-        list(out, changes.flat_map(|c| [c.row, c.token, c.bias.to_bits(), c.factor.to_bits(), c.penalty.to_bits()]));
-    let draws = list(out, inputs.wants.iter().flat_map(|w| draw(*w)));
-    let singles = list(out, singles.into_iter());
-    let tiles = list(out, tiles.into_iter());
-    let runs = list(out, runs.into_iter().flat_map(|(seq, rows)| run_words(inputs, seq, rows)));
-    let adapters = list(out, inputs.adapters.iter().map(|scale| scale.to_bits()));
-    let pools = list(out, inputs.pools.iter().flat_map(|p| [p.first, p.rows]));
-    for (name, value) in [
-        ("STEP_N_TOKENS", counts.tokens as u32),
-        ("STEP_N_OUTPUTS", counts.outputs as u32),
-        ("STEP_N_SINGLES", counts.singles as u32),
-        ("STEP_N_SPLITS", splits as u32),
-        ("STEP_CHUNK", chunk as u32),
-        ("STEP_N_TILES", counts.tiles as u32),
-        ("STEP_N_PENALTIES", counts.changes as u32),
-        ("STEP_PENALTIES", changes),
-        ("STEP_SEEDS", draws),
-        ("STEP_MINUS_INFINITY", f32::NEG_INFINITY.to_bits()),
-        ("STEP_TOKENS", tokens),
-        ("STEP_POSITIONS", positions),
-        ("STEP_OUTPUTS", outputs),
-        ("STEP_SINGLES", singles),
-        ("STEP_TILES", tiles),
-        ("STEP_N_RUNS", counts.runs as u32),
-        ("STEP_RUNS", runs),
-        ("STEP_N_POOLS", counts.pools as u32),
-        ("STEP_POOLS", pools),
-        ("STEP_ENDS", ends),
-        ("STEP_ADAPTERS", adapters),
-    ] {
-        out[step_word(name) as usize] = value;
-    }
-    // A step without tables of their own for groups with a window has the same for all.
-    for group in 0..=MOST_GROUPS {
-        out[tables_word(group) as usize] = tables.get(group).copied().unwrap_or(tables[0]);
-    }
-    counts
 }
 
 /// Groups of caches behind the first that the header has room for.
@@ -118,8 +142,9 @@ pub(super) fn tables_word(group: usize) -> u32 {
 }
 
 /// Writes the page lists of a group, and where each row's begins.
-fn tables_of(inputs: &Inputs, tables: &[Vec<u32>], out: &mut Vec<u32>) -> u32 {
-    let places: Vec<u32> = tables.iter().map(|table| list(out, table.iter().copied())).collect();
+fn tables_of(inputs: &Inputs, tables: &[Vec<u32>], places: &mut Vec<u32>, out: &mut Vec<u32>) -> u32 {
+    places.clear();
+    places.extend(tables.iter().map(|table| list(out, table.iter().copied())));
     list(out, inputs.seqs.iter().map(|seq| places[*seq as usize]))
 }
 
@@ -168,8 +193,9 @@ mod tests {
         (0..20).for_each(|p| _ = inputs.push(1, p, 0));
         (3..5).for_each(|p| _ = inputs.push(2, p, 1));
         inputs.outputs = vec![19, 21];
-        let mut words = Vec::new();
-        let counts = write(&inputs, &mut words);
+        let mut words = StepWords::default();
+        let counts = words.write(&inputs);
+        let words = words.words;
         assert_eq!(
             counts,
             Counts {
@@ -201,8 +227,9 @@ mod tests {
         let mut inputs = Inputs { tables, window_tables: vec![vec![vec![1, 2], vec![3]]], ..Inputs::default() };
         (0..20).for_each(|p| _ = inputs.push(1, p, 0));
         inputs.push(2, 0, 1);
-        let mut words = Vec::new();
-        write(&inputs, &mut words);
+        let mut words = StepWords::default();
+        words.write(&inputs);
+        let words = words.words;
         let page = |group, row: usize| words[words[words[tables_word(group) as usize] as usize + row] as usize];
         assert_eq!([page(0, 0), page(0, 20), page(1, 0), page(1, 20)], [5, 7, 1, 3]);
     }

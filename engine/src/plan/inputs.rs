@@ -188,14 +188,18 @@ impl Inputs {
 
     /// The rows of each sequence of the step: its index, and its rows, which are neighbours.
     pub fn runs(&self) -> Vec<(u32, std::ops::Range<usize>)> {
-        let mut runs: Vec<(u32, std::ops::Range<usize>)> = Vec::new();
-        for (row, seq) in self.seqs.iter().enumerate() {
-            match runs.last_mut() {
-                Some((last, rows)) if last == seq => rows.end = row + 1,
-                _ => runs.push((*seq, row..row + 1)),
-            }
-        }
-        runs
+        self.each_run().collect()
+    }
+
+    /// [`Inputs::runs`] one after the other.
+    pub fn each_run(&self) -> impl Iterator<Item = (u32, std::ops::Range<usize>)> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let first = next;
+            let seq = *self.seqs.get(first)?;
+            next += self.seqs[first..].iter().take_while(|other| **other == seq).count();
+            Some((seq, first..next))
+        })
     }
 
     /// Positions of a sequence that are its source.
@@ -205,12 +209,19 @@ impl Inputs {
 
     /// For each sequence the position behind its last row in the step.
     pub fn ends(&self) -> Vec<u32> {
-        let mut ends = vec![0; self.tables.len()];
+        let mut ends = Vec::new();
+        self.ends_into(&mut ends);
+        ends
+    }
+
+    /// Puts [`Inputs::ends`] in place of what `ends` held.
+    pub fn ends_into(&self, ends: &mut Vec<u32>) {
+        ends.clear();
+        ends.resize(self.tables.len(), 0);
         for (position, seq) in self.positions.iter().zip(&self.seqs) {
-            let end: &mut u32 = &mut ends[*seq as usize];
+            let end = &mut ends[*seq as usize];
             *end = (*end).max(position + 1);
         }
-        ends
     }
 
     /// The slots of a sequence's state whose first row in the step is `row`.

@@ -61,7 +61,7 @@ fn is_refused(case: &Case) -> bool {
 
 #[test]
 fn ops_without_kernels_are_refused_by_name() {
-    let device = Device::Gpu(Arc::new(Gpu::noop().unwrap()));
+    let device = Device::Gpu(Arc::new(Gpu::noop(Forms::BASE).unwrap()));
     for case in cases().iter().filter(|case| is_refused(case)) {
         let options =
             RunnerOptions { max_tokens: 1, max_outputs: 1, kv: case.kv, n_pages: 1, n_states: 3, n_window_pages: 0 };
@@ -109,6 +109,27 @@ fn subgroup_and_half_forms_compute_what_the_definition_says() {
 fn byte_forms_compute_what_the_definition_says() {
     let products = cases().into_iter().filter(|case| matches!(case.op, OpKind::Linear | OpKind::ExpertLinear));
     examine_cases(&with_forms("base+dot4"), products, 50);
+}
+
+/// Splits joined in the dispatch that computes them; `long_contexts_are_split_and_merged` has those.
+#[test]
+fn coherent_forms_compute_what_the_definition_says() {
+    let attention = cases().into_iter().filter(|case| case.op == OpKind::Attend && !is_refused(case));
+    examine_cases(&with_forms("base+coherent"), attention, 20);
+}
+
+/// Subgroups that own rows of weights, with floats and with bytes.
+#[test]
+fn owned_forms_compute_what_the_definition_says() {
+    for forms in ["base+subgroups+owned", "base+subgroups+dot4+owned"] {
+        let products = cases().into_iter().filter(|case| case.op == OpKind::Linear);
+        examine_cases(&with_forms(forms), products, 50);
+    }
+    // Were the second of two units left out, the exam would say so.
+    let sabotage = Some(("linear_vec", "let both = u + subgroup_size < p.units;", "let both = false;"));
+    let Some(device) = gpu(&GpuOptions { sabotage, ..with_forms("base+subgroups+owned") }) else { return };
+    let wrong = |case: &Case| relative_error(&case.run(&device), &case.run(&truth())) > 1e-3;
+    assert!(cases().iter().any(|case| case.op == OpKind::Linear && wrong(case)));
 }
 
 /// On adapters that have cooperative matrices of 8 x 8: Apple's, and software ones. Others are skipped, and say why.
@@ -179,13 +200,37 @@ fn long_context(device: &Device, window: Option<u32>, more: bool) -> Vec<f32> {
 
 #[test]
 fn long_contexts_are_split_and_merged() {
-    for forms in ["base", "base+subgroups"] {
-        let Some(device) = gpu(&with_forms(forms)) else { return };
-        for (window, more) in [(None, false), (Some(700), false), (Some(3), false), (None, true), (Some(700), true)] {
-            let [got, want] = [&device, &truth()].map(|device| long_context(device, window, more));
+    for (window, more) in [(None, false), (Some(700), false), (Some(3), false), (None, true), (Some(700), true)] {
+        let want = long_context(&truth(), window, more);
+        let mut of_base = None;
+        for forms in ["base", "base+subgroups", "base+coherent"] {
+            let Some(device) = gpu(&with_forms(forms)) else { return };
+            let got = long_context(&device, window, more);
             let error = relative_error(&got, &want);
             println!("{forms}, window {window:?}, sinks and the like {more}: relative error {error:.1e}");
             assert!(error <= F32_FORMS, "{forms}, window {window:?}, {more}: relative error {error:e}");
+            // Who joins the splits does not show.
+            let of_base = of_base.get_or_insert_with(|| got.clone());
+            assert!(*of_base == got, "{forms}, window {window:?}, {more}: other bits than of the base form");
         }
     }
+}
+
+/// Splits are joined by whoever is last: the same bits however often, and for rows of several sequences at once.
+#[test]
+fn splits_are_joined_by_the_last_of_them() {
+    let Some(device) = gpu(&with_forms("base+coherent")) else { return };
+    let first = long_context(&device, None, false);
+    for _ in 0..5 {
+        assert!(long_context(&device, None, false) == first, "other bits in another run");
+    }
+}
+
+/// Were splits joined by the last but one to finish, the comparison would say so.
+#[test]
+fn a_wrong_joining_of_splits_is_found() {
+    let sabotage = Some(("attend_vec", "before_s + 1u < n_splits", "before_s + 2u != n_splits"));
+    let Some(device) = gpu(&GpuOptions { sabotage, ..with_forms("base+coherent") }) else { return };
+    let error = relative_error(&long_context(&device, None, false), &long_context(&truth(), None, false));
+    assert!(error.is_nan() || error > 100.0 * F32_FORMS, "relative error {error:e}");
 }

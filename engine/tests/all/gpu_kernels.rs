@@ -17,6 +17,9 @@ const FORMS: &[&str] = &[
     "base+subgroups+dot4",
     "base+coopmat",
     "base+f16+coopmat",
+    "base+coherent",
+    "base+subgroups+owned",
+    "base+subgroups+dot4+owned",
 ];
 
 /// A kernel with its features. Its numbers are those of shapes, which have no end.
@@ -55,7 +58,7 @@ fn families_ask_for_what_is_validated() {
 #[test]
 fn synthetic_shapes_ask_for_what_is_validated() {
     for (types, _) in crate::gpu_host::TYPES {
-        let missing = unlisted(&crate::gpu_host::plan(*types)).unwrap();
+        let missing = unlisted(&crate::common::shape_1b::plan(*types)).unwrap();
         assert!(missing.is_empty(), "{types:?} asks for what no list has: {missing:?}");
     }
 }

@@ -3,6 +3,7 @@
 #![cfg(feature = "gpu")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::common::{Golden, alone, argmax, full, relative_error, shared, skipped};
 use ir_engine::check::{Compared, check as compare};
@@ -21,6 +22,8 @@ const FORMS: &[(&str, KvKind, f64)] = &[
     ("base", KvKind::F16, 2e-3),
     ("base+f16+subgroups", KvKind::F16, 1e-2),
     ("base+dot4", KvKind::F16, 2e-2),
+    ("base+subgroups+owned", KvKind::F16, 2e-3),
+    ("base+subgroups+dot4+owned", KvKind::F16, 2e-2),
 ];
 
 fn gpu(options: GpuOptions) -> Option<Device> {
@@ -170,24 +173,35 @@ fn every_op_of_every_family_computes_what_the_definition_says() {
 
 #[test]
 fn the_comparison_op_by_op_finds_a_broken_kernel() {
-    let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() }) else { return };
-    let golden = Golden::load("qwen3");
-    let all = compared(&device, &golden).unwrap();
-    assert!(all.len() > 10 && all.iter().all(|c| c.error <= OP), "{all:?}");
     let broken = [
-        ("attend_tile", "base + j < high", "base + j + 1u < high", "attend"),
-        ("linear_vec", "return act(gate) * up;", "return act(up) * gate;", "linear"),
-        ("heads", "a * turn.x - b * turn.y", "a * turn.x + b * turn.y", "linear"),
+        ("qwen3", "attend_tile", "base + j < high", "base + j + 1u < high", "attend"),
+        ("qwen3", "linear_vec", "return act(gate) * up;", "return act(up) * gate;", "linear"),
+        ("qwen3", "heads", "a * turn.x - b * turn.y", "a * turn.x + b * turn.y", "linear"),
+        // Heads at the end of their product: how they are turned, and where they are stored.
+        ("llama3", "linear_vec", "turned(at.pair + 1u, f32(position), v.zw)", "v.zw", "linear"),
+        (
+            "llama3",
+            "linear_vec",
+            "put_two(at.is_v, place, at.b, v.zw)",
+            "put_two(at.is_v, place, at.a, v.zw)",
+            "attend",
+        ),
     ];
-    for (kernel, text, instead, name) in broken {
-        let sabotage = Some((kernel, text, instead));
-        let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), sabotage, ..GpuOptions::default() }) else {
-            return;
-        };
+    for name in ["qwen3", "llama3"] {
+        let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() }) else { return };
+        let golden = Golden::load(name);
         let all = compared(&device, &golden).unwrap();
-        let first = all.iter().find(|c| c.error.is_nan() || c.error > OP);
-        assert_eq!(first.map(|c| c.name), Some(name), "{kernel} broken");
-        assert_eq!(first.map(|c| c.scope.starts_with("blk.0.")), Some(true), "{kernel} broken");
+        assert!(all.len() > 10 && all.iter().all(|c| c.error <= OP), "{all:?}");
+        for (_, kernel, text, instead, op) in broken.iter().filter(|broken| broken.0 == name) {
+            let sabotage = Some((*kernel, *text, *instead));
+            let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), sabotage, ..GpuOptions::default() }) else {
+                return;
+            };
+            let all = compared(&device, &golden).unwrap();
+            let first = all.iter().find(|c| c.error.is_nan() || c.error > OP);
+            assert_eq!(first.map(|c| c.name), Some(*op), "{kernel} broken: {text}");
+            assert_eq!(first.map(|c| c.scope.starts_with("blk.0.")), Some(true), "{kernel} broken: {text}");
+        }
     }
 }
 
@@ -241,8 +255,16 @@ fn a_lost_device_says_so_and_another_goes_on() {
     check(&device, &golden, "llama3, after a loss", KvKind::F16, 1e-2, &[20, 5, 1]);
 }
 
-/// Tokens that an engine generates by chains of so many steps; the device is lost before step `lose_at`.
-fn generate(device: Device, golden: &str, chain: usize, lose_at: Option<usize>) -> Vec<u32> {
+/// When a device is lost.
+#[derive(Clone, Copy)]
+enum Loss {
+    Before(usize),
+    After(Duration),
+}
+
+/// Tokens that an engine generates by chains of so many steps; the device is lost before step `lose_at`, or so long after the
+/// second step began.
+fn generate(device: Device, golden: &str, chain: usize, lose_at: Option<Loss>) -> Vec<u32> {
     let Some(golden) = (match FAMILIES.contains(&golden) {
         true => Some(Golden::load(golden)),
         false => shared("golden").map(|folder| Golden::open(&folder.join(golden))),
@@ -260,15 +282,21 @@ fn generate(device: Device, golden: &str, chain: usize, lose_at: Option<usize>) 
             Request { prompt, sampling, max_tokens: Some(30 - seed as usize), ignore_eos: true, ..Request::default() };
         engine.add(request, 0.0).unwrap();
     }
-    let mut tokens = vec![Vec::new(); 3];
+    let (mut tokens, mut losers) = (vec![Vec::new(); 3], Vec::new());
     for step in 0.. {
         if engine.is_idle() {
             break;
         }
-        if Some(step) == lose_at
-            && let Device::Gpu(gpu) = engine.device()
-        {
-            gpu.lose();
+        match (engine.device(), lose_at) {
+            (Device::Gpu(gpu), Some(Loss::Before(at))) if at == step => gpu.lose(),
+            (Device::Gpu(gpu), Some(Loss::After(time))) if step == 1 => {
+                let gpu = Arc::clone(gpu);
+                losers.push(std::thread::spawn(move || {
+                    std::thread::sleep(time);
+                    gpu.lose();
+                }));
+            }
+            _ => {}
         }
         for event in wait(engine.step(&|| 0.0)).unwrap() {
             if let Event::Token { seq, id, .. } = event {
@@ -276,6 +304,7 @@ fn generate(device: Device, golden: &str, chain: usize, lose_at: Option<usize>) 
             }
         }
     }
+    losers.into_iter().for_each(|loser| loser.join().unwrap());
     tokens.concat()
 }
 
@@ -285,8 +314,21 @@ fn sequences_outlive_their_device() {
     let (Some(a), Some(b), Some(c)) = (gpu(base.clone()), gpu(base.clone()), gpu(base)) else { return };
     let undisturbed = generate(a, "qwen3", 1, None);
     assert_eq!(undisturbed.len(), 87);
-    assert_eq!(generate(b, "qwen3", 1, Some(5)), undisturbed);
-    assert_eq!(generate(c, "qwen3", 4, Some(3)), undisturbed, "lost behind a chain");
+    assert_eq!(generate(b, "qwen3", 1, Some(Loss::Before(5))), undisturbed);
+    assert_eq!(generate(c, "qwen3", 4, Some(Loss::Before(3))), undisturbed, "lost behind a chain");
+}
+
+/// Wherever in a chain the device is lost, before, within or behind it.
+#[test]
+fn sequences_outlive_a_device_that_is_lost_at_any_moment() {
+    let base = GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() };
+    let Some(device) = gpu(base.clone()) else { return };
+    let undisturbed = generate(device, "llama3", 1, None);
+    for milliseconds in [0, 1, 3, 10, 30] {
+        let Some(device) = gpu(base.clone()) else { return };
+        let loss = Loss::After(Duration::from_millis(milliseconds));
+        assert_eq!(generate(device, "llama3", 8, Some(loss)), undisturbed, "lost after {milliseconds} ms");
+    }
 }
 
 /// Chains give the bits of single steps: of a cache, and of states that they carry over.

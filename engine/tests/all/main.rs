@@ -24,6 +24,7 @@ mod files;
 mod folders;
 mod gguf;
 mod gpu;
+mod gpu_faults;
 mod gpu_host;
 mod gpu_kernels;
 mod gpu_loading;

@@ -1,4 +1,4 @@
-//! An allocator that remembers the largest single allocation of each thread.
+//! An allocator that remembers the largest single allocation of each thread, and how many there were.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
@@ -7,6 +7,7 @@ use std::cell::Cell;
 
 thread_local! {
     static LARGEST: Cell<usize> = const { Cell::new(0) };
+    static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The system's allocator, watched.
@@ -15,6 +16,7 @@ pub(crate) struct Watch;
 /// Forgets what this thread allocated.
 pub(crate) fn reset() {
     LARGEST.set(0);
+    COUNT.set(0);
 }
 
 /// Bytes of this thread's largest allocation since [`reset`].
@@ -22,9 +24,16 @@ pub(crate) fn largest() -> usize {
     LARGEST.get()
 }
 
+/// This thread's allocations since [`reset`].
+#[cfg(feature = "gpu")]
+pub(crate) fn count() -> usize {
+    COUNT.get()
+}
+
 fn note(size: usize) {
     // At a thread's end the cell may be gone; nothing is watched then.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(size)));
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
 }
 
 // SAFETY: every call goes to the system's allocator as it came.

@@ -75,30 +75,37 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
         bindings.push(("v_pages", Resource::VPages(layer)));
     }
     let merged = if sinks.is_some() { vec!["SINKS"] } else { vec![] };
+    let (mut of_rows, mut scratch) = (features.clone(), vec![("parts", Resource::Splits)]);
+    if lowering.forms.coherent {
+        of_rows.push("COHERENT");
+        scratch.push(("finished", Resource::Finished));
+    }
     let quads = [("KQ", kq as u32), ("VQ", vq as u32)];
     let consts = [&[("WG", wg)][..], &quads, &[("GROUP", group as u32)]].concat();
     out.push(Dispatch {
-        key: Key { kernel: "attend_vec", features: features.clone(), consts },
-        bindings: [&bindings[..], &[("parts", Resource::Splits)]].concat(),
+        key: Key { kernel: "attend_vec", features: of_rows, consts },
+        bindings: [&bindings[..], &scratch].concat(),
         params: params.clone(),
         grid: Grid { count: Count::Singles, block: 1, times: n_kv_heads * blocks, per: 1 },
         when: when.clone(),
         op: 0,
         work: 0,
     });
-    out.push(Dispatch {
-        key: Key { kernel: "attend_merge", features: merged, consts: vec![("WG", 64)] },
-        bindings: vec![("parts", Resource::Splits), ("out", buffer(to))],
-        params: vec![
-            ("n_heads", n_heads as u32),
-            ("v_dim", v_dim as u32),
-            ("sinks_at", lowering.constants.word(sinks)),
-        ],
-        grid: Grid { count: Count::Merged, block: 1, times: n_heads, per: 1 },
-        when: when.clone(),
-        op: 0,
-        work: 0,
-    });
+    if !lowering.forms.coherent {
+        out.push(Dispatch {
+            key: Key { kernel: "attend_merge", features: merged, consts: vec![("WG", 64)] },
+            bindings: vec![("parts", Resource::Splits), ("out", buffer(to))],
+            params: vec![
+                ("n_heads", n_heads as u32),
+                ("v_dim", v_dim as u32),
+                ("sinks_at", lowering.constants.word(sinks)),
+            ],
+            grid: Grid { count: Count::Merged, block: 1, times: n_heads, per: 1 },
+            when: when.clone(),
+            op: 0,
+            work: 0,
+        });
+    }
     let tile = (QUADS / kq.max(vq)).clamp(1, 16) as u32;
     out.push(Dispatch {
         key: Key { kernel: "attend_tile", features, consts: [&quads[..], &[("KT", tile)]].concat() },

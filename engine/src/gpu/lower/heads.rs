@@ -1,9 +1,12 @@
 //! Lowering of what is done to queries, keys and values: all of it behind a product, and rotations and cache writes alone.
 //! No device here.
 
+use std::ops::RangeInclusive;
+
 use super::{ANY, Lowering, WG};
 use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
+use crate::gpu::parts::Part;
 use crate::plan::{Heads, KvKind, KvShape, Norm, NormKind, RopeStyle, Rows, Slot, View};
 
 /// Columns of a head for which the kernel has workgroup memory.
@@ -19,10 +22,58 @@ fn by_head(norm: &Norm, dim: usize) -> bool {
     *kind == NormKind::Rms && *group == dim && bias.is_none()
 }
 
+/// What a kernel of products is given so that it ends with heads.
+pub(super) struct InProduct {
+    pub features: Vec<&'static str>,
+    pub bindings: [(&'static str, Resource); 2],
+    pub params: Vec<(&'static str, u32)>,
+}
+
 impl Lowering<'_> {
-    /// Queries, keys and values that lie in `slot`. Norms that the kernel lacks, that take more columns than a head, or
-    /// that come behind the rotation are dispatches of their own, and with them what stands in front of them.
-    pub(super) fn heads(&self, heads: &Heads, slot: Slot, out: &mut Vec<Dispatch>) -> Result<()> {
+    /// How a product of few rows, whose parts are these, ends with heads. A workgroup there has two pairs of columns: `None`
+    /// where norms or the scales of an 8-bit cache need more of a head, or a part begins inside one.
+    pub(super) fn in_product(&self, heads: &Heads, parts: &[Part]) -> Option<InProduct> {
+        let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope: _ } = *heads;
+        let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = self.plan.kv[layer];
+        let v_start = (n_heads + n_kv_heads) * k_dim;
+        let whole = |column: usize| match column.checked_sub(v_start) {
+            Some(column) => column.is_multiple_of(v_dim),
+            None => column.is_multiple_of(k_dim),
+        };
+        let pairs = rope.map_or(0, |rope| self.plan.ropes[rope].inv_freq.len());
+        let cut = parts.iter().flat_map(Part::joined).any(|r| !whole(r.row) || !whole(r.row + r.n));
+        let normed = [q_norm, k_norm, v_norm].iter().any(Option::is_some);
+        let odd = !k_dim.is_multiple_of(4) || !v_dim.is_multiple_of(4) || !pairs.is_multiple_of(2);
+        if cut || normed || odd || v_in_k || v_dim == 0 || self.kv == KvKind::Blocks8 {
+            return None;
+        }
+        let mut features = self.kv_features();
+        features.push("QKV");
+        if clamp.is_some() {
+            features.push("CLAMP");
+        }
+        let mut params = vec![
+            ("limit", clamp.unwrap_or(0.0).to_bits()),
+            ("n_heads", n_heads as u32),
+            ("n_kv_heads", n_kv_heads as u32),
+            ("head_dim", k_dim as u32),
+            ("v_dim", v_dim as u32),
+            ("tables", self.tables(layer)),
+        ];
+        params.extend(self.rotation(rope));
+        let bindings = [("k_pages", Resource::KPages(layer)), ("v_pages", Resource::VPages(layer))];
+        Some(InProduct { features, bindings, params })
+    }
+
+    /// Queries, keys and values that lie in `slot`, in steps of so many rows. Norms that the kernel lacks, that take more columns
+    /// than a head, or that come behind the rotation are dispatches of their own, and with them what stands in front of them.
+    pub(super) fn heads(
+        &self,
+        heads: &Heads,
+        slot: Slot,
+        when: RangeInclusive<usize>,
+        out: &mut Vec<Dispatch>,
+    ) -> Result<()> {
         let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = *heads;
         let KvShape { n_kv_heads, k_dim, v_dim, v_in_k: _ } = self.plan.kv[layer];
         if k_dim.max(v_dim) > MOST_DIM {
@@ -87,7 +138,7 @@ impl Lowering<'_> {
             ],
             params,
             grid: Grid { count: Count::Rows(Rows::Tokens), block: 1, times: n_heads + 2 * n_kv_heads, per: 1 },
-            when: (Rows::Tokens, ANY),
+            when: (Rows::Tokens, when),
             op: 0,
             work: 0,
         });

@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::heads::InProduct;
 use super::{ANY, FEW, Lowering, MANY, WG, rows, rows_at};
 use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
@@ -12,6 +13,8 @@ use crate::plan::{Act, Gated, Norm, NormKind, Prologue, Rows, Slot, Then, Weight
 
 /// The row counts that have a `linear_vec` of their own: `(ROWS, from, to)`.
 const VEC_ROWS: [(u32, usize, usize); 4] = [(1, 1, 1), (2, 2, 2), (4, 3, 4), (8, 5, FEW)];
+/// Invocations where a subgroup owns a row of the weight: four subgroups of the usual size.
+const OWNED_WG: u32 = 128;
 /// Tiles of 64 rows pay from here on; below, those of 32.
 const TALL: usize = 33;
 
@@ -41,6 +44,8 @@ pub(super) struct Product {
     pub ragged: bool,
     /// Columns from a row of `x` to the next, and from a row of `out`.
     pub strides: [usize; 2],
+    /// Its columns are heads, which the kernel of few rows makes ready itself.
+    pub heads: Option<InProduct>,
 }
 
 /// A piece of a product that is one dispatch: a part of the weight, and some of its rows.
@@ -93,12 +98,21 @@ impl Lowering<'_> {
         let [scale, bias] = vectors;
         let ragged = !cols.is_multiple_of(UNIT);
         let strides = [cols, self.plan.slot(to).cols];
-        self.product(&Product { x, rows, norm, weight, scale, bias, epilogue, out: to, bytes, ragged, strides }, out);
+        let heads = match then {
+            Then::Heads { heads, out: _ } => self.in_product(&self.plan.heads[heads], parts),
+            Then::Store { out: _ }
+            | Then::Add { to: _, factor: _, product: _ }
+            | Then::Act { act: _, out: _ }
+            | Then::Glu { gated: _, product: _, out: _ } => None,
+        };
+        let behind = if heads.is_some() { MANY } else { ANY };
+        let job = Product { x, rows, norm, weight, scale, bias, epilogue, out: to, bytes, ragged, strides, heads };
+        self.product(&job, out);
         match then {
             Then::Glu { gated, product, out: to } if epilogue == Epilogue::Store => {
                 out.push(self.glu(product, gated, to, 1))
             }
-            Then::Heads { heads, out: to } => self.heads(&self.plan.heads[heads], to, out)?,
+            Then::Heads { heads, out: to } => self.heads(&self.plan.heads[heads], to, behind, out)?,
             Then::Store { out: _ }
             | Then::Add { to: _, factor: _, product: _ }
             | Then::Act { act: _, out: _ }
@@ -191,7 +205,7 @@ impl Lowering<'_> {
     }
 
     fn linear_vec(&self, job: &Product, piece: Piece<'_>, out: &mut Vec<Dispatch>) {
-        let (mut features, params) = self.shared(job, piece);
+        let (mut features, mut params) = self.shared(job, piece);
         let w = Resource::Part(job.weight, piece.index);
         let mut bindings = vec![("w", w), ("out", self.buffer(job.out))];
         if job.bytes {
@@ -207,8 +221,19 @@ impl Lowering<'_> {
         if self.forms.subgroups {
             features.push("SUBGROUPS");
         }
+        if let Some(heads) = &job.heads {
+            features.extend(&heads.features);
+            bindings.extend(heads.bindings);
+            params.retain(|(name, _)| heads.params.iter().all(|own| own.0 != *name));
+            params.extend(&heads.params);
+        }
+        let owned = self.forms.owned && self.forms.subgroups;
+        if owned {
+            features.push("OWNED");
+        }
+        let wg = if owned { OWNED_WG } else { WG };
         for (n, from, to) in VEC_ROWS {
-            let key = Key { kernel: "linear_vec", features: features.clone(), consts: vec![("WG", WG), ("ROWS", n)] };
+            let key = Key { kernel: "linear_vec", features: features.clone(), consts: vec![("WG", wg), ("ROWS", n)] };
             let times = piece.range.n.div_ceil(if job.gated() { 2 } else { 4 });
             let grid = Grid { count: Count::Rows(job.rows), block: n as usize, times, per: 1 };
             let (bindings, params) = (bindings.clone(), params.clone());

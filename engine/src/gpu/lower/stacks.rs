@@ -72,6 +72,7 @@ impl Lowering<'_> {
             bytes,
             ragged: !cols.is_multiple_of(UNIT),
             strides: [cols, self.plan.slot(to).cols / used],
+            heads: None,
         };
         self.stack(&job, &Stack { picks: Some(picks), used, of, own_x: each, n, pass: 0 }, out);
         if let Then::Glu { gated, product, out: to } = then
@@ -106,6 +107,7 @@ impl Lowering<'_> {
             bytes: false,
             ragged: !cols.is_multiple_of(UNIT) || !strides[0].is_multiple_of(4),
             strides,
+            heads: None,
         };
         self.stack(&job, &Stack { picks: None, used: n_heads, of: n_heads, own_x: true, n, pass }, out);
     }

@@ -67,7 +67,7 @@ impl GpuRunner {
         let (parts, encoder) = (Parts::default(), self.encoder());
         let staging = self.staging(parts);
         let index = self.gpu.queue().submit([encoder.finish()]);
-        GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index).await.map(|_| ())
+        GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index, &self.spare).await.map(|_| ())
     }
 
     /// Feeds the weights that the plan holds, a piece at a time; the memory that a mapped file took for them is given back.

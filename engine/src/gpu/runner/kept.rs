@@ -68,7 +68,7 @@ impl GpuRunner {
             at += len;
         }
         let index = self.gpu.queue().submit([encoder.finish()]);
-        let values = GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index).wait()?.values;
+        let values = GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index, &self.spare).wait()?.values;
         let mut bytes: &[u8] = bytemuck::cast_slice(&values);
         for size in sizes {
             let (own, rest) = bytes.split_at(*size as usize);

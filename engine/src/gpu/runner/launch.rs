@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::GpuRunner;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::gpu::dispatch::{Counts, Dispatch, Resource, grid};
+use crate::gpu::dispatch::{Count, Counts, Dispatch, Resource, grid};
 use crate::gpu::kernels::Kernel;
 
 /// Dispatches ready to be encoded.
@@ -26,12 +26,16 @@ impl Launch {
     pub(super) fn record(&self, gpu: &Gpu, counts: &Counts, pass: &mut wgpu::ComputePass<'_>) -> Result<u64> {
         let n = self.dispatch.workgroups(counts);
         if n == 0 {
+            if self.dispatch.grid.count == Count::Merged && self.dispatch.when.1.contains(&counts.tokens) {
+                // Longer contexts will want it: no step behind the first waits for a compiler.
+                self.kernel.pipeline(gpu);
+            }
             return Ok(0);
         }
         let Some([x, y, z]) = grid(n) else {
             return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.tokens)));
         };
-        pass.set_pipeline(self.kernel.pipeline(gpu.device()));
+        pass.set_pipeline(self.kernel.pipeline(gpu));
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(x, y, z);
         Ok(self.work(counts))

@@ -93,7 +93,7 @@ impl GpuRunner {
         let staging = self.staging(parts);
         encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, 8 * u64::from(n));
         let index = self.gpu.queue().submit([encoder.finish()]);
-        let words = GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index).wait()?.picked;
+        let words = GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index, &self.spare).wait()?.picked;
         let tick = f64::from(self.gpu.queue().get_timestamp_period()) * 1e-9;
         let time = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         let seconds = |w: &[u32]| time(w[2], w[3]).saturating_sub(time(w[0], w[1])) as f64 * tick;

@@ -60,7 +60,7 @@ impl GpuRunner {
         let mut encoder = self.encoder();
         encoder.copy_buffer_to_buffer(self.slot_buffer(slot)?, 0, &staging, 0, 4 * parts.values as u64);
         let index = self.gpu.queue().submit([encoder.finish()]);
-        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index))
+        Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index, &self.spare))
     }
 
     fn slot_buffer(&self, slot: Slot) -> Result<&wgpu::Buffer> {

@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, reason = "the module of a program is read as one of a library")]
 
 pub mod exam;
+#[cfg(feature = "gpu")]
+pub mod shape_1b;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -132,6 +132,7 @@ fn heads_of(b: &mut Builder, shape: &Shape, layer: usize) -> Heads {
     match what {
         "rope" => heads.rope = Some(rope(&mut b.rec, RopeStyle::Halves, k_dim / 2)),
         "some elements" => heads.rope = Some(rope(&mut b.rec, RopeStyle::Interleaved, k_dim / 4)),
+        "halves of some elements" => heads.rope = Some(rope(&mut b.rec, RopeStyle::Halves, k_dim / 4)),
         "nothing" => {}
         "clamp" => {
             heads.clamp = Some(1.5);
@@ -177,6 +178,7 @@ pub(super) fn heads(cases: &mut Vec<Case>) {
         shape(4, 2, 16, 16, "rope"),
         shape(3, 1, 24, 20, "some elements"),
         shape(2, 2, 16, 16, "nothing"),
+        shape(4, 2, 32, 16, "halves of some elements"),
         shape(4, 1, 32, 32, "clamp"),
         shape(4, 2, 32, 32, "norms by head"),
         shape(4, 2, 16, 16, "norms behind the rotation"),
@@ -190,7 +192,9 @@ pub(super) fn heads(cases: &mut Vec<Case>) {
             let x = b.input(K);
             let Shape { n_heads, kv, what } = *shape;
             let cols = n_heads * kv.k_dim + kv.n_kv_heads * (kv.k_dim + kv.v_dim);
-            let weight = matrix(&mut b.rec, &mut b.random, [DType::F16; 2], cols, K);
+            // Blocks have a form for bytes, too.
+            let dtype = if i == 0 { DType::Q8_0 } else { DType::F16 };
+            let weight = matrix(&mut b.rec, &mut b.random, [dtype; 2], cols, K);
             let layer = b.rec.kv_layer(kv);
             let heads = heads_of(&mut b, shape, layer);
             let norm = front(&mut b, [1, 0, 4][j]);
