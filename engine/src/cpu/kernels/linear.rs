@@ -263,7 +263,8 @@ impl Piece<'_> {
                 let n = t.columns.min(self.rows.end - first);
                 (t.unpack)(&bytes[first * row_bytes..(first + n) * row_bytes], row_bytes, b, tile);
                 let at = self.at + first - self.rows.start;
-                let mut ahead = self.ahead(first + n..(first + n + t.columns).min(self.rows.end), blocks.len(), b, panels);
+                let mut ahead =
+                    self.ahead(first + n..(first + n + t.columns).min(self.rows.end), blocks.len(), b, panels);
                 for panel in 0..panels {
                     (t.multiply)(tile, x, panel, ahead.next().unwrap_or_default(), out);
                     for r in 0..t.rows.min(view.rows() - panel * t.rows) {

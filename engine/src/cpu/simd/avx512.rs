@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, lanes, straight};
 use super::index;
+use super::lanes::{Lanes, lanes, straight};
 use super::table::{pairs, table};
 
 table!(Avx512, "avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
@@ -11,7 +11,8 @@ table!(Avx512, "avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma
 /// As `TABLE`, for processors that multiply pairs of BF16 numbers (AVX512_BF16).
 pub(crate) static TABLE_BF16: Table = {
     let mut types = TABLE.types;
-    types[index(DType::BF16)].pairs = Some(pairs!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c"));
+    types[index(DType::BF16)].pairs =
+        Some(pairs!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c"));
     Table { types, ..TABLE }
 };
 

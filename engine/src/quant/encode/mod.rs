@@ -153,48 +153,65 @@ struct Trials {
     magnitudes: bool,
 }
 
-/// Integers from 0 to `n`, their scale, and what is subtracted, which is not negative.
+/// Values with a scale of their own, at most.
+const LONGEST: usize = 32;
+
+/// Integers from 0 to `n`, their scale, and what is subtracted, which is not negative. Each trial counts from the best minimum so
+/// far (ggml's `make_qkx2_quants`).
 fn affine(x: &[f32], w: &[f32], n: i32, trials: Trials, levels: &mut [i32]) -> (f32, f32) {
-    let min = x.iter().fold(f32::INFINITY, |a, b| a.min(*b)).min(0.0);
+    let mut min = x.iter().fold(f32::INFINITY, |a, b| a.min(*b)).min(0.0);
     let max = x.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
     if max <= min || !(max - min).is_finite() {
         levels.fill(0);
         return (0.0, if min.is_finite() { -min } else { 0.0 });
     }
     let (sum_w, sum_x) = x.iter().zip(w).fold((0.0, 0.0), |(a, b), (x, w)| (a + w, b + w * x));
-    let level = |inverse: f32, v: f32| nearest(inverse * (v - min)).clamp(0, n);
-    let error = |inverse: f32, scale: f32, min: f32| -> f32 {
-        let of = |(v, w): (&f32, &f32)| {
-            let off = scale * level(inverse, *v) as f32 + min - v;
+    let count = |inverse: f32, min: f32, levels: &mut [i32]| {
+        levels.iter_mut().zip(x).for_each(|(l, v)| *l = nearest(inverse * (v - min)).clamp(0, n));
+    };
+    let error = |levels: &[i32], scale: f32, min: f32| -> f32 {
+        let of = |((v, w), l): ((&f32, &f32), &i32)| {
+            let off = scale * *l as f32 + min - v;
             w * if trials.magnitudes { off.abs() } else { off * off }
         };
-        x.iter().zip(w).map(of).sum()
+        x.iter().zip(w).zip(levels).map(of).sum()
     };
     let first = n as f32 / (max - min);
-    let (mut best, mut inverse) = ((1.0 / first, min), first);
-    let mut least = error(first, best.0, best.1);
+    count(first, min, levels);
+    let mut scale = 1.0 / first;
+    let mut least = error(levels, scale, min);
+    let mut room = [0; LONGEST];
+    let tried = &mut room[..levels.len()];
     for step in 0..=trials.n {
-        let other = (trials.from + trials.step * step as f32 + n as f32) / (max - min);
-        let (mut l1, mut l2, mut xl) = (0.0, 0.0, 0.0);
-        for (v, w) in x.iter().zip(w) {
-            let l = level(other, *v) as f32;
-            (l1, l2, xl) = (l1 + w * l, l2 + w * l * l, xl + w * l * v);
-        }
-        let determinant = sum_w * l2 - l1 * l1;
-        if determinant <= 0.0 {
-            continue;
-        }
-        let mut found = ((sum_w * xl - sum_x * l1) / determinant, (l2 * sum_x - l1 * xl) / determinant);
-        if found.1 > 0.0 {
-            found = (if l2 > 0.0 { xl / l2 } else { 0.0 }, 0.0);
-        }
-        let tried = error(other, found.0, found.1);
-        if tried < least {
-            (least, best, inverse) = (tried, found, other);
+        count((trials.from + trials.step * step as f32 + n as f32) / (max - min), min, tried);
+        let Some(found) = fitted(x, w, (sum_w, sum_x), tried) else { continue };
+        let off = error(tried, found.0, found.1);
+        if off < least {
+            levels.copy_from_slice(tried);
+            (least, scale, min) = (off, found.0, found.1);
         }
     }
-    levels.iter_mut().zip(x).for_each(|(l, v)| *l = level(inverse, *v));
-    (best.0, -best.1)
+    (scale, -min)
+}
+
+/// The scale and the minimum, not above 0, that fit these levels best; `None` if they do not say. `sums`: of the weights, and of
+/// the weighted values.
+fn fitted(x: &[f32], w: &[f32], sums: (f32, f32), levels: &[i32]) -> Option<(f32, f32)> {
+    let (sum_w, sum_x) = sums;
+    let (mut l1, mut l2, mut xl) = (0.0, 0.0, 0.0);
+    for ((v, w), l) in x.iter().zip(w).zip(levels) {
+        let l = *l as f32;
+        (l1, l2, xl) = (l1 + w * l, l2 + w * l * l, xl + w * l * v);
+    }
+    let determinant = sum_w * l2 - l1 * l1;
+    if determinant.is_nan() || determinant <= 0.0 {
+        return None;
+    }
+    let found = ((sum_w * xl - sum_x * l1) / determinant, (l2 * sum_x - l1 * xl) / determinant);
+    if found.1 > 0.0 {
+        return Some((if l2 > 0.0 { xl / l2 } else { 0.0 }, 0.0));
+    }
+    Some(found)
 }
 
 /// A block of 32 by important values: its scale, and integers from 0 to `2 n - 1`, `n` standing for 0.
