@@ -75,6 +75,43 @@ fn values(n: usize) -> Vec<f32> {
     (0..n).map(|_| (next() + next() + next()) * 0.04).collect()
 }
 
+/// Blocks as ggml's own encoders write them, in hexadecimal, of [`curve`].
+const ENCODED: &[(DType, &str)] = &[
+    (
+        DType::Q2_K,
+        "8b3a09bcafdc59690999fddbfbebc96a681f99d2a60542660543681f9992a6057226f5322bca047d11a3e88c1f9841108165\
+        04467b1a98d1b5347d25f43226f9043d106f988c1f587d1c5a4726b4ed914c36f834",
+    ),
+    (
+        DType::Q4_K,
+        "3124fc2cfdfffcf0fcf9f4ea397bfcd9a0deb74b8b853b8c985fc2efb84c8b751a6b662d8fac74f7261fa4e4ef9507137d34\
+        c7f5ce32817c01727e25b7d4ad004f39fe1e19f0315e16a9e7c1359580160869753dafcda5296852f748430a6c8951d403fd\
+        81d1dd82e4f0b83b5932c606706b00616d2496b38c0f4e28dd1d18df314d1598c7a034847f2586925accfac3",
+    ),
+    (
+        DType::Q5_K,
+        "1820f62cfefffceffffff9ea28bbfdc816530a197f32a997d3416e53cb595ff005650cf5a7ab30a6602dbe9a53cae88060bc\
+        7ea7261b671931bf94df81a816fb35d6ed5b2e58f9ff6c3f59e9ef4b0e37fb6a9ffbad7513f903e50d4a6fc94b019f53fd2e\
+        24f064ae1d64d0827b2b103c11d3ea6a5faa4a52d0a3ff909605e913b2c916fb12b2ba05d8f08167c273ad1be0c500c2da47\
+        3c76170f8c50aa2a21be619b2b319d506908fe3a0c25a4a9f4a6",
+    ),
+];
+
+/// Values that are exact in f32 and in no order.
+fn curve() -> Vec<f32> {
+    (0..256).map(|i| ((i * i * 7919 + i * 31) % 1009) as f32 / 64.0 - 5.0).collect()
+}
+
+#[test]
+fn types_with_scales_and_minima_are_encoded_as_ggml_does() {
+    for (dtype, expected) in ENCODED {
+        let mut bytes = Vec::new();
+        encode(*dtype, &curve(), &mut bytes).unwrap();
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, *expected, "{dtype}");
+    }
+}
+
 /// What is decoded and encoded again is the same block, and an encoded value is at most about half a step away.
 #[test]
 fn encoders_round_to_the_nearest_step() {
