@@ -203,7 +203,7 @@ pub(super) fn heads(cases: &mut Vec<Case>) {
             let scale = 0.3 / (kv.k_dim as f32).sqrt();
             let out = b.rec.attend(q, Attend::plain(layer, n_heads, scale)).unwrap();
             let case = b.case(OpKind::Linear, format!("{rows} rows, heads of {kv:?} with {what}"), out);
-            cases.push(Case { kv: KvKind::F32, exponentials: true, ..case });
+            cases.push(Case { kv: KvKind::F32, exponentials: true, dtype: Some(dtype), ..case });
         }
     }
 }
