@@ -1,6 +1,6 @@
 //! `ir split` and `ir merge`: a GGUF file in parts, and the parts as one file.
 
-use ir_engine::convert::{self, Most};
+use ir_engine::convert::{self, PartLimit};
 
 use crate::args::{MergeArgs, SplitArgs};
 use crate::failure::Result;
@@ -14,8 +14,8 @@ const MAX_TENSORS: usize = 128;
 /// `ir split`.
 pub(crate) fn split(args: &SplitArgs) -> Result {
     let most = match args.max_size {
-        Some(bytes) => Most::Bytes(bytes),
-        None => Most::Tensors(args.max_tensors.unwrap_or(MAX_TENSORS)),
+        Some(bytes) => PartLimit::Bytes(bytes),
+        None => PartLimit::Tensors(args.max_tensors.unwrap_or(MAX_TENSORS)),
     };
     let found = models::find_in(&args.model, &args.place)?;
     let file = found.open_file(&args.place)?;

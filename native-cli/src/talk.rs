@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ir_engine::error::Error;
 use ir_engine::plan::CacheLayout;
-use ir_engine::run::{Engine, EngineOptions, Finish, Part, Sampling, Session, Usage, wait};
+use ir_engine::run::{Engine, EngineOptions, FinishReason, Part, Sampling, Session, Usage, wait};
 use ir_engine::text::chat::{Message, Now};
 use ir_store::{Place, Recipe};
 
@@ -234,8 +234,8 @@ impl Talk {
     /// Says why an answer was cut short, and the counts where they are wanted.
     fn report(&self) {
         let Some((reason, usage)) = self.session.usage() else { return };
-        let cut =
-            *reason == Finish::Length && self.session.options.max_tokens.is_none_or(|n| usage.completion_tokens < n);
+        let cut = *reason == FinishReason::Length
+            && self.session.options.max_tokens.is_none_or(|n| usage.completion_tokens < n);
         if cut {
             let context = self.session.engine().context();
             term::remark(&format!(
@@ -249,7 +249,7 @@ impl Talk {
 }
 
 /// The counts, times and rates of an answer.
-fn counts(reason: Finish, usage: &Usage, load: Duration) -> String {
+fn counts(reason: FinishReason, usage: &Usage, load: Duration) -> String {
     let rate =
         |n: usize, seconds: f64| if seconds > 0.0 { format!("{:.2} tokens/s", n as f64 / seconds) } else { "-".into() };
     let computed = usage.prompt_tokens - usage.cached_tokens.min(usage.prompt_tokens);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use ir_engine::model::Model;
 use ir_engine::run::{
-    AnswerReader, ChatInput, ChatTurn, Event, Finish, Logprob, Logprobs, Part, Request, Sampling, SeqId, Usage,
+    AnswerReader, ChatInput, ChatTurn, Event, FinishReason, Logprob, Logprobs, Part, Request, Sampling, SeqId, Usage,
     prompt_ids,
 };
 use ir_engine::text::chat::{Message, Now};
@@ -191,11 +191,11 @@ impl Answers {
             Event::Done { reason, usage, .. } => {
                 let mut reader = self.0.remove(&seq).unwrap_or_default();
                 match reason {
-                    Finish::Length => reader.cut(&mut parts),
+                    FinishReason::Length => reader.cut(&mut parts),
                     _ => reader.finish(&mut parts),
                 }
-                let calls = matches!(reason, Finish::Stop(_)) && reader.n_calls() > 0;
-                let stop = if let Finish::Stop(stop) = reason { *stop } else { None };
+                let calls = matches!(reason, FinishReason::Stop(_)) && reader.n_calls() > 0;
+                let stop = if let FinishReason::Stop(stop) = reason { *stop } else { None };
                 let reason = if calls { "tool_calls" } else { reason.name() };
                 json!({ "type": "done", "reason": reason, "stop": stop, "usage": self::usage(usage) })
             }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 pub use importance::ImportanceMatrix;
 pub use observe::Observer;
-pub use parts::{Most, merge, split};
+pub use parts::{PartLimit, merge, split};
 use reader::Reader;
 pub use write::Progress;
 

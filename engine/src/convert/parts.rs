@@ -11,7 +11,7 @@ use crate::meta::MetaBuilder;
 
 /// What a part holds at most.
 #[derive(Debug, Clone, Copy)]
-pub enum Most {
+pub enum PartLimit {
     /// So many tensors.
     Tensors(usize),
     /// Tensors of so many bytes together, or a single one that is larger.
@@ -30,7 +30,7 @@ const PIECE: usize = 16 << 20;
 pub fn split(
     file: &ModelFile,
     prefix: &Path,
-    most: Most,
+    most: PartLimit,
     told: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Vec<PathBuf>> {
     let writer = writer(file)?;
@@ -86,14 +86,14 @@ fn writer(file: &ModelFile) -> Result<GgufWriter> {
 }
 
 /// How many tensors each part gets, in the file's order.
-fn shares(tensors: &[Tensor], most: Most) -> Vec<usize> {
+fn shares(tensors: &[Tensor], most: PartLimit) -> Vec<usize> {
     let (mut shares, mut bytes) = (Vec::new(), 0u64);
     for tensor in tensors {
         let size = tensor.byte_len().next_multiple_of(32);
         bytes = bytes.saturating_add(size);
         match shares.last_mut() {
-            Some(n) if matches!(most, Most::Tensors(limit) if *n < limit) => *n += 1,
-            Some(n) if matches!(most, Most::Bytes(limit) if bytes <= limit) => *n += 1,
+            Some(n) if matches!(most, PartLimit::Tensors(limit) if *n < limit) => *n += 1,
+            Some(n) if matches!(most, PartLimit::Bytes(limit) if bytes <= limit) => *n += 1,
             _ => {
                 shares.push(1);
                 bytes = size;

@@ -17,7 +17,7 @@ use super::kernels::{
 use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
 use crate::plan::{
-    CacheLayout, Heads, Inputs, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, Then, View,
+    CacheLayout, Epilogue, Heads, Inputs, KvShape, Lookup, Norm, Op, Pick, Plan, Prologue, RunnerOptions, Slot, View,
     Weight, WeightId, state_of,
 };
 
@@ -217,7 +217,7 @@ impl CpuRunner {
                 n_heads,
                 scale,
                 cap,
-                sight,
+                mask,
                 window,
                 chunk,
                 chosen,
@@ -236,7 +236,7 @@ impl CpuRunner {
                         n_heads,
                         scale,
                         cap,
-                        sight,
+                        mask,
                         window,
                         chunk,
                         chosen,
@@ -346,22 +346,22 @@ impl CpuRunner {
     }
 
     /// What follows a product that lies in `then`'s own slot, in `parts` equal parts of its columns.
-    fn then(&mut self, plan: &Plan, then: Then, parts: usize, inputs: &Inputs) {
+    fn then(&mut self, plan: &Plan, then: Epilogue, parts: usize, inputs: &Inputs) {
         let cpu = Arc::clone(&self.cpu);
         let (t, threads) = (cpu.table, &*cpu.pool);
         match then {
-            Then::Store { out: _ } => {}
-            Then::Add { to, factor, product } => {
+            Epilogue::Store { out: _ } => {}
+            Epilogue::Add { to, factor, product } => {
                 self.write(to, inputs, |me, to| add::add(t, threads, to, me.read(product, inputs), factor));
             }
-            Then::Act { act, out } => self.write(out, inputs, |_, data| {
+            Epilogue::Act { act, out } => self.write(out, inputs, |_, data| {
                 let cols = plan.slot(out).cols;
                 act::act(threads, data, cols, View { slot: out, start: 0, cols }, act, None, None);
             }),
-            Then::Glu { gated, product, out } => self.write(out, inputs, |me, data| {
+            Epilogue::Glu { gated, product, out } => self.write(out, inputs, |me, data| {
                 glu::glu(t, threads, me.read(product, inputs), gated, plan.slot(out).cols / parts, data);
             }),
-            Then::Heads { heads, out } => {
+            Epilogue::Heads { heads, out } => {
                 let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = plan.heads[heads];
                 let mut kv = std::mem::take(&mut self.kv);
                 self.write(out, inputs, |me, rows| {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::{Heads, Norm, Op, Plan, Prologue, Then, WeightId};
+use crate::plan::{Epilogue, Heads, Norm, Op, Plan, Prologue, WeightId};
 
 /// Words at which vectors begin are multiples of this, so that kernels can read four elements at once.
 const ALIGN: u64 = 4;
@@ -65,7 +65,7 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
             Op::Linear { x: _, norm, weight: _, scale, bias, then } => {
                 all.extend(norm.into_iter().flat_map(|Prologue { norm, normed: _ }| of_norm(norm)));
                 all.extend(scale.into_iter().chain(bias));
-                if let Then::Heads { heads, out: _ } = then {
+                if let Epilogue::Heads { heads, out: _ } = then {
                     let Heads { layer: _, n_heads: _, clamp: _, q_norm, k_norm, v_norm, rope: _, norms_after_rope: _ } =
                         plan.heads[heads];
                     all.extend([q_norm, k_norm, v_norm].into_iter().flatten().flat_map(of_norm));
@@ -78,7 +78,7 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
                 n_heads: _,
                 scale: _,
                 cap: _,
-                sight: _,
+                mask: _,
                 window: _,
                 chunk: _,
                 chosen: _,

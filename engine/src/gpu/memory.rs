@@ -10,7 +10,7 @@ use super::parts::{Part, Use, split};
 use super::planes::units;
 use super::{lower, step};
 use crate::error::{Error, Result};
-use crate::plan::{KvKind, Op, PAGE, Pick, Plan, RunnerOptions, Slot, TOP, Then, Weight, WeightId};
+use crate::plan::{Epilogue, KvKind, Op, PAGE, Pick, Plan, RunnerOptions, Slot, TOP, Weight, WeightId};
 
 /// The buffers of a runner, by what they are.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ fn matrices(plan: &Plan) -> BTreeMap<WeightId, Use> {
                 n_heads: _,
                 scale: _,
                 cap: _,
-                sight: _,
+                mask: _,
                 window: _,
                 chunk: _,
                 chosen: _,
@@ -108,12 +108,12 @@ fn matrices(plan: &Plan) -> BTreeMap<WeightId, Use> {
             | Op::Pool { x: _, out: _ } => continue,
         };
         let paired = match then {
-            Some(Then::Glu { gated: _, product: _, out: _ }) => true,
+            Some(Epilogue::Glu { gated: _, product: _, out: _ }) => true,
             Some(
-                Then::Store { out: _ }
-                | Then::Add { to: _, factor: _, product: _ }
-                | Then::Act { act: _, out: _ }
-                | Then::Heads { heads: _, out: _ },
+                Epilogue::Store { out: _ }
+                | Epilogue::Add { to: _, factor: _, product: _ }
+                | Epilogue::Act { act: _, out: _ }
+                | Epilogue::Heads { heads: _, out: _ },
             )
             | None => false,
         };
@@ -164,7 +164,7 @@ fn splits(plan: &Plan) -> [u64; 2] {
             n_heads,
             scale: _,
             cap: _,
-            sight: _,
+            mask: _,
             window: _,
             chunk: _,
             chosen: _,

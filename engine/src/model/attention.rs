@@ -17,13 +17,13 @@ impl Part<'_> {
             Some(of) => self.queries(h, of, norm, x)?,
             None => self.queries_keys_values(h, gated, norm, x)?,
         };
-        let Heads { n_heads, scale, cap, sight, window, chunk, temperature, .. } = *h;
+        let Heads { n_heads, scale, cap, mask, window, chunk, temperature, .. } = *h;
         let slopes =
             h.alibi.map(|most| self.weights.constant(self.rec, "slopes", Some(&slopes(n_heads, most)), n_heads));
         let sinks = self.optional("attn_sinks.weight", n_heads)?;
         let relative = self.relative(h)?;
         let whole = Attend::plain(cache, n_heads, scale);
-        let attend = Attend { cap, sight, window, chunk, temperature, slopes, relative, sinks, ..whole };
+        let attend = Attend { cap, mask, window, chunk, temperature, slopes, relative, sinks, ..whole };
         let seen = self.rec.attend(q, attend)?;
         if h.out_scale != 1.0 {
             self.rec.scale(seen, h.out_scale, None)?;

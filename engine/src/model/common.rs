@@ -7,7 +7,7 @@ use super::{parts, rope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::{Meta, Value, shown};
-use crate::plan::{LongRope, NormKind, RopeStyle, RopeTable, Sight};
+use crate::plan::{AttentionMask, LongRope, NormKind, RopeStyle, RopeTable};
 
 /// The largest layer count, width or context accepted: far above any model, and small enough that sizes cannot overflow.
 pub(super) const MAX_LAYERS: u32 = 4096;
@@ -62,8 +62,10 @@ impl Keys<'_> {
     }
 
     /// Refuses a file that says its rows see later rows, of a family whose rows here do not.
-    pub(super) fn expect_sight(&self, spec: &ModelSpec) -> Result<()> {
-        let of = |layer: &Layer| layer.mixers.iter().all(|m| matches!(m, Mixer::Heads(h) if h.sight == Sight::Both));
+    pub(super) fn expect_mask(&self, spec: &ModelSpec) -> Result<()> {
+        let of = |layer: &Layer| {
+            layer.mixers.iter().all(|m| matches!(m, Mixer::Heads(h) if h.mask == AttentionMask::Bidirectional))
+        };
         match self.opt_bool("attention.causal")? {
             Some(false) if !spec.layers.iter().all(of) => Err(Error::unsupported(format!(
                 "this {} model reads a text in both directions (attention.causal is false), which is not supported",

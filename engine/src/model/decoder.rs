@@ -3,11 +3,11 @@
 use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
 use super::folder::HALVES;
 use super::spec::{
-    Embedding, Ffn, Head, Heads, Kda, Latent, Layer, Makes, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, Pooling,
-    Ranking, Route, Ssm, Wiring,
+    Embedding, Ffn, Head, Heads, Kda, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, OutputKind,
+    Pooling, Ranking, Route, Ssm, Wiring,
 };
 use crate::error::{Error, Result};
-use crate::plan::{Act, Gated, NormKind, RopeStyle, Routing, Scoring, Sight};
+use crate::plan::{Act, AttentionMask, Gated, NormKind, RopeStyle, Routing, Scoring};
 
 /// A decoder of plain layers: norms in front, grouped heads, a feed-forward part, one after the other.
 pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -> Result<ModelSpec> {
@@ -46,7 +46,7 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
         head: Head { scale: 1.0, cap: None },
         generates: true,
         pooling: Pooling::from_meta(keys.file.meta())?,
-        makes: Makes::Text,
+        output: OutputKind::Text,
         soft_bounds: [None; 2],
         unindexed: false,
         // The head of a causal model that ranks is made of rows of its head of tokens: those of the words it would answer.
@@ -195,7 +195,7 @@ fn heads(keys: &Keys, style: RopeStyle, i: usize, width: usize, norm: NormStyle)
         out: "attn_output",
         relative: None,
         alibi: keys.factor("attention.max_alibi_bias")?,
-        sight: Sight::Before,
+        mask: AttentionMask::Causal,
         window: keys.opt_u32("attention.sliding_window")?.filter(|w| *w > 0),
         chunk: None,
     })

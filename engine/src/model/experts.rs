@@ -4,7 +4,7 @@ use super::forward::Part;
 use super::spec::{Moe, Second};
 use super::weights::{Rows, whole};
 use crate::error::{Error, Result};
-use crate::plan::{Act, Behind, Gated, Pick, Product, Routing, Slot};
+use crate::plan::{Act, ExpertEpilogue, Gated, Pick, Product, Routing, Slot};
 
 impl Part<'_> {
     /// Logits of the experts.
@@ -32,7 +32,7 @@ impl Part<'_> {
         };
         let hidden = self.picked_gate_up(moe, input, cols, pick)?;
         let down = self.stack("ffn_down_exps", &["ffn_down_exps"], &[cols], (moe.hidden, moe.n))?;
-        let down = self.rec.expert_linear(hidden, true, pick, down, Behind::Store)?;
+        let down = self.rec.expert_linear(hidden, true, pick, down, ExpertEpilogue::Store)?;
         let mut out = self.rec.combine(down, pick, !moe.weighs_input)?;
         if let Some([_, up]) = few {
             let norm = self.part_norm("ffn_routed_norm", cols)?;
@@ -63,8 +63,8 @@ impl Part<'_> {
         };
         let gate_up = stack("ffn_gate_up_chexps", &["ffn_gate_chexps", "ffn_up_chexps"], &[hidden, hidden], width)?;
         let down = stack("ffn_down_chexps", &["ffn_down_chexps"], &[width], hidden)?;
-        let between = self.rec.expert_linear(out, false, pick, gate_up, Behind::Glu(moe.gated))?;
-        let down = self.rec.expert_linear(between, true, pick, down, Behind::Store)?;
+        let between = self.rec.expert_linear(out, false, pick, gate_up, ExpertEpilogue::Glu(moe.gated))?;
+        let down = self.rec.expert_linear(between, true, pick, down, ExpertEpilogue::Store)?;
         let more = self.rec.combine(down, pick, true)?;
         self.rec.add(out, more, second.scale)
     }
@@ -73,7 +73,7 @@ impl Part<'_> {
     fn picked_halves(&mut self, moe: &Moe, x: Slot, cols: usize, pick: Pick) -> Result<[Slot; 2]> {
         let mut half = |name: &str| {
             let product = self.stack(name, &[name], &[moe.hidden], (cols, moe.n))?;
-            self.rec.expert_linear(x, false, pick, product, Behind::Store)
+            self.rec.expert_linear(x, false, pick, product, ExpertEpilogue::Store)
         };
         Ok([half("ffn_gate_exps")?, half("ffn_up_exps")?])
     }
@@ -91,7 +91,7 @@ impl Part<'_> {
     /// What stands between the two products of each picked expert.
     fn picked_gate_up(&mut self, moe: &Moe, x: Slot, cols: usize, pick: Pick) -> Result<Slot> {
         let (shape, hidden) = ((cols, moe.n), moe.hidden);
-        let gated = Behind::Glu(moe.gated);
+        let gated = ExpertEpilogue::Glu(moe.gated);
         if moe.weighs_input {
             // The weights are on what experts take.
             let [gate, up] = self.picked_halves(moe, x, cols, pick)?;
@@ -116,7 +116,7 @@ impl Part<'_> {
             return self.rec.expert_linear(x, false, pick, product, gated);
         }
         let product = self.stack("ffn_up_exps", &["ffn_up_exps"], &[hidden], shape)?;
-        self.rec.expert_linear(x, false, pick, product, Behind::Act(moe.gated.act))
+        self.rec.expert_linear(x, false, pick, product, ExpertEpilogue::Act(moe.gated.act))
     }
 
     /// Adds the experts that every row uses, gated if the file has a gate for them.

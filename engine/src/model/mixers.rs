@@ -1,7 +1,7 @@
 //! The shapes of what rows see one another by: attention, latent attention, recurrences. Plain data, nothing computes here.
 
 use super::spec::NormStyle;
-use crate::plan::{Act, RopeTable, Sight, Temperature};
+use crate::plan::{Act, AttentionMask, RopeTable, Temperature};
 
 /// Ways in which rows see one another.
 #[derive(Debug, Clone, PartialEq)]
@@ -157,7 +157,7 @@ pub struct Heads {
     /// The largest bias by distance (ALiBi), of which the heads' slopes are made.
     pub alibi: Option<f32>,
     /// Which rows a row sees.
-    pub sight: Sight,
+    pub mask: AttentionMask,
     /// Of these so many positions.
     pub window: Option<u32>,
     /// Positions of the runs of which a row sees its own.

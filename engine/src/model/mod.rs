@@ -40,8 +40,9 @@ pub use folder::open_file;
 pub(crate) use folder::{FACTORS, GROUPED, HALVES, SCALES};
 pub use folder::{families as folder_families, present};
 pub use spec::{
-    Beside, Cycles, Embedding, Encoder, Ffn, Head, Heads, Hyper, Index, Kda, Latent, Layer, Lightning, Makes, Mixer,
-    ModelSpec, Moe, NormStyle, Normed, Norms, Pooling, Ranking, RelativeTable, Route, Second, Ssm, Streams, Wiring,
+    Beside, Cycles, Embedding, Encoder, Ffn, Head, Heads, Hyper, Index, Kda, Latent, Layer, Lightning, Mixer,
+    ModelSpec, Moe, NormStyle, Normed, Norms, OutputKind, Pooling, Ranking, RelativeTable, Route, Second, Ssm, Streams,
+    Wiring,
 };
 pub use weights::read_at_recording;
 

@@ -4,7 +4,7 @@ use super::forward::{Branch, Part};
 use super::spec::{self, Encoder, ModelSpec, Norms};
 use super::weights::Weights;
 use crate::error::Result;
-use crate::plan::{Attend, KvShape, Lookup, Product, Recorder, Relative, Rows, Sight, Slot, WeightId};
+use crate::plan::{Attend, AttentionMask, KvShape, Lookup, Product, Recorder, Relative, Rows, Slot, WeightId};
 
 /// Records an encoder; gives its normed rows.
 pub(super) fn read_source(
@@ -56,7 +56,7 @@ impl Part<'_> {
         self.rec.set_when(before);
         let product = self.product(&part("q"), &[&part("q")], &[q], width)?;
         let queries = self.rec.linear(x, Product { norm, ..product })?;
-        let attend = Attend { sight: Sight::Source, ..Attend::plain(layer, h.n_heads, h.scale) };
+        let attend = Attend { mask: AttentionMask::Cross, ..Attend::plain(layer, h.n_heads, h.scale) };
         let seen = self.rec.attend(self.rec.all(queries), attend)?;
         let product = self.product(h.out, &[h.out], &[width], h.n_heads * h.v_dim)?;
         let norm = self.norm_after(norms)?;

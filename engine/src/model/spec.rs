@@ -39,7 +39,7 @@ pub struct ModelSpec {
     /// How they become its score, if `pooling` says that they do.
     pub ranking: Ranking,
     /// What the logits are for.
-    pub makes: Makes,
+    pub output: OutputKind,
     /// Soft bounds of gates and of what they gate: `b tanh(g / b) sigmoid(g) * l tanh(u / l)` instead of `act(g) * u` if there
     /// is the first (SiTU; Kimi K3).
     pub soft_bounds: [Option<f32>; 2],
@@ -52,7 +52,7 @@ pub struct ModelSpec {
 pub struct Ranking {
     /// Which rows the head reads.
     pub rows: Pooling,
-    /// Behind the head's first matrix.
+    /// ExpertEpilogue the head's first matrix.
     pub act: Act,
     /// Whether the score is the first label's share in the softmax over all, and not its logit.
     pub softmax: bool,
@@ -71,7 +71,7 @@ pub struct Encoder {
 
 /// What a model's logits are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Makes {
+pub enum OutputKind {
     /// The next token of a text.
     #[default]
     Text,

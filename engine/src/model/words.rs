@@ -2,11 +2,11 @@
 
 use super::common::{Keys, MAX_COLS, is_marked, rope_table};
 use super::spec::{
-    Beside, Ffn, Heads, Hyper, Index, Kda, Latent, Layer, Makes, Mixer, ModelSpec, Moe, Normed, Norms, Pooling,
+    Beside, Ffn, Heads, Hyper, Index, Kda, Latent, Layer, Mixer, ModelSpec, Moe, Normed, Norms, OutputKind, Pooling,
     Ranking, Route, Wiring,
 };
 use crate::error::{Error, Result};
-use crate::plan::{Act, Gated, RopeStyle, Routing, Scoring, Sight};
+use crate::plan::{Act, AttentionMask, Gated, RopeStyle, Routing, Scoring};
 
 /// How experts are chosen where it is the family that says so, or the file.
 #[derive(Debug, Clone, Copy)]
@@ -224,8 +224,8 @@ impl ModelSpec {
 
     /// Diffusion: rows see all of their text, and the logits are those of the tokens that are masked in it.
     pub(super) fn masked(mut self) -> ModelSpec {
-        self.makes = Makes::Masked;
-        self.with_heads(|_, heads| heads.sight = Sight::Both)
+        self.output = OutputKind::Masked;
+        self.with_heads(|_, heads| heads.mask = AttentionMask::Bidirectional)
     }
 
     /// An encoder: rows see all of their text, and there is no head. A file that says nothing of pooling has a head that
@@ -237,7 +237,7 @@ impl ModelSpec {
             self.pooling = if ranks { Pooling::Rank } else { Pooling::Mean };
         }
         self.ranking = Ranking { rows: Pooling::Cls, act: Act::Tanh, softmax: false };
-        Ok(self.with_heads(|_, heads| heads.sight = Sight::Both))
+        Ok(self.with_heads(|_, heads| heads.mask = AttentionMask::Bidirectional))
     }
 
     /// Norms behind the additions and none in front of the parts or of the head.

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::slots::{self, Kept, Shape};
-use super::{Entry, Op, Plan, Slot, Then};
+use super::{Entry, Epilogue, Op, Plan, Slot};
 use crate::error::{Error, Result};
 
 /// A plan in parts. Every part has the slots, weights and caches of the whole by the same numbers; its device allocates what
@@ -111,7 +111,7 @@ impl Plan {
     pub fn cache_written(&self, op: &Op) -> Option<usize> {
         match *op {
             Op::KvWrite { layer, .. } => Some(layer),
-            Op::Linear { then: Then::Heads { heads, .. }, .. } => Some(self.heads[heads].layer),
+            Op::Linear { then: Epilogue::Heads { heads, .. }, .. } => Some(self.heads[heads].layer),
             _ => None,
         }
     }

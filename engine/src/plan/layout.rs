@@ -1,6 +1,6 @@
 //! [`CacheLayout`]: what the cache of a plan takes. Whoever reserves, counts or shows it asks here.
 
-use super::{Entry, KvKind, Op, PAGE, Plan, Sight};
+use super::{AttentionMask, Entry, KvKind, Op, PAGE, Plan};
 
 /// Bytes of a plan's cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,9 +76,9 @@ const MOST_WINDOWS: usize = 8;
 pub(super) fn groups(ops: &[Entry], n_caches: usize) -> (Vec<Option<u32>>, Vec<usize>) {
     let mut seen: Vec<Option<Option<u32>>> = vec![None; n_caches];
     for entry in ops {
-        let Op::Attend { layer, sight, window, .. } = entry.op else { continue };
+        let Op::Attend { layer, mask, window, .. } = entry.op else { continue };
         // A window that moves on is that of rows which see what is before them; others see a text as a whole.
-        let window = window.filter(|_| sight == Sight::Before);
+        let window = window.filter(|_| mask == AttentionMask::Causal);
         seen[layer] = Some(match seen[layer] {
             None => window,
             Some(before) => before.zip(window).map(|(a, b)| a.max(b)),

@@ -28,10 +28,10 @@ pub use layout::{CacheGroup, CacheLayout};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};
 pub use parts::{
-    Act, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, Relative, RopeStyle, RopeTable,
-    Routing, Scoring, Sight, Temperature, Then, View,
+    Act, AttentionMask, Epilogue, Gated, Heads, LongRope, Lookup, Norm, NormKind, Pick, Prologue, Recurrence, Relative,
+    RopeStyle, RopeTable, Routing, Scoring, Temperature, View,
 };
-pub use recorder::{Adapted, Attend, Behind, Product, Recorder, Recur};
+pub use recorder::{Adapted, Attend, ExpertEpilogue, Product, Recorder, Recur};
 pub use weight::{Segment, Weight, WeightId};
 
 /// How many rows a slot has in a step.
@@ -156,7 +156,7 @@ pub struct Plan {
     pub kv_groups: Vec<usize>,
     /// Elements (f32) of every state that a sequence keeps, by the index that recurrent ops carry.
     pub states: Vec<usize>,
-    /// Heads made ready behind a product, by the index that [`Then::Heads`] carries.
+    /// Heads made ready behind a product, by the index that [`Epilogue::Heads`] carries.
     pub heads: Vec<Heads>,
     /// `[Outputs, vocabulary]`: what a step gives back. A model without a head has its pooled slot here.
     pub logits: Slot,
@@ -187,9 +187,9 @@ impl Plan {
         self.ops.iter().any(|entry| entry.op.writes() == Some(slot))
     }
 
-    /// Columns of the slot an op writes that hold its result, if not all do: behind [`Then::Heads`] only the queries do.
+    /// Columns of the slot an op writes that hold its result, if not all do: behind [`Epilogue::Heads`] only the queries do.
     pub fn result_columns(&self, op: &Op) -> Option<usize> {
-        let Op::Linear { then: Then::Heads { heads, .. }, .. } = *op else { return None };
+        let Op::Linear { then: Epilogue::Heads { heads, .. }, .. } = *op else { return None };
         Some(self.heads[heads].n_heads * self.kv[self.heads[heads].layer].k_dim)
     }
 
@@ -217,7 +217,7 @@ impl Plan {
 
     /// Whether rows see later rows of their text, so that all of it must be in one step.
     pub fn reads_both_ways(&self) -> bool {
-        self.ops.iter().any(|e| matches!(e.op, Op::Attend { sight: Sight::Both, .. }))
+        self.ops.iter().any(|e| matches!(e.op, Op::Attend { mask: AttentionMask::Bidirectional, .. }))
     }
 
     /// Whether an encoder reads a source before the plan generates.

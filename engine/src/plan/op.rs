@@ -1,8 +1,8 @@
 //! The ops: the whole vocabulary of computation. What each computes is defined by the scalar kernel of the same name.
 
 use super::{
-    Act, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Relative, Routing, Sight, Slot, Temperature, Then, View,
-    WeightId,
+    Act, AttentionMask, Epilogue, Gated, Lookup, Norm, Pick, Prologue, Recurrence, Relative, Routing, Slot,
+    Temperature, View, WeightId,
 };
 
 macro_rules! ops {
@@ -73,7 +73,7 @@ ops! {
         /// One summand per column of the product.
         bias: Option<WeightId>,
         /// What happens to the product.
-        then: Then,
+        then: Epilogue,
     }
     /// Rotates the heads of `x` in place by their rows' positions.
     Rope = "rope" {
@@ -110,7 +110,7 @@ ops! {
         /// Soft cap: scores become `cap * tanh(score / cap)` in front of the softmax (Gemma 2).
         cap: Option<f32>,
         /// Which rows a row sees.
-        sight: Sight,
+        mask: AttentionMask,
         /// Of these so many positions; all if `None`.
         window: Option<u32>,
         /// A row sees the positions of its own run of so many, counted from the first (Llama 4).
@@ -167,7 +167,7 @@ ops! {
         /// `of * rows` summands.
         bias: Option<WeightId>,
         /// `Store`, `Act` or `Glu`, of `used` times the columns of one.
-        then: Then,
+        then: Epilogue,
     }
     /// The product of every head's columns with a matrix of its own. Of each head `pass` more columns follow those that are
     /// multiplied, and are passed on behind its product.
@@ -216,7 +216,7 @@ ops! {
         /// `[rows, n_out * width]`.
         out: Slot,
     }
-    /// Makes logits between streams factors whose sums are about 1 both ways, in place (Sinkhorn and Knopp 1967): of `n` sums of
+    /// OutputKind logits between streams factors whose sums are about 1 both ways, in place (Sinkhorn and Knopp 1967): of `n` sums of
     /// `n` streams, those of each sum one after the other. First the softmax over the sums for each stream, plus `eps`, then,
     /// `rounds` times in all, each sum's factors are divided by their sum plus `eps`; between two rounds each stream's are.
     Balance = "balance" {
@@ -337,7 +337,7 @@ impl Op {
         match *self {
             Op::Embed { .. } | Op::AdapterScales { .. } => vec![],
             Op::Norm { x, .. } | Op::Rope { x, .. } => vec![x.slot],
-            Op::Linear { x, then: Then::Add { to, .. }, .. } => vec![x, to],
+            Op::Linear { x, then: Epilogue::Add { to, .. }, .. } => vec![x, to],
             Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => vec![x],
             Op::Act { x, .. } | Op::Balance { x, .. } => vec![x.slot],
             Op::Scale { x, .. } | Op::Softcap { x, .. } => vec![x],

@@ -169,7 +169,7 @@ pub struct Prologue {
 
 /// What happens to a product.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Then {
+pub enum Epilogue {
     /// It is the result.
     Store {
         /// `[rows, weight.rows]`.
@@ -209,23 +209,23 @@ pub enum Then {
     },
 }
 
-impl Then {
+impl Epilogue {
     /// The slot that takes the product itself on a device that does not finish it at once.
     pub fn product(self) -> Slot {
         match self {
-            Then::Store { out } | Then::Act { act: _, out } | Then::Heads { heads: _, out } => out,
-            Then::Add { to: _, factor: _, product } | Then::Glu { gated: _, product, out: _ } => product,
+            Epilogue::Store { out } | Epilogue::Act { act: _, out } | Epilogue::Heads { heads: _, out } => out,
+            Epilogue::Add { to: _, factor: _, product } | Epilogue::Glu { gated: _, product, out: _ } => product,
         }
     }
 
     /// The slot that holds the result.
     pub fn result(self) -> Slot {
         match self {
-            Then::Store { out }
-            | Then::Act { act: _, out }
-            | Then::Glu { gated: _, product: _, out }
-            | Then::Heads { heads: _, out } => out,
-            Then::Add { to, factor: _, product: _ } => to,
+            Epilogue::Store { out }
+            | Epilogue::Act { act: _, out }
+            | Epilogue::Glu { gated: _, product: _, out }
+            | Epilogue::Heads { heads: _, out } => out,
+            Epilogue::Add { to, factor: _, product: _ } => to,
         }
     }
 }
@@ -241,14 +241,14 @@ pub enum Lookup {
 
 /// Which rows of its sequence a row sees, as far as a window lets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sight {
+pub enum AttentionMask {
     /// Itself and those before it. A window of `n` is the last `n` of these.
     #[default]
-    Before,
+    Causal,
     /// All rows of its text, which are all in the step (encoders). A window of `n` is those at most `n / 2` away.
-    Both,
+    Bidirectional,
     /// All rows of its source, which an encoder has read, and none of its own text.
-    Source,
+    Cross,
 }
 
 /// Summands on the scores of every head by the distance of the two rows (T5; Raffel et al. 2020). Distances share buckets:

@@ -7,12 +7,12 @@ mod recurrent;
 
 pub use adapters::Adapted;
 pub use attend::Attend;
-pub use picks::Behind;
+pub use picks::ExpertEpilogue;
 pub use recurrent::Recur;
 
 use super::slots::{self, Kept, Shape};
 use super::{
-    Act, Entry, Gated, Heads, KvShape, Lookup, Norm, Op, Plan, Prologue, RopeTable, Rows, Slot, Then, View, Weight,
+    Act, Entry, Epilogue, Gated, Heads, KvShape, Lookup, Norm, Op, Plan, Prologue, RopeTable, Rows, Slot, View, Weight,
     WeightId,
 };
 use crate::error::{Error, Result};
@@ -177,7 +177,7 @@ impl Recorder {
         &mut self,
         x: Slot,
         product: Product,
-        then: impl FnOnce(&mut Recorder, Shape) -> Result<Then>,
+        then: impl FnOnce(&mut Recorder, Shape) -> Result<Epilogue>,
     ) -> Result<Slot> {
         let Product { weight, norm, scale, bias } = product;
         let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
@@ -203,7 +203,7 @@ impl Recorder {
 
     /// The product by itself.
     pub fn linear(&mut self, x: Slot, product: impl Into<Product>) -> Result<Slot> {
-        self.product(x, product.into(), |rec, shape| Ok(Then::Store { out: rec.slot(shape.rows, shape.cols) }))
+        self.product(x, product.into(), |rec, shape| Ok(Epilogue::Store { out: rec.slot(shape.rows, shape.cols) }))
     }
 
     /// `to += factor * product`.
@@ -213,7 +213,7 @@ impl Recorder {
             rec.expect(to != x && stream.rows == shape.rows && stream.cols == shape.cols, || {
                 format!("cannot add {} columns to {}", shape.cols, stream.cols)
             })?;
-            Ok(Then::Add { to, factor, product: rec.slot(shape.rows, shape.cols) })
+            Ok(Epilogue::Add { to, factor, product: rec.slot(shape.rows, shape.cols) })
         })?;
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Recorder {
             self.act(self.all(out), act, None, None)?;
             return Ok(out);
         }
-        self.product(x, product, |rec, shape| Ok(Then::Act { act, out: rec.slot(shape.rows, shape.cols) }))
+        self.product(x, product, |rec, shape| Ok(Epilogue::Act { act, out: rec.slot(shape.rows, shape.cols) }))
     }
 
     /// The gated activation of the product's halves.
@@ -239,7 +239,7 @@ impl Recorder {
         self.product(x, product, |rec, shape| {
             rec.expect_halves(shape.cols)?;
             let product = rec.slot(shape.rows, shape.cols);
-            Ok(Then::Glu { gated, product, out: rec.slot(shape.rows, shape.cols / 2) })
+            Ok(Epilogue::Glu { gated, product, out: rec.slot(shape.rows, shape.cols / 2) })
         })
     }
 
@@ -255,7 +255,7 @@ impl Recorder {
         let slot = self.product(x, product, |rec, shape| {
             rec.expect_heads(&heads, shape)?;
             rec.heads.push(heads);
-            Ok(Then::Heads { heads: rec.heads.len() - 1, out: rec.slot(shape.rows, shape.cols) })
+            Ok(Epilogue::Heads { heads: rec.heads.len() - 1, out: rec.slot(shape.rows, shape.cols) })
         })?;
         self.view(slot, 0, q_cols)
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::{Gated, Lookup, Norm, Op, Plan, Prologue, Rows, Sight, Slot, Then, View, WeightId};
+use super::{AttentionMask, Epilogue, Gated, Lookup, Norm, Op, Plan, Prologue, Rows, Slot, View, WeightId};
 
 impl Display for Rows {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -78,14 +78,14 @@ impl Display for Gated {
 }
 
 impl Plan {
-    fn show_then(&self, then: Then, f: &mut Formatter<'_>) -> Result {
+    fn show_then(&self, then: Epilogue, f: &mut Formatter<'_>) -> Result {
         match then {
-            Then::Store { out: _ } => Ok(()),
-            Then::Add { to, factor: 1.0, product: _ } => write!(f, ", add to %{}", to.0),
-            Then::Add { to, factor, product: _ } => write!(f, ", add {factor} times to %{}", to.0),
-            Then::Act { act, out: _ } => write!(f, ", {act:?}"),
-            Then::Glu { gated, product: _, out: _ } => write!(f, ", glu {gated}"),
-            Then::Heads { heads, out: _ } => {
+            Epilogue::Store { out: _ } => Ok(()),
+            Epilogue::Add { to, factor: 1.0, product: _ } => write!(f, ", add to %{}", to.0),
+            Epilogue::Add { to, factor, product: _ } => write!(f, ", add {factor} times to %{}", to.0),
+            Epilogue::Act { act, out: _ } => write!(f, ", {act:?}"),
+            Epilogue::Glu { gated, product: _, out: _ } => write!(f, ", glu {gated}"),
+            Epilogue::Heads { heads, out: _ } => {
                 let h = &self.heads[heads];
                 write!(f, ", heads {}/{} layer={}", h.n_heads, self.kv[h.layer].n_kv_heads, h.layer)?;
                 h.clamp.map_or(Ok(()), |clamp| write!(f, " clamp={clamp}"))?;
@@ -137,7 +137,7 @@ impl Plan {
                 n_heads,
                 scale,
                 cap,
-                sight,
+                mask,
                 window,
                 chunk,
                 chosen,
@@ -149,8 +149,8 @@ impl Plan {
             } => {
                 write!(f, "{} layer={layer} heads={n_heads}/{} scale={scale:.6}", v(q), self.kv[layer].n_kv_heads)?;
                 cap.map_or(Ok(()), |cap| write!(f, " cap={cap}"))?;
-                if sight != Sight::Before {
-                    write!(f, " sight={sight:?}")?;
+                if mask != AttentionMask::Causal {
+                    write!(f, " mask={mask:?}")?;
                 }
                 window.map_or(Ok(()), |window| write!(f, " window={window}"))?;
                 chunk.map_or(Ok(()), |chunk| write!(f, " chunk={chunk}"))?;

@@ -35,7 +35,7 @@ pub use engine::{Engine, EngineOptions, Stats, wait};
 pub use lasting::{PageStore, StoreKey};
 pub use ram::{RamCache, RamCounts};
 pub use reader::{AnswerReader, Part};
-pub use request::{EmbedRequest, Event, Finish, Logprob, Logprobs, Marks, Request, Sampling, SeqId, Usage};
+pub use request::{EmbedRequest, Event, FinishReason, Logprob, Logprobs, Marks, Request, Sampling, SeqId, Usage};
 pub use sampler::{Sampler, logprobs};
 pub(crate) use scheduler::Limits;
 pub use session::{Clock, Session, SessionOptions};

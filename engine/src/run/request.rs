@@ -32,7 +32,7 @@ pub struct Request {
     /// Sends each token's log-probability and those of this many most likely tokens.
     pub logprobs: Option<usize>,
     /// What the text is held to: tokens that it does not allow are banned before anything else of the sampling, and the
-    /// sequence ends with [`Finish::Stop`] where it is complete and can go no further. Each request takes a constraint
+    /// sequence ends with [`FinishReason::Stop`] where it is complete and can go no further. Each request takes a constraint
     /// that has accepted nothing. A device gives such a sequence its whole row of logits and picks nothing itself.
     pub constraint: Option<Constraint>,
     /// The constraint begins behind the first time this text is generated (`</think>`), control tokens written out;
@@ -277,7 +277,7 @@ pub enum Event {
         /// The sequence.
         seq: SeqId,
         /// Why.
-        reason: Finish,
+        reason: FinishReason,
         /// What it took.
         usage: Usage,
     },
@@ -304,7 +304,7 @@ impl Event {
 
 /// Why a sequence ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
+pub enum FinishReason {
     /// The stop string of this number in [`Request::stop`]; `None`: an end-of-generation token, or a constraint that is
     /// complete.
     Stop(Option<usize>),
@@ -314,13 +314,13 @@ pub enum Finish {
     Cancelled,
 }
 
-impl Finish {
+impl FinishReason {
     /// The word that the usual APIs use: `stop`, `length`, `cancelled`.
     pub fn name(self) -> &'static str {
         match self {
-            Finish::Stop(_) => "stop",
-            Finish::Length => "length",
-            Finish::Cancelled => "cancelled",
+            FinishReason::Stop(_) => "stop",
+            FinishReason::Length => "length",
+            FinishReason::Cancelled => "cancelled",
         }
     }
 }

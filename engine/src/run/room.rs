@@ -4,7 +4,7 @@ use super::engine::EngineOptions;
 use super::scheduler::Limits;
 use crate::device::{Device, RunnerOptions};
 use crate::error::{Error, Result};
-use crate::model::{Makes, Model};
+use crate::model::{Model, OutputKind};
 use crate::plan::{CacheLayout, PAGE};
 
 /// What an engine with these options has room for.
@@ -13,10 +13,10 @@ use crate::plan::{CacheLayout, PAGE};
 /// A budget that does not hold the context asked for, or two tokens.
 pub(crate) fn room(model: &Model, device: &Device, options: &EngineOptions) -> Result<(Limits, RunnerOptions)> {
     let plan = model.plan();
-    let what = match model.spec().makes {
-        Makes::Text => None,
-        Makes::Sound => Some("makes sound, not text"),
-        Makes::Masked => Some("fills masked places of a text in rounds (diffusion)"),
+    let what = match model.spec().output {
+        OutputKind::Text => None,
+        OutputKind::Sound => Some("makes sound, not text"),
+        OutputKind::Masked => Some("fills masked places of a text in rounds (diffusion)"),
     };
     if let Some(what) = what {
         return Err(Error::unsupported(format!(

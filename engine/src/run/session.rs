@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::engine::Engine;
 use super::reader::{AnswerReader, Part};
-use super::request::{Event, Finish, Request, Sampling, SeqId, Usage};
+use super::request::{Event, FinishReason, Request, Sampling, SeqId, Usage};
 use super::turn::{ChatInput, ChatTurn, is_open, prompt_ids};
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
@@ -46,7 +46,7 @@ pub struct Session {
     /// The conversation as the model saw it.
     tokens: Vec<u32>,
     answer: Option<Answer>,
-    usage: Option<(Finish, Usage)>,
+    usage: Option<(FinishReason, Usage)>,
 }
 
 /// An answer under way.
@@ -95,7 +95,7 @@ impl Session {
     }
 
     /// Why the last answer ended and what it took.
-    pub fn usage(&self) -> Option<&(Finish, Usage)> {
+    pub fn usage(&self) -> Option<&(FinishReason, Usage)> {
         self.usage.as_ref()
     }
 
@@ -198,7 +198,7 @@ impl Session {
             }
         }
         if let Some(end) = ended {
-            self.close(matches!(end, Ok((Finish::Length, _))), &mut out);
+            self.close(matches!(end, Ok((FinishReason::Length, _))), &mut out);
             self.usage = Some(end?);
         }
         Ok(Some(out))

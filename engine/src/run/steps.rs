@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::embed::Embedding;
 use super::held::Held;
-use super::request::{EmbedRequest, Event, Finish, Request, SeqId, Usage};
+use super::request::{EmbedRequest, Event, FinishReason, Request, SeqId, Usage};
 use super::sampler::Sampler;
 use super::scheduler::{Limits, Part, Room, Scheduler, UsedAdapters};
 use super::text::TextStream;
@@ -154,12 +154,12 @@ impl Steps {
         if let Some(embedding) = self.embeddings.remove(&id) {
             let usage = embedding.usage(self.scheduler.n_cached(id), now);
             self.scheduler.remove(id);
-            self.events.push(Event::Done { seq: id, reason: Finish::Cancelled, usage });
+            self.events.push(Event::Done { seq: id, reason: FinishReason::Cancelled, usage });
             return true;
         }
         let there = self.streams.contains_key(&id);
         if there {
-            self.end(id, Finish::Cancelled, now);
+            self.end(id, FinishReason::Cancelled, now);
         }
         there
     }
@@ -200,7 +200,7 @@ impl Steps {
         }
     }
 
-    /// Makes a chain of the step where nothing needs the host between it and those that follow.
+    /// OutputKind a chain of the step where nothing needs the host between it and those that follow.
     fn chain(&mut self) {
         let mut most = self.longest_chain;
         for part in &self.parts {
@@ -317,7 +317,7 @@ impl Steps {
         stream.usage.cached_tokens = self.scheduler.n_cached(id);
         stream.first.get_or_insert(now);
         if stream.remaining == 0 {
-            return self.end(id, Finish::Length, now);
+            return self.end(id, FinishReason::Length, now);
         }
         let token = match stream.choose(row, tokens) {
             Ok(token) => token,
@@ -341,8 +341,8 @@ impl Steps {
         }
         let (mut text, stopped) = stream.text.push(&self.piece);
         let reason = match (stopped, ends || complete, stream.remaining) {
-            (Some(_), ..) | (None, true, _) => Some(Finish::Stop(stopped)),
-            (None, false, 0) => Some(Finish::Length),
+            (Some(_), ..) | (None, true, _) => Some(FinishReason::Stop(stopped)),
+            (None, false, 0) => Some(FinishReason::Length),
             _ => None,
         };
         if reason.is_some() && stopped.is_none() {
@@ -355,7 +355,7 @@ impl Steps {
         }
     }
 
-    fn end(&mut self, id: SeqId, reason: Finish, now: f64) {
+    fn end(&mut self, id: SeqId, reason: FinishReason, now: f64) {
         let Some(stream) = self.streams.remove(&id) else { return };
         self.scheduler.remove(id);
         let mut usage = stream.usage;

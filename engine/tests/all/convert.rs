@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::common::{Golden, Scratch, data, relative_error, shared};
 use crate::families::{SCALAR, check};
-use ir_engine::convert::{self, ImportanceMatrix, Job, Most, Observer, Settings};
+use ir_engine::convert::{self, ImportanceMatrix, Job, Observer, PartLimit, Settings};
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::dtype::DType;
 use ir_engine::file::{GgufWriter, ModelFile, Tensor};
@@ -203,7 +203,9 @@ fn a_file_that_was_cut_and_joined_is_the_file() {
     let n = file.tensors().len();
     let largest = file.tensors().iter().map(|t| t.byte_len()).max().unwrap();
     let cut = |name: &str, most| convert::split(&file, &scratch.0.join(name), most, &mut |_| true).unwrap();
-    for (name, most) in [("few", Most::Tensors(n - 1)), ("each", Most::Tensors(1)), ("small", Most::Bytes(largest))] {
+    for (name, most) in
+        [("few", PartLimit::Tensors(n - 1)), ("each", PartLimit::Tensors(1)), ("small", PartLimit::Bytes(largest))]
+    {
         let paths = cut(name, most);
         assert!(name == "small" || paths.len() == if name == "few" { 2 } else { n }, "{name}: {paths:?}");
         let wanted = |i: usize| scratch.0.join(format!("{name}-{:05}-of-{:05}.gguf", i + 1, paths.len()));
@@ -229,13 +231,15 @@ fn parts_are_written_whole_and_over_nothing() {
     let prefix = scratch.0.join("model");
     let cut = |most| convert::split(&file, &prefix, most, &mut |_| true);
     let says = |result: ir_engine::Result<Vec<std::path::PathBuf>>| result.unwrap_err().to_string();
-    assert!(says(cut(Most::Tensors(1000))).contains("fit into one part"));
-    assert!(says(convert::split(&file, &prefix, Most::Tensors(5), &mut |_| false)).contains("nothing was written"));
+    assert!(says(cut(PartLimit::Tensors(1000))).contains("fit into one part"));
+    assert!(
+        says(convert::split(&file, &prefix, PartLimit::Tensors(5), &mut |_| false)).contains("nothing was written")
+    );
     assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 0);
     std::fs::write(scratch.0.join("model-00003-of-00006.gguf"), b"mine").unwrap();
-    assert!(says(cut(Most::Tensors(5))).contains("model-00003-of-00006.gguf is there already"));
+    assert!(says(cut(PartLimit::Tensors(5))).contains("model-00003-of-00006.gguf is there already"));
     assert_eq!(std::fs::read_dir(&scratch.0).unwrap().count(), 1);
-    let parts = cut(Most::Tensors(13)).unwrap();
+    let parts = cut(PartLimit::Tensors(13)).unwrap();
     let set = ModelFile::open(&parts[0]).unwrap();
     let merge = |file: &ModelFile, to: &Path| convert::merge(file, to, &mut |_| true).unwrap_err().to_string();
     assert!(merge(&set, &parts[1]).contains("is there already"));

@@ -11,9 +11,9 @@ use ir_engine::device::{Device, KvKind, kv_bytes};
 use ir_engine::file::GgufWriter;
 use ir_engine::meta::MetaBuilder;
 use ir_engine::model::{Model, ModelOptions, Pooling};
-use ir_engine::plan::{Op, PAGE, Then};
+use ir_engine::plan::{Epilogue, Op, PAGE};
 use ir_engine::run::{
-    EmbedRequest, Engine, EngineOptions, Event, Finish, Request, Sampling, SeqId, Usage, embed_ids, wait,
+    EmbedRequest, Engine, EngineOptions, Event, FinishReason, Request, Sampling, SeqId, Usage, embed_ids, wait,
 };
 
 const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"];
@@ -69,7 +69,7 @@ fn text(ids: &[u32], pooling: Pooling) -> EmbedRequest {
 fn head(model: &Model, embedding: &[f32]) -> Vec<f32> {
     let plan = model.plan();
     let weight = plan.ops.iter().rev().find_map(|e| match e.op {
-        Op::Linear { weight, bias: None, then: Then::Store { out }, .. } if out == plan.logits => {
+        Op::Linear { weight, bias: None, then: Epilogue::Store { out }, .. } if out == plan.logits => {
             Some(plan.weight(weight))
         }
         _ => None,
@@ -240,7 +240,10 @@ fn what_cannot_be_embedded_is_refused_and_what_is_cancelled_ends() {
     assert!(wait(engine.step(&|| 0.0)).unwrap().is_empty(), "one chunk of several");
     assert!(engine.cancel(id, 0.0) && !engine.cancel(id, 0.0));
     let events = engine.take_events();
-    assert!(matches!(&events[..], [Event::Done { reason: Finish::Cancelled, seq, .. }] if *seq == id), "{events:?}");
+    assert!(
+        matches!(&events[..], [Event::Done { reason: FinishReason::Cancelled, seq, .. }] if *seq == id),
+        "{events:?}"
+    );
     assert!(engine.is_idle());
 }
 

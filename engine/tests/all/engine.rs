@@ -8,7 +8,7 @@ use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
 use ir_engine::device::{Device, KvKind, kv_bytes};
 use ir_engine::model::{Model, ModelOptions};
 use ir_engine::plan::PAGE;
-use ir_engine::run::{Engine, EngineOptions, Event, Finish, Request, Sampling, SeqId, Usage, wait};
+use ir_engine::run::{Engine, EngineOptions, Event, FinishReason, Request, Sampling, SeqId, Usage, wait};
 
 const FAMILIES: &[&str] = &["llama3", "llama-tied", "llama2-spm", "qwen2", "qwen3"];
 /// One of each kind of part that these do not have; their goldens are kept beside the project.
@@ -77,7 +77,7 @@ pub(crate) fn run(
                     answer.0.push((id, top.iter().map(|t| (t.id, t.logprob.to_bits())).collect()));
                 }
                 Event::Done { reason, usage, .. } => {
-                    assert_eq!(reason, Finish::Length);
+                    assert_eq!(reason, FinishReason::Length);
                     answer.1 = usage;
                 }
                 Event::Embedding { .. } => panic!("none was asked for"),

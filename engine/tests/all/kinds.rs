@@ -6,7 +6,7 @@ use crate::loading::cpu;
 use crate::made::{Written, logits_of, refusal};
 use ir_engine::error::Result;
 use ir_engine::file::ModelFile;
-use ir_engine::model::{self, Makes, Model, ModelOptions};
+use ir_engine::model::{self, Model, ModelOptions, OutputKind};
 use ir_engine::run::{Engine, EngineOptions};
 
 /// Diffusion: every row sees every other, and no text is generated.
@@ -19,7 +19,7 @@ fn a_model_that_fills_masked_places_gives_logits_and_no_text() {
         made.meta = made.meta.bool(&format!("{to}.attention.causal"), false);
         let bytes = made.bytes();
         let (spec, plan) = model::inspect(&ModelFile::from_bytes(bytes.clone()).unwrap()).unwrap();
-        assert!(spec.makes == Makes::Masked && plan.has_head() && plan.reads_both_ways());
+        assert!(spec.output == OutputKind::Masked && plan.has_head() && plan.reads_both_ways());
         let first = |last: u32| -> Result<Vec<f32>> {
             let logits = logits_of(&bytes, |i| if i == 23 { last } else { i + 5 })?;
             Ok(logits[..plan.n_vocab()].to_vec())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
 use ir_engine::model::{Model, ModelOptions};
-use ir_engine::run::{Engine, EngineOptions, Finish, Part, Sampling, Session, prompt_ids, wait};
+use ir_engine::run::{Engine, EngineOptions, FinishReason, Part, Sampling, Session, prompt_ids, wait};
 use ir_engine::text::chat::Message;
 
 fn session() -> Session {
@@ -42,7 +42,7 @@ fn turns_find_their_past_in_the_cache() {
     let mut session = session();
     let first = ask(&mut session, "Tell me a story about a fox and a drum");
     assert!(first.contains("fox") && first.contains("drum"), "{first}");
-    assert_eq!(session.usage().unwrap().0, Finish::Stop(None));
+    assert_eq!(session.usage().unwrap().0, FinishReason::Stop(None));
     let n_past = session.tokens().len();
     let second = ask(&mut session, "Thank you!");
     let (_, usage) = session.usage().unwrap();
@@ -69,7 +69,7 @@ fn a_stopped_answer_stays_as_far_as_it_went() {
         part.push_str(&said(wait(session.next()).unwrap().unwrap()));
     }
     session.stop();
-    assert_eq!(session.usage().unwrap().0, Finish::Cancelled);
+    assert_eq!(session.usage().unwrap().0, FinishReason::Cancelled);
     assert!(whole.starts_with(&part) && part.len() < whole.len());
     assert_eq!(session.messages()[1].content.as_deref(), Some(part.as_str()));
     assert!(wait(session.next()).unwrap().is_none(), "nothing comes after");

@@ -201,7 +201,7 @@ fn every_op_is_in_its_places() {
 /// that is new, and compute something else than the op says.
 fn patterns_with_fields_left_out(text: &str) -> Vec<String> {
     let mut found = Vec::new();
-    for name in ["Op::", "Then::", "Norm ", "Heads ", "Gated ", "Prologue "] {
+    for name in ["Op::", "Epilogue::", "Norm ", "Heads ", "Gated ", "Prologue "] {
         for (at, _) in text.match_indices(name) {
             let before = text[..at].chars().next_back();
             if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':') {

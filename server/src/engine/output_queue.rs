@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ir_engine::run::{Finish, Logprobs, Usage};
+use ir_engine::run::{FinishReason, Logprobs, Usage};
 use tokio::sync::Notify;
 
 use crate::engine::error::{ApiError, Kind};
@@ -16,7 +16,7 @@ pub(crate) const MAX_UNREAD: usize = 4 << 20;
 #[derive(Debug)]
 pub(crate) enum End {
     /// By itself.
-    Done(Finish, Usage),
+    Done(FinishReason, Usage),
     /// It was a text to embed.
     Embedded(Vec<f32>, Usage),
     /// By an error.
@@ -129,10 +129,10 @@ mod tests {
         for (id, text) in [(1, "a"), (2, ""), (3, "bc")] {
             assert!(output_queue.token(1, id, text, None));
         }
-        output_queue.end(1, End::Done(Finish::Stop(None), Usage::default()));
+        output_queue.end(1, End::Done(FinishReason::Stop(None), Usage::default()));
         let (place, batch) = output_queue.take().await;
         assert_eq!((place, batch.text.as_str(), batch.tokens.as_slice()), (1, "abc", &[(1, 1), (2, 1), (3, 3)][..]));
-        assert!(matches!(batch.end, Some(End::Done(Finish::Stop(None), _))));
+        assert!(matches!(batch.end, Some(End::Done(FinishReason::Stop(None), _))));
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! [`Choice`]: one completion under way. It reads what came token by token, so that nothing but the size of its deltas
 //! depends on how many tokens came at once.
 
-use ir_engine::run::{AnswerReader, Finish};
+use ir_engine::run::{AnswerReader, FinishReason};
 
 use super::job::{Delta, Part};
 use crate::engine::output_queue::{Batch, End};
@@ -44,7 +44,7 @@ impl Choice {
         if let Some(end) = &batch.end {
             let mut parts = Vec::new();
             match end {
-                End::Done(Finish::Length, _) => self.reader.cut(&mut parts),
+                End::Done(FinishReason::Length, _) => self.reader.cut(&mut parts),
                 _ => self.reader.finish(&mut parts),
             }
             add(parts, &mut delta, &mut deltas);
@@ -135,7 +135,7 @@ mod tests {
                 assert!(output_queue.token(0, id, text, with_logprobs.then(|| logprobs(id))));
             }
             if (i + 1) * size >= TOKENS.len() {
-                output_queue.end(0, End::Done(Finish::Stop(None), Default::default()));
+                output_queue.end(0, End::Done(FinishReason::Stop(None), Default::default()));
             }
             deltas.extend(choice.read(&mut output_queue.take().await.1));
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ir_engine::run::Finish;
+use ir_engine::run::FinishReason;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::choice::Choice;
@@ -105,17 +105,17 @@ impl Running {
         }
     }
 
-    fn done(&mut self, choice: usize, finish: Finish, usage: ir_engine::run::Usage) {
+    fn done(&mut self, choice: usize, finish: FinishReason, usage: ir_engine::run::Usage) {
         let c = &mut self.choices[choice];
         c.ended = true;
         let reason = match finish {
-            Finish::Stop(_) if c.reader.n_calls() > 0 => Reason::ToolCalls,
-            Finish::Stop(_) => Reason::Stop,
-            Finish::Length => Reason::Length,
-            Finish::Cancelled => return self.fail(choice, unloaded()),
+            FinishReason::Stop(_) if c.reader.n_calls() > 0 => Reason::ToolCalls,
+            FinishReason::Stop(_) => Reason::Stop,
+            FinishReason::Length => Reason::Length,
+            FinishReason::Cancelled => return self.fail(choice, unloaded()),
         };
         let stop_string = match finish {
-            Finish::Stop(Some(place)) => self.stops.get(place).cloned(),
+            FinishReason::Stop(Some(place)) => self.stops.get(place).cloned(),
             _ => None,
         };
         let seconds = |s: f64| Duration::try_from_secs_f64(s.max(0.0)).unwrap_or_default();

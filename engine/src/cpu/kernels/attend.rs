@@ -10,7 +10,7 @@ use crate::cpu::simd::panels::Panels;
 use crate::cpu::simd::tile::Weights;
 use crate::cpu::simd::{Table, TileKernels};
 use crate::dtype::DType;
-use crate::plan::{Inputs, PAGE, Relative, Sight, Temperature};
+use crate::plan::{AttentionMask, Inputs, PAGE, Relative, Temperature};
 
 /// What stays the same over a step.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +22,7 @@ pub struct Attend<'a> {
     /// Soft cap of the scaled scores.
     pub cap: Option<f32>,
     /// Which rows a row sees.
-    pub sight: Sight,
+    pub mask: AttentionMask,
     /// Of these so many positions.
     pub window: Option<u32>,
     /// Positions of the runs of which a row sees its own.
@@ -50,15 +50,15 @@ impl Attend<'_> {
     /// The positions that a row at `position` sees, its text in the step ending at `end` and its source taking the first
     /// `n_source` positions.
     fn span(&self, position: u32, end: u32, n_source: u32) -> Range<usize> {
-        let (first, end) = match (self.sight, self.window) {
-            (Sight::Before, window) => {
+        let (first, end) = match (self.mask, self.window) {
+            (AttentionMask::Causal, window) => {
                 let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
                 let run = self.chunk.map_or(0, |n| position - position % n);
                 (first.max(run).max(n_source), position + 1)
             }
-            (Sight::Source, _) => (0, n_source),
-            (Sight::Both, None) => (0, end),
-            (Sight::Both, Some(window)) => {
+            (AttentionMask::Cross, _) => (0, n_source),
+            (AttentionMask::Bidirectional, None) => (0, end),
+            (AttentionMask::Bidirectional, Some(window)) => {
                 (position.saturating_sub(window / 2), end.min((position + 1).saturating_add(window / 2)))
             }
         };
@@ -83,7 +83,7 @@ impl Attend<'_> {
         if let Some((of, elements)) = self.relative {
             for (i, score) in scores.iter_mut().enumerate() {
                 let (here, there) = (position as usize, first + i);
-                let bucket = of.bucket(here.abs_diff(there), there > here, self.sight == Sight::Both);
+                let bucket = of.bucket(here.abs_diff(there), there > here, self.mask == AttentionMask::Bidirectional);
                 *score += elements[bucket * self.n_heads + h];
             }
         }

@@ -61,7 +61,7 @@ pub(crate) struct PanelMut<'a> {
 }
 
 impl Panels {
-    /// Makes room for `total` rows of `k` columns in panels of `rows`, and gives the panels to be filled.
+    /// OutputKind room for `total` rows of `k` columns in panels of `rows`, and gives the panels to be filled.
     pub(crate) fn resize(
         &mut self,
         total: usize,

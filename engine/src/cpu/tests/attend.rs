@@ -34,7 +34,7 @@ fn rows_together_equal_each_alone() {
                 n_heads,
                 scale: 0.2,
                 cap: None,
-                sight: Sight::Before,
+                mask: AttentionMask::Causal,
                 window,
                 chunk: None,
                 chosen: None,

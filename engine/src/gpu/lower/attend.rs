@@ -3,7 +3,7 @@
 use super::Lowering;
 use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
-use crate::plan::{KvShape, Rows, Sight, Slot, Temperature, View, WeightId};
+use crate::plan::{AttentionMask, KvShape, Rows, Slot, Temperature, View, WeightId};
 
 /// Quads of workgroup memory for the query heads of a workgroup, and for a tile of K or V: 8 KiB.
 const QUADS: usize = 512;
@@ -15,7 +15,7 @@ pub(super) struct Attend {
     pub n_heads: usize,
     pub scale: f32,
     pub cap: Option<f32>,
-    pub sight: Sight,
+    pub mask: AttentionMask,
     pub window: Option<u32>,
     pub temperature: Option<Temperature>,
     pub slopes: Option<WeightId>,
@@ -25,7 +25,7 @@ pub(super) struct Attend {
 
 /// Dispatches of `attend`.
 pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatch>) -> Result<()> {
-    let Attend { q, layer, n_heads, scale, cap, sight, window, temperature, slopes, sinks, to } = *op;
+    let Attend { q, layer, n_heads, scale, cap, mask, window, temperature, slopes, sinks, to } = *op;
     let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = lowering.plan.kv[layer];
     let (kq, vq) = (k_dim.div_ceil(4), v_dim.div_ceil(4));
     if kq.max(vq) > 256 {
@@ -36,10 +36,10 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
     let blocks = per_kv.div_ceil((QUADS / kq).clamp(1, 8));
     let group = per_kv.div_ceil(blocks);
     let wg = ir_shaders::attend_vec_workgroup(kq as u32, vq as u32, group as u32);
-    let both = match sight {
-        Sight::Before => false,
-        Sight::Both => true,
-        Sight::Source => return Err(super::missing("an encoder in front of a decoder")),
+    let both = match mask {
+        AttentionMask::Causal => false,
+        AttentionMask::Bidirectional => true,
+        AttentionMask::Cross => return Err(super::missing("an encoder in front of a decoder")),
     };
     let buffer = |slot: Slot| Resource::Buffer(lowering.plan.slot(slot).buffer);
     let when = (Rows::Tokens, 1..=usize::MAX);

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
 use crate::gpu::parts::{Part, RowRange};
 use crate::gpu::planes::{UNIT, feature, units};
-use crate::plan::{Act, Gated, Norm, NormKind, Prologue, Rows, Slot, Then, WeightId};
+use crate::plan::{Act, Epilogue, Gated, Norm, NormKind, Prologue, Rows, Slot, WeightId};
 
 /// The row counts that have a `linear_vec` of their own: `(ROWS, from, to)`.
 const VEC_ROWS: [(u32, usize, usize); 4] = [(1, 1, 1), (2, 2, 2), (4, 3, 4), (8, 5, FEW)];
@@ -70,7 +70,7 @@ impl Lowering<'_> {
         norm: Option<Prologue>,
         weight: WeightId,
         vectors: [Option<WeightId>; 2],
-        then: Then,
+        then: Epilogue,
         out: &mut Vec<Dispatch>,
     ) -> Result<()> {
         let (cols, parts) = (self.plan.weight(weight).cols, self.part(weight));
@@ -88,35 +88,37 @@ impl Lowering<'_> {
             norm => (x, norm),
         };
         let (epilogue, to) = match then {
-            Then::Add { to, factor, product: _ } => (Epilogue::Add(factor), to),
-            Then::Act { act, out: to } => (Epilogue::Act(act), to),
-            Then::Glu { gated, product: _, out: to } if parts.iter().all(|p| p.paired) => (Epilogue::Glu(gated), to),
-            Then::Glu { gated: _, product: to, out: _ }
-            | Then::Store { out: to }
-            | Then::Heads { heads: _, out: to } => (Epilogue::Store, to),
+            Epilogue::Add { to, factor, product: _ } => (Epilogue::Add(factor), to),
+            Epilogue::Act { act, out: to } => (Epilogue::Act(act), to),
+            Epilogue::Glu { gated, product: _, out: to } if parts.iter().all(|p| p.paired) => {
+                (Epilogue::Glu(gated), to)
+            }
+            Epilogue::Glu { gated: _, product: to, out: _ }
+            | Epilogue::Store { out: to }
+            | Epilogue::Heads { heads: _, out: to } => (Epilogue::Store, to),
         };
         let [scale, bias] = vectors;
         let ragged = !cols.is_multiple_of(UNIT);
         let strides = [cols, self.plan.slot(to).cols];
         let heads = match then {
-            Then::Heads { heads, out: _ } => self.in_product(&self.plan.heads[heads], parts),
-            Then::Store { out: _ }
-            | Then::Add { to: _, factor: _, product: _ }
-            | Then::Act { act: _, out: _ }
-            | Then::Glu { gated: _, product: _, out: _ } => None,
+            Epilogue::Heads { heads, out: _ } => self.in_product(&self.plan.heads[heads], parts),
+            Epilogue::Store { out: _ }
+            | Epilogue::Add { to: _, factor: _, product: _ }
+            | Epilogue::Act { act: _, out: _ }
+            | Epilogue::Glu { gated: _, product: _, out: _ } => None,
         };
         let behind = if heads.is_some() { MANY } else { ANY };
         let job = Product { x, rows, norm, weight, scale, bias, epilogue, out: to, bytes, ragged, strides, heads };
         self.product(&job, out);
         match then {
-            Then::Glu { gated, product, out: to } if epilogue == Epilogue::Store => {
+            Epilogue::Glu { gated, product, out: to } if epilogue == Epilogue::Store => {
                 out.push(self.glu(product, gated, to, 1))
             }
-            Then::Heads { heads, out: to } => self.heads(&self.plan.heads[heads], to, behind, out)?,
-            Then::Store { out: _ }
-            | Then::Add { to: _, factor: _, product: _ }
-            | Then::Act { act: _, out: _ }
-            | Then::Glu { gated: _, product: _, out: _ } => {}
+            Epilogue::Heads { heads, out: to } => self.heads(&self.plan.heads[heads], to, behind, out)?,
+            Epilogue::Store { out: _ }
+            | Epilogue::Add { to: _, factor: _, product: _ }
+            | Epilogue::Act { act: _, out: _ }
+            | Epilogue::Glu { gated: _, product: _, out: _ } => {}
         }
         Ok(())
     }

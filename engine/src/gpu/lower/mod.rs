@@ -120,7 +120,7 @@ impl Lowering<'_> {
                 n_heads: _,
                 scale: _,
                 cap: _,
-                sight: _,
+                mask: _,
                 window: _,
                 chunk: _,
                 chosen: _,
@@ -140,7 +140,7 @@ impl Lowering<'_> {
                 n_heads,
                 scale,
                 cap,
-                sight,
+                mask,
                 window,
                 chunk,
                 chosen,
@@ -153,8 +153,7 @@ impl Lowering<'_> {
                 if chunk.is_some() || chosen.is_some() {
                     return Err(missing("attention to runs of positions, or to chosen ones,"));
                 }
-                let op =
-                    attend::Attend { q, layer, n_heads, scale, cap, sight, window, temperature, slopes, sinks, to };
+                let op = attend::Attend { q, layer, n_heads, scale, cap, mask, window, temperature, slopes, sinks, to };
                 attend::attend(self, &op, out)?;
             }
             Op::Act { x, act, bias, factor } => out.push(self.act(x, act, bias, factor)),

@@ -9,7 +9,7 @@ use super::{FEW, Lowering, WG, rows_at};
 use crate::error::{Error, Result};
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
 use crate::gpu::planes::UNIT;
-use crate::plan::{Pick, Slot, Then, WeightId};
+use crate::plan::{Epilogue, Pick, Slot, WeightId};
 
 /// Tiles pay from about so many rows of a matrix on.
 const ROWS_OF_A_TILE: usize = 4;
@@ -41,7 +41,7 @@ impl Lowering<'_> {
         pick: Pick,
         weight: WeightId,
         vectors: [Option<WeightId>; 2],
-        then: Then,
+        then: Epilogue,
         out: &mut Vec<Dispatch>,
     ) -> Result<()> {
         let Pick { picks, used, of } = pick;
@@ -51,11 +51,13 @@ impl Lowering<'_> {
         let (cols, parts) = (self.plan.weight(weight).cols, self.part(weight));
         let bytes = self.forms.dot4 && parts.iter().all(|p| p.dtype.block_len() > 1);
         let (epilogue, to) = match then {
-            Then::Store { out: to } => (Epilogue::Store, to),
-            Then::Act { act, out: to } => (Epilogue::Act(act), to),
-            Then::Glu { gated, product: _, out: to } if parts.iter().all(|p| p.paired) => (Epilogue::Glu(gated), to),
-            Then::Glu { gated: _, product, out: _ } => (Epilogue::Store, product),
-            Then::Add { to: _, factor: _, product: _ } | Then::Heads { heads: _, out: _ } => {
+            Epilogue::Store { out: to } => (Epilogue::Store, to),
+            Epilogue::Act { act, out: to } => (Epilogue::Act(act), to),
+            Epilogue::Glu { gated, product: _, out: to } if parts.iter().all(|p| p.paired) => {
+                (Epilogue::Glu(gated), to)
+            }
+            Epilogue::Glu { gated: _, product, out: _ } => (Epilogue::Store, product),
+            Epilogue::Add { to: _, factor: _, product: _ } | Epilogue::Heads { heads: _, out: _ } => {
                 return Err(Error::shape("what follows a product with picked matrices is unknown"));
             }
         };
@@ -75,7 +77,7 @@ impl Lowering<'_> {
             heads: None,
         };
         self.stack(&job, &Stack { picks: Some(picks), used, of, own_x: each, n, pass: 0 }, out);
-        if let Then::Glu { gated, product, out: to } = then
+        if let Epilogue::Glu { gated, product, out: to } = then
             && epilogue == Epilogue::Store
         {
             out.push(self.glu(product, gated, to, used));

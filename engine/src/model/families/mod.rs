@@ -12,7 +12,7 @@ use super::common::Keys;
 use super::decoder::decoder;
 use super::folder::GROUPED;
 use super::parts;
-use super::spec::{Ffn, Makes, Mixer, ModelSpec, Normed};
+use super::spec::{Ffn, Mixer, ModelSpec, Normed, OutputKind};
 use super::words::{By, WindowRope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
@@ -152,9 +152,9 @@ const FAMILIES: &[(&str, Family)] = &[
     ("glm-dsa", more::glm_dsa),
     ("dots3note", more::dots3note),
     // Text in, codes of sound out.
-    ("qwen3tts", |keys| Ok(ModelSpec { makes: Makes::Sound, ..qwen(keys)? })),
+    ("qwen3tts", |keys| Ok(ModelSpec { output: OutputKind::Sound, ..qwen(keys)? })),
     // The same with layer norms; what makes sound of its rows is in another file.
-    ("pockettts", |keys| Ok(ModelSpec { makes: Makes::Sound, ..decoder(keys, Interleaved, Layer, GeluErf)? })),
+    ("pockettts", |keys| Ok(ModelSpec { output: OutputKind::Sound, ..decoder(keys, Interleaved, Layer, GeluErf)? })),
     ("dream", |keys| Ok(qwen(keys)?.masked())),
     ("llada", |keys| Ok(llama(keys)?.masked())),
     ("llada-moe", |keys| Ok(qwen2moe(keys)?.masked())),
@@ -194,7 +194,7 @@ pub(super) fn spec(file: &ModelFile) -> Result<ModelSpec> {
     };
     let keys = Keys { file, arch, yarn_rounds: true, rope_dims: None, prefix: "blk.", blocks: "block_count" };
     let spec = family(&keys)?;
-    keys.expect_sight(&spec)?;
+    keys.expect_mask(&spec)?;
     Ok(spec)
 }
 

@@ -5,9 +5,9 @@ use crate::model::common::Keys;
 use crate::model::decoder::decoder;
 use crate::model::spec::{Encoder, Heads, Mixer, ModelSpec, Normed, Norms, RelativeTable};
 use crate::plan::Act::{GeluTanh, Relu};
+use crate::plan::AttentionMask;
 use crate::plan::NormKind::Rms;
 use crate::plan::RopeStyle::Halves;
-use crate::plan::Sight;
 
 /// The distance from which on all are alike: no file says another.
 const FAR: usize = 128;
@@ -17,10 +17,15 @@ pub(super) fn t5(keys: &Keys) -> Result<ModelSpec> {
     let own = keys.opt_u32("decoder_block_count")?.is_some();
     let blocks = if own { "decoder_block_count" } else { keys.blocks };
     let decoder = Keys { prefix: "dec.blk.", blocks, ..*keys };
-    let mut spec = side(&decoder, "dec.blk.0.attn_rel_b.weight", Sight::Before)?.each_layer(|_, layer| {
+    let mut spec = side(&decoder, "dec.blk.0.attn_rel_b.weight", AttentionMask::Causal)?.each_layer(|_, layer| {
         if let [Mixer::Heads(own)] = &layer.mixers[..] {
-            let cross =
-                Heads { stem: "cross_attn", out: "cross_attn_o", sight: Sight::Source, relative: None, ..own.clone() };
+            let cross = Heads {
+                stem: "cross_attn",
+                out: "cross_attn_o",
+                mask: AttentionMask::Cross,
+                relative: None,
+                ..own.clone()
+            };
             layer.cross = Some((cross, Norms { before: Normed::By("cross_attn_norm"), ..Norms::default() }));
         }
     });
@@ -41,11 +46,11 @@ pub(super) fn t5encoder(keys: &Keys) -> Result<ModelSpec> {
 }
 
 fn encoder(keys: &Keys) -> Result<ModelSpec> {
-    side(&Keys { prefix: "enc.blk.", ..*keys }, "enc.blk.0.attn_rel_b.weight", Sight::Both)
+    side(&Keys { prefix: "enc.blk.", ..*keys }, "enc.blk.0.attn_rel_b.weight", AttentionMask::Bidirectional)
 }
 
 /// Heads whose scores are not scaled and have summands by distance, those of the first layer in all that have none.
-fn side(keys: &Keys, shared: &'static str, sight: Sight) -> Result<ModelSpec> {
+fn side(keys: &Keys, shared: &'static str, mask: AttentionMask) -> Result<ModelSpec> {
     let act = if keys.has(0, "ffn_gate.weight") { GeluTanh } else { Relu };
     let buckets = keys.opt_u32("attention.relative_buckets_count")?.filter(|n| *n >= 4).map_or(32, |n| n as usize);
     if buckets > FAR {
@@ -54,6 +59,6 @@ fn side(keys: &Keys, shared: &'static str, sight: Sight) -> Result<ModelSpec> {
     let relative = Some(RelativeTable { shared, buckets, far: FAR });
     Ok(decoder(keys, Halves, Rms, act)?.with_heads(|_, heads| {
         (heads.scale, heads.rope, heads.out) = (1.0, None, "attn_o");
-        (heads.relative, heads.sight) = (relative, sight);
+        (heads.relative, heads.mask) = (relative, mask);
     }))
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::{Recorder, Shape};
 use crate::error::Result;
-use crate::plan::{Act, Heads, Lookup, Norm, Op, Rows, Slot, Then, View, WeightId};
+use crate::plan::{Act, Epilogue, Heads, Lookup, Norm, Op, Rows, Slot, View, WeightId};
 
 /// The matrices that all adapters have beside a weight: `y += B (s * (A x))`, where `s` has a row's factor of each adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +75,12 @@ impl Recorder {
     }
 
     /// Adds what adapters make of `x` to the result of a product with `weight`, if it is adapted.
-    pub(super) fn add_adapters(&mut self, x: Slot, norm: Option<Norm>, weight: WeightId, then: Then) -> Result<()> {
+    pub(super) fn add_adapters(&mut self, x: Slot, norm: Option<Norm>, weight: WeightId, then: Epilogue) -> Result<()> {
         let Some(Adapted { a, b }) = self.adapters.products.get(&weight).copied() else { return Ok(()) };
         let (to, factor) = match then {
-            Then::Store { out } => (out, 1.0),
-            Then::Add { to, factor, .. } => (to, factor),
-            Then::Act { .. } | Then::Glu { .. } | Then::Heads { .. } => {
+            Epilogue::Store { out } => (out, 1.0),
+            Epilogue::Add { to, factor, .. } => (to, factor),
+            Epilogue::Act { .. } | Epilogue::Glu { .. } | Epilogue::Heads { .. } => {
                 return self.expect(false, || "an adapted product is followed by nothing in its op".into());
             }
         };
@@ -88,7 +88,7 @@ impl Recorder {
             let Shape { rows, .. } = rec.shape(x);
             let scales = rec.adapter_scales(rows)?;
             let thin = rec.product(x, super::Product { weight: a, norm, scale: None, bias: None }, |rec, shape| {
-                Ok(Then::Store { out: rec.slot(shape.rows, shape.cols) })
+                Ok(Epilogue::Store { out: rec.slot(shape.rows, shape.cols) })
             })?;
             rec.add_thin(thin, scales, b, to, factor)
         })
@@ -119,7 +119,7 @@ impl Recorder {
         self.only_with(when, f)
     }
 
-    /// What [`Then::Heads`] does, in ops of their own. Gives the view of the queries.
+    /// What [`Epilogue::Heads`] does, in ops of their own. Gives the view of the queries.
     pub(super) fn heads_apart(&mut self, rows: Slot, heads: Heads) -> Result<View> {
         let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = heads;
         let kv = self.kv[layer];

@@ -2,12 +2,12 @@
 
 use super::Recorder;
 use crate::error::Result;
-use crate::plan::{Op, Relative, Sight, Slot, Temperature, View, WeightId};
+use crate::plan::{AttentionMask, Op, Relative, Slot, Temperature, View, WeightId};
 
 impl Recorder {
     /// Attention over the layer's pages.
     pub fn attend(&mut self, q: View, attend: Attend) -> Result<Slot> {
-        let Attend { layer, n_heads, scale, cap, sight, window, chunk, chosen, temperature, slopes, relative, sinks } =
+        let Attend { layer, n_heads, scale, cap, mask, window, chunk, chosen, temperature, slopes, relative, sinks } =
             attend;
         for vector in slopes.into_iter().chain(sinks) {
             self.expect_rows(vector, n_heads)?;
@@ -28,7 +28,7 @@ impl Recorder {
             n_heads,
             scale,
             cap,
-            sight,
+            mask,
             window,
             chunk,
             chosen,
@@ -54,7 +54,7 @@ pub struct Attend {
     /// Soft cap of the scores.
     pub cap: Option<f32>,
     /// Which rows a row sees.
-    pub sight: Sight,
+    pub mask: AttentionMask,
     /// Of these so many positions; all if `None`.
     pub window: Option<u32>,
     /// Positions of the runs of which a row sees its own.
@@ -79,7 +79,7 @@ impl Attend {
             n_heads,
             scale,
             cap: None,
-            sight: Sight::Before,
+            mask: AttentionMask::Causal,
             window: None,
             chunk: None,
             chosen: None,

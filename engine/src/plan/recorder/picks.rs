@@ -2,11 +2,11 @@
 
 use super::{Product, Recorder};
 use crate::error::Result;
-use crate::plan::{Act, Gated, Op, Pick, Routing, Slot, Then, View, WeightId};
+use crate::plan::{Act, Epilogue, Gated, Op, Pick, Routing, Slot, View, WeightId};
 
 /// What happens behind a product with picked matrices.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Behind {
+pub enum ExpertEpilogue {
     /// Nothing.
     Store,
     /// An activation.
@@ -40,7 +40,7 @@ impl Recorder {
         each: bool,
         pick: Pick,
         product: impl Into<Product>,
-        behind: Behind,
+        behind: ExpertEpilogue,
     ) -> Result<Slot> {
         let Product { weight, norm, scale, bias } = product.into();
         let (shape, w) = (self.shape(x), &self.weights[weight.0 as usize]);
@@ -55,12 +55,12 @@ impl Recorder {
         }
         let n = rows / pick.of * pick.used;
         let then = match behind {
-            Behind::Store => Then::Store { out: self.slot(shape.rows, n) },
-            Behind::Act(act) => Then::Act { act, out: self.slot(shape.rows, n) },
-            Behind::Glu(gated) => {
+            ExpertEpilogue::Store => Epilogue::Store { out: self.slot(shape.rows, n) },
+            ExpertEpilogue::Act(act) => Epilogue::Act { act, out: self.slot(shape.rows, n) },
+            ExpertEpilogue::Glu(gated) => {
                 self.expect_halves(rows / pick.of)?;
                 let product = self.slot(shape.rows, n);
-                Then::Glu { gated, product, out: self.slot(shape.rows, n / 2) }
+                Epilogue::Glu { gated, product, out: self.slot(shape.rows, n / 2) }
             }
         };
         self.push(Op::ExpertLinear { x, each, pick, weight, scale, bias, then });

@@ -13,10 +13,10 @@ use crate::run::pages::PageKey;
 use crate::run::scheduler::{Limits, PageCounts, Room, UsedAdapters};
 use crate::run::steps::Steps;
 use crate::run::vocabulary::Vocabulary;
-use crate::run::{EmbedRequest, Event, Finish, Request, Sampler, SeqId, Usage};
+use crate::run::{EmbedRequest, Event, FinishReason, Request, Sampler, SeqId, Usage};
 
 /// What a request gives: tokens, text and reason.
-type Answer = (Vec<u32>, String, Option<Finish>);
+type Answer = (Vec<u32>, String, Option<FinishReason>);
 
 /// The same by the plain rule, one sequence on its own, no pages.
 fn alone(request: &Request, scales: &[f32], context: usize, windows: &[Option<u32>]) -> Answer {
@@ -29,7 +29,7 @@ fn alone(request: &Request, scales: &[f32], context: usize, windows: &[Option<u3
     };
     loop {
         if tokens.len() - request.prompt.len() >= max || tokens.len() >= context {
-            return done(&tokens, &bytes, Finish::Length);
+            return done(&tokens, &bytes, FinishReason::Length);
         }
         let token = sampler.sample(&logits(prefix_states(&tokens, scales, windows)), &tokens).unwrap();
         tokens.push(token);
@@ -40,10 +40,10 @@ fn alone(request: &Request, scales: &[f32], context: usize, windows: &[Option<u3
         let stop = |s: &String| bytes.windows(s.len()).position(|w| w == s.as_bytes());
         let found = request.stop.iter().enumerate().filter_map(|(i, s)| Some((stop(s)?, i)));
         if let Some((at, i)) = found.min_by_key(|(at, i)| (*at, std::cmp::Reverse(request.stop[*i].len()))) {
-            return done(&tokens, &bytes[..at], Finish::Stop(Some(i)));
+            return done(&tokens, &bytes[..at], FinishReason::Stop(Some(i)));
         }
         if ends {
-            return done(&tokens, &bytes, Finish::Stop(None));
+            return done(&tokens, &bytes, FinishReason::Stop(None));
         }
     }
 }
@@ -239,7 +239,7 @@ impl Trace {
                     assert_eq!(logprobs.is_some(), self.requests[&seq].logprobs.is_some());
                 }
                 Event::Embedding { seq, values, usage } => {
-                    answer.2 = Some(Finish::Stop(None));
+                    answer.2 = Some(FinishReason::Stop(None));
                     let text = &self.texts[&seq];
                     let want = embedding_alone(text, &self.scales[&seq], &self.device.windows);
                     assert_eq!(values.len(), want.len());
@@ -254,7 +254,7 @@ impl Trace {
                     totals.n_cached += usage.cached_tokens;
                 }
                 Event::Done { reason, seq, .. } if self.texts.contains_key(&seq) => {
-                    assert_eq!(reason, Finish::Cancelled);
+                    assert_eq!(reason, FinishReason::Cancelled);
                     answer.2 = Some(reason);
                 }
                 Event::Done { reason, usage, seq } => {
@@ -296,7 +296,7 @@ impl Trace {
             let expected = alone(&self.requests[id], &self.scales[id], self.limits.context, &self.device.windows);
             totals.n_requests += 1;
             totals.n_tokens += tokens.len();
-            if *reason == Some(Finish::Cancelled) {
+            if *reason == Some(FinishReason::Cancelled) {
                 totals.n_cancelled += 1;
                 assert!(expected.0.starts_with(tokens) && expected.1.starts_with(text.as_str()));
             } else {
@@ -411,7 +411,7 @@ fn a_damaged_row_ends_its_own_sequence_only() {
     steps.begin(1.5).unwrap();
     let events = steps.finish(&output(&rows), 2.0).unwrap();
     assert!(matches!(&events[..2], [Event::Error { seq, .. }, Event::Token { seq: o, .. }] if (*seq, *o) == (a, b)));
-    let Event::Done { usage, reason: Finish::Length, .. } = &events[2] else { panic!("{events:?}") };
+    let Event::Done { usage, reason: FinishReason::Length, .. } = &events[2] else { panic!("{events:?}") };
     assert_eq!((usage.queued, usage.prompt, usage.generation), (1.0, 1.0, 0.0));
     assert!(steps.is_idle());
 }

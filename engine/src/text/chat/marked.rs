@@ -25,13 +25,13 @@ pub struct Marked {
 /// Where marks are put.
 #[derive(Debug, Clone, Copy)]
 enum Level<'a> {
-    /// Behind every sign that markup begins with.
+    /// ExpertEpilogue every sign that markup begins with.
     Signs(&'a [char]),
-    /// Behind the first character of what is spelled like markup, and of what the text's end may begin.
+    /// ExpertEpilogue the first character of what is spelled like markup, and of what the text's end may begin.
     Begun,
-    /// Behind the first character of what is spelled like markup, but for these tokens.
+    /// ExpertEpilogue the first character of what is spelled like markup, but for these tokens.
     Spelled(&'a [u32], But),
-    /// Behind the first character of this token's spellings.
+    /// ExpertEpilogue the first character of this token's spellings.
     Only(u32),
 }
 

@@ -41,9 +41,9 @@ enum State {
     Start,
     /// Looking for a tag.
     Text,
-    /// Behind a tag; or, where `bare`, at the start and behind none.
+    /// ExpertEpilogue a tag; or, where `bare`, at the start and behind none.
     Body { inner: Inner, bare: bool },
-    /// Behind a body, with the closing tags from this number on to come.
+    /// ExpertEpilogue a body, with the closing tags from this number on to come.
     After(usize),
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ir_engine::cpu::{Cpu, CpuOptions};
 use ir_engine::device::Device;
 use ir_engine::model::{Model, ModelOptions};
-use ir_engine::run::{Engine, EngineOptions, Event, Finish, Request, Sampling, prompt_ids, wait};
+use ir_engine::run::{Engine, EngineOptions, Event, FinishReason, Request, Sampling, prompt_ids, wait};
 use ir_engine::text::constrain::{Constrainer, Constraint, Grammar, Vocabulary};
 use serde_json::{Value as Json, json};
 
@@ -74,7 +74,7 @@ struct Answer {
     tokens: Vec<u32>,
     text: String,
     logprobs: Vec<f32>,
-    reason: Option<Finish>,
+    reason: Option<FinishReason>,
     error: Option<String>,
 }
 
@@ -106,7 +106,7 @@ fn answers_are_valid_however_they_are_sampled_and_batched() {
     requests[1].logprobs = Some(3);
     let alone: Vec<Answer> = requests.iter().map(|r| bench.run(std::slice::from_ref(r), None).remove(0)).collect();
     for answer in &alone {
-        assert_eq!((answer.reason, &answer.error), (Some(Finish::Stop(None)), &None), "{answer:?}");
+        assert_eq!((answer.reason, &answer.error), (Some(FinishReason::Stop(None)), &None), "{answer:?}");
         let value: Json = serde_json::from_str(&answer.text).unwrap_or_else(|e| panic!("{e}: {}", answer.text));
         valid(&story(), &story(), &value).unwrap();
     }
@@ -148,7 +148,7 @@ fn log_probabilities_stay_those_of_the_model() {
     let request =
         Request { logprobs: Some(1), ..bench.request(&Grammar::Regex("[0-9]{3}".into()), Sampling::greedy()) };
     let answer = bench.run(&[request], None).remove(0);
-    assert_eq!((answer.text.len(), answer.reason), (3, Some(Finish::Stop(None))), "{answer:?}");
+    assert_eq!((answer.text.len(), answer.reason), (3, Some(FinishReason::Stop(None))), "{answer:?}");
     // A story does not begin with digits: among all tokens they are unlikely, among digits one would be likely.
     assert!(answer.logprobs[0] < -3.0, "{answer:?}");
 }
@@ -159,20 +159,20 @@ fn ends_stops_and_lengths() {
     let fixed = Grammar::Regex("once upon a time".into());
     let request = bench.request(&fixed, Sampling::greedy());
     let whole = bench.run(std::slice::from_ref(&request), None).remove(0);
-    assert_eq!((whole.text.as_str(), whole.reason), ("once upon a time", Some(Finish::Stop(None))));
+    assert_eq!((whole.text.as_str(), whole.reason), ("once upon a time", Some(FinishReason::Stop(None))));
     let last = *whole.tokens.last().unwrap();
     assert!(!bench.engine.model().tokenizer().is_eog(last), "it ends by itself");
     let stop = Request { stop: vec![" a".into()], ..request.clone() };
     let stopped = bench.run(&[stop], None).remove(0);
-    assert_eq!((stopped.text.as_str(), stopped.reason), ("once upon", Some(Finish::Stop(Some(0)))));
+    assert_eq!((stopped.text.as_str(), stopped.reason), ("once upon", Some(FinishReason::Stop(Some(0)))));
     let short = Request { max_tokens: Some(1), ..request.clone() };
-    assert_eq!(bench.run(&[short], None)[0].reason, Some(Finish::Length));
+    assert_eq!(bench.run(&[short], None)[0].reason, Some(FinishReason::Length));
     let endless = Request { ignore_eos: true, ..bench.request(&Grammar::Regex("a*".into()), Sampling::greedy()) };
     let endless = bench.run(&[Request { max_tokens: Some(50), ..endless }], None).remove(0);
     assert!(endless.text.bytes().all(|b| b == b'a') && endless.error.is_none(), "{endless:?}");
     let nothing = bench.request(&Grammar::Regex(String::new()), Sampling::greedy());
     let nothing = bench.run(&[nothing], None).remove(0);
-    assert_eq!((nothing.text.as_str(), nothing.reason), ("", Some(Finish::Stop(None))));
+    assert_eq!((nothing.text.as_str(), nothing.reason), ("", Some(FinishReason::Stop(None))));
     // Everything that the grammar allows is banned: that sequence fails, and the next is well.
     let all = (0..bench.engine.model().plan().n_vocab() as u32).map(|id| (id, f32::NEG_INFINITY)).collect();
     let banned = bench.request(&fixed, Sampling { logit_bias: all, ..Sampling::greedy() });
@@ -201,7 +201,7 @@ fn a_constraint_begins_behind_a_text() {
     let request = Request { constrain_after: Some(word.clone()), ..request };
     let answer = bench.run(std::slice::from_ref(&request), None).remove(0);
     let at = answer.text.find(&word).unwrap() + word.len();
-    assert_eq!((answer.text.len() - at, answer.reason), (4, Some(Finish::Stop(None))), "{answer:?}");
+    assert_eq!((answer.text.len() - at, answer.reason), (4, Some(FinishReason::Stop(None))), "{answer:?}");
     assert!(answer.text[at..].bytes().all(|b| b.is_ascii_digit()));
     let never = Request { constrain_after: Some("no such words".into()), ..request.clone() };
     assert!(free.starts_with(bench.run(&[Request { max_tokens: Some(30), ..never }], None)[0].text.trim_end()));
@@ -219,7 +219,7 @@ fn a_model_may_choose_what_the_constraint_waits_for() {
     // With a bias against the opener something else comes first: digits, at once.
     let against = Sampling { logit_bias: vec![(opener, -80.0)], ..Sampling::greedy() };
     let at_once = bench.run(&[Request { sampling: against, ..request.clone() }], None).remove(0);
-    assert!(is_digits(&at_once.text) && at_once.reason == Some(Finish::Stop(None)), "{at_once:?}");
+    assert!(is_digits(&at_once.text) && at_once.reason == Some(FinishReason::Stop(None)), "{at_once:?}");
     // With a bias for it: what follows is free until the full stop, and digits behind it.
     let sampling = Sampling { logit_bias: vec![(opener, 80.0)], ..Sampling::greedy() };
     let mut opened = bench.run(&[Request { sampling: sampling.clone(), max_tokens: Some(1), ..request.clone() }], None);

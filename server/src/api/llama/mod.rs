@@ -234,7 +234,7 @@ struct TextAnswer {
     content: String,
 }
 
-/// Makes text of tokens
+/// OutputKind text of tokens
 #[utoipa::path(post, path = "/detokenize", request_body = DetokenizeRequest, responses(
     (status = 200, description = "The text", body = TextAnswer), LlamaErrors))]
 async fn detokenize(

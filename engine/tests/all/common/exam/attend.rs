@@ -2,7 +2,7 @@
 
 use super::{Builder, Case};
 use ir_engine::device::KvKind;
-use ir_engine::plan::{Attend, KvShape, OpKind, Relative, Sight, Temperature};
+use ir_engine::plan::{Attend, AttentionMask, KvShape, OpKind, Relative, Temperature};
 
 /// Writes keys and values, then attends: what is stored shows in what is seen.
 pub(super) fn attend(cases: &mut Vec<Case>) {
@@ -61,21 +61,23 @@ pub(super) fn attend(cases: &mut Vec<Case>) {
         let [k, v, q] = [(0, 32), (64, 32), (128, 64)].map(|(at, n)| b.rec.view(x, at, n).unwrap());
         b.rec.kv_write(k, None, Some(v), layer).unwrap();
         let slopes = (with == "slopes").then(|| b.vector(4));
-        let out =
-            b.rec.attend(q, Attend { sight: Sight::Both, window, slopes, ..Attend::plain(layer, 4, 0.25) }).unwrap();
+        let out = b
+            .rec
+            .attend(q, Attend { mask: AttentionMask::Bidirectional, window, slopes, ..Attend::plain(layer, 4, 0.25) })
+            .unwrap();
         let name = format!("{rows} rows, both ways, window {window:?} {with}");
         cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, name, out) });
     }
     // Summands by distance, in both directions and in one.
-    for (rows, sight) in [(70, Sight::Before), (70, Sight::Both)] {
+    for (rows, mask) in [(70, AttentionMask::Causal), (70, AttentionMask::Bidirectional)] {
         let mut b = Builder::new(rows as u64, rows);
         let x = b.input(3 * 4 * 16);
         let layer = b.rec.kv_layer(KvShape { n_kv_heads: 4, k_dim: 16, v_dim: 16, v_in_k: false });
         let [k, v, q] = [0, 64, 128].map(|at| b.rec.view(x, at, 64).unwrap());
         b.rec.kv_write(k, None, Some(v), layer).unwrap();
         let relative = Some(Relative { weight: b.vector(8 * 4), buckets: 8, far: 16 });
-        let out = b.rec.attend(q, Attend { sight, relative, ..Attend::plain(layer, 4, 1.0) }).unwrap();
-        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("relative, {sight:?}"), out) });
+        let out = b.rec.attend(q, Attend { mask, relative, ..Attend::plain(layer, 4, 1.0) }).unwrap();
+        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("relative, {mask:?}"), out) });
     }
     // Keys in two pieces, whose first elements are the values: what latent attention keeps.
     for (rows, kv) in [(1, KvKind::F16), (5, KvKind::F32), (70, KvKind::F16)] {

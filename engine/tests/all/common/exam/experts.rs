@@ -2,7 +2,9 @@
 
 use ir_engine::device::KvKind;
 use ir_engine::dtype::DType;
-use ir_engine::plan::{Act, Behind, Gated, OpKind, Pick, Product, Routing, Rows, Scoring, Slot, Weight, WeightId};
+use ir_engine::plan::{
+    Act, ExpertEpilogue, Gated, OpKind, Pick, Product, Routing, Rows, Scoring, Slot, Weight, WeightId,
+};
 
 use super::{Builder, Case, segments};
 
@@ -32,10 +34,10 @@ fn stack(b: &mut Builder, dtype: DType, of: usize) -> WeightId {
 
 pub(super) fn expert_linear(cases: &mut Vec<Case>) {
     let behinds = [
-        Behind::Store,
-        Behind::Act(Act::ReluSquared),
-        Behind::Glu(Gated::plain(Act::Silu)),
-        Behind::Glu(Gated { act: Act::GeluQuick, limit: 1.0, limits_result: false, up_offset: 1.0 }),
+        ExpertEpilogue::Store,
+        ExpertEpilogue::Act(Act::ReluSquared),
+        ExpertEpilogue::Glu(Gated::plain(Act::Silu)),
+        ExpertEpilogue::Glu(Gated { act: Act::GeluQuick, limit: 1.0, limits_result: false, up_offset: 1.0 }),
     ];
     for (i, behind) in behinds.into_iter().enumerate() {
         for (j, (rows, used, of)) in [(1, 2, 4), (5, 1, 3), (40, 4, 8)].into_iter().enumerate() {
@@ -49,8 +51,8 @@ pub(super) fn expert_linear(cases: &mut Vec<Case>) {
             let bias = (j != 0).then(|| b.vector(of * N));
             let out = b.rec.expert_linear(x, each, pick, Product { weight, norm: None, scale, bias }, behind).unwrap();
             let powers = match behind {
-                Behind::Store => 1.0,
-                Behind::Act(_) | Behind::Glu(_) => 2.0,
+                ExpertEpilogue::Store => 1.0,
+                ExpertEpilogue::Act(_) | ExpertEpilogue::Glu(_) => 2.0,
             };
             let name = format!("{dtype}, {rows} rows, {used} of {of}, each {each}, {behind:?}");
             let case = b.case(OpKind::ExpertLinear, name, out);
@@ -86,7 +88,7 @@ pub(super) fn route(cases: &mut Vec<Case>) {
             let pick = b.rec.route(logits, bias, routing).unwrap();
             let x = b.input(K);
             let weight = stack(&mut b, DType::F32, of);
-            let y = b.rec.expert_linear(x, false, pick, weight, Behind::Store).unwrap();
+            let y = b.rec.expert_linear(x, false, pick, weight, ExpertEpilogue::Store).unwrap();
             let out = b.rec.combine(y, pick, true).unwrap();
             let case = b.case(OpKind::Route, format!("{rows} rows, {of} experts, {routing:?}"), out);
             cases.push(Case { kv: KvKind::F32, exponentials: true, ..case });
