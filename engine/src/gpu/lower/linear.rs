@@ -20,7 +20,7 @@ const TALL: usize = 33;
 
 /// What the kernels themselves do to a product.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Epilogue {
+pub(super) enum KernelEpilogue {
     Store,
     Add(f32),
     Act(Act),
@@ -36,7 +36,7 @@ pub(super) struct Product {
     pub weight: WeightId,
     pub scale: Option<WeightId>,
     pub bias: Option<WeightId>,
-    pub epilogue: Epilogue,
+    pub epilogue: KernelEpilogue,
     pub out: Slot,
     /// Few rows of `x` come as signed bytes: made in front of the product behind a norm, else by whoever wrote `x`.
     pub bytes: bool,
@@ -88,14 +88,14 @@ impl Lowering<'_> {
             norm => (x, norm),
         };
         let (epilogue, to) = match then {
-            Epilogue::Add { to, factor, product: _ } => (Epilogue::Add(factor), to),
-            Epilogue::Act { act, out: to } => (Epilogue::Act(act), to),
+            Epilogue::Add { to, factor, product: _ } => (KernelEpilogue::Add(factor), to),
+            Epilogue::Act { act, out: to } => (KernelEpilogue::Act(act), to),
             Epilogue::Glu { gated, product: _, out: to } if parts.iter().all(|p| p.paired) => {
-                (Epilogue::Glu(gated), to)
+                (KernelEpilogue::Glu(gated), to)
             }
             Epilogue::Glu { gated: _, product: to, out: _ }
             | Epilogue::Store { out: to }
-            | Epilogue::Heads { heads: _, out: to } => (Epilogue::Store, to),
+            | Epilogue::Heads { heads: _, out: to } => (KernelEpilogue::Store, to),
         };
         let [scale, bias] = vectors;
         let ragged = !cols.is_multiple_of(UNIT);
@@ -111,7 +111,7 @@ impl Lowering<'_> {
         let job = Product { x, rows, norm, weight, scale, bias, epilogue, out: to, bytes, ragged, strides, heads };
         self.product(&job, out);
         match then {
-            Epilogue::Glu { gated, product, out: to } if epilogue == Epilogue::Store => {
+            Epilogue::Glu { gated, product, out: to } if epilogue == KernelEpilogue::Store => {
                 out.push(self.glu(product, gated, to, 1))
             }
             Epilogue::Heads { heads, out: to } => self.heads(&self.plan.heads[heads], to, behind, out)?,
@@ -162,13 +162,13 @@ impl Lowering<'_> {
         let mut features = vec![feature(part.dtype)];
         let (mut factor, mut limits) = (1.0, [("limit", 0), ("up_offset", 0)]);
         match job.epilogue {
-            Epilogue::Store => {}
-            Epilogue::Add(by) => {
+            KernelEpilogue::Store => {}
+            KernelEpilogue::Add(by) => {
                 features.push("ADD");
                 factor = by;
             }
-            Epilogue::Act(act) => features.extend(["ACT", rows::feature(act)]),
-            Epilogue::Glu(gated) => {
+            KernelEpilogue::Act(act) => features.extend(["ACT", rows::feature(act)]),
+            KernelEpilogue::Glu(gated) => {
                 let (more, params) = rows::gated(gated);
                 features.extend(more);
                 limits = params;
@@ -313,6 +313,6 @@ impl Product {
 
     /// Whether columns are multiplied in pairs.
     pub(super) fn gated(&self) -> bool {
-        matches!(self.epilogue, Epilogue::Glu(_))
+        matches!(self.epilogue, KernelEpilogue::Glu(_))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::linear::{Epilogue, Piece, Product};
+use super::linear::{KernelEpilogue, Piece, Product};
 use super::picks::MOST_EXPERTS;
 use super::{FEW, Lowering, WG, rows_at};
 use crate::error::{Error, Result};
@@ -51,12 +51,12 @@ impl Lowering<'_> {
         let (cols, parts) = (self.plan.weight(weight).cols, self.part(weight));
         let bytes = self.forms.dot4 && parts.iter().all(|p| p.dtype.block_len() > 1);
         let (epilogue, to) = match then {
-            Epilogue::Store { out: to } => (Epilogue::Store, to),
-            Epilogue::Act { act, out: to } => (Epilogue::Act(act), to),
+            Epilogue::Store { out: to } => (KernelEpilogue::Store, to),
+            Epilogue::Act { act, out: to } => (KernelEpilogue::Act(act), to),
             Epilogue::Glu { gated, product: _, out: to } if parts.iter().all(|p| p.paired) => {
-                (Epilogue::Glu(gated), to)
+                (KernelEpilogue::Glu(gated), to)
             }
-            Epilogue::Glu { gated: _, product, out: _ } => (Epilogue::Store, product),
+            Epilogue::Glu { gated: _, product, out: _ } => (KernelEpilogue::Store, product),
             Epilogue::Add { to: _, factor: _, product: _ } | Epilogue::Heads { heads: _, out: _ } => {
                 return Err(Error::shape("what follows a product with picked matrices is unknown"));
             }
@@ -78,7 +78,7 @@ impl Lowering<'_> {
         };
         self.stack(&job, &Stack { picks: Some(picks), used, of, own_x: each, n, pass: 0 }, out);
         if let Epilogue::Glu { gated, product, out: to } = then
-            && epilogue == Epilogue::Store
+            && epilogue == KernelEpilogue::Store
         {
             out.push(self.glu(product, gated, to, used));
         }
@@ -104,7 +104,7 @@ impl Lowering<'_> {
             weight,
             scale: None,
             bias: None,
-            epilogue: Epilogue::Store,
+            epilogue: KernelEpilogue::Store,
             out: to,
             bytes: false,
             ragged: !cols.is_multiple_of(UNIT) || !strides[0].is_multiple_of(4),
