@@ -285,12 +285,15 @@ pub(crate) unsafe fn peak_floats<S: Lanes>(times: usize, x: f32) -> (u64, f32) {
 pub(crate) unsafe fn peak_bytes<S: Lanes>(times: usize, x: i8) -> (u64, f32) {
     /// Products between two settlings of a narrow sum.
     const STEPS: usize = 4;
-    let weights = [[x; 64]; STEPS * SUMS];
+    /// Vectors, none of which crosses a line of the cache.
+    #[repr(align(64))]
+    struct Aligned([[i8; 64]; STEPS * SUMS]);
+    let weights = Aligned([[x; 64]; STEPS * SUMS]);
     // SAFETY: a vector has at most 64 bytes.
     unsafe {
-        let (x, mut sums) = (S::bytes(weights[0].as_ptr().cast()), [S::open(S::int(0)); SUMS]);
+        let (x, mut sums) = (S::bytes(weights.0[0].as_ptr().cast()), [S::open(S::int(0)); SUMS]);
         for _ in 0..times {
-            for w in std::hint::black_box(&weights).chunks_exact(SUMS) {
+            for w in std::hint::black_box(&weights).0.chunks_exact(SUMS) {
                 for (sum, w) in sums.iter_mut().zip(w) {
                     *sum = S::dp(*sum, S::bytes(w.as_ptr().cast()), x);
                 }
