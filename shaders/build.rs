@@ -1,4 +1,4 @@
-//! OutputKind the lists of `src/lib.rs` of the WGSL files in `kernels` and `lib`: their names and texts, and the types that
+//! Makes the lists of `src/lib.rs` of the WGSL files in `kernels` and `lib`: their names and texts, and the types that
 //! `lib` can decode. A module for web pages
 //! gets the texts without comments and indentation, which cost room there; elsewhere they stay as written, so that a
 //! driver's complaint can be found in them.

@@ -114,7 +114,7 @@ impl Device {
         }
     }
 
-    /// OutputKind a plan ready to run: buffers and cache pages are reserved, weights are taken up where the device needs it.
+    /// Makes a plan ready to run: buffers and cache pages are reserved, weights are taken up where the device needs it.
     ///
     /// # Errors
     /// Where memory does not suffice or the plan asks for what the device cannot do.

@@ -15,7 +15,7 @@ use crate::failure::{Failure, Result};
 use crate::models::Recorded;
 use shapes::{Fill, SHAPES, Shape, Tensor};
 
-/// OutputKind the model that `SHAPE-TYPE` names.
+/// Makes the model that `SHAPE-TYPE` names.
 ///
 /// # Errors
 /// Where the name is none, or the shape's rows are no whole blocks of the type.

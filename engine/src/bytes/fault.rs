@@ -12,7 +12,7 @@ const MAX_MAPS: usize = 1024;
 struct Slot {
     taken: AtomicBool,
     start: AtomicUsize,
-    /// ExpertEpilogue the last byte; 0: nothing is here.
+    /// Behind the last byte; 0: nothing is here.
     end: AtomicUsize,
     damaged: AtomicBool,
 }

@@ -156,7 +156,7 @@ fn entry(bytes: &[u8], start: usize, index: u64) -> Result<(Tensor, usize), Stop
     Ok((Tensor { name: name_text.into(), dims, n_dims: n_dims as u8, part: 0, type_id, offset, len }, at + 12))
 }
 
-/// OutputKind offsets absolute and checks that every tensor lies inside the file, aligned, and alone.
+/// Makes offsets absolute and checks that every tensor lies inside the file, aligned, and alone.
 fn place(tensors: &mut [Tensor], data: u64, alignment: u64, total: u64) -> Result<(), Stop> {
     for tensor in &mut *tensors {
         if !tensor.offset.is_multiple_of(alignment) {

@@ -174,7 +174,7 @@ impl Gpu {
         None
     }
 
-    /// ExpertEpilogue a step: writes the file of pipelines if it is time to.
+    /// Behind a step: writes the file of pipelines if it is time to.
     fn keep_pipelines(&self) {
         #[cfg(not(target_arch = "wasm32"))]
         if let Some(file) = &self.pipelines {
@@ -285,7 +285,7 @@ impl Gpu {
         usize::try_from(self.max_binding / (4 * largest as u64)).unwrap_or(usize::MAX)
     }
 
-    /// OutputKind a plan ready to run.
+    /// Makes a plan ready to run.
     ///
     /// # Errors
     /// Where memory does not suffice or a shape is beyond the kernels.

@@ -237,7 +237,7 @@ impl Upload {
         self.pause(to.gpu)
     }
 
-    /// OutputKind the bytes that go to `start` of a part whole words of 4, as a device takes them: with what its neighbours had
+    /// Makes the bytes that go to `start` of a part whole words of 4, as a device takes them: with what its neighbours had
     /// of the first and the last word. Gives the place of the first word.
     fn whole_words(&mut self, part: (WeightId, usize), start: u64, bytes: &mut Vec<u8>) -> u64 {
         let first = start / 4 * 4;

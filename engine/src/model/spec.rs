@@ -52,7 +52,7 @@ pub struct ModelSpec {
 pub struct Ranking {
     /// Which rows the head reads.
     pub rows: Pooling,
-    /// ExpertEpilogue the head's first matrix.
+    /// Behind the head's first matrix.
     pub act: Act,
     /// Whether the score is the first label's share in the softmax over all, and not its logit.
     pub softmax: bool,

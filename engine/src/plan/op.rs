@@ -216,7 +216,7 @@ ops! {
         /// `[rows, n_out * width]`.
         out: Slot,
     }
-    /// OutputKind logits between streams factors whose sums are about 1 both ways, in place (Sinkhorn and Knopp 1967): of `n` sums of
+    /// Makes logits between streams factors whose sums are about 1 both ways, in place (Sinkhorn and Knopp 1967): of `n` sums of
     /// `n` streams, those of each sum one after the other. First the softmax over the sums for each stream, plus `eps`, then,
     /// `rounds` times in all, each sum's factors are divided by their sum plus `eps`; between two rounds each stream's are.
     Balance = "balance" {

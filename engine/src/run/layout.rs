@@ -68,7 +68,7 @@ impl Parts<'_> {
         Ok(Layout { text, guards, inside, examined })
     }
 
-    /// OutputKind a prompt that opened the reasoning fit for what the answer begins with: its own reasoning, the end of the opened
+    /// Makes a prompt that opened the reasoning fit for what the answer begins with: its own reasoning, the end of the opened
     /// one, or the answer's text. Gives the length of the prompt's end that belongs to the reasoning.
     fn open(&self, marked: &mut Marked, messages: &[Message], prefill: &str, tags: ThinkTags) -> Result<usize> {
         if !marked.rendered.thinking || prefill.is_empty() {

@@ -200,7 +200,7 @@ impl Steps {
         }
     }
 
-    /// OutputKind a chain of the step where nothing needs the host between it and those that follow.
+    /// Makes a chain of the step where nothing needs the host between it and those that follow.
     fn chain(&mut self) {
         let mut most = self.longest_chain;
         for part in &self.parts {

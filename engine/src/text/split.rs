@@ -260,7 +260,7 @@ fn threes(text: &str, at: usize, in_front_of_end: bool) -> Option<usize> {
     if peek(text, at).1 & NUMBER == 0 {
         return None;
     }
-    // ExpertEpilogue a number the run has been counted.
+    // Behind a number the run has been counted.
     if text[..at].chars().next_back().is_some_and(|c| peek_class(c) & NUMBER != 0) {
         return Some(run_of(text, at, NUMBER, 3));
     }

@@ -24,7 +24,7 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// OutputKind it at least `n`.
+    /// Makes it at least `n`.
     pub(crate) fn raise(&self, n: u64) {
         self.0.fetch_max(n, Ordering::Relaxed);
     }

@@ -30,7 +30,7 @@ pub(crate) fn texts(recipe: &Recipe, chat: &mut Chat) {
     }
     let first = recipe.messages.iter().map(|(role, text)| Message::new(role, text));
     let given = chat.messages.first().is_some_and(|m| m.role == "system");
-    // ExpertEpilogue the client's system prompt, which is to come first.
+    // Behind the client's system prompt, which is to come first.
     let at = usize::from(given);
     chat.messages.splice(at..at, first);
     if let Some(system) = recipe.system.as_deref().filter(|_| !given) {

@@ -21,7 +21,7 @@ use crate::settings::Origin;
 use crate::store::{Found, Store};
 
 impl Store {
-    /// OutputKind a model of this name. Paths in the Modelfile are relative to `folder`; without one, no path is allowed (as
+    /// Makes a model of this name. Paths in the Modelfile are relative to `folder`; without one, no path is allowed (as
     /// for clients of a server). `say` hears the steps, as Ollama's have them.
     ///
     /// # Errors

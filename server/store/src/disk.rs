@@ -50,7 +50,7 @@ pub(crate) fn regular(path: &Path) -> Result<Option<Metadata>> {
     }
 }
 
-/// OutputKind the folders of `inside` below `root`, none of which may be a link.
+/// Makes the folders of `inside` below `root`, none of which may be a link.
 pub(crate) fn make_folders(root: &Path, inside: &[&str]) -> Result<PathBuf> {
     fs::create_dir_all(root).map_err(|e| Error::disk("make the folder", root, &e))?;
     let mut folder = root.to_owned();

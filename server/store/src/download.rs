@@ -108,7 +108,7 @@ pub(crate) fn room(store: &Store, blobs: &[Blob]) -> Result {
     Ok(())
 }
 
-/// OutputKind a blob of a file that is whole.
+/// Makes a blob of a file that is whole.
 fn keep(store: &Store, path: &std::path::Path, digest: &Digest, size: u64) -> Result {
     disk::make_folders(&store.settings.root, &["blobs"])?;
     let blob = store.blob(digest);

@@ -89,7 +89,7 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sum_groups16(v: [Self::A; 4], wide: bool) -> Self::I;
     /// The beginning of a sum of products on top of `sum`.
     unsafe fn open(sum: Self::I) -> Self::A;
-    /// OutputKind room in a narrow sum; to be called after at most [`steps`] times `dp`, or 8 times `dp_wide`.
+    /// Makes room in a narrow sum; to be called after at most [`steps`] times `dp`, or 8 times `dp_wide`.
     unsafe fn settle(acc: Self::A, wide: bool) -> Self::A;
     /// The sums of four neighbours, settled.
     unsafe fn close(acc: Self::A, wide: bool) -> Self::I;

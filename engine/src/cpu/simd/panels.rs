@@ -61,7 +61,7 @@ pub(crate) struct PanelMut<'a> {
 }
 
 impl Panels {
-    /// OutputKind room for `total` rows of `k` columns in panels of `rows`, and gives the panels to be filled.
+    /// Makes room for `total` rows of `k` columns in panels of `rows`, and gives the panels to be filled.
     pub(crate) fn resize(
         &mut self,
         total: usize,

@@ -49,7 +49,7 @@ pub struct Q8RowMut<'a> {
 }
 
 impl Q8 {
-    /// OutputKind room for `rows` rows of `k` columns, to be filled; the padding is zero.
+    /// Makes room for `rows` rows of `k` columns, to be filled; the padding is zero.
     ///
     /// # Panics
     /// Where `k` is no multiple of 32.

@@ -32,7 +32,7 @@ impl Weights {
     /// No tile, and no memory yet.
     pub(crate) const EMPTY: Self = Self { quants: Vec::new(), scales: Vec::new(), mins: Vec::new(), units: Vec::new() };
 
-    /// OutputKind room for `n` groups of each row.
+    /// Makes room for `n` groups of each row.
     pub(super) fn resize<S: Lanes, T: Format>(&mut self, n: usize) {
         let columns = S::COLS_Q * S::LANES;
         self.quants.resize(n * T::GROUP * columns, 0);

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::gpu::readback::{GpuReadback, Parts};
 use crate::plan::{Inputs, StateSlots, Want};
 
-/// OutputKind the step that follows of a step: its rows are the tokens picked for the outputs, one position further.
+/// Makes the step that follows of a step: its rows are the tokens picked for the outputs, one position further.
 fn advance(step: &mut Inputs, wants: &[Want]) {
     for (i, row) in step.outputs.iter().enumerate() {
         step.tokens[*row as usize] = step_word("STEP_PICKED_BIT") | i as u32;

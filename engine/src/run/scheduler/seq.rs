@@ -124,7 +124,7 @@ impl Seq {
         }
     }
 
-    /// OutputKind the keys of its first `n` full pages.
+    /// Makes the keys of its first `n` full pages.
     pub(super) fn make_keys(&mut self, n: usize) {
         while self.keys.len() < n {
             let before = self.keys.last().copied().unwrap_or(self.root);

@@ -25,13 +25,13 @@ pub struct Marked {
 /// Where marks are put.
 #[derive(Debug, Clone, Copy)]
 enum Level<'a> {
-    /// ExpertEpilogue every sign that markup begins with.
+    /// Behind every sign that markup begins with.
     Signs(&'a [char]),
-    /// ExpertEpilogue the first character of what is spelled like markup, and of what the text's end may begin.
+    /// Behind the first character of what is spelled like markup, and of what the text's end may begin.
     Begun,
-    /// ExpertEpilogue the first character of what is spelled like markup, but for these tokens.
+    /// Behind the first character of what is spelled like markup, but for these tokens.
     Spelled(&'a [u32], But),
-    /// ExpertEpilogue the first character of this token's spellings.
+    /// Behind the first character of this token's spellings.
     Only(u32),
 }
 

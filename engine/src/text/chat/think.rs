@@ -48,7 +48,7 @@ enum Part {
     Start,
     /// Within the tags.
     Thinking,
-    /// ExpertEpilogue the closing tag, before the answer's first visible character.
+    /// Behind the closing tag, before the answer's first visible character.
     Gap,
     /// The answer. Tags in it are plain text.
     Answer,

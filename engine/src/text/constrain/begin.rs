@@ -7,7 +7,7 @@ use crate::text::tools::ToolFormat;
 /// Where a constraint begins: the fields `constrain_after` and `constrain_opener` of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Begin {
-    /// ExpertEpilogue this text; `None`: at once.
+    /// Behind this text; `None`: at once.
     pub(crate) after: Option<String>,
     /// What may come first, and only then there is something to wait for.
     pub(crate) opener: Option<u32>,

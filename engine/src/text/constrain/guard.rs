@@ -19,7 +19,7 @@ enum Place {
     /// In a word: a constant, or a name outside of JSON.
     Word,
     String,
-    /// ExpertEpilogue a backslash.
+    /// Behind a backslash.
     Escape,
     /// In a number: its characters so far, and the digits of its exponent.
     Number(u8, Option<u8>),
@@ -116,7 +116,7 @@ impl Guard {
         Guard { reader: Reader::START, risks }
     }
 
-    /// Goes on by a token. ExpertEpilogue a control token the text begins anew.
+    /// Goes on by a token. Behind a control token the text begins anew.
     pub(super) fn push(&mut self, trie: &TokTrie, token: u32) {
         let bytes = trie.token(token);
         if trie.is_special_token(token) {

@@ -189,7 +189,7 @@ fn calls(
     let bodies = tools.iter().map(|tool| writer.call(tool, first, written.field)).collect::<Result<Vec<_>>>()?;
     writer.rule("call", &bodies.join(" | "));
     let several = match written.between {
-        // ExpertEpilogue a call that began by itself others may follow.
+        // Behind a call that began by itself others may follow.
         _ if !whole => {
             let more = tools.iter().map(|tool| writer.call(tool, written.call, written.field));
             let more = more.collect::<Result<Vec<_>>>()?;

@@ -28,7 +28,7 @@ enum State {
     Call(String, Value),
     /// In a call whose arguments stand in tags.
     Fields(FieldsBody),
-    /// ExpertEpilogue a call's arguments.
+    /// Behind a call's arguments.
     Called,
 }
 
@@ -111,7 +111,7 @@ impl Harmony {
         }
     }
 
-    /// ExpertEpilogue a call whose arguments stood in tags: another call of the message, or what closes it, which says nothing.
+    /// Behind a call whose arguments stood in tags: another call of the message, or what closes it, which says nothing.
     fn between(&mut self, seen: &str, end: bool) -> Step {
         let Some((open, fields)) = self.fields else { return Step::Skip(0) };
         match scan::find(seen, &[open, START, CHANNEL, "<|end|>", "<|return|>", "<|call|>", "<|eom|>", "<|eot|>"]) {

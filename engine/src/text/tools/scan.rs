@@ -165,7 +165,7 @@ pub(super) struct Object {
     pub(super) name: Option<String>,
     /// Where the arguments' object begins.
     pub(super) arguments: Option<usize>,
-    /// ExpertEpilogue the arguments' object.
+    /// Behind the arguments' object.
     pub(super) arguments_end: Option<usize>,
 }
 

@@ -54,7 +54,7 @@ pub(crate) struct Written {
     pub(crate) between: &'static str,
     pub(crate) end: &'static str,
     pub(crate) field: &'static str,
-    /// ExpertEpilogue this text of the answer a call has begun, where one may only be recognised by it; the text is the beginning of
+    /// Behind this text of the answer a call has begun, where one may only be recognised by it; the text is the beginning of
     /// `begin` and `call`.
     pub(crate) trigger: &'static str,
 }

@@ -41,9 +41,9 @@ enum State {
     Start,
     /// Looking for a tag.
     Text,
-    /// ExpertEpilogue a tag; or, where `bare`, at the start and behind none.
+    /// Behind a tag; or, where `bare`, at the start and behind none.
     Body { inner: Inner, bare: bool },
-    /// ExpertEpilogue a body, with the closing tags from this number on to come.
+    /// Behind a body, with the closing tags from this number on to come.
     After(usize),
 }
 

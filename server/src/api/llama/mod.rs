@@ -234,7 +234,7 @@ struct TextAnswer {
     content: String,
 }
 
-/// OutputKind text of tokens
+/// Makes text of tokens
 #[utoipa::path(post, path = "/detokenize", request_body = DetokenizeRequest, responses(
     (status = 200, description = "The text", body = TextAnswer), LlamaErrors))]
 async fn detokenize(

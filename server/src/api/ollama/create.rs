@@ -97,7 +97,7 @@ fn licenses(value: Option<Json>) -> Result<Vec<String>, ApiError> {
     }
 }
 
-/// OutputKind a model
+/// Makes a model
 ///
 /// Of a model of the store, of the built-in one, or of GGUF files that were sent to `/api/blobs`. Weights are shared.
 #[utoipa::path(post, path = "/api/create", request_body = CreateRequest, responses(
