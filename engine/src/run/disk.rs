@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use super::lasting::{PageStore, StoreKey};
@@ -40,9 +41,17 @@ pub struct DiskCounts {
     pub failed: u64,
 }
 
-/// A cache in a folder. Clones share it.
+/// A cache in a folder. Clones share it; when the last is dropped, what was given is written first.
 #[derive(Debug, Clone)]
-pub struct DiskCache(Arc<Inner>);
+pub struct DiskCache(Arc<Shared>);
+
+/// The folder, and the thread that writes to it.
+#[derive(Debug)]
+struct Shared {
+    inner: Arc<Inner>,
+    writer: Mutex<Option<Sender<(StoreKey, Vec<u8>)>>>,
+    thread: Option<JoinHandle<()>>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -50,7 +59,6 @@ struct Inner {
     most: u64,
     index: Mutex<Index>,
     waiting: AtomicU64,
-    writer: Mutex<Sender<(StoreKey, Vec<u8>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -80,31 +88,25 @@ impl DiskCache {
         let failed = |e: io::Error| Error::request(format!("the cache folder {} does not open: {e}", folder.display()));
         make_private(&folder).map_err(failed)?;
         let index = Index::read(&folder).map_err(failed)?;
-        let (writer, jobs) = channel();
-        let inner =
-            Inner { folder, most, index: Mutex::new(index), waiting: AtomicU64::new(0), writer: Mutex::new(writer) };
-        let cache = DiskCache(Arc::new(inner));
-        cache.0.shrink();
-        let weak = Arc::downgrade(&cache.0);
-        let write = move || {
-            while let Ok((key, bytes)) = jobs.recv() {
-                let Some(inner) = weak.upgrade() else { return };
-                inner.write(key, &bytes);
-            }
-        };
-        std::thread::Builder::new().name("ir-cache".into()).spawn(write).map_err(|e| Error::request(e.to_string()))?;
-        Ok(cache)
+        let inner = Arc::new(Inner { folder, most, index: Mutex::new(index), waiting: AtomicU64::new(0) });
+        inner.shrink();
+        let (writer, jobs) = channel::<(StoreKey, Vec<u8>)>();
+        let to = Arc::clone(&inner);
+        let write = move || jobs.into_iter().for_each(|(key, bytes)| to.write(key, &bytes));
+        let thread = std::thread::Builder::new().name("ir-cache".into()).spawn(write);
+        let thread = Some(thread.map_err(|e| Error::request(e.to_string()))?);
+        Ok(DiskCache(Arc::new(Shared { inner, writer: Mutex::new(Some(writer)), thread })))
     }
 
     /// What it has and did.
     pub fn counts(&self) -> DiskCounts {
-        let index = self.0.lock();
+        let index = self.0.inner.lock();
         DiskCounts { files: index.files.len() as u64, ..index.counts }
     }
 
     /// Waits until all that was given is written.
     pub fn flush(&self) {
-        while self.0.waiting.load(Ordering::Acquire) > 0 {
+        while self.0.inner.waiting.load(Ordering::Acquire) > 0 {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
@@ -112,18 +114,18 @@ impl DiskCache {
 
 impl PageStore for DiskCache {
     fn has(&self, key: StoreKey) -> bool {
-        self.0.lock().files.contains_key(&key)
+        self.0.inner.lock().files.contains_key(&key)
     }
 
     fn load(&self, key: StoreKey) -> Option<Vec<u8>> {
-        if !self.0.lock().files.get(&key)?.written {
+        if !self.0.inner.lock().files.get(&key)?.written {
             // On its way to the disk: the few that are asked for again at once are computed again.
             return None;
         }
-        let path = self.0.path(key);
+        let path = self.0.inner.path(key);
         match read(&path, key) {
             Ok(bytes) => {
-                let mut index = self.0.lock();
+                let mut index = self.0.inner.lock();
                 index.touch(key);
                 index.counts.loaded += bytes.len() as u64;
                 // The time of use outlives this process; without it the file only goes sooner.
@@ -133,7 +135,7 @@ impl PageStore for DiskCache {
             Err(e) => {
                 // Another process may have made room.
                 let gone = e.kind() == io::ErrorKind::NotFound;
-                self.0.forget(key, !gone);
+                self.0.inner.forget(key, !gone);
                 None
             }
         }
@@ -141,11 +143,11 @@ impl PageStore for DiskCache {
 
     fn save(&self, key: StoreKey, bytes: Vec<u8>) {
         let len = (bytes.len() + HEADER) as u64;
-        if len > self.0.most || self.0.waiting.load(Ordering::Acquire) + len > MOST_WAITING {
+        if len > self.0.inner.most || self.0.inner.waiting.load(Ordering::Acquire) + len > MOST_WAITING {
             return;
         }
         {
-            let mut index = self.0.lock();
+            let mut index = self.0.inner.lock();
             if index.files.contains_key(&key) {
                 return;
             }
@@ -153,16 +155,26 @@ impl PageStore for DiskCache {
             index.files.insert(key, File { bytes: len, used, written: false });
             index.counts.bytes += len;
         }
-        self.0.waiting.fetch_add(len, Ordering::AcqRel);
+        self.0.inner.waiting.fetch_add(len, Ordering::AcqRel);
         let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if writer.send((key, bytes)).is_err() {
-            self.0.waiting.fetch_sub(len, Ordering::AcqRel);
-            self.0.forget(key, false);
+        if writer.as_ref().is_none_or(|writer| writer.send((key, bytes)).is_err()) {
+            self.0.inner.waiting.fetch_sub(len, Ordering::AcqRel);
+            self.0.inner.forget(key, false);
         }
     }
 
     fn remove(&self, key: StoreKey) {
-        self.0.forget(key, true);
+        self.0.inner.forget(key, true);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        *self.writer.get_mut().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(thread) = self.thread.take() {
+            // A writer that panicked has left files of other names, which the next process removes.
+            let _ = thread.join();
+        }
     }
 }
 
@@ -295,7 +307,8 @@ mod tests {
         let folder = folder("lru");
         let cache = DiskCache::open(&folder, 5_000).unwrap();
         (1..=4).for_each(|n| cache.save(key(n), page(n)));
-        cache.flush();
+        drop(cache);
+        let cache = DiskCache::open(&folder, 5_000).unwrap();
         assert_eq!((1..=4).filter(|n| cache.load(key(*n)) == Some(page(*n))).count(), 4);
         drop(cache);
         let cache = DiskCache::open(&folder, 5_000).unwrap();

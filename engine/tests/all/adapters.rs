@@ -297,6 +297,7 @@ fn pages_belong_to_the_adapters_that_filled_them() {
     let (answer, usage) = run(&mut other, &[(1, 1.0)]);
     assert!(usage.cached_tokens >= 80 && answer == fresh[0], "{usage:?}");
     assert_eq!(run(&mut other, &[(1, 0.75)]).1.cached_tokens, 0);
+    drop(other);
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
