@@ -296,7 +296,7 @@ impl CpuRunner {
                 let mut states = std::mem::take(&mut self.states);
                 self.write(out, inputs, |me, out| {
                     let op = Conv { weight: me.vector(weight), bias: bias.map(|b| me.vector(b)), act };
-                    conv::conv(threads, inputs, me.columns(x, inputs), op, &mut states[state], out);
+                    conv::conv(t, threads, inputs, me.columns(x, inputs), op, &mut states[state], out);
                 });
                 self.states = states;
             }
@@ -314,7 +314,7 @@ impl CpuRunner {
             }
             Op::Act { x, act, bias, factor } => self.write(x.slot, inputs, |me, data| {
                 let (bias, factor) = (bias.map(|b| me.vector(b)), factor.map(|f| me.vector(f)));
-                act::act(threads, data, cols(x.slot), x, act, bias, factor);
+                act::act(t, threads, data, cols(x.slot), x, act, bias, factor);
             }),
             Op::Balance { x, n, rounds, eps } => self.write(x.slot, inputs, |_, data| {
                 balance::balance(threads, data, cols(x.slot), x, n, rounds, eps);
@@ -356,7 +356,7 @@ impl CpuRunner {
             }
             Epilogue::Act { act, out } => self.write(out, inputs, |_, data| {
                 let cols = plan.slot(out).cols;
-                act::act(threads, data, cols, View { slot: out, start: 0, cols }, act, None, None);
+                act::act(t, threads, data, cols, View { slot: out, start: 0, cols }, act, None, None);
             }),
             Epilogue::Glu { gated, product, out } => self.write(out, inputs, |me, data| {
                 glu::glu(t, threads, me.read(product, inputs), gated, plan.slot(out).cols / parts, data);

@@ -11,8 +11,16 @@ pub(super) fn row(grid: &[u32], i: usize) -> u16 {
 /// Seven signs, and the eighth such that their number is even (ggml's `ksigns_iq2xs`).
 #[inline]
 pub(crate) fn with_parity(signs: u32) -> u8 {
-    let signs = (signs & 127) as u8;
-    signs | ((signs.count_ones() & 1) as u8) << 7
+    with_parities(signs & 127) as u8
+}
+
+/// As [`with_parity`] in each of four bytes, whose eighth bits are 0.
+#[inline]
+pub(crate) fn with_parities(signs: u32) -> u32 {
+    let ones = ONES as u32;
+    let odd = signs ^ signs >> 4 & 0x0f * ones;
+    let odd = odd ^ odd >> 2 & 0x03 * ones;
+    signs | ((odd ^ odd >> 1) & ones) << 7
 }
 
 /// The bits of a byte, each as a byte of 0 or 1.
@@ -56,6 +64,53 @@ pub(super) fn eighths(row: u16, down: bool) -> [i8; 8] {
     // 16 more than the element, which is not negative; taken off within each byte.
     let raised = 8 * eight(row) + if down { 7 * ONES } else { 9 * ONES };
     ((raised + 0x70 * ONES) ^ (0x80 * ONES)).to_le_bytes().map(|byte| byte as i8)
+}
+
+/// A grid as the loops read it.
+pub(crate) struct Grid<T, const ROWS: usize> {
+    /// The rows' elements, a byte each.
+    pub(crate) rows: [T; ROWS],
+    /// The codes of its rows, 16 bits for each.
+    pub(crate) codes: [u16; ROWS],
+    /// What codes stand for.
+    pub(crate) levels: [u8; 16],
+}
+
+impl<const ROWS: usize> Grid<u64, ROWS> {
+    /// Of rows of eight codes of 2 bits.
+    pub(crate) const fn eights<const N: usize>(grid: &[u32; N], levels: [u8; 4]) -> Self {
+        let rows = eights(grid, levels);
+        Grid { rows, codes: codes(grid), levels: repeated(levels) }
+    }
+}
+
+impl<const ROWS: usize> Grid<u32, ROWS> {
+    /// Of rows of four codes of 4 bits.
+    pub(crate) const fn fours<const N: usize>(grid: &[u32; N], levels: [u8; 8]) -> Self {
+        let rows = fours(grid, levels);
+        Grid { rows, codes: codes(grid), levels: repeated(levels) }
+    }
+}
+
+const fn codes<const N: usize, const ROWS: usize>(grid: &[u32; N]) -> [u16; ROWS] {
+    assert!(ROWS == 2 * N);
+    let mut codes = [0; ROWS];
+    let mut i = 0;
+    while i < ROWS {
+        codes[i] = (grid[i / 2] >> (i % 2 * 16)) as u16;
+        i += 1;
+    }
+    codes
+}
+
+const fn repeated<const N: usize>(levels: [u8; N]) -> [u8; 16] {
+    let mut all = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        all[i] = levels[i % N];
+        i += 1;
+    }
+    all
 }
 
 /// The rows of a grid of eights, expanded to the levels that their 2-bit codes stand for.

@@ -96,19 +96,19 @@ macro_rules! block_types {
             /// 8 bits, one f32 scale for 256; for intermediate results.
             Q8_K = 15, q8_k::Q8_K, "q8_k" { block: 256 x 292, decode: groups 32, encode: no, simd: decoded, planes: [32, 0, 0, 4], q8: 1e-2 }
             /// 2 bits, eights from a grid of 256, 4-bit scales for 32 each.
-            IQ2_XXS = 16, iq2_xxs::IQ2_XXS, "iq2_xxs" { block: 256 x 66, decode: groups 32, encode: no, simd: own, planes: [8, 0, 0, 2], q8: 1e-2 }
+            IQ2_XXS = 16, iq2_xxs::IQ2_XXS, "iq2_xxs" { block: 256 x 66, decode: groups 32, encode: no, simd: grid, planes: [8, 0, 0, 2], q8: 1e-2 }
             /// 2 bits, eights from a grid of 512, 4-bit scales for 16 each.
-            IQ2_XS = 17, iq2_xs::IQ2_XS, "iq2_xs" { block: 256 x 74, decode: groups 16, encode: no, simd: own, planes: [8, 1, 0, 2], q8: 1e-2 }
+            IQ2_XS = 17, iq2_xs::IQ2_XS, "iq2_xs" { block: 256 x 74, decode: groups 16, encode: no, simd: grid, planes: [8, 1, 0, 2], q8: 1e-2 }
             /// 3 bits, fours from a grid of 256, 4-bit scales for 32 each.
-            IQ3_XXS = 18, iq3_xxs::IQ3_XXS, "iq3_xxs" { block: 256 x 98, decode: groups 32, encode: no, simd: own, planes: [8, 0, 4, 2], q8: 1e-2 }
+            IQ3_XXS = 18, iq3_xxs::IQ3_XXS, "iq3_xxs" { block: 256 x 98, decode: groups 32, encode: no, simd: grid, planes: [8, 0, 4, 2], q8: 1e-2 }
             /// 1.5 bits, eights from a grid of 2048, 3-bit scales for 32 each.
             IQ1_S = 19, iq1_s::IQ1_S, "iq1_s" { block: 256 x 50, decode: groups 32, encode: no, simd: own, planes: [4, 2, 0, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, one f16 scale for 32.
             IQ4_NL = 20, iq4_nl::IQ4_NL, "iq4_nl" { block: 32 x 18, decode: groups 32, encode: yes, simd: own, planes: [16, 2, 0, 0], q8: 1e-2 }
             /// 3 bits, fours from a grid of 512, 4-bit scales for 32 each.
-            IQ3_S = 21, iq3_s::IQ3_S, "iq3_s" { block: 256 x 110, decode: groups 32, encode: yes, simd: own, planes: [8, 1, 4, 8], q8: 1e-2 }
+            IQ3_S = 21, iq3_s::IQ3_S, "iq3_s" { block: 256 x 110, decode: groups 32, encode: yes, simd: grid, planes: [8, 1, 4, 8], q8: 1e-2 }
             /// 2 bits, eights from a grid of 1024, 4-bit scales for 16 each.
-            IQ2_S = 22, iq2_s::IQ2_S, "iq2_s" { block: 256 x 82, decode: groups 16, encode: no, simd: own, planes: [4, 2, 4, 2], q8: 1e-2 }
+            IQ2_S = 22, iq2_s::IQ2_S, "iq2_s" { block: 256 x 82, decode: groups 16, encode: no, simd: grid, planes: [4, 2, 4, 2], q8: 1e-2 }
             /// 4 bits on uneven steps, 6-bit scales for 32 each.
             IQ4_XS = 23, iq4_xs::IQ4_XS, "iq4_xs" { block: 256 x 136, decode: groups 32, encode: yes, simd: own, planes: [16, 1, 0, 2], q8: 1e-2 }
             /// 1.75 bits, eights from a grid of 2048, 3-bit scales for 16 each.

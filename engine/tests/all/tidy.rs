@@ -234,13 +234,14 @@ fn devices_name_every_field_of_an_op() {
 }
 
 /// A block type is known by its row alone: no other code asks which one it is. The types' own files may spell it (decoders,
-/// WGSL snippets, and the loops that are all in `formats.rs`), and so may tests, comments, and the help of the command.
+/// WGSL snippets, and the loops that are all in `formats.rs`, `eights.rs` and `grids.rs`), and so may tests, comments, and the help of the command.
 #[test]
 fn block_types_are_spelled_in_the_table_alone() {
     const OWN: &[&str] = &[
         "engine/src/quant/",
         "engine/src/cpu/simd/formats.rs",
         "engine/src/cpu/simd/eights.rs",
+        "engine/src/cpu/simd/grids.rs",
         "shaders/lib/dequant_",
         "server/store/src/quant.rs",
         "native-cli/src/args.rs",

@@ -1,11 +1,13 @@
 //! `act`: activations, element by element.
 
 use crate::cpu::pool::Pool;
-use crate::cpu::simd::SQRT_2_OVER_PI;
+use crate::cpu::simd::{SQRT_2_OVER_PI, Table};
 use crate::plan::{Act, View};
 
 /// `x = factor * act(x + bias)` in the columns `view` of rows of `cols`.
+#[allow(clippy::too_many_arguments, reason = "the op's fields, and who computes it")]
 pub fn act(
+    t: &Table,
     pool: &Pool,
     x: &mut [f32],
     cols: usize,
@@ -19,11 +21,21 @@ pub fn act(
         if let Some(bias) = bias {
             row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
         }
-        row.iter_mut().for_each(|x| *x = value(act, *x));
+        all(t, act, row);
         if let Some(factor) = factor {
             row.iter_mut().zip(factor).for_each(|(x, f)| *x *= f);
         }
     });
+}
+
+/// Every element.
+pub fn all(t: &Table, act: Act, x: &mut [f32]) {
+    match act {
+        Act::Silu => (t.silu)(x),
+        Act::GeluTanh => (t.gelu)(x),
+        Act::GeluErf => (t.gelu_erf)(x),
+        _ => x.iter_mut().for_each(|x| *x = value(act, *x)),
+    }
 }
 
 /// One element.

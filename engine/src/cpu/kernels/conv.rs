@@ -4,6 +4,7 @@ use super::act;
 use super::kv_write::Columns;
 use super::recur::States;
 use crate::cpu::pool::Pool;
+use crate::cpu::simd::Table;
 use crate::plan::{Act, Inputs};
 
 /// The factors of every column and what is done with the sum.
@@ -18,7 +19,15 @@ pub struct Conv<'a> {
 }
 
 /// `out[t][c] = act(sum over j of weight[c][j] * x[t - taps + 1 + j][c] + bias[c])`. The state is the last `taps - 1` rows.
-pub fn conv(pool: &Pool, inputs: &Inputs, x: Columns<'_>, op: Conv<'_>, states: &mut States, out: &mut [f32]) {
+pub fn conv(
+    t: &Table,
+    pool: &Pool,
+    inputs: &Inputs,
+    x: Columns<'_>,
+    op: Conv<'_>,
+    states: &mut States,
+    out: &mut [f32],
+) {
     let cols = x.view.cols;
     let taps = op.weight.len() / cols;
     let runs = inputs.runs();
@@ -46,7 +55,7 @@ pub fn conv(pool: &Pool, inputs: &Inputs, x: Columns<'_>, op: Conv<'_>, states: 
             }
         }
         if let Some(act) = op.act {
-            out.iter_mut().for_each(|x| *x = act::value(act, *x));
+            act::all(t, act, out);
         }
     });
     for (seq, rows) in &runs {

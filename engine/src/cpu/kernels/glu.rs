@@ -28,6 +28,11 @@ fn multiply(t: &Table, gated: Gated, gate: &[f32], up: &[f32], out: &mut [f32]) 
     match act {
         Act::Silu if gated == Gated::plain(act) => (t.silu_mul)(gate, up, out),
         Act::GeluTanh if gated == Gated::plain(act) => (t.gelu_mul)(gate, up, out),
+        Act::GeluErf if gated == Gated::plain(act) => {
+            out.copy_from_slice(gate);
+            (t.gelu_erf)(out);
+            out.iter_mut().zip(up).for_each(|(out, up)| *out *= up);
+        }
         _ => {
             for (out, (gate, up)) in out.iter_mut().zip(gate.iter().zip(up)) {
                 let first = match limits_result {

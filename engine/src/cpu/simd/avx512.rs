@@ -1,23 +1,114 @@
-//! AVX-512 (F, BW, VL, DQ) with VNNI: 16 lanes. Machines without VNNI use AVX2.
+//! AVX-512 (F, BW, VL, DQ) with VNNI: 16 lanes. Machines without VNNI use AVX2. With VBMI grids are looked up by permutations
+//! of bytes, with AVX512_BF16 pairs of such numbers are multiplied.
 
 use std::arch::x86_64::*;
 
 use super::index;
-use super::lanes::{Lanes, lanes, straight};
-use super::table::{pairs, table};
+use super::lanes::{Lanes, each_row, lanes, straight};
+use super::table::{pairs, table, types_of_grids};
+use crate::quant::grid::Grid;
 
-table!(Avx512, "avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
+table!(Avx512<false>, "avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c");
 
-/// As `TABLE`, for processors that multiply pairs of BF16 numbers (AVX512_BF16).
-pub(crate) static TABLE_BF16: Table = {
-    let mut types = TABLE.types;
-    types[index(DType::BF16)].pairs =
-        Some(pairs!(Avx512, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c"));
-    Table { types, ..TABLE }
+/// As `TABLE`, for processors with VBMI.
+pub(crate) static TABLE_VBMI: Table = Table {
+    types: block_types!(
+        types_of_grids,
+        (Avx512<true>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512vbmi,avx2,fma,f16c")
+    ),
+    ..TABLE
 };
 
+/// As `TABLE_VBMI`, for processors that multiply pairs of BF16 numbers (AVX512_BF16).
+pub(crate) static TABLE_BF16: Table = {
+    let mut types = TABLE_VBMI.types;
+    types[index(DType::BF16)].pairs =
+        Some(pairs!(Avx512<false>, "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c"));
+    Table { types, ..TABLE_VBMI }
+};
+
+/// With or without VBMI.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512;
+pub(crate) struct Avx512<const VBMI: bool>;
+
+/// Codes of the rows that 32 indices name.
+///
+/// # Safety
+/// Needs the instruction set.
+#[inline(always)]
+unsafe fn codes<const ROWS: usize>(codes: &[u16; ROWS], indices: __m512i) -> __m512i {
+    const { assert!(ROWS.is_power_of_two() && ROWS >= 64) };
+    // SAFETY: 64 codes are read at a time.
+    unsafe {
+        let of = |part: usize| {
+            let p = codes.as_ptr().add(part * 64);
+            let (low, high) = (_mm512_loadu_si512(p.cast()), _mm512_loadu_si512(p.add(32).cast()));
+            _mm512_permutex2var_epi16(low, indices, high)
+        };
+        // A binary tree over the bits of the index beyond the six that a permutation takes.
+        let mut parts = [of(0); 16];
+        for (part, to) in parts[..ROWS / 64].iter_mut().enumerate() {
+            *to = of(part);
+        }
+        let (mut n, mut bit) = (ROWS / 64, 64);
+        while n > 1 {
+            let upper = _mm512_test_epi16_mask(indices, _mm512_set1_epi16(bit));
+            for i in 0..n / 2 {
+                parts[i] = _mm512_mask_blend_epi16(upper, parts[2 * i], parts[2 * i + 1]);
+            }
+            (n, bit) = (n / 2, bit << 1);
+        }
+        parts[0]
+    }
+}
+
+/// The elements of a vector of codes: eight of 2 bits in each, or four of 4 bits, as bytes.
+///
+/// # Safety
+/// Needs the instruction set with VBMI.
+#[inline(always)]
+unsafe fn elements<const EIGHT: bool>(codes: __m512i, part: usize, levels: __m512i) -> __m512i {
+    // SAFETY: no memory is touched.
+    unsafe {
+        let (spread, bits, mask) = if EIGHT {
+            // A code in each 64 bits.
+            let first = _mm512_set1_epi64(8 * part as i64);
+            let at = _mm512_add_epi64(first, _mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7));
+            (_mm512_permutexvar_epi16(at, codes), 0x0e0c_0a08_0604_0200, 3)
+        } else {
+            // A code in each 32 bits.
+            let half = if part == 0 { _mm512_castsi512_si256(codes) } else { _mm512_extracti64x4_epi64::<1>(codes) };
+            (_mm512_cvtepu16_epi32(half), 0x2c28_2420_0c08_0400, 15)
+        };
+        let shifted = _mm512_multishift_epi64_epi8(_mm512_set1_epi64(bits), spread);
+        _mm512_shuffle_epi8(levels, _mm512_and_si512(shifted, _mm512_set1_epi8(mask)))
+    }
+}
+
+/// As `Lanes::look_up`.
+///
+/// # Safety
+/// As there; needs the instruction set with VBMI.
+#[inline(always)]
+unsafe fn permuted<T: Copy, const N: usize, const ROWS: usize>(grid: &Grid<T, ROWS>, indices: &[u16; N], out: *mut u8) {
+    const { assert!(N.is_multiple_of(32) && (size_of::<T>() == 8 || size_of::<T>() == 4)) };
+    // SAFETY: 32 indices are readable in each step, and their rows writable.
+    unsafe {
+        let levels = _mm512_broadcast_i32x4(_mm_loadu_si128(grid.levels.as_ptr().cast()));
+        for i in 0..N / 32 {
+            let codes = codes(&grid.codes, _mm512_loadu_si512(indices.as_ptr().add(32 * i).cast()));
+            let n = size_of::<T>() / 2;
+            for part in 0..n {
+                let v = if size_of::<T>() == 8 {
+                    elements::<true>(codes, part, levels)
+                } else {
+                    elements::<false>(codes, part, levels)
+                };
+                _mm512_storeu_si512(out.add((i * n + part) * 64).cast(), v);
+            }
+        }
+    }
+}
 
 /// Word indices that gather the F16 at byte `AT` of blocks `4 * quad` to `4 * quad + 3` out of the 128 bytes at `base(quad)`.
 const fn gather_index<const STRIDE: usize, const AT: usize>(quad: usize) -> [u16; 32] {
@@ -66,7 +157,7 @@ unsafe fn add_pairs64(a: __m512i, b: __m512i) -> __m512i {
     unsafe { _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)) }
 }
 
-impl Lanes for Avx512 {
+impl<const VBMI: bool> Lanes for Avx512<VBMI> {
     type F = __m512;
     type I = __m512i;
     type Q = __m512i;
@@ -77,6 +168,16 @@ impl Lanes for Avx512 {
     const ROWS_F: usize = 8;
     const COLS_F: usize = 2;
     const WIDE_OFFSET: i32 = 128;
+
+    #[inline(always)]
+    unsafe fn look_up<T: Copy, const N: usize, const ROWS: usize>(
+        grid: &Grid<T, ROWS>,
+        indices: &[u16; N],
+        out: *mut u8,
+    ) {
+        // SAFETY: the contract of `Lanes`, and of `Avx512<true>`.
+        unsafe { if VBMI { permuted(grid, indices, out) } else { each_row(grid, indices, out) } }
+    }
 
     straight!(__m512i);
     lanes! {

@@ -54,8 +54,12 @@ impl<const GROUP: usize> Format for Decoded<GROUP> {
     const MINS: bool = true;
     const WIDE: bool = true;
 
+    type Parts = ();
     #[inline(always)]
-    unsafe fn quants<S: Lanes>(p: *const u8, i: usize) -> S::Q {
+    unsafe fn parts<S: Lanes>(_: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn quants<S: Lanes>(p: *const u8, (): &(), i: usize) -> S::Q {
         // SAFETY: the contract of `Format`: a unit is readable at `p`.
         unsafe { S::wide(S::bytes(p.add(i * 4 * S::LANES))) }
     }

@@ -78,11 +78,12 @@ pub(crate) unsafe fn one_unit<S: Lanes, T: Format, const N: usize>(
     let (vectors, chunk) = (T::GROUP / 4, S::LANES * T::GROUP);
     // SAFETY: a unit is readable at `p`, and the activations reach to the end of unit `u`.
     unsafe {
+        let parts = T::parts::<S>(p);
         for sub in 0..unit::<S, T>() / chunk {
             let at = u * unit::<S, T>() + sub * chunk;
             let mut quants = [S::bytes(x[0].quants.as_ptr().cast()); 8];
             for (i, q) in quants[..vectors].iter_mut().enumerate() {
-                *q = T::quants::<S>(p, sub * vectors + i);
+                *q = T::quants::<S>(p, &parts, sub * vectors + i);
             }
             let (scale, min) = T::scales::<S>(p, sub);
             for (x, acc) in x.iter().zip(acc.iter_mut()) {
@@ -184,12 +185,13 @@ unsafe fn decode_unit<S: Lanes, T: Format>(p: *const u8, out: &mut [f32; 512]) {
     let (mut scales, mut mins, mut quants) = ([0.0; 16], [0.0; 16], [0_u8; 64]);
     // SAFETY: a unit is readable at `p` and fits in `out`; the buffers hold a vector.
     unsafe {
+        let parts = T::parts::<S>(p);
         for sub in 0..unit::<S, T>() / chunk {
             let (scale, min) = T::scales::<S>(p, sub);
             S::store(scales.as_mut_ptr(), scale);
             S::store(mins.as_mut_ptr(), min);
             for i in 0..vectors {
-                S::bytes_store(quants.as_mut_ptr(), T::quants::<S>(p, sub * vectors + i));
+                S::bytes_store(quants.as_mut_ptr(), T::quants::<S>(p, &parts, sub * vectors + i));
                 for part in 0..4 {
                     let at = (i * 4 + part) * S::LANES;
                     let bytes = quants.as_ptr().add(part * S::LANES);

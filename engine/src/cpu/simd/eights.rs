@@ -1,38 +1,19 @@
-//! Loops of the block types whose quants are put together by eights of bytes, in the vocabulary of `lanes`: rows of grids,
-//! to which signs are applied, and bits and digits that lie in no order of vectors. Each is held to its definition in
-//! `quant`.
+//! Loops of the block types whose quants are put together by eights of bytes, in the vocabulary of `lanes`: bits, digits and
+//! rows of a grid that have no signs of their own. Each is held to its definition in `quant`.
 #![allow(non_camel_case_types, reason = "the field writes IQ2_XS, and so do the files")]
 
 use super::formats::{Format, RAISED_STEPS, format, half};
 use super::lanes::Lanes;
-use crate::quant::grid::{ONES, bits, eight, eights, fours, with_parity};
-use crate::quant::{iq1_s, iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs, nvfp4, tq1_0};
+use crate::quant::grid::{ONES, bits, eight, eights};
+use crate::quant::{iq1_s, nvfp4, tq1_0};
 
-static IQ2_XXS_ROWS: [u64; 256] = eights(&iq2_xxs::GRID, [8, 25, 43, 0]);
-static IQ2_XS_ROWS: [u64; 512] = eights(&iq2_xs::GRID, [8, 25, 43, 0]);
-static IQ2_S_ROWS: [u64; 1024] = eights(&iq2_s::GRID, [8, 25, 43, 0]);
-static IQ3_XXS_ROWS: [u32; 256] = fours(&iq3_xxs::GRID, [4, 12, 20, 28, 36, 44, 52, 62]);
-static IQ3_S_ROWS: [u32; 512] = fours(&iq3_s::GRID, [1, 3, 5, 7, 9, 11, 13, 15]);
 /// In eighths, from 0 on.
 static IQ1_ROWS: [u64; 2048] = eights(&iq1_s::GRID, [0, 8, 16, 0]);
 
 /// Eights in a block.
 const EIGHTS: usize = 32;
 
-/// Vector `i` of the eights that `row` gives, with their signs.
-#[inline(always)]
-unsafe fn signed<S: Lanes>(i: usize, row: impl Fn(usize) -> (u64, u8)) -> S::Q {
-    let (mut bytes, mut signs) = ([0_u64; 8], 0_u64);
-    for (j, byte) in bytes[..S::LANES / 2].iter_mut().enumerate() {
-        let (row, sign) = row(i * (S::LANES / 2) + j);
-        *byte = row;
-        signs |= u64::from(sign) << (8 * j);
-    }
-    // SAFETY: `bytes` holds a vector.
-    unsafe { S::wide(S::negated(S::bytes(bytes.as_ptr().cast()), signs)) }
-}
-
-/// The same without signs, for quants of 7 bits.
+/// Vector `i` of the eights that `row` gives.
 #[inline(always)]
 unsafe fn unsigned<S: Lanes>(i: usize, row: impl Fn(usize) -> u64) -> S::Q {
     let mut bytes = [0_u64; 8];
@@ -45,7 +26,7 @@ unsafe fn unsigned<S: Lanes>(i: usize, row: impl Fn(usize) -> u64) -> S::Q {
 
 /// The small scales of the groups `sub * LANES` and following: `scale` gives that of a group of the unit.
 #[inline(always)]
-unsafe fn small<S: Lanes>(sub: usize, scale: impl Fn(usize) -> u8) -> S::F {
+pub(super) unsafe fn small<S: Lanes>(sub: usize, scale: impl Fn(usize) -> u8) -> S::F {
     let mut bytes = [0_u8; 16];
     for (j, byte) in bytes[..S::LANES].iter_mut().enumerate() {
         *byte = scale(sub * S::LANES + j);
@@ -56,7 +37,7 @@ unsafe fn small<S: Lanes>(sub: usize, scale: impl Fn(usize) -> u8) -> S::F {
 
 /// The f16 at byte `at` of the blocks of a vector of groups of 32: one block, or two.
 #[inline(always)]
-unsafe fn per_block<S: Lanes>(p: *const u8, bytes: usize, at: usize) -> S::F {
+pub(super) unsafe fn per_block<S: Lanes>(p: *const u8, bytes: usize, at: usize) -> S::F {
     let last = if S::LANES > 8 { bytes } else { 0 };
     // SAFETY: as many blocks are readable.
     unsafe { S::two(half(p.add(at)), half(p.add(last + at))) }
@@ -64,14 +45,14 @@ unsafe fn per_block<S: Lanes>(p: *const u8, bytes: usize, at: usize) -> S::F {
 
 /// `d * (0.5 + small) * factor`.
 #[inline(always)]
-unsafe fn halfway<S: Lanes>(d: S::F, small: S::F, factor: f32) -> (S::F, S::F) {
+pub(super) unsafe fn halfway<S: Lanes>(d: S::F, small: S::F, factor: f32) -> (S::F, S::F) {
     // SAFETY: no memory is touched.
     unsafe { (S::mul(S::mul(d, S::add(small, S::splat(0.5))), S::splat(factor)), S::zero()) }
 }
 
 /// `d * (1 + 2 small) * factor`.
 #[inline(always)]
-unsafe fn odd<S: Lanes>(d: S::F, small: S::F, factor: f32) -> (S::F, S::F) {
+pub(super) unsafe fn odd<S: Lanes>(d: S::F, small: S::F, factor: f32) -> (S::F, S::F) {
     // SAFETY: no memory is touched.
     unsafe { (S::mul(S::mul(d, S::add(S::add(small, small), S::splat(1.0))), S::splat(factor)), S::zero()) }
 }
@@ -93,49 +74,6 @@ unsafe fn u64_at(p: *const u8) -> u64 {
     // SAFETY: eight bytes of the block that the caller is in.
     u64::from_le_bytes(unsafe { p.cast::<[u8; 8]>().read() })
 }
-
-format!(IQ2_XXS, 66, 256, 32, [const WIDE: bool = true;],
-    |S, p, i| signed::<S>(i, |e| {
-        let (group, l) = (p.add(e / EIGHTS * 66 + 2 + e % EIGHTS / 4 * 8), e % 4);
-        (IQ2_XXS_ROWS[usize::from(*group.add(l))], with_parity(u32_at(group.add(4)) >> (7 * l)))
-    }),
-    |sub| halfway::<S>(per_block::<S>(p, 66, 0), small::<S>(sub, |g| *p.add(g / 8 * 66 + 9 + g % 8 * 8) >> 4), 0.25));
-
-format!(IQ2_XS, 74, 256, 16, [const WIDE: bool = true;],
-    |S, p, i| signed::<S>(i, |e| {
-        let code = u16_at(p.add(2 + 2 * e));
-        (IQ2_XS_ROWS[usize::from(code & 511)], with_parity(u32::from(code >> 9)))
-    }),
-    |sub| halfway::<S>(S::splat(half(p)), small::<S>(sub, |g| *p.add(66 + g / 2) >> (g % 2 * 4) & 15), 0.25));
-
-format!(IQ2_S, 82, 256, 16, [const WIDE: bool = true;],
-    |S, p, i| signed::<S>(i, |e| {
-        let high = usize::from(*p.add(66 + e / 4) >> (e % 4 * 2) & 3);
-        (IQ2_S_ROWS[usize::from(*p.add(2 + e)) | high << 8], *p.add(34 + e))
-    }),
-    |sub| halfway::<S>(S::splat(half(p)), small::<S>(sub, |g| *p.add(74 + g / 2) >> (g % 2 * 4) & 15), 0.25));
-
-format!(IQ3_XXS, 98, 256, 32, [const WIDE: bool = true;],
-    |S, p, i| signed::<S>(i, |e| {
-        let (block, e) = (p.add(e / EIGHTS * 98), e % EIGHTS);
-        let row = |at: usize| u64::from(IQ3_XXS_ROWS[usize::from(*block.add(at))]);
-        let signs = u32_at(block.add(66 + e / 4 * 4)) >> (e % 4 * 7);
-        (row(2 + 2 * e) | row(3 + 2 * e) << 32, with_parity(signs))
-    }),
-    |sub| halfway::<S>(per_block::<S>(p, 98, 0), small::<S>(sub, |g| *p.add(g / 8 * 98 + 69 + g % 8 * 4) >> 4), 0.5));
-
-format!(IQ3_S, 110, 256, 32, [const WIDE: bool = true;],
-|S, p, i| signed::<S>(i, |e| {
-    let (block, e) = (p.add(e / EIGHTS * 110), e % EIGHTS);
-    let high = usize::from(*block.add(66 + e / 4) >> (e % 4 * 2));
-    let row = |at: usize, high: usize| u64::from(IQ3_S_ROWS[usize::from(*block.add(at)) | (high & 1) << 8]);
-    (row(2 + 2 * e, high) | row(3 + 2 * e, high >> 1) << 32, *block.add(74 + e))
-}),
-|sub| odd::<S>(
-    per_block::<S>(p, 110, 0),
-    small::<S>(sub, |g| *p.add(g / 8 * 110 + 106 + g % 8 / 2) >> (g % 2 * 4) & 15),
-    1.0,
-));
 
 /// What the eighths of IQ1_S and IQ1_M have added: 16, an eighth up or down.
 #[inline(always)]

@@ -5,6 +5,7 @@
 use std::mem::MaybeUninit;
 
 pub(crate) use super::eights::*;
+pub(crate) use super::grids::*;
 use super::lanes::Lanes;
 use crate::quant::{iq4_nl, mxfp4};
 
@@ -26,8 +27,11 @@ pub(crate) trait Format {
     const MINS: bool = false;
     /// Whether the quants need all 8 bits and go through `Lanes::wide` (which adds its own offset).
     const WIDE: bool = false;
+    /// What is put together of a unit before its vectors are read.
+    type Parts;
+    unsafe fn parts<S: Lanes>(p: *const u8) -> Self::Parts;
     /// Vector `i` of the unit, in natural order.
-    unsafe fn quants<S: Lanes>(p: *const u8, i: usize) -> S::Q;
+    unsafe fn quants<S: Lanes>(p: *const u8, parts: &Self::Parts, i: usize) -> S::Q;
     /// Scales and minima of the groups `sub * LANES` and following of the unit. An element is `scale * quant - min`.
     unsafe fn scales<S: Lanes>(p: *const u8, sub: usize) -> (S::F, S::F);
 }
@@ -75,8 +79,11 @@ macro_rules! format {
             const LEN: usize = $len;
             const GROUP: usize = $group;
             $($extra)*
+            type Parts = ();
             #[inline(always)]
-            unsafe fn quants<$s: Lanes>($p: *const u8, $i: usize) -> $s::Q {
+            unsafe fn parts<$s: Lanes>(_: *const u8) {}
+            #[inline(always)]
+            unsafe fn quants<$s: Lanes>($p: *const u8, (): &(), $i: usize) -> $s::Q {
                 // SAFETY: the contract of `Format`.
                 unsafe { $quants }
             }

@@ -2,6 +2,8 @@
 //! few shuffles that the block formats need. An instruction set is an implementation of [`Lanes`]; the kernels
 //! themselves are in `floats`, `dots` and `tile`, written once.
 
+use crate::quant::grid::Grid;
+
 /// An instruction set.
 ///
 /// # Safety
@@ -123,6 +125,19 @@ pub(crate) trait Lanes: Copy {
     unsafe fn nibbles64(p: *const u8, i: usize) -> Self::Q;
     /// The entries of a table of 16 that bytes of 0 to 15 name.
     unsafe fn lookup16(table: &[i8; 16], at: Self::Q) -> Self::Q;
+    /// The rows of a grid that the indices name, one after the other.
+    ///
+    /// # Safety
+    /// The indices are below `ROWS`, and as many bytes as their rows have are writable at `out`.
+    #[inline(always)]
+    unsafe fn look_up<T: Copy, const N: usize, const ROWS: usize>(
+        grid: &Grid<T, ROWS>,
+        indices: &[u16; N],
+        out: *mut u8,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { each_row(grid, indices, out) };
+    }
     /// Each byte, negated where its bit of `signs` is set, the lowest bit for the first byte.
     unsafe fn negated(v: Self::Q, signs: u64) -> Self::Q;
     /// A hint that this address is read soon; it need not be valid.
@@ -154,6 +169,22 @@ pub(crate) trait Lanes: Copy {
     unsafe fn zero() -> Self::F {
         // SAFETY: as the trait's.
         unsafe { Self::splat(0.0) }
+    }
+}
+
+/// As [`Lanes::look_up`], row by row.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(crate) unsafe fn each_row<T: Copy, const N: usize, const ROWS: usize>(
+    grid: &Grid<T, ROWS>,
+    indices: &[u16; N],
+    out: *mut u8,
+) {
+    for (i, index) in indices.iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { out.cast::<T>().add(i).write_unaligned(*grid.rows.get_unchecked(usize::from(*index))) };
     }
 }
 

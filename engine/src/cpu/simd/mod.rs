@@ -17,6 +17,7 @@ mod dots;
 mod eights;
 mod floats;
 mod formats;
+mod grids;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -88,6 +89,12 @@ pub struct Table {
     pub silu_mul: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
     /// `out[i] = gelu(gate[i]) * up[i]`, gelu in its tanh form.
     pub gelu_mul: fn(gate: &[f32], up: &[f32], out: &mut [f32]),
+    /// `x[i] = silu(x[i])`.
+    pub silu: fn(x: &mut [f32]),
+    /// `x[i] = gelu(x[i])` in its tanh form.
+    pub gelu: fn(x: &mut [f32]),
+    /// `x[i] = gelu(x[i])` by the error function.
+    pub gelu_erf: fn(x: &mut [f32]),
     /// Scores of query rows against one KV page: `out[r][p] = q[r] . page[p]` for `p < positions`.
     /// `q`: n x `head_dim`; `page`: \[16\]\[`head_dim`\] of F32 or F16; `out`: n x `positions`.
     pub attend_scores: fn(dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]),
@@ -183,7 +190,11 @@ pub fn available() -> Vec<&'static Table> {
         if has!("avx2") && has!("fma") && has!("f16c") {
             tables.push(&avx2::TABLE);
             if has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq") && has!("avx512vnni") {
-                tables.push(if has!("avx512bf16") { &avx512::TABLE_BF16 } else { &avx512::TABLE });
+                tables.push(match (has!("avx512vbmi"), has!("avx512bf16")) {
+                    (true, true) => &avx512::TABLE_BF16,
+                    (true, false) => &avx512::TABLE_VBMI,
+                    _ => &avx512::TABLE,
+                });
             }
         }
     }

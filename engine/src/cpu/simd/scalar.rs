@@ -33,6 +33,9 @@ pub(crate) static TABLE: Table = Table {
     from_f16,
     silu_mul,
     gelu_mul,
+    silu,
+    gelu,
+    gelu_erf,
     attend_scores,
     attend_tile: None,
     attend_values,
@@ -224,6 +227,18 @@ fn gelu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
         let t = super::SQRT_2_OVER_PI * (g + 0.044_715 * g * g * g);
         *out = 0.5 * g * (1.0 + t.tanh()) * u;
     }
+}
+
+fn silu(x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x /= 1.0 + (-*x).exp());
+}
+
+fn gelu(x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x = 0.5 * *x * (1.0 + (super::SQRT_2_OVER_PI * (*x + 0.044_715 * *x * *x * *x)).tanh()));
+}
+
+fn gelu_erf(x: &mut [f32]) {
+    x.iter_mut().for_each(|x| *x = 0.5 * *x * (1.0 + libm::erff(*x * std::f32::consts::FRAC_1_SQRT_2)));
 }
 
 /// Element `i` of a page of F32 or F16.

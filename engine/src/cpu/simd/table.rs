@@ -94,6 +94,9 @@ macro_rules! kernels {
             pairs: None,
         }
     };
+    ($lanes:ty, $features:literal, $name:ident, groups $group:literal, grid) => {
+        kernels!($lanes, $features, $name, groups $group, own)
+    };
     // One without: the loop that they share, which the table has once for each group length.
     ($lanes:ty, $features:literal, $name:ident, groups $group:literal, decoded) => {
         $crate::cpu::simd::TypeKernels {
@@ -165,6 +168,25 @@ macro_rules! types {
 }
 pub(crate) use types;
 
+/// The same, where types of a grid use other lanes and the rest those of `TABLE`.
+#[cfg(target_arch = "x86_64")]
+macro_rules! types_of_grids {
+    (($lanes:ty, $features:literal) $($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal {
+        block: $len:literal x $bytes:literal, decode: $kind:ident $($group:literal)?, encode: $encode:ident,
+        simd: $simd:ident, planes: $planes:expr, q8: $q8:literal
+    })*) => {
+        [$(types_of_grids!($lanes, $features, $name, $kind $($group)?, $simd)),*]
+    };
+    ($lanes:ty, $features:literal, $name:ident, groups $group:literal, grid) => {
+        kernels!($lanes, $features, $name, groups $group, grid)
+    };
+    ($lanes:ty, $features:literal, $name:ident, $($other:tt)*) => {
+        TABLE.types[$crate::cpu::simd::index(DType::$name)]
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(crate) use types_of_grids;
+
 /// The same as if no block type had a loop of its own, for the exam.
 #[cfg(test)]
 macro_rules! types_decoded {
@@ -225,6 +247,9 @@ macro_rules! table {
             from_f16: entry!($features, (x: &[u8], out: &mut [f32]), floats::from_f16::<$lanes>),
             silu_mul: entry!($features, (gate: &[f32], up: &[f32], out: &mut [f32]), floats::silu_mul::<$lanes>),
             gelu_mul: entry!($features, (gate: &[f32], up: &[f32], out: &mut [f32]), floats::gelu_mul::<$lanes>),
+            silu: entry!($features, (x: &mut [f32]), floats::silu::<$lanes>),
+            gelu: entry!($features, (x: &mut [f32]), floats::gelu::<$lanes>),
+            gelu_erf: entry!($features, (x: &mut [f32]), floats::gelu_erf::<$lanes>),
             attend_scores: entry!($features,
                 (dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]),
                 attend::scores::<$lanes>),

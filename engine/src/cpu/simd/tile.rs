@@ -102,9 +102,13 @@ pub(super) unsafe fn unpack_unit<S: Lanes, T: Format>(rows: &[*const u8; MOST], 
     let Place { c, u, n, starts } = place;
     let columns = S::COLS_Q * S::LANES;
     let (vectors, subs) = (T::GROUP / 4, unit::<S, T>() / (S::LANES * T::GROUP));
-    // SAFETY: a unit is readable behind each of the first `LANES` row pointers; every store is to a position of a
+    // SAFETY: a unit is readable behind each of the first `LANES` row pointers, whose parts are written first; every store is to a position of a
     // group below `n`, for which `unpack_q8` made room.
     unsafe {
+        let mut parts = [const { MaybeUninit::uninit() }; MOST];
+        for (parts, row) in parts.iter_mut().zip(rows).take(S::LANES) {
+            parts.write(T::parts::<S>(*row));
+        }
         for sub in 0..subs {
             // Lane `g` of this vector of groups is at position `starts[g] + step`.
             let step = u * subs + sub;
@@ -129,7 +133,7 @@ pub(super) unsafe fn unpack_unit<S: Lanes, T: Format>(rows: &[*const u8; MOST], 
             for i in 0..vectors {
                 let mut quants = scales;
                 for r in 0..S::LANES {
-                    quants[r] = T::quants::<S>(rows[r], sub * vectors + i);
+                    quants[r] = T::quants::<S>(rows[r], parts[r].assume_init_ref(), sub * vectors + i);
                 }
                 S::transpose(&mut quants);
                 for d in 0..S::LANES {
