@@ -59,8 +59,8 @@ pub const FLOATS_OF_4: DType = DType::MXFP4;
 /// - `block`: elements and bytes of one block;
 /// - `decode`: `plain` elements, or `groups` of so many elements (16 or 32) with a common scale and minimum;
 /// - `encode`: whether values can be rounded to it here;
-/// - `simd`: `own` if `cpu/simd/formats.rs` (or `eights.rs`) has a loop for it, else `decoded`: blocks are decoded by the scalar code and
-///   multiplied by the loop that all such types share;
+/// - `simd`: `own` if `cpu/simd/formats.rs` (or `eights.rs`) has a loop for it, `grid` if `grids.rs` has one, else `decoded`: blocks
+///   are decoded by the scalar code and multiplied by the loop that all such types share;
 /// - `planes`: bytes that 32 elements take in planes 0 to 2 of a GPU's buffer, and a block in plane 3;
 /// - `q8`: how far products with activations in 8 bits may be off in the exam, relatively. The activations are rounded in
 ///   blocks of 32 to steps of 1/127 of the largest: about 1/127/sqrt(12)*sqrt(3) of a uniform signal's own size per term,

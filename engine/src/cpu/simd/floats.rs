@@ -270,14 +270,18 @@ pub(crate) unsafe fn gelu_mul<S: Lanes>(gate: &[f32], up: &[f32], out: &mut [f32
 pub(crate) unsafe fn silu<S: Lanes>(x: &mut [f32]) {
     let p = x.as_mut_ptr();
     // SAFETY: indices stay below the length.
-    unsafe { each!(S, x.len(), |at, n| put::<S>(p.add(at), sigmoid_weighted::<S, false>(get::<S>(p.add(at), n)), n)) }
+    unsafe {
+        each!(S, x.len(), |at, n| put::<S>(p.add(at), sigmoid_weighted::<S, false>(get::<S>(p.add(at), n)), n));
+    }
 }
 
 #[inline(always)]
 pub(crate) unsafe fn gelu<S: Lanes>(x: &mut [f32]) {
     let p = x.as_mut_ptr();
     // SAFETY: indices stay below the length.
-    unsafe { each!(S, x.len(), |at, n| put::<S>(p.add(at), sigmoid_weighted::<S, true>(get::<S>(p.add(at), n)), n)) }
+    unsafe {
+        each!(S, x.len(), |at, n| put::<S>(p.add(at), sigmoid_weighted::<S, true>(get::<S>(p.add(at), n)), n));
+    }
 }
 
 /// `max(x, 0) - |x| / 2 * erfc(|x| / sqrt(2))`, with the complementary error function as `t e^(P(t) - z^2)`, `t = 1 / (1 + z / 2)`:
