@@ -63,10 +63,7 @@ fn source(args: &LogitsArgs, place: &Place, model: &Recorded, ids: &mut Vec<u32>
         };
     };
     if args.ids.is_none() {
-        let tokenizer = place.tokenizer(model, &args.file)?;
-        if tokenizer.add_eos() && ids.last().copied() != tokenizer.eos() {
-            ids.extend(tokenizer.eos());
-        }
+        place.tokenizer(model, &args.file)?.close(ids);
     }
     let given = args.decoder_ids.clone().unwrap_or_else(|| vec![encoder.start]);
     Ok(std::mem::replace(ids, compute::known_ids(&given, &model.plan)?))

@@ -8,13 +8,11 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Ranking};
 use crate::text::Tokenizer;
 
-/// The token ids of a text to embed: special tokens are parsed, and BOS and EOS stand around it as the model wants.
+/// The token ids of a text to embed: special tokens are parsed, and BOS and EOS (or a separator) stand around it as the model wants.
 /// Neither is doubled where the text brings it.
 pub fn embed_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     let mut ids = prompt_ids(tokenizer, text);
-    if tokenizer.add_eos() && ids.last().copied() != tokenizer.eos() {
-        ids.extend(tokenizer.eos());
-    }
+    tokenizer.close(&mut ids);
     ids
 }
 

@@ -386,9 +386,7 @@ impl Engine {
 
 /// Puts the token that ends a text behind one that has none, if the model wants it; gives the number of tokens.
 fn close(ids: &mut Vec<u32>, tokenizer: &Tokenizer) -> usize {
-    if tokenizer.add_eos() && ids.last().copied() != tokenizer.eos() {
-        ids.extend(tokenizer.eos());
-    }
+    tokenizer.close(ids);
     ids.len()
 }
 

@@ -321,6 +321,13 @@ impl Tokenizer {
         eos.or(self.roles.separator.filter(|_| self.adds.separator))
     }
 
+    /// Puts the token that ends a text behind ids that do not end in it, if the model wants one.
+    pub fn close(&self, ids: &mut Vec<u32>) {
+        if ids.last().copied() != self.ends() {
+            ids.extend(self.ends());
+        }
+    }
+
     /// Whether a space is put before a text and behind special tokens.
     pub fn add_space_prefix(&self) -> bool {
         self.adds.space

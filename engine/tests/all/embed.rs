@@ -9,7 +9,7 @@ use ir_engine::bytes::Bytes;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
 use ir_engine::device::{Device, KvKind, kv_bytes};
 use ir_engine::file::GgufWriter;
-use ir_engine::meta::MetaBuilder;
+use ir_engine::meta::{Meta, MetaBuilder};
 use ir_engine::model::{Model, ModelOptions, Pooling};
 use ir_engine::plan::{Epilogue, Op, PAGE};
 use ir_engine::run::{
@@ -309,4 +309,18 @@ fn bos_and_eos_stand_around_a_text_once() {
         assert_eq!(around("a fox"), [usize::from(bos), usize::from(eos)]);
         assert_eq!(around("<s>a fox</s>"), [1, 1], "what the text brings is not doubled");
     }
+}
+
+/// Encoders that were converted before files said what stands around a text: WordPiece puts a separator behind it.
+#[test]
+fn a_separator_ends_a_text_of_files_that_do_not_say_so() {
+    let golden = Golden::load("bert");
+    let whole = golden.model.file().meta();
+    let tokenizer = |meta: &Meta| ir_engine::Tokenizer::from_meta(meta, None).unwrap();
+    let silent = whole.iter().filter(|(key, _)| !key.starts_with("tokenizer.ggml.add_"));
+    let silent = silent.fold(MetaBuilder::new(), |meta, (key, value)| meta.value(&key, value)).build();
+    let (ids, said) = (embed_ids(&tokenizer(&silent), "a fox"), embed_ids(&tokenizer(whole), "a fox"));
+    assert_eq!(ids, said);
+    assert_eq!(ids.last().copied(), tokenizer(&silent).separator());
+    assert_eq!(embed_ids(&tokenizer(&silent), "a fox[SEP]"), ids, "what the text brings is not doubled");
 }

@@ -112,7 +112,7 @@ pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest
                 return Err(ApiError::param("input", what));
             }
             // A model that ends texts with a token of its own reads the text's meaning there.
-            let end = tokenizer.eos().filter(|_| tokenizer.add_eos() && matches!(input, EmbedInput::Text(_)));
+            let end = tokenizer.ends().filter(|_| matches!(input, EmbedInput::Text(_)));
             prompt.truncate(context - usize::from(end.is_some()));
             prompt.extend(end);
             truncated += 1;
