@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use super::merged::Share;
+use super::merged::{Delta, Share};
 use super::named;
 use crate::bytes::Bytes;
+use crate::cpu::simd::encoders;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Tensor};
@@ -133,7 +134,9 @@ impl<'a> Reader<'a> {
             _ => Some(self.row_bytes),
         };
         let Some(unit) = unit.filter(|_| self.factors.is_empty() || !self.dtype.is_plain()) else {
-            quant::encode(self.dtype, &self.values(rows)?, &mut out)?;
+            let mut values = Vec::new();
+            self.values(rows, &self.deltas()?, &mut values)?;
+            encoders::encode(self.dtype, &values, None, &mut out)?;
             return Ok(out);
         };
         for r in rows {
@@ -158,13 +161,17 @@ impl<'a> Reader<'a> {
         self.factors.get(if self.factors.len() == 1 { 0 } else { r }).copied()
     }
 
-    /// Values of rows.
-    pub(super) fn values(&self, rows: Range<usize>) -> Result<Vec<f32>> {
-        let mut out = vec![0.0; rows.len() * self.cols];
-        let deltas = self.merged.iter().map(|share| share.delta(self.tensor)).collect::<Result<Vec<_>>>()?;
+    /// What adapters add, for [`values`](Reader::values).
+    pub(super) fn deltas(&self) -> Result<Vec<Delta>> {
+        self.merged.iter().map(|share| share.delta(self.tensor)).collect()
+    }
+
+    /// Values of rows in place of what is in `out`.
+    pub(super) fn values(&self, rows: Range<usize>, deltas: &[Delta], out: &mut Vec<f32>) -> Result<()> {
+        out.resize(rows.len() * self.cols, 0.0);
         for (r, out) in rows.zip(out.chunks_exact_mut(self.cols.max(1))) {
             let place = self.place(r);
-            quant::decode(self.dtype, self.row(place)?, out)?;
+            encoders::decode(self.dtype, self.row(place)?, out)?;
             if let Some(factor) = self.factor(place) {
                 out.iter_mut().for_each(|x| *x *= factor);
             }
@@ -177,7 +184,24 @@ impl<'a> Reader<'a> {
                 }
             }
         }
-        Ok(out)
+        Ok(())
+    }
+
+    /// Gives back the memory of rows that were read, where a file is mapped and they lie as they are written.
+    pub(super) fn forget(&self, rows: Range<usize>) {
+        if matches!(self.order, Order::Dealt { .. }) {
+            return;
+        }
+        let mut first = 0;
+        for piece in &self.pieces {
+            let n = piece.len() / self.row_bytes.max(1);
+            let (start, end) = (rows.start.max(first), rows.end.min(first + n));
+            if start < end {
+                let range = (start - first) * self.row_bytes..(end - first) * self.row_bytes;
+                piece.slice(range).iter().for_each(Bytes::drop_pages);
+            }
+            first += n;
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::Encode;
+use super::{Encode, Importance};
 
 /// The value of a little-endian f16 field.
 #[inline]
@@ -38,8 +38,8 @@ macro_rules! plain {
         }
 
         impl Encode<1> for $name {
-            #[inline]
-            fn encode(values: &[f32; 1]) -> Self {
+            #[inline(always)]
+            fn encode<const W: usize>(values: &[f32; 1], _: Option<&Importance<'_>>) -> Self {
                 let $value = values[0];
                 $name($encode)
             }

@@ -23,7 +23,7 @@ pub(crate) fn push(dtype: DType, scale: f32, levels: &[i32; 32], out: &mut Vec<u
             out.extend_from_slice(bytemuck::bytes_of(&block));
         }
         DType::Q5_0 => {
-            let (qs, qh) = q5_0::part(levels.map(|l| (l + 16) as u8 & 31));
+            let (qs, qh) = q5_0::part(&levels.map(|l| (l + 16) as u8 & 31));
             out.extend_from_slice(bytemuck::bytes_of(&Q5_0 { d, qh, qs }));
         }
         _ => {

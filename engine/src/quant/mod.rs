@@ -145,13 +145,14 @@ pub struct TypeTraits {
     pub q8_tolerance: f64,
     /// Decodes whole blocks; the lengths must agree.
     pub decode: fn(bytes: &[u8], out: &mut [f32]),
-    /// Encodes whole blocks to the end of `out`, for types that can be written.
-    pub encode: Option<fn(values: &[f32], out: &mut Vec<u8>)>,
-    /// The same of whole rows, as long as the weights of their columns.
-    pub encode_rows: Option<fn(values: &[f32], important: &[f32], out: &mut Vec<u8>)>,
+    /// Encodes whole blocks, for types that can be written.
+    pub encode: Option<Encoder>,
     /// What only block types have; `None` for plain ones.
     pub groups: Option<GroupTraits>,
 }
+
+/// Encodes whole blocks of values into the bytes that they take. With `important`, which has a weight for each column, whole rows.
+pub type Encoder = fn(values: &[f32], important: Option<&[f32]>, out: &mut [u8]);
 
 /// What there is to know of a type whose blocks are small integers with scales.
 #[derive(Debug)]
@@ -209,12 +210,29 @@ pub trait Block: Pod {
 
 /// A block format that values can be rounded to here.
 pub trait Encode<const LEN: usize>: Pod {
-    /// The block that ggml's reference encoder makes of these values.
-    fn encode(values: &[f32; LEN]) -> Self;
+    /// Whether a block is one group, so that several blocks are searched side by side and not the groups of one.
+    const ONE_GROUP: bool = false;
 
-    /// The same where some values are more important than others; formats that do not look at it take them all alike.
-    fn encode_for(values: &[f32; LEN], _important: &Importance<'_>) -> Self {
-        Self::encode(values)
+    /// The block that ggml's reference encoder makes of these values, where some may be more important than others; formats that
+    /// do not look at it take them all alike. Groups are searched `W` at once, with the same result for any `W` that divides 8.
+    fn encode<const W: usize>(values: &[f32; LEN], important: Option<&Importance<'_>>) -> Self;
+
+    /// The same of several blocks that are one group each.
+    #[inline(always)]
+    fn encode_several<const W: usize>(
+        values: &[[f32; LEN]; W],
+        _important: Option<&[Importance<'_>; W]>,
+        out: &mut [Self; W],
+    ) {
+        each(values, out);
+    }
+}
+
+/// Encodes blocks one by one, all values alike.
+#[inline(always)]
+fn each<const W: usize, const LEN: usize, B: Encode<LEN>>(values: &[[f32; LEN]; W], out: &mut [B; W]) {
+    for (values, out) in values.iter().zip(out) {
+        *out = B::encode::<1>(values, None);
     }
 }
 
@@ -231,7 +249,9 @@ pub(crate) const CACHE_BLOCKS: DType = DType::Q8_0;
 /// Rounds whole blocks of values to [`CACHE_BLOCKS`].
 pub(crate) fn cache_blocks(values: &[f32], out: &mut [u8]) {
     let blocks = values.as_chunks().0.iter().zip(out.chunks_exact_mut(size_of::<q8_0::Q8_0>()));
-    blocks.for_each(|(values, out)| out.copy_from_slice(bytemuck::bytes_of(&q8_0::Q8_0::encode(values))));
+    blocks.for_each(|(values, out)| {
+        out.copy_from_slice(bytemuck::bytes_of(&q8_0::Q8_0::encode::<1>(values, None)));
+    });
 }
 
 /// Decodes `out.len()` elements.
@@ -253,15 +273,7 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 /// [`Error::Shape`] where the values are no whole number of blocks, [`Error::Unsupported`] for the formats that only
 /// decode.
 pub fn encode(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
-    let Some(len) = dtype.bytes_for(values.len()) else {
-        return Err(Error::shape(format!("{} elements are no whole number of {dtype} blocks", values.len())));
-    };
-    let Some(encode) = dtype.traits().encode else {
-        return Err(Error::unsupported(format!("{dtype} can be read but not written")));
-    };
-    out.reserve(len);
-    encode(values, out);
-    Ok(())
+    encode_by(dtype.traits().encode, dtype, values, None, out)
 }
 
 /// As [`encode()`], of rows whose columns are not equally important: `important` has a weight for each.
@@ -269,16 +281,29 @@ pub fn encode(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
 /// # Errors
 /// As [`encode()`], and [`Error::Shape`] where the values are no whole number of such rows.
 pub fn encode_for(dtype: DType, values: &[f32], important: &[f32], out: &mut Vec<u8>) -> Result<()> {
-    let whole = !important.is_empty() && values.len().is_multiple_of(important.len());
-    let (Some(_), Some(len)) = (dtype.bytes_for(important.len()), dtype.bytes_for(values.len()).filter(|_| whole))
-    else {
-        return Err(Error::shape(format!("{} elements are no whole number of {dtype} rows", values.len())));
+    encode_by(dtype.traits().encode, dtype, values, Some(important), out)
+}
+
+/// As these two, by a form of the type's encoder.
+pub(crate) fn encode_by(
+    encoder: Option<Encoder>,
+    dtype: DType,
+    values: &[f32],
+    important: Option<&[f32]>,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let row = important.map_or(values.len(), <[f32]>::len);
+    let whole = dtype.bytes_for(row).is_some() && (important.is_none() || row > 0 && values.len().is_multiple_of(row));
+    let Some(len) = dtype.bytes_for(values.len()).filter(|_| whole) else {
+        let what = if important.is_some() { "rows" } else { "blocks" };
+        return Err(Error::shape(format!("{} elements are no whole number of {dtype} {what}", values.len())));
     };
-    let Some(encode) = dtype.traits().encode_rows else {
+    let Some(encoder) = encoder else {
         return Err(Error::unsupported(format!("{dtype} can be read but not written")));
     };
-    out.reserve(len);
-    encode(values, important, out);
+    let start = out.len();
+    out.resize(start + len, 0);
+    encoder(values, important, &mut out[start..]);
     Ok(())
 }
 
@@ -297,12 +322,6 @@ fn decode_groups<const LEN: usize, const GROUP: usize, B: Block>(bytes: &[u8], o
         for (i, out) in out.iter_mut().enumerate() {
             *out = groups.scales[i / GROUP] * f32::from(groups.quants[i]) - groups.mins[i / GROUP];
         }
-    }
-}
-
-fn encode_all<const LEN: usize, B: Encode<LEN>>(values: &[f32], out: &mut Vec<u8>) {
-    for values in values.as_chunks().0 {
-        out.extend_from_slice(bytemuck::bytes_of(&B::encode(values)));
     }
 }
 
@@ -335,13 +354,7 @@ macro_rules! part {
         Some(GroupTraits::of::<$block>($group))
     };
     (encode yes, $block:ty, $len:literal) => {
-        Some(encode_all::<$len, $block>)
-    };
-    (rows yes, $block:ty, $len:literal) => {
-        Some(encode::encode_rows::<$len, $block>)
-    };
-    (rows no, $block:ty, $len:literal) => {
-        None
+        Some(encode::encode_blocks::<{ encode::SIDE_BY_SIDE }, $len, $block>)
     };
     (encode no, $block:ty, $len:literal) => {
         None
@@ -367,7 +380,6 @@ macro_rules! traits {
                                 q8_tolerance: $q8,
                                 decode: part!(decode $kind $($group)?, $block, $len),
                                 encode: part!(encode $encode, $block, $len),
-                                encode_rows: part!(rows $encode, $block, $len),
                                 groups: part!(groups $kind $($group)?, $block),
                             }
                         }

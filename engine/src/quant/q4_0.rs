@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::encode::{Importance, signed_block};
+use super::encode::{Importance, extreme, signed_blocks, truncated};
 use super::half::{f16, to_f16};
 use super::planes::{Planes, put};
 use super::{Block, Encode, Groups};
@@ -39,20 +39,43 @@ impl Block for Q4_0 {
 }
 
 impl Encode<32> for Q4_0 {
-    fn encode(values: &[f32; 32]) -> Self {
-        let d = extreme(values) / -8.0;
+    const ONE_GROUP: bool = true;
+
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 32], important: Option<&Importance<'_>>) -> Self {
+        if let Some(important) = important {
+            let ([d], [q]) = signed_blocks(&[*x], &[*important], 8.0);
+            return Q4_0 { d: to_f16(d), qs: nibbles(&q) };
+        }
+        let d = extreme(x) / -8.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let q = |x: f32| ((x * inverse + 8.5) as i8).min(15) as u8;
-        Q4_0 { d: to_f16(d), qs: std::array::from_fn(|i| q(values[i]) | q(values[i + 16]) << 4) }
+        let mut q = [0; 32];
+        for i in 0..32 {
+            q[i] = truncated(x[i] * inverse + 8.5, -128.0, 15.0) as u8;
+        }
+        Q4_0 { d: to_f16(d), qs: nibbles(&q) }
     }
 
-    fn encode_for(values: &[f32; 32], important: &Importance<'_>) -> Self {
-        let (d, q) = signed_block(values, important, 8);
-        Q4_0 { d: to_f16(d), qs: std::array::from_fn(|i| q[i] | q[i + 16] << 4) }
+    #[inline(always)]
+    fn encode_several<const W: usize>(
+        x: &[[f32; 32]; W],
+        important: Option<&[Importance<'_>; W]>,
+        out: &mut [Self; W],
+    ) {
+        let Some(important) = important else { return super::each(x, out) };
+        let (d, q) = signed_blocks(x, important, 8.0);
+        for block in 0..W {
+            out[block] = Q4_0 { d: to_f16(d[block]), qs: nibbles(&q[block]) };
+        }
     }
 }
 
-/// The value of largest magnitude (the first of equals), with its sign.
-pub(super) fn extreme(values: &[f32; 32]) -> f32 {
-    values.iter().fold(0.0, |max: f32, x| if x.abs() > max.abs() { *x } else { max })
+/// Two elements of four bits in a byte.
+#[inline(always)]
+pub(super) fn nibbles(q: &[u8; 32]) -> [u8; 16] {
+    let mut out = [0; 16];
+    for i in 0..16 {
+        out[i] = q[i] | q[i + 16] << 4;
+    }
+    out
 }

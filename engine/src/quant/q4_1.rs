@@ -2,9 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::encode::{Importance, affine_block};
+use super::encode::{Importance, affine_blocks, truncated};
 use super::half::{f16, to_f16};
 use super::planes::{Planes, join, put};
+use super::q4_0::nibbles;
 use super::{Block, Encode, Groups};
 
 /// 32 elements: element `i` is `d * q + m` with `q` the low nibble of `qs[i]`, element `i + 16` the high one.
@@ -41,22 +42,48 @@ impl Block for Q4_1 {
 }
 
 impl Encode<32> for Q4_1 {
-    fn encode(values: &[f32; 32]) -> Self {
-        let (min, max) = range(values);
+    const ONE_GROUP: bool = true;
+
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 32], important: Option<&Importance<'_>>) -> Self {
+        if let Some(important) = important {
+            let ([d], [min], [q]) = affine_blocks(&[*x], &[*important], 15.0);
+            return Q4_1 { d: to_f16(d), m: to_f16(-min), qs: nibbles(&q) };
+        }
+        let (min, max) = range(x);
         let d = (max - min) / 15.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let q = |x: f32| (((x - min) * inverse + 0.5) as i8).min(15) as u8;
-        let qs = std::array::from_fn(|i| q(values[i]) | q(values[i + 16]) << 4);
-        Q4_1 { d: to_f16(d), m: to_f16(min), qs }
+        let mut q = [0; 32];
+        for i in 0..32 {
+            q[i] = truncated((x[i] - min) * inverse + 0.5, -128.0, 15.0) as u8;
+        }
+        Q4_1 { d: to_f16(d), m: to_f16(min), qs: nibbles(&q) }
     }
 
-    fn encode_for(values: &[f32; 32], important: &Importance<'_>) -> Self {
-        let (d, min, q) = affine_block(values, important, 15);
-        Q4_1 { d: to_f16(d), m: to_f16(-min), qs: std::array::from_fn(|i| q[i] | q[i + 16] << 4) }
+    #[inline(always)]
+    fn encode_several<const W: usize>(
+        x: &[[f32; 32]; W],
+        important: Option<&[Importance<'_>; W]>,
+        out: &mut [Self; W],
+    ) {
+        let Some(important) = important else { return super::each(x, out) };
+        let (d, min, q) = affine_blocks(x, important, 15.0);
+        for block in 0..W {
+            out[block] = Q4_1 { d: to_f16(d[block]), m: to_f16(-min[block]), qs: nibbles(&q[block]) };
+        }
     }
 }
 
 /// The smallest and the largest value.
-pub(super) fn range(values: &[f32; 32]) -> (f32, f32) {
-    values.iter().fold((f32::MAX, f32::MIN), |(min, max), x| (min.min(*x), max.max(*x)))
+#[inline(always)]
+pub(super) fn range(x: &[f32; 32]) -> (f32, f32) {
+    let (mut min, mut max) = ([f32::MAX; 8], [f32::MIN; 8]);
+    for eight in x.as_chunks::<8>().0 {
+        for i in 0..8 {
+            min[i] = if eight[i] < min[i] { eight[i] } else { min[i] };
+            max[i] = if eight[i] > max[i] { eight[i] } else { max[i] };
+        }
+    }
+    let least = min.into_iter().fold(f32::MAX, |a, b| if b < a { b } else { a });
+    (least, max.into_iter().fold(f32::MIN, |a, b| if b > a { b } else { a }))
 }

@@ -2,10 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::encode::{Importance, signed_block};
+use super::encode::{Importance, extreme, signed_blocks, truncated};
 use super::half::{f16, to_f16};
 use super::planes::{Planes, put};
-use super::q4_0::extreme;
+use super::q4_0::nibbles;
 use super::{Block, Encode, Groups};
 
 /// 32 elements `d * (q - 16)`: the low four bits of `q` lie as in Q4_0, the fifth of element `i` is bit `i` of `qh`.
@@ -41,17 +41,35 @@ impl Block for Q5_0 {
 }
 
 impl Encode<32> for Q5_0 {
-    fn encode(values: &[f32; 32]) -> Self {
-        let d = extreme(values) / -16.0;
-        let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let (qs, qh) = part(values.map(|x| ((x * inverse + 16.5) as i8).min(31) as u8));
+    const ONE_GROUP: bool = true;
+
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 32], important: Option<&Importance<'_>>) -> Self {
+        let (mut d, mut q) = (extreme(x) / -16.0, [0; 32]);
+        if let Some(important) = important {
+            ([d], [q]) = signed_blocks(&[*x], &[*important], 16.0);
+        } else {
+            let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
+            for i in 0..32 {
+                q[i] = truncated(x[i] * inverse + 16.5, -128.0, 31.0) as u8;
+            }
+        }
+        let (qs, qh) = part(&q);
         Q5_0 { d: to_f16(d), qh, qs }
     }
 
-    fn encode_for(values: &[f32; 32], important: &Importance<'_>) -> Self {
-        let (d, q) = signed_block(values, important, 16);
-        let (qs, qh) = part(q);
-        Q5_0 { d: to_f16(d), qh, qs }
+    #[inline(always)]
+    fn encode_several<const W: usize>(
+        x: &[[f32; 32]; W],
+        important: Option<&[Importance<'_>; W]>,
+        out: &mut [Self; W],
+    ) {
+        let Some(important) = important else { return super::each(x, out) };
+        let (d, q) = signed_blocks(x, important, 16.0);
+        for block in 0..W {
+            let (qs, qh) = part(&q[block]);
+            out[block] = Q5_0 { d: to_f16(d[block]), qh, qs };
+        }
     }
 }
 
@@ -65,7 +83,12 @@ pub(super) fn join(qs: &[u8; 16], qh: [u8; 4]) -> [u8; 32] {
 }
 
 /// The low nibbles and high bits of five-bit elements.
-pub(super) fn part(q: [u8; 32]) -> ([u8; 16], [u8; 4]) {
-    let high = q.iter().rev().fold(0u32, |high, q| high << 1 | u32::from(q >> 4));
-    (std::array::from_fn(|i| q[i] & 15 | (q[i + 16] & 15) << 4), high.to_le_bytes())
+#[inline(always)]
+pub(super) fn part(q: &[u8; 32]) -> ([u8; 16], [u8; 4]) {
+    let (mut low, mut high) = ([0; 32], 0u32);
+    for i in 0..32 {
+        low[i] = q[i] & 15;
+        high |= u32::from(q[i] >> 4) << i;
+    }
+    (nibbles(&low), high.to_le_bytes())
 }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::encode::{Importance, affine_block};
+use super::encode::{Importance, affine_blocks, truncated};
 use super::half::{f16, to_f16};
 use super::planes::{self, Planes, put};
 use super::q4_1::range;
@@ -44,17 +44,37 @@ impl Block for Q5_1 {
 }
 
 impl Encode<32> for Q5_1 {
-    fn encode(values: &[f32; 32]) -> Self {
-        let (min, max) = range(values);
+    const ONE_GROUP: bool = true;
+
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 32], important: Option<&Importance<'_>>) -> Self {
+        if let Some(important) = important {
+            let ([d], [min], [q]) = affine_blocks(&[*x], &[*important], 31.0);
+            let (qs, qh) = part(&q);
+            return Q5_1 { d: to_f16(d), m: to_f16(-min), qh, qs };
+        }
+        let (min, max) = range(x);
         let d = (max - min) / 31.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        let (qs, qh) = part(values.map(|x| (((x - min) * inverse + 0.5) as u8).min(31)));
+        let mut q = [0; 32];
+        for i in 0..32 {
+            q[i] = truncated((x[i] - min) * inverse + 0.5, 0.0, 31.0) as u8;
+        }
+        let (qs, qh) = part(&q);
         Q5_1 { d: to_f16(d), m: to_f16(min), qh, qs }
     }
 
-    fn encode_for(values: &[f32; 32], important: &Importance<'_>) -> Self {
-        let (d, min, q) = affine_block(values, important, 31);
-        let (qs, qh) = part(q);
-        Q5_1 { d: to_f16(d), m: to_f16(-min), qh, qs }
+    #[inline(always)]
+    fn encode_several<const W: usize>(
+        x: &[[f32; 32]; W],
+        important: Option<&[Importance<'_>; W]>,
+        out: &mut [Self; W],
+    ) {
+        let Some(important) = important else { return super::each(x, out) };
+        let (d, min, q) = affine_blocks(x, important, 31.0);
+        for block in 0..W {
+            let (qs, qh) = part(&q[block]);
+            out[block] = Q5_1 { d: to_f16(d[block]), m: to_f16(-min[block]), qh, qs };
+        }
     }
 }

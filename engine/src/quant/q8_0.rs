@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use super::encode::{Importance, magnitude, rounded};
 use super::half::{f16, to_f16};
 use super::planes::{Planes, put};
 use super::{Block, Encode, Groups};
@@ -36,10 +37,14 @@ impl Block for Q8_0 {
 
 impl Encode<32> for Q8_0 {
     /// `d` is the largest magnitude over 127; elements are divided by the unrounded `d` and rounded half away from zero.
-    fn encode(values: &[f32; 32]) -> Self {
-        let largest = values.iter().fold(0.0f32, |max, x| max.max(x.abs()));
-        let d = largest / 127.0;
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 32], _: Option<&Importance<'_>>) -> Self {
+        let d = magnitude(x) / 127.0;
         let inverse = if d == 0.0 { 0.0 } else { 1.0 / d };
-        Q8_0 { d: to_f16(d), qs: values.map(|x| (x * inverse).round() as i8) }
+        let mut qs = [0; 32];
+        for i in 0..32 {
+            qs[i] = rounded(x[i] * inverse, -128.0, 127.0) as i8;
+        }
+        Q8_0 { d: to_f16(d), qs }
     }
 }

@@ -15,6 +15,8 @@ mod avx512;
 mod decoded;
 mod dots;
 mod eights;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod encoders;
 mod floats;
 mod formats;
 mod grids;

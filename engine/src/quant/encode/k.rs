@@ -7,78 +7,126 @@ use super::super::q3_k::Q3_K;
 use super::super::q4_k::{Q4_K, scale_min};
 use super::super::q5_k::Q5_K;
 use super::super::q6_k::Q6_K;
-use super::{
-    IMPORTANT, Importance, TINY, Trials, affine, nearest, positive, signed, signed_by_steps, squares, weighted,
-};
+use super::lanes::{Vector, nearest, one_by_one, side_by_side};
+use super::search::{TINY, Trials, affine, positive, signed, signed_by_steps, squares, sum, weighted};
+use super::{IMPORTANT, Importance, extreme};
 
-/// Scales and minima of groups, as integers with a scale each, and the values' integers.
-struct Affine {
+/// Scales and minima of `G` groups, as integers with a scale each, and the values' integers.
+struct Affine<const G: usize> {
     d: [u8; 2],
     dmin: [u8; 2],
-    scales: Vec<i32>,
-    mins: Vec<i32>,
-    levels: [i32; 256],
+    scales: [u8; G],
+    mins: [u8; G],
+    levels: [u8; 256],
 }
 
-/// Groups of `len`, integers up to `n`, scales up to `most`.
-fn affine_groups(x: &[f32; 256], len: usize, n: i32, most: i32, trials: Trials, i: Option<&Importance<'_>>) -> Affine {
-    let groups = 256 / len;
-    let mut levels = [0; 256];
-    let (mut scales, mut mins, mut sums) = (Vec::new(), Vec::new(), Vec::new());
-    for g in 0..groups {
-        let x = &x[g * len..(g + 1) * len];
-        let (w, trials) = match i {
-            Some(i) => {
-                // Groups of 16 take the mean square, those of 32 twice.
-                let spread = if len == 16 { i.mean_square } else { 2.0 * i.mean_square };
-                (weighted(x, &i.weights[g * len..(g + 1) * len], spread), IMPORTANT)
-            }
-            None if trials.magnitudes => (x.iter().map(|x| x.abs()).collect(), trials),
-            None => {
-                let mean = (squares(x) / len as f32).sqrt();
-                (x.iter().map(|x| mean + x.abs()).collect(), trials)
-            }
-        };
-        let (scale, min) = affine(x, &w, n, trials, &mut levels[g * len..(g + 1) * len]);
-        scales.push(scale);
-        mins.push(min);
-        sums.push(w.iter().sum::<f32>());
+/// What the groups of a block were found to be, each as the search leaves it.
+struct Groups<const G: usize> {
+    scales: [f32; G],
+    mins: [f32; G],
+    inverses: [f32; G],
+    from: [f32; G],
+    /// Sums of the weights.
+    sums: [f32; G],
+}
+
+/// The weights of groups and what is tried.
+#[inline(always)]
+fn weights<const W: usize, const N: usize>(
+    x: &[Vector<W>; N],
+    important: Option<([Vector<W>; N], f32)>,
+    trials: Trials,
+) -> ([Vector<W>; N], Trials) {
+    if let Some((important, mean_square)) = important {
+        // Groups of 16 take the mean square, those of 32 twice.
+        let spread = if N == 16 { mean_square } else { 2.0 * mean_square };
+        return (weighted(x, &important, Vector::all(spread)), IMPORTANT);
     }
-    let whole = |values: &[f32]| -> (f32, Vec<i32>) {
-        let mut integers = vec![0; groups];
-        if i.is_some() {
-            let d = positive(values, &sums, most, &mut integers);
-            return (d, integers);
+    let mean = (squares(x) / Vector::all(N as f32)).sqrt();
+    let mut w = [Vector::ZERO; N];
+    for i in 0..N {
+        w[i] = if trials.magnitudes { x[i].abs() } else { mean + x[i].abs() };
+    }
+    (w, trials)
+}
+
+/// `G` groups of `N`, integers up to `n`.
+#[inline(always)]
+fn searched<const W: usize, const G: usize, const N: usize>(
+    x: &[f32; 256],
+    n: f32,
+    trials: Trials,
+    important: Option<&Importance<'_>>,
+) -> Groups<G> {
+    let none = [0.0; G];
+    let mut out = Groups { scales: none, mins: none, inverses: none, from: none, sums: none };
+    for g in (0..G).step_by(W) {
+        let x = side_by_side::<W, N>(&x[g * N..]);
+        let important = important.map(|i| (side_by_side(&i.weights[g * N..]), i.mean_square));
+        let (w, trials) = weights(&x, important, trials);
+        let found = affine(&x, &w, n, trials);
+        out.scales[g..g + W].copy_from_slice(&found.scale.0);
+        out.mins[g..g + W].copy_from_slice(&found.min.0);
+        out.inverses[g..g + W].copy_from_slice(&found.inverse.0);
+        out.from[g..g + W].copy_from_slice(&found.from.0);
+        out.sums[g..g + W].copy_from_slice(&sum(&w).0);
+    }
+    out
+}
+
+/// Scales (or minima) as integers up to `most`, and their own scale; with the weights of the groups if some values are important.
+#[inline(always)]
+fn whole<const G: usize>(values: &[f32; G], sums: Option<&[f32; G]>, most: f32) -> ([u8; 2], [u8; G]) {
+    let mut integers = [0; G];
+    if let Some(sums) = sums {
+        let (d, levels) = positive::<1, G>(&side_by_side(values), &side_by_side(sums), most);
+        for g in 0..G {
+            integers[g] = levels[g].0[0] as u8;
         }
-        let max = values.iter().fold(0.0f32, |a, b| a.max(*b));
-        let inverse = if max > 0.0 { most as f32 / max } else { 0.0 };
-        integers.iter_mut().zip(values).for_each(|(l, v)| *l = nearest(inverse * v).clamp(0, most));
-        (max / most as f32, integers)
-    };
-    let ((d, scales), (dmin, mins)) = (whole(&scales), whole(&mins));
-    let (d, dmin) = (to_f16(d), to_f16(dmin));
-    for g in 0..groups {
-        let (scale, min) = (f16(d) * scales[g] as f32, f16(dmin) * mins[g] as f32);
+        return (to_f16(d.0[0]), integers);
+    }
+    let max = values.iter().fold(0.0f32, |a, b| if *b > a { *b } else { a });
+    let inverse = if max > 0.0 { most / max } else { 0.0 };
+    for g in 0..G {
+        integers[g] = nearest(inverse * values[g], 0.0, most) as u8;
+    }
+    (to_f16(max / most), integers)
+}
+
+/// `G` groups of `N`, integers up to `n`, scales up to `most`.
+#[inline(always)]
+fn affine_groups<const W: usize, const G: usize, const N: usize>(
+    x: &[f32; 256],
+    (n, most): (f32, f32),
+    trials: Trials,
+    important: Option<&Importance<'_>>,
+) -> Affine<G> {
+    let found = searched::<W, G, N>(x, n, trials, important);
+    let sums = important.map(|_| &found.sums);
+    let (d, scales) = whole(&found.scales, sums, most);
+    let (dmin, mins) = whole(&found.mins, sums, most);
+    let mut levels = [0; 256];
+    for (g, (x, levels)) in x.as_chunks::<N>().0.iter().zip(levels.as_chunks_mut::<N>().0).enumerate() {
+        let (scale, min) = (f16(d) * f32::from(scales[g]), f16(dmin) * f32::from(mins[g]));
         if scale == 0.0 {
+            for i in 0..N {
+                levels[i] = nearest(found.inverses[g] * (x[i] - found.from[g]), 0.0, n) as u8;
+            }
             continue;
         }
-        for k in g * len..(g + 1) * len {
-            levels[k] = nearest((x[k] + min) / scale).clamp(0, n);
+        for i in 0..N {
+            levels[i] = nearest((x[i] + min) / scale, 0.0, n) as u8;
         }
     }
     Affine { d, dmin, scales, mins, levels }
 }
 
-/// The mean square of a super-block in place of the row's.
-fn of_block<'a>(x: &[f32; 256], i: &Importance<'a>) -> Importance<'a> {
-    Importance { weights: i.weights, mean_square: squares(x) / 256.0 }
-}
-
 /// Eight 6-bit scales and minima in twelve bytes: the reverse of [`scale_min`].
-fn pack(scales: &[i32], mins: &[i32]) -> [u8; 12] {
+#[inline(always)]
+fn pack(scales: &[u8; 8], mins: &[u8; 8]) -> [u8; 12] {
     let mut out = [0; 12];
     for g in 0..8 {
-        let (s, m) = (scales[g] as u8, mins[g] as u8);
+        let (s, m) = (scales[g], mins[g]);
         if g < 4 {
             (out[g], out[g + 4]) = (out[g] | s, out[g + 4] | m);
         } else {
@@ -91,150 +139,168 @@ fn pack(scales: &[i32], mins: &[i32]) -> [u8; 12] {
     out
 }
 
-fn q4_k(x: &[f32; 256], i: Option<&Importance<'_>>) -> Q4_K {
-    let a = affine_groups(x, 32, 15, 63, Trials { from: -1.0, step: 0.1, n: 20, magnitudes: false }, i);
-    let level = |i: usize| a.levels[i] as u8;
-    let qs = std::array::from_fn(|i| level(i / 32 * 64 + i % 32) | level(i / 32 * 64 + 32 + i % 32) << 4);
-    Q4_K { d: a.d, dmin: a.dmin, scales: pack(&a.scales, &a.mins), qs }
-}
-
-impl Encode<256> for Q4_K {
-    fn encode(values: &[f32; 256]) -> Self {
-        q4_k(values, None)
+/// The low four bits of two elements in a byte, those of the first `N` of every `2 N` below.
+#[inline(always)]
+fn nibbles<const N: usize>(levels: &[u8; 256]) -> [u8; 128] {
+    let mut out = [0; 128];
+    for (out, levels) in out.as_chunks_mut::<N>().0.iter_mut().zip(levels.chunks_exact(2 * N)) {
+        for i in 0..N {
+            out[i] = levels[i] & 15 | (levels[i + N] & 15) << 4;
+        }
     }
+    out
+}
 
-    fn encode_for(values: &[f32; 256], important: &Importance<'_>) -> Self {
-        q4_k(values, Some(&of_block(values, important)))
+/// Four elements of 2 bits in a byte, 32 apart.
+#[inline(always)]
+pub(super) fn quarters(levels: &[u8; 256]) -> [u8; 64] {
+    let mut out = [0; 64];
+    for (out, levels) in out.as_chunks_mut::<32>().0.iter_mut().zip(levels.as_chunks::<128>().0) {
+        for i in 0..32 {
+            let (low, high) =
+                (levels[i] & 3 | (levels[i + 32] & 3) << 2, levels[i + 64] & 3 | (levels[i + 96] & 3) << 2);
+            out[i] = low | high << 4;
+        }
     }
+    out
 }
 
-fn q5_k(x: &[f32; 256], i: Option<&Importance<'_>>) -> Q5_K {
-    let a = affine_groups(x, 32, 31, 63, Trials { from: -0.5, step: 0.1, n: 15, magnitudes: false }, i);
-    let level = |i: usize| a.levels[i] as u8;
-    let qs = std::array::from_fn(|i| level(i / 32 * 64 + i % 32) & 15 | (level(i / 32 * 64 + 32 + i % 32) & 15) << 4);
-    let qh = std::array::from_fn(|i| (0..8).fold(0, |bits, g| bits | level(32 * g + i) >> 4 << g));
-    Q5_K { d: a.d, dmin: a.dmin, scales: pack(&a.scales, &a.mins), qh, qs }
-}
-
-impl Encode<256> for Q5_K {
-    fn encode(values: &[f32; 256]) -> Self {
-        q5_k(values, None)
+/// Bit `BIT` of eight elements in a byte, 32 apart.
+#[inline(always)]
+fn eighths<const BIT: usize>(levels: &[u8; 256]) -> [u8; 32] {
+    let mut out = [0; 32];
+    for (k, levels) in levels.as_chunks::<32>().0.iter().enumerate() {
+        for i in 0..32 {
+            out[i] |= (levels[i] >> BIT & 1) << k;
+        }
     }
-
-    fn encode_for(values: &[f32; 256], important: &Importance<'_>) -> Self {
-        q5_k(values, Some(&of_block(values, important)))
-    }
-}
-
-/// Four elements of 2 bits in a byte, as Q2_K and Q3_K have them.
-fn quarters(level: impl Fn(usize) -> u8) -> [u8; 64] {
-    std::array::from_fn(|i| (0..4).fold(0, |bits, k| bits | (level(i / 32 * 128 + 32 * k + i % 32) & 3) << (2 * k)))
-}
-
-fn q2_k(x: &[f32; 256], i: Option<&Importance<'_>>) -> Q2_K {
-    let a = affine_groups(x, 16, 3, 15, Trials { from: -0.5, step: 0.1, n: 15, magnitudes: true }, i);
-    let scales = std::array::from_fn(|g| a.scales[g] as u8 | (a.mins[g] as u8) << 4);
-    Q2_K { scales, qs: quarters(|i| a.levels[i] as u8), d: a.d, dmin: a.dmin }
+    out
 }
 
 impl Encode<256> for Q2_K {
-    fn encode(values: &[f32; 256]) -> Self {
-        q2_k(values, None)
-    }
-
-    fn encode_for(values: &[f32; 256], important: &Importance<'_>) -> Self {
-        q2_k(values, Some(&of_block(values, important)))
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 256], important: Option<&Importance<'_>>) -> Self {
+        let trials = Trials { from: -0.5, step: 0.1, n: 15, magnitudes: true };
+        let a = affine_groups::<W, 16, 16>(x, (3.0, 15.0), trials, important);
+        let mut scales = a.scales;
+        for g in 0..16 {
+            scales[g] |= a.mins[g] << 4;
+        }
+        Q2_K { scales, qs: quarters(&a.levels), d: a.d, dmin: a.dmin }
     }
 }
 
-fn q3_k(x: &[f32; 256], i: Option<&Importance<'_>>) -> Q3_K {
-    let mut levels = [0; 256];
-    let (mut scales, mut sums) = ([0.0; 16], [0.0; 16]);
-    for g in 0..16 {
-        let (range, x) = (16 * g..16 * (g + 1), &x[16 * g..16 * (g + 1)]);
-        scales[g] = match i {
-            Some(i) => {
-                let w = weighted(x, &i.weights[range.clone()], 2.0 * i.mean_square);
-                sums[g] = w.iter().sum();
-                signed(x, |k| w[k], 4, &mut levels[range])
-            }
-            None => signed_by_steps(x, |k| x[k] * x[k], 4, &mut levels[range]),
-        };
+impl Encode<256> for Q4_K {
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 256], important: Option<&Importance<'_>>) -> Self {
+        let trials = Trials { from: -1.0, step: 0.1, n: 20, magnitudes: false };
+        let a = affine_groups::<W, 8, 32>(x, (15.0, 63.0), trials, important);
+        Q4_K { d: a.d, dmin: a.dmin, scales: pack(&a.scales, &a.mins), qs: nibbles::<32>(&a.levels) }
     }
-    let mut integers = [0; 16];
-    let max = super::extreme(&scales);
-    let d = match i {
-        Some(_) => signed(&scales, |g| sums[g], 32, &mut integers),
-        None if max != 0.0 => {
-            integers.iter_mut().zip(&scales).for_each(|(l, s)| *l = nearest(-32.0 / max * s).clamp(-32, 31));
-            max / -32.0
+}
+
+impl Encode<256> for Q5_K {
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 256], important: Option<&Importance<'_>>) -> Self {
+        let trials = Trials { from: -0.5, step: 0.1, n: 15, magnitudes: false };
+        let a = affine_groups::<W, 8, 32>(x, (31.0, 63.0), trials, important);
+        let (qh, qs) = (eighths::<4>(&a.levels), nibbles::<32>(&a.levels));
+        Q5_K { d: a.d, dmin: a.dmin, scales: pack(&a.scales, &a.mins), qh, qs }
+    }
+}
+
+/// The integers of groups of 16 by their scales in the end, from `-n` to `n - 1`, with `n` added; of a group whose scale is 0,
+/// those that are there.
+#[inline(always)]
+fn settle(x: &[f32; 256], scales: &[f32; 16], n: f32, levels: &mut [u8; 256]) {
+    for (g, (x, levels)) in x.as_chunks::<16>().0.iter().zip(levels.as_chunks_mut::<16>().0).enumerate() {
+        if scales[g] == 0.0 {
+            continue;
         }
-        None => 0.0,
-    };
-    let d = to_f16(d);
-    for k in 0..256 {
-        let scale = f16(d) * integers[k / 16] as f32;
-        if scale != 0.0 {
-            levels[k] = nearest(x[k] / scale).clamp(-4, 3);
+        for i in 0..16 {
+            levels[i] = (nearest(x[i] / scales[g], -n, n - 1.0) + n as i32) as u8;
         }
     }
-    let level = |i: usize| (levels[i] + 4) as u8;
-    let mut packed = [0; 12];
-    for (g, l) in integers.iter().enumerate() {
-        let l = (l + 32) as u8;
-        packed[g % 8] |= (l & 15) << (g / 8 * 4);
-        packed[8 + g % 4] |= l >> 4 << (g / 4 * 2);
-    }
-    let hmask = std::array::from_fn(|i| (0..8).fold(0, |bits, k| bits | level(32 * k + i) >> 2 << k));
-    Q3_K { hmask, qs: quarters(level), scales: packed, d }
 }
 
 impl Encode<256> for Q3_K {
-    fn encode(values: &[f32; 256]) -> Self {
-        q3_k(values, None)
-    }
-
-    fn encode_for(values: &[f32; 256], important: &Importance<'_>) -> Self {
-        q3_k(values, Some(&of_block(values, important)))
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 256], important: Option<&Importance<'_>>) -> Self {
+        let mut found = [0.0; 256];
+        let (mut scales, mut sums) = ([0.0; 16], [0.0; 16]);
+        for g in (0..16).step_by(W) {
+            let x = side_by_side::<W, 16>(&x[16 * g..]);
+            let (scale, levels) = match important {
+                Some(i) => {
+                    let spread = Vector::all(2.0 * i.mean_square);
+                    let w = weighted(&x, &side_by_side(&i.weights[16 * g..]), spread);
+                    sums[g..g + W].copy_from_slice(&sum(&w).0);
+                    let scaled = signed(&x, &w, 4.0);
+                    (scaled.scale, x.map(|x| (scaled.inverse * x).level(-4.0, 3.0)))
+                }
+                None => signed_by_steps(&x, &x.map(|x| x * x), 4.0),
+            };
+            scales[g..g + W].copy_from_slice(&scale.0);
+            one_by_one(&levels, &mut found[16 * g..]);
+        }
+        let (d, integers) = scales_of_3(&scales, important.map(|_| &sums));
+        let mut levels = found.map(|l| (l as i32 + 4) as u8);
+        settle(x, &integers.map(|l| f16(d) * l as f32), 4.0, &mut levels);
+        let mut packed = [0; 12];
+        for (g, l) in integers.iter().enumerate() {
+            let l = (l + 32) as u8;
+            packed[g % 8] |= (l & 15) << (g / 8 * 4);
+            packed[8 + g % 4] |= l >> 4 << (g / 4 * 2);
+        }
+        Q3_K { hmask: eighths::<2>(&levels), qs: quarters(&levels), scales: packed, d }
     }
 }
 
-fn q6_k(x: &[f32; 256], i: Option<&Importance<'_>>) -> Q6_K {
-    let mut levels = [0; 256];
-    let mut scales = [0.0; 16];
-    for g in 0..16 {
-        let (range, x) = (16 * g..16 * (g + 1), &x[16 * g..16 * (g + 1)]);
-        let weight = |k: usize| i.map_or_else(|| x[k] * x[k], |i| i.weights[16 * g + k]);
-        scales[g] = signed(x, weight, 32, &mut levels[range]);
-    }
-    let max = super::extreme(&scales);
-    let mut block = Q6_K { ql: [0; 128], qh: [0; 64], scales: [0; 16], d: [0; 2] };
-    if max.abs() >= TINY {
-        block.d = to_f16(max / -128.0);
-        block.scales = scales.map(|s| nearest(-128.0 / max * s).clamp(-128, 127) as i8);
-    } else {
-        levels.fill(0);
-    }
-    for k in 0..256 {
-        let scale = f16(block.d) * f32::from(block.scales[k / 16]);
-        if scale != 0.0 {
-            levels[k] = nearest(x[k] / scale).clamp(-32, 31);
+/// The scales of Q3_K's groups as integers, and their own scale.
+#[inline(always)]
+fn scales_of_3(scales: &[f32; 16], sums: Option<&[f32; 16]>) -> ([u8; 2], [i32; 16]) {
+    let max = extreme(scales);
+    match sums {
+        Some(sums) => {
+            let found = signed::<1, 16>(&side_by_side(scales), &side_by_side(sums), 32.0);
+            (to_f16(found.scale.0[0]), scales.map(|s| nearest(found.inverse.0[0] * s, -32.0, 31.0)))
         }
+        None if max != 0.0 => (to_f16(max / -32.0), scales.map(|s| nearest(-32.0 / max * s, -32.0, 31.0))),
+        None => (to_f16(0.0), [0; 16]),
     }
-    let level = |i: usize| (levels[i] + 32) as u8;
-    block.ql =
-        std::array::from_fn(|i| level(i / 64 * 128 + i % 64) & 15 | (level(i / 64 * 128 + 64 + i % 64) & 15) << 4);
-    block.qh =
-        std::array::from_fn(|i| (0..4).fold(0, |bits, k| bits | level(i / 32 * 128 + 32 * k + i % 32) >> 4 << (2 * k)));
-    block
 }
 
 impl Encode<256> for Q6_K {
-    fn encode(values: &[f32; 256]) -> Self {
-        q6_k(values, None)
-    }
-
-    fn encode_for(values: &[f32; 256], important: &Importance<'_>) -> Self {
-        q6_k(values, Some(&of_block(values, important)))
+    #[inline(always)]
+    fn encode<const W: usize>(x: &[f32; 256], important: Option<&Importance<'_>>) -> Self {
+        let (mut scales, mut inverses) = ([0.0; 16], [0.0; 16]);
+        for g in (0..16).step_by(W) {
+            let x = side_by_side::<W, 16>(&x[16 * g..]);
+            let w = match important {
+                Some(i) => side_by_side(&i.weights[16 * g..]),
+                None => x.map(|x| x * x),
+            };
+            let found = signed(&x, &w, 32.0);
+            scales[g..g + W].copy_from_slice(&found.scale.0);
+            inverses[g..g + W].copy_from_slice(&found.inverse.0);
+        }
+        let max = extreme(&scales);
+        let mut block = Q6_K { ql: [0; 128], qh: [0; 64], scales: [0; 16], d: [0; 2] };
+        if max.abs() >= TINY {
+            block.d = to_f16(max / -128.0);
+            block.scales = scales.map(|s| nearest(-128.0 / max * s, -128.0, 127.0) as i8);
+        } else {
+            inverses = [0.0; 16];
+        }
+        let mut levels = [0; 256];
+        for (g, (x, levels)) in x.as_chunks::<16>().0.iter().zip(levels.as_chunks_mut::<16>().0).enumerate() {
+            for i in 0..16 {
+                levels[i] = (nearest(inverses[g] * x[i], -32.0, 31.0) + 32) as u8;
+            }
+        }
+        settle(x, &block.scales.map(|s| f16(block.d) * f32::from(s)), 32.0, &mut levels);
+        block.ql = nibbles::<64>(&levels);
+        block.qh = quarters(&levels.map(|l| l >> 4));
+        block
     }
 }
