@@ -122,20 +122,47 @@ impl PanelMut<'_> {
 
     /// Lays out these columns of float rows, whose elements are those of `lanes` lanes.
     pub(crate) fn pack_f32(&mut self, x: &[&[f32]], columns: Range<usize>, lanes: usize) {
-        /// Steps taken together, so that what is written for a lane is in one piece.
-        const STEPS: usize = 8;
-        let (starts, rows) = (starts(self.n, lanes), self.rows);
-        for first in (0..columns.len()).step_by(STEPS * lanes) {
-            let have = (columns.len() - first).min(STEPS * lanes);
-            let (from, step) = (columns.start + first, first / lanes);
-            for lane in 0..lanes.min(have) {
-                let steps = (have - lane).div_ceil(lanes);
-                let to = &mut self.scales[(starts[lane] + step) * rows..][..steps * rows];
-                for (i, x) in x.iter().enumerate() {
-                    let x = &x[from + lane..from + have];
-                    to[i..].iter_mut().step_by(rows).zip(x.iter().step_by(lanes)).for_each(|(to, x)| *to = *x);
-                }
+        match self.rows {
+            8 if x.len() == 8 => self.pack_rows::<8>(x, columns, lanes),
+            4 if x.len() == 4 => self.pack_rows::<4>(x, columns, lanes),
+            _ => self.pack_some(x, columns, lanes),
+        }
+    }
+
+    /// All rows of a panel at once: what is written lies together.
+    fn pack_rows<const ROWS: usize>(&mut self, x: &[&[f32]], columns: Range<usize>, lanes: usize) {
+        let starts = starts(self.n, lanes);
+        let x: [&[f32]; ROWS] = std::array::from_fn(|i| &x[i][columns.clone()]);
+        let (panel, _) = self.scales.as_chunks_mut::<ROWS>();
+        for_parts(columns.len(), lanes, |lane, step, steps| {
+            let to = &mut panel[starts[lane] + step..][..steps];
+            for (s, to) in to.iter_mut().enumerate() {
+                *to = std::array::from_fn(|i| x[i][(step + s) * lanes + lane]);
             }
+        });
+    }
+
+    /// Fewer rows than a panel has: the others keep what they hold, which no result depends on.
+    fn pack_some(&mut self, x: &[&[f32]], columns: Range<usize>, lanes: usize) {
+        let (starts, rows) = (starts(self.n, lanes), self.rows);
+        for_parts(columns.len(), lanes, |lane, step, steps| {
+            let to = &mut self.scales[(starts[lane] + step) * rows..][..steps * rows];
+            for (i, x) in x.iter().enumerate() {
+                let x = &x[columns.clone()][step * lanes + lane..];
+                to[i..].iter_mut().step_by(rows).zip(x.iter().step_by(lanes)).for_each(|(to, x)| *to = *x);
+            }
+        });
+    }
+}
+
+/// Calls `part(lane, step, steps)` for parts of rows of `k` columns: some steps of a lane, so that what is written for it is in
+/// one piece, and what is read is still in the cache.
+fn for_parts(k: usize, lanes: usize, mut part: impl FnMut(usize, usize, usize)) {
+    const STEPS: usize = 8;
+    for first in (0..k).step_by(STEPS * lanes) {
+        let have = (k - first).min(STEPS * lanes);
+        for lane in 0..lanes.min(have) {
+            part(lane, first / lanes, (have - lane).div_ceil(lanes));
         }
     }
 }
