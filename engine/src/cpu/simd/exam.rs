@@ -1,5 +1,7 @@
 //! The exam of the tables: every entry of every table that this machine has, against the scalar definition.
 
+mod activations;
+
 use super::q8::{Q8, Q8Row};
 use super::{Table, available, scalar};
 use crate::dtype::DType;
@@ -328,19 +330,6 @@ fn float_kernels_equal_scalar() {
             both("silu_mul", &|v, _| 1e-6 * v.abs(), &|t, out| (t.silu_mul)(&x, &x, out));
             // tanh near 0 loses what 1 + tanh rounds away: absolute, of the gate's magnitude.
             both("gelu_mul", &|v, i| 1e-6 * (v.abs() + x[i].abs()), &|t, out| (t.gelu_mul)(&x, &x, out));
-            let wide = |out: &mut [f32]| out.iter_mut().for_each(|x| *x *= 4.0);
-            both("silu", &|v, _| 1e-6 * v.abs() + 1e-30, &|t, out| {
-                wide(out);
-                (t.silu)(out);
-            });
-            both("gelu", &|v, i| 1e-6 * (v.abs() + y[i].abs()), &|t, out| {
-                wide(out);
-                (t.gelu)(out);
-            });
-            both("gelu_erf", &|v, i| 1e-6 * (v.abs() + y[i].abs()), &|t, out| {
-                wide(out);
-                (t.gelu_erf)(out);
-            });
             both("exp_sum", &ulp, &|t, out| {
                 (t.exp_sum)(out, 1.0);
             });
@@ -349,16 +338,6 @@ fn float_kernels_equal_scalar() {
             let (got, expected) = ((t.exp_sum)(&mut wide, 0.0), (s.exp_sum)(&mut wide2, 0.0));
             near("exp_sum", got, expected, (SUM_ORDER + EXP_ERROR) * expected + 2e-38 * n as f32);
 
-            let special = [f32::NAN, f32::INFINITY, 1e30, -1e30, 0.0, -0.0, 20.0, -20.0];
-            for act in [|t: &Table| t.silu, |t: &Table| t.gelu, |t: &Table| t.gelu_erf] {
-                let (mut got, mut expected) = (special, special);
-                (act(t)(&mut got), act(s)(&mut expected));
-                // Exponentials end at e^88.
-                let near =
-                    |(a, b): (&f32, f32)| a.is_nan() && b.is_nan() || *a == b || (a - b).abs() <= 1e-6 * b.abs() + 1e-8;
-                let same = got.iter().zip(expected).all(near);
-                assert!(same, "{}: {got:?} and {expected:?}", t.name);
-            }
             let mut bytes = [vec![0; n * 2], vec![0; n * 2]];
             (t.to_f16)(&x, &mut bytes[0]);
             (s.to_f16)(&x, &mut bytes[1]);
