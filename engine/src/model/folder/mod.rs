@@ -8,10 +8,12 @@
 
 mod adapters;
 mod config;
+mod encoders;
 mod floats;
 mod integers;
 mod keys;
 mod names;
+mod pooling;
 mod quantised;
 mod rows;
 mod tensors;

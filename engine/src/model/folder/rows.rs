@@ -4,7 +4,9 @@
 use std::ops::Range;
 
 use super::config::Config;
+use super::encoders;
 use super::keys::Keys;
+use super::pooling;
 use super::tensors::{Door, Named};
 use super::views;
 use crate::dtype::DType;
@@ -56,6 +58,8 @@ const PLAIN: Row = Row {
 /// The norm behind attention in front of the feed-forward part has its GGUF name from its place.
 const POST_ATTENTION: &[(&str, &str)] = &[("post_attention_layernorm", "post_attention_norm")];
 const GEMMA_NORMS: &[&str] = &["attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm", "output_norm"];
+const GEMMA3_NORMS: &[&str] =
+    &["attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm", "output_norm", "attn_q_norm", "attn_k_norm"];
 const QWEN_NORMS: &[&str] = &["attn_norm", "post_attention_norm", "attn_q_norm", "attn_k_norm", "output_norm"];
 
 pub(super) const ROWS: &[Row] = &[
@@ -96,7 +100,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { classes: &["Cohere2ForCausalLM"], arch: "cohere2", windows: true, keys: cohere2, ..PLAIN },
     Row { classes: &["Qwen2ForCausalLM"], arch: "qwen2", ..PLAIN },
     Row { classes: &["Qwen2MoeForCausalLM"], arch: "qwen2moe", ..PLAIN },
-    Row { classes: &["Qwen3ForCausalLM"], arch: "qwen3", ..PLAIN },
+    Row { classes: &["Qwen3ForCausalLM"], arch: "qwen3", keys: pooling::qwen3, ..PLAIN },
     Row { classes: &["Qwen3MoeForCausalLM"], arch: "qwen3moe", ..PLAIN },
     Row {
         classes: &["Qwen3NextForCausalLM"],
@@ -224,15 +228,7 @@ pub(super) const ROWS: &[Row] = &[
         classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
         arch: "gemma3",
         names: POST_ATTENTION,
-        minus_one: &[
-            "attn_norm",
-            "ffn_norm",
-            "post_attention_norm",
-            "post_ffw_norm",
-            "output_norm",
-            "attn_q_norm",
-            "attn_k_norm",
-        ],
+        minus_one: GEMMA3_NORMS,
         windows: true,
         // Published settings leave out what the class has.
         defaults: r#"{"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "rms_norm_eps": 1e-6,
@@ -271,6 +267,55 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row { classes: &["Starcoder2ForCausalLM"], arch: "starcoder2", ..PLAIN },
+    Row {
+        classes: &["Gemma3TextModel"],
+        when: |c| c.bool(&["use_bidirectional_attention"]) == Some(true),
+        arch: "gemma-embedding",
+        names: POST_ATTENTION,
+        minus_one: GEMMA3_NORMS,
+        windows: true,
+        ..PLAIN
+    },
+    Row {
+        classes: &["BertModel"],
+        arch: "bert",
+        names: encoders::BERT,
+        tensor: encoders::bert,
+        keys: encoders::bert_keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
+        arch: "bert",
+        names: encoders::BERT,
+        tensor: encoders::xlm_roberta,
+        keys: encoders::bert_keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["ModernBertModel", "ModernBertForMaskedLM", "ModernBertForSequenceClassification"],
+        arch: "modern-bert",
+        names: encoders::MODERN_BERT,
+        tensor: encoders::modern_bert,
+        keys: encoders::modern_bert_keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["NomicBertModel"],
+        arch: "nomic-bert",
+        names: encoders::NOMIC_BERT,
+        tensor: encoders::nomic_bert,
+        keys: encoders::nomic_bert_keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["MambaForCausalLM"],
+        arch: "mamba",
+        defaults: r#"{"max_position_embeddings": 1048576, "num_attention_heads": 0, "expand": 2, "conv_kernel": 4,
+            "state_size": 16, "tie_word_embeddings": true}"#,
+        keys: mamba,
+        ..PLAIN
+    },
 ];
 
 /// The columns of a head that turn, also where all do.
@@ -337,7 +382,7 @@ fn gate_and_up(door: &mut Door<'_>, named: &Named<'_>, gate: &str, up: &str) -> 
     Ok(true)
 }
 
-fn odd_shape(t: &Stored) -> Error {
+pub(super) fn odd_shape(t: &Stored) -> Error {
     Error::shape(format!(
         "tensor {} has the shape {:?}, which its model cannot have",
         shown(t.name.as_bytes()),
@@ -587,6 +632,24 @@ fn lfm2(keys: &mut Keys<'_, '_>) -> Result<()> {
     Ok(())
 }
 
+fn mamba(keys: &mut Keys<'_, '_>) -> Result<()> {
+    keys.only(&[("hidden_act", "silu")])?;
+    let config = keys.config();
+    let width = config.width()?;
+    let inner = config
+        .u32(&["intermediate_size"])
+        .map_or_else(|| Ok(config.count(&["expand"])?.saturating_mul(width)), Ok::<_, Error>)?;
+    let rank = config.u32(&["time_step_rank"]).unwrap_or(width.div_ceil(16));
+    keys.copy("ssm.conv_kernel", &["conv_kernel"]);
+    keys.copy("ssm.state_size", &["state_size"]);
+    keys.u32("ssm.time_step_rank", Some(rank));
+    keys.u32("ssm.inner_size", Some(inner));
+    keys.u32("attention.head_count", Some(0));
+    keys.u32("feed_forward_length", Some(0));
+    keys.copy_f32("attention.layer_norm_rms_epsilon", &["layer_norm_epsilon"]);
+    Ok(())
+}
+
 fn mamba2(keys: &mut Keys<'_, '_>) -> Result<()> {
     let config = keys.config();
     let inner = config.count(&["expand"])?.saturating_mul(config.width()?);
@@ -765,7 +828,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "bailingmoe",
     "bailingmoe2",
     "bailingmoe3",
-    "bert",
     "bitnet",
     "bloom",
     "chatglm",
@@ -784,7 +846,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "eurobert",
     "exaone",
     "exaone-moe",
-    "gemma-embedding",
     "gemma3n",
     "gemma4",
     "glm-dsa",
@@ -810,7 +871,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "llama-embed",
     "llama4",
     "maincoder",
-    "mamba",
     "maple",
     "mellum",
     "mimo2",
@@ -819,13 +879,11 @@ pub(super) const WITHOUT: &[&str] = &[
     "minimax-01",
     "minimax-m3",
     "mistral4",
-    "modern-bert",
     "mpt",
     "muse-glimmer",
     "nanbeige",
     "nemotron",
     "neo-bert",
-    "nomic-bert",
     "nomic-bert-moe",
     "olmo",
     "openelm",
