@@ -24,6 +24,9 @@ const FOLDERS: &[&str] = &[
     "gemma",
     "gemma2",
     "gemma3",
+    "gemma3n",
+    "gemma4",
+    "gemma4-moe",
     "glm4",
     "glm4-moe",
     "glm4-moe-lite",
@@ -42,6 +45,7 @@ const FOLDERS: &[&str] = &[
     "llama-yarn",
     "llama2-spm",
     "llama3",
+    "llama4",
     "mamba",
     "mamba2",
     "minimax-m2",
@@ -71,9 +75,12 @@ const FOLDERS: &[&str] = &[
     "starcoder2",
 ];
 
+/// Encoders with decoders: their folders hold what their GGUF files hold.
+const IN_TWO_PARTS: &[&str] = &["t5", "t5-flan"];
+
 /// All of them.
 fn all() -> impl Iterator<Item = &'static &'static str> {
-    FOLDERS.iter().chain(encoders::FOLDERS)
+    FOLDERS.iter().chain(encoders::FOLDERS).chain(IN_TWO_PARTS)
 }
 
 #[test]

@@ -68,6 +68,11 @@ impl Keys<'_, '_> {
         self.put(|meta| meta.bools(&key, values));
     }
 
+    pub(super) fn f32s(&mut self, name: &str, values: &[f32]) {
+        let key = self.key(name);
+        self.put(|meta| meta.f32s(&key, values));
+    }
+
     pub(super) fn strs(&mut self, name: &str, values: &[&str]) {
         let key = self.key(name);
         self.put(|meta| meta.strs(&key, values));
@@ -242,6 +247,8 @@ fn rope(keys: &mut Keys<'_, '_>) -> Result<()> {
     match kind.as_str() {
         // Those that change something only behind the trained context are as good as none within it.
         "default" | "none" | "mrope" | "dynamic" => {}
+        // Written with the family's own keys.
+        "proportional" if keys.door.row.arch == "gemma4" => {}
         "linear" => {
             keys.str("rope.scaling.type", "linear");
             let factor = keys.config().rope_number("factor").ok_or_else(|| missing(&["rope_scaling.factor"]))?;

@@ -12,10 +12,12 @@ mod encoders;
 mod floats;
 mod integers;
 mod keys;
+mod multimodal;
 mod names;
 mod pooling;
 mod quantised;
 mod rows;
+mod t5;
 mod tensors;
 mod views;
 

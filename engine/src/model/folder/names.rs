@@ -201,3 +201,7 @@ pub(super) const OF_EXPERT: &[(&str, &str)] = &[
     ("w3.weight", "ffn_up_exps.weight"),
     ("w2.weight", "ffn_down_exps.weight"),
 ];
+
+/// Matrices that are apart outside layers, by what comes before their number.
+pub(super) const STACKED: &[(&str, &str)] =
+    &[("altup_projections.", "altup_proj.weight"), ("altup_unembed_projections.", "altup_unembd_proj.weight")];

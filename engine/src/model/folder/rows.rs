@@ -6,7 +6,9 @@ use std::ops::Range;
 use super::config::Config;
 use super::encoders;
 use super::keys::Keys;
+use super::multimodal;
 use super::pooling;
+use super::t5;
 use super::tensors::{Door, Named};
 use super::views;
 use crate::dtype::DType;
@@ -277,6 +279,42 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
+        classes: &["Gemma4ForConditionalGeneration", "Gemma4ForCausalLM"],
+        arch: "gemma4",
+        names: multimodal::GEMMA,
+        windows: true,
+        defaults: r#"{"tie_word_embeddings": true}"#,
+        keys: multimodal::gemma4,
+        ..PLAIN
+    },
+    Row {
+        classes: &["Gemma3nForConditionalGeneration", "Gemma3nForCausalLM"],
+        arch: "gemma3n",
+        names: multimodal::GEMMA,
+        windows: true,
+        defaults: r#"{"tie_word_embeddings": true, "altup_active_idx": 0, "altup_num_inputs": 4,
+            "num_kv_shared_layers": 15}"#,
+        keys: multimodal::gemma3n,
+        ..PLAIN
+    },
+    Row {
+        classes: &["T5ForConditionalGeneration"],
+        arch: "t5",
+        defaults: r#"{"tie_word_embeddings": true, "n_positions": 512, "feed_forward_proj": "relu",
+            "relative_attention_num_buckets": 32, "layer_norm_epsilon": 1e-6, "decoder_start_token_id": 0}"#,
+        tensor: t5::tensor,
+        keys: t5::keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["Llama4ForConditionalGeneration", "Llama4ForCausalLM"],
+        arch: "llama4",
+        names: multimodal::LLAMA4,
+        tensor: multimodal::llama4_experts,
+        keys: multimodal::llama4,
+        ..PLAIN
+    },
+    Row {
         classes: &["BertModel"],
         arch: "bert",
         names: encoders::BERT,
@@ -503,7 +541,7 @@ fn latent(door: &mut Door<'_>, named: &Named<'_>) -> Result<bool> {
         |from: u64, n: u64| (0..heads).map(move |h| h * (k + v) + from..h * (k + v) + from + n).collect::<Vec<_>>();
     let (dtype, size) = (views::dtype(named.tensor)?, named.tensor.element.size() as usize);
     let keys = views::pieces(named.tensor, &part(0, k))?;
-    let turned = views::turned(keys, size, [heads as usize, k as usize, rank as usize], (0, 1));
+    let turned = views::turned(keys, size, [heads as usize, k as usize, rank as usize], (0..rank as usize).step_by(1));
     door.put(named.called("attn_k_b.weight"), vec![k, rank, heads], dtype, turned);
     door.rows(named.called("attn_v_b.weight"), named.tensor, &part(k, v), vec![rank, v, heads])?;
     Ok(true)
@@ -566,7 +604,7 @@ fn gpt_oss(door: &mut Door<'_>, named: &Named<'_>) -> Result<bool> {
                     vec![t.bytes.clone()],
                     t.element.size() as usize,
                     [n as usize, cols as usize, rows as usize],
-                    (*first, *step),
+                    (*first..rows as usize / step * step).step_by(*step),
                 );
                 door.put(name("weight"), vec![cols, rows / *step as u64, n], views::dtype(t)?, source);
             }
@@ -612,8 +650,12 @@ fn gpt2(door: &mut Door<'_>, named: &Named<'_>) -> Result<bool> {
     };
     let t = named.tensor;
     let [cols, rows] = *t.shape() else { return Err(odd_shape(t)) };
-    let source =
-        views::turned(vec![t.bytes.clone()], t.element.size() as usize, [1, cols as usize, rows as usize], (0, 1));
+    let source = views::turned(
+        vec![t.bytes.clone()],
+        t.element.size() as usize,
+        [1, cols as usize, rows as usize],
+        (0..rows as usize).step_by(1),
+    );
     door.put(named.called(name), vec![cols, rows], views::dtype(t)?, source);
     Ok(true)
 }
@@ -846,8 +888,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "eurobert",
     "exaone",
     "exaone-moe",
-    "gemma3n",
-    "gemma4",
     "glm-dsa",
     "glm5-next",
     "granite_swa",
@@ -869,7 +909,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "llada",
     "llada-moe",
     "llama-embed",
-    "llama4",
     "maincoder",
     "maple",
     "mellum",
@@ -907,7 +946,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "spark2_5",
     "starcoder",
     "step35",
-    "t5",
     "t5encoder",
     "talkie",
     "xverse",
