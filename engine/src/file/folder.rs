@@ -100,6 +100,18 @@ impl Folder {
         &self.files
     }
 
+    /// The tensors of a folder inside this one, whose `model.safetensors` is read into memory: matrices behind the model's own.
+    ///
+    /// # Errors
+    /// Where the file is missing, damaged, or too large to be one of these.
+    pub fn within(&self, name: &str) -> Result<Vec<Stored>> {
+        let file = format!("{name}/model.safetensors");
+        let bytes = small(&self.path, &file, MAX_SMALL)?;
+        let file = self.path.join(file);
+        let bytes = bytes.ok_or_else(|| Error::format(format!("{} is missing: download it", file.display())))?;
+        safetensors::read(&Bytes::from(bytes)).map_err(|e| in_file(&file, &e))
+    }
+
     /// A small file beside the weights; `None` if there is none of that name.
     ///
     /// # Errors

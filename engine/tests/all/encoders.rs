@@ -15,6 +15,19 @@ use serde_json::Value as Json;
 const OWN: &[&str] = &["bert", "gemma-embedding", "xlm-roberta-rerank"];
 const SHARED: &[&str] = &["bert-cls", "modernbert", "nomic-bert", "xlm-roberta", "qwen3-embedding", "qwen3-reranker"];
 
+/// Goldens whose folders are read.
+pub(crate) const FOLDERS: &[&str] = &[
+    "bert",
+    "bert-cls",
+    "gemma-embedding",
+    "modernbert",
+    "nomic-bert",
+    "qwen3-embedding",
+    "qwen3-reranker",
+    "xlm-roberta",
+    "xlm-roberta-rerank",
+];
+
 /// Relative error of scalar kernels in float32: sums in another order than PyTorch's.
 const F32: f64 = 1e-4;
 /// As users run it: a cache in half precision, each instruction set's own order of sums and its own activations.
@@ -28,8 +41,12 @@ struct Golden {
 
 impl Golden {
     fn open(name: &'static str, folder: PathBuf) -> Golden {
+        Golden::with(name, folder, "model-bf16.gguf")
+    }
+
+    fn with(name: &'static str, folder: PathBuf, model: &str) -> Golden {
         let json = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap();
-        let model = Model::open(&folder.join("model-bf16.gguf"), &ModelOptions::default()).unwrap();
+        let model = Model::open(&folder.join(model), &ModelOptions::default()).unwrap();
         Golden { name, model: Arc::new(model), json }
     }
 
@@ -96,9 +113,9 @@ fn run(engine: &mut Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
     got.into_iter().map(Option::unwrap).collect()
 }
 
-fn agree(device: &Device, kv: KvKind, tolerance: f64) {
+fn agree(goldens: Vec<Golden>, device: &Device, kv: KvKind, tolerance: f64) {
     let mut faults = Vec::new();
-    for golden in goldens() {
+    for golden in goldens {
         let [reference, ours] = golden.ids();
         assert_eq!(ours, reference, "{}", golden.name);
         let options = EngineOptions { kv, ..EngineOptions::default() };
@@ -119,10 +136,17 @@ fn agree(device: &Device, kv: KvKind, tolerance: f64) {
 
 #[test]
 fn embeddings_and_scores_agree_with_pytorch() {
-    agree(&scalar(), KvKind::F32, F32);
+    agree(goldens(), &scalar(), KvKind::F32, F32);
     for table in simd::available() {
-        agree(&cpu(table.name, Activations::Quantised), KvKind::F16, AS_RUN);
+        agree(goldens(), &cpu(table.name, Activations::Quantised), KvKind::F16, AS_RUN);
     }
+}
+
+#[test]
+fn embeddings_and_scores_of_folders_agree_with_pytorch() {
+    let Some(root) = shared("golden") else { return };
+    let goldens = FOLDERS.iter().map(|name| Golden::with(name, root.join(name), "hf")).collect();
+    agree(goldens, &scalar(), KvKind::F32, F32);
 }
 
 #[cfg(feature = "gpu")]
@@ -132,7 +156,7 @@ fn embeddings_and_scores_on_a_gpu_agree_with_pytorch() {
     for (forms, kv, tolerance) in [("base", KvKind::F32, F32), ("base+dot4", KvKind::F16, AS_RUN)] {
         let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
         match Gpu::open_now(&options) {
-            Ok(gpu) => agree(&Device::Gpu(Arc::new(gpu)), kv, tolerance),
+            Ok(gpu) => agree(goldens(), &Device::Gpu(Arc::new(gpu)), kv, tolerance),
             Err(error) => return skipped(error),
         }
     }

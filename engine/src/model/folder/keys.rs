@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::config::{Config, missing};
+use super::pooling;
 use super::tensors::Door;
 use super::{FACTORS, GROUPED, HALVES, SCALES};
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ impl Keys<'_, '_> {
         &self.door.config
     }
 
-    fn put(&mut self, write: impl FnOnce(MetaBuilder) -> MetaBuilder) {
+    pub(super) fn put(&mut self, write: impl FnOnce(MetaBuilder) -> MetaBuilder) {
         self.meta = write(std::mem::take(&mut self.meta));
     }
 
@@ -67,6 +68,16 @@ impl Keys<'_, '_> {
         self.put(|meta| meta.bools(&key, values));
     }
 
+    pub(super) fn f32s(&mut self, name: &str, values: &[f32]) {
+        let key = self.key(name);
+        self.put(|meta| meta.f32s(&key, values));
+    }
+
+    pub(super) fn strs(&mut self, name: &str, values: &[&str]) {
+        let key = self.key(name);
+        self.put(|meta| meta.strs(&key, values));
+    }
+
     /// Value heads lie beside their key's.
     pub(super) fn grouped(&mut self) {
         self.put(|meta| meta.bool(GROUPED, true));
@@ -81,6 +92,23 @@ impl Keys<'_, '_> {
     pub(super) fn copy(&mut self, name: &str, from: &[&str]) {
         let value = self.config().u32(from);
         self.u32(name, value);
+    }
+
+    /// # Errors
+    /// Settings that say something else than these, the only ones that are computed here.
+    pub(super) fn only(&self, settings: &[(&str, &str)]) -> Result<()> {
+        for (name, value) in settings {
+            let Some(said) = self.config().get(&[name]) else { continue };
+            let said = said.as_str().map_or_else(|| said.to_string(), str::to_owned);
+            let same_number = said.parse::<f64>().is_ok_and(|said| value.parse() == Ok(said));
+            if said != *value && !same_number {
+                return Err(Error::unsupported(format!(
+                    "this folder's {name} is {}: of its architecture only {value} is supported",
+                    shown(said.as_bytes())
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// A number likewise.
@@ -111,6 +139,7 @@ pub(super) fn write(door: &mut Door<'_>) -> Result<MetaBuilder> {
     experts(&mut keys)?;
     windows(&mut keys)?;
     rope(&mut keys)?;
+    pooling::write(&mut keys)?;
     Ok(keys.meta)
 }
 
@@ -218,6 +247,8 @@ fn rope(keys: &mut Keys<'_, '_>) -> Result<()> {
     match kind.as_str() {
         // Those that change something only behind the trained context are as good as none within it.
         "default" | "none" | "mrope" | "dynamic" => {}
+        // Written with the family's own keys.
+        "proportional" if keys.door.row.arch == "gemma4" => {}
         "linear" => {
             keys.str("rope.scaling.type", "linear");
             let factor = keys.config().rope_number("factor").ok_or_else(|| missing(&["rope_scaling.factor"]))?;

@@ -8,12 +8,16 @@
 
 mod adapters;
 mod config;
+mod encoders;
 mod floats;
 mod integers;
 mod keys;
+mod multimodal;
 mod names;
+mod pooling;
 mod quantised;
 mod rows;
+mod t5;
 mod tensors;
 mod views;
 

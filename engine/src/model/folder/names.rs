@@ -10,10 +10,12 @@ pub(super) const BEGINNINGS: &[&str] = &[
     "transformer.",
     "backbone.",
     "gpt_neox.",
+    "bert.",
+    "roberta.",
 ];
 
 /// What comes before a layer's number.
-pub(super) const LAYERS: &[&str] = &["layers.", "h."];
+pub(super) const LAYERS: &[&str] = &["layers.", "h.", "encoder.layer.", "encoder.layers."];
 
 /// Tensors that are no part of a text model's computation: what PyTorch keeps beside weights, and what reads images and sound or
 /// drafts tokens.
@@ -149,6 +151,8 @@ pub(super) const IN_LAYER: &[(&str, &str)] = &[
     ("mixer.in_proj", "ssm_in"),
     ("mixer.conv1d", "ssm_conv1d"),
     ("mixer.D", "ssm_d"),
+    ("mixer.x_proj", "ssm_x"),
+    ("mixer.dt_proj", "ssm_dt"),
     ("mixer.dt_bias", "ssm_dt.bias"),
     ("mixer.norm", "ssm_norm"),
     ("mixer.out_proj", "ssm_out"),
@@ -197,3 +201,7 @@ pub(super) const OF_EXPERT: &[(&str, &str)] = &[
     ("w3.weight", "ffn_up_exps.weight"),
     ("w2.weight", "ffn_down_exps.weight"),
 ];
+
+/// Matrices that are apart outside layers, by what comes before their number.
+pub(super) const STACKED: &[(&str, &str)] =
+    &[("altup_projections.", "altup_proj.weight"), ("altup_unembed_projections.", "altup_unembd_proj.weight")];

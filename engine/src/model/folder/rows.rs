@@ -4,7 +4,11 @@
 use std::ops::Range;
 
 use super::config::Config;
+use super::encoders;
 use super::keys::Keys;
+use super::multimodal;
+use super::pooling;
+use super::t5;
 use super::tensors::{Door, Named};
 use super::views;
 use crate::dtype::DType;
@@ -56,6 +60,8 @@ const PLAIN: Row = Row {
 /// The norm behind attention in front of the feed-forward part has its GGUF name from its place.
 const POST_ATTENTION: &[(&str, &str)] = &[("post_attention_layernorm", "post_attention_norm")];
 const GEMMA_NORMS: &[&str] = &["attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm", "output_norm"];
+const GEMMA3_NORMS: &[&str] =
+    &["attn_norm", "ffn_norm", "post_attention_norm", "post_ffw_norm", "output_norm", "attn_q_norm", "attn_k_norm"];
 const QWEN_NORMS: &[&str] = &["attn_norm", "post_attention_norm", "attn_q_norm", "attn_k_norm", "output_norm"];
 
 pub(super) const ROWS: &[Row] = &[
@@ -96,7 +102,7 @@ pub(super) const ROWS: &[Row] = &[
     Row { classes: &["Cohere2ForCausalLM"], arch: "cohere2", windows: true, keys: cohere2, ..PLAIN },
     Row { classes: &["Qwen2ForCausalLM"], arch: "qwen2", ..PLAIN },
     Row { classes: &["Qwen2MoeForCausalLM"], arch: "qwen2moe", ..PLAIN },
-    Row { classes: &["Qwen3ForCausalLM"], arch: "qwen3", ..PLAIN },
+    Row { classes: &["Qwen3ForCausalLM"], arch: "qwen3", keys: pooling::qwen3, ..PLAIN },
     Row { classes: &["Qwen3MoeForCausalLM"], arch: "qwen3moe", ..PLAIN },
     Row {
         classes: &["Qwen3NextForCausalLM"],
@@ -224,15 +230,7 @@ pub(super) const ROWS: &[Row] = &[
         classes: &["Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"],
         arch: "gemma3",
         names: POST_ATTENTION,
-        minus_one: &[
-            "attn_norm",
-            "ffn_norm",
-            "post_attention_norm",
-            "post_ffw_norm",
-            "output_norm",
-            "attn_q_norm",
-            "attn_k_norm",
-        ],
+        minus_one: GEMMA3_NORMS,
         windows: true,
         // Published settings leave out what the class has.
         defaults: r#"{"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "rms_norm_eps": 1e-6,
@@ -271,6 +269,91 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row { classes: &["Starcoder2ForCausalLM"], arch: "starcoder2", ..PLAIN },
+    Row {
+        classes: &["Gemma3TextModel"],
+        when: |c| c.bool(&["use_bidirectional_attention"]) == Some(true),
+        arch: "gemma-embedding",
+        names: POST_ATTENTION,
+        minus_one: GEMMA3_NORMS,
+        windows: true,
+        ..PLAIN
+    },
+    Row {
+        classes: &["Gemma4ForConditionalGeneration", "Gemma4ForCausalLM"],
+        arch: "gemma4",
+        names: multimodal::GEMMA,
+        windows: true,
+        defaults: r#"{"tie_word_embeddings": true}"#,
+        keys: multimodal::gemma4,
+        ..PLAIN
+    },
+    Row {
+        classes: &["Gemma3nForConditionalGeneration", "Gemma3nForCausalLM"],
+        arch: "gemma3n",
+        names: multimodal::GEMMA,
+        windows: true,
+        defaults: r#"{"tie_word_embeddings": true, "altup_active_idx": 0, "altup_num_inputs": 4,
+            "num_kv_shared_layers": 15}"#,
+        keys: multimodal::gemma3n,
+        ..PLAIN
+    },
+    Row {
+        classes: &["T5ForConditionalGeneration"],
+        arch: "t5",
+        defaults: r#"{"tie_word_embeddings": true, "n_positions": 512, "feed_forward_proj": "relu",
+            "relative_attention_num_buckets": 32, "layer_norm_epsilon": 1e-6, "decoder_start_token_id": 0}"#,
+        tensor: t5::tensor,
+        keys: t5::keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["Llama4ForConditionalGeneration", "Llama4ForCausalLM"],
+        arch: "llama4",
+        names: multimodal::LLAMA4,
+        tensor: multimodal::llama4_experts,
+        keys: multimodal::llama4,
+        ..PLAIN
+    },
+    Row {
+        classes: &["BertModel"],
+        arch: "bert",
+        names: encoders::BERT,
+        tensor: encoders::bert,
+        keys: encoders::bert_keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
+        arch: "bert",
+        names: encoders::BERT,
+        tensor: encoders::xlm_roberta,
+        keys: encoders::bert_keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["ModernBertModel", "ModernBertForMaskedLM", "ModernBertForSequenceClassification"],
+        arch: "modern-bert",
+        names: encoders::MODERN_BERT,
+        tensor: encoders::modern_bert,
+        keys: encoders::modern_bert_keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["NomicBertModel"],
+        arch: "nomic-bert",
+        names: encoders::NOMIC_BERT,
+        tensor: encoders::nomic_bert,
+        keys: encoders::nomic_bert_keys,
+        ..PLAIN
+    },
+    Row {
+        classes: &["MambaForCausalLM"],
+        arch: "mamba",
+        defaults: r#"{"max_position_embeddings": 1048576, "num_attention_heads": 0, "expand": 2, "conv_kernel": 4,
+            "state_size": 16, "tie_word_embeddings": true}"#,
+        keys: mamba,
+        ..PLAIN
+    },
 ];
 
 /// The columns of a head that turn, also where all do.
@@ -337,7 +420,7 @@ fn gate_and_up(door: &mut Door<'_>, named: &Named<'_>, gate: &str, up: &str) -> 
     Ok(true)
 }
 
-fn odd_shape(t: &Stored) -> Error {
+pub(super) fn odd_shape(t: &Stored) -> Error {
     Error::shape(format!(
         "tensor {} has the shape {:?}, which its model cannot have",
         shown(t.name.as_bytes()),
@@ -458,7 +541,7 @@ fn latent(door: &mut Door<'_>, named: &Named<'_>) -> Result<bool> {
         |from: u64, n: u64| (0..heads).map(move |h| h * (k + v) + from..h * (k + v) + from + n).collect::<Vec<_>>();
     let (dtype, size) = (views::dtype(named.tensor)?, named.tensor.element.size() as usize);
     let keys = views::pieces(named.tensor, &part(0, k))?;
-    let turned = views::turned(keys, size, [heads as usize, k as usize, rank as usize], (0, 1));
+    let turned = views::turned(keys, size, [heads as usize, k as usize, rank as usize], (0..rank as usize).step_by(1));
     door.put(named.called("attn_k_b.weight"), vec![k, rank, heads], dtype, turned);
     door.rows(named.called("attn_v_b.weight"), named.tensor, &part(k, v), vec![rank, v, heads])?;
     Ok(true)
@@ -521,7 +604,7 @@ fn gpt_oss(door: &mut Door<'_>, named: &Named<'_>) -> Result<bool> {
                     vec![t.bytes.clone()],
                     t.element.size() as usize,
                     [n as usize, cols as usize, rows as usize],
-                    (*first, *step),
+                    (*first..rows as usize / step * step).step_by(*step),
                 );
                 door.put(name("weight"), vec![cols, rows / *step as u64, n], views::dtype(t)?, source);
             }
@@ -567,8 +650,12 @@ fn gpt2(door: &mut Door<'_>, named: &Named<'_>) -> Result<bool> {
     };
     let t = named.tensor;
     let [cols, rows] = *t.shape() else { return Err(odd_shape(t)) };
-    let source =
-        views::turned(vec![t.bytes.clone()], t.element.size() as usize, [1, cols as usize, rows as usize], (0, 1));
+    let source = views::turned(
+        vec![t.bytes.clone()],
+        t.element.size() as usize,
+        [1, cols as usize, rows as usize],
+        (0..rows as usize).step_by(1),
+    );
     door.put(named.called(name), vec![cols, rows], views::dtype(t)?, source);
     Ok(true)
 }
@@ -584,6 +671,24 @@ fn lfm2(keys: &mut Keys<'_, '_>) -> Result<()> {
     keys.u32s("attention.head_count_kv", &heads);
     keys.copy("shortconv.l_cache", &["conv_L_cache"]);
     keys.u32("expert_gating_func", Some(2));
+    Ok(())
+}
+
+fn mamba(keys: &mut Keys<'_, '_>) -> Result<()> {
+    keys.only(&[("hidden_act", "silu")])?;
+    let config = keys.config();
+    let width = config.width()?;
+    let inner = config
+        .u32(&["intermediate_size"])
+        .map_or_else(|| Ok(config.count(&["expand"])?.saturating_mul(width)), Ok::<_, Error>)?;
+    let rank = config.u32(&["time_step_rank"]).unwrap_or(width.div_ceil(16));
+    keys.copy("ssm.conv_kernel", &["conv_kernel"]);
+    keys.copy("ssm.state_size", &["state_size"]);
+    keys.u32("ssm.time_step_rank", Some(rank));
+    keys.u32("ssm.inner_size", Some(inner));
+    keys.u32("attention.head_count", Some(0));
+    keys.u32("feed_forward_length", Some(0));
+    keys.copy_f32("attention.layer_norm_rms_epsilon", &["layer_norm_epsilon"]);
     Ok(())
 }
 
@@ -765,7 +870,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "bailingmoe",
     "bailingmoe2",
     "bailingmoe3",
-    "bert",
     "bitnet",
     "bloom",
     "chatglm",
@@ -784,9 +888,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "eurobert",
     "exaone",
     "exaone-moe",
-    "gemma-embedding",
-    "gemma3n",
-    "gemma4",
     "glm-dsa",
     "glm5-next",
     "granite_swa",
@@ -808,9 +909,7 @@ pub(super) const WITHOUT: &[&str] = &[
     "llada",
     "llada-moe",
     "llama-embed",
-    "llama4",
     "maincoder",
-    "mamba",
     "maple",
     "mellum",
     "mimo2",
@@ -819,13 +918,11 @@ pub(super) const WITHOUT: &[&str] = &[
     "minimax-01",
     "minimax-m3",
     "mistral4",
-    "modern-bert",
     "mpt",
     "muse-glimmer",
     "nanbeige",
     "nemotron",
     "neo-bert",
-    "nomic-bert",
     "nomic-bert-moe",
     "olmo",
     "openelm",
@@ -849,7 +946,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "spark2_5",
     "starcoder",
     "step35",
-    "t5",
     "t5encoder",
     "talkie",
     "xverse",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::config::Config;
-use super::names::{BEGINNINGS, EXPERTS, IN_LAYER, LAYERS, LOG_DECAYS, OF_EXPERT, WHOLE, is_beside};
+use super::names::{BEGINNINGS, EXPERTS, IN_LAYER, LAYERS, LOG_DECAYS, OF_EXPERT, STACKED, WHOLE, is_beside};
 use super::quantised::{self, Matrix, Role, Settings};
 use super::rows::Row;
 use super::views;
@@ -132,7 +132,7 @@ impl<'a> Door<'a> {
             let ours = format!("attn_{}_norm.weight", start.strip_prefix("self_attn.")?);
             Some((rest.strip_suffix(".weight")?.parse().ok()?, ours))
         });
-        let Some((n, ours)) = found.or(head) else { return Ok(false) };
+        let Some((n, ours)) = found.or(head).or_else(|| stacked(named.name)) else { return Ok(false) };
         let parts = self.apart.entry(named.called(&ours)).or_default();
         match parts.insert(n, named.tensor) {
             None => Ok(true),
@@ -279,6 +279,14 @@ fn expert(name: &str) -> Option<(u64, &'static str)> {
     let (n, rest) = EXPERTS.iter().find_map(|start| name.strip_prefix(start))?.split_once('.')?;
     let (_, ours) = OF_EXPERT.iter().find(|(theirs, _)| *theirs == rest)?;
     Some((n.parse().ok()?, ours))
+}
+
+/// The number of a matrix that is apart, and what all of them are together.
+fn stacked(name: &str) -> Option<(u64, String)> {
+    STACKED.iter().find_map(|(start, ours)| {
+        let n = name.strip_prefix(start)?.strip_suffix(".weight")?;
+        Some((n.parse().ok()?, (*ours).to_owned()))
+    })
 }
 
 /// The parts of a tensor in order, of which none may be missing.

@@ -1,5 +1,6 @@
 //! Views of tensors on disk: ranges of rows in place, small vectors made f32, matrices turned onto their feet.
 
+use std::iter::StepBy;
 use std::ops::Range;
 
 use crate::bytes::Bytes;
@@ -105,17 +106,17 @@ pub(super) fn every(bytes: Bytes, dtype: DType, first: usize, step: usize) -> So
     })
 }
 
-/// Matrices that lie on their side, `n` of `[cols, rows]` one after the other, of whose rows every `step`-th from `first` on is
-/// wanted: each turned to `[rows / step, cols]`. `size` is that of an element.
+/// Matrices that lie on their side, `n` of `[cols, rows]` one after the other, of whose rows some are wanted: each turned to
+/// `[wanted, cols]`. `size` is that of an element.
 pub(super) fn turned(
     pieces: Vec<Bytes>,
     size: usize,
     [n, cols, rows]: [usize; 3],
-    (first, step): (usize, usize),
+    wanted: StepBy<Range<usize>>,
 ) -> Source {
     Source::made(move || {
         let bytes: Vec<u8> = pieces.iter().flat_map(|p| p.iter().copied()).collect();
-        let kept = rows / step;
+        let kept = wanted.len();
         if bytes.len() != n * cols * rows * size {
             return Err(Error::shape(format!("{n} matrices of {cols} x {rows} do not take {} bytes", bytes.len())));
         }
@@ -123,8 +124,8 @@ pub(super) fn turned(
         for m in 0..n {
             for c in 0..cols {
                 let from = (m * cols + c) * rows;
-                for r in 0..kept {
-                    let (a, b) = ((from + first + r * step) * size, ((m * kept + r) * cols + c) * size);
+                for (r, row) in wanted.clone().enumerate() {
+                    let (a, b) = ((from + row) * size, ((m * kept + r) * cols + c) * size);
                     out[b..b + size].copy_from_slice(&bytes[a..a + size]);
                 }
             }

@@ -68,6 +68,8 @@ struct Vocabulary {
 struct Around {
     before: Vec<u32>,
     after: Vec<u32>,
+    /// Whether more stands between the texts of a pair than what ends the first.
+    apart: bool,
 }
 
 /// Ids that are beyond this are no tokens of a vocabulary.
@@ -230,7 +232,7 @@ impl Roles {
         let adds = match &vocabulary.around {
             Some(around) => {
                 let eos = around.after.first().is_some_and(|id| Some(*id) == self.eos);
-                let separator = !around.after.is_empty() && !eos;
+                let separator = !around.after.is_empty() && !eos || eos && around.apart;
                 [Some(!around.before.is_empty()), Some(eos), Some(separator)]
             }
             // Nothing is added unless it is asked for; SentencePiece's own files have their usual BOS.

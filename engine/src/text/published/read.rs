@@ -200,7 +200,7 @@ fn words_alone(bytes: &[u8], config: &Value) -> Result<Vocabulary> {
     vocabulary.lowercase = Some(config.get("do_lower_case").and_then(Value::as_bool).unwrap_or(true));
     vocabulary.strip_accents = config.get("strip_accents").and_then(Value::as_bool);
     let ids = |texts: &[&str]| texts.iter().filter_map(|t| vocabulary.id(t)).collect();
-    vocabulary.around = Some(Around { before: ids(&["[CLS]"]), after: ids(&["[SEP]"]) });
+    vocabulary.around = Some(Around { before: ids(&["[CLS]"]), after: ids(&["[SEP]"]), apart: false });
     vocabulary.unknown = vocabulary.id("[UNK]");
     Ok(vocabulary)
 }
@@ -275,6 +275,7 @@ fn around(rules: &Value, json: &Json<'_>) -> Result<Option<Around>> {
                 let one = around(rule, json)?.unwrap_or_default();
                 all.before.splice(0..0, one.before);
                 all.after.extend(one.after);
+                all.apart |= one.apart;
             }
             Ok(Some(all))
         }
@@ -283,7 +284,8 @@ fn around(rules: &Value, json: &Json<'_>) -> Result<Option<Around>> {
                 Some(text) => id_of(text).map(|id| vec![id]),
                 None => Ok(Vec::new()),
             };
-            Ok(Some(Around { before: of("cls")?, after: of("sep")? }))
+            let apart = rules.get("type").and_then(Value::as_str) == Some("RobertaProcessing");
+            Ok(Some(Around { before: of("cls")?, after: of("sep")?, apart }))
         }
         Some("TemplateProcessing") => {
             let (mut all, mut behind) = (Around::default(), false);
@@ -295,10 +297,18 @@ fn around(rules: &Value, json: &Json<'_>) -> Result<Option<Around>> {
                 let id = id_of(token)?;
                 if behind { all.after.push(id) } else { all.before.push(id) }
             }
+            all.apart = between(rules) > all.after.len();
             Ok(Some(all))
         }
         Some(other) => Err(unknown_rule("post-processor", other)),
     }
+}
+
+/// How many tokens a template puts between the texts of a pair.
+fn between(rules: &Value) -> usize {
+    let parts = rules.get("pair").and_then(Value::as_array).map_or(&[][..], |a| a).iter().take(16);
+    let is_text = |part: &&Value| part.get("Sequence").is_some();
+    parts.skip_while(|part| !is_text(part)).skip(1).take_while(|part| !is_text(part)).count()
 }
 
 #[cfg(test)]
