@@ -18,8 +18,8 @@ pub(crate) fn with_parity(signs: u32) -> u8 {
 #[inline]
 pub(crate) fn with_parities(signs: u32) -> u32 {
     let ones = ONES as u32;
-    let odd = signs ^ signs >> 4 & 0x0f * ones;
-    let odd = odd ^ odd >> 2 & 0x03 * ones;
+    let odd = signs ^ ((signs >> 4) & (0x0f * ones));
+    let odd = odd ^ ((odd >> 2) & (0x03 * ones));
     signs | ((odd ^ odd >> 1) & ones) << 7
 }
 

@@ -14,7 +14,7 @@ const BOUND: f32 = 1e-6;
 #[test]
 fn activations_equal_scalar() {
     let mut random = Random(17);
-    for (t, (name, of)) in fast().into_iter().flat_map(|t| ALL.map(|act| (t, act))) {
+    for (t, (name, of)) in fast().flat_map(|t| ALL.map(|act| (t, act))) {
         for n in [1, 2, 7, 8, 15, 16, 17, 33, 64, 100, 1000] {
             let x: Vec<f32> = random.floats(n).iter().map(|x| 4.0 * x).collect();
             let (mut got, mut expected) = (x.clone(), x.clone());
@@ -31,7 +31,7 @@ fn activations_equal_scalar() {
 #[test]
 fn activations_end_as_the_scalar_ones() {
     let special = [f32::NAN, f32::INFINITY, 1e30, -1e30, 0.0, -0.0, 20.0, -20.0];
-    for (t, (name, of)) in fast().into_iter().flat_map(|t| ALL.map(|act| (t, act))) {
+    for (t, (name, of)) in fast().flat_map(|t| ALL.map(|act| (t, act))) {
         let (mut got, mut expected) = (special, special);
         of(t)(&mut got);
         of(&scalar::TABLE)(&mut expected);
