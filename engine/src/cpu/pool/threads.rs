@@ -176,7 +176,8 @@ impl Shared {
         }
         if self.done.fetch_add(1, Ordering::SeqCst) + 1 == parts_of(state)
             && self.caller_sleeps.load(Ordering::SeqCst)
-            && let Some(caller) = lock(&self.caller).take()
+            // Left where it is: this may be the last part of an earlier job, whose caller has begun the next and sleeps again.
+            && let Some(caller) = lock(&self.caller).as_ref()
         {
             caller.unpark();
         }

@@ -1,8 +1,8 @@
 //! Encoders that search: scales and integers by which a block's weighted error is small. Weights are those of an importance
 //! matrix, else of the values themselves. Simple types have their encoders beside their decoders.
 //!
-//! Groups are searched side by side ([`lanes`]): those of a block, or of several blocks that are one group each. Encoders are
-//! inlined into [`encode_blocks`], which is compiled for several instruction sets (`cpu/simd/encoders.rs`) and whose result
+//! Groups are searched side by side (`lanes`): those of a block, or of several blocks that are one group each. Encoders are
+//! inlined into `encode_blocks`, which is compiled for several instruction sets (`cpu/simd/encoders.rs`) and whose result
 //! depends neither on them nor on how many groups there are at once.
 
 mod grid;
