@@ -236,3 +236,25 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The last part of a job may end late, when its caller has begun the next one and sleeps: that wakeup must not be the only one.
+    #[test]
+    fn a_late_worker_leaves_the_caller_to_be_woken() {
+        let pool = Pool::new(1);
+        let shared = &pool.shared;
+        *lock(&shared.caller) = Some(std::thread::current());
+        shared.caller_sleeps.store(true, Ordering::SeqCst);
+        let job: &'static Job = &|_| {};
+        // SAFETY: the pool has no workers, so no one reads `job`.
+        unsafe { *shared.job.get() = Some(job) };
+        shared.state.store(1 << 24, Ordering::SeqCst);
+        assert!(shared.take_part());
+        // It returns at once: the caller was woken.
+        std::thread::park();
+        assert!(lock(&shared.caller).is_some());
+    }
+}
