@@ -30,8 +30,7 @@ pub(super) fn write(keys: &mut Keys<'_, '_>) -> Result<()> {
     let ranks = keys.door.dims_of("cls.output.weight").is_some();
     let Some(modules) = keys.door.folder.json("modules.json")?.filter(|_| !ranks) else { return Ok(()) };
     let mut dense = DENSE.iter();
-    // The first module is the model itself.
-    for module in modules.as_array().map_or(&[][..], |m| m).iter().take(MAX_MODULES).skip(1) {
+    for module in behind(&modules)? {
         let text = |name: &str| module.get(name).and_then(Value::as_str).unwrap_or("");
         let (kind, path) = (text("type").rsplit('.').next().unwrap_or(""), text("path"));
         match kind {
@@ -49,6 +48,16 @@ pub(super) fn write(keys: &mut Keys<'_, '_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The modules behind the first, which is the model itself.
+fn behind(modules: &Value) -> Result<&[Value]> {
+    let all = modules.as_array().filter(|all| (1..=MAX_MODULES).contains(&all.len()));
+    all.map(|all| &all[1..]).ok_or_else(|| {
+        Error::format(format!(
+            "modules.json of this folder is no list of 1 to {MAX_MODULES} modules: download it again"
+        ))
+    })
 }
 
 fn unknown(what: &str) -> Error {
@@ -182,5 +191,14 @@ mod tests {
         let both = of(r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#);
         assert!(both.unwrap_err().to_string().contains("cls_token and mean_tokens"));
         assert!(of("{}").is_err() && of(r#"{"pooling_mode": "weightedmean"}"#).is_err());
+    }
+
+    #[test]
+    fn what_is_no_list_of_modules_is_refused() {
+        let of = |text: &str| behind(&serde_json::from_str(text).unwrap()).map(<[Value]>::len);
+        assert_eq!(of("[{}, {}]").unwrap(), 1);
+        for text in ["{}", "[]", "null", &format!("[{}{{}}]", "{},".repeat(MAX_MODULES))] {
+            assert!(of(text).unwrap_err().to_string().contains("modules.json"), "{text}");
+        }
     }
 }
