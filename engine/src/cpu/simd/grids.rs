@@ -1,7 +1,7 @@
 //! Loops of the block types whose quants are rows of a grid with signs, in the vocabulary of `lanes`. The indices and signs of a
-//! unit are put together first, the rows are looked up one by one, and the vectors are read from them: gathers take longer than
-//! as many loads, and a vector that is read while its parts are still being written waits for them. Each is held to its
-//! definition in `quant`.
+//! block are computed first, its rows are looked up by what the instruction set has for that (one by one, or by permutations of
+//! the whole grid), and the vectors are read from them. Each is held to its definition in `quant`, which keeps indices below the
+//! number of rows.
 #![allow(non_camel_case_types, reason = "the field writes IQ2_XS, and so do the files")]
 
 use std::mem::MaybeUninit;
