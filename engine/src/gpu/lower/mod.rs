@@ -59,6 +59,11 @@ impl Lowering<'_> {
         let mut out = Vec::new();
         for at in range {
             let (entry, done) = (&self.plan.ops[at], out.len());
+            if entry.when == Rows::Sources {
+                return Err(Error::unsupported(
+                    "an encoder in front of a decoder does not run on a GPU yet: run this model with --device cpu",
+                ));
+            }
             self.op(&entry.op, &mut out)?;
             out.extend(entry.op.writes().and_then(|slot| self.blocks(slot)));
             for dispatch in &mut out[done..] {
@@ -127,6 +132,11 @@ impl Lowering<'_> {
                 sinks,
                 out: to,
             } => {
+                if relative.is_some() {
+                    return Err(Error::unsupported(
+                        "position biases on scores do not run on a GPU yet: run this model with --device cpu",
+                    ));
+                }
                 let op = attend::Attend {
                     q,
                     layer,
