@@ -132,9 +132,9 @@ impl Lowering<'_> {
                 sinks,
                 out: to,
             } => {
-                if relative.is_some() {
+                if relative.is_some() || chunk.is_some() {
                     return Err(Error::unsupported(
-                        "position biases on scores do not run on a GPU yet: run this model with --device cpu",
+                        "position biases on scores, and attention in chunks, do not run on a GPU yet: run this model with --device cpu",
                     ));
                 }
                 let op = attend::Attend {
