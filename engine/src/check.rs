@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::device::{Device, KvKind, Runner, RunnerOptions};
 use crate::error::{Error, Result};
-use crate::plan::{Inputs, PAGE, Plan, Pool};
+use crate::plan::{Inputs, OpKind, PAGE, Plan, Pool};
 
 /// How far two devices are apart behind an op.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,8 +40,8 @@ pub struct Worst {
 }
 
 /// Runs `ids` through a plan on both devices, all but the last in one step and the last in another, and reports every op
-/// that writes a slot. `device` gets the inputs of each op from `truth`, so errors do not add up; only the cache is each
-/// device's own.
+/// that writes a slot. An encoder in front of a decoder reads those of the first step in a step before it. `device` gets the
+/// inputs of each op from `truth`, so errors do not add up; only the cache is each device's own.
 ///
 /// # Errors
 /// Fewer than two ids, ids beyond the vocabulary, or what a device says.
@@ -56,12 +56,18 @@ pub fn check(
     let Some((last, first)) = ids.split_last().filter(|(_, first)| !first.is_empty()) else {
         return Err(Error::request("checking takes a prompt of two tokens at least"));
     };
-    let n_pages = ids.len().div_ceil(PAGE);
+    // Positions of a source come first.
+    let n_source = if plan.reads_source() { first.len() } else { 0 };
+    let n_pages = (n_source + ids.len()).div_ceil(PAGE);
     let options =
         RunnerOptions { max_tokens: first.len(), max_outputs: 1, kv, n_pages, n_states: 1, n_window_pages: 0 };
     let mut pair = [truth.prepare(Arc::clone(plan), options)?, device.prepare(Arc::clone(plan), options)?];
-    let mut inputs = Inputs { tables: vec![(0..n_pages as u32).rev().collect()], ..Inputs::default() };
-    for (ids, at) in [(first, 0), (std::slice::from_ref(last), first.len())] {
+    let (tables, sources) = (vec![(0..n_pages as u32).rev().collect()], vec![n_source as u32]);
+    let mut inputs = Inputs { tables, sources, ..Inputs::default() };
+    let source = (n_source > 0).then_some((first, 0, true));
+    let steps = [(first, n_source, false), (std::slice::from_ref(last), n_source + first.len(), false)];
+    for (ids, at, source) in source.into_iter().chain(steps) {
+        inputs.source = source;
         inputs.tokens.clear();
         inputs.positions.clear();
         inputs.seqs.clear();
@@ -69,8 +75,8 @@ pub fn check(
             inputs.push(*id, (at + i) as u32, 0);
         }
         plan.use_adapters(&mut inputs);
-        inputs.outputs = vec![ids.len() as u32 - 1];
-        inputs.pools = vec![Pool { first: 0, rows: ids.len() as u32 }];
+        inputs.outputs = if source { Vec::new() } else { vec![ids.len() as u32 - 1] };
+        inputs.pools = if source { Vec::new() } else { vec![Pool { first: 0, rows: ids.len() as u32 }] };
         let n_ids = pair[0].n_token_ids();
         inputs.check(n_ids, n_pages).map_err(Error::Request)?;
         step(plan, &mut pair, &inputs, report)?;
@@ -80,14 +86,18 @@ pub fn check(
 
 fn step(plan: &Plan, pair: &mut [Runner; 2], inputs: &Inputs, report: &mut dyn FnMut(Compared)) -> Result<()> {
     let [truth, device] = pair;
-    for (i, entry) in plan.ops.iter().enumerate() {
+    for (i, entry) in plan.ops.iter().enumerate().filter(|(_, entry)| inputs.count(entry.when) > 0) {
         for slot in entry.op.reads() {
             device.set_slot(slot, inputs, &truth.slot(slot, inputs)?)?;
         }
         truth.run_ops(i..i + 1, inputs)?;
         device.run_ops(i..i + 1, inputs)?;
         let Some(slot) = entry.op.writes() else { continue };
-        let (want, got) = (truth.slot(slot, inputs)?, device.slot(slot, inputs)?);
+        let (mut want, mut got) = (truth.slot(slot, inputs)?, device.slot(slot, inputs)?);
+        if entry.op.kind() == OpKind::Select {
+            // Positions are the bits of integers, and all bits are none.
+            want.iter_mut().chain(&mut got).for_each(|x| *x = x.to_bits() as i32 as f32);
+        }
         let cols = plan.result_columns(&entry.op).unwrap_or(plan.slot(slot).cols);
         let (error, worst) = compare(&want, &got, plan.slot(slot).cols, cols);
         let (scope, name) = (entry.scope.clone(), entry.op.kind().name());

@@ -1,13 +1,15 @@
-//! Models that read a text both ways: their embeddings and scores against PyTorch, whatever runs beside them; what they
-//! refuse.
+//! Models that read a text both ways: their embeddings and scores, and the logits of decoders behind them, against PyTorch,
+//! whatever runs beside them; what they refuse.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::common::{data, relative_error, shared, skipped};
+use crate::common::{data, npy, relative_error, shared, skipped};
+use ir_engine::check::check;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
-use ir_engine::device::{Device, KvKind, kv_bytes};
+use ir_engine::device::{Device, KvKind, RunnerOptions, kv_bytes};
 use ir_engine::model::{Model, ModelOptions, Pooling};
+use ir_engine::plan::{Inputs, PAGE};
 use ir_engine::run::{EmbedRequest, Engine, EngineOptions, Event, Request, SeqId, embed_ids, rank_ids, wait};
 use serde_json::Value as Json;
 
@@ -159,6 +161,63 @@ fn embeddings_and_scores_on_a_gpu_agree_with_pytorch() {
             Ok(gpu) => agree(goldens(), &Device::Gpu(Arc::new(gpu)), kv, tolerance),
             Err(error) => return skipped(error),
         }
+    }
+}
+
+/// Logits of the decoder's tokens behind what the encoder has read, so many tokens to a step.
+fn decoded(golden: &Golden, device: &Device, at_once: usize) -> Vec<f32> {
+    let ids = |key| golden.numbers(key).into_iter().map(|id| id as u32).collect::<Vec<_>>();
+    let (source, decoder) = (ids("ids"), ids("decoder_ids"));
+    let n_pages = (source.len() + decoder.len()).div_ceil(PAGE);
+    let (max_tokens, max_outputs, kv) = (source.len(), decoder.len(), KvKind::F32);
+    let options = RunnerOptions { max_tokens, max_outputs, kv, n_pages, n_states: 1, n_window_pages: 0 };
+    let mut runner = device.prepare(Arc::clone(golden.model.plan()), options).unwrap();
+    let (tables, sources) = (vec![(0..n_pages as u32).rev().collect()], vec![source.len() as u32]);
+    let mut inputs = Inputs { tables: tables.clone(), sources: sources.clone(), source: true, ..Inputs::default() };
+    source.iter().zip(0..).for_each(|(id, position)| _ = inputs.push(*id, position, 0));
+    runner.submit(&inputs).unwrap().wait().unwrap();
+    let (mut logits, mut position) = (Vec::new(), source.len() as u32);
+    for ids in decoder.chunks(at_once) {
+        inputs = Inputs { tables: tables.clone(), sources: sources.clone(), ..Inputs::default() };
+        ids.iter().zip(position..).for_each(|(id, position)| _ = inputs.push(*id, position, 0));
+        inputs.outputs = (0..ids.len() as u32).collect();
+        logits.extend(runner.submit(&inputs).unwrap().wait().unwrap().logits);
+        position += ids.len() as u32;
+    }
+    logits
+}
+
+/// Encoders in front of decoders, all tokens of the decoder at once and one by one.
+fn decoders_agree(names: &[&'static str], device: &Device) {
+    let Some(root) = shared("golden") else { return };
+    for name in names {
+        let (golden, want) = (Golden::open(name, root.join(name)), npy(&root.join(name).join("logits.npy")));
+        for at_once in [usize::MAX, 1] {
+            let error = relative_error(&decoded(&golden, device, at_once), &want);
+            println!("{name} on {}: error {error:.1e}", device.name());
+            assert!(error <= F32, "{name} on {}, {at_once} at once: error {error:e}", device.name());
+        }
+    }
+}
+
+#[test]
+fn decoders_behind_encoders_agree_with_pytorch() {
+    decoders_agree(&["t5", "t5-flan"], &scalar());
+}
+
+/// Op by op: the encoder's in a step of its source, the decoder's behind it.
+#[test]
+fn checking_compares_encoders_and_their_decoders() {
+    let Some(root) = shared("golden") else { return };
+    let golden = Golden::open("t5-flan", root.join("t5-flan"));
+    let [ids, _] = golden.ids();
+    let (mut all, device) = (Vec::new(), scalar());
+    check(golden.model.plan(), &device, &device, &ids, KvKind::F32, &mut |compared| all.push(compared)).unwrap();
+    assert!(all.iter().all(|compared| compared.error == 0.0), "a device differs from itself");
+    for (part, steps) in [("enc.", 1), ("dec.", 2), ("cross_attn", 2)] {
+        let mut rows: Vec<usize> = all.iter().filter(|c| c.scope.contains(part)).map(|c| c.rows).collect();
+        rows.dedup();
+        assert_eq!(rows, [ids.len() - 1, 1][..steps], "{part}");
     }
 }
 

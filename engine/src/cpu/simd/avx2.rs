@@ -2,13 +2,35 @@
 
 use std::arch::x86_64::*;
 
-use super::lanes::{Lanes, lanes, straight};
+use super::lanes::{Lanes, lanes};
 use super::table::table;
 
 table!(Avx2, "avx2", "avx2,fma,f16c");
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
+
+/// Products on their way to sums of four: sums of two in 16 bits, which take one instruction less each as long as they fit,
+/// and whole ones.
+#[derive(Clone, Copy)]
+pub(crate) struct Products {
+    pairs: __m256i,
+    sum: __m256i,
+}
+
+/// Sums of two in 16 bits become sums of four in 32.
+#[inline(always)]
+unsafe fn widen(pairs: __m256i) -> __m256i {
+    // SAFETY: no memory is touched; the instruction set is there by the contract of `Lanes`.
+    unsafe { _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)) }
+}
+
+/// `add_pairs` of the sums of four of `a` and of `b`, one product each. Those of weights up to 64 fit in 16 bits.
+#[inline(always)]
+unsafe fn add_products(a: Products, b: Products, wide: bool) -> __m256i {
+    // SAFETY: no memory is touched; the instruction set is there by the contract of `Lanes`.
+    unsafe { if wide { add_pairs(a.sum, b.sum) } else { widen(_mm256_hadd_epi16(a.pairs, b.pairs)) } }
+}
 
 /// The sum of eight lanes as a tree.
 #[inline(always)]
@@ -32,15 +54,21 @@ impl Lanes for Avx2 {
     type F = __m256;
     type I = __m256i;
     type Q = __m256i;
-    type A = __m256i;
+    type A = Products;
     const LANES: usize = 8;
     const ROWS_Q: usize = 4;
     const ROWS_F: usize = 6;
     const COLS_F: usize = 2;
     const WIDE_OFFSET: i32 = 0;
 
-    straight!(__m256i);
     lanes! {
+        open(sum: __m256i) -> Products = Products { pairs: _mm256_setzero_si256(), sum };
+        settle(acc: Products, wide: bool) -> Products = if wide {
+            acc
+        } else {
+            Products { pairs: _mm256_setzero_si256(), sum: _mm256_add_epi32(acc.sum, widen(acc.pairs)) }
+        };
+        close(acc: Products, _wide: bool) -> __m256i = acc.sum;
         splat(v: f32) -> __m256 = _mm256_set1_ps(v);
         two(a: f32, b: f32) -> __m256 = _mm256_insertf128_ps::<1>(_mm256_set1_ps(a), _mm_set1_ps(b));
         load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
@@ -94,13 +122,14 @@ impl Lanes for Avx2 {
         int_sub(a: __m256i, b: __m256i) -> __m256i = _mm256_sub_epi32(a, b);
         <const BITS: u32> int_shl(a: __m256i) -> __m256i = _mm256_sll_epi32(a, _mm_cvtsi32_si128(BITS as i32));
         to_f(v: __m256i) -> __m256 = _mm256_cvtepi32_ps(v);
-        sum_groups32(v: [__m256i; 8], _wide: bool) -> __m256i = {
-            let a = add_pairs(add_pairs(v[0], v[1]), add_pairs(v[2], v[3]));
-            let b = add_pairs(add_pairs(v[4], v[5]), add_pairs(v[6], v[7]));
+        sum_groups32(v: [Products; 8], wide: bool) -> __m256i = {
+            let two = |i: usize| add_products(v[i], v[i + 1], wide);
+            let (a, b) = (add_pairs(two(0), two(2)), add_pairs(two(4), two(6)));
             _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(a, b), _mm256_permute2x128_si256::<0x31>(a, b))
         };
-        sum_groups16(v: [__m256i; 4], _wide: bool) -> __m256i = _mm256_permutevar8x32_epi32(
-            add_pairs(add_pairs(v[0], v[1]), add_pairs(v[2], v[3])), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+        sum_groups16(v: [Products; 4], wide: bool) -> __m256i = _mm256_permutevar8x32_epi32(
+            add_pairs(add_products(v[0], v[1], wide), add_products(v[2], v[3], wide)),
+            _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 
         bytes(p: *const u8) -> __m256i = _mm256_loadu_si256(p.cast());
         bytes4(p: *const u8) -> __m256i = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
@@ -127,12 +156,12 @@ impl Lanes for Avx2 {
         or(a: __m256i, b: __m256i) -> __m256i = _mm256_or_si256(a, b);
         <const BITS: u32> shl(a: __m256i) -> __m256i = _mm256_sll_epi16(a, _mm_cvtsi32_si128(BITS as i32));
         // Sums of two products stay below 2 * 127 * 127 in 16 bits.
-        dp(acc: __m256i, w: __m256i, x: __m256i) -> __m256i =
-            _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), _mm256_set1_epi16(1)));
+        dp(acc: Products, w: __m256i, x: __m256i) -> Products =
+            Products { pairs: _mm256_add_epi16(acc.pairs, _mm256_maddubs_epi16(w, x)), ..acc };
         // |w| is up to 128 and x at least -127, so that 2 * 128 * 127 fits in 16 bits.
-        dp_wide(acc: __m256i, w: __m256i, x: __m256i) -> __m256i = {
+        dp_wide(acc: Products, w: __m256i, x: __m256i) -> Products = {
             let products = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w));
-            _mm256_add_epi32(acc, _mm256_madd_epi16(products, _mm256_set1_epi16(1)))
+            Products { sum: _mm256_add_epi32(acc.sum, widen(products)), ..acc }
         };
         wide(w: __m256i) -> __m256i = w;
         nibbles16(p: *const u8, stride: usize, i: usize) -> __m256i = {
@@ -170,5 +199,49 @@ impl Lanes for Avx2 {
             _mm256_sub_epi8(_mm256_xor_si256(v, set), set)
         };
         prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::simd::lanes::steps;
+
+    /// Sums at their largest: every weight as large as a type's quants may be, every activation at an end.
+    #[test]
+    fn narrow_sums_hold_the_largest_products() {
+        if !is_x86_feature_detected!("avx2") {
+            return println!("skipped: this processor has no AVX2");
+        }
+        for (most, x) in (1..=64).flat_map(|most| [(most, 127_i8), (most, -127)]) {
+            let product = most * i32::from(x);
+            // SAFETY: AVX2 was detected; the arrays hold a vector.
+            let (long, groups32, groups16) = unsafe { sums(most as u8, x, steps(most)) };
+            assert_eq!(long, [steps(most) as i32 * 4 * product; 8], "{most} times {x}");
+            assert_eq!((groups32, groups16), ([32 * product; 8], [16 * product; 8]), "{most} times {x}");
+        }
+    }
+
+    /// A sum of `steps` products, closed, and the sums of groups.
+    #[target_feature(enable = "avx2")]
+    unsafe fn sums(w: u8, x: i8, steps: usize) -> ([i32; 8], [i32; 8], [i32; 8]) {
+        // SAFETY: the instruction set is there.
+        unsafe {
+            let (w, x) = (_mm256_set1_epi8(w.cast_signed()), _mm256_set1_epi8(x));
+            let zero = Avx2::open(Avx2::int(0));
+            let long = (0..steps).fold(zero, |sum, _| Avx2::dp(sum, w, x));
+            let one = Avx2::dp(zero, w, x);
+            let all = [
+                Avx2::close(Avx2::settle(long, false), false),
+                Avx2::sum_groups32([one; 8], false),
+                Avx2::sum_groups16([one; 4], false),
+            ];
+            let [long, groups32, groups16] = all.map(|v| {
+                let mut lanes = [0; 8];
+                _mm256_storeu_si256(lanes.as_mut_ptr().cast(), v);
+                lanes
+            });
+            (long, groups32, groups16)
+        }
     }
 }

@@ -75,6 +75,7 @@ pub(crate) unsafe fn one_unit<S: Lanes, T: Format, const N: usize>(
     x: &[Q8Row<'_>],
     acc: &mut [S::F; N],
 ) {
+    const { assert!(T::MOST <= 64, "sums of four products fit in 16 bits") };
     let (vectors, chunk) = (T::GROUP / 4, S::LANES * T::GROUP);
     // SAFETY: a unit is readable at `p`, and the activations reach to the end of unit `u`.
     unsafe {

@@ -19,7 +19,7 @@ pub(crate) trait Format {
     const LEN: usize;
     /// Elements with a common scale: 16 or 32.
     const GROUP: usize;
-    /// The largest quant, where they are not `WIDE`; 15 there, of each half.
+    /// The largest quant, at most 64, if they are not `WIDE`; 15 if they are, of each half.
     const MOST: i32 = 15;
     /// What `quants` adds to the true quants; a power of two, or 0.
     const OFFSET: i32 = 0;

@@ -84,8 +84,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn int_sub(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn int_shl<const BITS: u32>(a: Self::I) -> Self::I;
     unsafe fn to_f(v: Self::I) -> Self::F;
-    /// The sums of 32-groups: `v` are eight vectors of products in natural order, one `dp` or `dp_wide` each, opened
-    /// with 0.
+    /// The sums of 32-groups: `v` are eight vectors of products in natural order, one `dp` (of weights up to 64) or `dp_wide`
+    /// each, opened with 0.
     unsafe fn sum_groups32(v: [Self::A; 8], wide: bool) -> Self::I;
     /// The sums of 16-groups, from four such vectors.
     unsafe fn sum_groups16(v: [Self::A; 4], wide: bool) -> Self::I;

@@ -237,6 +237,7 @@ unsafe fn group_dots<S: Lanes, T: Format, const ROWS: usize, const COLS: usize>(
     offsets: *const i32,
     pairs: usize,
 ) -> [[S::A; COLS]; ROWS] {
+    let (vectors, steps) = (T::GROUP / 4, const { steps(T::MOST) });
     // SAFETY: a group has `GROUP` elements on both sides.
     unsafe {
         let mut dots = [[S::open(S::int(0)); COLS]; ROWS];
@@ -257,11 +258,16 @@ unsafe fn group_dots<S: Lanes, T: Format, const ROWS: usize, const COLS: usize>(
                         *dot = if T::WIDE { S::dp_wide(*dot, w, x) } else { S::dp(*dot, w, x) };
                     }
                 }
-                if (four + 1) % steps(T::MOST) == 0 || four + 1 == T::GROUP / 4 {
+                if steps < vectors && (four + 1).is_multiple_of(steps) {
                     for dot in dots.as_flattened_mut() {
                         *dot = S::settle(*dot, T::WIDE);
                     }
                 }
+            }
+        }
+        if steps >= vectors || !vectors.is_multiple_of(steps) {
+            for dot in dots.as_flattened_mut() {
+                *dot = S::settle(*dot, T::WIDE);
             }
         }
         dots
