@@ -89,6 +89,8 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_WINDOW_TABLES", 22),
     // Where the factors of adapters begin: those of each row, one after the other.
     ("STEP_ADAPTERS", 30),
+    // Per token the text of a pair that it belongs to: where the list begins, or 0 if all belong to the first.
+    ("STEP_SEGMENTS", 31),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),
