@@ -59,7 +59,7 @@ fn encoder(dtype: DType) -> Option<Encoder> {
     if dtype == DType::F16 {
         return Some(|values, _, out| (TABLE.to_f16)(values, out));
     }
-    dtype.traits().encode
+    dtype.encoder()
 }
 
 static TABLE: LazyLock<&'static Table> = LazyLock::new(detect);
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn vectors_are_encoded_as_their_lanes_alone() {
         for dtype in DType::ALL {
-            let (Some(here), Some(definition)) = (encoder(*dtype), dtype.traits().encode) else { continue };
+            let (Some(here), Some(definition)) = (encoder(*dtype), dtype.encoder()) else { continue };
             expect_same(*dtype, definition, here);
         }
     }
