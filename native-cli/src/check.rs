@@ -106,7 +106,7 @@ fn tolerance(args: &CheckArgs, device: &Device, on_cpu: bool) -> f64 {
         (true, _) if args.device.activations != ActivationsChoice::F32 => INT8,
         (_, KvKind::Blocks8) => INT8,
         (false, _) if form(|forms| forms.dot4) => INT8,
-        (false, _) if form(|forms| forms.f16) => F16,
+        (false, _) if form(|forms| forms.rounds_to_halves()) => F16,
         (_, KvKind::F16) => KV_F16,
         _ => F32,
     }

@@ -68,7 +68,7 @@ fn noop(runner: &Runner, inputs: &Inputs) -> Result<Option<(f64, usize)>> {
     }
     let forms = match runner {
         // The device that does nothing has no cooperative matrices.
-        Runner::Gpu(runner) => Forms { coopmat: false, ..runner.gpu().forms() },
+        Runner::Gpu(runner) => Forms { coopmat: None, ..runner.gpu().forms() },
         Runner::Cpu(_) | Runner::Split(_) => Forms::BASE,
     };
     let mut runner = Arc::new(Gpu::noop(forms)?).prepare(Arc::new(without_weights(plan)), runner.options())?;

@@ -1,11 +1,14 @@
 // What the kernels of linear share: parameters, bindings, x by units of w, and the epilogue.
 //
-// STACK: see stacks. RAGGED: see rows. DOT4: x comes as signed bytes (see quantise). NORM, in linear_vec: x is normalised on the way.
+// STACK: see stacks. RAGGED: see rows. DOT4: x comes as signed bytes (see quantise). HALVES: x comes as halves (see halve). NORM, in
+// linear_vec: x is normalised on the way.
 #import grid
 #import step
 #import dequant
 #ifndef DOT4
+#ifndef HALVES
 #import rows
+#endif
 #endif
 #import then
 
@@ -59,10 +62,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;      // two per unit
 @group(0) @binding(5) var<storage, read> x_scale: array<vec4<f32>>; // one per unit: scale, scaled sums of both halves
 #else
+#ifdef HALVES
+@group(0) @binding(2) var<storage, read> x: array<vec4<f16>>;   // eight per unit
+@group(0) @binding(5) var<storage, read> x_factor: array<f32>;  // of each row
+#else
 #ifdef RAGGED
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 #else
 @group(0) @binding(2) var<storage, read> x: array<vec4<f32>>;
+#endif
 #endif
 #endif
 @group(0) @binding(3) var<storage, read> w: array<vec4<u32>>;

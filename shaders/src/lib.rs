@@ -1,11 +1,12 @@
 //! `ir-shaders`: the WGSL kernels of `ir` in real files, and the composer that puts them together.
 //!
 //! No device, no engine: text in, text out. Every listed permutation is validated and translated to SPIR-V, MSL and HLSL
-//! by an ordinary test (`tests/validate.rs`). The rules of the files:
+//! by an ordinary test (`tests/validate.rs`), and what naga's SPIR-V lacks of a memory model is put into its words
+//! ([`with_memory_semantics`]). The rules of the files:
 //!
 //! - One kernel per file in `kernels/`, shared code in `lib/` by `#import name`, each at most once.
-//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, `COOPMAT`, `COHERENT`, a block type, an activation ([`ACTS`]),
-//!   or a part of an op (`NORM`, `SCALE`, `BIAS`, `ADD`, `ACT`, `GLU`, `QKV`, `STACK`...).
+//! - Features are `#ifdef NAME`: `F16`, `SUBGROUPS`, `DOT4`, `COOPMAT`, `HALVES`, `COHERENT`, a block type, an activation
+//!   ([`ACTS`]), or a part of an op (`NORM`, `SCALE`, `BIAS`, `ADD`, `ACT`, `GLU`, `QKV`, `STACK`...).
 //! - Numbers are `const` lines put before the text: `WG` and the like from the caller, [`STEP`] always.
 //! - Binding 0 is the uniform `p: Params` (fields of four bytes), binding 1 the step's inputs. The engine finds bindings
 //!   and parameters by their names in [`Composed`]; no second list of them exists.
@@ -14,9 +15,11 @@
 //!   turn of a loop.
 
 mod compose;
+mod memory_model;
 mod permutations;
 
 pub use compose::{Access, Binding};
+pub use memory_model::with_memory_semantics;
 pub use permutations::{ACTS, Permutation, SCORINGS, WEIGHT_TYPES, all_permutations, permutations};
 
 /// Why a kernel could not be composed.

@@ -133,6 +133,11 @@ fn rows(list: &mut List) {
     for features in [&[][..], &["NORM"], &["NORM", "SUBGROUPS"]] {
         list.add("quantise", &[features], &[("WG", 64)]);
     }
+    for features in choices(&["SUBGROUPS"]) {
+        for form in [&[][..], &["NORM"], &["RAGGED"]] {
+            list.add("halve", &[&["F16"], form, &features], &[("WG", 256)]);
+        }
+    }
     list.add("pick", &[], &[("WG", 256)]);
 }
 
@@ -281,6 +286,12 @@ fn products(
         }
         for features in choices(&["F16"]).iter().chain(&ragged) {
             list.add("linear_coop", &[&parts, &["COOPMAT"], features], &[("WG", 256)]);
+        }
+        // Which vectors are beside a product is nothing to its tiles: with all of them only where everything is listed.
+        let all: &[&[&str]] = &[&["COOPMAT"], &["COOPMAT", "TALL"], &["PLAIN"], &["PLAIN", "TALL"]];
+        let n = if vectors.is_empty() || rows.len() > 1 { all.len() } else { 1 };
+        for form in &all[..n] {
+            list.add("linear_sixteen", &[&parts, &["F16", "HALVES"], form], &[("WG", 128)]);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Every listed permutation: composed, validated, translated to SPIR-V, MSL and HLSL, and inside WebGPU's default limits.
-//! No driver is needed. With IR_FULL=1 every feature of products is combined with every type of weights.
+//! No driver is needed. With IR_FULL=1 every feature of products is combined with every type of weights. Kernels of
+//! cooperative matrices are held against Khronos' validator too, where it is.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -7,7 +8,13 @@
     reason = "a test that cannot go on fails, and says what it covered"
 )]
 
-use ir_shaders::{Access, KERNELS, Permutation, Target, all_permutations, compose, permutations};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use ir_shaders::{
+    Access, KERNELS, Permutation, Target, WEIGHT_TYPES, all_permutations, compose, permutations, with_memory_semantics,
+};
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
@@ -18,7 +25,12 @@ const MAX_INVOCATIONS: u32 = 256;
 /// What every device with cooperative matrices has; pages have none.
 const MAX_NATIVE_WORKGROUP_BYTES: u32 = 32_768;
 
-fn check(permutation: &Permutation) -> Result<(), String> {
+fn is_cooperative(permutation: &Permutation) -> bool {
+    permutation.features.contains(&"COOPMAT")
+}
+
+/// A permutation as naga has it, and what it binds.
+fn validated(permutation: &Permutation) -> Result<(naga::Module, ModuleInfo, Vec<ir_shaders::Binding>), String> {
     let Permutation { kernel, features, consts } = permutation;
     let composed = compose(kernel, features, consts, Target::Naga).map_err(|e| e.to_string())?;
     let module = naga::front::wgsl::parse_str(&composed.wgsl).map_err(|e| e.emit_to_string(&composed.wgsl))?;
@@ -27,8 +39,7 @@ fn check(permutation: &Permutation) -> Result<(), String> {
     if features.contains(&"F16") {
         wanted |= Capabilities::SHADER_FLOAT16;
     }
-    let coop = features.contains(&"COOPMAT");
-    if coop {
+    if is_cooperative(permutation) {
         wanted |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP;
     }
     if features.contains(&"SUBGROUPS") {
@@ -42,8 +53,21 @@ fn check(permutation: &Permutation) -> Result<(), String> {
         .subgroup_operations(naga::valid::SubgroupOperationSet::all())
         .validate(&module)
         .map_err(|e| e.emit_to_string(&composed.wgsl))?;
-    check_limits(&module, &composed.bindings, if coop { MAX_NATIVE_WORKGROUP_BYTES } else { MAX_WORKGROUP_BYTES })?;
-    translate(&module, &info, !coop)
+    Ok((module, info, composed.bindings))
+}
+
+fn check(permutation: &Permutation) -> Result<(), String> {
+    let (module, info, bindings) = validated(permutation)?;
+    let native = is_cooperative(permutation) || permutation.features.contains(&"PLAIN");
+    check_limits(&module, &bindings, if native { MAX_NATIVE_WORKGROUP_BYTES } else { MAX_WORKGROUP_BYTES })?;
+    let words = spirv(permutation, &module, &info)?;
+    if is_cooperative(permutation) {
+        let completed = with_memory_semantics(&words).map_err(|e| e.to_string())?;
+        if completed == words || with_memory_semantics(&completed).ok().as_ref() != Some(&completed) {
+            return Err("the memory model's pass does nothing, or not all at once".into());
+        }
+    }
+    translate(permutation, &module, &info)
 }
 
 fn check_limits(module: &naga::Module, bindings: &[ir_shaders::Binding], most_shared: u32) -> Result<(), String> {
@@ -69,14 +93,22 @@ fn check_limits(module: &naga::Module, bindings: &[ir_shaders::Binding], most_sh
     Ok(())
 }
 
-/// `hlsl`: naga knows no cooperative matrices there, and wgpu offers none on DX12.
-fn translate(module: &naga::Module, info: &ModuleInfo, hlsl: bool) -> Result<(), String> {
-    let options = spv::Options { lang_version: if hlsl { (1, 3) } else { (1, 6) }, ..Default::default() };
-    spv::write_vec(module, info, &options, None).map_err(|e| format!("SPIR-V: {e}"))?;
+fn spirv(permutation: &Permutation, module: &naga::Module, info: &ModuleInfo) -> Result<Vec<u32>, String> {
+    let lang_version = if is_cooperative(permutation) { (1, 5) } else { (1, 3) };
+    let options = spv::Options { lang_version, ..Default::default() };
+    spv::write_vec(module, info, &options, None).map_err(|e| format!("SPIR-V: {e}"))
+}
+
+/// To what other systems take. naga knows cooperative matrices in MSL alone, and there those of 8 x 8.
+fn translate(permutation: &Permutation, module: &naga::Module, info: &ModuleInfo) -> Result<(), String> {
+    let cooperative = is_cooperative(permutation);
+    if cooperative && permutation.kernel == "linear_sixteen" {
+        return Ok(());
+    }
     let options = msl::Options { lang_version: (2, 4), fake_missing_bindings: true, ..Default::default() };
     let pipeline = msl::PipelineOptions::default();
     msl::write_string(module, info, &options, &pipeline).map_err(|e| format!("MSL: {e}"))?;
-    if !hlsl {
+    if cooperative {
         return Ok(());
     }
     let options =
@@ -85,6 +117,62 @@ fn translate(module: &naga::Module, info: &ModuleInfo, hlsl: bool) -> Result<(),
     let pipeline = hlsl::PipelineOptions::default();
     hlsl::Writer::new(&mut text, &options, &pipeline).write(module, info, None).map_err(|e| format!("HLSL: {e}"))?;
     Ok(())
+}
+
+/// Khronos' validator (`IR_SPIRV_VAL`, else by its name), where it is new enough to know cooperative matrices.
+fn spirv_val() -> Result<PathBuf, String> {
+    let path = std::env::var_os("IR_SPIRV_VAL").map_or_else(|| PathBuf::from("spirv-val"), PathBuf::from);
+    let output = Command::new(&path).arg("--version").output();
+    let output = output.map_err(|e| format!("{} does not run: {e}", path.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // For example `SPIRV-Tools v2025.5`.
+    let year = text.split(" v").nth(1).and_then(|rest| rest.get(..4)?.parse::<u32>().ok());
+    match year {
+        Some(2024..) => Ok(path),
+        _ => Err(format!("{} knows no cooperative matrices: {}", path.display(), text.lines().next().unwrap_or(""))),
+    }
+}
+
+/// Whether an ordinary run validates it: each type of weights with each kernel, each feature with one type.
+fn is_sample(permutation: &Permutation) -> bool {
+    let Permutation { kernel, features, .. } = permutation;
+    let has = |feature: &str| features.contains(&feature);
+    let type_alone = match *kernel {
+        "linear_sixteen" => features.len() == 5 && has("TALL"),
+        _ => features.len() == 3 && has("F16"),
+    };
+    let vectors = has("SCALE") || has("BIAS");
+    let feature_alone = *kernel == "linear_sixteen" && has(WEIGHT_TYPES[0].0) && !has("TALL") && !vectors;
+    type_alone || feature_alone
+}
+
+#[test]
+fn cooperative_kernels_are_valid_under_the_vulkan_memory_model() {
+    let validator = match spirv_val() {
+        Ok(path) => path,
+        Err(why) => {
+            let _ = writeln!(std::io::stderr(), "skipped: kernels of cooperative matrices in spirv-val: {why}");
+            return;
+        }
+    };
+    let all = if std::env::var_os("IR_FULL").is_some() { all_permutations() } else { permutations() };
+    let full = std::env::var_os("IR_FULL").is_some();
+    let path = std::env::temp_dir().join(format!("ir-shaders-{}.spv", std::process::id()));
+    let (mut n, mut faults) = (0, Vec::new());
+    for permutation in all.iter().filter(|p| is_cooperative(p) && (full || is_sample(p))) {
+        let (module, info, _) = validated(permutation).unwrap();
+        let words = with_memory_semantics(&spirv(permutation, &module, &info).unwrap()).unwrap();
+        std::fs::write(&path, words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>()).unwrap();
+        let output = Command::new(&validator).args(["--target-env", "vulkan1.3"]).arg(&path).output().unwrap();
+        if !output.status.success() {
+            faults.push(format!("{permutation:?}: {}", String::from_utf8_lossy(&output.stderr)));
+        }
+        n += 1;
+    }
+    std::fs::remove_file(&path).unwrap();
+    println!("{n} modules are valid for {}", validator.display());
+    assert!(faults.is_empty(), "{} of {n}:\n{}", faults.len(), faults.join("\n"));
+    assert!(n > 50, "only {n} modules");
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub(super) enum Resource {
     /// What a buffer of activations holds, as blocks of signed bytes, and their scales.
     Bytes(usize),
     Scales(usize),
+    /// What a buffer of activations holds, as halves, and a factor of each row.
+    Halves(usize),
+    RowFactors(usize),
     /// The states of sequences, of a recurrent part.
     States(usize),
     /// Rows and their picks sorted by matrix, and tiles of them: see expert_linear_sort.

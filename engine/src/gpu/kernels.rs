@@ -16,6 +16,9 @@ pub(super) struct Kernel {
     name: &'static str,
     pub composed: Composed,
     pub layout: wgpu::BindGroupLayout,
+    /// It multiplies by cooperative matrices.
+    #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
+    is_cooperative: bool,
     pipeline: OnceLock<wgpu::ComputePipeline>,
 }
 
@@ -57,7 +60,14 @@ impl Kernels {
         let entries: Vec<_> = composed.bindings.iter().map(|b| entry(b.index, b.access)).collect();
         let descriptor = wgpu::BindGroupLayoutDescriptor { label: Some(key.kernel), entries: &entries };
         let layout = device.create_bind_group_layout(&descriptor);
-        let kernel = Arc::new(Kernel { name: key.kernel, composed, layout, pipeline: OnceLock::new() });
+        let kernel = Arc::new(Kernel {
+            name: key.kernel,
+            composed,
+            layout,
+            #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
+            is_cooperative: key.features.contains(&"COOPMAT"),
+            pipeline: OnceLock::new(),
+        });
         all.insert(key.clone(), Arc::clone(&kernel));
         Ok(kernel)
     }
@@ -93,13 +103,44 @@ fn module(device: &wgpu::Device, name: &str, wgsl: &str) -> wgpu::ShaderModule {
     }
 }
 
+/// A module of words that [`super::translate`] made. What is wrong with them shows as the device's error.
+#[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
+fn module_of_words(device: &wgpu::Device, name: &str, words: Vec<u32>) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptorPassthrough {
+        label: Some(name),
+        entry_points: vec![wgpu::PassthroughShaderEntryPoint { name: "main".into(), workgroup_size: (0, 0, 0) }].into(),
+        spirv: Some(words.into()),
+        ..Default::default()
+    };
+    #[allow(unsafe_code, reason = "wgpu marks modules that it does not read so")]
+    // SAFETY: the words are naga's, of this library's own kernels that naga has validated, with the binding numbers that
+    // wgpu gives their layout; the pass behind naga changes how memory is ordered and nothing else. For what wgpu would have
+    // checked in WGSL, see `module`.
+    unsafe {
+        device.create_shader_module_passthrough(descriptor)
+    }
+}
+
 impl Kernel {
+    /// Its module: by wgpu's translation, or on Vulkan by that which completes cooperative matrices.
+    fn module(&self, gpu: &Gpu) -> wgpu::ShaderModule {
+        #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
+        if self.is_cooperative && gpu.device().features().contains(wgpu::Features::PASSTHROUGH_SHADERS) {
+            match super::translate::spirv(&self.composed) {
+                Ok(words) => return module_of_words(gpu.device(), self.name, words),
+                // What follows is not run.
+                Err(why) => gpu.opened.faults.fail(format!("{} cannot be translated: {why}", self.name)),
+            }
+        }
+        module(gpu.device(), self.name, &self.composed.wgsl)
+    }
+
     /// The compiled kernel. A failure shows as the device's error.
     pub(super) fn pipeline(&self, gpu: &Gpu) -> &wgpu::ComputePipeline {
         self.pipeline.get_or_init(|| {
             let device = gpu.device();
             gpu.kernels.made.fetch_add(1, Ordering::Relaxed);
-            let module = module(device, self.name, &self.composed.wgsl);
+            let module = self.module(gpu);
             let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
                 label: Some(self.name),
                 bind_group_layouts: &[Some(&self.layout)],

@@ -38,6 +38,8 @@ fn id(resource: Resource) -> u64 {
         Resource::Order => (12, 0, 0),
         Resource::Tiles => (13, 0, 0),
         Resource::Finished => (14, 0, 0),
+        Resource::Halves(i) => (15, i, 0),
+        Resource::RowFactors(i) => (16, i, 0),
     };
     kind << 56 | (a as u64) << 28 | b as u64
 }
@@ -209,6 +211,8 @@ fn sizes(
         let blocks = (units(buffer.cols) * lower::FEW) as u64;
         all.push((Resource::Bytes(i), 32 * blocks, "activations".to_owned()));
         all.push((Resource::Scales(i), 16 * blocks, "activations".to_owned()));
+        all.push((Resource::Halves(i), (64 * units(buffer.cols) * rows) as u64, "activations".to_owned()));
+        all.push((Resource::RowFactors(i), 4 * rows as u64, "activations".to_owned()));
     }
     for (i, weight) in plan.weights.iter().enumerate() {
         let w = WeightId(i as u32);

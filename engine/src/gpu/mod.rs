@@ -22,6 +22,8 @@ mod probe;
 mod readback;
 mod runner;
 mod step;
+#[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
+mod translate;
 mod upload;
 
 use std::sync::Arc;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 #[cfg(not(target_arch = "wasm32"))]
 pub use copy::CopyTest;
 pub use cost::{StepCost, permutations};
-pub use forms::Forms;
+pub use forms::{Forms, Matrices};
 pub use open::{AdapterDescription, GpuOptions, adapters};
 pub use readback::{GpuReadback, Results};
 #[cfg(not(target_arch = "wasm32"))]
@@ -51,7 +53,7 @@ pub struct Gpu {
     max_part: u64,
     options: GpuOptions,
     /// What was found out when it was opened and is worth a line in a log.
-    note: Option<String>,
+    found: Vec<String>,
     #[cfg(not(target_arch = "wasm32"))]
     pipelines: Option<pipelines::PipelineFile>,
 }
@@ -77,19 +79,38 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] where there is none, or it refuses.
     pub async fn open(options: &GpuOptions) -> Result<Gpu> {
-        let gpu = Arc::new(Gpu::new(open::open(options).await?, options));
-        let forms = gpu.forms();
-        let wrong = if forms.coherent { gpu.is_coherent().await.map_or(true, |is| !is) } else { false };
-        if wrong {
-            // A device that failed says so for good: another one goes on.
-            let without = Some(Forms { coherent: false, ..forms });
-            let mut other = Gpu::new(open::open(&GpuOptions { forms: without, ..options.clone() }).await?, options);
-            let name = &other.opened.description.name;
-            other.note =
-                Some(format!("{name} has no coherent memory, though it says so: the form \"coherent\" is left out"));
-            return Ok(other);
+        let mut gpu = Arc::new(Gpu::new(open::open(options).await?, options));
+        let (asked, mut forms) = (gpu.forms(), gpu.forms());
+        let name = gpu.opened.description.name.clone();
+        let mut notes = Vec::new();
+        // A device that failed says so for good: another one goes on without the form.
+        if asked.coherent && !gpu.is_coherent().await.unwrap_or(false) {
+            forms.coherent = false;
+            notes.push(format!("{name} has no coherent memory, though it says so: the form \"coherent\" is left out"));
+            gpu = Gpu::open_with(options, forms).await?;
         }
-        Arc::into_inner(gpu).ok_or_else(|| Error::Device("a device is held while it is opened".into()))
+        if asked.coopmat.is_some() {
+            let wrong = match gpu.multiplies().await {
+                Ok(true) => None,
+                Ok(false) => Some("multiplies cooperative matrices wrongly".to_owned()),
+                Err(error) => Some(format!("fails at cooperative matrices ({error})")),
+            };
+            if let Some(wrong) = wrong {
+                forms.coopmat = None;
+                notes.push(format!("{name} {wrong}: the form \"coopmat\" is left out"));
+                gpu = Gpu::open_with(options, forms).await?;
+            }
+        }
+        let mut gpu =
+            Arc::into_inner(gpu).ok_or_else(|| Error::Device("a device is held while it is opened".into()))?;
+        gpu.found = notes;
+        Ok(gpu)
+    }
+
+    /// The adapter that these options mean, with these forms.
+    async fn open_with(options: &GpuOptions, forms: Forms) -> Result<Arc<Gpu>> {
+        let with = GpuOptions { forms: Some(forms), ..options.clone() };
+        Ok(Arc::new(Gpu::new(open::open(&with).await?, options)))
     }
 
     /// Opens the same adapter again, after a loss.
@@ -145,7 +166,7 @@ impl Gpu {
             max_binding,
             max_part,
             options: options.clone(),
-            note: None,
+            found: Vec::new(),
             #[cfg(not(target_arch = "wasm32"))]
             pipelines,
         }
@@ -158,7 +179,7 @@ impl Gpu {
         let of_file = self.pipelines.as_ref().and_then(pipelines::PipelineFile::note);
         #[cfg(target_arch = "wasm32")]
         let of_file = None;
-        self.note.clone().into_iter().chain(of_file).collect()
+        self.found.iter().cloned().chain(of_file).collect()
     }
 
     /// How many pipelines were made since the device was opened.

@@ -99,6 +99,12 @@ impl Faults {
         }
     }
 
+    /// Notes what makes all that the device computes from here on worthless.
+    #[cfg(not(any(target_arch = "wasm32", target_vendor = "apple")))]
+    pub(super) fn fail(&self, why: String) {
+        Faults::note(&self.first, why);
+    }
+
     /// Notes that the device is gone.
     pub(super) fn lose(&self, why: &str) {
         Faults::note(&self.lost, why.to_owned());
@@ -199,10 +205,14 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
         true => (wgpu::Features::empty(), wgpu::Limits::default()),
         false => (offered & wanted, adapter.limits()),
     };
-    let forms = options.forms.unwrap_or(if options.default_limits { Forms::BASE } else { description.forms });
+    let mut forms = options.forms.unwrap_or(if options.default_limits { Forms::BASE } else { description.forms });
     let (features, experimental_features) = match forms.coopmat {
-        true => (features | experimental::features(&adapter, &description, forms, &limits)?, experimental::enabled()),
-        false => (features, wgpu::ExperimentalFeatures::disabled()),
+        Some(_) => {
+            let chosen = experimental::choose(&adapter, &description, forms, &limits)?;
+            forms.coopmat = Some(chosen.matrices);
+            (features | chosen.features, experimental::enabled())
+        }
+        None => (features, wgpu::ExperimentalFeatures::disabled()),
     };
     for (on, feature, name) in [
         (forms.f16, wgpu::Features::SHADER_F16, "f16 arithmetic"),
@@ -270,7 +280,7 @@ pub(super) async fn open_noop(forms: Forms) -> Result<Opened> {
     let limits =
         wgpu::Limits { max_storage_buffer_binding_size: most / 16 * 16, max_buffer_size: most, ..Default::default() };
     let mut required_features = wgpu::Features::empty();
-    required_features.set(wgpu::Features::SHADER_F16, forms.f16);
+    required_features.set(wgpu::Features::SHADER_F16, forms.rounds_to_halves());
     required_features.set(wgpu::Features::SUBGROUP, forms.subgroups);
     required_features.set(wgpu::Features::MEMORY_DECORATION_COHERENT, forms.coherent);
     let descriptor =

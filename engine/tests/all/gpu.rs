@@ -10,7 +10,7 @@ use ir_engine::bytes::Bytes;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
-use ir_engine::gpu::{Forms, Gpu, GpuOptions};
+use ir_engine::gpu::{Forms, Gpu, GpuOptions, Matrices};
 use ir_engine::plan::{Attend, Inputs, KvShape, OpKind, Recorder, Rows, Segment, Temperature, Weight};
 
 fn truth() -> Device {
@@ -33,6 +33,13 @@ fn with_forms(forms: &str) -> GpuOptions {
     GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() }
 }
 
+fn forms_of(device: &Device) -> Forms {
+    match device {
+        Device::Gpu(gpu) => gpu.forms(),
+        _ => Forms::BASE,
+    }
+}
+
 /// f32 sums in another order, exponentials and roots as drivers have them.
 const F32_FORMS: f64 = 1e-5;
 /// Tiles of halves: both factors rounded to 11 bits, products summed four by four in half precision.
@@ -47,6 +54,7 @@ fn tolerance(case: &Case, forms: Forms) -> f64 {
             OpKind::Linear | OpKind::ExpertLinear if forms.dot4 => INT8_FORMS,
             // What was chosen shows in what the chosen matrices give.
             OpKind::Linear | OpKind::ExpertLinear | OpKind::HeadLinear | OpKind::Route if forms.f16 => F16_FORMS,
+            OpKind::Linear if forms.rounds_to_halves() => F16_FORMS,
             _ => F32_FORMS,
         }
 }
@@ -77,7 +85,13 @@ fn examine(options: &GpuOptions) {
 /// Examines these cases, of which there must be more than `at_least`.
 fn examine_cases(options: &GpuOptions, cases: impl IntoIterator<Item = Case>, at_least: usize) {
     let Some(device) = gpu(options) else { return };
-    let forms = options.forms.unwrap_or(Forms::BASE);
+    let forms = forms_of(&device);
+    assert_eq!(
+        forms.coopmat.is_some(),
+        options.forms.is_some_and(|forms| forms.coopmat.is_some()),
+        "{}",
+        device.name()
+    );
     let truth = truth();
     let mut faults = Vec::new();
     let mut n = 0;
@@ -132,12 +146,48 @@ fn owned_forms_compute_what_the_definition_says() {
     assert!(cases().iter().any(|case| case.op == OpKind::Linear && wrong(case)));
 }
 
-/// On adapters that have cooperative matrices of 8 x 8: Apple's, and software ones. Others are skipped, and say why.
+fn with_matrices(forms: &str, matrices: Matrices) -> GpuOptions {
+    let forms = Forms { coopmat: Some(matrices), ..Forms::parse(forms).unwrap() };
+    GpuOptions { forms: Some(forms), ..GpuOptions::default() }
+}
+
+/// On adapters that have cooperative matrices of some size. Others are skipped, and say why.
 #[test]
 fn matrix_forms_compute_what_the_definition_says() {
-    for forms in ["base+coopmat", "base+f16+coopmat"] {
-        let products = cases().into_iter().filter(|case| case.op == OpKind::Linear);
-        examine_cases(&with_forms(forms), products, 20);
+    for matrices in [Matrices::Listed, Matrices::Eight] {
+        for forms in ["base", "base+f16"] {
+            let products = cases().into_iter().filter(|case| case.op == OpKind::Linear);
+            examine_cases(&with_matrices(forms, matrices), products, 20);
+        }
+    }
+}
+
+/// On any adapter with halves: what is around the products of the kernel for matrices of 16 x 16.
+#[test]
+fn matrix_forms_without_matrices_compute_what_the_definition_says() {
+    let products = cases().into_iter().filter(|case| case.op == OpKind::Linear);
+    examine_cases(&with_matrices("base+subgroups", Matrices::Plain), products, 100);
+}
+
+/// Rows of activations that halves cannot hold, and small ones beside them.
+#[test]
+fn matrix_forms_take_rows_of_any_size() {
+    for matrices in [Matrices::Plain, Matrices::Sixteen(32)] {
+        let Some(device) = gpu(&with_matrices("base", matrices)) else { continue };
+        assert_eq!(forms_of(&device).coopmat, Some(matrices), "{}", device.name());
+        let mut case = cases().into_iter().find(|case| case.name.starts_with("F16, 70 rows")).unwrap();
+        let rows = case.inputs.n_rows();
+        let cols = case.slots[0].1.len() / rows;
+        let sizes = [1.0, 3e4, 1e5, 1e9, 1e-3];
+        for (row, values) in case.slots[0].1.chunks_exact_mut(cols).enumerate() {
+            values.iter_mut().for_each(|v| *v *= sizes[row % sizes.len()]);
+        }
+        let (want, got) = (case.run(&truth()), case.run(&device));
+        let n = want.len() / rows;
+        for (row, (want, got)) in want.chunks_exact(n).zip(got.chunks_exact(n)).enumerate() {
+            let error = relative_error(got, want);
+            assert!(error <= F16_FORMS, "row {row} on {}: relative error {error:e}", device.name());
+        }
     }
 }
 

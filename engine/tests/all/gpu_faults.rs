@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::common::{Golden, Scratch, alone, relative_error, skipped};
 use ir_engine::device::{KvKind, RunnerOptions};
 use ir_engine::error::{Error, Result};
-use ir_engine::gpu::{Forms, Gpu, GpuOptions, GpuRunner};
+use ir_engine::gpu::{Forms, Gpu, GpuOptions, GpuRunner, Matrices};
 use ir_engine::plan::{Inputs, PAGE, Want};
 use sha2::{Digest, Sha256};
 
@@ -73,6 +73,30 @@ fn a_form_that_computes_wrongly_is_left_out() {
         assert!(!gpu.forms().coherent, "{}", gpu.name());
         let notes = gpu.notes().concat();
         assert!(notes.contains("no coherent memory") && notes.contains("left out"), "{notes}");
+        assert!(is_right(&gpu, &golden));
+    }
+}
+
+/// A device whose matrices multiply wrongly, or whose driver refuses them, is opened without that form, and says so.
+#[test]
+fn matrices_that_multiply_wrongly_are_left_out() {
+    let golden = Golden::load("llama3");
+    for (matrices, find, replace) in [
+        (Matrices::Plain, "sums[j] += dot", "sums[j] -= dot"),
+        (Matrices::Plain, "(own_column + j) * STRIDE", "(own_column + j / 31u * 31u) * STRIDE"),
+        (Matrices::Plain, "n0 + col + 32u", "n0 + col"),
+        (Matrices::Plain, "let own_row", "let"),
+        (Matrices::Sixteen(32), "coopMultiplyAdd(a0, b1, c1)", "coopMultiplyAdd(a0, b0, c1)"),
+        (Matrices::Sixteen(32), "let b0", "let"),
+    ] {
+        let asked = Forms { coopmat: Some(matrices), ..Forms::BASE };
+        let honest = GpuOptions { forms: Some(asked), ..GpuOptions::default() };
+        let Some(gpu) = open(&honest) else { continue };
+        assert!(gpu.forms() == asked && gpu.notes().is_empty(), "{}: {:?}", gpu.name(), gpu.notes());
+        let gpu = open(&GpuOptions { sabotage: Some(("linear_sixteen", find, replace)), ..honest }).unwrap();
+        assert!(gpu.forms() == Forms::BASE, "{find}: {}", gpu.name());
+        let notes = gpu.notes().concat();
+        assert!(notes.contains("cooperative matrices") && notes.contains("left out"), "{notes}");
         assert!(is_right(&gpu, &golden));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use ir_engine::device::KvKind;
 use ir_engine::error::Result;
-use ir_engine::gpu::{Forms, permutations};
+use ir_engine::gpu::{Forms, Matrices, permutations};
 use ir_engine::plan::Plan;
 
 const FORMS: &[&str] = &[
@@ -30,7 +30,9 @@ fn unlisted(plan: &Plan) -> Result<BTreeSet<Asked>> {
     let asked = |p: ir_shaders::Permutation| (p.kernel, p.features.into_iter().collect::<BTreeSet<_>>());
     let listed: BTreeSet<Asked> = ir_shaders::all_permutations().into_iter().map(asked).collect();
     let mut all = BTreeSet::new();
-    for forms in FORMS.iter().map(|text| Forms::parse(text).unwrap()) {
+    let named = FORMS.iter().map(|text| Forms::parse(text).unwrap());
+    let sixteen = |subgroups: bool, matrices: Matrices| Forms { subgroups, coopmat: Some(matrices), ..Forms::BASE };
+    for forms in named.chain([sixteen(false, Matrices::Plain), sixteen(true, Matrices::Sixteen(32))]) {
         let blocks = plan.kv.iter().all(|shape| shape.expect_blocks(KvKind::Blocks8).is_ok());
         for kv in KvKind::ALL.into_iter().filter(|kv| blocks || *kv != KvKind::Blocks8) {
             all.extend(permutations(plan, forms, kv)?.into_iter().map(asked));

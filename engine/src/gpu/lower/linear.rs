@@ -1,5 +1,5 @@
-//! Lowering of products: few rows by `linear_vec`, many by `linear_mat` or `linear_coop`, with what stands in front of them
-//! and what happens then. What a kernel of products has no form for gets dispatches of its own. No device here.
+//! Lowering of products: few rows by `linear_vec`, many by `linear_mat` or by cooperative matrices, with what stands in front of
+//! them and what happens then. What a kernel of products has no form for gets dispatches of its own. No device here.
 
 use std::ops::RangeInclusive;
 
@@ -7,6 +7,7 @@ use super::heads::InProduct;
 use super::{ANY, FEW, Lowering, MANY, WG, rows, rows_at};
 use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key, Resource};
+use crate::gpu::forms::Matrices;
 use crate::gpu::parts::{Part, RowRange};
 use crate::gpu::planes::{UNIT, feature, units};
 use crate::plan::{Act, Epilogue, Gated, Norm, NormKind, Prologue, Rows, Slot, WeightId};
@@ -15,6 +16,8 @@ use crate::plan::{Act, Epilogue, Gated, Norm, NormKind, Prologue, Rows, Slot, We
 const VEC_ROWS: [(u32, usize, usize); 4] = [(1, 1, 1), (2, 2, 2), (4, 3, 4), (8, 5, FEW)];
 /// Invocations where a subgroup owns a row of the weight: four subgroups of the usual size.
 const OWNED_WG: u32 = 128;
+/// Invocations for each row that is made halves of.
+const HALVE_WG: u32 = 256;
 /// Tiles of 64 rows pay from here on; below, those of 32.
 const TALL: usize = 33;
 
@@ -124,26 +127,32 @@ impl Lowering<'_> {
     }
 
     fn product(&self, job: &Product, out: &mut Vec<Dispatch>) {
+        let matrices = self.forms.coopmat;
+        let halves = matrices.is_some_and(Matrices::takes_halves);
         if let Some(Prologue { norm, normed }) = job.norm {
             if job.bytes {
                 out.push(self.quantise(job.x, Some(norm), normed));
             }
-            out.push(self.norm(self.all(job.x), &norm, self.all(normed), MANY));
+            if !halves {
+                out.push(self.norm(self.all(job.x), &norm, self.all(normed), MANY));
+            }
+        }
+        if halves {
+            out.push(self.halve(job));
         }
         for (index, part) in self.part(job.weight).iter().enumerate() {
             for range in job.ranges(part) {
                 let piece = Piece { index, part, range };
                 self.linear_vec(job, piece, out);
-                if self.forms.coopmat {
-                    out.push(self.linear_coop(job, piece));
-                    continue;
-                }
-                if job.ragged {
-                    out.push(self.linear_mat(job, piece, false, FEW + 1..=usize::MAX));
-                    continue;
-                }
-                for (tall, when) in [(false, FEW + 1..=TALL - 1), (true, TALL..=usize::MAX)] {
-                    out.push(self.linear_mat(job, piece, tall, when));
+                let tiles = [(false, FEW + 1..=TALL - 1), (true, TALL..=usize::MAX)];
+                match matrices {
+                    Some(matrices @ (Matrices::Sixteen(_) | Matrices::Plain)) => {
+                        let of_tile = |(tall, when)| self.linear_sixteen(job, piece, matrices, tall, when);
+                        out.extend(tiles.map(of_tile));
+                    }
+                    Some(Matrices::Listed | Matrices::Eight) => out.push(self.linear_coop(job, piece)),
+                    None if job.ragged => out.push(self.linear_mat(job, piece, false, MANY)),
+                    None => out.extend(tiles.map(|(tall, when)| self.linear_mat(job, piece, tall, when))),
                 }
             }
         }
@@ -267,6 +276,52 @@ impl Lowering<'_> {
         dispatch.key.features.push("COOPMAT");
         dispatch.key = Key { kernel: "linear_coop", consts: vec![("WG", 256)], ..dispatch.key };
         dispatch
+    }
+
+    /// The same operands with x as halves; a workgroup of at least 4 subgroups for each tile.
+    fn linear_sixteen(
+        &self,
+        job: &Product,
+        piece: Piece<'_>,
+        matrices: Matrices,
+        tall: bool,
+        when: RangeInclusive<usize>,
+    ) -> Dispatch {
+        let mut dispatch = self.linear_mat(job, piece, tall, when);
+        let (form, lanes) = match matrices {
+            Matrices::Sixteen(lanes) => ("COOPMAT", lanes),
+            Matrices::Plain | Matrices::Listed | Matrices::Eight => ("PLAIN", 32),
+        };
+        // Rows are whole units already.
+        dispatch.key.features.retain(|feature| !["F16", "RAGGED"].contains(feature));
+        dispatch.key.features.extend(["F16", "HALVES", form]);
+        dispatch.key = Key { kernel: "linear_sixteen", consts: vec![("WG", 4 * lanes)], ..dispatch.key };
+        let buffer = self.plan.slot(job.normed()).buffer;
+        dispatch.bindings.retain(|(name, _)| *name != "x");
+        dispatch.bindings.extend([("x", Resource::Halves(buffer)), ("x_factor", Resource::RowFactors(buffer))]);
+        dispatch
+    }
+
+    /// Many rows of a product's `x` as halves, normalised on the way if a norm is in front of it.
+    fn halve(&self, job: &Product) -> Dispatch {
+        let (to, cols) = (self.plan.slot(job.normed()).buffer, self.plan.weight(job.weight).cols);
+        let norm = job.norm.map(|prologue| prologue.norm);
+        let all =
+            [(true, "F16"), (norm.is_some(), "NORM"), (job.ragged, "RAGGED"), (self.forms.subgroups, "SUBGROUPS")];
+        let features = all.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect();
+        let key = Key { kernel: "halve", features, consts: vec![("WG", HALVE_WG)] };
+        let bindings =
+            vec![("x", self.buffer(job.x)), ("x_halves", Resource::Halves(to)), ("x_factor", Resource::RowFactors(to))];
+        let params = vec![
+            ("rows_at", rows_at(job.rows)),
+            ("units", units(cols) as u32),
+            ("cols", cols as u32),
+            ("x_stride", job.strides[0] as u32),
+            ("eps", norm.map_or(0.0, |norm| norm.eps).to_bits()),
+            ("norm_at", self.constants.word(norm.and_then(|norm| norm.weight))),
+        ];
+        let grid = Grid { count: Count::Rows(job.rows), block: 1, times: 1, per: 1 };
+        Dispatch { key, bindings, params, grid, when: (job.rows, MANY), op: 0, work: 0 }
     }
 
     /// Few rows of a slot as signed bytes, if a reader takes such: part of the op that writes the slot.
