@@ -125,9 +125,12 @@ fn main(
         }
         for (var i = lid; i < 128u; i += WG) {
             let unit = u + i % 2u;
-            var v = Vecs();
-            if (unit < p.units) { v = unit_vecs(load_unit(w_row(i / 2u, n0) * p.units + unit)); }
-            w_put(i / 2u * STRIDE + i % 2u * 8u, v);
+            let at = i / 2u * STRIDE + i % 2u * 8u;
+            if (unit < p.units) {
+                w_put(at, unit_vecs(load_unit(w_row(i / 2u, n0) * p.units + unit)));
+            } else {
+                w_put(at, Vecs());
+            }
         }
         workgroupBarrier();
         for (var k = 0u; k < 16u; k += 4u) {

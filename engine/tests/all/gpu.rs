@@ -165,8 +165,10 @@ fn matrix_forms_compute_what_the_definition_says() {
 /// On any adapter with halves: what is around the products of the kernel for matrices of 16 x 16.
 #[test]
 fn matrix_forms_without_matrices_compute_what_the_definition_says() {
-    let products = cases().into_iter().filter(|case| case.op == OpKind::Linear);
-    examine_cases(&with_matrices("base+subgroups", Matrices::Plain), products, 100);
+    // Fewer rows have other kernels. With IR_FULL=1 all of those cases.
+    let each = if std::env::var_os("IR_FULL").is_some() { 1 } else { 5 };
+    let products = cases().into_iter().filter(|case| case.op == OpKind::Linear && case.inputs.n_rows() > 8);
+    examine_cases(&with_matrices("base+subgroups", Matrices::Plain), products.step_by(each), 15);
 }
 
 /// Rows of activations that halves cannot hold, and small ones beside them.
