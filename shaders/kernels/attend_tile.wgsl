@@ -81,7 +81,8 @@ fn main(
     var total = 0.0;
     let low = seen_from(position);
     let high = seen_to(row, position);
-    let begin = seen_from(first) / KT * KT;
+    let lowest = seen_from(first); // in front of it any page may stand
+    let begin = lowest / KT * KT;
     let end = seen_to(step[tile] + n_rows - 1u, first + n_rows - 1u);
     for (var base = begin; base < end; base += KT) {
         let n = min(KT, end - base);
@@ -89,7 +90,7 @@ fn main(
         for (var at = lid; at < KT * KQ; at += 64u) {
             let j = at / KQ;
             var v = vec4(0.0);
-            if (j < n) { v = k_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, KQ), at % KQ, KQ); }
+            if (j < n && base + j >= lowest) { v = k_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, KQ), at % KQ, KQ); }
             kv_s[at] = v;
         }
         workgroupBarrier();
@@ -106,7 +107,7 @@ fn main(
         for (var at = lid; at < KT * VQ; at += 64u) {
             let j = at / VQ;
             var v = vec4(0.0);
-            if (j < n) { v = v_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, VQ), at % VQ, VQ); }
+            if (j < n && base + j >= lowest) { v = v_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, VQ), at % VQ, VQ); }
             kv_s[at] = v;
         }
 #endif

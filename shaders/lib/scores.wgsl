@@ -1,8 +1,8 @@
 // What attention does to scores, for kernels whose parameters are those of attend_vec.
 //
 // HEAT: queries are scaled by their position. CAP: a soft cap. SLOPES: a head's slope times the distance is taken from a
-// score. SINKS: a head's sink takes part in the softmax and has no value. BOTH: a row sees the rows behind it too, and the
-// window counts positions on each side.
+// score. SINKS: a head's sink takes part in the softmax and has no value.
+#import seen
 #ifdef CAP
 #import tanh
 #endif
@@ -19,24 +19,6 @@ fn query_scale(position: u32) -> f32 {
     return p.scale * (1.0 + p.heat * log(floor((f32(position) + p.heat_offset) / p.heat_length) + 1.0));
 #else
     return p.scale;
-#endif
-}
-
-// The first position that a row sees.
-fn seen_from(position: u32) -> u32 {
-#ifdef BOTH
-    return position - min(position, p.window);
-#else
-    return select(0u, position + 1u - p.window, position >= p.window);
-#endif
-}
-
-// The position behind the last that a row sees.
-fn seen_to(row: u32, position: u32) -> u32 {
-#ifdef BOTH
-    return position + 1u + min(step[step[STEP_ENDS] + row] - position - 1u, p.window);
-#else
-    return position + 1u;
 #endif
 }
 

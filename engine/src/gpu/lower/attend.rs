@@ -74,7 +74,7 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
     if !v_in_k {
         bindings.push(("v_pages", Resource::VPages(layer)));
     }
-    let merged = if sinks.is_some() { vec!["SINKS"] } else { vec![] };
+    let merged = [(sinks.is_some(), "SINKS"), (both, "BOTH")].into_iter().filter(|part| part.0).map(|part| part.1).collect();
     let (mut of_rows, mut scratch) = (features.clone(), vec![("parts", Resource::Splits)]);
     if lowering.forms.coherent {
         of_rows.push("COHERENT");
@@ -99,6 +99,7 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
                 ("n_heads", n_heads as u32),
                 ("v_dim", v_dim as u32),
                 ("sinks_at", lowering.constants.word(sinks)),
+                ("window", window.map_or(u32::MAX, |window| if both { window / 2 } else { window })),
             ],
             grid: Grid { count: Count::Merged, block: 1, times: n_heads, per: 1 },
             when: when.clone(),
