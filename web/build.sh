@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 profile=wasm
 limit=700000 # bytes, gzipped
-cold="'z'" # the engine's level of optimisation where it computes nothing: in the grammars' module
+cold="'z'" # the inner loops' level of optimisation where nothing is computed: in the grammars' module
 if [ "${1:-}" = --thin ]; then
     shift
     profile=wasm-thin
@@ -60,12 +60,12 @@ compile() { # VARIANT: leaves the module at $CARGO_TARGET_DIR/$target/$profile/i
     case $rust in
     relaxed)
         arguments+=(-Zprofile-rustflags)
-        for crate in ir-engine ir-web; do
+        for crate in ir-simd ir-web; do
             arguments+=(--config "profile.$profile.package.$crate.rustflags=['-Ctarget-feature=+relaxed-simd']")
         done
         ;;
     grammar) # its compiler recurses; the inner loops, where speed is the point, are not in it
-        arguments+=(-Zprofile-rustflags --config "profile.$profile.package.ir-engine.opt-level=$cold")
+        arguments+=(-Zprofile-rustflags --config "profile.$profile.package.ir-simd.opt-level=$cold")
         arguments+=(--config "profile.$profile.package.ir-web.rustflags=['-Clink-arg=-zstack-size=8388608']")
         ;;
     esac

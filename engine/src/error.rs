@@ -77,3 +77,12 @@ impl Error {
         Error::Request(what.into())
     }
 }
+
+impl From<ir_simd::Error> for Error {
+    fn from(error: ir_simd::Error) -> Self {
+        match error {
+            ir_simd::Error::Shape(what) => Error::Shape(what),
+            other => Error::Unsupported(other.to_string()),
+        }
+    }
+}

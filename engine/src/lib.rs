@@ -39,7 +39,7 @@ pub mod load;
 pub mod meta;
 pub mod model;
 pub mod plan;
-pub mod quant;
+pub use ir_simd::quant;
 pub mod run;
 pub mod text;
 

@@ -6,7 +6,7 @@ mod kept;
 pub mod kernels;
 pub mod pool;
 mod roofline;
-pub mod simd;
+pub use ir_simd as simd;
 mod zeroed;
 
 use std::sync::Arc;

@@ -72,7 +72,9 @@ impl Roles {
     /// A key with an id out of range counts as absent.
     pub(super) fn read(meta: &Meta, vocab: &mut Vocab, model: &str) -> Result<Roles> {
         let n = vocab.len();
-        let key = |name: &str| Ok(meta.opt_u32(&format!("tokenizer.ggml.{name}_token_id"))?.filter(|id| *id < n));
+        let key = |name: &str| -> Result<Option<u32>> {
+            Ok(meta.opt_u32(&format!("tokenizer.ggml.{name}_token_id"))?.filter(|id| *id < n))
+        };
         let preset = |id: u32, of: &str| (model == of && id < n).then_some(id);
         let mut roles = Roles {
             bos: key("bos")?.or(key("cls")?).or(preset(1, "llama")).or(preset(101, "bert")),

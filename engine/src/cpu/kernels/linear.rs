@@ -308,7 +308,7 @@ fn put(to: &mut [f32], from: &[f32], add: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::simd::exam::{Random, tables};
+    use ir_simd::exam::{Random, tables};
 
     fn segment(dtype: DType, rows: usize, bytes: &[u8]) -> Segment {
         let (bytes, row_bytes) = (bytes.to_vec().into(), bytes.len() / rows);

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::cpu::kernels::kv_write::kv_write;
-use crate::cpu::simd::exam::{Random, tables};
 use crate::plan::{KvKind, KvShape, Slot, View};
+use ir_simd::exam::{Random, tables};
 
 fn columns(data: &[f32], width: usize) -> Columns<'_> {
     Columns { data, width, view: View { slot: Slot(0), start: 0, cols: width } }

@@ -10,8 +10,6 @@ mod k;
 mod lanes;
 mod plain;
 mod search;
-#[cfg(test)]
-pub(crate) mod tests;
 mod uneven;
 
 use super::Encode;
@@ -20,7 +18,7 @@ pub(super) use lanes::{rounded, truncated};
 use search::{Trials, affine, signed, weighted};
 
 /// Groups that are searched side by side: eight floats are a vector of AVX2. A page encodes nothing large, and is to be small.
-pub(crate) const SIDE_BY_SIDE: usize = if cfg!(target_arch = "wasm32") { 1 } else { 8 };
+pub const SIDE_BY_SIDE: usize = if cfg!(target_arch = "wasm32") { 1 } else { 8 };
 
 /// What of a block's row is important.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +152,7 @@ impl<'a> Rows<'a> {
 
 /// Encodes whole blocks, or whole rows whose columns have the weights `important`, `W` groups at once.
 #[inline(always)]
-pub(crate) fn encode_blocks<const W: usize, const LEN: usize, B: Encode<LEN>>(
+pub fn encode_blocks<const W: usize, const LEN: usize, B: Encode<LEN>>(
     values: &[f32],
     important: Option<&[f32]>,
     out: &mut [u8],

@@ -6,14 +6,14 @@ use std::sync::LazyLock;
 #[cfg(target_arch = "x86_64")]
 use super::index;
 use super::{Table, detect};
-use crate::dtype::DType;
 use crate::error::Result;
+use crate::quant::DType;
 use crate::quant::{self, Encoder};
 
 /// The encoders of block types with AVX2; those of plain types gain nothing.
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use crate::dtype::DType;
+    use crate::quant::DType;
     use crate::quant::encode::{SIDE_BY_SIDE, encode_blocks};
     use crate::quant::*;
 
@@ -48,7 +48,7 @@ mod avx2 {
 }
 
 /// The encoder of a type that suits this machine, if the type can be written.
-fn encoder(dtype: DType) -> Option<Encoder> {
+pub fn encoder(dtype: DType) -> Option<Encoder> {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
@@ -68,7 +68,7 @@ static TABLE: LazyLock<&'static Table> = LazyLock::new(detect);
 ///
 /// # Errors
 /// As [`quant::encode()`] and [`quant::encode_for`].
-pub(crate) fn encode(dtype: DType, values: &[f32], important: Option<&[f32]>, out: &mut Vec<u8>) -> Result<()> {
+pub fn encode(dtype: DType, values: &[f32], important: Option<&[f32]>, out: &mut Vec<u8>) -> Result<()> {
     quant::encode_by(encoder(dtype), dtype, values, important, out)
 }
 
@@ -76,33 +76,10 @@ pub(crate) fn encode(dtype: DType, values: &[f32], important: Option<&[f32]>, ou
 ///
 /// # Errors
 /// As [`quant::decode`].
-pub(crate) fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
+pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     if dtype == DType::F16 && bytes.len() == 2 * out.len() {
         (TABLE.from_f16)(bytes, out);
         return Ok(());
     }
     quant::decode(dtype, bytes, out)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::quant::encode::tests::expect_same;
-
-    #[test]
-    fn vectors_are_encoded_as_their_lanes_alone() {
-        for dtype in DType::ALL {
-            let (Some(here), Some(definition)) = (encoder(*dtype), dtype.traits().encode) else { continue };
-            expect_same(*dtype, definition, here);
-        }
-    }
-
-    #[test]
-    fn halves_are_decoded_as_defined() {
-        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-        let mut out = [vec![0.0; 1 << 16], vec![0.0; 1 << 16]];
-        decode(DType::F16, &bytes, &mut out[0]).unwrap();
-        quant::decode(DType::F16, &bytes, &mut out[1]).unwrap();
-        assert!(out[0].iter().zip(&out[1]).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
-    }
 }

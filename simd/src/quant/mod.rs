@@ -1,6 +1,6 @@
 //! The table of storage types, and what each row needs: one file per type holds its layout, the decoder that is the
 //! definition of its meaning (scalar, plain, bit-exact with ggml), how it is laid out for a GPU, and, for the simple
-//! ones, the encoder. Fast kernels over the same blocks are in `cpu/simd`, not here.
+//! ones, the encoder. Fast kernels over the same blocks are beside this module, not in it.
 //!
 //! Sources of all layouts: ggml's `ggml-common.h` (structs, grids) and `ggml-quants.c` (`dequantize_row_*`,
 //! `quantize_row_*_ref`). Blocks are byte arrays of alignment 1, so a file's bytes can be viewed as blocks anywhere.
@@ -8,8 +8,8 @@
 mod dtype;
 pub mod encode;
 pub(crate) mod grid;
-mod half;
-pub(crate) mod integers;
+pub mod half;
+pub mod integers;
 pub mod iq1_m;
 pub mod iq1_s;
 pub mod iq2_s;
@@ -45,7 +45,7 @@ pub use self::dtype::DType;
 pub use self::encode::Importance;
 pub use self::mxfp4::of_pairs;
 
-pub(crate) use self::half::f16;
+pub use self::half::f16;
 use crate::error::{Error, Result};
 use planes::Planes;
 
@@ -59,12 +59,13 @@ pub const FLOATS_OF_4: DType = DType::MXFP4;
 /// - `block`: elements and bytes of one block;
 /// - `decode`: `plain` elements, or `groups` of so many elements (16 or 32) with a common scale and minimum;
 /// - `encode`: whether values can be rounded to it here;
-/// - `simd`: `own` if `cpu/simd/formats.rs` (or `eights.rs`) has a loop for it, `grid` if `grids.rs` has one, else `decoded`: blocks
+/// - `simd`: `own` if `formats.rs` (or `eights.rs`) has a loop for it, `grid` if `grids.rs` has one, else `decoded`: blocks
 ///   are decoded by the scalar code and multiplied by the loop that all such types share;
 /// - `planes`: bytes that 32 elements take in planes 0 to 2 of a GPU's buffer, and a block in plane 3;
 /// - `q8`: how far products with activations in 8 bits may be off in the exam, relatively. The activations are rounded in
 ///   blocks of 32 to steps of 1/127 of the largest: about 1/127/sqrt(12)*sqrt(3) of a uniform signal's own size per term,
 ///   averaging out over the terms. With float activations every form agrees with the definition to the order of sums.
+#[macro_export]
 macro_rules! block_types {
     ($with:ident $(, $first:tt)*) => {
         $with! {
@@ -130,7 +131,7 @@ macro_rules! block_types {
         }
     };
 }
-pub(crate) use block_types;
+pub use block_types;
 
 /// A row of the table: what there is to know of a type. [`DType::traits`] gives it.
 #[derive(Debug)]
@@ -244,10 +245,10 @@ pub fn blocks<B: Pod>(bytes: &[u8]) -> &[B] {
 }
 
 /// The type of caches in 8 bits.
-pub(crate) const CACHE_BLOCKS: DType = DType::Q8_0;
+pub const CACHE_BLOCKS: DType = DType::Q8_0;
 
 /// Rounds whole blocks of values to [`CACHE_BLOCKS`].
-pub(crate) fn cache_blocks(values: &[f32], out: &mut [u8]) {
+pub fn cache_blocks(values: &[f32], out: &mut [u8]) {
     let blocks = values.as_chunks().0.iter().zip(out.chunks_exact_mut(size_of::<q8_0::Q8_0>()));
     blocks.for_each(|(values, out)| {
         out.copy_from_slice(bytemuck::bytes_of(&q8_0::Q8_0::encode::<1>(values, None)));
@@ -390,6 +391,3 @@ macro_rules! traits {
     };
 }
 block_types!(traits);
-
-#[cfg(test)]
-mod tests;

@@ -21,7 +21,7 @@ pub(crate) const PAIRS: u8 = 1;
 pub(crate) const DOT: u8 = 2;
 
 /// simd128 alone.
-#[cfg(any(not(target_feature = "relaxed-simd"), test))]
+#[cfg(any(not(target_feature = "relaxed-simd"), feature = "exam"))]
 pub(crate) mod plain {
     super::super::table::table!(super::Wasm<{ super::PLAIN }>, "simd128", "simd128");
 }
@@ -325,9 +325,11 @@ fn partial<const MODE: u8>(v: Products, wide: bool) -> v128 {
     }
 }
 
-#[cfg(test)]
-mod tests {
+/// What the exam asks of the products themselves.
+#[cfg(feature = "exam")]
+pub(crate) mod exam {
     use super::*;
+    pub use halves::exam::halves_convert_as_the_library_does;
 
     /// Every weight that a form takes with every activation, at each place of a vector.
     fn same_as_portable<const MODE: u8>(weights: std::ops::Range<i32>, wide: bool) {
@@ -358,8 +360,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn all_forms_give_the_exact_sums() {
+    /// Panics if a form of the product is not exact.
+    pub fn all_forms_give_the_exact_sums() {
         same_as_portable::<PLAIN>(0..128, false);
         same_as_portable::<PAIRS>(0..128, false);
         same_as_portable::<DOT>(0..128, false);

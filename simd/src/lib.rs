@@ -1,6 +1,10 @@
-//! The hot inner loops: one [`Table`] of plain function pointers per instruction set, chosen at run time. The scalar
-//! table is complete and is the definition; the others replace what they improve and are held to it by the exam.
-//! How the loops are spread over rows, columns and threads is in `cpu::kernels`, not here.
+//! `ir-simd`: the storage types of weights ([`quant`]), and the hot inner loops over them: one [`Table`] of plain function
+//! pointers per instruction set, chosen at run time. The scalar table is complete and is the definition; the others replace
+//! what they improve and are held to it by the exam (`tests`). How the loops are spread over rows, columns and threads is the
+//! engine's (`cpu::kernels`), not this crate's.
+//!
+//! A crate of its own because it is most of what there is to compile and the least of what changes, and because a module
+//! for browsers is optimised for speed here and for size elsewhere.
 #![allow(unsafe_code, reason = "SIMD intrinsics, and kernels over them that read blocks at any alignment")]
 #![cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")),
@@ -16,29 +20,29 @@ mod decoded;
 mod dots;
 mod eights;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) mod encoders;
+pub mod encoders;
+mod error;
+pub mod exam;
 mod floats;
 mod formats;
 mod grids;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-pub(crate) mod panels;
+pub mod panels;
 mod probe;
 pub mod q8;
+pub mod quant;
 mod scalar;
 mod table;
-pub(crate) mod tile;
+pub mod tile;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 
-#[cfg(test)]
-pub(crate) mod exam;
-
-use crate::dtype::DType;
-use crate::error::{Error, Result};
+pub use error::{Error, Result};
 pub use probe::is_exact;
 use q8::{BLOCK, Q8Row, Q8RowMut};
+use quant::DType;
 
 /// Positions of one KV page.
 pub const PAGE: usize = 16;
@@ -46,7 +50,8 @@ pub const PAGE: usize = 16;
 /// Blocks of activations whose largest magnitude is below this quantise to zeros: its inverse times 127 would overflow.
 pub const MIN_QUANTISED: f32 = 1e-35;
 
-pub(crate) const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+/// The square root of 2 / pi, of GELU in its tanh form.
+pub const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 
 /// The kernels of one instruction set. Every entry checks the lengths it is given and panics where they disagree (a
 /// caller's bug: sizes from files are checked when a model is opened).
@@ -56,13 +61,13 @@ pub struct Table {
     /// The name that [`by_name`] knows.
     pub name: &'static str,
     /// Dot products by weight type, in the order of [`DType::ALL`]; read through [`Table::of`].
-    pub(crate) types: [TypeKernels; DType::ALL.len()],
+    pub types: [TypeKernels; DType::ALL.len()],
     /// The loops of block types without their own, for groups of 16 and of 32; the scalar table has none.
-    pub(crate) shared: &'static [SharedKernels],
+    pub shared: &'static [SharedKernels],
     /// As many products and sums of floats as the instruction set makes, in registers: how many they were, and a sum.
-    pub(crate) peak_floats: fn(times: usize, x: f32) -> (u64, f32),
+    pub peak_floats: fn(times: usize, x: f32) -> (u64, f32),
     /// The same of bytes, `x` from 0 to 127.
-    pub(crate) peak_bytes: fn(times: usize, x: i8) -> (u64, f32),
+    pub peak_bytes: fn(times: usize, x: i8) -> (u64, f32),
     /// Quantises one row of activations (`k` floats) into a row of [`q8::Q8`]. The same bits on every table.
     pub quantise: fn(x: &[f32], out: Q8RowMut<'_>),
     /// `sum x[i] * y[i]`.
@@ -101,7 +106,7 @@ pub struct Table {
     /// `q`: n x `head_dim`; `page`: \[16\]\[`head_dim`\] of F32 or F16; `out`: n x `positions`.
     pub attend_scores: fn(dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]),
     /// The same of many query rows: a page of F32 keys is unpacked once. Each result has the same bits.
-    pub(crate) attend_tile: Option<TileKernels>,
+    pub attend_tile: Option<TileKernels>,
     /// Weighted values of one KV page: `acc[r] += sum over p < positions of weights[r][p] * page[p]`.
     /// `weights`: n x `positions`; `page`: \[16\]\[`head_dim`\] of F32 or F16; `acc`: n x `head_dim`.
     pub attend_values:
@@ -110,56 +115,62 @@ pub struct Table {
 
 /// The dot products of one weight type: one weight row with a few activation rows, the weights read once.
 #[derive(Clone, Copy)]
-pub(crate) struct TypeKernels {
+pub struct TypeKernels {
     /// With float activations.
-    pub(crate) dots_f32: fn(w: &[u8], x: &[&[f32]], out: &mut [f32]),
+    pub dots_f32: fn(w: &[u8], x: &[&[f32]], out: &mut [f32]),
     /// With quantised activations; block types only.
-    pub(crate) dots_q8: fn(w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
+    pub dots_q8: fn(w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
     /// The form for many rows, where there is one: of quantised types with quantised activations, of plain types with
     /// floats.
-    pub(crate) tile: Option<TileKernels>,
+    pub tile: Option<TileKernels>,
     /// Of BF16, where the instruction set multiplies pairs of such numbers.
-    pub(crate) pairs: Option<PairKernels>,
+    pub pairs: Option<PairKernels>,
 }
 
 /// Products of BF16 weights with activations rounded to BF16, which lie in pairs in the place of floats.
 #[derive(Clone, Copy)]
-pub(crate) struct PairKernels {
-    pub(crate) dots: fn(w: &[u8], x: &[&[f32]], out: &mut [f32]),
-    pub(crate) tile: TileKernels,
+pub struct PairKernels {
+    /// Of one weight row with a few activation rows.
+    pub dots: fn(w: &[u8], x: &[&[f32]], out: &mut [f32]),
+    /// The form for many rows.
+    pub tile: TileKernels,
 }
 
 /// The many-rows form of a weight type. Each result has the same bits as from the dots.
 #[derive(Clone, Copy)]
-pub(crate) struct TileKernels {
+pub struct TileKernels {
     /// Lanes that the elements of a row are summed in.
-    pub(crate) lanes: usize,
+    pub lanes: usize,
     /// Weight rows of a tile: one for each lane of its vectors.
-    pub(crate) columns: usize,
+    pub columns: usize,
     /// Activation rows of a panel.
-    pub(crate) rows: usize,
+    pub rows: usize,
     /// The layout of the panels: group length (1 for floats, 2 for pairs of BF16 numbers) and offset.
-    pub(crate) layout: (usize, i32),
+    pub layout: (usize, i32),
     /// Columns of a row that are multiplied and summed by themselves; the sums of blocks are added in their order.
-    pub(crate) block: usize,
+    pub block: usize,
     /// Unpacks this block of up to `columns` weight rows of so many bytes.
-    pub(crate) unpack: fn(w: &[u8], row_bytes: usize, block: usize, tile: &mut tile::Weights),
+    pub unpack: fn(w: &[u8], row_bytes: usize, block: usize, tile: &mut tile::Weights),
     /// Multiplies the tile with a panel; `out[row * columns + column]`. `ahead` is what will be unpacked next: fetched
     /// meanwhile.
-    pub(crate) multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
+    pub multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
 }
 
 /// What the block types without a loop of their own share, for one group length.
-pub(crate) struct SharedKernels {
-    pub(crate) dots_f32: fn(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]),
-    pub(crate) dots_q8: fn(dtype: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
-    pub(crate) unpack: fn(dtype: DType, w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
-    pub(crate) multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
+pub struct SharedKernels {
+    /// As [`TypeKernels::dots_f32`].
+    pub dots_f32: fn(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]),
+    /// As [`TypeKernels::dots_q8`].
+    pub dots_q8: fn(dtype: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
+    /// As [`TileKernels::unpack`].
+    pub unpack: fn(dtype: DType, w: &[u8], row_bytes: usize, tile: &mut tile::Weights),
+    /// As [`TileKernels::multiply`].
+    pub multiply: fn(tile: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
 }
 
 impl Table {
     /// The kernels of a weight type.
-    pub(crate) fn of(&self, dtype: DType) -> &TypeKernels {
+    pub fn of(&self, dtype: DType) -> &TypeKernels {
         &self.types[index(dtype)]
     }
 
@@ -171,8 +182,11 @@ impl Table {
     }
 }
 
+/// The table that defines what every other computes.
+pub static SCALAR: &Table = &scalar::TABLE;
+
 /// The place of a type in [`DType::ALL`].
-pub(crate) const fn index(dtype: DType) -> usize {
+pub const fn index(dtype: DType) -> usize {
     let mut i = 0;
     while i < DType::ALL.len() {
         if DType::ALL[i] as u32 == dtype as u32 {
@@ -185,7 +199,7 @@ pub(crate) const fn index(dtype: DType) -> usize {
 
 /// The tables that this machine can run, slowest first; the first is scalar.
 pub fn available() -> Vec<&'static Table> {
-    let mut tables: Vec<&'static Table> = vec![&scalar::TABLE];
+    let mut tables: Vec<&'static Table> = vec![SCALAR];
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::is_x86_feature_detected as has;
@@ -209,7 +223,7 @@ pub fn available() -> Vec<&'static Table> {
     }
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
     {
-        #[cfg(any(not(target_feature = "relaxed-simd"), test))]
+        #[cfg(any(not(target_feature = "relaxed-simd"), feature = "exam"))]
         tables.push(&wasm::plain::TABLE);
         #[cfg(target_feature = "relaxed-simd")]
         tables.extend(if wasm::sums_four() {
@@ -223,7 +237,7 @@ pub fn available() -> Vec<&'static Table> {
 
 /// The best table for this machine.
 pub fn detect() -> &'static Table {
-    available().last().copied().unwrap_or(&scalar::TABLE)
+    available().last().copied().unwrap_or(SCALAR)
 }
 
 /// The table with this name, or the best one for `auto`.

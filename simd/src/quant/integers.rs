@@ -8,13 +8,13 @@ use super::q5_0::{self, Q5_0};
 use super::q8_0::Q8_0;
 
 /// The smallest type that holds all integers of a range.
-pub(crate) fn holding(least: i32, most: i32) -> Option<DType> {
+pub fn holding(least: i32, most: i32) -> Option<DType> {
     let types = [(-8, 7, DType::Q4_0), (-16, 15, DType::Q5_0), (-128, 127, DType::Q8_0)];
     types.into_iter().find(|(from, to, _)| *from <= least && most <= *to).map(|(.., dtype)| dtype)
 }
 
 /// Appends a block of 32 integers, each times `scale`, of a type that [`holding`] gave.
-pub(crate) fn push(dtype: DType, scale: f32, levels: &[i32; 32], out: &mut Vec<u8>) {
+pub fn push(dtype: DType, scale: f32, levels: &[i32; 32], out: &mut Vec<u8>) {
     let d = to_f16(scale);
     match dtype {
         DType::Q4_0 => {
@@ -35,7 +35,7 @@ pub(crate) fn push(dtype: DType, scale: f32, levels: &[i32; 32], out: &mut Vec<u
 
 /// Multiplies the scales of blocks of a type that [`holding`] gave, each of which begins with its scale.
 #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files are written where there are files"))]
-pub(crate) fn multiply(dtype: DType, blocks: &mut [u8], factor: f32) {
+pub fn multiply(dtype: DType, blocks: &mut [u8], factor: f32) {
     for block in blocks.chunks_exact_mut(dtype.block_bytes()) {
         if let Some(d) = block.first_chunk_mut() {
             *d = to_f16(f16(*d) * factor);
@@ -44,28 +44,6 @@ pub(crate) fn multiply(dtype: DType, blocks: &mut [u8], factor: f32) {
 }
 
 /// Whether an f16 holds a scale.
-pub(crate) fn holds(scale: f32) -> bool {
+pub fn holds(scale: f32) -> bool {
     f16(to_f16(scale)) == scale
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn integers_come_back() {
-        for (least, most) in [(-8, 7), (-15, 15), (-16, 14), (-128, 127)] {
-            let dtype = holding(least, most).unwrap();
-            let levels: [i32; 32] = std::array::from_fn(|i| least + (i as i32 * 7) % (most - least + 1));
-            let mut bytes = Vec::new();
-            push(dtype, 0.25, &levels, &mut bytes);
-            let mut out = [0.0; 32];
-            super::super::decode(dtype, &bytes, &mut out).unwrap();
-            assert_eq!(out.map(|x| (x * 4.0) as i32), levels, "{dtype}");
-            multiply(dtype, &mut bytes, 4.0);
-            super::super::decode(dtype, &bytes, &mut out).unwrap();
-            assert_eq!(out.map(|x| x as i32), levels, "{dtype}");
-        }
-        assert!(holding(-129, 0).is_none() && holds(0.1f32.round()) && !holds(0.1));
-    }
 }

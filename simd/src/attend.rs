@@ -6,7 +6,7 @@ use super::dots::{F16, F32, Plain};
 use super::floats::{each, get, put};
 use super::lanes::Lanes;
 use super::panels::copy_exactly;
-use crate::dtype::DType;
+use crate::quant::DType;
 
 /// Query rows and positions that share loads.
 const TOGETHER: usize = 4;

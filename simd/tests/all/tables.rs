@@ -1,83 +1,9 @@
 //! The exam of the tables: every entry of every table that this machine has, against the scalar definition.
 
-mod activations;
-
-use super::q8::{Q8, Q8Row};
-use super::{Table, available, scalar};
-use crate::dtype::DType;
-use crate::quant::{self, Groups};
-
-/// A small generator with a fixed seed (xorshift64*), so that a failure can be seen again.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// Evenly in -1 to 1.
-    fn float(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
-    }
-
-    pub(crate) fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| self.float()).collect()
-    }
-
-    /// Random blocks: any quants, block scales and minima of magnitude `scale` times -1 to 1.
-    pub(crate) fn weights(&mut self, dtype: DType, n: usize, scale: f32) -> Vec<u8> {
-        let mut out = Vec::new();
-        let Some(traits) = &dtype.traits().groups else {
-            let values: Vec<f32> = (0..n).map(|_| scale * self.float()).collect();
-            quant::encode(dtype, &values, &mut out).unwrap();
-            return out;
-        };
-        out.extend((0..dtype.bytes_for(n).unwrap()).map(|_| self.next() as u8));
-        for block in out.chunks_exact_mut(dtype.block_bytes()) {
-            (traits.set_scale)(block, scale * self.float(), scale * self.float());
-        }
-        out
-    }
-}
-
-/// The tables of this machine, each with the shared loop for every block type, and what older processors use of them.
-pub(crate) fn tables() -> Vec<&'static Table> {
-    available().into_iter().flat_map(|table| [Some(table), decoded(table.name), older(table)]).flatten().collect()
-}
-
-/// The table of processors without VBMI.
-fn older(table: &Table) -> Option<&'static Table> {
-    #[cfg(target_arch = "x86_64")]
-    if table.name == super::avx512::TABLE.name {
-        return Some(&super::avx512::TABLE);
-    }
-    let _ = table;
-    None
-}
-
-/// A table with the shared loop for every block type.
-fn decoded(name: &str) -> Option<&'static Table> {
-    Some(match name {
-        #[cfg(target_arch = "x86_64")]
-        "avx2" => &super::avx2::DECODED,
-        #[cfg(target_arch = "x86_64")]
-        "avx512" => &super::avx512::DECODED,
-        #[cfg(target_arch = "aarch64")]
-        "neon" => &super::neon::base::DECODED,
-        #[cfg(target_arch = "aarch64")]
-        "neon-dot" => &super::neon::dot::DECODED,
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-        "simd128" => &super::wasm::plain::DECODED,
-        #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-        "relaxed-pairs" => &super::wasm::pairs::DECODED,
-        #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-        "relaxed-dot" => &super::wasm::dot::DECODED,
-        _ => return None,
-    })
-}
+use ir_simd::exam::{Random, tables};
+use ir_simd::q8::{Q8, Q8Row};
+use ir_simd::quant::{self, DType, Groups};
+use ir_simd::{SCALAR, Table};
 
 fn quantised_types() -> impl Iterator<Item = DType> {
     DType::ALL.iter().copied().filter(|d| !d.is_plain())
@@ -102,7 +28,7 @@ fn quantised(table: &Table, x: &[&[f32]]) -> Q8 {
 #[test]
 fn quantised_activations_stay_within_half_a_step() {
     let mut random = Random(7);
-    let table = &scalar::TABLE;
+    let table = SCALAR;
     for dtype in quantised_types() {
         for _ in 0..20 {
             let k = 512;
@@ -167,7 +93,7 @@ fn magnitude(dtype: DType, w: &[u8], x: &[f32]) -> f32 {
 }
 
 /// The tables beside the scalar one.
-fn fast() -> impl Iterator<Item = &'static Table> {
+pub(crate) fn fast() -> impl Iterator<Item = &'static Table> {
     let tables = tables();
     eprintln!("tables here: {}", tables.iter().map(|t| t.name).collect::<Vec<_>>().join(" "));
     tables.into_iter().skip(1)
@@ -203,13 +129,13 @@ fn dots_equal_scalar() {
                         }
                     };
                     (table.of(*dtype).dots_f32)(w, &x, &mut got);
-                    (scalar::TABLE.of(*dtype).dots_f32)(w, &x, &mut expected);
+                    (SCALAR.of(*dtype).dots_f32)(w, &x, &mut expected);
                     check("f32", &got, &expected);
                     if dtype.block_len() > 1 {
                         let q8 = quantised(table, &x);
                         let rows: Vec<Q8Row<'_>> = (0..rows).map(|r| q8.row(r)).collect();
                         (table.of(*dtype).dots_q8)(w, &rows, &mut got);
-                        (scalar::TABLE.of(*dtype).dots_q8)(w, &rows, &mut expected);
+                        (SCALAR.of(*dtype).dots_q8)(w, &rows, &mut expected);
                         check("q8", &got, &expected);
                     }
                 }
@@ -223,7 +149,8 @@ fn dots_equal_scalar() {
 fn extreme_quants_are_exact() {
     for table in fast() {
         for dtype in quantised_types() {
-            for (fill, x) in [(0_u8, 1.0), (255, 1.0), (0x80, -1.0), (0x7f, 1.0), (0x88, -1.0), (0xf0, 1.0)] {
+            let fills = [0_u8, 255, 0x80, 0x7f, 0x88, 0xf0];
+            for (fill, x) in fills.into_iter().flat_map(|fill| [(fill, 1.0), (fill, -1.0)]) {
                 let k = 1280;
                 let mut w = vec![fill; dtype.bytes_for(k).unwrap()];
                 let (mut random, traits) = (Random(10), dtype.traits().groups.as_ref().unwrap());
@@ -234,7 +161,7 @@ fn extreme_quants_are_exact() {
                 let q8 = quantised(table, &[&x]);
                 let (mut got, mut expected) = ([0.0], [0.0]);
                 (table.of(dtype).dots_q8)(&w, &[q8.row(0)], &mut got);
-                (scalar::TABLE.of(dtype).dots_q8)(&w, &[q8.row(0)], &mut expected);
+                (SCALAR.of(dtype).dots_q8)(&w, &[q8.row(0)], &mut expected);
                 let bound = SUM_ORDER * magnitude(dtype, &w, &x);
                 assert!(
                     (got[0] - expected[0]).abs() <= bound,
@@ -260,7 +187,7 @@ fn quantising_gives_the_same_bits() {
     }
     for table in fast() {
         for x in &rows {
-            let (got, expected) = (quantised(table, &[x]), quantised(&scalar::TABLE, &[x]));
+            let (got, expected) = (quantised(table, &[x]), quantised(SCALAR, &[x]));
             let (got, expected) = (got.row(0), expected.row(0));
             let bits = |scales: &[f32]| scales.iter().map(|s| s.to_bits()).collect::<Vec<_>>();
             assert_eq!(got.quants, expected.quants, "{}", table.name);
@@ -301,7 +228,7 @@ const EXP_ERROR: f32 = 3e-7;
 #[test]
 fn float_kernels_equal_scalar() {
     let mut random = Random(13);
-    let s = &scalar::TABLE;
+    let s = SCALAR;
     for t in fast() {
         let near = |what: &str, got: f32, expected: f32, bound: f32| {
             assert!((got - expected).abs() <= bound, "{} {what}: {got} and {expected}", t.name);
@@ -386,12 +313,12 @@ fn attention_equals_scalar() {
                 let weights = random.floats(rows * positions);
                 let (mut got, mut expected) = (vec![0.0; rows * positions], vec![0.0; rows * positions]);
                 (t.attend_scores)(dtype, &q, page, head_dim, positions, &mut got);
-                (scalar::TABLE.attend_scores)(dtype, &q, page, head_dim, positions, &mut expected);
+                (SCALAR.attend_scores)(dtype, &q, page, head_dim, positions, &mut expected);
                 let bound = SUM_ORDER * head_dim as f32;
                 assert!(got.iter().zip(&expected).all(|(g, e)| (g - e).abs() <= bound), "{} {dtype}", t.name);
                 let (mut got, mut expected) = (q.clone(), q.clone());
                 (t.attend_values)(dtype, &weights, page, head_dim, positions, &mut got);
-                (scalar::TABLE.attend_values)(dtype, &weights, page, head_dim, positions, &mut expected);
+                (SCALAR.attend_values)(dtype, &weights, page, head_dim, positions, &mut expected);
                 let bound = SUM_ORDER * (positions + 1) as f32;
                 assert!(got.iter().zip(&expected).all(|(g, e)| (g - e).abs() <= bound), "{} {dtype}", t.name);
                 // One row alone gives the same bits as among others.

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::q8::{BLOCK, Q8Row, Q8RowMut};
 use super::{Table, TypeKernels};
-use crate::dtype::DType;
+use crate::quant::DType;
 use crate::quant::{GroupTraits, Groups, block_types};
 
 /// Partial sums of the float dot: lane `k % 8`, added up from lane 0 at the end.

@@ -7,9 +7,9 @@ use super::q8::{BLOCK, Q8Row};
 
 /// Activation rows in panels, in the order that the tile kernel reads them.
 #[derive(Debug, Default)]
-pub(crate) struct Panels {
+pub struct Panels {
     /// Which layout this is: group length (1 for floats, 2 for pairs of BF16 numbers in their place) and offset.
-    pub(crate) layout: (usize, i32),
+    pub layout: (usize, i32),
     pub(super) rows: usize,
     /// Positions of a panel.
     pub(super) n: usize,
@@ -30,7 +30,7 @@ pub(super) const fn lane_at(rank: usize, lanes: usize) -> usize {
 
 /// Copies `N` elements: a few instructions, where the compiler makes a call of a copy whose length it does not know.
 #[inline(always)]
-pub(crate) fn copy_exactly<const N: usize, T: Copy>(to: &mut [T], from: &[T]) {
+pub fn copy_exactly<const N: usize, T: Copy>(to: &mut [T], from: &[T]) {
     to[..N].copy_from_slice(&from[..N]);
 }
 
@@ -50,7 +50,7 @@ pub(super) fn starts(n: usize, lanes: usize) -> [usize; 32] {
 }
 
 /// One panel, to be filled.
-pub(crate) struct PanelMut<'a> {
+pub struct PanelMut<'a> {
     rows: usize,
     n: usize,
     layout: (usize, i32),
@@ -62,7 +62,7 @@ pub(crate) struct PanelMut<'a> {
 
 impl Panels {
     /// Makes room for `total` rows of `k` columns in panels of `rows`, and gives the panels to be filled.
-    pub(crate) fn resize(
+    pub fn resize(
         &mut self,
         total: usize,
         k: usize,
@@ -100,7 +100,7 @@ impl Panels {
 
 impl PanelMut<'_> {
     /// Lays out quantised rows for vectors of `lanes`.
-    pub(crate) fn pack_q8(&mut self, x: &[Q8Row<'_>], lanes: usize) {
+    pub fn pack_q8(&mut self, x: &[Q8Row<'_>], lanes: usize) {
         let (group, offset) = self.layout;
         let starts = starts(self.n, lanes);
         for (i, x) in x.iter().enumerate() {
@@ -121,7 +121,7 @@ impl PanelMut<'_> {
     }
 
     /// Lays out these columns of float rows, whose elements are those of `lanes` lanes.
-    pub(crate) fn pack_f32(&mut self, x: &[&[f32]], columns: Range<usize>, lanes: usize) {
+    pub fn pack_f32(&mut self, x: &[&[f32]], columns: Range<usize>, lanes: usize) {
         match self.rows {
             8 if x.len() == 8 => self.pack_rows::<8>(x, columns, lanes),
             4 if x.len() == 4 => self.pack_rows::<4>(x, columns, lanes),

@@ -1,13 +1,14 @@
 //! Decoders against decoded blocks of ggml's own, bit for bit; encoders against their decoders.
 
-use super::*;
+use ir_simd::block_types;
+use ir_simd::quant::{integers, *};
 
 macro_rules! golden {
     ($($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal { $($rest:tt)* })*) => {
         &[$((
             DType::$name,
-            include_bytes!(concat!("../../tests/data/quants/", stringify!($name), ".bin")),
-            include_bytes!(concat!("../../tests/data/quants/", stringify!($name), ".f32")),
+            include_bytes!(concat!("../data/", stringify!($name), ".bin")),
+            include_bytes!(concat!("../data/", stringify!($name), ".f32")),
         )),*]
     };
 }
@@ -211,4 +212,21 @@ fn lengths_are_checked() {
     assert!(encode(DType::Q8_0, &[0.0; 31], &mut Vec::new()).is_err());
     assert!(encode(DType::IQ1_S, &[0.0; 256], &mut Vec::new()).unwrap_err().to_string().contains("IQ1_S"));
     assert!(encode_for(DType::Q8_0, &[0.0; 64], &[1.0; 48], &mut Vec::new()).is_err());
+}
+
+#[test]
+fn integers_come_back() {
+    for (least, most) in [(-8, 7), (-15, 15), (-16, 14), (-128, 127)] {
+        let dtype = integers::holding(least, most).unwrap();
+        let levels: [i32; 32] = std::array::from_fn(|i| least + (i as i32 * 7) % (most - least + 1));
+        let mut bytes = Vec::new();
+        integers::push(dtype, 0.25, &levels, &mut bytes);
+        let mut out = [0.0; 32];
+        decode(dtype, &bytes, &mut out).unwrap();
+        assert_eq!(out.map(|x| (x * 4.0) as i32), levels, "{dtype}");
+        integers::multiply(dtype, &mut bytes, 4.0);
+        decode(dtype, &bytes, &mut out).unwrap();
+        assert_eq!(out.map(|x| x as i32), levels, "{dtype}");
+    }
+    assert!(integers::holding(-129, 0).is_none() && integers::holds(0.1f32.round()) && !integers::holds(0.1));
 }

@@ -17,7 +17,7 @@ pub(crate) const MOST: usize = 16;
 
 /// A tile of weight rows, used again from tile to tile.
 #[derive(Debug, Default)]
-pub(crate) struct Weights {
+pub struct Weights {
     /// Quants: position, four elements, column, element.
     quants: Vec<u8>,
     /// Scales (or, of plain types, elements): position, column.
@@ -30,7 +30,7 @@ pub(crate) struct Weights {
 
 impl Weights {
     /// No tile, and no memory yet.
-    pub(crate) const EMPTY: Self = Self { quants: Vec::new(), scales: Vec::new(), mins: Vec::new(), units: Vec::new() };
+    pub const EMPTY: Self = Self { quants: Vec::new(), scales: Vec::new(), mins: Vec::new(), units: Vec::new() };
 
     /// Makes room for `n` groups of each row.
     pub(super) fn resize<S: Lanes, T: Format>(&mut self, n: usize) {

@@ -1,7 +1,8 @@
 //! What an encoder gives does not depend on how many groups it searches at once. One at a time is the definition.
 
-use super::encode_blocks;
-use crate::quant::*;
+use ir_simd::encoders;
+use ir_simd::quant::encode::encode_blocks;
+use ir_simd::quant::*;
 
 /// Numbers that look like weights, from a seed.
 fn random(n: usize, mut state: u64) -> Vec<f32> {
@@ -13,7 +14,7 @@ fn random(n: usize, mut state: u64) -> Vec<f32> {
 }
 
 /// Values of all kinds in whole blocks of every type, as many as are no multiple of what is encoded at once.
-pub(crate) fn cases() -> Vec<(String, Vec<f32>)> {
+fn cases() -> Vec<(String, Vec<f32>)> {
     const N: usize = 256 * 9;
     let weights = random(N, 7);
     let mut cases = vec![("random".to_owned(), weights.clone())];
@@ -36,14 +37,14 @@ pub(crate) fn cases() -> Vec<(String, Vec<f32>)> {
 }
 
 /// Weights of the columns of rows of these values: none, uneven ones, and some zeros.
-pub(crate) fn columns() -> Vec<Option<Vec<f32>>> {
+fn columns() -> Vec<Option<Vec<f32>>> {
     let uneven: Vec<f32> = random(256 * 3, 11).iter().map(|x| x.abs() * 100.0).collect();
     let zeros = uneven.iter().enumerate().map(|(i, w)| if i / 16 % 3 == 0 { 0.0 } else { *w }).collect();
     vec![None, Some(uneven), Some(zeros)]
 }
 
 /// Encodes every case by two encoders of a type.
-pub(crate) fn expect_same(dtype: DType, one: Encoder, other: Encoder) {
+fn expect_same(dtype: DType, one: Encoder, other: Encoder) {
     for (name, values) in cases() {
         for (i, important) in columns().iter().enumerate() {
             let mut bytes = [(); 2].map(|()| vec![0; dtype.bytes_for(values.len()).unwrap()]);
@@ -85,4 +86,21 @@ fn groups_side_by_side_are_encoded_as_alone() {
         n += 1;
     }
     assert!(n >= 15, "only {n} types");
+}
+
+#[test]
+fn vectors_are_encoded_as_their_lanes_alone() {
+    for dtype in DType::ALL {
+        let (Some(here), Some(definition)) = (encoders::encoder(*dtype), dtype.traits().encode) else { continue };
+        expect_same(*dtype, definition, here);
+    }
+}
+
+#[test]
+fn halves_are_decoded_as_defined() {
+    let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+    let mut out = [vec![0.0; 1 << 16], vec![0.0; 1 << 16]];
+    encoders::decode(DType::F16, &bytes, &mut out[0]).unwrap();
+    decode(DType::F16, &bytes, &mut out[1]).unwrap();
+    assert!(out[0].iter().zip(&out[1]).all(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan()));
 }

@@ -1,7 +1,8 @@
 //! The exam of activations: every table's are those of the scalar one.
 
-use super::super::{Table, scalar};
-use super::{Random, fast};
+use super::tables::fast;
+use ir_simd::exam::Random;
+use ir_simd::{SCALAR, Table};
 
 /// An activation of a table.
 type Of = fn(&Table) -> fn(&mut [f32]);
@@ -19,7 +20,7 @@ fn activations_equal_scalar() {
             let x: Vec<f32> = random.floats(n).iter().map(|x| 4.0 * x).collect();
             let (mut got, mut expected) = (x.clone(), x.clone());
             of(t)(&mut got);
-            of(&scalar::TABLE)(&mut expected);
+            of(SCALAR)(&mut expected);
             for ((x, got), expected) in x.iter().zip(got).zip(expected) {
                 let near = (got - expected).abs() <= BOUND * (expected.abs() + x.abs());
                 assert!(near, "{} {name} of {x}: {got} and {expected}", t.name);
@@ -34,7 +35,7 @@ fn activations_end_as_the_scalar_ones() {
     for (t, (name, of)) in fast().flat_map(|t| ALL.map(|act| (t, act))) {
         let (mut got, mut expected) = (special, special);
         of(t)(&mut got);
-        of(&scalar::TABLE)(&mut expected);
+        of(SCALAR)(&mut expected);
         for ((x, got), expected) in special.iter().zip(got).zip(expected) {
             // Exponentials end at e^88.
             let near = (got - expected).abs() <= BOUND * expected.abs() + 1e-8;

@@ -6,18 +6,18 @@ use super::{Encode, Importance};
 
 /// The value of a little-endian f16 field.
 #[inline]
-pub(crate) fn f16(field: [u8; 2]) -> f32 {
+pub fn f16(field: [u8; 2]) -> f32 {
     ::half::f16::from_le_bytes(field).to_f32()
 }
 
 /// The f16 field nearest to a value (ties to even).
 #[inline]
-pub(super) fn to_f16(value: f32) -> [u8; 2] {
+pub fn to_f16(value: f32) -> [u8; 2] {
     ::half::f16::from_f32(value).to_le_bytes()
 }
 
 /// An element that stands for itself.
-pub(super) trait Plain: Pod {
+pub trait Plain: Pod {
     /// Its value.
     fn value(&self) -> f32;
 }
@@ -27,7 +27,7 @@ macro_rules! plain {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, Pod, Zeroable)]
         #[repr(transparent)]
-        pub(super) struct $name([u8; $bytes]);
+        pub struct $name([u8; $bytes]);
 
         impl Plain for $name {
             #[inline]

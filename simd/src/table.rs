@@ -22,20 +22,20 @@ pub(crate) use entry;
 /// The tile of a plain type, by how it loads and how its elements are multiplied.
 macro_rules! plain_tile {
     ($lanes:ty, $features:literal, $load:ty, $product:ty) => {
-        $crate::cpu::simd::TileKernels {
-            lanes: 2 * <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
-            columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES * <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F,
-            rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F,
+        $crate::TileKernels {
+            lanes: 2 * <$lanes as $crate::lanes::Lanes>::LANES,
+            columns: <$lanes as $crate::lanes::Lanes>::LANES * <$lanes as $crate::lanes::Lanes>::COLS_F,
+            rows: <$lanes as $crate::lanes::Lanes>::ROWS_F,
             block: dots::PLAIN_BLOCK,
             layout: <$product as dots::Product>::LAYOUT,
             unpack: entry!($features, (w: &[u8], row_bytes: usize, block: usize, tile: &mut tile::Weights),
-                tile::unpack_plain::<$lanes, $load, { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F }, 2>),
+                tile::unpack_plain::<$lanes, $load, { <$lanes as $crate::lanes::Lanes>::COLS_F }, 2>),
             multiply: entry!($features, (w: &tile::Weights, x: &panels::Panels, panel: usize, ahead: &[u8], out: &mut [f32]),
                 tile::multiply_plain::<
                     $lanes,
                     $product,
-                    { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_F },
-                    { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_F },
+                    { <$lanes as $crate::lanes::Lanes>::ROWS_F },
+                    { <$lanes as $crate::lanes::Lanes>::COLS_F },
                     2,
                 >),
         }
@@ -47,7 +47,7 @@ pub(crate) use plain_tile;
 #[cfg(target_arch = "x86_64")]
 macro_rules! pairs {
     ($lanes:ty, $features:literal) => {
-        $crate::cpu::simd::PairKernels {
+        $crate::PairKernels {
             dots: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 dots::dots_plain::<$lanes, dots::F32, dots::Pairs>),
             tile: plain_tile!($lanes, $features, dots::F32, dots::Pairs),
@@ -61,24 +61,24 @@ pub(crate) use pairs;
 macro_rules! kernels {
     // A plain type.
     ($lanes:ty, $features:literal, $name:ident, plain, own) => {
-        $crate::cpu::simd::TypeKernels {
+        $crate::TypeKernels {
             dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 dots::dots_plain::<$lanes, dots::$name, dots::Floats>),
             tile: Some(plain_tile!($lanes, $features, dots::$name, dots::Floats)),
-            ..scalar::TABLE.types[$crate::cpu::simd::index(DType::$name)]
+            ..scalar::TABLE.types[$crate::index(DType::$name)]
         }
     };
     // A block type with a loop of its own.
     ($lanes:ty, $features:literal, $name:ident, groups $group:literal, own) => {
-        $crate::cpu::simd::TypeKernels {
+        $crate::TypeKernels {
             dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 dots::dots_decoded::<$lanes, formats::$name>),
             dots_q8: entry!($features, (w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
                 dots::dots_q8::<$lanes, formats::$name>),
-            tile: Some($crate::cpu::simd::TileKernels {
-                lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
-                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES * <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_Q,
-                rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
+            tile: Some($crate::TileKernels {
+                lanes: <$lanes as $crate::lanes::Lanes>::LANES,
+                columns: <$lanes as $crate::lanes::Lanes>::LANES * <$lanes as $crate::lanes::Lanes>::COLS_Q,
+                rows: <$lanes as $crate::lanes::Lanes>::ROWS_Q,
                 block: usize::MAX,
                 layout: (<formats::$name as formats::Format>::GROUP, formats::offset::<$lanes, formats::$name>()),
                 unpack: entry!($features, (w: &[u8], row_bytes: usize, block: usize, tile: &mut tile::Weights),
@@ -87,8 +87,8 @@ macro_rules! kernels {
                     tile::multiply_q8::<
                         $lanes,
                         formats::$name,
-                        { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q },
-                        { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_Q },
+                        { <$lanes as $crate::lanes::Lanes>::ROWS_Q },
+                        { <$lanes as $crate::lanes::Lanes>::COLS_Q },
                     >),
             }),
             pairs: None,
@@ -99,13 +99,13 @@ macro_rules! kernels {
     };
     // One without: the loop that they share, which the table has once for each group length.
     ($lanes:ty, $features:literal, $name:ident, groups $group:literal, decoded) => {
-        $crate::cpu::simd::TypeKernels {
+        $crate::TypeKernels {
             dots_f32: |w, x, out| (TABLE.shared[$group / 16 - 1].dots_f32)(DType::$name, w, x, out),
             dots_q8: |w, x, out| (TABLE.shared[$group / 16 - 1].dots_q8)(DType::$name, w, x, out),
-            tile: Some($crate::cpu::simd::TileKernels {
-                lanes: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES,
-                columns: <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES * <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_Q,
-                rows: <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q,
+            tile: Some($crate::TileKernels {
+                lanes: <$lanes as $crate::lanes::Lanes>::LANES,
+                columns: <$lanes as $crate::lanes::Lanes>::LANES * <$lanes as $crate::lanes::Lanes>::COLS_Q,
+                rows: <$lanes as $crate::lanes::Lanes>::ROWS_Q,
                 block: usize::MAX,
                 layout: decoded::layout::<$lanes, $group>(),
                 unpack: |w, row_bytes, _block, tile| (TABLE.shared[$group / 16 - 1].unpack)(DType::$name, w, row_bytes, tile),
@@ -120,7 +120,7 @@ pub(crate) use kernels;
 /// The kernels of types without a loop of their own, in groups of `$group`.
 macro_rules! shared {
     ($lanes:ty, $features:literal, $group:literal) => {
-        $crate::cpu::simd::SharedKernels {
+        $crate::SharedKernels {
             dots_f32: entry!($features, (t: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 decoded::dots_f32::<$lanes>),
             dots_q8: entry!($features, (t: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]),
@@ -131,8 +131,8 @@ macro_rules! shared {
                 decoded::multiply::<
                     $lanes,
                     $group,
-                    { <$lanes as $crate::cpu::simd::lanes::Lanes>::ROWS_Q },
-                    { <$lanes as $crate::cpu::simd::lanes::Lanes>::COLS_Q },
+                    { <$lanes as $crate::lanes::Lanes>::ROWS_Q },
+                    { <$lanes as $crate::lanes::Lanes>::COLS_Q },
                 >),
         }
     };
@@ -142,7 +142,7 @@ pub(crate) use shared;
 /// The F32 keys of a page as a tile, whose columns are the page's positions.
 macro_rules! keys {
     ($lanes:ty, $features:literal) => {
-        $crate::cpu::simd::TileKernels {
+        $crate::TileKernels {
             lanes: L,
             columns: PAGE,
             rows: 8 * L / PAGE,
@@ -181,14 +181,13 @@ macro_rules! types_of_grids {
         kernels!($lanes, $features, $name, groups $group, grid)
     };
     ($lanes:ty, $features:literal, $name:ident, $($other:tt)*) => {
-        TABLE.types[$crate::cpu::simd::index(DType::$name)]
+        TABLE.types[$crate::index(DType::$name)]
     };
 }
 #[cfg(target_arch = "x86_64")]
 pub(crate) use types_of_grids;
 
 /// The same as if no block type had a loop of its own, for the exam.
-#[cfg(test)]
 macro_rules! types_decoded {
     (($lanes:ty, $features:literal) $($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal {
         block: $len:literal x $bytes:literal, decode: $kind:ident $($group:literal)?, $($row:tt)*
@@ -202,29 +201,25 @@ macro_rules! types_decoded {
         kernels!($lanes, $features, $name, groups $group, decoded)
     };
 }
-#[cfg(test)]
 pub(crate) use types_decoded;
 
 /// `table!(Type, "name", "features")` defines the static `TABLE`.
 macro_rules! table {
     ($lanes:ty, $name:literal, $features:literal) => {
-        use $crate::cpu::simd::q8::{Q8Row, Q8RowMut};
-        #[cfg(test)]
-        use $crate::cpu::simd::table::types_decoded;
-        use $crate::cpu::simd::table::{entry, kernels, keys, plain_tile, shared, types};
-        use $crate::cpu::simd::{PAGE, Table, attend, decoded, dots, floats, formats, panels, scalar, tile};
-        use $crate::dtype::DType;
+        use $crate::q8::{Q8Row, Q8RowMut};
+        use $crate::table::{entry, kernels, keys, plain_tile, shared, types, types_decoded};
+        use $crate::{PAGE, Table, attend, decoded, dots, floats, formats, panels, scalar, tile};
+        use $crate::quant::DType;
         use $crate::quant::block_types;
 
         /// As `TABLE`, with the shared loop for every block type.
-        #[cfg(test)]
         pub(crate) static DECODED: Table = Table {
             name: concat!($name, " by the shared loop"),
             types: block_types!(types_decoded, ($lanes, $features)),
             ..TABLE
         };
 
-        const L: usize = <$lanes as $crate::cpu::simd::lanes::Lanes>::LANES;
+        const L: usize = <$lanes as $crate::lanes::Lanes>::LANES;
 
         /// The table of this instruction set. Only `available` may hand it out.
         pub(crate) static TABLE: Table = Table {
