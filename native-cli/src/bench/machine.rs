@@ -39,7 +39,7 @@ pub(super) fn machine(args: &BenchArgs) -> Result {
     let mut threads = if args.threads.is_empty() { vec![1, cores] } else { args.threads.clone() };
     threads.dedup();
     let roofline = Roofline::new(READ_BYTES)?;
-    let one = simd::by_name(&args.device.simd)?;
+    let one = simd::by_name(&args.device.simd).map_err(ir_engine::Error::from)?;
     // The scalar loops are the definition and nobody's choice.
     let mut sets: Vec<_> = simd::available().into_iter().skip(1).map(|t| t.name).collect();
     if args.device.simd != "auto" || sets.is_empty() {
