@@ -75,7 +75,7 @@ fn tensor_type(text: &str) -> Result<(Pattern, DType)> {
     let (pattern, name) = text
         .rsplit_once('=')
         .ok_or_else(|| Failure::usage(format!("--tensor-type {text:?} is not PATTERN=TYPE, as in ffn_down=Q6_K")))?;
-    let dtype = DType::from_name(name).filter(|d| d.traits().encode.is_some());
+    let dtype = DType::from_name(name).filter(|d| d.encoder().is_some());
     let dtype =
         dtype.ok_or_else(|| Failure::usage(format!("--tensor-type {text:?}: {name:?} is no type that is written")))?;
     let pattern =

@@ -59,7 +59,7 @@ pub fn encoder(dtype: DType) -> Option<Encoder> {
     if dtype == DType::F16 {
         return Some(|values, _, out| (TABLE.to_f16)(values, out));
     }
-    dtype.traits().encode
+    dtype.encoder()
 }
 
 static TABLE: LazyLock<&'static Table> = LazyLock::new(detect);

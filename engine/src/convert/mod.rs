@@ -100,7 +100,7 @@ impl<'a> Job<'a> {
             let (to, fallback) = to.unwrap_or((from, false));
             let reader = Reader::new(file, tensor, merged.of(tensor))?;
             let bytes_after = to.file_bytes_for(tensor.n_elements()).unwrap_or(0);
-            if (to != from || reader.is_merged()) && to.traits().encode.is_none() {
+            if (to != from || reader.is_merged()) && to.encoder().is_none() {
                 return Err(Error::unsupported(format!("{to} can be read but not written: give another type")));
             }
             writer.tensor(tensor.name(), tensor.dims(), to)?;

@@ -146,8 +146,6 @@ pub struct TypeTraits {
     pub q8_tolerance: f64,
     /// Decodes whole blocks; the lengths must agree.
     pub decode: fn(bytes: &[u8], out: &mut [f32]),
-    /// Encodes whole blocks, for types that can be written.
-    pub encode: Option<Encoder>,
     /// What only block types have; `None` for plain ones.
     pub groups: Option<GroupTraits>,
 }
@@ -274,7 +272,7 @@ pub fn decode(dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<()> {
 /// [`Error::Shape`] where the values are no whole number of blocks, [`Error::Unsupported`] for the formats that only
 /// decode.
 pub fn encode(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
-    encode_by(dtype.traits().encode, dtype, values, None, out)
+    encode_by(dtype.encoder(), dtype, values, None, out)
 }
 
 /// As [`encode()`], of rows whose columns are not equally important: `important` has a weight for each.
@@ -282,7 +280,7 @@ pub fn encode(dtype: DType, values: &[f32], out: &mut Vec<u8>) -> Result<()> {
 /// # Errors
 /// As [`encode()`], and [`Error::Shape`] where the values are no whole number of such rows.
 pub fn encode_for(dtype: DType, values: &[f32], important: &[f32], out: &mut Vec<u8>) -> Result<()> {
-    encode_by(dtype.traits().encode, dtype, values, Some(important), out)
+    encode_by(dtype.encoder(), dtype, values, Some(important), out)
 }
 
 /// As these two, by a form of the type's encoder.
@@ -380,11 +378,18 @@ macro_rules! traits {
                                 plane_bytes: $planes,
                                 q8_tolerance: $q8,
                                 decode: part!(decode $kind $($group)?, $block, $len),
-                                encode: part!(encode $encode, $block, $len),
                                 groups: part!(groups $kind $($group)?, $block),
                             }
                         }
                     })*
+                }
+            }
+
+            /// Encodes whole blocks, for types that can be written. Apart from the row: programs that only read models, as
+            /// pages do, need not hold the encoders.
+            pub const fn encoder(self) -> Option<Encoder> {
+                match self {
+                    $(DType::$name => part!(encode $encode, $block, $len),)*
                 }
             }
         }

@@ -80,7 +80,7 @@ const ENCODERS: &[(DType, Option<Encoder>, Option<Encoder>)] = block_types!(enco
 fn groups_side_by_side_are_encoded_as_alone() {
     let mut n = 0;
     for (dtype, one, four) in ENCODERS {
-        let (Some(one), Some(four), Some(usual)) = (*one, *four, dtype.traits().encode) else { continue };
+        let (Some(one), Some(four), Some(usual)) = (*one, *four, dtype.encoder()) else { continue };
         expect_same(*dtype, one, four);
         expect_same(*dtype, one, usual);
         n += 1;
@@ -91,7 +91,7 @@ fn groups_side_by_side_are_encoded_as_alone() {
 #[test]
 fn vectors_are_encoded_as_their_lanes_alone() {
     for dtype in DType::ALL {
-        let (Some(here), Some(definition)) = (encoders::encoder(*dtype), dtype.traits().encode) else { continue };
+        let (Some(here), Some(definition)) = (encoders::encoder(*dtype), dtype.encoder()) else { continue };
         expect_same(*dtype, definition, here);
     }
 }

@@ -7,7 +7,7 @@ use super::{Adapter, Form, Pair};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::shown;
-use crate::model::folder::{self, HALVES};
+use crate::model::folder::HALVES;
 
 /// In which order the rows of an adapter's product are in the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl Adapter {
                     (pair.name.clone(), Order::Parted(head(file)?))
                 }
                 Form::Gguf(_) => (pair.name.clone(), Order::AsIs),
-                Form::Peft => {
-                    let theirs = folder::translated(arch, &pair.name, file.is_folder())?;
+                Form::Peft(translated) => {
+                    let theirs = translated(arch, &pair.name, file.is_folder())?;
                     let order = if theirs.woven && !file.is_folder() { Order::Woven(head(file)?) } else { Order::AsIs };
                     (theirs.name, order)
                 }

@@ -15,6 +15,7 @@ use crate::bytes::Bytes;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::meta::shown;
+use crate::model::folder::Theirs;
 use crate::quant;
 
 pub(super) use gguf::is_adapter;
@@ -25,12 +26,23 @@ pub(super) use recorded::Beside;
 const MOST: f32 = 1e6;
 
 /// The file's form, and what it says of the model that it is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Form {
     /// GGUF, for models of this architecture.
     Gguf(String),
-    /// A folder of PEFT: names are those of folders.
-    Peft,
+    /// A folder of PEFT: names are those of folders, which this puts in GGUF's terms. A function, so that the tables behind it
+    /// are in no program that opens no such adapter, as pages do not.
+    Peft(fn(arch: &str, name: &str, in_folder: bool) -> Result<Theirs>),
+}
+
+impl Form {
+    /// What digests of adapters begin with.
+    fn text(&self) -> String {
+        match self {
+            Form::Gguf(arch) => format!("Gguf({arch:?})"),
+            Form::Peft(_) => "Peft".into(),
+        }
+    }
 }
 
 /// A matrix of an adapter, in the file's own bytes.
@@ -202,7 +214,7 @@ impl Adapter {
     pub fn arch(&self) -> Option<&str> {
         match &self.form {
             Form::Gguf(arch) => Some(arch),
-            Form::Peft => None,
+            Form::Peft(_) => None,
         }
     }
 
@@ -262,7 +274,7 @@ fn digest(form: &Form, pairs: &[Pair]) -> [u8; 32] {
         hash.update((bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
-    text(format!("{form:?}").as_bytes());
+    text(form.text().as_bytes());
     for pair in pairs {
         text(pair.name.as_bytes());
         for thin in [&pair.a, &pair.b] {

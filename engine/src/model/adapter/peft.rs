@@ -12,6 +12,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::safetensors::{self, Element, Stored};
 use crate::meta::shown;
+use crate::model::folder::translated;
 
 /// `adapter_config.json` is at most so large.
 #[cfg(not(target_arch = "wasm32"))]
@@ -63,7 +64,7 @@ pub(super) fn read(config: &[u8], weights: &Bytes) -> Result<Adapter> {
         let factor = config.factor(&name, b.cols);
         pairs.push(Pair { name, a, a_on_side: false, b, factor });
     }
-    Adapter::new(Form::Peft, pairs, Some(config.alpha as f32))
+    Adapter::new(Form::Peft(translated), pairs, Some(config.alpha as f32))
 }
 
 /// The matrix that a tensor is for, without PEFT's own beginning, and whether it is A or B.
