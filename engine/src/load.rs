@@ -1,5 +1,6 @@
-//! [`Loader`]: a model file that arrives in pieces, from a download, a cache or a loop over a file, becomes an [`Engine`].
-//! On a GPU each piece goes to the device at once and the file is held nowhere; on a processor the weights are kept once.
+//! [`Loader`]: a model file that arrives in pieces, from a download, a cache or a loop over a file, becomes an [`Engine`], and
+//! so do the parts of a split one. On a GPU each piece goes to the device at once and the file is held nowhere; on a processor
+//! the weights are kept once.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -22,7 +23,8 @@ pub struct LoadOptions {
     pub engine: EngineOptions,
 }
 
-/// Takes a file from its start to its end in pieces of any size, and makes an engine of it.
+/// Takes a file from its start to its end in pieces of any size, and makes an engine of it. The parts of a split model are
+/// taken one after the other, their headers first: [`due`](Loader::due) says what comes next.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -66,29 +68,46 @@ struct Begun {
 impl Loader {
     /// A loader of a file of `total` bytes for this device. Nothing is reserved before the header has arrived.
     pub fn new(total: u64, device: &Device, options: &LoadOptions) -> Loader {
-        let (device, options) = (device.clone(), options.clone());
-        Loader { total, reader: PushReader::new(total), device, options, begun: None, failed: false }
+        Loader::of_parts(vec![(String::new(), total)], device, options)
     }
 
-    /// Takes the file's bytes from `offset` on. Bytes that were fed before are passed over, so that a repeated request does
-    /// no harm. With the header's last byte the model is recorded and everything it needs is reserved.
+    /// A loader of the parts of a split model: their names and lengths, in any order. A single one is a plain file. Nothing is
+    /// reserved before all headers have arrived.
+    pub fn of_parts(parts: Vec<(String, u64)>, device: &Device, options: &LoadOptions) -> Loader {
+        let total = parts.iter().map(|(_, len)| *len).fold(0, u64::saturating_add);
+        let (device, options, reader) = (device.clone(), options.clone(), PushReader::of_parts(parts));
+        Loader { total, reader, device, options, begun: None, failed: false }
+    }
+
+    /// Takes the bytes of a single file: see [`feed_part`](Loader::feed_part).
     ///
     /// # Errors
-    /// [`Error::Request`] where bytes were left out or lie beyond the file's length, [`Error::Format`] and
-    /// [`Error::Unsupported`] where the file is damaged or not supported, [`Error::Limit`] where memory does not suffice
-    /// (with what would), or what the device says. After an error the loader takes no more.
+    /// As there.
     pub fn feed(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.feed_part(0, offset, bytes)
+    }
+
+    /// Takes the bytes of the file that is [`due`](Loader::due), from `offset` on. Bytes that were fed before are passed over,
+    /// so that a repeated request does no harm. With the last byte of the last header the model is recorded and everything it
+    /// needs is reserved. Bytes behind a header are left as long as another is missing: they become due afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Request`] where bytes were left out, lie beyond the file's length or are of a file that is not due,
+    /// [`Error::Format`] and [`Error::Unsupported`] where a file is damaged, no part of this model or not supported,
+    /// [`Error::Limit`] where memory does not suffice (with what would), or what the device says. After an error the loader
+    /// takes no more.
+    pub fn feed_part(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         if self.failed {
             return Err(Error::request("the model could not be loaded, and its loader takes no more: begin anew"));
         }
-        let fed = self.take(offset, bytes);
+        let fed = self.take(file, offset, bytes);
         self.failed = fed.is_err();
         fed
     }
 
-    fn take(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+    fn take(&mut self, file: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         let Loader { total, reader, device, options, begun, .. } = self;
-        reader.feed(offset, bytes, &mut |table, piece| {
+        reader.feed_part(file, offset, bytes, &mut |table, piece| {
             if begun.is_none() {
                 *begun = Some(Begun::new(table, *total, device, options)?);
             }
@@ -112,17 +131,28 @@ impl Loader {
         }
     }
 
-    /// The offset of the next byte to feed.
+    /// The file whose bytes are due, by its place among those that were named, and the offset of the next one: first the
+    /// headers of all files as they were named, then their data part by part. `None` once all is there.
+    pub fn due(&self) -> Option<(usize, u64)> {
+        self.reader.due()
+    }
+
+    /// The offset of the next byte to feed, in the file that is due.
     pub fn position(&self) -> u64 {
         self.reader.position()
     }
 
-    /// Bytes of the file that were not fed yet.
+    /// Bytes of a file, by its place among those that were named, that were taken.
+    pub fn fed(&self, file: usize) -> u64 {
+        self.reader.fed(file)
+    }
+
+    /// Bytes of all files that were not fed yet.
     pub fn missing(&self) -> u64 {
         self.reader.missing()
     }
 
-    /// The file's header, once it has arrived.
+    /// The file's header, once it has arrived; of a split model what all headers say together.
     pub fn table(&self) -> Option<&Table> {
         self.reader.table().map(|table| &**table)
     }

@@ -1,5 +1,6 @@
-// Model files that this browser keeps: in the origin private file system, a folder of ours, two files to an entry: the
-// bytes, and what they are as JSON. Works in pages and workers; only `Writer` needs a worker.
+// Model files that this browser keeps: in the origin private file system, a folder of ours, two files to each: the bytes, and
+// what they are as JSON. The parts of a split model are files of one set, and one entry of the list. Works in pages and
+// workers; only `Writer` needs a worker.
 
 import { IrError } from './errors.js';
 
@@ -38,10 +39,32 @@ async function readEntry(dir, key) {
   }
 }
 
-/** The entry of this key with its `file`, or `null`. */
+/** What is kept under this key with its `file`, or `null`. */
 export async function find(key) {
   const dir = await folder(false);
   return dir && readEntry(dir, key);
+}
+
+/** Everything that is kept. */
+async function everything() {
+  const dir = await folder(false).catch(() => null);
+  const all = [];
+  for await (const name of dir?.keys() ?? []) {
+    const entry = name.endsWith('.json') ? await readEntry(dir, name.slice(0, -5)) : null;
+    if (entry) all.push(entry);
+  }
+  return all;
+}
+
+/** The files of an entry of the list, in order: of a model in parts all that are there. */
+export async function findAll(key) {
+  const place = ({ set }) => set?.no ?? 0;
+  return (await everything()).filter((e) => e.key === key || e.set?.key === key).sort((a, b) => place(a) - place(b));
+}
+
+/** Whether these files are a whole model. */
+export function isWhole(files) {
+  return files.length > 0 && files.every((f) => f.complete) && files.length === (files[0].set?.count ?? 1);
 }
 
 /** The entry with its `file` that was found to have this SHA-256 when it was kept, or `null`. */
@@ -72,16 +95,19 @@ export async function findShared(sha256) {
 
 /** All entries, newest first, without their files. */
 export async function list() {
-  const dir = await folder(false).catch(() => null);
-  const entries = [];
-  for await (const name of dir?.keys() ?? []) {
-    if (!name.endsWith('.json')) continue;
-    const entry = await readEntry(dir, name.slice(0, -5));
-    if (!entry) continue;
-    const { key, source, size, stored, complete, added } = entry;
-    entries.push({ key, name: entry.name, source, size, stored, complete, added });
+  const entries = new Map();
+  for (const file of await everything()) {
+    const key = file.set?.key ?? file.key;
+    entries.set(key, [...(entries.get(key) ?? []), file]);
   }
-  return entries.sort((a, b) => b.added - a.added);
+  const all = [...entries].map(([key, files]) => {
+    const { set, source, size } = files[0];
+    const stored = files.reduce((sum, f) => sum + f.stored, 0);
+    const added = Math.max(...files.map((f) => f.added));
+    const name = set?.name ?? files[0].name;
+    return { key, name, source, size: set?.size ?? size, parts: set?.count ?? 1, stored, complete: isWhole(files), added };
+  });
+  return all.sort((a, b) => b.added - a.added);
 }
 
 /** Removes an entry; says whether there was one. */
@@ -89,7 +115,9 @@ export async function remove(key) {
   const dir = await folder(false);
   if (!dir) return false;
   let found = false;
-  for (const name of [`${key}.json`, `${key}.gguf`]) {
+  // A file whose description is damaged goes by its own key alone.
+  const keys = new Set([key, ...(await findAll(key)).map((f) => f.key)]);
+  for (const name of [...keys].flatMap((k) => [`${k}.json`, `${k}.gguf`])) {
     try {
       await dir.removeEntry(name);
       found = true;
@@ -112,18 +140,25 @@ export async function room() {
   return Math.max(0, quota - usage);
 }
 
+/** What was kept is not there any more. */
+export class Gone extends IrError {
+  constructor() {
+    super('storage', 'what was kept of the file is gone: load it again');
+  }
+}
+
 function refused(cause) {
   if (cause?.name === 'QuotaExceededError') return new IrError('quota', "there is no room left in this browser's storage", { cause });
   return new IrError('storage', `the cache cannot be written (${cause?.message ?? cause})`, { cause });
 }
 
-/** Writes an entry as its bytes come in. */
+/** Writes a file as its bytes come in. */
 export class Writer {
-  /** Goes on after `from` bytes of an entry that is there; 0 starts it anew. */
-  static async open(key, record, from = 0) {
+  /** Goes on after `from` bytes of what is there; 0 starts it anew. `need`: bytes that there must be room for. */
+  static async open(key, record, from, need) {
     const dir = await folder(true);
-    if ((await room()) < (record.size - from) * 1.02) {
-      throw new IrError('quota', `there is no room in this browser's storage for ${(record.size / 1e6).toFixed(0)} MB`);
+    if ((await room()) < need * 1.02) {
+      throw new IrError('quota', `there is no room in this browser's storage for ${(need / 1e6).toFixed(0)} MB`);
     }
     const writer = new Writer();
     writer.dir = dir;

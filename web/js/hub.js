@@ -93,7 +93,7 @@ export function choose(files, tag, place) {
   return chosen.files;
 }
 
-/** The address, length and SHA-256 of the file that a name means. `hub`: another address of it. */
+/** The addresses, lengths and SHA-256 of the file that a name means, or of its parts in order. `hub`: another address of it. */
 export async function resolve({ user, repo, tag, revision }, { hub = HUB, signal } = {}) {
   const root = String(hub).replace(/\/+$/, '');
   const place = `${user}/${repo}`;
@@ -101,17 +101,15 @@ export async function resolve({ user, repo, tag, revision }, { hub = HUB, signal
   const answer = await description(asked, place, signal);
   const listed = Array.isArray(answer?.siblings) ? answer.siblings : [];
   const files = listed.filter((f) => typeof f?.rfilename === 'string');
-  const [file, ...more] = choose(files.map((f) => f.rfilename), tag, place);
-  if (more.length > 0) {
-    throw new IrError('request', `${base(file)} is split into ${more.length + 1} parts, which a page cannot load: name a smaller quantisation`);
-  }
-  const { lfs, size } = files.find((f) => f.rfilename === file);
   // The commit, so that all that is asked for is of one state.
   const commit = /^[0-9a-f]{7,64}$/.test(answer.sha ?? '') ? answer.sha : revision ?? 'main';
-  const path = [user, repo, 'resolve', commit, ...file.split('/')].map(encodeURIComponent).join('/');
-  const sha256 = /^[0-9a-f]{64}$/i.test(lfs?.sha256 ?? '') ? lfs.sha256.toLowerCase() : undefined;
-  const bytes = lfs?.size ?? size;
-  return { url: `${root}/${path}`, sha256, size: Number.isSafeInteger(bytes) ? bytes : undefined };
+  return choose(files.map((f) => f.rfilename), tag, place).map((file) => {
+    const { lfs, size } = files.find((f) => f.rfilename === file);
+    const path = [user, repo, 'resolve', commit, ...file.split('/')].map(encodeURIComponent).join('/');
+    const sha256 = /^[0-9a-f]{64}$/i.test(lfs?.sha256 ?? '') ? lfs.sha256.toLowerCase() : undefined;
+    const bytes = lfs?.size ?? size;
+    return { url: `${root}/${path}`, sha256, size: Number.isSafeInteger(bytes) ? bytes : undefined };
+  });
 }
 
 async function description(url, place, signal) {

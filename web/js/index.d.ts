@@ -3,7 +3,7 @@ export class Ir {
   private constructor();
 
   /**
-   * Loads a GGUF file. It is read in pieces, straight to the device: the page never holds it as a whole.
+   * Loads a GGUF file, or the parts of one. It is read in pieces, straight to the device: the page never holds it as a whole.
    * @throws {IrError} with a sentence that says what to do; or `signal.reason` where it was aborted.
    */
   static load(source: Source, options?: LoadOptions): Promise<Ir>;
@@ -37,17 +37,20 @@ export class Ir {
  * Where a model's bytes come from: a file, an address (fetched by range requests, so that a broken download goes on), a name at
  * the hub (`hf.co/user/repo:QUANT` or `user/repo:QUANT`, as `ir pull` has them; relative addresses begin with `./`), a
  * file of the origin private file system, an entry of `Ir.cache.list()`, or bytes in order with their length as
- * `options.size`.
+ * `options.size`. Of a split model (`NAME-00001-of-00003.gguf`): all of its files or addresses as a list in any order, the address
+ * of one part, or its name at the hub.
  */
 export type Source =
-  | Blob
-  | string
-  | URL
-  | FileSystemFileHandle
+  | Part
+  | readonly Part[]
+  | FileList
   | Pick<CacheEntry, 'key'>
   | AsyncIterable<Uint8Array | ArrayBuffer>
   | Iterable<Uint8Array | ArrayBuffer>
   | ReadableStream<Uint8Array>;
+
+/** A file, or a part of a split model. */
+export type Part = Blob | string | URL | FileSystemFileHandle;
 
 export interface LoadOptions {
   /** `auto` takes a GPU that is real, else the CPU. */
@@ -60,10 +63,13 @@ export interface LoadOptions {
   cache?: boolean;
   /** Bytes that keys and values may take. */
   cacheBytes?: number;
-  /** The file's SHA-256 in hexadecimal; loading fails with code `integrity` where it differs. */
-  sha256?: string;
-  /** The file's length in bytes: required for iterables, checked for addresses. */
-  size?: number;
+  /**
+   * The file's SHA-256 in hexadecimal; loading fails with code `integrity` where it differs. Of a model in parts a list: in the
+   * order of the files that were given, or of the parts where one address stands for all.
+   */
+  sha256?: string | readonly string[];
+  /** The file's length in bytes, or a list as `sha256` has it: required for iterables, checked for others. */
+  size?: number | readonly number[];
   /** Another address of the hub, for names; Hugging Face's where absent. */
   hub?: string;
   /** A name for the file, where the source has none. */
@@ -93,7 +99,7 @@ export interface Notice {
 export interface Progress {
   /** Bytes so far. */
   loaded: number;
-  /** Bytes of the file. */
+  /** Bytes of the file, or of all parts. */
   total: number;
   bytesPerSecond: number;
   /** Whether the bytes so far came from the cache. */
@@ -287,9 +293,11 @@ export interface Cache {
 export interface CacheEntry {
   key: string;
   name: string;
-  /** Its address; `null` for files from disk. */
+  /** Its address, or that of a part, which stands for all; `null` for files from disk. */
   source: string | null;
   size: number;
+  /** Files that it consists of: more than one where the model is split. */
+  parts: number;
   /** Bytes that are there. */
   stored: number;
   complete: boolean;

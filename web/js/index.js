@@ -199,8 +199,18 @@ function json(value) {
   throw new IrError('request', `the options are no plain data${cause ? ` (${cause.message})` : ''}: give what JSON can hold`, { cause });
 }
 
+const isHandle = (source) => Boolean(globalThis.FileSystemFileHandle) && source instanceof FileSystemFileHandle;
+const isFile = (source) => source instanceof Blob || typeof source === 'string' || source instanceof URL || isHandle(source);
+
 /** A source as plain data for the worker, and what stays here of an iterable. */
 function describe(source, options) {
+  const listed = globalThis.FileList && source instanceof FileList;
+  if (listed || (Array.isArray(source) && source.length > 0 && source.every(isFile))) {
+    const parts = [...source].map((file) => describe(file, {}).plain);
+    if (parts.length === 0) throw new IrError('request', 'no file was chosen');
+    if (parts.some(({ kind }) => kind === 'hub')) throw new IrError('request', 'a name at the hub stands for all parts of a model: give it alone');
+    return { plain: parts.length === 1 ? { ...parts[0], name: options.name ?? parts[0].name } : { kind: 'parts', parts } };
+  }
   if (source instanceof Blob) return { plain: { kind: 'blob', blob: source, name: options.name } };
   if (typeof source === 'string' || source instanceof URL) {
     const name = typeof source === 'string' ? parseName(source) : null;
@@ -216,13 +226,11 @@ function describe(source, options) {
     }
     return { plain: { kind: 'url', url: url.href } };
   }
-  if (globalThis.FileSystemFileHandle && source instanceof FileSystemFileHandle) {
-    return { plain: { kind: 'handle', handle: source } };
-  }
+  if (isHandle(source)) return { plain: { kind: 'handle', handle: source } };
   if (typeof source?.key === 'string') return { plain: { kind: 'cached', key: source.key } };
   const iterator = source?.[Symbol.asyncIterator]?.() ?? source?.[Symbol.iterator]?.() ?? (source?.getReader ? reader(source) : null);
   if (!iterator) {
-    throw new IrError('request', 'a source is a File, a Blob, an address, a name at the hub, an entry of Ir.cache.list(), or an iterable of bytes');
+    throw new IrError('request', 'a source is a File, a Blob, an address, a name at the hub, a list of the parts of a model, an entry of Ir.cache.list(), or an iterable of bytes');
   }
   if (!Number.isSafeInteger(options.size) || options.size < 0) {
     throw new IrError('request', 'an iterable does not say how long it is: give options.size in bytes');

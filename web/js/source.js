@@ -1,5 +1,5 @@
-// Where a model's bytes come from, made alike: `{name, size, chunks()}`. Downloads go on where they broke off. Runs in
-// the worker; nothing is held beyond one piece.
+// Where a file's bytes come from, made alike: `{name, size, chunks()}`. Downloads go on where they broke off. Runs in the
+// worker; nothing is held beyond one piece.
 
 import { IrError } from './errors.js';
 
@@ -10,6 +10,8 @@ export const PIECE = 2 << 20;
  * the page does, so what is on its way is bounded by what is asked for: this part and the next.
  */
 export const PART = 4 << 20;
+/** Bytes that are asked for where a header is wanted: those of a model's later parts are a list of tensors. */
+const HEAD = 64 << 10;
 /** Attempts in a row without a single byte. */
 const ATTEMPTS = 5;
 
@@ -39,12 +41,15 @@ export function nameOf(url) {
   }
 }
 
-/** A file behind an address. `open()` asks for it from `from` on; `chunks()` then gives the rest. */
+/** A file behind an address. `open()` asks for it from `from` on; `chunks()` then gives the rest, `part` bytes a request. */
 export class UrlSource {
-  constructor(url, { signal, size } = {}) {
+  constructor(url, { signal, size, part = PART } = {}) {
     this.url = url;
     this.signal = signal;
     this.size = size;
+    this.part = part;
+    /** The next part is asked for while one comes. */
+    this.ahead = true;
     this.name = nameOf(url);
     this.position = 0;
     this.validator = null;
@@ -80,7 +85,7 @@ export class UrlSource {
       while (this.position < this.size) {
         try {
           const part = await (this.next ?? this.#ask(this.position));
-          this.next = part.end < this.size ? this.#ask(part.end) : null;
+          this.next = this.ahead && part.end < this.size ? this.#ask(part.end) : null;
           // It is waited for later, or given up.
           this.next?.catch(() => {});
           for await (const bytes of this.#taken(part)) {
@@ -102,6 +107,19 @@ export class UrlSource {
     } finally {
       this.close();
     }
+  }
+
+  /** A copy of the first bytes, as many as one request asks for. */
+  async first() {
+    this.ahead = false;
+    const pieces = [];
+    let left = Math.min(this.part, this.size);
+    for await (const bytes of this.chunks()) {
+      pieces.push(bytes.slice(0, left));
+      left -= Math.min(left, bytes.length);
+      if (left === 0) break;
+    }
+    return pieces;
   }
 
   /** Gives up what is asked for. */
@@ -132,7 +150,7 @@ export class UrlSource {
   /** What of the file the body of an answer to a request from `asked` on is: a server without ranges sends all again. */
   #part(response, asked) {
     if (response.status !== 206) return { response, from: 0, end: this.size };
-    const { from = asked, end = Math.min(asked + PART, this.size) } = extent(response);
+    const { from = asked, end = Math.min(asked + this.part, this.size) } = extent(response);
     if (from <= asked && end > asked && end <= this.size) return { response, from, end };
     throw new IrError('http', `the server sent another part of the file than bytes ${asked} on: check the address`);
   }
@@ -143,7 +161,7 @@ export class UrlSource {
     try {
       response = await fetch(this.url, {
         signal: this.signal,
-        headers: { Range: `bytes=${from}-${from + PART - 1}` },
+        headers: { Range: `bytes=${from}-${from + this.part - 1}` },
         // Kept by the cache of models alone, and not one part after the other, as the browser's keeps them.
         cache: 'no-store',
         credentials: 'omit',
@@ -165,6 +183,42 @@ export class UrlSource {
     const why = { 401: 'asks for a login', 403: 'forbids it', 404: 'has no such file', 410: 'has no such file any more' };
     const sentence = `the server ${why[response.status] ?? 'refused'} (${response.status}): check the address`;
     throw new IrError('http', sentence);
+  }
+}
+
+/**
+ * A file behind an address, of which first the header is wanted: `{name, size, validator, head()}`. `head()` gives the file from
+ * its start, of which as much is taken as is needed.
+ */
+export async function peek(url, { signal, size }) {
+  const remote = new UrlSource(url, { signal, size, part: HEAD });
+  await remote.open();
+  const { name, validator } = remote;
+  const pieces = await remote.first();
+  const stored = pieces.reduce((sum, bytes) => sum + bytes.length, 0);
+  return {
+    name,
+    size: remote.size,
+    validator,
+    async *head() {
+      yield* pieces;
+      if (stored === remote.size) return;
+      const rest = new UrlSource(url, { signal, size: remote.size });
+      if ((await rest.open({ stored, validator, size: remote.size })) !== stored) {
+        // A server that sends all again, or another file, which is found out when it is loaded.
+        yield* skipped(rest.chunks(), stored);
+      } else {
+        yield* rest.chunks();
+      }
+    },
+  };
+}
+
+/** Chunks behind the first `skip` bytes. */
+async function* skipped(chunks, skip) {
+  for await (const bytes of chunks) {
+    if (bytes.length > skip) yield bytes.subarray(skip);
+    skip -= Math.min(skip, bytes.length);
   }
 }
 

@@ -88,6 +88,7 @@ async function open(from, again, options = {}) {
 }
 
 function label(from) {
+  if (Array.isArray(from)) return from.length > 1 ? `${from[0].name} and ${from.length - 1} more` : label(from[0]);
   if (from instanceof Blob) return from.name;
   return from.name ?? String(from).split('/').pop();
 }
@@ -161,7 +162,8 @@ async function listKept() {
 function keptItem(entry) {
   const item = document.createElement('li');
   const what = Object.assign(document.createElement('span'), { className: 'what' });
-  const part = entry.complete ? bytes(entry.size) : `${bytes(entry.stored)} of ${bytes(entry.size)}, not whole yet`;
+  const whole = entry.parts > 1 ? `${bytes(entry.size)} in ${entry.parts} parts` : bytes(entry.size);
+  const part = entry.complete ? whole : `${bytes(entry.stored)} of ${whole}, not whole yet`;
   what.append(Object.assign(document.createElement('b'), { textContent: entry.name }), Object.assign(document.createElement('small'), { textContent: part }));
   const use = Object.assign(document.createElement('button'), { type: 'button', textContent: entry.complete ? 'Open' : 'Go on' });
   use.addEventListener('click', () => (entry.source ? openUrl(entry.source) : open(entry, { key: entry.key, name: entry.name })));
@@ -195,16 +197,16 @@ function exportChat(kind) {
 }
 
 function files() {
-  const take = (file) => file && open(file, null, { cache: $('keep').checked });
+  const take = (list) => list.length > 0 && open([...list], null, { cache: $('keep').checked });
   $('file').addEventListener('change', () => {
-    take($('file').files[0]);
+    take($('file').files);
     $('file').value = '';
   });
   for (const kind of ['dragenter', 'dragover', 'dragleave', 'drop']) {
     document.addEventListener(kind, (event) => {
       event.preventDefault();
       $('drop').classList.toggle('over', kind === 'dragenter' || kind === 'dragover');
-      if (kind === 'drop') take(event.dataTransfer.files[0]);
+      if (kind === 'drop') take(event.dataTransfer.files);
     });
   }
 }

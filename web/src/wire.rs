@@ -32,7 +32,19 @@ pub struct LoadOptions {
     pub context_length: Option<usize>,
     /// Bytes that keys and values may take.
     pub cache_bytes: Option<f64>,
-    /// The file's SHA-256 in hexadecimal, to be checked.
+    /// The model's file, or the parts of a split one.
+    pub files: Vec<FileOptions>,
+}
+
+/// A file that is to be fed.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FileOptions {
+    /// For sentences about it.
+    pub name: String,
+    /// Its bytes.
+    pub size: f64,
+    /// Its SHA-256 in hexadecimal, to be checked.
     pub sha256: Option<String>,
 }
 

@@ -31,7 +31,7 @@ class Out {
   }
 }
 
-/** Where a header's parts are: `{counts, tensors, end, data}`; `counts` is the offset of the tensor count. */
+/** Where a header's parts are: its counts, where the table begins, its entries' starts and offsets' places, where it ends and data begin. */
 function layout(file) {
   let at = 8;
   const u32 = () => file.readUInt32LE((at += 4) - 4);
@@ -54,15 +54,52 @@ function layout(file) {
     skip(u32());
   }
   const table = at;
-  const offsets = [];
+  const [entries, offsets] = [[], []];
   for (let i = 0; i < nTensors; i++) {
+    entries.push(at);
     text();
     const dims = u32();
     at += 8 * dims + 4;
     offsets.push(at);
     at += 8;
   }
-  return { nTensors, table, offsets, end: at, data: round(at) };
+  return { nTensors, nMeta, table, entries, offsets, end: at, data: round(at) };
+}
+
+/** The model in parts of so many tensors, as `ir split` writes it. */
+export function split(file, shares) {
+  const { nTensors, nMeta, table, entries, offsets, end, data } = layout(file);
+  const bounds = [...offsets.map((at) => Number(file.readBigUInt64LE(at))), file.length - data];
+  return shares.map((share, no) => {
+    const out = new Out();
+    const first = shares.slice(0, no).reduce((a, b) => a + b, 0);
+    const key = (name, type, value) => {
+      out.text(name);
+      out.u32(type);
+      out.bytes(value);
+    };
+    const little = (n, bytes) => {
+      const b = Buffer.alloc(bytes);
+      b.writeUIntLE(n, 0, bytes);
+      return b;
+    };
+    out.bytes(Buffer.from('GGUF'));
+    out.u32(3);
+    out.u64(share);
+    out.u64(3 + (no === 0 ? nMeta : 0));
+    if (no === 0) out.bytes(file.subarray(24, table));
+    key('split.no', 2, little(no, 2));
+    key('split.count', 2, little(shares.length, 2));
+    key('split.tensors.count', 5, little(nTensors, 4));
+    for (let i = first; i < first + share; i++) {
+      const entry = Buffer.from(file.subarray(entries[i], entries[i + 1] ?? end));
+      entry.writeBigUInt64LE(BigInt(bounds[i] - bounds[first]), entry.length - 8);
+      out.bytes(entry);
+    }
+    out.bytes(Buffer.alloc(round(out.length) - out.length));
+    const tensors = share > 0 ? file.subarray(data + bounds[first], data + bounds[first + share]) : Buffer.alloc(0);
+    return Buffer.concat([...out.parts, tensors]);
+  });
 }
 
 /**

@@ -77,7 +77,8 @@ const options = () => ({ device: 'cpu', hub: `http://127.0.0.1:${hub.address().p
 
 test('a repository is asked for the file, at its commit, with its digest', async () => {
   const { hub } = options();
-  const file = await resolve(parseName('hf.co/me/fox:q4_k_m'), { hub });
+  const [file, ...more] = await resolve(parseName('hf.co/me/fox:q4_k_m'), { hub });
+  assert.deepEqual(more, []);
   assert.deepEqual(file, { url: `${hub}me/fox/resolve/abcdef0123/fox-Q4_K_M.gguf`, sha256, size: bytes.length });
   assert.deepEqual(Buffer.from(await (await fetch(file.url)).arrayBuffer()), bytes);
   await assert.rejects(resolve(parseName('me/none'), { hub }), { code: 'http', message: /none that anyone may read \(404\)/ });

@@ -1,6 +1,6 @@
 //! Model files: bytes to metadata, names and shapes. Weights stay as they are in the file; nothing is decoded here.
-//! [`ModelFile`] reads whole files and split sets, [`Folder`] opens folders of safetensors, [`PushReader`] reads a file that arrives in pieces, [`GgufWriter`]
-//! writes. What a type's blocks mean is in `quant`.
+//! [`ModelFile`] reads whole files and split sets, [`Folder`] opens folders of safetensors, [`PushReader`] reads files that arrive
+//! in pieces, [`GgufWriter`] writes. What a type's blocks mean is in `quant`.
 
 mod folder;
 mod gguf;
@@ -41,7 +41,7 @@ pub struct ModelFile {
 enum Data {
     /// In the whole file, or in the parts of a split set.
     Parts(Vec<Bytes>),
-    /// Of a file of `total` bytes that arrived in pieces: what was kept, by the tensors' indices.
+    /// Of files of `total` bytes that arrived in pieces: what was kept, by the tensors' indices.
     Kept { total: u64, tensors: BTreeMap<usize, Bytes> },
     /// Of files that are no GGUF: each tensor's own.
     Sources { files: Vec<Bytes>, tensors: Vec<Source> },
@@ -81,14 +81,14 @@ impl ModelFile {
         split::join(parts)
     }
 
-    /// A file of `total` bytes that arrived through a [`PushReader`], with the bytes of those tensors that were kept, by
-    /// their indices in the table. None at all is a file known by its header alone.
+    /// Files of `total` bytes together that arrived through a [`PushReader`], with the bytes of those tensors that were kept,
+    /// by their indices in the table. None at all is a model known by its headers alone.
     ///
     /// # Errors
-    /// [`Error::Shape`] where a tensor's bytes have another length than the table says, [`Error::Unsupported`] for a part
-    /// of a split set.
+    /// [`Error::Shape`] where a tensor's bytes have another length than the table says, [`Error::Format`] for a part of a
+    /// split set without the others.
     pub fn from_pieces(table: Arc<Table>, total: u64, tensors: BTreeMap<usize, Bytes>) -> Result<ModelFile> {
-        split::whole(table.meta())?;
+        split::whole(&table)?;
         let wrong = |(index, bytes): &(&usize, &Bytes)| {
             table.tensors().get(**index).is_none_or(|t| t.byte_len() != bytes.len() as u64)
         };
@@ -188,7 +188,7 @@ impl ModelFile {
         found.ok_or_else(|| Error::format(format!("tensor {} is another file's", shown(tensor.name().as_bytes()))))
     }
 
-    /// The files' bytes: one for a plain file, one for each part of a split set, none for a file that arrived in pieces.
+    /// The files' bytes: one for a plain file, one for each part of a split set, none for what arrived in pieces.
     pub fn parts(&self) -> &[Bytes] {
         match &self.data {
             Data::Parts(parts) => parts,

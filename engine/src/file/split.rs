@@ -56,18 +56,91 @@ fn parse(bytes: &Bytes) -> Result<Header> {
     Header::parse(bytes, total).map_err(|stop| gguf::explain(stop, total))
 }
 
-/// Refuses a part of a set where only whole files can be used.
-pub(super) fn whole(meta: &Meta) -> Result<()> {
-    let Some(Place { no, count }) = Place::of(meta)? else { return Ok(()) };
-    Err(Error::unsupported(format!(
-        "this is part {} of {count} of a split model, which cannot be loaded in pieces: join the parts with `ir merge` and \
-         load the whole file",
-        no + 1
-    )))
+/// Refuses a header that is not that of a whole model.
+pub(super) fn whole(table: &Table) -> Result<()> {
+    match Place::of(table.meta())? {
+        Some(Place { no, count }) if usize::from(count) != table.n_files() => Err(Error::format(format!(
+            "this is part {} of {count} of a split model, and its other parts are not given: give all of them together",
+            no + 1
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The order of files that are to be the parts of one set, given in any order with their names.
+///
+/// # Errors
+/// [`Error::Format`] names the file that is no part, is there twice, has another place than its name says or is of another
+/// model, or the part that is missing.
+pub(super) fn order(files: &[(&str, &Header)]) -> Result<Vec<usize>> {
+    let mut at_place: Vec<Option<usize>> = Vec::new();
+    let mut places = Vec::with_capacity(files.len());
+    for (i, (name, header)) in files.iter().enumerate() {
+        let place = Place::of(&header.meta).map_err(|e| named(name, e))?.ok_or_else(|| {
+            Error::format(format!("{name} is a whole model and no part of a split one: open it alone"))
+        })?;
+        expect_name(name, place)?;
+        places.push(place);
+        alike((files[0].0, &files[0].1.meta, places[0]), (name, &header.meta, place))?;
+        at_place.resize(place.count.into(), None);
+        if let Some(other) = at_place[usize::from(place.no)].replace(i) {
+            let (no, count, other) = (place.no + 1, place.count, files[other].0);
+            return Err(Error::format(format!(
+                "{other} and {name} are both part {no} of {count}: give each part once"
+            )));
+        }
+    }
+    let missing = at_place.iter().position(Option::is_none);
+    match (missing, places.first()) {
+        (Some(no), Some(place)) => {
+            let (no, count) = (no as u16, place.count);
+            let wanted = match parted(files[0].0) {
+                Some((stem, _)) => format!("{stem}{} too", ending(no, count)),
+                None => "all parts together".into(),
+            };
+            Err(Error::format(format!("part {} of {count} is missing: give {wanted}", no + 1)))
+        }
+        _ => Ok(at_place.into_iter().flatten().collect()),
+    }
+}
+
+/// A name says the place that the header says, where it says one.
+fn expect_name(name: &str, place: Place) -> Result<()> {
+    match parted(name) {
+        Some((_, said)) if said != place => Err(Error::format(format!(
+            "{name} holds part {} of {}: the files of the split model were mixed up",
+            place.no + 1,
+            place.count
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Two files may be parts of the same model.
+fn alike(one: (&str, &Meta, Place), other: (&str, &Meta, Place)) -> Result<()> {
+    let n_tensors = |meta: &Meta| meta.opt_u32("split.tensors.count");
+    let stem = |name| parted(name).map(|(stem, _)| stem);
+    let differ = |a: Option<&str>, b: Option<&str>| a.is_some() && b.is_some() && a != b;
+    if one.2.count != other.2.count || n_tensors(one.1)? != n_tensors(other.1)? || differ(stem(one.0), stem(other.0)) {
+        return Err(Error::format(format!(
+            "{} is a part of another model than {}: give the parts of one model together",
+            other.0, one.0
+        )));
+    }
+    Ok(())
+}
+
+/// A file's name, taken apart: what all parts have, and the place that it says. `None` for a name that says none.
+fn parted(name: &str) -> Option<(&str, Place)> {
+    let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+    let (stem, no) = rest.rsplit_once('-')?;
+    let number = |text: &str| text.parse::<u16>().ok().filter(|_| text.len() == 5);
+    let (no, count) = (number(no)?.checked_sub(1)?, number(count)?);
+    (no < count).then_some((stem, Place { no, count }))
 }
 
 /// A part's place in its set.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
     no: u16,
     count: u16,
@@ -120,18 +193,21 @@ fn missing_part(error: Error, part: &Path, no: u16, count: u16) -> Error {
 
 /// Says which file a sentence is about.
 fn in_file(path: &Path, error: Error) -> Error {
+    named(&path.display().to_string(), error)
+}
+
+/// As [`in_file`], by a file's name.
+pub(super) fn named(name: &str, error: Error) -> Error {
     match error {
-        Error::Format(why) => Error::Format(format!("{}: {why}", path.display())),
-        Error::Unsupported(why) => Error::Unsupported(format!("{}: {why}", path.display())),
+        Error::Format(why) => Error::Format(format!("{name}: {why}")),
+        Error::Unsupported(why) => Error::Unsupported(format!("{name}: {why}")),
         other => other,
     }
 }
 
 fn assemble(parts: Vec<(Header, Bytes)>) -> Result<ModelFile> {
     let n_parts = parts.len();
-    let mut n_tensors = 0;
     for (i, (header, _)) in parts.iter().enumerate() {
-        n_tensors += header.tensors.len();
         match Place::of(&header.meta)? {
             None if n_parts == 1 => {}
             Some(place) if usize::from(place.count) != n_parts => {
@@ -150,21 +226,25 @@ fn assemble(parts: Vec<(Header, Bytes)>) -> Result<ModelFile> {
             }
         }
     }
-    let mut parts = parts.into_iter();
-    let Some((first, first_bytes)) = parts.next() else {
+    let (headers, bytes) = parts.into_iter().unzip();
+    Ok(ModelFile { table: Arc::new(table(headers)?), data: Data::Parts(bytes) })
+}
+
+/// What the headers of all parts say together, in order. One is that of a plain file.
+pub(super) fn table(headers: Vec<Header>) -> Result<Table> {
+    let n_parts = headers.len();
+    let mut headers = headers.into_iter();
+    let Some(Header { version, meta, mut tensors }) = headers.next() else {
         return Err(Error::request("a model needs at least one file"));
     };
-    let Header { version, meta, mut tensors } = first;
-    let mut all_bytes = vec![first_bytes];
-    for (header, bytes) in parts {
-        let part = all_bytes.len() as u16;
+    for (part, header) in (1..).zip(headers) {
         tensors.extend(header.tensors.into_iter().map(|t| Tensor { part, ..t }));
-        all_bytes.push(bytes);
     }
+    let n_tensors = tensors.len();
     if let Some(expected) = meta.opt_u32("split.tensors.count")?.filter(|n| n_parts > 1 && *n as usize != n_tensors) {
         return Err(Error::format(format!(
             "the split model should hold {expected} tensors, but its parts hold {n_tensors}: download them again"
         )));
     }
-    Ok(ModelFile { table: Arc::new(Table::new(version, meta, tensors)?), data: Data::Parts(all_bytes) })
+    Table::of_files(version, meta, tensors, n_parts)
 }

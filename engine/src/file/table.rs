@@ -12,19 +12,33 @@ pub struct Table {
     tensors: Vec<Tensor>,
     /// Indices into `tensors`, sorted by name.
     by_name: Vec<u32>,
+    n_files: usize,
 }
 
 impl Table {
     /// # Errors
     /// Where two tensors share a name.
     pub(super) fn new(version: u32, meta: Meta, tensors: Vec<Tensor>) -> Result<Table> {
+        Table::of_files(version, meta, tensors, 1)
+    }
+
+    /// The table of so many files together.
+    ///
+    /// # Errors
+    /// As [`new`](Table::new).
+    pub(super) fn of_files(version: u32, meta: Meta, tensors: Vec<Tensor>, n_files: usize) -> Result<Table> {
         let name = |i: &u32| tensors[*i as usize].name();
         let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
         by_name.sort_unstable_by(|a, b| name(a).cmp(name(b)));
         if let Some(twice) = by_name.windows(2).find(|w| name(&w[0]) == name(&w[1])) {
             return Err(Error::format(format!("two tensors are named {}", shown(name(&twice[0]).as_bytes()))));
         }
-        Ok(Table { version, meta, tensors, by_name })
+        Ok(Table { version, meta, tensors, by_name, n_files })
+    }
+
+    /// Files whose headers these are: the parts of a split set, or one.
+    pub(super) fn n_files(&self) -> usize {
+        self.n_files
     }
 
     /// The GGUF version: 2 or 3.

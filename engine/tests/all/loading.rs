@@ -33,7 +33,7 @@ pub(crate) fn tokens(engine: &mut Engine) -> Vec<u32> {
     tokens
 }
 
-fn options() -> LoadOptions {
+pub(crate) fn options() -> LoadOptions {
     let engine =
         EngineOptions { kv_budget: 1 << 22, context: Some(128), max_rows: 64, chunk: 64, ..Default::default() };
     LoadOptions { model: ModelOptions::default(), engine }
@@ -59,7 +59,7 @@ pub(crate) fn cpu() -> Device {
 }
 
 #[cfg(feature = "gpu")]
-fn gpu(max_part: Option<u64>) -> Option<Device> {
+pub(crate) fn gpu(max_part: Option<u64>) -> Option<Device> {
     use ir_engine::gpu::{Forms, Gpu, GpuOptions};
     match Gpu::open_now(&GpuOptions { forms: Some(Forms::BASE), max_part, ..GpuOptions::default() }) {
         Ok(gpu) => Some(Device::Gpu(Arc::new(gpu))),
@@ -70,7 +70,7 @@ fn gpu(max_part: Option<u64>) -> Option<Device> {
     }
 }
 
-fn golden(name: &str) -> Bytes {
+pub(crate) fn golden(name: &str) -> Bytes {
     Bytes::from(std::fs::read(data().join("golden").join(name).join("model-bf16.gguf")).unwrap())
 }
 
@@ -148,7 +148,7 @@ impl Write for Feed {
 }
 
 /// The file's tensors in the opposite order, behind `padding` bytes that no model uses.
-fn rewritten(file: &ModelFile, padding: u64) -> (GgufWriter, Vec<Vec<u8>>) {
+pub(crate) fn rewritten(file: &ModelFile, padding: u64) -> (GgufWriter, Vec<Vec<u8>>) {
     let meta = file.meta().iter().fold(MetaBuilder::new(), |meta, (key, value)| meta.value(&key, value));
     let mut writer = GgufWriter::new(meta).unwrap();
     let mut data = Vec::new();

@@ -36,6 +36,7 @@ mod kinds;
 mod loading;
 mod made;
 mod ops;
+mod parts;
 mod plans;
 mod quantised;
 mod session;
