@@ -1,9 +1,11 @@
 // Speed in Chromium: this engine against @wllama/wllama (llama.cpp as WebAssembly), the same files, the same
 // prompts, in turns in one page. Needs `build.sh` to have run. Usage:
-//   node bench.mjs [--threads 1,2] [--prompt N] [--generate N] [--rounds N] [--alone | --gpu] MODEL.gguf...
+//   node bench.mjs [--threads 1,2] [--prompt N] [--generate N] [--rounds N] [--alone | --gpu | --chains] MODEL.gguf...
 // Rates are medians over the rounds, in tokens per second; the first round is not counted. --alone leaves wllama out; --gpu
-// measures this engine alone on the browser's GPU. IR_CHROMIUM_ARGS="--flag ..." are more flags for Chromium, which needs
-// some to find a GPU without a display.
+// measures this engine alone on the browser's GPU, a software one where there is no other; --chains there, against itself with
+// chains of one: no token follows another on the GPU before the host has heard of that. Of this engine the page's longest frame
+// while it generates is shown too, the median of the rounds. IR_CHROMIUM_ARGS="--flag ..." are more flags for Chromium, which
+// needs some to find a GPU without a display.
 
 import { execFileSync } from 'node:child_process';
 import { createReadStream, existsSync, mkdirSync, statSync } from 'node:fs';
@@ -29,11 +31,13 @@ const { values, positionals: models } = parseArgs({
     rounds: { type: 'string', default: '5' },
     alone: { type: 'boolean', default: false },
     gpu: { type: 'boolean', default: false },
+    chains: { type: 'boolean', default: false },
   },
 });
 if (models.length === 0) throw new Error('name the GGUF files to measure');
-const alone = values.alone || values.gpu;
-const threads = values.gpu ? [1] : values.threads.split(',').map((n) => number(n, 'threads'));
+const onGpu = values.gpu || values.chains;
+const alone = values.alone || onGpu;
+const threads = onGpu ? [1] : values.threads.split(',').map((n) => number(n, 'threads'));
 const [nPrompt, nGenerate, rounds] = ['prompt', 'generate', 'rounds'].map((name) => number(values[name], name));
 
 const send = (file, type) => (_, response) => {
@@ -52,20 +56,37 @@ if (!alone) {
   routes['/peer/wllama.wasm'] = send(join(esm, 'wasm/wllama.wasm'), 'application/wasm');
 }
 
-/** In the page: loads a model with either engine; gives what runs one prompt. */
-async function prepare({ who, url, device, threads, context }) {
+/** In the page: loads a model with an engine; gives what runs one prompt: `[prompt, decode, tokens, longest frame in ms]`. */
+async function prepare({ who, url, device, threads, context, chain }) {
   globalThis.bench ??= {};
-  if (who === 'ir') {
+  if (who !== 'wllama') {
     const { Ir } = await import('/index.js');
-    const ir = await Ir.load(url, { device, threads, contextLength: context, cache: false });
+    const ir = await Ir.load(url, { device, threads, chain, contextLength: context, cache: false });
+    /** Draws on, and measures the gaps. */
+    const frames = () => {
+      let [longest, last, on] = [0, performance.now(), true];
+      const tick = (now) => {
+        [longest, last] = [Math.max(longest, now - last), now];
+        if (on) requestAnimationFrame(tick);
+      };
+      requestAnimationFrame(tick);
+      return () => {
+        on = false;
+        return Math.max(longest, performance.now() - last);
+      };
+    };
     globalThis.bench[who] = {
-      name: `${ir.info().device.name}`,
+      name: who === 'ir' ? ir.info().device.name : who,
       end: () => ir.free(),
       run: async (prompt, generate) => {
-        const { usage } = await ir.generate(prompt, { maxTokens: generate, temperature: 0, ignoreEos: true }).finished;
-        const computed = usage.promptTokens - usage.cachedTokens;
+        const answer = ir.generate(prompt, { maxTokens: generate, temperature: 0, ignoreEos: true });
+        let longest = null;
         // The first token comes with the prompt.
-        return [computed / usage.promptSeconds, (usage.completionTokens - 1) / usage.generationSeconds, computed];
+        for await (const piece of answer) longest ??= piece.token !== undefined ? frames() : null;
+        const frame = longest?.();
+        const { usage } = await answer.finished;
+        const computed = usage.promptTokens - usage.cachedTokens;
+        return [computed / usage.promptSeconds, (usage.completionTokens - 1) / usage.generationSeconds, computed, frame];
       },
     };
   } else {
@@ -95,7 +116,8 @@ function text(round) {
 }
 
 const median = (all) => [...all].sort((a, b) => a - b)[all.length >> 1];
-const who = alone ? ['ir'] : ['ir', 'wllama'];
+const ONE = 'chains of one';
+const who = values.chains ? ['ir', ONE] : alone ? ['ir'] : ['ir', 'wllama'];
 const context = Math.max(1024, 2 * (nPrompt + nGenerate));
 const { page, close } = await open({ routes, args: (process.env.IR_CHROMIUM_ARGS ?? '').split(' ').filter(Boolean) });
 try {
@@ -105,16 +127,18 @@ try {
     for (const n of threads) {
       const rates = {};
       for (const engine of who) {
-        const name = await page.evaluate(prepare, { who: engine, url: `/bench/${basename(model)}`, device: values.gpu ? 'gpu' : 'cpu', threads: n, context });
-        rates[engine] = { name, prompt: [], decode: [] };
+        const where = { device: onGpu ? 'gpu' : 'cpu', threads: n, chain: engine === ONE ? 1 : undefined };
+        const name = await page.evaluate(prepare, { who: engine, url: `/bench/${basename(model)}`, context, ...where });
+        rates[engine] = { name, prompt: [], decode: [], frame: [] };
       }
       for (let round = 0; round < rounds + WARM; round++) {
         for (const engine of who) {
           const job = [engine, text(round), nGenerate];
-          const [prompt, decode] = await page.evaluate(([w, t, g]) => globalThis.bench[w].run(t, g), job);
+          const [prompt, decode, , frame] = await page.evaluate(([w, t, g]) => globalThis.bench[w].run(t, g), job);
           if (round < WARM) continue;
           rates[engine].prompt.push(prompt);
           rates[engine].decode.push(decode);
+          if (frame !== undefined) rates[engine].frame.push(frame);
         }
       }
       for (const engine of who) await page.evaluate((w) => globalThis.bench[w].end(), engine);
@@ -126,10 +150,13 @@ try {
 }
 
 function report(model, n, rates) {
+  const place = onGpu ? 'GPU' : `${n} thread${n > 1 ? 's' : ''}`;
+  const line = (kind, digits, unit, more) => {
+    const parts = who.filter((w) => rates[w][kind].length > 0).map((w) => `${rates[w].name} ${median(rates[w][kind]).toFixed(digits)}${unit}`);
+    console.log(`${model}, ${place}, ${kind === 'frame' ? 'longest frame' : kind}: ${parts.join(', ')}${more}`);
+  };
   for (const kind of ['prompt', 'decode']) {
-    const parts = who.map((w) => `${rates[w].name} ${median(rates[w][kind]).toFixed(1)}`);
-    const ratio = who.length > 1 ? `, ${(median(rates.ir[kind]) / median(rates.wllama[kind])).toFixed(2)}x` : '';
-    const place = values.gpu ? 'GPU' : `${n} thread${n > 1 ? 's' : ''}`;
-    console.log(`${model}, ${place}, ${kind}: ${parts.join(', ')}${ratio}`);
+    line(kind, 1, '', who.length > 1 ? `, ${(median(rates.ir[kind]) / median(rates[who[1]][kind])).toFixed(2)}x` : '');
   }
+  line('frame', 0, ' ms', '');
 }

@@ -84,6 +84,8 @@ export interface LoadOptions {
   variant?: 'plain' | 'relaxed' | 'threads';
   /** Uses f16 and subgroups on software adapters too, where they are no faster. */
   allForms?: boolean;
+  /** Tokens that a GPU computes one behind the other before it reports, at most; as its measured times say where absent. */
+  chain?: number;
 }
 
 export interface Notice {

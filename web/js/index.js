@@ -9,7 +9,7 @@ import { PIECE } from './source.js';
 
 export { IrError };
 
-const LOAD = ['device', 'contextLength', 'threads', 'cache', 'cacheBytes', 'sha256', 'size', 'name', 'variant', 'allForms', 'hub'];
+const LOAD = ['device', 'contextLength', 'threads', 'cache', 'cacheBytes', 'sha256', 'size', 'name', 'variant', 'allForms', 'hub', 'chain'];
 
 export class Ir {
   #worker;

@@ -42,6 +42,7 @@ export async function load(source, options, { signal, post, pull }) {
     threads,
     contextLength: options.contextLength,
     cacheBytes: options.cacheBytes,
+    chain: options.chain,
     files: files.map(({ name, size, sha256, checked }) => {
       const wanted = sha256?.toLowerCase();
       // What was checked when it was kept is not computed again.

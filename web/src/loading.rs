@@ -89,6 +89,7 @@ impl Loading {
             max_sequences: 1,
             max_rows: rows,
             chunk: rows,
+            chain: options.chain,
             ..usual
         };
         let options = EngineLoad { engine, ..EngineLoad::default() };

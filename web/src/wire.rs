@@ -32,6 +32,8 @@ pub struct LoadOptions {
     pub context_length: Option<usize>,
     /// Bytes that keys and values may take.
     pub cache_bytes: Option<f64>,
+    /// Steps that follow one another on a GPU without the host, at most; as measured times say where absent.
+    pub chain: Option<usize>,
     /// The model's file, or the parts of a split one.
     pub files: Vec<FileOptions>,
 }

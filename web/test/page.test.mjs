@@ -330,6 +330,42 @@ test('the page draws while the engine computes', async (t) => {
   assert(at(busy, 0.5) < 2 * at(idle, 0.5) && at(busy, 0.9) < 2 * at(idle, 0.9) + 17, shown);
 });
 
+test('the page draws between what a software GPU reports, step by step and in chains', async (t) => {
+  await page.goto(`${it.url}blank`);
+  const found = await page.evaluate(async () => {
+    const { Ir } = await import('/index.js');
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    const idle = [];
+    for (let i = 0, last = await frame(); i < 30; i++) idle.push(-last + (last = await frame()));
+    const usual = idle.sort((a, b) => a - b)[15];
+    const found = [];
+    for (const chain of [1, 8]) {
+      const ir = await Ir.load('/models/ir-tiny.gguf', { device: 'gpu', cache: false, chain });
+      let [tokens, on, last, longest, most, frames] = [0, true, null, 0, 0, 0];
+      const tick = (now) => {
+        // A frame that came late, and how much was reported before it did.
+        if (last && now - last > 4 * usual) most = Math.max(most, tokens);
+        longest = Math.max(longest, last ? now - last : 0);
+        [tokens, last, frames] = [0, now, frames + 1];
+        if (on) requestAnimationFrame(tick);
+      };
+      const answer = ir.generate('Once upon a time', { maxTokens: 96, temperature: 0, ignoreEos: true });
+      for await (const piece of answer) {
+        if (piece.token === undefined) continue;
+        if (last === null && tokens === 0) requestAnimationFrame(tick);
+        tokens += 1;
+      }
+      on = false;
+      ir.free();
+      found.push({ chain, frames, longest, most, left: tokens });
+    }
+    return { usual, found };
+  });
+  t.diagnostic(JSON.stringify(found));
+  // However slow the device is: a frame waits for what is under way and no longer.
+  for (const { chain, frames, most } of found.found) assert(frames > 1 && most <= 2 * chain, JSON.stringify(found));
+});
+
 /** What axe finds against WCAG 2.2 A and AA and its own advice in what is shown now, a line each. */
 async function axe() {
   await page.evaluate(readFileSync(new URL('../node_modules/axe-core/axe.min.js', import.meta.url), 'utf8'));
