@@ -72,7 +72,11 @@ fn decoded(name: &str) -> Option<&'static Table> {
         "neon" => &crate::neon::base::DECODED,
         #[cfg(target_arch = "aarch64")]
         "neon-dot" => &crate::neon::dot::DECODED,
-        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        #[cfg(all(
+            target_arch = "wasm32",
+            target_feature = "simd128",
+            any(not(target_feature = "relaxed-simd"), feature = "exam")
+        ))]
         "simd128" => &crate::wasm::plain::DECODED,
         #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
         "relaxed-pairs" => &crate::wasm::pairs::DECODED,
