@@ -25,6 +25,14 @@ struct Params {
     heat: f32,      // with HEAT: of the logarithm
     heat_length: f32,
     heat_offset: f32,
+#ifdef CHUNK
+    chunk: u32,     // positions of a run
+#endif
+#ifdef RELATIVE
+    relative_at: u32, // a bucket's summands for all heads, one bucket after the other
+    buckets_at: u32,  // where buckets begin, as floats
+    n_buckets: u32,   // of one direction
+#endif
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -79,9 +87,9 @@ fn main(
     var acc = array<vec4<f32>, V_OWN>();
     var top = LOW;
     var total = 0.0;
-    let low = seen_from(position);
+    let low = seen_from(row, position);
     let high = seen_to(row, position);
-    let begin = seen_from(first) / KT * KT;
+    let begin = seen_from(step[tile], first) / KT * KT;
     let end = seen_to(step[tile] + n_rows - 1u, first + n_rows - 1u);
     for (var base = begin; base < end; base += KT) {
         let n = min(KT, end - base);

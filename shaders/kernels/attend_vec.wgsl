@@ -6,6 +6,9 @@
 // sees, since both buffers are coherent, storageBarrier() orders memory for the whole device, and every workgroup counts
 // itself in `finished` behind it. Pages promise none of that, so this form is native.
 // V_IN_K: values are the first elements of their keys.
+//
+// CHOSEN: for any row, which sees of the positions that were chosen for it those that it would see otherwise. They are its
+// list of positions, which is not split.
 #import grid
 #import step
 #import kv
@@ -32,6 +35,17 @@ struct Params {
     heat: f32,      // with HEAT: of the logarithm
     heat_length: f32,
     heat_offset: f32,
+#ifdef CHUNK
+    chunk: u32,     // positions of a run
+#endif
+#ifdef RELATIVE
+    relative_at: u32, // a bucket's summands for all heads, one bucket after the other
+    buckets_at: u32,  // where buckets begin, as floats
+    n_buckets: u32,   // of one direction
+#endif
+#ifdef CHOSEN
+    top: u32,       // positions that are chosen for a row at most
+#endif
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -41,11 +55,15 @@ struct Params {
 @group(0) @binding(4) var<storage, read> v_pages: array<Quad>;
 #endif
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
+#ifdef CHOSEN
+@group(0) @binding(8) var<storage, read> chosen: array<u32>; // as select writes them
+#else
 // [single][head][split][1 + VQ]: (maximum, sum, -, -), then the result
 #ifdef COHERENT
 @coherent
 #endif
 @group(0) @binding(6) var<storage, read_write> parts: array<vec4<f32>>;
+#endif
 #ifdef COHERENT
 // [single][kv_head][block]: splits that are done; 0 again behind the last.
 @coherent
@@ -62,7 +80,11 @@ const PARTS: u32 = 16u;
 var<workgroup> q_s: array<vec4<f32>, GROUP * KQ>;
 var<workgroup> score_s: array<f32, GROUP * WG>;
 var<workgroup> part_s: array<f32, GROUP * PARTS>; // of maxima, and of sums
+#ifdef CHOSEN
+var<workgroup> place_s: array<u32, WG>;           // of the block's positions: rows of the cache
+#else
 var<workgroup> pages_s: array<u32, WG / PAGE>;    // of the block's positions
+#endif
 var<workgroup> out_s: array<vec4<f32>, WG>;
 
 // A quad of the value at a place in the block.
@@ -76,7 +98,11 @@ fn value_at(place: u32, kv_head: u32, quad: u32) -> vec4<f32> {
 
 // Where a head's row of a position begins, by its place in the block.
 fn block_at(place: u32, kv_head: u32, quads: u32) -> u32 {
+#ifdef CHOSEN
+    return place_s[place] * kv_row(quads);
+#else
     return ((pages_s[place / PAGE] * p.n_kv_heads + kv_head) * PAGE + place % PAGE) * kv_row(quads);
+#endif
 }
 
 @compute @workgroup_size(WG)
@@ -85,16 +111,25 @@ fn main(
     @builtin(num_workgroups) n_wg: vec3<u32>,
     @builtin(local_invocation_index) lid: u32,
 ) {
-    let n_splits = step[STEP_N_SPLITS];
     var id = flat_id(wid, n_wg);
+#ifdef CHOSEN
+    let n_splits = 1u;
+#else
+    let n_splits = step[STEP_N_SPLITS];
+#endif
     let split = id % n_splits;
     id /= n_splits;
     let block = id % p.n_blocks;
     id /= p.n_blocks;
     let kv_head = id % p.n_kv_heads;
     let single = id / p.n_kv_heads;
+#ifdef CHOSEN
+    let row = single;
+    if (row >= step[STEP_N_TOKENS]) { return; }
+#else
     if (single >= step[STEP_N_SINGLES]) { return; }
     let row = step[step[STEP_SINGLES] + single];
+#endif
     let position = step[step[STEP_POSITIONS] + row];
     let pages = step[step[p.tables] + row];
     let per_kv = p.n_heads / p.n_kv_heads;
@@ -117,18 +152,39 @@ fn main(
     var total = array<f32, GROUP>(); // of this invocation's own positions
     var acc = array<vec4<f32>, GROUP>();
     for (var h = 0u; h < GROUP; h++) { top[h] = LOW; }
-    let low = seen_from(position);
+#ifdef CHOSEN
+    // Places in the list.
+    let low = 0u;
+    let end = min(p.top, position + 1u);
+    let begin = 0u;
+#else
+    let low = seen_from(row, position);
     let chunk = step[STEP_CHUNK];
     let end = min((split + 1u) * chunk, seen_to(row, position));
+    let begin = max(split * chunk, low / WG * WG);
+#endif
     let quad = lid % VQ;
     let subset = lid / VQ;
 
     // Blocks begin at multiples of WG; chunks are such multiples too.
-    for (var base = max(split * chunk, low / WG * WG); base < end; base += WG) {
+    for (var base = begin; base < end; base += WG) {
         workgroupBarrier();
+#ifdef CHOSEN
+        var there = 0u;
+        var seen = false;
+        if (base + lid < end) {
+            there = chosen[row * p.top + base + lid];
+            seen = there >= seen_from(row, position) && there < seen_to(row, position);
+        }
+        there = select(0u, there, seen);
+        place_s[lid] = (step[pages + there / PAGE] * p.n_kv_heads + kv_head) * PAGE + there % PAGE;
+        workgroupBarrier();
+#else
         if (lid < WG / PAGE && base + lid * PAGE < end) { pages_s[lid] = step[pages + base / PAGE + lid]; }
         workgroupBarrier();
-        let seen = base + lid >= low && base + lid < end;
+        let there = base + lid;
+        let seen = there >= low && there < end;
+#endif
         var score = array<f32, GROUP>();
         if (seen) {
             let at = block_at(lid, kv_head, KQ);
@@ -138,7 +194,7 @@ fn main(
             }
         }
         for (var h = 0u; h < GROUP; h++) {
-            score[h] = finish_score(score[h], head0 + min(h, n_group - 1u), f32(position) - f32(base + lid));
+            score[h] = finish_score(score[h], head0 + min(h, n_group - 1u), f32(position) - f32(there));
         }
         for (var h = 0u; h < GROUP; h++) { score_s[h * WG + lid] = select(LOW, score[h], seen); }
         workgroupBarrier();
@@ -213,11 +269,14 @@ fn main(
                     let col = lid * 4u + c;
                     if (col < p.v_dim) { out[(row * p.n_heads + head) * p.v_dim + col] = v[c]; }
                 }
-            } else {
+            }
+#ifndef CHOSEN
+            if (n_splits > 1u) {
                 let at = ((single * p.n_heads + head) * n_splits + split) * (1u + VQ);
                 if (lid == 0u) { parts[at] = vec4(top[h], sum, 0.0, 0.0); }
                 parts[at + 1u + lid] = v;
             }
+#endif
         }
     }
 #ifdef COHERENT

@@ -1,4 +1,6 @@
 // combine: the sum over a row's picks of their weights times their columns of x. One invocation per element.
+//
+// UNWEIGHTED: of their columns as they are.
 #import grid
 #import step
 
@@ -10,7 +12,9 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
+#ifndef UNWEIGHTED
 #import picks
+#endif
 @group(0) @binding(2) var<storage, read> x: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
@@ -25,7 +29,12 @@ fn main(
     let row = id / p.n;
     var sum = 0.0;
     for (var j = 0u; j < p.used; j++) {
-        sum += pick_weight(row, j) * x[(row * p.used + j) * p.n + id % p.n];
+        let value = x[(row * p.used + j) * p.n + id % p.n];
+#ifdef UNWEIGHTED
+        sum += value;
+#else
+        sum += pick_weight(row, j) * value;
+#endif
     }
     out[id] = sum;
 }

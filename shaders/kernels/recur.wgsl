@@ -2,49 +2,11 @@
 // sequence is cut into steps. One workgroup per sequence, head, and COLS columns of its values: columns do not meet. LANES
 // invocations share a column's part of the state, each with every LANES-th element of a key, in registers.
 //
-// K_DIM: elements of a key. BETA: a strength of correction; V_SCALE: a factor on the values; both are columns of `gates`.
-// DECAYS: a decay for each element of a key, and not one for a head. SKIP: a factor on the values that are passed on.
-// K_APART: keys do not lie beside queries.
-#import grid
-#import step
-#import runs
+// K_DIM: elements of a key. DECAYS: a decay for each element of a key, and not one for a head. Others: see recurrence.
+#import recurrence
 #ifdef SKIP
 #import constants
 #endif
-
-struct Params {
-    n_heads: u32,    // of values, which are those of the state
-    n_k_heads: u32,  // of queries and keys
-    tiled: u32,      // 1: head h has key head h % n_k_heads, else h / (n_heads / n_k_heads)
-    v_dim: u32,
-    q_scale: f32,
-    k_scale: f32,
-    q_start: u32,    // first columns of the views, and columns of their slots
-    q_stride: u32,
-    k_start: u32,
-    k_stride: u32,
-    v_start: u32,
-    v_stride: u32,
-    decay_start: u32,
-    decay_stride: u32,
-    beta_start: u32,
-    v_scale_start: u32,
-    gates_stride: u32,
-    skip_at: u32,
-}
-
-@group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(2) var<storage, read> q: array<f32>;
-#ifdef K_APART
-@group(0) @binding(3) var<storage, read> k: array<f32>;
-#endif
-@group(0) @binding(4) var<storage, read> v: array<f32>;
-@group(0) @binding(5) var<storage, read> decay: array<f32>;
-#ifdef GATES
-@group(0) @binding(6) var<storage, read> gates: array<f32>;
-#endif
-@group(0) @binding(7) var<storage, read_write> states: array<f32>; // [slot][head][K_DIM][v_dim]
-@group(0) @binding(8) var<storage, read_write> out: array<f32>;
 
 const WG: u32 = 64u;
 const COLS: u32 = 16u;
@@ -57,14 +19,6 @@ var<workgroup> k_s: array<f32, OWN * LANES>;
 var<workgroup> decay_s: array<f32, OWN * LANES>;
 #endif
 var<workgroup> part_s: array<f32, WG>;
-
-fn key(row: u32, i: u32) -> f32 {
-#ifdef K_APART
-    return k[row * p.k_stride + p.k_start + i];
-#else
-    return q[row * p.k_stride + p.k_start + i];
-#endif
-}
 
 // The sum over the invocations that share a column.
 fn column_sum(lid: u32, value: f32) -> f32 {
@@ -87,7 +41,7 @@ fn main(
     let head = id / blocks % p.n_heads;
     if (id / blocks / p.n_heads >= step[STEP_N_RUNS]) { return; }
     let run = run_at(id / blocks / p.n_heads);
-    let k_head = select(head / (p.n_heads / p.n_k_heads), head % p.n_k_heads, p.tiled == 1u);
+    let k_head = key_head(head);
     let column = id % blocks * COLS + lid % COLS;
     let lane = lid / COLS;
     let inside = column < p.v_dim;
@@ -124,7 +78,7 @@ fn main(
         if (inside) { value = v[row * p.v_stride + p.v_start + head * p.v_dim + column]; }
         var change = value;
 #ifdef V_SCALE
-        change *= gates[row * p.gates_stride + p.v_scale_start + head];
+        change *= gate(row, p.v_scale_start + head);
 #endif
         var had = 0.0;
         for (var n = 0u; n < OWN; n++) {
@@ -137,7 +91,7 @@ fn main(
             had += k_s[i] * s[n];
         }
 #ifdef BETA
-        change = (change - p.k_scale * column_sum(lid, had)) * gates[row * p.gates_stride + p.beta_start + head];
+        change = (change - p.k_scale * column_sum(lid, had)) * gate(row, p.beta_start + head);
 #endif
         var seen = 0.0;
         for (var n = 0u; n < OWN; n++) {

@@ -89,6 +89,8 @@ pub const STEP: &[(&str, u32)] = &[
     ("STEP_WINDOW_TABLES", 22),
     // Where the factors of adapters begin: those of each row, one after the other.
     ("STEP_ADAPTERS", 30),
+    // Where the list begins that says per token how many of its sequence's first positions are its source; 0 if none are.
+    ("STEP_SOURCES", 31),
     ("STEP_HEADER", 32),
     // Set in a token id that is the index of an output of the step before.
     ("STEP_PICKED_BIT", 0x8000_0000),
@@ -124,10 +126,13 @@ pub const KERNELS: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/kernels
 const LIBRARY: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/lib.rs"));
 
 /// Invocations of attend_vec's workgroup: as many as its arrays allow in the 16 KiB that every device has, 256 at most. `kq`
-/// and `vq` are quads of K and of V, at most 256; `group` the query heads of a workgroup.
-pub const fn attend_vec_workgroup(kq: u32, vq: u32, group: u32) -> u32 {
+/// and `vq` are quads of K and of V, at most 256; `group` the query heads of a workgroup; `chosen`, whether rows have lists of
+/// positions.
+pub const fn attend_vec_workgroup(kq: u32, vq: u32, group: u32, chosen: bool) -> u32 {
     let mut wg = 256;
-    while wg > 64 && wg / 2 >= vq && 16 * group * kq + 4 * group * (wg + 16) + 17 * wg > 16 << 10 {
+    // Of each invocation a quad of the result, and a page or a place.
+    let own = if chosen { 20 } else { 17 };
+    while wg > 64 && wg / 2 >= vq && 16 * group * kq + 4 * group * (wg + 16) + own * wg > 16 << 10 {
         wg /= 2;
     }
     wg

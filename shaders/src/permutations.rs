@@ -107,6 +107,7 @@ fn elementwise(list: &mut List) {
         list.add(kernel, &[], wg);
     }
     list.add("scale", &[&["WEIGHT"]], wg);
+    list.add("balance", &[], &[("WG", 64), ("N", 4)]);
     for act in ACTS {
         for vectors in choices(&["BIAS", "FACTOR"]) {
             list.add("act", &[&[act], &vectors], wg);
@@ -139,6 +140,7 @@ fn rows(list: &mut List) {
 /// Kernels of mixtures beside their products.
 fn picks(list: &mut List) {
     list.add("combine", &[], &[("WG", 64)]);
+    list.add("combine", &[&["UNWEIGHTED"]], &[("WG", 64)]);
     list.add("expert_linear_sort", &[], &[("WG", 256), ("E", 128)]);
     for scoring in SCORINGS {
         for more in choices(&["BIAS", "GROUPS", "SUBGROUPS"]) {
@@ -157,12 +159,22 @@ fn recurrent(list: &mut List) {
             }
         }
     }
-    for gates in [&[][..], &["GATES", "BETA"], &["GATES", "V_SCALE"], &["GATES", "BETA", "V_SCALE"]] {
-        for more in choices(&["DECAYS", "SKIP"]) {
-            list.add("recur", &[gates, &more], &[("K_DIM", 128)]);
+    for gates in choices(&["BETA", "V_SCALE"]) {
+        // Strengths and factors lie beside the decays, or elsewhere.
+        let apart: Vec<Features> = if gates.is_empty() { vec![vec![]] } else { choices(&["GATES"]) };
+        for (apart, more) in
+            apart.iter().flat_map(|apart| choices(&["K_APART", "SKIP"]).into_iter().map(move |m| (apart, m)))
+        {
+            // Every device binds eight buffers at once.
+            let eight = apart.is_empty() || !more.contains(&"K_APART");
+            if eight || !more.contains(&"SKIP") {
+                list.add("recur", &[&gates, apart, &more], &[("K_DIM", 18)]);
+                list.add("recur", &[&gates, apart, &more, &["DECAYS"]], &[("K_DIM", 128)]);
+            }
+            if eight {
+                list.add("recur_columns", &[&gates, apart, &more, &["RATES"]], &[("WG", 64), ("K_DIM", 16)]);
+            }
         }
-        list.add("recur", &[gates, &["K_APART"]], &[("K_DIM", 18)]);
-        list.add("recur", &[gates, &["K_APART", "DECAYS"]], &[("K_DIM", 18)]);
     }
 }
 
@@ -187,6 +199,18 @@ fn attention(list: &mut List) {
             attend(list, kv, &scores, 16);
         }
         attend(list, kv, &["BOTH"], 8);
+        for scores in
+            [&["CHUNK"][..], &["SOURCE"], &["CROSS"], &["RELATIVE"], &["RELATIVE", "BOTH"], &["RELATIVE", "SOURCE"]]
+        {
+            attend(list, kv, scores, 16);
+        }
+        list.add("select", &[kv, &["V_IN_K"]], &[("WG", 128), ("KQ", 32)]);
+        for more in choices(&["V_IN_K", "SINKS"]) {
+            let (quads, group) = if more.contains(&"V_IN_K") { (144, 3) } else { (16, 4) };
+            let wg = crate::attend_vec_workgroup(quads, quads, group, true);
+            let consts = [("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)];
+            list.add("attend_vec", &[kv, &more, &["CHOSEN"]], &consts);
+        }
     }
 }
 
@@ -195,7 +219,7 @@ fn attend(list: &mut List, kv: &[&'static str], scores: &[&'static str], quads: 
     let tile = (512 / quads).min(16);
     list.add("attend_tile", &[kv, scores], &[("KQ", quads), ("VQ", quads), ("KT", tile)]);
     for group in [1, 4, 8].into_iter().filter(|group| group * quads <= 512) {
-        let wg = crate::attend_vec_workgroup(quads, quads, group);
+        let wg = crate::attend_vec_workgroup(quads, quads, group, false);
         let consts = [("WG", wg), ("KQ", quads), ("VQ", quads), ("GROUP", group)];
         for form in [&[][..], &["COHERENT"]] {
             list.add("attend_vec", &[kv, scores, form], &consts);

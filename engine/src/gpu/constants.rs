@@ -1,18 +1,23 @@
 //! Where a plan's small vectors lie in the one buffer that kernels read them from: norms, biases, factors, rotation
-//! frequencies. No device here.
+//! frequencies, where buckets of distances begin. No device here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::plan::{Epilogue, Heads, Norm, Op, Plan, Prologue, WeightId};
+use crate::plan::{AttentionMask, Epilogue, Heads, Norm, Op, Plan, Prologue, Relative, WeightId};
 
 /// Words at which vectors begin are multiples of this, so that kernels can read four elements at once.
 const ALIGN: u64 = 4;
 
-/// The vectors that a plan's ops name, and its rotation tables, by their first word.
+/// What says where buckets of distances begin: their number, from which distance on they are the last, and whether they are of
+/// both directions.
+type Buckets = (usize, usize, bool);
+
+/// The vectors that a plan's ops name, its rotation tables, and its buckets of distances, by their first word.
 #[derive(Debug)]
 pub(super) struct Constants {
     vectors: BTreeMap<WeightId, u64>,
     ropes: Vec<u64>,
+    buckets: BTreeMap<Buckets, (u64, Vec<f32>)>,
     /// Bytes of all.
     pub bytes: u64,
 }
@@ -27,7 +32,15 @@ impl Constants {
         };
         let vectors = named(plan).into_iter().map(|id| (id, place(plan.weight(id).rows()))).collect();
         let ropes = plan.ropes.iter().map(|rope| place(rope.inv_freq.len())).collect();
-        Constants { vectors, ropes, bytes: 4 * words }
+        let mut buckets = BTreeMap::new();
+        for (relative, both) in plan.ops.iter().filter_map(|entry| distances(&entry.op)) {
+            let begin = || {
+                let begins = begins(&relative, both);
+                (place(begins.len()), begins)
+            };
+            buckets.entry((relative.buckets, relative.far, both)).or_insert_with(begin);
+        }
+        Constants { vectors, ropes, buckets, bytes: 4 * words }
     }
 
     /// First byte of a vector; `None` for weights that no op reads as one.
@@ -41,6 +54,17 @@ impl Constants {
         weight.and_then(|id| self.vectors.get(&id)).map_or(u32::MAX, |word| *word as u32)
     }
 
+    /// How many buckets of distances one direction has, and the word at which the list of their first distances begins.
+    pub(super) fn buckets(&self, relative: &Relative, both: bool) -> (u32, u32) {
+        let found = self.buckets.get(&(relative.buckets, relative.far, both));
+        found.map_or((0, u32::MAX), |(word, begins)| (begins.len() as u32, *word as u32))
+    }
+
+    /// First bytes of all lists of buckets' first distances, and what they hold.
+    pub(super) fn all_buckets(&self) -> impl Iterator<Item = (u64, &[f32])> {
+        self.buckets.values().map(|(word, begins)| (4 * word, &begins[..]))
+    }
+
     /// First byte of a rotation table's frequencies.
     pub(super) fn rope_byte(&self, rope: usize) -> u64 {
         4 * self.ropes[rope]
@@ -50,6 +74,43 @@ impl Constants {
     pub(super) fn rope_word(&self, rope: usize) -> u32 {
         self.ropes[rope] as u32
     }
+}
+
+/// What attention adds to scores by distance, and whether rows see those behind them.
+fn distances(op: &Op) -> Option<(Relative, bool)> {
+    match *op {
+        Op::Attend {
+            q: _,
+            layer: _,
+            n_heads: _,
+            scale: _,
+            cap: _,
+            mask,
+            window: _,
+            chunk: _,
+            chosen: _,
+            temperature: _,
+            slopes: _,
+            relative,
+            sinks: _,
+            out: _,
+        } => relative.map(|relative| (relative, mask == AttentionMask::Bidirectional)),
+        _ => None,
+    }
+}
+
+/// The first distances of the buckets of one direction. Bucket numbers rise with the distance.
+fn begins(relative: &Relative, both: bool) -> Vec<f32> {
+    let n = if both { relative.buckets / 2 } else { relative.buckets };
+    let begin = |bucket: usize| {
+        let (mut low, mut high) = (0, relative.far);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if relative.bucket(middle, false, both) < bucket { low = middle + 1 } else { high = middle }
+        }
+        low as f32
+    };
+    (0..n).map(begin).collect()
 }
 
 /// The weights that ops read as vectors.
@@ -84,10 +145,10 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
                 chosen: _,
                 temperature: _,
                 slopes,
-                relative: _,
+                relative,
                 sinks,
                 out: _,
-            } => all.extend(slopes.into_iter().chain(sinks)),
+            } => all.extend(slopes.into_iter().chain(sinks).chain(relative.map(|of| of.weight))),
             Op::Route { x: _, bias, routing: _, out: _ } => all.extend(bias),
             Op::ExpertLinear { x: _, each: _, pick: _, weight: _, scale, bias, then: _ } => {
                 all.extend(scale.into_iter().chain(bias));
@@ -115,4 +176,21 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
         }
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_begin_where_their_number_rises() {
+        for (buckets, far, both) in [(32, 128, true), (32, 128, false), (8, 16, true), (4, 4, true), (5, 1000, false)] {
+            let relative = Relative { weight: WeightId(0), buckets, far };
+            let begins = begins(&relative, both);
+            for distance in 0..2 * far {
+                let bucket = begins.iter().rposition(|begin| *begin <= distance as f32);
+                assert_eq!(bucket, Some(relative.bucket(distance, false, both)), "{relative:?} at {distance}");
+            }
+        }
+    }
 }

@@ -76,7 +76,7 @@ pub(super) fn weight_bytes(dispatch: &Dispatch, parts: &[Vec<Part>], counts: &Co
     let all = part.rows() * part.matrices.len();
     let used = dispatch.params.iter().find(|p| p.0 == "used").map_or(1, |p| p.1 as usize);
     let rows = if dispatch.key.kernel == "embed" {
-        counts.tokens
+        counts.n_rows()
     } else {
         let n = dispatch.params.iter().find(|p| p.0 == "n").map_or(0, |p| p.1 as usize);
         let both = if dispatch.key.features.contains(&"GLU") { 2 } else { 1 };

@@ -95,6 +95,8 @@ pub(super) struct Grid {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub tokens: usize,
+    /// Of a step that reads sources, in place of tokens.
+    pub sources: usize,
     pub outputs: usize,
     pub singles: usize,
     pub splits: usize,
@@ -111,13 +113,17 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Rows of the step, whatever it reads.
+    pub(super) fn n_rows(&self) -> usize {
+        self.tokens + self.sources
+    }
+
     pub(super) fn rows(&self, rows: Rows) -> usize {
         match rows {
             Rows::Tokens | Rows::Adapted => self.tokens,
             Rows::Outputs => self.outputs,
             Rows::Pools => self.pools,
-            // Plans with such rows are refused.
-            Rows::Sources => 0,
+            Rows::Sources => self.sources,
         }
     }
 
@@ -163,6 +169,16 @@ pub(super) struct Dispatch {
 }
 
 impl Dispatch {
+    /// It is meant for steps that read sources.
+    pub(super) fn of_sources(&mut self) {
+        if self.when.0 == Rows::Tokens {
+            self.when.0 = Rows::Sources;
+        }
+        if self.grid.count == Count::Rows(Rows::Tokens) {
+            self.grid.count = Count::Rows(Rows::Sources);
+        }
+    }
+
     /// Workgroups in a step; none where the dispatch is not wanted.
     pub(super) fn workgroups(&self, counts: &Counts) -> usize {
         if !self.when.1.contains(&counts.rows(self.when.0)) {

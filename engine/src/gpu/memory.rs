@@ -278,6 +278,10 @@ impl Memory {
             memory.buffers.insert(id(resource), gpu.buffer(&name, size));
         }
         memory.write_ropes(gpu, plan, constants)?;
+        let buffer = memory.get(Resource::Constants)?;
+        for (byte, begins) in constants.all_buckets() {
+            gpu.queue().write_buffer(buffer, byte, bytemuck::cast_slice(begins));
+        }
         Ok(memory)
     }
 

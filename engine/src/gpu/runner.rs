@@ -74,7 +74,7 @@ struct Encoded {
 
 /// Whether a step is one for the kernels of many rows.
 fn is_many(counts: &Counts) -> bool {
-    counts.tokens > lower::FEW
+    counts.n_rows() > lower::FEW
 }
 
 /// What computes a plan, and what picks tokens behind it.
@@ -322,7 +322,8 @@ impl GpuRunner {
 
     /// Rows of a step of which no dispatch takes long, as far as the device was measured.
     pub fn brisk_rows(&self) -> usize {
-        let of_tokens = self.steps.launches.iter().filter(|l| l.dispatch.when.0 == Rows::Tokens);
+        let of_tokens =
+            self.steps.launches.iter().filter(|l| matches!(l.dispatch.when.0, Rows::Tokens | Rows::Sources));
         let largest = of_tokens.map(|l| l.dispatch.work).max().unwrap_or(0);
         self.pace.rows(largest)
     }

@@ -20,7 +20,7 @@ const HEADER: usize = step_word("STEP_HEADER") as usize;
 
 /// Words that steps of so many rows and outputs take at most, page lists left out.
 pub(super) fn words(max_tokens: usize, max_outputs: usize) -> usize {
-    HEADER + 13 * max_tokens + 64 * max_outputs
+    HEADER + 14 * max_tokens + 64 * max_outputs
 }
 
 /// Steps as words. The lists that writing takes are kept, so that a step like the one before allocates nothing.
@@ -51,10 +51,15 @@ impl StepWords {
         let ends = list(out, inputs.seqs.iter().map(|seq| self.ends[*seq as usize]));
         let outputs = list(out, inputs.outputs.iter().copied());
         attended(inputs, &out[tables[0] as usize..], &mut self.singles, &mut self.tiles);
-        let longest = self.singles.iter().map(|row| inputs.positions[*row as usize] as usize + 1).max().unwrap_or(1);
+        let sees = |row: &u32| {
+            let row = *row as usize;
+            (inputs.positions[row] + 1).max(inputs.n_source(inputs.seqs[row])) as usize
+        };
+        let longest = self.singles.iter().map(sees).max().unwrap_or(1);
         let (splits, chunk) = split(self.singles.len(), longest);
         let counts = Counts {
-            tokens: inputs.n_rows(),
+            tokens: inputs.count(Rows::Tokens),
+            sources: inputs.count(Rows::Sources),
             outputs: inputs.outputs.len(),
             singles: self.singles.len(),
             splits,
@@ -77,9 +82,14 @@ impl StepWords {
         let tiles = list(out, self.tiles.iter().copied());
         let runs = list(out, inputs.each_run().flat_map(|(seq, rows)| run_words(inputs, seq, rows)));
         let adapters = list(out, inputs.adapters.iter().map(|scale| scale.to_bits()));
+        // Steps of most plans have none.
+        let sources = match inputs.sources.iter().any(|n| *n > 0) {
+            true => list(out, inputs.seqs.iter().map(|seq| inputs.n_source(*seq))),
+            false => 0,
+        };
         let pools = list(out, inputs.pools.iter().flat_map(|p| [p.first, p.rows]));
         for (name, value) in [
-            ("STEP_N_TOKENS", counts.tokens as u32),
+            ("STEP_N_TOKENS", counts.n_rows() as u32),
             ("STEP_N_OUTPUTS", counts.outputs as u32),
             ("STEP_N_SINGLES", counts.singles as u32),
             ("STEP_N_SPLITS", splits as u32),
@@ -100,6 +110,7 @@ impl StepWords {
             ("STEP_POOLS", pools),
             ("STEP_ENDS", ends),
             ("STEP_ADAPTERS", adapters),
+            ("STEP_SOURCES", sources),
         ] {
             out[step_word(name) as usize] = value;
         }

@@ -205,6 +205,16 @@ fn decoders_behind_encoders_agree_with_pytorch() {
     decoders_agree(&["t5", "t5-flan"], &scalar());
 }
 
+#[cfg(feature = "gpu")]
+#[test]
+fn decoders_behind_encoders_on_a_gpu_agree_with_pytorch() {
+    use ir_engine::gpu::{Forms, Gpu, GpuOptions};
+    match Gpu::open_now(&GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() }) {
+        Ok(gpu) => decoders_agree(&["t5"], &Device::Gpu(Arc::new(gpu))),
+        Err(error) => skipped(error),
+    }
+}
+
 /// Op by op: the encoder's in a step of its source, the decoder's behind it.
 #[test]
 fn checking_compares_encoders_and_their_decoders() {

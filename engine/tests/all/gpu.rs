@@ -11,7 +11,9 @@ use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
 use ir_engine::dtype::DType;
 use ir_engine::gpu::{Forms, Gpu, GpuOptions};
-use ir_engine::plan::{Attend, Inputs, KvShape, OpKind, Recorder, Rows, Segment, Temperature, Weight};
+use ir_engine::plan::{
+    Attend, AttentionMask, Inputs, KvShape, Lookup, OpKind, Recorder, Relative, Rows, Segment, Temperature, Weight,
+};
 
 fn truth() -> Device {
     let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };
@@ -51,27 +53,8 @@ fn tolerance(case: &Case, forms: Forms) -> f64 {
         }
 }
 
-/// What the GPU refuses by name: it has no kernels for it yet.
-const REFUSED_CASES: &[&str] =
-    &["relative, ", "rows, chunks", "of up to", "decays, rates", "weighted false", " streams, "];
-
-fn is_refused(case: &Case) -> bool {
-    REFUSED_CASES.iter().any(|name| case.name.contains(name))
-}
-
-#[test]
-fn ops_without_kernels_are_refused_by_name() {
-    let device = Device::Gpu(Arc::new(Gpu::noop(Forms::BASE).unwrap()));
-    for case in cases().iter().filter(|case| is_refused(case)) {
-        let options =
-            RunnerOptions { max_tokens: 1, max_outputs: 1, kv: case.kv, n_pages: 1, n_states: 3, n_window_pages: 0 };
-        let error = device.prepare(Arc::clone(&case.plan), options).unwrap_err().to_string();
-        assert!(error.contains("do not run on a GPU yet: ") && error.contains("--device cpu"), "{error}");
-    }
-}
-
 fn examine(options: &GpuOptions) {
-    examine_cases(options, cases().into_iter().filter(|case| !is_refused(case)), 100);
+    examine_cases(options, cases(), 100);
 }
 
 /// Examines these cases, of which there must be more than `at_least`.
@@ -114,7 +97,7 @@ fn byte_forms_compute_what_the_definition_says() {
 /// Splits joined in the dispatch that computes them; `long_contexts_are_split_and_merged` has those.
 #[test]
 fn coherent_forms_compute_what_the_definition_says() {
-    let attention = cases().into_iter().filter(|case| case.op == OpKind::Attend && !is_refused(case));
+    let attention = cases().into_iter().filter(|case| case.op == OpKind::Attend);
     examine_cases(&with_forms("base+coherent"), attention, 20);
 }
 
@@ -224,6 +207,74 @@ fn splits_are_joined_by_the_last_of_them() {
     for _ in 0..5 {
         assert!(long_context(&device, None, false) == first, "other bits in another run");
     }
+}
+
+/// A step of sources, of 600 positions and of 40; then rows that see their source and what is behind it: 20 at once and one,
+/// then one each.
+fn behind_sources(device: &Device) -> Vec<f32> {
+    const HEADS: usize = 4;
+    const COLS: usize = HEADS * 32;
+    let (mut rec, mut random) = (Recorder::new(), Random(9));
+    let mut weight = |rec: &mut Recorder, rows: usize, cols: usize| {
+        let bytes = Bytes::from(random.floats(rows * cols).iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>());
+        let segment = Segment { name: "w".into(), dtype: DType::F32, rows, bytes, row_bytes: 4 * cols, offset: 0 };
+        rec.weight(Weight { name: "w".into(), cols, segments: vec![segment] })
+    };
+    let shape = KvShape { n_kv_heads: HEADS, k_dim: 32, v_dim: 32, v_in_k: false };
+    let mut kept = |rec: &mut Recorder| {
+        let table = weight(rec, 50, 3 * COLS);
+        let rows = rec.embed(table, Lookup::Token).unwrap();
+        let [q, k, v] = [0, COLS, 2 * COLS].map(|at| rec.view(rows, at, COLS).unwrap());
+        let layer = rec.kv_layer(shape);
+        rec.kv_write(k, None, Some(v), layer).unwrap();
+        (q, layer)
+    };
+    let before = rec.set_when(Rows::Sources);
+    let (_, source) = kept(&mut rec);
+    rec.set_when(before);
+    let (q, own) = kept(&mut rec);
+    let cross = Attend { mask: AttentionMask::Cross, ..Attend::plain(source, HEADS, 0.3) };
+    let out = rec.attend(q, cross).unwrap();
+    let relative = Some(Relative { weight: weight(&mut rec, 32 * HEADS, 1), buckets: 32, far: 128 });
+    let own = rec.attend(q, Attend { relative, ..Attend::plain(own, HEADS, 0.3) }).unwrap();
+    rec.add(out, own, 1.0).unwrap();
+    let plan = Arc::new(rec.finish(out));
+    let options =
+        RunnerOptions { max_tokens: 640, max_outputs: 1, kv: KvKind::F16, n_pages: 44, n_states: 1, n_window_pages: 0 };
+    let mut runner = device.prepare(Arc::clone(&plan), options).unwrap();
+    let mut inputs = Inputs {
+        tables: vec![(0..40).rev().collect(), (40..44).collect()],
+        sources: vec![600, 40],
+        ..Inputs::default()
+    };
+    let mut all = Vec::new();
+    for (source, first, second) in [(true, 0..600, 0..40), (false, 600..620, 40..41), (false, 620..621, 41..42)] {
+        inputs.source = source;
+        inputs.tokens.clear();
+        inputs.positions.clear();
+        inputs.seqs.clear();
+        first.for_each(|p| _ = inputs.push(p * 7 % 50, p, 0));
+        second.for_each(|p| _ = inputs.push(p * 11 % 50, p, 1));
+        runner.run_ops(0..plan.ops.len(), &inputs).unwrap();
+        all.extend(runner.slot(out, &inputs).unwrap());
+    }
+    assert_eq!(all.len(), (21 + 2) * COLS, "a step of sources has no rows of tokens");
+    all
+}
+
+#[test]
+fn sources_are_read_in_steps_of_their_own() {
+    let want = behind_sources(&truth());
+    for forms in ["base", "base+coherent"] {
+        let Some(device) = gpu(&with_forms(forms)) else { return };
+        let error = relative_error(&behind_sources(&device), &want);
+        println!("{forms}: relative error {error:.1e}");
+        assert!(error <= F32_FORMS, "{forms}: relative error {error:e}");
+    }
+    // Were what is generated not to begin behind its source, the comparison would say so.
+    let sabotage = Some(("attend_vec", "first = max(first, n_source(row));", ""));
+    let Some(device) = gpu(&GpuOptions { sabotage, ..with_forms("base") }) else { return };
+    assert!(relative_error(&behind_sources(&device), &want) > 100.0 * F32_FORMS);
 }
 
 /// Were splits joined by the last but one to finish, the comparison would say so.

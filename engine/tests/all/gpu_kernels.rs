@@ -44,11 +44,7 @@ fn unlisted(plan: &Plan) -> Result<BTreeSet<Asked>> {
 fn families_ask_for_what_is_validated() {
     let mut n = 0;
     for (name, golden) in crate::families::goldens() {
-        // What has no kernel yet is refused by name.
-        let missing = match unlisted(golden.model.plan()) {
-            Err(error) if error.to_string().contains("do not run on a GPU yet") => continue,
-            missing => missing.unwrap(),
-        };
+        let missing = unlisted(golden.model.plan()).unwrap();
         assert!(missing.is_empty(), "{name} asks for what no list has: {missing:?}");
         n += 1;
     }

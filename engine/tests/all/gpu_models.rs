@@ -132,19 +132,14 @@ fn mixtures_states_and_latent_attention_agree_with_pytorch() {
     }
 }
 
-/// Every op against the definition; `None` for what a GPU refuses by name, since it has no kernel yet.
-fn compared(device: &Device, golden: &Golden) -> Option<Vec<Compared>> {
+/// Every op against the definition.
+fn compared(device: &Device, golden: &Golden) -> Vec<Compared> {
     let options = CpuOptions { threads: Some(2), simd: Some("scalar".into()), activations: Activations::F32 };
     let truth = Device::Cpu(Arc::new(Cpu::new(&options).unwrap()));
     let mut all = Vec::new();
     let mut report = |c| all.push(c);
-    match compare(golden.model.plan(), &truth, device, &golden.ids, KvKind::F16, &mut report) {
-        Err(error) if error.to_string().contains("do not run on a GPU yet") => None,
-        done => {
-            done.unwrap();
-            Some(all)
-        }
-    }
+    compare(golden.model.plan(), &truth, device, &golden.ids, KvKind::F16, &mut report).unwrap();
+    all
 }
 
 /// Relative error behind an op on f32 forms.
@@ -159,10 +154,7 @@ fn every_op_of_every_family_computes_what_the_definition_says() {
         let options = GpuOptions { forms: Some(Forms::parse(forms).unwrap()), ..GpuOptions::default() };
         let Some(device) = gpu(options) else { return };
         for (name, golden) in crate::families::goldens().iter().filter(|(name, _)| of_run(name)) {
-            let Some(all) = compared(&device, golden) else {
-                skipped(format!("{name}: it has parts without a kernel"));
-                continue;
-            };
+            let all = compared(&device, golden);
             let worst = all.iter().map(|c| c.error).fold(0.0, f64::max);
             println!("{name}, {forms}: {} ops, largest relative error {worst:.1e}", all.len());
             let wrong = all.iter().find(|c| c.error.is_nan() || c.error > OP);
@@ -190,14 +182,14 @@ fn the_comparison_op_by_op_finds_a_broken_kernel() {
     for name in ["qwen3", "llama3"] {
         let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), ..GpuOptions::default() }) else { return };
         let golden = Golden::load(name);
-        let all = compared(&device, &golden).unwrap();
+        let all = compared(&device, &golden);
         assert!(all.len() > 10 && all.iter().all(|c| c.error <= OP), "{all:?}");
         for (_, kernel, text, instead, op) in broken.iter().filter(|broken| broken.0 == name) {
             let sabotage = Some((*kernel, *text, *instead));
             let Some(device) = gpu(GpuOptions { forms: Some(Forms::BASE), sabotage, ..GpuOptions::default() }) else {
                 return;
             };
-            let all = compared(&device, &golden).unwrap();
+            let all = compared(&device, &golden);
             let first = all.iter().find(|c| c.error.is_nan() || c.error > OP);
             assert_eq!(first.map(|c| c.name), Some(*op), "{kernel} broken: {text}");
             assert_eq!(first.map(|c| c.scope.starts_with("blk.0.")), Some(true), "{kernel} broken: {text}");

@@ -159,9 +159,6 @@ fn unsafe_code_stays_in_its_places() {
 }
 
 /// Ops whose case in the exam is made through another op's builder are found by their variant's name.
-/// Ops that a GPU refuses by name.
-const CPU_ONLY: &[OpKind] = &[OpKind::Select, OpKind::Balance];
-
 #[test]
 fn every_op_is_in_its_places() {
     let exam = files(&root().join("engine/tests/all/common"), &[".rs"]);
@@ -179,7 +176,7 @@ fn every_op_is_in_its_places() {
             Ok(_) => {}
         }
         let of_op = |shader: &String| shader == op.name() || shader.starts_with(&format!("{}_", op.name()));
-        if !shaders.iter().any(of_op) && !CPU_ONLY.contains(op) {
+        if !shaders.iter().any(of_op) {
             faults.push(format!("{}: no shader of that name", op.name()));
         }
         if !exam.contains(&format!("OpKind::{op:?}")) {

@@ -59,9 +59,6 @@ impl Lowering<'_> {
         let mut out = Vec::new();
         for at in range {
             let (entry, done) = (&self.plan.ops[at], out.len());
-            if entry.when == Rows::Sources {
-                return Err(missing("an encoder in front of a decoder"));
-            }
             self.op(&entry.op, &mut out)?;
             out.extend(entry.op.writes().and_then(|slot| self.blocks(slot)));
             for dispatch in &mut out[done..] {
@@ -69,6 +66,10 @@ impl Lowering<'_> {
                 // What only pooling needs: other steps pass it over.
                 if entry.when == Rows::Pools && dispatch.grid.count == Count::Rows(Rows::Tokens) {
                     dispatch.grid.count = Count::Pooled;
+                }
+                // What reads sources is in steps of sources alone.
+                if entry.when == Rows::Sources {
+                    dispatch.of_sources();
                 }
                 // And what only adapters need.
                 if let (Rows::Adapted, Count::Rows(rows)) = (entry.when, dispatch.grid.count) {
@@ -91,10 +92,7 @@ impl Lowering<'_> {
             }
             Op::HeadLinear { x, weight, n_heads, pass, out: to } => self.head_linear(x, weight, n_heads, pass, to, out),
             Op::Combine { x, pick, weighted, out: to } => {
-                if !weighted {
-                    return Err(missing("experts whose weights are on what they take"));
-                }
-                out.push(self.combine(x, pick, to));
+                out.push(self.combine(x, pick, weighted, to));
             }
             Op::Gate { x, gate, act, group } => out.push(self.gate(x, gate, act, group)),
             Op::Mix { x, coef, width, out: to } => out.push(self.mix(x, coef, width, to)),
@@ -102,10 +100,7 @@ impl Lowering<'_> {
                 out.push(self.conv(x, weight, bias, act, state, to)?);
             }
             Op::Recur { q, k, v, decay, rates, beta, v_scale, skip, form, state, out: to } => {
-                if rates.is_some() {
-                    return Err(missing("recurrent layers whose decays differ within a head (Mamba 1)"));
-                }
-                let op = recurrent::Recur { q, k, v, decay, beta, v_scale, skip, form, state, to };
+                let op = recurrent::Recur { q, k, v, decay, rates, beta, v_scale, skip, form, state, to };
                 out.push(self.recur(&op)?);
             }
             Op::Norm { x, norm, out: to } => out.push(self.norm(x, &norm, self.all(to), ANY)),
@@ -114,26 +109,8 @@ impl Lowering<'_> {
             }
             Op::Rope { x, head_dim, first, rope } => out.push(self.rope(x, head_dim, first, rope)),
             Op::KvWrite { k, tail, v, layer } => out.push(self.kv_write(k, tail, v, layer)),
-            Op::Attend {
-                q: _,
-                layer: _,
-                n_heads: _,
-                scale: _,
-                cap: _,
-                mask: _,
-                window: _,
-                chunk: _,
-                chosen: _,
-                temperature: _,
-                slopes: _,
-                relative: Some(_),
-                sinks: _,
-                out: _,
-            } => {
-                return Err(missing("position biases on scores"));
-            }
-            Op::Select { q: _, weights: _, layer: _, out: _ } => return Err(missing("an index of keys")),
-            Op::Balance { x: _, n: _, rounds: _, eps: _ } => return Err(missing("balanced factors between streams")),
+            Op::Select { q, weights, layer, out: to } => out.push(self.select(q, weights, layer, to)?),
+            Op::Balance { x, n, rounds, eps } => out.push(self.balance(x, n, rounds, eps)?),
             Op::Attend {
                 q,
                 layer,
@@ -146,14 +123,26 @@ impl Lowering<'_> {
                 chosen,
                 temperature,
                 slopes,
-                relative: None,
+                relative,
                 sinks,
                 out: to,
             } => {
-                if chunk.is_some() || chosen.is_some() {
-                    return Err(missing("attention to runs of positions, or to chosen ones,"));
-                }
-                let op = attend::Attend { q, layer, n_heads, scale, cap, mask, window, temperature, slopes, sinks, to };
+                let op = attend::Attend {
+                    q,
+                    layer,
+                    n_heads,
+                    scale,
+                    cap,
+                    mask,
+                    window,
+                    chunk,
+                    chosen,
+                    temperature,
+                    slopes,
+                    relative,
+                    sinks,
+                    to,
+                };
                 attend::attend(self, &op, out)?;
             }
             Op::Act { x, act, bias, factor } => out.push(self.act(x, act, bias, factor)),
@@ -242,9 +231,4 @@ impl Lowering<'_> {
     pub(super) fn too_large(what: String) -> Error {
         Error::unsupported(format!("{what}: run this model with --device cpu"))
     }
-}
-
-/// An error about a part that has no kernel yet.
-fn missing(what: &str) -> Error {
-    Error::unsupported(format!("{what} do not run on a GPU yet: run this model with --device cpu"))
 }

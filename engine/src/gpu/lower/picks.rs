@@ -48,9 +48,12 @@ impl Lowering<'_> {
         })
     }
 
-    pub(super) fn combine(&self, x: Slot, pick: Pick, to: Slot) -> Dispatch {
+    pub(super) fn combine(&self, x: Slot, pick: Pick, weighted: bool, to: Slot) -> Dispatch {
         let Pick { picks, used, of } = pick;
         let params = [("used", used as u32), ("n_stack", of as u32)];
+        if !weighted {
+            return self.elementwise("combine", &["UNWEIGHTED"], &[("x", x), ("out", to)], to, &params);
+        }
         self.elementwise("combine", &[], &[("x", x), ("picks", picks), ("out", to)], to, &params)
     }
 }

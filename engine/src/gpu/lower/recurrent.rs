@@ -7,9 +7,9 @@ use crate::plan::{Act, Recurrence, Rows, Slot, View, WeightId};
 
 /// Taps that an invocation keeps the rows of.
 const MOST_TAPS: usize = 64;
-/// Elements of a key that a workgroup of the kernel `recur` has room for.
+/// Elements of a key that a workgroup of the kernel `recur` has room for, and an invocation of `recur_columns`.
 const MOST_KEY: usize = 512;
-/// Columns of values that it takes.
+/// Columns of values that a workgroup of `recur` takes.
 const COLUMNS: usize = 16;
 
 /// The fields of the op `recur`.
@@ -18,6 +18,7 @@ pub(super) struct Recur {
     pub k: View,
     pub v: View,
     pub decay: View,
+    pub rates: Option<WeightId>,
     pub beta: Option<View>,
     pub v_scale: Option<View>,
     pub skip: Option<WeightId>,
@@ -60,16 +61,17 @@ impl Lowering<'_> {
     }
 
     pub(super) fn recur(&self, op: &Recur) -> Result<Dispatch> {
-        let Recur { q, k, v, decay, beta, v_scale, skip, form, state, to } = *op;
+        let Recur { q, k, v, decay, rates, beta, v_scale, skip, form, state, to } = *op;
         let Recurrence { n_heads, n_k_heads, k_dim, v_dim, tiled, q_scale, k_scale } = form;
         if k_dim > MOST_KEY {
             return Err(Lowering::too_large(format!("a recurrence of {k_dim} elements to a key")));
         }
-        // Every device binds eight buffers at once.
-        let gates = beta.or(v_scale);
+        // Gates that lie beside the decays need no buffer of their own: every device binds eight at once.
+        let gates = beta.or(v_scale).filter(|view| view.slot != decay.slot);
         let apart = k.slot != q.slot;
         let together = beta.zip(v_scale).is_none_or(|(beta, v_scale)| beta.slot == v_scale.slot);
-        if !together || apart && skip.is_some() {
+        let constants = skip.is_some() || rates.is_some();
+        if !together || apart && constants && gates.is_some() {
             return Err(Lowering::too_large("a recurrence whose inputs lie in many places".into()));
         }
         let mut bindings = vec![
@@ -88,16 +90,19 @@ impl Lowering<'_> {
             (gates.is_some(), "GATES"),
             (beta.is_some(), "BETA"),
             (v_scale.is_some(), "V_SCALE"),
+            (rates.is_some(), "RATES"),
             (decay.cols != n_heads, "DECAYS"),
             (skip.is_some(), "SKIP"),
         ];
         let stride = |view: View| self.plan.slot(view.slot).cols as u32;
+        let features = features.into_iter().filter(|f| f.0).map(|f| f.1).collect();
+        let k_dim = ("K_DIM", k_dim as u32);
+        let (kernel, consts, times, per) = match rates {
+            Some(_) => ("recur_columns", vec![("WG", WG), k_dim], n_heads * v_dim, WG as usize),
+            None => ("recur", vec![k_dim], n_heads * v_dim.div_ceil(COLUMNS), 1),
+        };
         Ok(Dispatch {
-            key: Key {
-                kernel: "recur",
-                features: features.into_iter().filter(|f| f.0).map(|f| f.1).collect(),
-                consts: vec![("K_DIM", k_dim as u32)],
-            },
+            key: Key { kernel, features, consts },
             bindings,
             params: vec![
                 ("n_heads", n_heads as u32),
@@ -118,8 +123,9 @@ impl Lowering<'_> {
                 ("v_scale_start", v_scale.map_or(0, |view| view.start as u32)),
                 ("gates_stride", gates.map_or(0, stride)),
                 ("skip_at", self.constants.word(skip)),
+                ("rates_at", self.constants.word(rates)),
             ],
-            grid: Grid { count: Count::Runs, block: 1, times: n_heads * v_dim.div_ceil(COLUMNS), per: 1 },
+            grid: Grid { count: Count::Runs, block: 1, times, per },
             when: (Rows::Tokens, ANY),
             op: 0,
             work: 6 * form.n_state() as u64,

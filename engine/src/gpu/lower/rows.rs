@@ -3,8 +3,12 @@
 use std::ops::RangeInclusive;
 
 use super::{ANY, Lowering, WG, rows_at};
+use crate::error::Result;
 use crate::gpu::dispatch::{Count, Dispatch, Grid, Key};
 use crate::plan::{Act, Gated, Norm, NormKind, Slot, View, WeightId};
+
+/// Streams whose factors an invocation of the kernel `balance` holds.
+const MOST_STREAMS: usize = 16;
 
 /// The feature that makes a kernel compute this activation.
 pub(super) fn feature(act: Act) -> &'static str {
@@ -140,6 +144,18 @@ impl Lowering<'_> {
             ("n_in", (x.cols / width) as u32),
         ];
         self.elementwise("mix", &[], &[("x", x.slot), ("coef", coef.slot), ("out", out)], out, &params)
+    }
+
+    /// Factors between streams of logits.
+    pub(super) fn balance(&self, x: View, n: usize, rounds: usize, eps: f32) -> Result<Dispatch> {
+        if n > MOST_STREAMS {
+            return Err(Lowering::too_large(format!("factors between {n} streams")));
+        }
+        let params = [("rounds", rounds as u32), ("eps", eps.to_bits())];
+        let mut dispatch = self.columns("balance", &[], &[("x", x.slot)], x, &params);
+        dispatch.key.consts.push(("N", n as u32));
+        dispatch.grid.times = 1;
+        Ok(dispatch)
     }
 
     /// A kernel with one invocation per element of a view.

@@ -26,14 +26,15 @@ impl Launch {
     pub(super) fn record(&self, gpu: &Gpu, counts: &Counts, pass: &mut wgpu::ComputePass<'_>) -> Result<u64> {
         let n = self.dispatch.workgroups(counts);
         if n == 0 {
-            if self.dispatch.grid.count == Count::Merged && self.dispatch.when.1.contains(&counts.tokens) {
+            let (rows, range) = &self.dispatch.when;
+            if self.dispatch.grid.count == Count::Merged && range.contains(&counts.rows(*rows)) {
                 // Longer contexts will want it: no step behind the first waits for a compiler.
                 self.kernel.pipeline(gpu);
             }
             return Ok(0);
         }
         let Some([x, y, z]) = grid(n) else {
-            return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.tokens)));
+            return Err(Error::limit(format!("a step of {} rows is too large for the GPU", counts.n_rows())));
         };
         pass.set_pipeline(self.kernel.pipeline(gpu));
         pass.set_bind_group(0, &self.bind_group, &[]);

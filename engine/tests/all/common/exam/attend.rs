@@ -1,8 +1,8 @@
 //! Cases of attention and of the cache.
 
-use super::{Builder, Case};
+use super::{Builder, Case, DType, matrix};
 use ir_engine::device::KvKind;
-use ir_engine::plan::{Attend, AttentionMask, KvShape, OpKind, Relative, Temperature};
+use ir_engine::plan::{Attend, AttentionMask, KvShape, Lookup, OpKind, PAGE, Relative, Rows, Temperature};
 
 /// Writes keys and values, then attends: what is stored shows in what is seen.
 pub(super) fn attend(cases: &mut Vec<Case>) {
@@ -79,6 +79,7 @@ pub(super) fn attend(cases: &mut Vec<Case>) {
         let out = b.rec.attend(q, Attend { mask, relative, ..Attend::plain(layer, 4, 1.0) }).unwrap();
         cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, format!("relative, {mask:?}"), out) });
     }
+    sources(cases);
     // Keys in two pieces, whose first elements are the values: what latent attention keeps.
     for (rows, kv) in [(1, KvKind::F16), (5, KvKind::F32), (70, KvKind::F16)] {
         let mut b = Builder::new(rows as u64, rows);
@@ -100,5 +101,41 @@ pub(super) fn attend(cases: &mut Vec<Case>) {
         let attend = Attend { window: Some(1), ..Attend::plain(layer, 1, 1.0) };
         let out = b.rec.attend(q, attend).unwrap();
         cases.push(Case { kv, ..b.case(OpKind::KvWrite, format!("{kv:?}"), out) });
+    }
+}
+
+/// Rows that see their source alone, and rows that begin behind it, with and without summands by distance.
+fn sources(cases: &mut Vec<Case>) {
+    for (rows, mask, with) in [
+        (1, AttentionMask::Cross, ""),
+        (7, AttentionMask::Cross, ""),
+        (90, AttentionMask::Cross, ""),
+        (2, AttentionMask::Causal, ""),
+        (70, AttentionMask::Causal, "relative"),
+    ] {
+        let mut b = Builder::new(rows as u64, rows);
+        // Something reads sources, which are of different lengths.
+        let table = matrix(&mut b.rec, &mut b.random, [DType::F32; 2], 40, 8);
+        b.rec.only_with(Rows::Sources, |rec| rec.embed(table, Lookup::Token)).unwrap();
+        b.inputs.sources = match mask {
+            AttentionMask::Cross => b.inputs.ends().iter().map(|end| (end * 2).div_ceil(3)).collect(),
+            _ => vec![3, 0, 30],
+        };
+        if mask == AttentionMask::Causal {
+            let inputs = &mut b.inputs;
+            for (position, seq) in inputs.positions.iter_mut().zip(&inputs.seqs) {
+                *position += inputs.sources[*seq as usize];
+            }
+            let n_pages = (rows + 30).div_ceil(PAGE) as u32;
+            inputs.tables = (0..3).map(|seq| (seq * n_pages..(seq + 1) * n_pages).rev().collect()).collect();
+        }
+        let x = b.input(3 * 4 * 16);
+        let layer = b.rec.kv_layer(KvShape { n_kv_heads: 2, k_dim: 16, v_dim: 16, v_in_k: false });
+        let [k, v, q] = [(0, 32), (64, 32), (128, 64)].map(|(at, n)| b.rec.view(x, at, n).unwrap());
+        b.rec.kv_write(k, None, Some(v), layer).unwrap();
+        let relative = (with == "relative").then(|| Relative { weight: b.vector(8 * 4), buckets: 8, far: 16 });
+        let out = b.rec.attend(q, Attend { mask, relative, ..Attend::plain(layer, 4, 0.25) }).unwrap();
+        let name = format!("{rows} rows, sources, {mask:?} {with}");
+        cases.push(Case { exponentials: true, ..b.case(OpKind::Attend, name, out) });
     }
 }
