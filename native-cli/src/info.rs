@@ -6,7 +6,6 @@ mod cache;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use ir_engine::dtype::DType;
 use ir_engine::file::{ModelFile, Tensor};
 use ir_engine::gpu::{Forms, StepCost};
 use ir_engine::meta::{Kind, Value};
@@ -65,7 +64,7 @@ impl Summary {
 }
 
 fn type_name(tensor: &Tensor) -> String {
-    DType::from_id(tensor.type_id()).map_or_else(|_| format!("type {}", tensor.type_id()), |d| d.name().to_owned())
+    tensor.dtype().map_or_else(|_| format!("type {}", tensor.type_id()), |d| d.name().to_owned())
 }
 
 /// `1.3 GB`, as disks are sold.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ir_engine::model::Model;
-use ir_engine::run::{Engine, Event, rank_ids, wait};
+use ir_engine::run::{Engine, Event, RankRequest, rank_request, wait};
 use serde_json::json;
 
 use crate::args::RerankArgs;
@@ -23,7 +23,7 @@ pub(crate) fn rerank(args: &RerankArgs) -> Result {
     let documents = documents(args)?;
     let pairs = pairs(&model, &args.query, &documents)?;
     let device = compute::device(&args.device, args.threads.threads)?;
-    let lengths: Vec<usize> = pairs.iter().map(Vec::len).collect();
+    let lengths: Vec<usize> = pairs.iter().map(|pair| pair.prompt.len()).collect();
     let options = embed::engine_options(&model, &lengths, compute::kv_kind(args.device.kv_type));
     let mut engine = Engine::new(Arc::clone(&model), &device, &options).map_err(|e| place.failure(&e))?;
     let started = Instant::now();
@@ -56,33 +56,33 @@ fn documents(args: &RerankArgs) -> Result<Vec<String>> {
     Ok(documents)
 }
 
-/// The token ids of each document joined with the query.
-fn pairs(model: &Model, query: &str, documents: &[String]) -> Result<Vec<Vec<u32>>> {
+/// Each document joined with the query.
+fn pairs(model: &Model, query: &str, documents: &[String]) -> Result<Vec<RankRequest>> {
     let (limit, n_vocab) = (embed::limit(model), model.plan().n_vocab());
     let pair = |(i, document): (usize, &String)| {
-        let (ids, i) = (rank_ids(model, query, document)?, i + 1);
-        if ids.len() > limit {
-            let n = ids.len();
+        let (pair, i) = (rank_request(model, query, document)?, i + 1);
+        if pair.prompt.len() > limit {
+            let n = pair.prompt.len();
             return Err(Failure::run(format!(
                 "document {i} with the query has {n} tokens and the model reads {limit} at most: shorten it, or rank its parts"
             )));
         }
-        match ids.iter().find(|id| **id as usize >= n_vocab) {
+        match pair.prompt.iter().find(|id| **id as usize >= n_vocab) {
             Some(id) => Err(Failure::run(format!(
                 "the tokenizer gives id {id}, but the model knows {n_vocab} tokens: the file is damaged"
             ))),
-            None => Ok(ids),
+            None => Ok(pair),
         }
     };
     documents.iter().enumerate().map(pair).collect()
 }
 
 /// The scores in the order of the pairs.
-fn run(engine: &mut Engine, pairs: Vec<Vec<u32>>, clock: &dyn Fn() -> f64) -> Result<Vec<f32>> {
+fn run(engine: &mut Engine, pairs: Vec<RankRequest>, clock: &dyn Fn() -> f64) -> Result<Vec<f32>> {
     let mut scores = vec![0.0; pairs.len()];
     let mut places = HashMap::new();
     for (place, pair) in pairs.into_iter().enumerate() {
-        places.insert(engine.rank(pair, None, clock())?, place);
+        places.insert(engine.rank(pair, clock())?, place);
     }
     while !engine.is_idle() {
         for event in wait(engine.step(clock))? {

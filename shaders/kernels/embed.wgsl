@@ -1,5 +1,6 @@
-// embed: out[row] = table[token of row], or with POSITION table[position of row]. One workgroup per row. A table in several parts is read by one dispatch per
-// part, each of which writes the rows whose token it holds.
+// embed: out[row] = table[token of row], with POSITION table[position of row], or with SEGMENT table[text of a pair that the row
+// belongs to]. One workgroup per row. A table in several parts is read by one dispatch per part, each of which writes the rows
+// whose token it holds.
 #import grid
 #import step
 #import dequant
@@ -17,7 +18,9 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(2) var<storage, read> w: array<vec4<u32>>;
 #ifndef POSITION
+#ifndef SEGMENT
 @group(0) @binding(3) var<storage, read> picked: array<u32>; // what the step before picked for each of its outputs
+#endif
 #endif
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 
@@ -38,8 +41,14 @@ fn main(
 #ifdef POSITION
     let token = step[step[STEP_POSITIONS] + row];
 #else
+#ifdef SEGMENT
+    let list = step[STEP_SEGMENTS];
+    var token = 0u;
+    if (list != 0u) { token = step[list + row]; }
+#else
     var token = step[step[STEP_TOKENS] + row];
     if ((token & STEP_PICKED_BIT) != 0u) { token = picked[token & ~STEP_PICKED_BIT]; }
+#endif
 #endif
     if (token < p.row_offset || token - p.row_offset >= p.n) { return; }
     let base = (token - p.row_offset) * p.units;

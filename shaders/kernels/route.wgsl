@@ -1,7 +1,7 @@
 // route: the experts of each row by its logits, and their weights. One workgroup per row.
 //
-// Scores by a feature: SOFTMAX over all, SIGMOID of each, SQRT_SOFTPLUS, or PICKED_SOFTMAX: the logits choose, and the
-// softmax is over the chosen. BIAS: a summand on what chooses. GROUPS: first the groups with the largest sums of their two
+// Scores by a feature: SOFTMAX over all, SIGMOID of each, SQRT_SOFTPLUS, PICKED_SOFTMAX: the logits choose, and the
+// softmax is over the chosen, or SPARSE_MIXER: the logits choose, and each softmax is over those left that are near. BIAS: a summand on what chooses. GROUPS: first the groups with the largest sums of their two
 // best are chosen. Of equals the first is taken; damaged values come last.
 #import grid
 #import step
@@ -22,6 +22,7 @@ struct Params {
     renorm: u32,      // 1: weights are divided by their sum
     scale: f32,       // on the weights
     bias_at: u32,     // with BIAS
+    within: f32,      // with SPARSE_MIXER: how far below the chosen one others are near, relatively
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
@@ -126,12 +127,12 @@ fn main(
     let row = flat_id(wid, n_wg);
     if (row >= step[p.rows_at]) { return; }
     let at = row * p.n;
-#ifdef SOFTMAX
 #ifdef SUBGROUPS
     let here = Lane(lid, lane, subgroup, n_subgroups);
 #else
     let here = Lane(lid);
 #endif
+#ifdef SOFTMAX
     var top = LOW;
     for (var i = lid; i < p.n; i += WG) { top = max(top, x[at + i]); }
     top = reduce_max(here, top);
@@ -164,15 +165,32 @@ fn main(
     for (var j = 0u; j < p.used; j++) {
         let chosen = largest(lid);
         workgroupBarrier();
+        var weight = score_s[chosen];
+#ifdef SPARSE_MIXER
+        weight = share(here, weight);
+#endif
         if (lid == 0u) {
             out[row * 2u * p.used + j] = chosen;
-            put_weight(row, j, score_s[chosen]);
+            put_weight(row, j, weight);
             rank_s[chosen] = 0u;
         }
         workgroupBarrier();
     }
     if (lid == 0u) { weigh(row); }
 }
+
+#ifdef SPARSE_MIXER
+// What the largest logit has of the softmax over those that are left near it; every invocation gets it.
+fn share(here: Lane, top: f32) -> f32 {
+    var sum = 0.0;
+    for (var i = here.lid; i < p.n; i += WG) {
+        let v = score_s[i];
+        let far = top - v > p.within * max(abs(v), top);
+        if (rank_s[i] != 0u && !far) { sum += exp(v - top); }
+    }
+    return 1.0 / reduce_sum(here, sum);
+}
+#endif
 
 fn put_weight(row: u32, j: u32, weight: f32) {
     out[row * 2u * p.used + p.used + j] = bitcast<u32>(weight);

@@ -76,6 +76,8 @@ pub const STEP: &[(&str, u32)] = &[
     // ... (row, token, bias, factor, penalty); per output (draw, draw, 1 / temperature,
     // logarithm of min-p).
     ("STEP_PENALTIES", 14),
+    // Per token the text of a pair that it belongs to: where the list begins, or 0 if all belong to the first.
+    ("STEP_SEGMENTS", 15),
     ("STEP_SEEDS", 16),
     // Means of rows that are wanted, and where (first row, rows) of each begin.
     ("STEP_N_POOLS", 17),

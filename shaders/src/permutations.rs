@@ -21,7 +21,7 @@ pub const ACTS: &[&str] = &[
 ];
 
 /// How logits of experts become scores.
-pub const SCORINGS: &[&str] = &["SOFTMAX", "SIGMOID", "PICKED_SOFTMAX", "SQRT_SOFTPLUS"];
+pub const SCORINGS: &[&str] = &["SOFTMAX", "SIGMOID", "PICKED_SOFTMAX", "SQRT_SOFTPLUS", "SPARSE_MIXER"];
 
 /// One way to compose a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +95,7 @@ fn others() -> List {
     for (dtype, _) in WEIGHT_TYPES {
         list.add("embed", &[&[dtype]], &[("WG", 64)]);
         list.add("embed", &[&[dtype, "POSITION"]], &[("WG", 64)]);
+        list.add("embed", &[&[dtype, "SEGMENT"]], &[("WG", 64)]);
     }
     list
 }

@@ -104,7 +104,7 @@ unsafe fn step<S: Lanes, T: Plain, const R: usize>(
         let mut keys = [S::zero(); TOGETHER];
         for (v, k) in keys.iter_mut().zip(k) {
             let p = k.add(at * T::BYTES);
-            *v = if n == S::LANES { T::load::<S>(p) } else { T::load_part::<S>(p, n) };
+            *v = if n == S::LANES { T::load::<S>(p, 0) } else { T::load_part::<S>(p, 0, n) };
         }
         for (acc, q) in acc.iter_mut().zip(q) {
             let q = get::<S>(q.add(at), n);
@@ -202,7 +202,7 @@ unsafe fn columns<S: Lanes, T: Plain, const R: usize, const C: usize>(
             let mut values = [S::zero(); C];
             for (c, value) in values.iter_mut().enumerate() {
                 let v = page.as_ptr().add((p * head_dim + at + c * S::LANES) * T::BYTES);
-                *value = if n == S::LANES { T::load::<S>(v) } else { T::load_part::<S>(v, n) };
+                *value = if n == S::LANES { T::load::<S>(v, 0) } else { T::load_part::<S>(v, 0, n) };
             }
             for (r, sums) in sums.iter_mut().enumerate() {
                 let weight = S::splat(*weights.as_ptr().add(r * positions + p));

@@ -77,6 +77,14 @@ impl Lanes for Avx2 {
         store_f16(p: *mut u8, v: __m256) = _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
         load_bf16(p: *const u8) -> __m256 =
             _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()))));
+        load_e4m3(p: *const u8) -> __m256 = {
+            // Sign and low bits where f16 has them, whose exponents are 8 more; the bit between is the sign's copy.
+            let shifted = _mm_slli_epi16::<7>(_mm_cvtepi8_epi16(_mm_loadl_epi64(p.cast())));
+            let (bits, nan) = (_mm_and_si128(shifted, _mm_set1_epi16(0xbf80_u16 as i16)), _mm_set1_epi16(0x3f80));
+            let nan = _mm_cmpeq_epi16(_mm_and_si128(bits, nan), nan);
+            let bits = _mm_or_si128(bits, _mm_and_si128(nan, _mm_set1_epi16(0x7e00)));
+            _mm256_mul_ps(_mm256_cvtph_ps(bits), _mm256_set1_ps(256.0))
+        };
         load_twice(p: *const f32) -> __m256 = _mm256_permutevar8x32_ps(
             _mm256_castps128_ps256(_mm_loadu_ps(p)), _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
         from_u8(p: *const u8) -> __m256 = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())));

@@ -189,6 +189,14 @@ impl<const VBMI: bool> Lanes for Avx512<VBMI> {
         store_f16(p: *mut u8, v: __m512) = _mm256_storeu_si256(p.cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v));
         load_bf16(p: *const u8) -> __m512 =
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p.cast()))));
+        load_e4m3(p: *const u8) -> __m512 = {
+            // Sign and low bits where f16 has them, whose exponents are 8 more; the bit between is the sign's copy.
+            let shifted = _mm256_slli_epi16::<7>(_mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())));
+            let (bits, nan) = (_mm256_and_si256(shifted, _mm256_set1_epi16(0xbf80_u16 as i16)), _mm256_set1_epi16(0x3f80));
+            let is_nan = _mm256_cmpeq_epi16_mask(_mm256_and_si256(bits, nan), nan);
+            let bits = _mm256_mask_blend_epi16(is_nan, bits, _mm256_or_si256(bits, _mm256_set1_epi16(0x7e00)));
+            _mm512_mul_ps(_mm512_cvtph_ps(bits), _mm512_set1_ps(256.0))
+        };
         load_twice(p: *const f32) -> __m512 = _mm512_permutexvar_ps(
             _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7),
             _mm512_castps256_ps512(_mm256_loadu_ps(p)));

@@ -2,6 +2,7 @@
 //!
 //! The order of the additions is the same as in `tile`: group `g` of a row is added to lane `g % LANES`, and the lanes
 //! are added as a tree at the end. So a result has the same bits whichever form made it.
+#![allow(non_camel_case_types, reason = "safetensors writes F8_E4M3")]
 
 use std::mem::MaybeUninit;
 
@@ -208,24 +209,36 @@ unsafe fn decode_unit<S: Lanes, T: Format>(p: *const u8, out: &mut [f32; 512]) {
     }
 }
 
-/// How the plain types load.
+/// How rows of floats load.
 pub(crate) trait Plain {
+    /// Elements and bytes of a block: 1 if elements stand alone, else whole vectors of every instruction set.
+    const LEN: usize = 1;
     const BYTES: usize;
-    /// # Safety
-    /// `LANES` elements are readable at `p`; the instruction set is there.
-    unsafe fn load<S: Lanes>(p: *const u8) -> S::F;
-    /// The first `n` elements, then zeros.
+    /// The vector from element `at` of a row on, which is that of a whole vector.
     ///
     /// # Safety
-    /// `n < LANES` elements are readable at `p`; the instruction set is there.
+    /// `LANES` elements are readable there; the instruction set is there.
+    unsafe fn load<S: Lanes>(row: *const u8, at: usize) -> S::F;
+    /// Its first `n` elements, then zeros. Of elements that stand alone.
+    ///
+    /// # Safety
+    /// `n < LANES` elements are readable there; the instruction set is there.
     #[inline(always)]
-    unsafe fn load_part<S: Lanes>(p: *const u8, n: usize) -> S::F {
+    unsafe fn load_part<S: Lanes>(row: *const u8, at: usize, n: usize) -> S::F {
         let mut buffer = [0_u8; 16 * 4];
         // SAFETY: `n < LANES` elements are readable; the buffer holds a whole vector.
         unsafe {
-            std::ptr::copy_nonoverlapping(p, buffer.as_mut_ptr(), n * Self::BYTES);
-            Self::load::<S>(buffer.as_ptr())
+            std::ptr::copy_nonoverlapping(row.add(at * Self::BYTES), buffer.as_mut_ptr(), n * Self::BYTES);
+            Self::load::<S>(buffer.as_ptr(), 0)
         }
+    }
+    /// Elements of a row of so many bytes.
+    fn elements(bytes: usize) -> usize {
+        bytes / Self::BYTES * Self::LEN
+    }
+    /// Bytes of so many elements.
+    fn bytes(elements: usize) -> usize {
+        elements / Self::LEN * Self::BYTES
     }
 }
 
@@ -235,9 +248,12 @@ macro_rules! plain {
         impl Plain for $name {
             const BYTES: usize = $bytes;
             #[inline(always)]
-            unsafe fn load<$s: Lanes>($p: *const u8) -> $s::F {
+            unsafe fn load<$s: Lanes>(row: *const u8, at: usize) -> $s::F {
                 // SAFETY: the contract of `Plain`.
-                unsafe { $load }
+                unsafe {
+                    let $p = row.add(at * $bytes);
+                    $load
+                }
             }
         }
     };
@@ -245,6 +261,24 @@ macro_rules! plain {
 plain!(F32, 4, |S, p| S::load(p.cast()));
 plain!(F16, 2, |S, p| S::load_f16(p));
 plain!(BF16, 2, |S, p| S::load_bf16(p));
+plain!(F8_E4M3, 1, |S, p| S::load_e4m3(p));
+
+/// Blocks of 128 with an f32 scale in front.
+pub(crate) struct F8_E4M3_128;
+
+impl Plain for F8_E4M3_128 {
+    const LEN: usize = 128;
+    const BYTES: usize = 132;
+    #[inline(always)]
+    unsafe fn load<S: Lanes>(row: *const u8, at: usize) -> S::F {
+        // SAFETY: the contract of `Plain`: a vector does not reach beyond its block.
+        unsafe {
+            let block = row.add(at / 128 * 132);
+            let scale = S::splat(block.cast::<f32>().read_unaligned());
+            S::mul(S::load_e4m3(block.add(4 + at % 128)), scale)
+        }
+    }
+}
 
 /// How elements of plain rows are multiplied and added up.
 pub(crate) trait Product {
@@ -291,8 +325,8 @@ pub(crate) const PLAIN_BLOCK: usize = 2048;
 #[inline(always)]
 pub(crate) unsafe fn dots_plain<S: Lanes, T: Plain, M: Product>(w: &[u8], x: &[&[f32]], out: &mut [f32]) {
     assert!(x.len() == out.len() && x.len() <= MOST, "one result for each of at most 8 activation rows");
-    let k = w.len() / T::BYTES;
-    assert!(x.iter().all(|x| x.len() == k) && w.len() == k * T::BYTES, "rows of different lengths");
+    let k = T::elements(w.len());
+    assert!(x.iter().all(|x| x.len() == k) && w.len() == T::bytes(k), "rows of different lengths");
     let (mut x, mut out) = (x, out);
     while !x.is_empty() {
         let n = [1, 1, 2, 2, 4][x.len().min(4)];
@@ -313,8 +347,8 @@ pub(crate) unsafe fn dots_plain<S: Lanes, T: Plain, M: Product>(w: &[u8], x: &[&
 #[inline(always)]
 unsafe fn row_plain<S: Lanes, T: Plain, M: Product, const N: usize>(w: &[u8], x: &[&[f32]], out: &mut [f32]) {
     out.fill(0.0);
-    for (b, w) in w.chunks(PLAIN_BLOCK * T::BYTES).enumerate() {
-        let x: [&[f32]; N] = std::array::from_fn(|r| &x[r][b * PLAIN_BLOCK..][..w.len() / T::BYTES]);
+    for (b, w) in w.chunks(T::bytes(PLAIN_BLOCK)).enumerate() {
+        let x: [&[f32]; N] = std::array::from_fn(|r| &x[r][b * PLAIN_BLOCK..][..T::elements(w.len())]);
         // SAFETY: the parts of the rows are of one length; the instruction set is the caller's promise.
         let sums = unsafe { block_plain::<S, T, M, N>(w, &x) };
         for (out, sum) in out.iter_mut().zip(sums) {
@@ -325,17 +359,18 @@ unsafe fn row_plain<S: Lanes, T: Plain, M: Product, const N: usize>(w: &[u8], x:
 
 #[inline(always)]
 unsafe fn block_plain<S: Lanes, T: Plain, M: Product, const N: usize>(w: &[u8], x: &[&[f32]; N]) -> [f32; N] {
-    let (k, step) = (w.len() / T::BYTES, 2 * S::LANES);
-    // SAFETY: whole steps lie inside the rows; the rest is copied into zeroed buffers of one step.
+    let (k, step) = (T::elements(w.len()), 2 * S::LANES);
+    // SAFETY: whole steps lie inside the rows; the rest, of elements that stand alone, is copied into zeroed buffers of one step.
     unsafe {
         let mut acc = [[S::zero(); 2]; N];
         let whole = k / step * step;
         for at in (0..whole).step_by(step) {
-            let p = w.as_ptr().add(at * T::BYTES);
-            for line in (0..step * T::BYTES).step_by(64) {
+            // Where the elements are, but for what blocks have between.
+            let (p, bytes) = (w.as_ptr().wrapping_add(at * T::BYTES / T::LEN), step * T::BYTES / T::LEN);
+            for line in (0..bytes).step_by(64) {
                 S::prefetch(p.wrapping_add(AHEAD + line));
             }
-            let w = [T::load::<S>(p), T::load::<S>(p.add(S::LANES * T::BYTES))];
+            let w = [T::load::<S>(w.as_ptr(), at), T::load::<S>(w.as_ptr(), at + S::LANES)];
             for (x, acc) in x.iter().zip(&mut acc) {
                 acc[0] = M::add::<S>(w[0], S::load(x.as_ptr().add(at)), acc[0]);
                 acc[1] = M::add::<S>(w[1], S::load(x.as_ptr().add(at + S::LANES)), acc[1]);
@@ -344,7 +379,7 @@ unsafe fn block_plain<S: Lanes, T: Plain, M: Product, const N: usize>(w: &[u8], 
         if whole < k {
             let mut tail = [0_u8; 32 * 4];
             tail[..(k - whole) * T::BYTES].copy_from_slice(&w[whole * T::BYTES..]);
-            let w = [T::load::<S>(tail.as_ptr()), T::load::<S>(tail.as_ptr().add(S::LANES * T::BYTES))];
+            let w = [T::load::<S>(tail.as_ptr(), 0), T::load::<S>(tail.as_ptr(), S::LANES)];
             for (x, acc) in x.iter().zip(&mut acc) {
                 let mut tail = [0.0_f32; 32];
                 tail[..k - whole].copy_from_slice(&x[whole..]);

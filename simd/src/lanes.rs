@@ -40,6 +40,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load_f16(p: *const u8) -> Self::F;
     unsafe fn store_f16(p: *mut u8, v: Self::F);
     unsafe fn load_bf16(p: *const u8) -> Self::F;
+    /// Floats of 8 bits, 4 of them of exponent.
+    unsafe fn load_e4m3(p: *const u8) -> Self::F;
     /// `LANES / 2` floats, each twice.
     unsafe fn load_twice(p: *const f32) -> Self::F;
     unsafe fn from_u8(p: *const u8) -> Self::F;

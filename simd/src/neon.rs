@@ -73,6 +73,20 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         };
         load_bf16(p: *const u8) -> float32x4_t =
             vreinterpretq_f32_u32(vshll_n_u16::<16>(vreinterpret_u16_u8(vld1_u8(p))));
+        load_e4m3(p: *const u8) -> float32x4_t = {
+            let v = vcreate_u8(u64::from(p.cast::<u32>().read_unaligned()));
+            let v = vmovl_u16(vget_low_u16(vmovl_u8(v)));
+            // A number below the normal ones is one with the least exponent, less that one's 1.
+            let (size, least) = (vandq_u32(v, vdupq_n_u32(0x7f)), vdupq_n_u32(8));
+            let below = vcltq_u32(size, least);
+            let bits = vshlq_n_u32::<20>(vorrq_u32(size, vandq_u32(below, least)));
+            let bits = vaddq_u32(bits, vdupq_n_u32(120 << 23));
+            let one = vandq_u32(below, vdupq_n_u32(121 << 23));
+            let value = vsubq_f32(vreinterpretq_f32_u32(bits), vreinterpretq_f32_u32(one));
+            let nan = vandq_u32(vceqq_u32(size, vdupq_n_u32(0x7f)), vdupq_n_u32(0x7fc0_0000));
+            let sign = vshlq_n_u32::<24>(vandq_u32(v, vdupq_n_u32(0x80)));
+            vreinterpretq_f32_u32(vorrq_u32(vorrq_u32(vreinterpretq_u32_f32(value), sign), nan))
+        };
         load_twice(p: *const f32) -> float32x4_t = {
             let v = vreinterpret_f32_u8(vld1_u8(p.cast()));
             vcombine_f32(vdup_lane_f32::<0>(v), vdup_lane_f32::<1>(v))

@@ -68,6 +68,9 @@ macro_rules! kernels {
             ..scalar::TABLE.types[$crate::index(DType::$name)]
         }
     };
+    ($lanes:ty, $features:literal, $name:ident, scaled, own) => {
+        kernels!($lanes, $features, $name, plain, own)
+    };
     // A block type with a loop of its own.
     ($lanes:ty, $features:literal, $name:ident, groups $group:literal, own) => {
         $crate::TypeKernels {
@@ -195,6 +198,9 @@ macro_rules! types_decoded {
         [$(types_decoded!(kernels $lanes, $features, $name, $kind $($group)?)),*]
     };
     (kernels $lanes:ty, $features:literal, $name:ident, plain) => {
+        kernels!($lanes, $features, $name, plain, own)
+    };
+    (kernels $lanes:ty, $features:literal, $name:ident, scaled) => {
         kernels!($lanes, $features, $name, plain, own)
     };
     (kernels $lanes:ty, $features:literal, $name:ident, groups $group:literal) => {

@@ -324,8 +324,8 @@ pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain, const COLS: usize, const P
     tile: &mut Weights,
 ) {
     let first = block * PLAIN_BLOCK;
-    assert!(first * T::BYTES < row_bytes, "a block beyond the row");
-    let n = (row_bytes / T::BYTES - first).min(PLAIN_BLOCK);
+    assert!(T::bytes(first) < row_bytes, "a block beyond the row");
+    let n = (T::elements(row_bytes) - first).min(PLAIN_BLOCK);
     tile.scales.resize(n * S::LANES * COLS, 0.0);
     let (starts, lanes) = (starts(n, PER * S::LANES), PER * S::LANES);
     for c in 0..COLS {
@@ -337,8 +337,9 @@ pub(crate) unsafe fn unpack_plain<S: Lanes, T: Plain, const COLS: usize, const P
                 let mut v = [S::as_bytes(S::zero()); MOST];
                 let have = (n - at).min(S::LANES);
                 for r in 0..S::LANES {
-                    let p = pointers[r].add((first + at) * T::BYTES);
-                    v[r] = S::as_bytes(if have == S::LANES { T::load::<S>(p) } else { T::load_part::<S>(p, have) });
+                    let (row, at) = (pointers[r], first + at);
+                    let whole = have == S::LANES;
+                    v[r] = S::as_bytes(if whole { T::load::<S>(row, at) } else { T::load_part::<S>(row, at, have) });
                 }
                 S::transpose(&mut v);
                 for (i, v) in v[..have].iter().enumerate() {

@@ -155,6 +155,18 @@ impl<const MODE: u8> Lanes for Wasm<MODE> {
             v128_store64_lane::<0>(halves, p.cast());
         };
         load_bf16(p: *const u8) -> v128 = i32x4_shl(i32x4_load_extend_u16x4(p.cast()), 16);
+        load_e4m3(p: *const u8) -> v128 = {
+            let v = u32x4_extend_low_u16x8(u16x8_extend_low_u8x16(v128_load32_zero(p.cast())));
+            // A number below the normal ones is one with the least exponent, less that one's 1.
+            let (size, least) = (v128_and(v, i32x4_splat(0x7f)), i32x4_splat(8));
+            let below = i32x4_lt(size, least);
+            let bits = i32x4_shl(v128_or(size, v128_and(below, least)), 20);
+            let bits = i32x4_add(bits, i32x4_splat(120 << 23));
+            let value = f32x4_sub(bits, v128_and(below, i32x4_splat(121 << 23)));
+            let nan = v128_and(i32x4_eq(size, i32x4_splat(0x7f)), i32x4_splat(0x7fc0_0000));
+            let sign = i32x4_shl(v128_and(v, i32x4_splat(0x80)), 24);
+            v128_or(v128_or(value, sign), nan)
+        };
         load_twice(p: *const f32) -> v128 = {
             let v = v128_load64_zero(p.cast());
             i32x4_shuffle::<0, 0, 1, 1>(v, v)

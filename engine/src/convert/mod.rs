@@ -178,7 +178,7 @@ struct Chooser<'a> {
 impl Chooser<'_> {
     /// The type of the next tensor, and whether it is one that had to be taken for its shape.
     fn choose(&mut self, tensor: &Tensor) -> Result<(DType, bool)> {
-        let (from, name) = (tensor.dtype()?, tensor.name());
+        let (from, name) = (tensor.dtype()?.in_files(), tensor.name());
         let Some(mix) = self.settings.mix else { return Ok((from, false)) };
         if !mixes::is_rounded(name, tensor.dims().len()) {
             return Ok((from, false));

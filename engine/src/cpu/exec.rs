@@ -173,9 +173,15 @@ impl CpuRunner {
         let cols = |slot: Slot| plan.slot(slot).cols;
         match *op {
             Op::Embed { table, by, out } => {
+                let first;
                 let ids = match by {
                     Lookup::Token => &inputs.tokens,
                     Lookup::Position => &inputs.positions,
+                    Lookup::Segment if inputs.segments.is_empty() => {
+                        first = vec![0; inputs.n_rows()];
+                        &first
+                    }
+                    Lookup::Segment => &inputs.segments,
                 };
                 self.write(out, inputs, |_, out| embed::embed(threads, plan.weight(table), ids, out));
             }

@@ -140,6 +140,9 @@ fn entry(bytes: &[u8], start: usize, index: u64) -> Result<(Tensor, usize), Stop
         Some(n) if i64::try_from(n).is_ok() => n,
         _ => return Err(bad(format!("the dimensions of tensor {} overflow", shown(name)))),
     };
+    if DType::of(type_id).is_some_and(DType::is_of_folders) {
+        return Err(bad(format!("tensor {} has the type id {type_id}, which no GGUF file can have", shown(name))));
+    }
     let len = match DType::from_id(type_id) {
         Err(_) => 0,
         Ok(dtype) if !dims[0].is_multiple_of(dtype.block_len() as u64) => {

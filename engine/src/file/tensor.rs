@@ -59,6 +59,10 @@ impl Tensor {
     /// # Errors
     /// [`Error::Unsupported`] names tensor and type where this version cannot read it.
     pub fn dtype(&self) -> Result<DType> {
+        // A table read from a file has no ids of folders: see `gguf::tensor`.
+        if let Some(dtype) = DType::of(self.type_id) {
+            return Ok(dtype);
+        }
         DType::from_id(self.type_id)
             .map_err(|why| Error::unsupported(format!("tensor {}: {why}", shown(self.name.as_bytes()))))
     }

@@ -46,8 +46,13 @@ impl GgufWriter {
     /// Declares the next tensor; `dims[0]` elements are contiguous.
     ///
     /// # Errors
-    /// [`Error::Shape`] where its rows are no whole number of blocks or its size overflows.
+    /// [`Error::Shape`] where its rows are no whole number of blocks or its size overflows, [`Error::Unsupported`] for types
+    /// that no GGUF file has.
     pub fn tensor(&mut self, name: &str, dims: &[u64], dtype: DType) -> Result<()> {
+        if dtype.is_of_folders() {
+            let instead = dtype.in_files();
+            return Err(Error::unsupported(format!("GGUF files have no type {dtype}: its values are {instead} there")));
+        }
         let wrong = || Error::shape(format!("a tensor of {dtype} cannot have the shape {dims:?}"));
         let n = dims.iter().try_fold(1u64, |n, d| n.checked_mul(*d)).ok_or_else(wrong)?;
         let row = dims.first().copied().unwrap_or(1);

@@ -59,8 +59,8 @@ pub(super) fn units(cols: usize) -> usize {
 /// Appends rows of blocks to the planes. `bytes` are whole rows of `cols` columns; plain types are filled up with zeros to
 /// whole units.
 pub(super) fn rearrange(dtype: DType, bytes: &[u8], cols: usize, planes: &mut Planes) {
-    match &dtype.traits().groups {
-        Some(traits) => (traits.rearrange)(bytes, planes),
+    match dtype.traits().rearrange {
+        Some(rearrange) => rearrange(bytes, planes),
         None => plain(dtype, bytes, cols, &mut planes[0]),
     }
 }

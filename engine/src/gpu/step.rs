@@ -42,6 +42,8 @@ impl StepWords {
         out.resize(HEADER, 0);
         let tokens = list(out, inputs.tokens.iter().copied());
         let positions = list(out, inputs.positions.iter().copied());
+        // Behind the header; 0 says that there are none.
+        let segments = if inputs.segments.is_empty() { 0 } else { list(out, inputs.segments.iter().copied()) };
         // A step without tables of their own for groups with a window has the same for all.
         let mut tables = [tables_of(inputs, &inputs.tables, &mut self.places, out); 1 + MOST_GROUPS];
         for (place, group) in tables[1..].iter_mut().zip(&inputs.window_tables) {
@@ -101,6 +103,7 @@ impl StepWords {
             ("STEP_MINUS_INFINITY", f32::NEG_INFINITY.to_bits()),
             ("STEP_TOKENS", tokens),
             ("STEP_POSITIONS", positions),
+            ("STEP_SEGMENTS", segments),
             ("STEP_OUTPUTS", outputs),
             ("STEP_SINGLES", singles),
             ("STEP_TILES", tiles),

@@ -4,7 +4,7 @@ use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_ta
 use super::folder::HALVES;
 use super::spec::{
     Embedding, Ffn, Head, Heads, Kda, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, OutputKind,
-    Pooling, Ranking, Route, Ssm, Wiring,
+    Pooling, Ranking, Route, Ssm, TokenTypes, Wiring,
 };
 use crate::error::{Error, Result};
 use crate::plan::{Act, AttentionMask, Gated, NormKind, RopeStyle, Routing, Scoring};
@@ -15,6 +15,7 @@ pub(super) fn decoder(keys: &Keys, style: RopeStyle, kind: NormKind, act: Act) -
     let style = if keys.file.meta().opt_bool(HALVES)? == Some(true) { RopeStyle::Halves } else { style };
     let [positions, types] =
         ["position_embd", "token_types"].map(|table| keys.file.tensor(&format!("{table}.weight")).is_some());
+    let types = if types { TokenTypes::First } else { TokenTypes::No };
     let (width, norm) = (keys.count("embedding_length", MAX_COLS)?, keys.norm(kind)?);
     let layer = |i: usize| {
         let mixers = mixers(keys, style, i, width, norm)?;

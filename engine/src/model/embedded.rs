@@ -1,7 +1,7 @@
 //! What tokens bring, recorded: the embedded rows, and the rows that every token has for every layer.
 
 use super::forward::{Branch, Part};
-use super::spec::Normed;
+use super::spec::{Normed, TokenTypes};
 use crate::error::Result;
 use crate::plan::{Act, Lookup, Slot};
 
@@ -12,9 +12,17 @@ impl Part<'_> {
         if spec.embedding.scale != 1.0 {
             self.rec.scale(x, spec.embedding.scale, None)?;
         }
-        if spec.embedding.types {
-            let first = self.weights.first_row(self.rec, "token_types.weight", spec.width)?;
-            self.rec.act(self.rec.all(x), Act::Identity, Some(first), None)?;
+        match spec.embedding.types {
+            TokenTypes::No => {}
+            TokenTypes::First => {
+                let first = self.weights.first_row(self.rec, "token_types.weight", spec.width)?;
+                self.rec.act(self.rec.all(x), Act::Identity, Some(first), None)?;
+            }
+            TokenTypes::OfPair => {
+                let table = self.weights.table(self.rec, "token_types.weight", spec.width)?;
+                let types = self.rec.embed(table, Lookup::Segment)?;
+                self.rec.add(x, types, 1.0)?;
+            }
         }
         if spec.embedding.positions {
             let table = self.weights.table(self.rec, "position_embd.weight", spec.width)?;

@@ -42,7 +42,7 @@ pub use folder::{families as folder_families, present};
 pub use spec::{
     Beside, Cycles, Embedding, Encoder, Ffn, Head, Heads, Hyper, Index, Kda, Latent, Layer, Lightning, Mixer,
     ModelSpec, Moe, NormStyle, Normed, Norms, OutputKind, Pooling, Ranking, RelativeTable, Route, Second, Ssm, Streams,
-    Wiring,
+    TokenTypes, Wiring,
 };
 pub use weights::read_at_recording;
 

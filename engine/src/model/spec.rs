@@ -167,14 +167,33 @@ pub struct Embedding {
     pub per_layer: Option<usize>,
     /// Whether every layer adds the embedded rows again, by a factor of its own.
     pub again: bool,
-    /// Whether the first row of a table of token types is added.
-    pub types: bool,
+    /// Which row of a table of token types is added.
+    pub types: TokenTypes,
+}
+
+/// The rows of a table of token types (segments; BERT) that are added to those of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenTypes {
+    /// There is none.
+    #[default]
+    No,
+    /// The first, for every token.
+    First,
+    /// That of the text of a pair which the token belongs to.
+    OfPair,
 }
 
 impl Embedding {
     /// The rows of the token table as they are.
     pub fn plain() -> Embedding {
-        Embedding { scale: 1.0, norm: Normed::No, positions: false, per_layer: None, again: false, types: false }
+        Embedding {
+            scale: 1.0,
+            norm: Normed::No,
+            positions: false,
+            per_layer: None,
+            again: false,
+            types: TokenTypes::No,
+        }
     }
 }
 

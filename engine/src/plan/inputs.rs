@@ -8,6 +8,9 @@ pub const PAGE: usize = 16;
 /// Tokens that [`Want::Top`] gives: at most this many.
 pub const TOP: usize = 64;
 
+/// Texts of a pair.
+pub const SEGMENTS: usize = 2;
+
 /// What is wanted of an output row. A device that only computes logits gives them whatever is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub enum Want {
@@ -86,6 +89,9 @@ pub struct Inputs {
     pub positions: Vec<u32>,
     /// Which entry of `tables` each row belongs to.
     pub seqs: Vec<u32>,
+    /// Which text of a pair each row belongs to, for plans that look it up ([`super::Lookup::Segment`]): 0 or 1; if empty, all to
+    /// the first.
+    pub segments: Vec<u32>,
     /// The pages of each sequence in order: position `p` lies in page `table[p / PAGE]` at place `p % PAGE`.
     pub tables: Vec<Vec<u32>>,
     /// The same for each group of caches behind the first (`[group - 1][sequence]`, see [`super::Plan::windows`]); if empty,
@@ -159,6 +165,7 @@ impl Inputs {
         self.tokens.clear();
         self.positions.clear();
         self.seqs.clear();
+        self.segments.clear();
         self.tables.clear();
         self.window_tables.clear();
         self.states.clear();
@@ -286,6 +293,10 @@ impl Inputs {
         let n = self.n_rows();
         if self.positions.len() != n || self.seqs.len() != n {
             return Err("a step's lists differ in length".into());
+        }
+        let known = self.segments.iter().all(|segment| *segment < SEGMENTS as u32);
+        if !known || !self.segments.is_empty() && self.segments.len() != n {
+            return Err(format!("a step's segments are not one below {SEGMENTS} for each row"));
         }
         if let Some(id) = self.tokens.iter().find(|id| **id as usize >= n_vocab) {
             return Err(format!("token id {id} is outside the vocabulary of {n_vocab}"));

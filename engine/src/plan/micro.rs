@@ -47,6 +47,7 @@ impl Inputs {
         batch.changes = own.map(|change| Change { row: change.row - before as u32, ..*change }).collect();
         let n_adapters = self.adapters.len() / self.n_rows().max(1);
         batch.adapters = self.adapters[rows.start * n_adapters..rows.end * n_adapters].to_vec();
+        batch.segments = self.segments.get(rows.clone()).unwrap_or_default().to_vec();
         let own = self.pools.iter().filter(|pool| inside(pool.first));
         batch.pools = own.map(|pool| Pool { first: pool.first - first, ..*pool }).collect();
         batch

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use divide::state_of;
 pub use divide::{Division, Stage};
-pub use inputs::{CachePlace, Change, Inputs, PAGE, Pool, StateSlots, TOP, Want};
+pub use inputs::{CachePlace, Change, Inputs, PAGE, Pool, SEGMENTS, StateSlots, TOP, Want};
 pub use layout::{CacheGroup, CacheLayout};
 pub use op::{Op, OpKind};
 pub use options::{KvKind, RunnerOptions};

@@ -237,6 +237,8 @@ pub enum Lookup {
     Token,
     /// The row's position in its sequence.
     Position,
+    /// Which text of a pair the row belongs to: 0 or 1.
+    Segment,
 }
 
 /// Which rows of its sequence a row sees, as far as a window lets it.
@@ -291,7 +293,7 @@ pub struct Temperature {
 }
 
 /// How logits of experts become scores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Scoring {
     /// Softmax over all experts.
     Softmax,
@@ -301,6 +303,12 @@ pub enum Scoring {
     SoftmaxOfPicked,
     /// `sqrt(softplus(x))`.
     SqrtSoftplus,
+    /// SparseMixer (Liu et al. 2024): the logits choose one expert after the other, and each one's weight is its share in the
+    /// softmax over those logits `x` that are left (its own, `top`, among them) with `top - x <= within * max(|x|, top)`.
+    SparseMixer {
+        /// How far below the chosen one, relatively.
+        within: f32,
+    },
 }
 
 /// How the experts of a row are chosen and weighted.

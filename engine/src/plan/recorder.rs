@@ -12,8 +12,8 @@ pub use recurrent::Recur;
 
 use super::slots::{self, Kept, Shape};
 use super::{
-    Act, Entry, Epilogue, Gated, Heads, KvShape, Lookup, Norm, Op, Plan, Prologue, RopeTable, Rows, Slot, View, Weight,
-    WeightId,
+    Act, Entry, Epilogue, Gated, Heads, KvShape, Lookup, Norm, Op, Plan, Prologue, RopeTable, Rows, SEGMENTS, Slot,
+    View, Weight, WeightId,
 };
 use crate::error::{Error, Result};
 use adapters::Adapters;
@@ -141,8 +141,12 @@ impl Recorder {
         self.slot(rows, cols)
     }
 
-    /// `[Tokens, width]`, or `[Sources, width]` among ops for sources, from the table of tokens or positions.
+    /// `[Tokens, width]`, or `[Sources, width]` among ops for sources, from the table of tokens, positions or segments.
     pub fn embed(&mut self, table: WeightId, by: Lookup) -> Result<Slot> {
+        if by == Lookup::Segment {
+            let w = &self.weights[table.0 as usize];
+            self.expect(w.rows() >= SEGMENTS, || format!("{} has {} rows, not {SEGMENTS}", w.name, w.rows()))?;
+        }
         let rows = if self.when == Rows::Sources { Rows::Sources } else { Rows::Tokens };
         let out = self.slot(rows, self.weights[table.0 as usize].cols);
         self.push(Op::Embed { table, by, out });

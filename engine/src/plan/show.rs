@@ -106,7 +106,12 @@ impl Plan {
         write!(f, "{} ", op.kind().name())?;
         match *op {
             Op::Embed { table, by, out: _ } => {
-                write!(f, "{}{}", w(table), if by == Lookup::Position { " by position" } else { "" })
+                let by = match by {
+                    Lookup::Token => "",
+                    Lookup::Position => " by position",
+                    Lookup::Segment => " by segment",
+                };
+                write!(f, "{}{by}", w(table))
             }
             Op::AdapterScales { out } => write!(f, "of {}", self.slot(out).cols),
             Op::Norm { x, norm, out: _ } => write!(f, "{} {}", v(x), Show(self, norm)),

@@ -1,7 +1,7 @@
 //! [`Embedding`]: a text's embedding while its rows are computed, and the token ids of a text to embed. The scheduler
 //! chooses the rows, the device gives their means; here chunks come together and the result is cut and normalised.
 
-use super::request::{EmbedRequest, Usage};
+use super::request::{EmbedRequest, RankRequest, Usage};
 use super::scheduler::Part;
 use super::turn::prompt_ids;
 use crate::error::{Error, Result};
@@ -16,19 +16,20 @@ pub fn embed_ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
     ids
 }
 
-/// The token ids of a query and a text, joined as a model wants to see them that ranks: by its template if the file has one
+/// A query and a text, joined as a model wants to see them that ranks: by its template if the file has one
 /// (`tokenizer.chat_template.rerank`, where `{query}` and `{document}` stand for the two), else with the tokens between
-/// them that stand around a text.
+/// them that stand around a text. All adapters are used, as the model was opened.
 ///
 /// # Errors
 /// A model that does not rank.
-pub fn rank_ids(model: &Model, query: &str, text: &str) -> Result<Vec<u32>> {
+pub fn rank_request(model: &Model, query: &str, text: &str) -> Result<RankRequest> {
     model.expect_ranking()?;
     let tokenizer = model.tokenizer();
     if let Some(template) = model.meta().opt_str("tokenizer.chat_template.rerank")? {
         // In one go, so that a query that spells the other place out stays what it is.
         let filled = template.split("{query}").map(|part| part.split("{document}").collect::<Vec<_>>().join(text));
-        return Ok(embed_ids(tokenizer, &filled.collect::<Vec<_>>().join(query)));
+        let prompt = embed_ids(tokenizer, &filled.collect::<Vec<_>>().join(query));
+        return Ok(RankRequest { prompt, ..RankRequest::default() });
     }
     let ends = tokenizer.ends();
     let between = tokenizer.add_eos() && tokenizer.add_separator();
@@ -39,9 +40,10 @@ pub fn rank_ids(model: &Model, query: &str, text: &str) -> Result<Vec<u32>> {
     ids.extend(tokenizer.encode(query, false, false));
     ids.extend(ends);
     ids.extend(tokenizer.separator().filter(|_| between));
+    let second = Some(ids.len());
     ids.extend(tokenizer.encode(text, false, false));
     ids.extend(ends);
-    Ok(ids)
+    Ok(RankRequest { prompt: ids, second, adapters: None })
 }
 
 /// The score that a row of labels' logits stands for.
@@ -71,21 +73,26 @@ pub(crate) struct Embedding {
 
 impl Embedding {
     pub(crate) fn new(request: &EmbedRequest, now: f64) -> Embedding {
-        Embedding {
-            dimensions: request.dimensions,
-            normalize: request.normalize,
-            ranking: None,
-            sum: Vec::new(),
-            n: 0,
-            usage: Usage { prompt_tokens: request.prompt.len(), ..Usage::default() },
-            added: now,
-            started: None,
-        }
+        let EmbedRequest { dimensions, normalize, .. } = *request;
+        Embedding { dimensions, normalize, ..Embedding::of(request.prompt.len(), now) }
     }
 
     /// The same for a pair of texts that is to be scored.
-    pub(crate) fn ranked(self, ranking: Ranking) -> Embedding {
-        Embedding { ranking: Some(ranking), ..self }
+    pub(crate) fn ranked(request: &RankRequest, ranking: Ranking, now: f64) -> Embedding {
+        Embedding { ranking: Some(ranking), ..Embedding::of(request.prompt.len(), now) }
+    }
+
+    fn of(prompt_tokens: usize, now: f64) -> Embedding {
+        Embedding {
+            dimensions: None,
+            normalize: false,
+            ranking: None,
+            sum: Vec::new(),
+            n: 0,
+            usage: Usage { prompt_tokens, ..Usage::default() },
+            added: now,
+            started: None,
+        }
     }
 
     /// A step begins to work on it.

@@ -6,7 +6,7 @@ use super::chain::ChainLength;
 use super::digest;
 use super::lasting::{self, PageStore};
 use super::pages::PageKey;
-use super::request::{EmbedRequest, Event, Request, SeqId};
+use super::request::{EmbedRequest, Event, RankRequest, Request, SeqId};
 use super::room;
 use super::scheduler::{Limits, PageCounts, Room, UsedAdapters};
 use super::steps::Steps;
@@ -255,16 +255,15 @@ impl Engine {
         self.steps.embed(request, pooling, self.model.plan().n_pooled(), used, now)
     }
 
-    /// Queues a pair of texts, as [`super::rank_ids`] joins them, to be scored. Ends with [`Event::Embedding`], whose one
-    /// value is the score. `adapters` are those that are used: see [`Request::adapters`].
+    /// Queues a pair of texts, as [`super::rank_request`] joins them, to be scored. Ends with [`Event::Embedding`], whose one
+    /// value is the score.
     ///
     /// # Errors
     /// Token ids out of range, a pair longer than the context, or a model that does not rank.
-    pub fn rank(&mut self, pair: Vec<u32>, adapters: Option<&[(usize, f32)]>, now: f64) -> Result<SeqId> {
+    pub fn rank(&mut self, request: RankRequest, now: f64) -> Result<SeqId> {
         self.model.expect_ranking()?;
-        let request = EmbedRequest { prompt: pair, normalize: false, ..EmbedRequest::default() };
-        let used = self.used_adapters(adapters)?;
-        self.steps.rank(request, self.model.spec().ranking, self.model.plan().n_pooled(), used, now)
+        let used = self.used_adapters(request.adapters.as_deref())?;
+        self.steps.rank(request, self.model.spec().ranking, used, now)
     }
 
     /// Ends a sequence: its `Done` comes with the next events. Says whether it was there.

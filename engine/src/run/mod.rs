@@ -30,12 +30,14 @@ mod vocabulary;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use disk::{DiskCache, DiskCounts};
-pub use embed::{embed_ids, rank_ids};
+pub use embed::{embed_ids, rank_request};
 pub use engine::{Engine, EngineOptions, Stats, wait};
 pub use lasting::{PageStore, StoreKey};
 pub use ram::{RamCache, RamCounts};
 pub use reader::{AnswerReader, Part};
-pub use request::{EmbedRequest, Event, FinishReason, Logprob, Logprobs, Marks, Request, Sampling, SeqId, Usage};
+pub use request::{
+    EmbedRequest, Event, FinishReason, Logprob, Logprobs, Marks, RankRequest, Request, Sampling, SeqId, Usage,
+};
 pub use sampler::{Sampler, logprobs};
 pub(crate) use scheduler::Limits;
 pub use session::{Clock, Session, SessionOptions};

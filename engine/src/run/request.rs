@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out, as plain data: [`Request`], [`EmbedRequest`], [`Sampling`], [`Event`],
+//! What goes into the engine and what comes out, as plain data: [`Request`], [`EmbedRequest`], [`RankRequest`], [`Sampling`], [`Event`],
 //! [`Usage`].
 //! The same for a command line, a server and a web page. Chats and their templates belong to [`super::ChatTurn`].
 
@@ -94,6 +94,34 @@ impl EmbedRequest {
             Some(n) => Err(Error::request(format!(
                 "dimensions is {n}: the model's embeddings have {width}, ask for 1 to {width}"
             ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A pair of texts to score, as [`super::rank_request`] joins them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RankRequest {
+    /// Token ids of both; at least one.
+    pub prompt: Vec<u32>,
+    /// Where the second text begins in them, for models that tell the two apart by the types of their tokens. `None`: they
+    /// are one text, as templates make of them.
+    pub second: Option<usize>,
+    /// The adapters that are used: see [`Request::adapters`].
+    pub adapters: Option<Vec<(usize, f32)>>,
+}
+
+impl RankRequest {
+    /// Refuses what no engine could do; the engine also checks the pair against its context.
+    ///
+    /// # Errors
+    /// A token id out of range, or a second text that begins behind the end.
+    pub fn check(&self, n_vocab: usize) -> Result<()> {
+        check_prompt(&self.prompt, n_vocab)?;
+        match self.second.filter(|n| *n > self.prompt.len()) {
+            Some(n) => {
+                Err(Error::request(format!("the second text begins at {n} of a pair of {} tokens", self.prompt.len())))
+            }
             None => Ok(()),
         }
     }

@@ -172,7 +172,8 @@ impl Scheduler {
         self.queue(Seq::new(id, tokens, n_source, marks, used, self.groups.len()))
     }
 
-    /// Queues a sequence whose rows are pooled. Its id must be above all earlier ones.
+    /// Queues a sequence whose rows are pooled; of a pair of texts it is said where the second begins. Its id must be above all
+    /// earlier ones.
     ///
     /// # Errors
     /// An empty prompt, or one that exceeds the context.
@@ -180,6 +181,7 @@ impl Scheduler {
         &mut self,
         id: SeqId,
         tokens: Vec<u32>,
+        second: Option<usize>,
         pooling: Pooling,
         used: UsedAdapters,
     ) -> Result<()> {
@@ -190,7 +192,7 @@ impl Scheduler {
             )));
         }
         let mut seq = Seq::new(id, tokens, 0, Marks::default(), used, self.groups.len());
-        seq.pooling = Some(pooling);
+        (seq.pooling, seq.second) = (Some(pooling), second);
         self.queue(seq)
     }
 

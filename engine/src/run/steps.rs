@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::embed::Embedding;
 use super::held::Held;
-use super::request::{EmbedRequest, Event, FinishReason, Request, SeqId, Usage};
+use super::request::{EmbedRequest, Event, FinishReason, RankRequest, Request, SeqId, Usage};
 use super::sampler::Sampler;
 use super::scheduler::{Limits, Part, Room, Scheduler, UsedAdapters};
 use super::text::TextStream;
@@ -123,27 +123,20 @@ impl Steps {
     ) -> Result<SeqId> {
         request.check(self.vocabulary.n_vocab(), width)?;
         let (id, embedding) = (SeqId(self.next_id), Embedding::new(&request, now));
-        self.scheduler.add_pooled(id, request.prompt, pooling, used)?;
+        self.scheduler.add_pooled(id, request.prompt, None, pooling, used)?;
         self.next_id += 1;
         self.embeddings.insert(id, embedding);
         Ok(id)
     }
 
-    /// Queues a pair of texts to score, for which the device gives `n` numbers.
+    /// Queues a pair of texts to score.
     ///
     /// # Errors
     /// Token ids out of range, or a pair that does not fit the context.
-    pub(crate) fn rank(
-        &mut self,
-        pair: EmbedRequest,
-        ranking: Ranking,
-        n: usize,
-        used: UsedAdapters,
-        now: f64,
-    ) -> Result<SeqId> {
-        pair.check(self.vocabulary.n_vocab(), n)?;
-        let (id, embedding) = (SeqId(self.next_id), Embedding::new(&pair, now).ranked(ranking));
-        self.scheduler.add_pooled(id, pair.prompt, ranking.rows, used)?;
+    pub(crate) fn rank(&mut self, pair: RankRequest, ranking: Ranking, used: UsedAdapters, now: f64) -> Result<SeqId> {
+        pair.check(self.vocabulary.n_vocab())?;
+        let (id, embedding) = (SeqId(self.next_id), Embedding::ranked(&pair, ranking, now));
+        self.scheduler.add_pooled(id, pair.prompt, pair.second, ranking.rows, used)?;
         self.next_id += 1;
         self.embeddings.insert(id, embedding);
         Ok(id)

@@ -10,7 +10,9 @@ use ir_engine::cpu::{Activations, Cpu, CpuOptions, simd};
 use ir_engine::device::{Device, KvKind, RunnerOptions, kv_bytes};
 use ir_engine::model::{Model, ModelOptions, Pooling};
 use ir_engine::plan::{Inputs, PAGE};
-use ir_engine::run::{EmbedRequest, Engine, EngineOptions, Event, Request, SeqId, embed_ids, rank_ids, wait};
+use ir_engine::run::{
+    EmbedRequest, Engine, EngineOptions, Event, RankRequest, Request, SeqId, embed_ids, rank_request, wait,
+};
 use serde_json::Value as Json;
 
 /// Goldens of the project, and those beside it.
@@ -21,6 +23,7 @@ const SHARED: &[&str] = &["bert-cls", "modernbert", "nomic-bert", "xlm-roberta",
 pub(crate) const FOLDERS: &[&str] = &[
     "bert",
     "bert-cls",
+    "bert-rerank",
     "gemma-embedding",
     "modernbert",
     "nomic-bert",
@@ -64,15 +67,23 @@ impl Golden {
         self.json[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
     }
 
-    /// The ids as the reference has them, and as they are made here.
-    fn ids(&self) -> [Vec<u32>; 2] {
-        let ours = if self.model.ranks() {
-            rank_ids(&self.model, self.text("query"), self.text("document")).unwrap()
-        } else {
-            embed_ids(self.model.tokenizer(), self.text("prompt"))
-        };
-        [self.numbers("ids").into_iter().map(|id| id as u32).collect(), ours]
+    /// The ids as the reference has them.
+    fn ids(&self) -> Vec<u32> {
+        self.numbers("ids").into_iter().map(|id| id as u32).collect()
     }
+
+    /// What is asked, as it is made here.
+    fn request(&self) -> RankRequest {
+        if self.model.ranks() {
+            return rank_request(&self.model, self.text("query"), self.text("document")).unwrap();
+        }
+        of(embed_ids(self.model.tokenizer(), self.text("prompt")))
+    }
+}
+
+/// A text.
+fn of(prompt: Vec<u32>) -> RankRequest {
+    RankRequest { prompt, ..RankRequest::default() }
 }
 
 fn goldens() -> Vec<Golden> {
@@ -95,13 +106,16 @@ fn engine(model: &Arc<Model>, device: &Device, options: &EngineOptions) -> Engin
 }
 
 /// What comes of texts that are all added at once, in order: raw embeddings or scores.
-fn run(engine: &mut Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
+fn run(engine: &mut Engine, texts: &[RankRequest]) -> Vec<Vec<f32>> {
     let ranks = engine.model().ranks();
-    let add = |engine: &mut Engine, ids: &Vec<u32>| match ranks {
-        true => engine.rank(ids.clone(), None, 0.0),
-        false => engine.embed(EmbedRequest { prompt: ids.clone(), normalize: false, ..EmbedRequest::default() }, 0.0),
+    let add = |engine: &mut Engine, text: &RankRequest| match ranks {
+        true => engine.rank(text.clone(), 0.0),
+        false => {
+            let prompt = text.prompt.clone();
+            engine.embed(EmbedRequest { prompt, normalize: false, ..EmbedRequest::default() }, 0.0)
+        }
     };
-    let ids: Vec<SeqId> = texts.iter().map(|ids| add(engine, ids).unwrap()).collect();
+    let ids: Vec<SeqId> = texts.iter().map(|text| add(engine, text).unwrap()).collect();
     let mut got = vec![None; texts.len()];
     while !engine.is_idle() {
         for event in wait(engine.step(&|| 0.0)).unwrap() {
@@ -118,8 +132,12 @@ fn run(engine: &mut Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
 fn agree(goldens: Vec<Golden>, device: &Device, kv: KvKind, tolerance: f64) {
     let mut faults = Vec::new();
     for golden in goldens {
-        let [reference, ours] = golden.ids();
-        assert_eq!(ours, reference, "{}", golden.name);
+        let ours = golden.request();
+        assert_eq!(ours.prompt, golden.ids(), "{}", golden.name);
+        // Of models that tell the texts of a pair apart the reference says which token is of which.
+        if let Some(types) = golden.json["token_type_ids"].as_array() {
+            assert_eq!(ours.second, types.iter().position(|of| of == 1), "{}", golden.name);
+        }
         let options = EngineOptions { kv, ..EngineOptions::default() };
         let got = run(&mut engine(&golden.model, device, &options), &[ours]).remove(0);
         let error = if golden.model.ranks() {
@@ -220,7 +238,7 @@ fn decoders_behind_encoders_on_a_gpu_agree_with_pytorch() {
 fn checking_compares_encoders_and_their_decoders() {
     let Some(root) = shared("golden") else { return };
     let golden = Golden::open("t5-flan", root.join("t5-flan"));
-    let [ids, _] = golden.ids();
+    let ids = golden.ids();
     let (mut all, device) = (Vec::new(), scalar());
     check(golden.model.plan(), &device, &device, &ids, KvKind::F32, &mut |compared| all.push(compared)).unwrap();
     assert!(all.iter().all(|compared| compared.error == 0.0), "a device differs from itself");
@@ -231,21 +249,41 @@ fn checking_compares_encoders_and_their_decoders() {
     }
 }
 
-/// Texts of 1 to 100 tokens.
-fn texts(golden: &Golden) -> Vec<Vec<u32>> {
-    let [ids, _] = golden.ids();
+/// Types tell the texts of a pair apart, and the first row of their table is that of models which do not.
+#[test]
+fn a_reranker_of_berts_kind_sees_where_the_second_text_begins() {
+    let Some(folder) = shared("golden/bert-rerank") else { return };
+    let golden = Golden::with("bert-rerank", folder, "hf");
+    let pair = golden.request();
+    let score = |second| {
+        let mut engine = engine(&golden.model, &scalar(), &EngineOptions::default());
+        run(&mut engine, &[RankRequest { second, ..pair.clone() }]).remove(0)[0]
+    };
+    let [right, none, end] = [pair.second, None, Some(pair.prompt.len())].map(score);
+    assert!((right - none).abs() > 1e-3, "{right} {none}");
+    assert_eq!(none.to_bits(), end.to_bits());
+}
+
+/// Texts of 1 to 100 tokens; two of three are pairs.
+fn texts(golden: &Golden) -> Vec<RankRequest> {
+    let ids = golden.ids();
     let lengths = [1, 2, 3, 4, 15, 16, 17, 40, 70, 100];
-    lengths.iter().enumerate().map(|(i, n)| ids[i..].iter().chain(&ids).cycle().take(*n).copied().collect()).collect()
+    let text = |(i, n): (usize, &usize)| {
+        let second = (i % 3 > 0).then_some(n / 2);
+        RankRequest { second, ..of(ids[i..].iter().chain(&ids).cycle().take(*n).copied().collect()) }
+    };
+    lengths.iter().enumerate().map(text).collect()
 }
 
 #[test]
 fn every_way_of_running_gives_the_same_bits() {
-    for golden in OWN.iter().map(|name| Golden::own(name)) {
+    let pairs = shared("golden/bert-rerank").map(|folder| Golden::with("bert-rerank", folder, "hf"));
+    for golden in OWN.iter().map(|name| Golden::own(name)).chain(pairs) {
         let (texts, device, model) = (texts(&golden), scalar(), &golden.model);
         let d = EngineOptions::default;
         let alone: Vec<Vec<f32>> = texts
             .iter()
-            .map(|ids| run(&mut engine(model, &device, &d()), std::slice::from_ref(ids)).remove(0))
+            .map(|text| run(&mut engine(model, &device, &d()), std::slice::from_ref(text)).remove(0))
             .collect();
         assert!(alone.windows(2).all(|w| w[0] != w[1]));
         let small = kv_bytes(model.plan(), KvKind::F16, 8);
@@ -273,7 +311,7 @@ fn what_a_model_is_not_for_is_refused_in_a_sentence() {
     let said = |result: ir_engine::Result<SeqId>| result.unwrap_err().to_string();
     assert!(said(embedder.add(request(), 0.0)).contains("makes embeddings and generates no text"));
     assert!(said(ranker.add(request(), 0.0)).contains("ranks texts and generates none"));
-    assert!(said(embedder.rank(vec![2, 286, 3], None, 0.0)).contains("ranks no texts"));
+    assert!(said(embedder.rank(of(vec![2, 286, 3]), 0.0)).contains("ranks no texts"));
     let text = EmbedRequest { prompt: vec![2, 286, 3], ..EmbedRequest::default() };
     let mean = EmbedRequest { pooling: Some(Pooling::Mean), ..text.clone() };
     assert!(said(ranker.embed(text, 0.0)).contains("no embedding"));
@@ -282,19 +320,24 @@ fn what_a_model_is_not_for_is_refused_in_a_sentence() {
     let long = EmbedRequest { prompt: vec![286; n + 1], ..EmbedRequest::default() };
     assert!(said(embedder.embed(long, 0.0)).contains(&format!("{} tokens and the context holds {n}", n + 1)));
     let n = ranker.context();
-    assert!(said(ranker.rank(vec![80; n + 1], None, 0.0)).contains(&format!("the context holds {n}")));
+    assert!(said(ranker.rank(of(vec![80; n + 1]), 0.0)).contains(&format!("the context holds {n}")));
+    let pair = RankRequest { second: Some(4), ..of(vec![2, 286, 3]) };
+    assert!(said(ranker.rank(pair, 0.0)).contains("second text begins at 4 of a pair of 3 tokens"));
     let beyond = EngineOptions { context: Some(100_000), ..EngineOptions::default() };
     let error = Engine::new(Arc::clone(&embeds.model), &scalar(), &beyond).unwrap_err().to_string();
     assert!(error.contains("256 positions"), "{error}");
-    assert!(rank_ids(&embeds.model, "a", "b").is_err());
+    assert!(rank_request(&embeds.model, "a", "b").is_err());
 }
 
 #[test]
 fn a_pair_is_joined_by_the_template_without_reading_the_query_as_one() {
     let Some(folder) = shared("golden/qwen3-reranker") else { return };
     let golden = Golden::open("qwen3-reranker", folder);
-    let ids =
-        |query: &str, text: &str| golden.model.tokenizer().decode(&rank_ids(&golden.model, query, text).unwrap(), true);
-    let said = ids("a {document} b", "c {query} d");
+    let joined = |query: &str, text: &str| {
+        let pair = rank_request(&golden.model, query, text).unwrap();
+        assert_eq!(pair.second, None);
+        golden.model.tokenizer().decode(&pair.prompt, true)
+    };
+    let said = joined("a {document} b", "c {query} d");
     assert!(said.contains("<Query>: a {document} b\n") && said.contains("<Document>: c {query} d"), "{said}");
 }

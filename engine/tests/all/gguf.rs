@@ -282,6 +282,7 @@ fn what_is_wrong_is_refused() {
         (one(entry("w", &[1 << 62], 0, 0)), "overflow"),
         (one(entry("w", &[1, 1, 1, 1, 1], 0, 0)), "5 dimensions"),
         (one(entry("w", &[33], 8, 0)), "Q8_0 needs a multiple of 32"),
+        (one(entry("w", &[128], 0x1_0000, 0)), "type id 65536, which no GGUF file can have"),
         (one(entry(&"n".repeat(1025), &[8], 0, 0)), "1025 bytes long"),
         (two(entry("w", &[8], 0, 0), entry("w", &[8], 0, 32)), "two tensors are named \"w\""),
         (two(entry("a", &[16], 0, 0), entry("b", &[8], 0, 32)), "overlap"),

@@ -11,18 +11,19 @@ use crate::families::{SCALAR, check, logits};
 use ir_engine::convert::{Job, Settings};
 use ir_engine::dtype::DType;
 use ir_engine::file::safetensors::{Element, Stored};
-use ir_engine::file::{Folder, ModelFile, Tensor};
+use ir_engine::file::{Folder, GgufWriter, ModelFile, Tensor};
+use ir_engine::meta::MetaBuilder;
 use ir_engine::model::{Model, ModelOptions, open_file};
 use ir_engine::quant;
 use ir_engine::quant::mixes::Mix;
 
-/// How far weights of mixed groups and of FP8 in blocks may be off, which are rounded to f16.
+/// How far weights may be off that are rounded to f16: those of mixed groups, and of FP8 in files.
 const ROUNDED: f64 = 1e-3;
 
 /// Goldens of quantised folders, and how far they may be off.
 const GOLDENS: &[(&str, f64)] = &[
     ("awq", SCALAR.1),
-    ("fp8-block", ROUNDED),
+    ("fp8-block", SCALAR.1),
     ("fp8-channel", SCALAR.1),
     ("fp8-tensor", SCALAR.1),
     ("gptq", SCALAR.1),
@@ -54,6 +55,37 @@ fn quantised_folders_become_files() {
         Job::new(&folder, &settings).unwrap().write(&to, 2, &mut |_| true).unwrap();
         let golden = Golden::with(&dir, Model::open(&to, &ModelOptions::default()).unwrap());
         assert_eq!(check(&golden, name, SCALAR.0, ROUNDED), None);
+    }
+}
+
+/// FP8 takes its own bytes, a byte for a weight and a scale for a block's 128 where blocks have scales, and not those of f16.
+#[test]
+fn floats_of_8_bits_take_half_the_memory() {
+    let Some(goldens) = shared("golden-quant") else { return };
+    for (name, dtype) in ["fp8-tensor", "fp8-channel", "fp8-block"].into_iter().zip([0, 0, 1]) {
+        let model = Model::open(&goldens.join(name).join("hf"), &ModelOptions::default()).unwrap();
+        let matrices = |w: &&ir_engine::plan::Weight| w.cols > 1 && w.name.starts_with("blk.");
+        let (mut bytes, mut halves) = (0, 0);
+        for weight in model.plan().weights.iter().filter(matrices) {
+            for segment in &weight.segments {
+                assert_eq!(segment.dtype, quant::FLOATS_OF_8[dtype], "{name}: {}", segment.name);
+                bytes += segment.bytes.len();
+                halves += 2 * segment.rows * weight.cols;
+            }
+        }
+        let most = if dtype == 0 { halves / 2 } else { halves / 2 * 132 / 128 };
+        assert!(bytes > 0 && bytes == most, "{name}: {bytes} bytes, {halves} in f16");
+    }
+}
+
+/// No file gets a type that GGUF has no number for.
+#[test]
+fn files_have_no_floats_of_8_bits() {
+    let mut writer = GgufWriter::new(MetaBuilder::new()).unwrap();
+    for dtype in quant::FLOATS_OF_8 {
+        let said = writer.tensor("w", &[128, 2], dtype).unwrap_err().to_string();
+        assert!(said.contains(dtype.name()) && said.contains("its values are F16"), "{said}");
+        assert!(DType::from_id(dtype as u32).is_err() && DType::from_name(dtype.name()) == Some(dtype));
     }
 }
 

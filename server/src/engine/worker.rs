@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use ir_engine::error::Error;
-use ir_engine::run::{EmbedRequest, Engine, Event, Request, SeqId, Stats, wait};
+use ir_engine::run::{EmbedRequest, Engine, Event, RankRequest, Request, SeqId, Stats, wait};
 use tokio::sync::oneshot;
 
 use crate::engine::error::{ApiError, Kind, panicked, unloaded};
@@ -32,8 +32,8 @@ pub(crate) struct Shared {
 pub(crate) enum Work {
     Generate(Box<Request>),
     Embed(EmbedRequest),
-    /// Token ids of a query and a text, joined, to score.
-    Rank(EmbedRequest),
+    /// A query and a text, joined, to score.
+    Rank(RankRequest),
 }
 
 /// A sequence of a request: a completion, or a text to embed.
@@ -165,7 +165,7 @@ impl Hosted {
             let seq = match work {
                 Work::Generate(request) => self.engine.add(*request, now),
                 Work::Embed(request) => self.engine.embed(request, now),
-                Work::Rank(pair) => self.engine.rank(pair.prompt, pair.adapters.as_deref(), now),
+                Work::Rank(pair) => self.engine.rank(pair, now),
             };
             match seq {
                 Ok(seq) => {

@@ -2,7 +2,7 @@
 //! beside the engine's thread, on threads that may block.
 
 use ir_engine::error::Error;
-use ir_engine::run::{ChatTurn, EmbedRequest, Request, embed_ids, rank_ids};
+use ir_engine::run::{ChatTurn, EmbedRequest, RankRequest, Request, embed_ids, rank_request};
 use ir_engine::text::constrain::Constraint;
 
 use super::job::{EmbedInput, EmbedJob, Job, RankJob};
@@ -135,18 +135,18 @@ pub(crate) fn embed(loaded: &Loaded, job: &EmbedJob) -> Result<(Vec<EmbedRequest
 ///
 /// # Errors
 /// A model that does not rank, a text that is too long with the query.
-pub(crate) fn rank(loaded: &Loaded, job: &RankJob) -> Result<Vec<EmbedRequest>, ApiError> {
+pub(crate) fn rank(loaded: &Loaded, job: &RankJob) -> Result<Vec<RankRequest>, ApiError> {
     let model = loaded.model();
     model.expect_ranking().map_err(|e| ApiError::param("model", e.to_string()))?;
     let pair = |(i, text): (usize, &String)| {
-        let ids = rank_ids(model, &job.query, text)?;
-        if ids.len() > loaded.context {
-            let (n, context) = (ids.len(), loaded.context);
+        let pair = rank_request(model, &job.query, text)?;
+        if pair.prompt.len() > loaded.context {
+            let (n, context) = (pair.prompt.len(), loaded.context);
             let what =
                 format!("document {i} with the query has {n} tokens, and {context} fit: shorten it, or send its parts");
             return Err(ApiError::param("documents", what));
         }
-        Ok(EmbedRequest { prompt: ids, adapters: Some(adapters(loaded, None)?), ..EmbedRequest::default() })
+        Ok(RankRequest { adapters: Some(adapters(loaded, None)?), ..pair })
     };
     job.documents.iter().enumerate().map(pair).collect()
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ir_engine::dtype::DType;
 use ir_engine::file::ModelFile;
 use serde::{Deserialize, Serialize};
 
@@ -49,8 +48,8 @@ impl Details {
         let mut types: BTreeMap<String, u64> = BTreeMap::new();
         let mut parameters = 0u64;
         for tensor in file.tensors() {
-            let id = tensor.type_id();
-            let name = DType::from_id(id).map_or_else(|_| format!("type {id}"), |d| d.name().to_owned());
+            let unknown = |_| format!("type {}", tensor.type_id());
+            let name = tensor.dtype().map_or_else(unknown, |dtype| dtype.name().to_owned());
             let bytes = types.entry(name).or_default();
             *bytes = bytes.saturating_add(tensor.byte_len());
             parameters = parameters.saturating_add(tensor.n_elements());

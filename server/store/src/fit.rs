@@ -86,7 +86,7 @@ impl Need {
             let blocks = self.parameters.div_ceil(dtype.block_len() as u64);
             blocks.saturating_mul(dtype.block_bytes() as u64)
         };
-        let fitting = DType::ALL.iter().filter(|d| d.block_len() > 1).map(|d| (bytes(d), d.name()));
+        let fitting = DType::ALL.iter().filter(|d| !d.is_plain()).map(|d| (bytes(d), d.name()));
         let best = fitting.filter(|(bytes, _)| *bytes <= left).max_by_key(|(bytes, _)| *bytes)?;
         Some((best.1, best.0))
     }

@@ -1,13 +1,14 @@
 //! The enum of storage types that the table makes, and what follows from ids and sizes.
 
-use super::block_types;
+use super::{FOLDERS, block_types};
 use crate::error::{Error, Result};
 
 macro_rules! dtypes {
     ($($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal {
         block: $len:literal x $bytes:literal, $($rest:tt)*
     })*) => {
-        /// A storage type of a tensor. Ids are those of the GGUF format (ggml.h, `enum ggml_type`).
+        /// A storage type of a tensor. Ids are those of the GGUF format (ggml.h, `enum ggml_type`), but for types that only
+        /// folders have.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[allow(non_camel_case_types, reason = "the field writes Q4_K, and so do the files")]
         #[repr(u32)]
@@ -45,8 +46,8 @@ impl DType {
     /// # Errors
     /// Names the id, and the type where it is one that exists but is removed or not yet supported.
     pub fn from_id(id: u32) -> Result<DType> {
-        if let Some(dtype) = DType::ALL.iter().find(|d| **d as u32 == id) {
-            return Ok(*dtype);
+        if let Some(dtype) = DType::of(id).filter(|dtype| !dtype.is_of_folders()) {
+            return Ok(dtype);
         }
         Err(match (OTHERS.iter().find(|(i, _)| *i == id), id) {
             (Some((_, name)), _) => Error::unsupported(format!("tensor type {name} (id {id}) is not supported yet")),
@@ -57,12 +58,27 @@ impl DType {
         })
     }
 
+    /// The type with this id, also if no file has it.
+    pub fn of(id: u32) -> Option<DType> {
+        DType::ALL.iter().copied().find(|dtype| *dtype as u32 == id)
+    }
+
+    /// Whether only folders hold this type, and no GGUF file can.
+    pub const fn is_of_folders(self) -> bool {
+        self as u32 >= FOLDERS
+    }
+
+    /// The type in which GGUF files hold such values: this one, or that which holds every value of a type of folders.
+    pub const fn in_files(self) -> DType {
+        if self.is_of_folders() { DType::F16 } else { self }
+    }
+
     /// The type with this name, in letters of either case.
     pub fn from_name(name: &str) -> Option<DType> {
         DType::ALL.iter().copied().find(|d| d.name().eq_ignore_ascii_case(name))
     }
 
-    /// Whether elements stand for themselves, without blocks.
+    /// Whether elements are floats that meet floats, and not integers in groups.
     pub const fn is_plain(self) -> bool {
         self.traits().groups.is_none()
     }

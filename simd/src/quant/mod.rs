@@ -7,6 +7,7 @@
 
 mod dtype;
 pub mod encode;
+pub mod f8;
 pub(crate) mod grid;
 pub mod half;
 pub mod integers;
@@ -38,13 +39,16 @@ pub mod q8_0;
 pub mod q8_k;
 pub mod tq1_0;
 pub mod tq2_0;
+mod traits;
 
 use bytemuck::Pod;
 
 pub use self::dtype::DType;
 pub use self::encode::Importance;
 pub use self::mxfp4::of_pairs;
+pub use self::traits::{Encoder, GroupTraits, TypeTraits};
 
+pub use self::f8::{VALUES as VALUES_OF_8, put_scaled};
 pub use self::half::f16;
 use crate::error::{Error, Result};
 use planes::Planes;
@@ -52,12 +56,16 @@ use planes::Planes;
 /// Floats of 4 bits with a power of two for 32, which some folders have.
 pub const FLOATS_OF_4: DType = DType::MXFP4;
 
+/// Floats of 8 bits as folders have them, and the same with a scale for each block of columns.
+pub const FLOATS_OF_8: [DType; 2] = [DType::F8_E4M3, DType::F8_E4M3_128];
+
 /// The table: gives its rows to the macro `$with`, after `$first`. What a row says, in order:
 ///
-/// - the type's name, its id in GGUF files (ggml.h, `enum ggml_type`), where its decoder is, and its name in kernels:
-///   that of `shaders/lib/dequant_NAME.wgsl`;
+/// - the type's name, its id in GGUF files (ggml.h, `enum ggml_type`; from [`FOLDERS`] on none: no such file holds the type),
+///   where its decoder is, and its name in kernels: that of `shaders/lib/dequant_NAME.wgsl`;
 /// - `block`: elements and bytes of one block;
-/// - `decode`: `plain` elements, or `groups` of so many elements (16 or 32) with a common scale and minimum;
+/// - `decode`: `plain` elements, floats that are `scaled` by their block's factor, or `groups` of so many integers (16 or 32)
+///   with a common scale and minimum;
 /// - `encode`: whether values can be rounded to it here;
 /// - `simd`: `own` if `formats.rs` (or `eights.rs`) has a loop for it, `grid` if `grids.rs` has one, else `decoded`: blocks
 ///   are decoded by the scalar code and multiplied by the loop that all such types share;
@@ -128,47 +136,17 @@ macro_rules! block_types {
             Q1_0 = 41, q1_0::Q1_0, "q1_0" { block: 128 x 18, decode: groups 32, encode: no, simd: own, planes: [4, 0, 0, 2], q8: 1e-2 }
             /// 2 bits, one f16 scale for 64.
             Q2_0 = 42, q2_0::Q2_0, "q2_0" { block: 64 x 18, decode: groups 32, encode: no, simd: own, planes: [8, 0, 0, 2], q8: 1e-2 }
+            /// Floats of 8 bits.
+            F8_E4M3 = 0x1_0000, f8::F8_E4M3, "f8_e4m3" { block: 1 x 1, decode: plain, encode: yes, simd: own, planes: [32, 0, 0, 0], q8: 0.0 }
+            /// Floats of 8 bits, one f32 scale for 128.
+            F8_E4M3_128 = 0x1_0001, f8::F8_E4M3_128, "f8_e4m3_128" { block: 128 x 132, decode: scaled, encode: yes, simd: own, planes: [32, 0, 0, 4], q8: 0.0 }
         }
     };
 }
 pub use block_types;
 
-/// A row of the table: what there is to know of a type. [`DType::traits`] gives it.
-#[derive(Debug)]
-pub struct TypeTraits {
-    /// The type.
-    pub dtype: DType,
-    /// Its name in kernels: the feature by which they read it.
-    pub feature: &'static str,
-    /// Bytes that 32 elements take in planes 0 to 2 of a GPU's buffer, and a block in plane 3.
-    pub plane_bytes: [usize; 4],
-    /// How far products with activations in 8 bits (beside BF16 weights rounded to BF16 if asked for) may be off in the exam, relatively.
-    pub q8_tolerance: f64,
-    /// Decodes whole blocks; the lengths must agree.
-    pub decode: fn(bytes: &[u8], out: &mut [f32]),
-    /// What only block types have; `None` for plain ones.
-    pub groups: Option<GroupTraits>,
-}
-
-/// Encodes whole blocks of values into the bytes that they take. With `important`, which has a weight for each column, whole rows.
-pub type Encoder = fn(values: &[f32], important: Option<&[f32]>, out: &mut [u8]);
-
-/// What there is to know of a type whose blocks are small integers with scales.
-#[derive(Debug)]
-pub struct GroupTraits {
-    /// Elements with a common scale: 16 or 32.
-    pub len: usize,
-    /// Reads one block.
-    pub read: fn(block: &[u8], out: &mut Groups),
-    /// Appends whole blocks to the planes of a GPU's buffer.
-    pub rearrange: fn(bytes: &[u8], planes: &mut Planes),
-    /// Sets a block's scale and minimum: see [`Block::set_scale`].
-    pub set_scale: fn(block: &mut [u8], scale: f32, min: f32),
-    /// As [`Block::USUAL`].
-    pub usual: (f32, f32),
-    /// As [`Block::GRID`].
-    pub grid: &'static [u32],
-}
+/// The first id that is none of GGUF's: types from here on are those of folders alone.
+pub const FOLDERS: u32 = 0x1_0000;
 
 /// One block in integers: element `i` of group `g` is `scales[g] * quants[i] - mins[g]`, each step rounded to f32.
 #[derive(Debug, Clone)]
@@ -205,6 +183,15 @@ pub trait Block: Pod {
     /// Sets the block's own scale and, if the format has one, minimum; as near as the fields can hold. For tests and
     /// models of random weights.
     fn set_scale(&mut self, scale: f32, min: f32);
+}
+
+/// A block of floats that have a common factor, as it lies in memory: plain bytes, alignment 1.
+trait Scaled<const LEN: usize>: Pod {
+    /// The elements: the definition of the format.
+    fn values(&self, out: &mut [f32; LEN]);
+
+    /// Appends the block to the planes that its WGSL reads.
+    fn planes(&self, planes: &mut Planes);
 }
 
 /// A block format that values can be rounded to here.
@@ -305,94 +292,3 @@ pub(crate) fn encode_by(
     encoder(values, important, &mut out[start..]);
     Ok(())
 }
-
-/// Decodes plain elements.
-fn decode_plain<T: half::Plain>(bytes: &[u8], out: &mut [f32]) {
-    for (element, out) in blocks::<T>(bytes).iter().zip(out) {
-        *out = element.value();
-    }
-}
-
-/// Decodes blocks of `LEN` elements in groups of `GROUP`.
-fn decode_groups<const LEN: usize, const GROUP: usize, B: Block>(bytes: &[u8], out: &mut [f32]) {
-    let mut groups = Groups::ZERO;
-    for (block, out) in blocks::<B>(bytes).iter().zip(out.chunks_exact_mut(LEN)) {
-        block.groups(&mut groups);
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = groups.scales[i / GROUP] * f32::from(groups.quants[i]) - groups.mins[i / GROUP];
-        }
-    }
-}
-
-impl GroupTraits {
-    /// What the table knows of the blocks `B`.
-    const fn of<B: Block>(len: usize) -> GroupTraits {
-        GroupTraits {
-            len,
-            read: |block, out| bytemuck::from_bytes::<B>(block).groups(out),
-            rearrange: |bytes, planes| blocks::<B>(bytes).iter().for_each(|block| block.planes(planes)),
-            set_scale: |block, scale, min| bytemuck::from_bytes_mut::<B>(block).set_scale(scale, min),
-            usual: B::USUAL,
-            grid: B::GRID,
-        }
-    }
-}
-
-/// The functions of a row, by its words.
-macro_rules! part {
-    (decode plain, $block:ty, $len:literal) => {
-        decode_plain::<$block>
-    };
-    (decode groups $group:literal, $block:ty, $len:literal) => {
-        decode_groups::<$len, $group, $block>
-    };
-    (groups plain, $block:ty) => {
-        None
-    };
-    (groups groups $group:literal, $block:ty) => {
-        Some(GroupTraits::of::<$block>($group))
-    };
-    (encode yes, $block:ty, $len:literal) => {
-        Some(encode::encode_blocks::<{ encode::SIDE_BY_SIDE }, $len, $block>)
-    };
-    (encode no, $block:ty, $len:literal) => {
-        None
-    };
-}
-
-macro_rules! traits {
-    ($($(#[$doc:meta])* $name:ident = $id:literal, $block:ty, $feature:literal {
-        block: $len:literal x $bytes:literal, decode: $kind:ident $($group:literal)?, encode: $encode:ident,
-        simd: $simd:ident, planes: $planes:expr, q8: $q8:literal
-    })*) => {
-        impl DType {
-            /// The type's row in the table.
-            pub const fn traits(self) -> &'static TypeTraits {
-                match self {
-                    $(DType::$name => {
-                        const { assert!(size_of::<$block>() == $bytes) };
-                        const {
-                            &TypeTraits {
-                                dtype: DType::$name,
-                                feature: $feature,
-                                plane_bytes: $planes,
-                                q8_tolerance: $q8,
-                                decode: part!(decode $kind $($group)?, $block, $len),
-                                groups: part!(groups $kind $($group)?, $block),
-                            }
-                        }
-                    })*
-                }
-            }
-
-            /// Encodes whole blocks, for types that can be written. Apart from the row: programs that only read models, as
-            /// pages do, need not hold the encoders.
-            pub const fn encoder(self) -> Option<Encoder> {
-                match self {
-                    $(DType::$name => part!(encode $encode, $block, $len),)*
-                }
-            }
-        }
-    };
-}
-block_types!(traits);

@@ -230,3 +230,45 @@ fn integers_come_back() {
     }
     assert!(integers::holding(-129, 0).is_none() && integers::holds(0.1f32.round()) && !integers::holds(0.1));
 }
+
+/// The value of a byte of [`DType::F8_E4M3`].
+fn of_byte(byte: u8) -> f32 {
+    let mut out = [0.0];
+    decode(DType::F8_E4M3, &[byte], &mut out).unwrap();
+    out[0]
+}
+
+/// The byte that a number becomes.
+fn to_byte(x: f32) -> u8 {
+    let mut out = Vec::new();
+    encode(DType::F8_E4M3, &[x], &mut out).unwrap();
+    out[0]
+}
+
+#[test]
+fn floats_of_8_bits_have_the_values_of_the_format() {
+    let cases =
+        [(0x00, 0.0), (0x01, 0.001953125), (0x08, 0.015625), (0x38, 1.0), (0x3c, 1.5), (0x7e, 448.0), (0xc0, -2.0)];
+    for (byte, expected) in cases {
+        assert_eq!(of_byte(byte), expected, "{byte:#x}");
+    }
+    assert!(of_byte(0x7f).is_nan() && of_byte(0xff).is_nan());
+    assert_eq!(of_byte(0x80).to_bits(), (-0.0f32).to_bits());
+}
+
+/// By looking at all of them.
+#[test]
+fn numbers_become_the_nearest_float_of_8_bits() {
+    for byte in 0..=255u8 {
+        assert_eq!(to_byte(of_byte(byte)), byte, "{byte:#x}");
+    }
+    for i in -5000..5000 {
+        let x = i as f32 * 0.1 + (i as f32 * 1e-4).powi(3);
+        let off = |byte: &u8| (of_byte(*byte) - x).abs();
+        let best = (0..=255).filter(|byte| byte & 127 != 127).map(|byte| off(&byte)).fold(f32::MAX, f32::min);
+        assert_eq!(off(&to_byte(x)), best, "{x}");
+    }
+    assert_eq!([f32::INFINITY, -1e9, f32::NAN].map(to_byte), [0x7e, 0xfe, 0x7f]);
+    // Half way, also between the least steps.
+    assert_eq!([1.0625, 1.1875, 0.0009765625].map(to_byte), [0x38, 0x3a, 0x00]);
+}

@@ -131,7 +131,7 @@ fn dots_equal_scalar() {
                     (table.of(*dtype).dots_f32)(w, &x, &mut got);
                     (SCALAR.of(*dtype).dots_f32)(w, &x, &mut expected);
                     check("f32", &got, &expected);
-                    if dtype.block_len() > 1 {
+                    if !dtype.is_plain() {
                         let q8 = quantised(table, &x);
                         let rows: Vec<Q8Row<'_>> = (0..rows).map(|r| q8.row(r)).collect();
                         (table.of(*dtype).dots_q8)(w, &rows, &mut got);
@@ -139,6 +139,20 @@ fn dots_equal_scalar() {
                         check("q8", &got, &expected);
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Floats of 8 bits are few enough to look at all of them, NaN among them.
+#[test]
+fn every_float_of_8_bits_is_what_it_is_defined_as() {
+    for table in tables() {
+        for dtype in DType::ALL.iter().filter(|dtype| dtype.block_bytes() == 1) {
+            for byte in 0..=255u8 {
+                let (got, expected) = (table.dot_row(*dtype, &[byte], &[1.0]), decode(*dtype, &[byte])[0]);
+                let same = got == expected || got.is_nan() && expected.is_nan();
+                assert!(same, "{} {dtype} {byte:#x}: {got} is not {expected}", table.name);
             }
         }
     }

@@ -21,8 +21,11 @@ pub fn route(pool: &Pool, logits: &[f32], experts: usize, bias: Option<&[f32]>, 
         }
         let chosen = largest(&keys, routing.used);
         let (ids, weights) = out.split_at_mut(routing.used);
-        for ((id, weight), e) in ids.iter_mut().zip(weights.iter_mut()).zip(chosen) {
-            (*id, *weight) = (f32::from_bits(e as u32), scores[e]);
+        for ((id, weight), e) in ids.iter_mut().zip(weights.iter_mut()).zip(&chosen) {
+            (*id, *weight) = (f32::from_bits(*e as u32), scores[*e]);
+        }
+        if let Scoring::SparseMixer { within } = routing.scoring {
+            mix(weights, &chosen, logits, within);
         }
         weigh(weights, routing);
     });
@@ -32,7 +35,7 @@ fn scores(scoring: Scoring, logits: &[f32]) -> Vec<f32> {
     match scoring {
         Scoring::Softmax => softmax(logits),
         Scoring::Sigmoid => logits.iter().map(|x| 1.0 / (1.0 + (-x).exp())).collect(),
-        Scoring::SoftmaxOfPicked => logits.to_vec(),
+        Scoring::SoftmaxOfPicked | Scoring::SparseMixer { .. } => logits.to_vec(),
         Scoring::SqrtSoftplus => logits.iter().map(|x| act::value(Act::Softplus, *x).sqrt()).collect(),
     }
 }
@@ -62,6 +65,18 @@ fn leave_groups(keys: &mut [f32], routing: &Routing) {
     for (i, group) in keys.chunks_exact_mut(size).enumerate().filter(|(i, _)| !kept.contains(i)) {
         debug_assert!(i < routing.groups);
         group.fill(f32::NEG_INFINITY);
+    }
+}
+
+/// Makes logits of the chosen experts their shares among those near them that were not chosen before.
+fn mix(weights: &mut [f32], chosen: &[usize], logits: &[f32], within: f32) {
+    for (j, weight) in weights.iter_mut().enumerate() {
+        let top = *weight;
+        let near = logits.iter().enumerate().filter(|(e, x)| {
+            let far = top - **x > within * x.abs().max(top);
+            !far && !chosen[..j].contains(e)
+        });
+        *weight = 1.0 / near.map(|(_, x)| (x - top).exp()).sum::<f32>();
     }
 }
 
@@ -112,5 +127,17 @@ mod tests {
         let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
         assert!(close(&of(Scoring::Softmax), &[0.665_241, 0.244_728]));
         assert!(close(&of(Scoring::SoftmaxOfPicked), &[0.731_059, 0.268_941]));
+    }
+
+    /// Worked out by hand: nothing is near 2; beside -1 is -1.01, since 0.01 is at most 0.02 * 1.01, and -1.03 is not.
+    #[test]
+    fn a_sparse_mixer_weighs_each_expert_among_those_near_it() {
+        let routing = Routing { scoring: Scoring::SparseMixer { within: 0.02 }, renorm: false, ..PLAIN };
+        let (ids, weights) = routed(&[-1.03, 2.0, -1.01, -1.0], None, routing);
+        assert_eq!((ids, weights[0]), (vec![1, 3], 1.0));
+        assert!((weights[1] - 1.0 / (1.0 + (-0.01f32).exp())).abs() < 1e-6, "{weights:?}");
+        let (ids, weights) = routed(&[2.0, 1.99, 0.0], None, routing);
+        assert_eq!((ids, weights[1]), (vec![0, 1], 1.0));
+        assert!((weights[0] - 1.0 / (1.0 + (-0.01f32).exp())).abs() < 1e-6, "{weights:?}");
     }
 }

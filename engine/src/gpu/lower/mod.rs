@@ -179,6 +179,7 @@ impl Lowering<'_> {
         let more: &[&str] = match by {
             Lookup::Token => &[],
             Lookup::Position => &["POSITION"],
+            Lookup::Segment => &["SEGMENT"],
         };
         let cols = self.plan.weight(table).cols;
         for (index, part) in self.part(table).iter().enumerate() {

@@ -15,6 +15,7 @@ fn feature(scoring: Scoring) -> &'static str {
         Scoring::Sigmoid => "SIGMOID",
         Scoring::SoftmaxOfPicked => "PICKED_SOFTMAX",
         Scoring::SqrtSoftplus => "SQRT_SOFTPLUS",
+        Scoring::SparseMixer { within: _ } => "SPARSE_MIXER",
     }
 }
 
@@ -40,6 +41,7 @@ impl Lowering<'_> {
                 ("renorm", u32::from(renorm)),
                 ("scale", scale.to_bits()),
                 ("bias_at", self.constants.word(bias)),
+                ("within", if let Scoring::SparseMixer { within } = scoring { within.to_bits() } else { 0 }),
             ],
             grid: Grid { count: Count::Rows(rows), block: 1, times: 1, per: 1 },
             when: (rows, ANY),

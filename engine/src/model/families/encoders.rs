@@ -4,7 +4,7 @@ use super::unturned;
 use crate::error::Result;
 use crate::model::common::Keys;
 use crate::model::decoder::decoder;
-use crate::model::spec::{ModelSpec, Normed, Pooling, Ranking};
+use crate::model::spec::{ModelSpec, Normed, Pooling, Ranking, TokenTypes};
 use crate::model::words::WindowRope;
 use crate::plan::Act::{GeluErf, Silu};
 use crate::plan::NormKind::Layer;
@@ -18,9 +18,14 @@ pub(super) fn post_normed(keys: &Keys, act: Act) -> Result<ModelSpec> {
     spec.both_ways(keys)
 }
 
-/// BERT, RoBERTa and XLM-R, whose tables of positions the file holds without the rows for padding.
+/// BERT, RoBERTa and XLM-R, whose tables of positions the file holds without the rows for padding. Rerankers that say so tell
+/// the texts of a pair apart by the types of their tokens.
 pub(super) fn bert(keys: &Keys) -> Result<ModelSpec> {
-    unturned(post_normed(keys, GeluErf)?, None)
+    let mut spec = unturned(post_normed(keys, GeluErf)?, None)?;
+    if spec.pooling == Pooling::Rank && keys.opt_bool("pairs_have_types")? == Some(true) {
+        spec.embedding.types = TokenTypes::OfPair;
+    }
+    Ok(spec)
 }
 
 /// Biases by distance. Some have norms on queries and keys, and a second norm behind attention.

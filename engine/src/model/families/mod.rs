@@ -20,7 +20,7 @@ use crate::meta::shown;
 use crate::plan::Act::{GeluErf, GeluQuick, GeluTanh, ReluSquared, Silu};
 use crate::plan::NormKind::{Layer, Rms};
 use crate::plan::RopeStyle::{Halves, Interleaved};
-use crate::plan::Scoring::{Sigmoid, Softmax, SoftmaxOfPicked};
+use crate::plan::Scoring::{Sigmoid, Softmax, SoftmaxOfPicked, SparseMixer};
 use crate::plan::{Gated, Temperature};
 
 type Family = fn(&Keys) -> Result<ModelSpec>;
@@ -99,7 +99,7 @@ const FAMILIES: &[(&str, Family)] = &[
     ("plamo", |keys| Ok(one_norm(qwen(keys)?.parallel()))),
     ("phi2", |keys| Ok(one_norm(decoder(keys, Halves, Layer, GeluTanh)?.parallel()))),
     ("phi3", phi3),
-    ("phimoe", phi3),
+    ("phimoe", phimoe),
     ("gemma", gemma),
     ("gemma2", gemma2),
     ("gemma3", gemma3),
@@ -290,9 +290,22 @@ fn qwen(keys: &Keys) -> Result<ModelSpec> {
     decoder(keys, Halves, Rms, Silu)
 }
 
-/// Phi 3, 3.5 MoE and 4: fused matrices and experts, found in the file. Its window key is not used.
+/// Phi 3 and 4: fused matrices, found in the file. Its window key is not used.
 fn phi3(keys: &Keys) -> Result<ModelSpec> {
     Ok(qwen(keys)?.with_heads(|_, heads| heads.window = None))
+}
+
+/// Phi 3.5 MoE. A file that says how far its router looks is computed as PyTorch does; others, which llama.cpp's converter
+/// wrote, as llama.cpp does: norms without a mean, and a softmax over all experts.
+fn phimoe(keys: &Keys) -> Result<ModelSpec> {
+    match keys.opt_f32("router_jitter_noise")? {
+        Some(noise) => decoder(keys, Halves, Layer, Silu)?.routed(
+            keys,
+            By::Family(SparseMixer { within: 2.0 * noise }),
+            By::Family(false),
+        ),
+        None => phi3(keys),
+    }
 }
 
 /// Embedding times the root of its width; the norms' weights hold their 1.

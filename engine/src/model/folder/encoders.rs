@@ -1,5 +1,7 @@
 //! Encoders: what their classes name otherwise, and what of their settings is known.
 
+use serde_json::Value;
+
 use super::config::missing;
 use super::keys::Keys;
 use super::pooling::classifies;
@@ -7,6 +9,7 @@ use super::rows::odd_shape;
 use super::tensors::{Door, Named};
 use super::views;
 use crate::error::{Error, Result};
+use crate::file::Folder;
 use crate::meta::shown;
 
 type Names = &'static [(&'static str, &'static str)];
@@ -26,6 +29,7 @@ pub(super) const BERT: Names = &[
     ("output.LayerNorm", "layer_output_norm"),
     ("classifier.dense", "cls"),
     ("classifier.out_proj", "cls.output"),
+    ("classifier", "cls.output"),
 ];
 
 pub(super) const MODERN_BERT: Names = &[
@@ -55,10 +59,14 @@ pub(super) const NOMIC_BERT: Names = &[
     ("norm2", "layer_output_norm"),
 ];
 
-/// Segments are rows of a table, of which every text has the first. What pools for another task is passed over.
+/// Types of tokens are rows of a table. The matrix that pools is the first of a head that ranks; what it does for another task
+/// is passed over.
 pub(super) fn bert(door: &mut Door<'_>, named: &Named<'_>) -> Result<bool> {
     match named.name {
         "embeddings.token_type_embeddings.weight" => types(door, named),
+        "pooler.dense.weight" | "pooler.dense.bias" if classifies(door) => {
+            door.whole(named.name.replace("pooler.dense", "cls"), named.tensor).map(|()| true)
+        }
         "pooler.dense.weight" | "pooler.dense.bias" => Ok(true),
         _ => Ok(false),
     }
@@ -90,7 +98,34 @@ pub(super) fn bert_keys(keys: &mut Keys<'_, '_>) -> Result<()> {
     // Tables of positions are as long as contexts.
     let positions = keys.door.dims_of("position_embd.weight").and_then(|dims| u32::try_from(*dims.get(1)?).ok());
     keys.u32("context_length", positions);
+    let types = keys.door.dims_of("token_types.weight").map_or(0, |dims| dims.get(1).copied().unwrap_or(1));
+    keys.put(|meta| meta.u32("tokenizer.ggml.token_type_count", u32::try_from(types).unwrap_or(u32::MAX)));
+    if types > 1 && classifies(keys.door) && types_tell_texts(keys.door.folder)? {
+        keys.bool("pairs_have_types", Some(true));
+    }
     Ok(())
+}
+
+/// Whether the folder's tokenizer gives the second text of a pair a type of its own. Without rules it is BERT's, which does.
+fn types_tell_texts(folder: &Folder) -> Result<bool> {
+    let Some(tokenizer) = folder.json("tokenizer.json")? else { return Ok(true) };
+    let Some(rules) = tokenizer.get("post_processor") else { return Ok(false) };
+    let parts = rules.get("processors").and_then(Value::as_array);
+    Ok(parts.map_or(std::slice::from_ref(rules), Vec::as_slice).iter().any(types_second))
+}
+
+fn types_second(rules: &Value) -> bool {
+    let second = |part: &Value| {
+        let text = part.get("Sequence").filter(|text| text.get("id").and_then(Value::as_str) == Some("B"));
+        text.and_then(|text| text.get("type_id")?.as_u64()) == Some(1)
+    };
+    match rules.get("type").and_then(Value::as_str) {
+        Some("BertProcessing") => true,
+        Some("TemplateProcessing") => {
+            rules.get("pair").and_then(Value::as_array).is_some_and(|pair| pair.iter().any(second))
+        }
+        _ => false,
+    }
 }
 
 /// Heads that guess hidden tokens are passed over.

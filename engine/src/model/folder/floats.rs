@@ -1,10 +1,14 @@
 //! [`Floats`]: a matrix in FP8 (4 bits of exponent, 3 of mantissa) with one scale, one for each row, or one for each block of
 //! rows and columns.
 
+use std::ops::Range;
+
 use super::quantised::{Numbers, Settings, shape_of, wrong};
 use crate::bytes::Bytes;
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::file::safetensors::Stored;
+use crate::quant::{FLOATS_OF_8, VALUES_OF_8, put_scaled};
 
 /// A matrix of floats of 8 bits.
 #[derive(Debug)]
@@ -14,8 +18,6 @@ pub(super) struct Floats {
     bytes: Bytes,
     scales: Numbers,
     shares: Shares,
-    /// The value of each byte.
-    values: Box<[f32; 256]>,
 }
 
 /// What shares a scale.
@@ -56,8 +58,46 @@ impl Floats {
                 ));
             }
         };
-        let values = Box::new(std::array::from_fn(|byte| e4m3(byte as u8)));
-        Ok(Floats { rows, cols, bytes: tensor.bytes.clone(), scales, shares, values })
+        Ok(Floats { rows, cols, bytes: tensor.bytes.clone(), scales, shares })
+    }
+
+    /// The type that keeps the bytes: where they are if the scales are those of rows, else with the scales between them if
+    /// these are those of whole blocks of the type.
+    pub(super) fn kept(&self) -> Option<DType> {
+        let [alone, scaled] = FLOATS_OF_8;
+        match self.shares {
+            Shares::All | Shares::Row => Some(alone),
+            Shares::Block { cols, .. } => {
+                let whole = |n: usize| n.is_multiple_of(scaled.block_len());
+                (whole(cols) && whole(self.cols)).then_some(scaled)
+            }
+        }
+    }
+
+    /// All bytes, where they are.
+    pub(super) fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+
+    /// Appends rows with their scales between the bytes: of matrices whose scales are those of whole blocks.
+    pub(super) fn write_scaled(&self, rows: Range<usize>, out: &mut Vec<u8>) {
+        for row in rows {
+            self.blocks(row, |scale, _, bytes| put_scaled(scale, bytes, out));
+        }
+    }
+
+    /// Runs of a row with one scale: the scale, the first column, the bytes.
+    fn blocks(&self, row: usize, mut each: impl FnMut(f32, usize, &[u8])) {
+        let bytes = self.bytes.get(row * self.cols..(row + 1) * self.cols).unwrap_or_default();
+        match self.shares {
+            Shares::All => each(self.scales.get(0), 0, bytes),
+            Shares::Row => each(self.scales.get(row), 0, bytes),
+            Shares::Block { rows, cols, across } => {
+                for (i, bytes) in bytes.chunks(cols).enumerate() {
+                    each(self.scales.get(row / rows * across + i), i * cols, bytes);
+                }
+            }
+        }
     }
 
     /// The factor of each row, if the rows lack it.
@@ -71,53 +111,22 @@ impl Floats {
 
     /// Values of a row; `whole` says if its factor is in them.
     pub(super) fn values(&self, row: usize, whole: bool, out: &mut [f32]) {
-        let bytes = self.bytes.get(row * self.cols..(row + 1) * self.cols).unwrap_or_default();
-        let times = |out: &mut [f32], bytes: &[u8], scale: f32| {
-            for (out, byte) in out.iter_mut().zip(bytes) {
-                *out = scale * self.values[usize::from(*byte)];
+        let beside = !whole && !matches!(self.shares, Shares::Block { .. });
+        self.blocks(row, |scale, first, bytes| {
+            let scale = if beside { 1.0 } else { scale };
+            for (out, byte) in out[first..].iter_mut().zip(bytes) {
+                *out = scale * VALUES_OF_8[usize::from(*byte)];
             }
-        };
-        match self.shares {
-            Shares::Block { rows, cols, across } => {
-                for (i, (out, bytes)) in out.chunks_mut(cols).zip(bytes.chunks(cols)).enumerate() {
-                    times(out, bytes, self.scales.get(row / rows * across + i));
-                }
-            }
-            Shares::All if whole => times(out, bytes, self.scales.get(0)),
-            Shares::Row if whole => times(out, bytes, self.scales.get(row)),
-            Shares::All | Shares::Row => times(out, bytes, 1.0),
-        }
+        });
     }
-}
-
-/// The value of a byte.
-fn e4m3(byte: u8) -> f32 {
-    let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f32::from(byte & 7));
-    let magnitude = match exponent {
-        // There are no infinities, and one NaN of each sign.
-        15 if byte & 7 == 7 => f32::NAN,
-        0 => mantissa * 2f32.powi(-9),
-        e => (1.0 + mantissa / 8.0) * 2f32.powi(e - 7),
-    };
-    if byte & 0x80 == 0 { magnitude } else { -magnitude }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::quantised::{Matrix, joined};
+    use super::super::quantised::{Joined, Matrix, joined};
     use super::*;
     use crate::file::safetensors::Element;
     use crate::quant;
-
-    #[test]
-    fn bytes_have_the_values_of_the_format() {
-        let cases =
-            [(0x00, 0.0), (0x01, 0.001953125), (0x08, 0.015625), (0x38, 1.0), (0x3c, 1.5), (0x7e, 448.0), (0xc0, -2.0)];
-        for (byte, value) in cases {
-            assert_eq!(e4m3(byte), value, "{byte:#x}");
-        }
-        assert!(e4m3(0x7f).is_nan() && e4m3(0xff).is_nan());
-    }
 
     /// A matrix of ones, of 4 rows and 6 columns, with scales of this shape.
     fn ones(shape: &[u64], scales: &[f32], block: [usize; 2]) -> Result<Matrix> {
@@ -150,6 +159,45 @@ mod tests {
         );
         let (groups, _) = values(ones(&[4, 2], &[[1.0, 2.0]; 4].concat(), [128, 128]).unwrap(), true);
         assert_eq!(groups[6..12], [1., 1., 1., 2., 2., 2.]);
+    }
+
+    /// A matrix of so many columns, whose bytes count on, with a scale for each block.
+    fn counted(cols: u64, block: [usize; 2]) -> Joined {
+        let bytes: Vec<u8> = (0..2 * cols).map(|i| (i % 120) as u8).collect();
+        let tensor = Stored::made("m.weight", Element::F8_E4M3, &[2, cols], Bytes::from(bytes)).unwrap();
+        let across = cols.div_ceil(block[1] as u64);
+        let scales = (0..across).flat_map(|i| (0.5 + i as f32).to_le_bytes()).collect::<Vec<u8>>();
+        let scale = Stored::made("m.weight_scale_inv", Element::F32, &[1, across], Bytes::from(scales)).unwrap();
+        let settings = Settings { block, ..Settings::default() };
+        let matrix = Matrix::read(&tensor, |name| (name == scale.name).then_some(&scale), &settings).unwrap();
+        joined("m", vec![matrix], true).unwrap()
+    }
+
+    #[test]
+    fn bytes_stay_as_they_are_if_scales_are_those_of_rows_or_of_whole_blocks() {
+        let [alone, scaled] = FLOATS_OF_8;
+        for shape in [&[][..], &[4, 1]] {
+            let joined = joined(
+                "m",
+                vec![ones(shape, &[2.0; 4][..shape.iter().product::<u64>() as usize], [128, 128]).unwrap()],
+                true,
+            )
+            .unwrap();
+            assert_eq!((joined.dtype, &joined.source.bytes().unwrap()[..]), (alone, &[0x38; 24][..]));
+        }
+        // Two blocks of the type have the second scale.
+        let made = counted(512, [2, 256]);
+        assert_eq!((made.dtype, made.factors), (scaled, None));
+        let bytes = made.source.bytes().unwrap();
+        assert_eq!(bytes.len(), 8 * 132);
+        for (i, block) in bytes.chunks(132).enumerate() {
+            let scale = if i % 4 < 2 { 0.5f32 } else { 1.5 };
+            assert_eq!(block[..4], scale.to_le_bytes(), "block {i}");
+            assert!(block[4..].iter().zip(128 * i..).all(|(byte, at)| usize::from(*byte) == at % 120), "block {i}");
+        }
+        for (cols, block) in [(512, 64), (500, 128)] {
+            assert_eq!(counted(cols, [2, block]).dtype, DType::F16, "{cols} in {block}");
+        }
     }
 
     #[test]

@@ -321,7 +321,8 @@ fn longrope(keys: &mut Keys<'_, '_>) -> Result<()> {
     let (long, short) = (list("long_factor")?, list("short_factor")?);
     let given = config.rope_number("attention_factor").or_else(|| config.rope_number("factor"));
     let (length, trained) = (f64::from(context), f64::from(original.unwrap_or(context).max(2)));
-    let magnitude = match (config.rope_number("attention_factor"), given.unwrap_or(length / trained)) {
+    let said = config.rope_number("short_mscale").or_else(|| config.rope_number("attention_factor"));
+    let magnitude = match (said, given.unwrap_or(length / trained)) {
         (Some(said), _) => said,
         (None, scale) if scale <= 1.0 => 1.0,
         (None, scale) => (1.0 + scale.ln() / trained.ln()).sqrt(),

@@ -1,7 +1,8 @@
 //! Weights that were quantised before they were published: FP8, GPTQ, AWQ and compressed-tensors. [`Settings`] is what
 //! `config.json` says of them, [`role`] tells a matrix from what stands beside it, [`Matrix`] is one matrix, [`joined`] makes
-//! tensors of matrices. Integers become blocks that hold them exactly if their groups allow it, and f16 if not; FP8 becomes
-//! f16, with a factor for each row beside the matrix if a scale is that of whole rows.
+//! tensors of matrices. Integers become blocks that hold them exactly if their groups allow it, and f16 if not; FP8 stays
+//! as it is, with a factor for each row beside the matrix if a scale is that of whole rows and with scales between its bytes if
+//! they are those of whole blocks of columns, and becomes f16 if not.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::file::safetensors::{Element, Stored};
 use crate::file::{Folder, Source};
 use crate::meta::shown;
-use crate::quant::{self, FLOATS_OF_4, integers};
+use crate::quant::{self, FLOATS_OF_4, FLOATS_OF_8, integers};
 
 /// Methods of quantising whose folders are read.
 const READ: [&str; 5] = ["fp8", "fbgemm_fp8", "gptq", "awq", "compressed-tensors"];
@@ -269,13 +270,34 @@ impl Matrix {
         }
     }
 
+    /// The type that keeps its bytes as they are, if one does.
+    fn kept(&self) -> Option<DType> {
+        match self {
+            Matrix::Floats(m) => m.kept(),
+            Matrix::Integers(_) => None,
+        }
+    }
+
+    /// All its bytes, if they need no scales between them.
+    fn in_place(&self) -> Option<Bytes> {
+        match self {
+            Matrix::Floats(m) if m.kept() == Some(FLOATS_OF_8[0]) => Some(m.bytes()),
+            _ => None,
+        }
+    }
+
     /// Appends rows in this type; `whole` says if factors are to be in them.
     fn write(&self, rows: Range<usize>, dtype: DType, whole: bool, out: &mut Vec<u8>) -> Result<()> {
-        if let Matrix::Integers(m) = self
-            && !dtype.is_plain()
-        {
-            m.write_blocks(rows, dtype, out);
-            return Ok(());
+        match self {
+            Matrix::Integers(m) if !dtype.is_plain() => {
+                m.write_blocks(rows, dtype, out);
+                return Ok(());
+            }
+            Matrix::Floats(m) if dtype == FLOATS_OF_8[1] => {
+                m.write_scaled(rows, out);
+                return Ok(());
+            }
+            _ => {}
         }
         let mut values = vec![0.0; self.shape().1];
         for row in rows {
@@ -324,18 +346,26 @@ pub(super) fn joined(name: &str, matrices: Vec<Matrix>, with_factors: bool) -> R
     let factors: Vec<Option<Vec<f32>>> = matrices.iter().map(Matrix::factors).collect();
     let any = factors.iter().any(Option::is_some);
     let span = spans.and_then(|s| s.into_iter().reduce(both)).filter(|_| with_factors || !any);
-    let dtype = span.and_then(|(least, most)| integers::holding(least, most)).unwrap_or(DType::F16);
+    let kept = matrices.first().and_then(Matrix::kept).filter(|kept| matrices.iter().all(|m| m.kept() == Some(*kept)));
+    let kept = kept.filter(|_| with_factors || !any);
+    let dtype = kept.or_else(|| span.and_then(|(least, most)| integers::holding(least, most))).unwrap_or(DType::F16);
     let factors = factors.into_iter().flat_map(|f| f.unwrap_or_else(|| vec![1.0; rows]));
     let factors: Option<Vec<f32>> = (any && with_factors).then(|| factors.collect());
     let mut dims = vec![cols as u64, rows as u64];
     if matrices.len() > 1 {
         dims.push(matrices.len() as u64);
     }
-    let matrices = Arc::new(matrices);
-    let source = Source::made(move || {
-        let shapes: Vec<(usize, usize)> = matrices.iter().map(Matrix::shape).collect();
-        in_pieces(&shapes, |i, rows, out| matrices[i].write(rows, dtype, !with_factors, out))
-    });
+    let in_place = if kept.is_some() { matrices.iter().map(Matrix::in_place).collect() } else { None };
+    let source = match in_place {
+        Some(pieces) => Source::Pieces(pieces),
+        None => {
+            let matrices = Arc::new(matrices);
+            Source::made(move || {
+                let shapes: Vec<(usize, usize)> = matrices.iter().map(Matrix::shape).collect();
+                in_pieces(&shapes, |i, rows, out| matrices[i].write(rows, dtype, !with_factors, out))
+            })
+        }
+    };
     Ok(Joined { dims, dtype, source, factors })
 }
 

@@ -217,6 +217,13 @@ pub(super) const ROWS: &[Row] = &[
     Row { classes: &["NemotronHForCausalLM"], when: has_experts, arch: "nemotron_h_moe", keys: nemotron_h, ..PLAIN },
     Row { classes: &["PhiForCausalLM"], arch: "phi2", ..PLAIN },
     Row { classes: &["Phi3ForCausalLM"], arch: "phi3", keys: with_turning, ..PLAIN },
+    Row {
+        classes: &["PhiMoEForCausalLM", "PhimoeForCausalLM"],
+        arch: "phimoe",
+        defaults: r#"{"rms_norm_eps": 1e-5, "router_jitter_noise": 0.01}"#,
+        keys: phimoe,
+        ..PLAIN
+    },
     Row { classes: &["GemmaForCausalLM"], arch: "gemma", minus_one: GEMMA_NORMS, ..PLAIN },
     Row {
         classes: &["Gemma2ForCausalLM"],
@@ -315,7 +322,7 @@ pub(super) const ROWS: &[Row] = &[
         ..PLAIN
     },
     Row {
-        classes: &["BertModel"],
+        classes: &["BertModel", "BertForSequenceClassification"],
         arch: "bert",
         names: encoders::BERT,
         tensor: encoders::bert,
@@ -364,6 +371,18 @@ fn with_turning(keys: &mut Keys<'_, '_>) -> Result<()> {
     let dims = (f64::from(config.head_dim()?) * part.unwrap_or(1.0)) as u32;
     keys.u32("rope.dimension_count", Some(dims));
     Ok(())
+}
+
+/// The norms are layer norms whatever their epsilon is called, and the router looks as far as its noise reached in training.
+fn phimoe(keys: &mut Keys<'_, '_>) -> Result<()> {
+    keys.only(&[("hidden_act", "silu"), ("num_experts_per_tok", "2")])?;
+    keys.copy_f32("attention.layer_norm_epsilon", &["rms_norm_eps"]);
+    keys.copy_f32("router_jitter_noise", &["router_jitter_noise"]);
+    let (short, long) = (keys.config().rope_number("short_mscale"), keys.config().rope_number("long_mscale"));
+    if short != long {
+        return Err(Error::unsupported("this folder scales rotations otherwise in long contexts (long_mscale)"));
+    }
+    with_turning(keys)
 }
 
 fn mistral3(keys: &mut Keys<'_, '_>) -> Result<()> {
@@ -929,7 +948,6 @@ pub(super) const WITHOUT: &[&str] = &[
     "orion",
     "paddleocr",
     "pangu-embedded",
-    "phimoe",
     "plamo",
     "plamo2",
     "plamo3",

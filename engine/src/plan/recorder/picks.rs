@@ -2,7 +2,7 @@
 
 use super::{Product, Recorder};
 use crate::error::Result;
-use crate::plan::{Act, Epilogue, Gated, Op, Pick, Routing, Slot, View, WeightId};
+use crate::plan::{Act, Epilogue, Gated, Op, Pick, Routing, Scoring, Slot, View, WeightId};
 
 /// What happens behind a product with picked matrices.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,6 +28,10 @@ impl Recorder {
             format!("{used} of {} experts in {groups_used} of {groups} groups cannot be chosen", shape.cols)
         })?;
         bias.map_or(Ok(()), |bias| self.expect_rows(bias, shape.cols))?;
+        if let Scoring::SparseMixer { within } = routing.scoring {
+            let plain = bias.is_none() && groups == groups_used && within.is_finite();
+            self.expect(plain, || "a sparse mixer has neither biases nor groups of experts".into())?;
+        }
         let out = self.slot(shape.rows, 2 * used);
         self.push(Op::Route { x, bias, routing, out });
         Ok(Pick { picks: out, used, of: shape.cols })

@@ -38,7 +38,21 @@ impl Scheduler {
         if used {
             self.fill_adapters(inputs);
         }
+        self.fill_segments(inputs);
         parts
+    }
+
+    /// Which text of a pair each row belongs to, if any row belongs to a second one.
+    fn fill_segments(&self, inputs: &mut Inputs) {
+        let scheduled = || self.running.iter().filter(|seq| seq.n_scheduled > 0);
+        if scheduled().all(|seq| seq.second.is_none()) {
+            return;
+        }
+        for seq in scheduled() {
+            let (rows, second) = (seq.n_computed..seq.n_computed + seq.n_scheduled, seq.second);
+            let of = |position| u32::from(second.is_some_and(|second| position >= second));
+            inputs.segments.extend(rows.map(of));
+        }
     }
 
     /// How much of each adapter each row uses.

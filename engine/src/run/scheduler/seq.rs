@@ -43,6 +43,9 @@ pub(super) struct Seq {
     pub n_source: usize,
     /// Which of its rows are pooled, where it is to be embedded and not continued.
     pub pooling: Option<Pooling>,
+    /// Where the second text of a pair begins. Models that look at it read a text in one step, so no page of theirs is found by
+    /// another pair.
+    pub second: Option<usize>,
     /// Where the state behind the computed tokens lies, and where that behind the step that is being made will.
     pub state: Option<StateId>,
     pub next_state: Option<StateId>,
@@ -77,6 +80,7 @@ impl Seq {
             n_cached: None,
             n_source,
             pooling: None,
+            second: None,
             state: None,
             next_state: None,
             boundary: None,

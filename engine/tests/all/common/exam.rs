@@ -194,6 +194,13 @@ fn embed(cases: &mut Vec<Case>) {
     let table = matrix(&mut b.rec, &mut b.random, [DType::F32; 2], 40, 48);
     let out = b.rec.embed(table, Lookup::Position).unwrap();
     cases.push(b.case(OpKind::Embed, "by position".into(), out));
+    for (rows, said) in [(50, true), (7, false)] {
+        let mut b = Builder::new(98, rows);
+        let table = matrix(&mut b.rec, &mut b.random, [DType::F32; 2], 2, 48);
+        let out = b.rec.embed(table, Lookup::Segment).unwrap();
+        b.inputs.segments.extend((0..rows as u32).filter(|_| said).map(|row| row / 3 % 2));
+        cases.push(b.case(OpKind::Embed, format!("by segment, said {said}"), out));
+    }
 }
 
 fn norm(cases: &mut Vec<Case>) {

@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::response::Response;
-use ir_engine::dtype::DType;
 use ir_engine::meta::{Kind as ValueKind, Value};
 use ir_store::{Details as FileDetails, Listed, Modelfile, Place, parameter_lines};
 use serde::{Deserialize, Serialize};
@@ -222,7 +221,7 @@ fn shown(entry: &Entry, verbose: bool) -> Result<ShownModel, ApiError> {
     }
     let tensor = |t: &ir_engine::file::Tensor| TensorInfo {
         name: t.name().to_owned(),
-        kind: DType::from_id(t.type_id()).map_or_else(|_| t.type_id().to_string(), |d| d.name().to_owned()),
+        kind: t.dtype().map_or_else(|_| t.type_id().to_string(), |d| d.name().to_owned()),
         shape: t.dims().to_vec(),
     };
     let parameters = parameter_lines(&recipe.parameters).into_iter().map(|(name, value)| format!("{name:30} {value}"));

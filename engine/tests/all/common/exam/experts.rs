@@ -76,14 +76,17 @@ pub(super) fn head_linear(cases: &mut Vec<Case>) {
 
 /// What was chosen shows in what the chosen matrices give.
 pub(super) fn route(cases: &mut Vec<Case>) {
-    let scorings = [Scoring::Softmax, Scoring::Sigmoid, Scoring::SoftmaxOfPicked, Scoring::SqrtSoftplus];
+    let mixer = Scoring::SparseMixer { within: 0.5 };
+    let scorings = [Scoring::Softmax, Scoring::Sigmoid, Scoring::SoftmaxOfPicked, Scoring::SqrtSoftplus, mixer];
     for (i, scoring) in scorings.into_iter().enumerate() {
         for (j, (rows, used, of, groups, groups_used)) in
             [(1, 1, 2, 1, 1), (7, 4, 12, 1, 1), (33, 3, 16, 4, 2)].into_iter().enumerate()
         {
             let mut b = Builder::new((7 * i + j) as u64, rows);
             let logits = b.input(of);
-            let bias = (j == 2).then(|| b.vector(of));
+            // A sparse mixer has neither groups nor biases.
+            let (groups, groups_used) = if scoring == mixer { (1, 1) } else { (groups, groups_used) };
+            let bias = (j == 2 && scoring != mixer).then(|| b.vector(of));
             let routing = Routing { scoring, used, groups, groups_used, renorm: (i + j) % 2 == 0, scale: 1.5 };
             let pick = b.rec.route(logits, bias, routing).unwrap();
             let x = b.input(K);
