@@ -90,11 +90,14 @@ fn headers_come_first_and_the_model_stands_before_any_data() {
     while loader.model().is_none() {
         let (file, offset) = loader.due().unwrap();
         seen.push(file);
-        // All of the part is offered, and what is behind its header is left.
-        loader.feed_part(file, offset, &parts[file].1[offset as usize..]).unwrap();
+        // All of a part is offered, and what is behind its header is left; of the last, which would be gone on with, a little.
+        let rest = &parts[file].1[offset as usize..];
+        loader.feed_part(file, offset, &rest[..if file == 2 { 4096.min(rest.len()) } else { rest.len() }]).unwrap();
     }
+    seen.dedup();
     assert_eq!(seen, [0, 1, 2], "the headers, as the files were given");
-    assert!(loader.context() == Some(128) && loader.missing() > total as u64 / 2);
+    assert!(loader.missing() > total as u64 / 2, "{} of {total} bytes are missing", loader.missing());
+    assert_eq!(loader.context(), Some(128));
     let (file, offset) = loader.due().unwrap();
     assert!(file == 2 && offset > 0, "the data of the first part comes first: {file}");
     let error = loader.feed_part(0, 0, &parts[0].1).unwrap_err().to_string();

@@ -62,19 +62,26 @@ fn quantised_folders_become_files() {
 #[test]
 fn floats_of_8_bits_take_half_the_memory() {
     let Some(goldens) = shared("golden-quant") else { return };
-    for (name, dtype) in ["fp8-tensor", "fp8-channel", "fp8-block"].into_iter().zip([0, 0, 1]) {
+    for name in ["fp8-tensor", "fp8-channel", "fp8-block"] {
         let model = Model::open(&goldens.join(name).join("hf"), &ModelOptions::default()).unwrap();
         let matrices = |w: &&ir_engine::plan::Weight| w.cols > 1 && w.name.starts_with("blk.");
-        let (mut bytes, mut halves) = (0, 0);
+        let mut n = 0;
         for weight in model.plan().weights.iter().filter(matrices) {
             for segment in &weight.segments {
-                assert_eq!(segment.dtype, quant::FLOATS_OF_8[dtype], "{name}: {}", segment.name);
-                bytes += segment.bytes.len();
-                halves += 2 * segment.rows * weight.cols;
+                // A matrix of a single block has one scale, which stands beside it.
+                let blocks = name == "fp8-block" && segment.rows.max(weight.cols) > 128;
+                assert_eq!(segment.dtype, quant::FLOATS_OF_8[usize::from(blocks)], "{name}: {}", segment.name);
+                let elements = segment.rows * weight.cols;
+                assert_eq!(
+                    segment.bytes.len(),
+                    if blocks { elements / 128 * 132 } else { elements },
+                    "{}",
+                    segment.name
+                );
+                n += 1;
             }
         }
-        let most = if dtype == 0 { halves / 2 } else { halves / 2 * 132 / 128 };
-        assert!(bytes > 0 && bytes == most, "{name}: {bytes} bytes, {halves} in f16");
+        assert!(n >= 7, "{name}: {n} matrices");
     }
 }
 

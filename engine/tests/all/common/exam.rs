@@ -86,9 +86,11 @@ impl Case {
         let options = RunnerOptions { max_tokens, max_outputs, kv: self.kv, n_pages, n_states: 3, n_window_pages: 0 };
         let mut runner = device.prepare(Arc::clone(&self.plan), options).unwrap();
         for (slot, data) in &self.slots {
-            runner.set_slot(*slot, &self.inputs, data).unwrap();
+            let set = runner.set_slot(*slot, &self.inputs, data);
+            set.unwrap_or_else(|error| panic!("{} ({}): {error}", self.op.name(), self.name));
         }
-        runner.run_ops(0..self.plan.ops.len(), &self.inputs).unwrap();
+        let ran = runner.run_ops(0..self.plan.ops.len(), &self.inputs);
+        ran.unwrap_or_else(|error| panic!("{} ({}): {error}", self.op.name(), self.name));
         runner.slot(self.out, &self.inputs).unwrap()
     }
 }
