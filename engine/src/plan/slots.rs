@@ -83,7 +83,7 @@ fn readers(ops: &[Entry], n_slots: usize, weights: &[Weight]) -> Vec<Readers> {
         for slot in entry.op.reads() {
             let blocks = match entry.op {
                 Op::Linear { x, norm: None, weight, .. } | Op::ExpertLinear { x, weight, .. } if x == slot => {
-                    weights[weight.0 as usize].segments.iter().all(|s| s.dtype.block_len() > 1)
+                    weights[weight.0 as usize].segments.iter().all(|s| !s.dtype.is_plain())
                 }
                 _ => false,
             };

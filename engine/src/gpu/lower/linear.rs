@@ -74,7 +74,7 @@ impl Lowering<'_> {
         out: &mut Vec<Dispatch>,
     ) -> Result<()> {
         let (cols, parts) = (self.plan.weight(weight).cols, self.part(weight));
-        let blocks = parts.iter().all(|p| p.dtype.block_len() > 1);
+        let blocks = parts.iter().all(|p| !p.dtype.is_plain());
         let bytes = self.forms.dot4 && blocks;
         let rows = self.plan.slot(x).rows;
         let (x, norm) = match norm {

@@ -49,7 +49,7 @@ impl Lowering<'_> {
             return Err(Lowering::too_large(format!("a mixture of {of} experts")));
         }
         let (cols, parts) = (self.plan.weight(weight).cols, self.part(weight));
-        let bytes = self.forms.dot4 && parts.iter().all(|p| p.dtype.block_len() > 1);
+        let bytes = self.forms.dot4 && parts.iter().all(|p| !p.dtype.is_plain());
         let (epilogue, to) = match then {
             Epilogue::Store { out: to } => (KernelEpilogue::Store, to),
             Epilogue::Act { act, out: to } => (KernelEpilogue::Act(act), to),
