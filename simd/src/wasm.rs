@@ -339,7 +339,7 @@ fn partial<const MODE: u8>(v: Products, wide: bool) -> v128 {
 
 /// What the exam asks of the products themselves.
 #[cfg(feature = "exam")]
-pub(crate) mod exam {
+pub mod exam {
     use super::*;
     pub use halves::exam::halves_convert_as_the_library_does;
 
