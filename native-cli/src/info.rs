@@ -202,8 +202,12 @@ fn gpu_costs(plan: &Plan) -> String {
 type Opened<'a> = std::result::Result<&'a Inspected, &'a ir_engine::error::Error>;
 
 fn figures(file: &ModelFile, summary: &Summary, model: Opened) -> String {
+    let format = match file.is_folder() {
+        true => "Hugging Face folder".to_owned(),
+        false => format!("GGUF version {}", file.table().version()),
+    };
     let mut lines = vec![
-        ("format", format!("GGUF version {}", file.table().version())),
+        ("format", format),
         ("size", format!("{} ({} bytes)", human_bytes(summary.bytes), grouped(summary.bytes))),
         ("architecture", term::one_line(&summary.arch)),
     ];

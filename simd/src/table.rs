@@ -10,8 +10,8 @@ macro_rules! entry {
             unsafe { $f($($a),*) }
         }
         fn entry($($a: $t),*) $(-> $r)? {
-            // SAFETY: a table leaves `simd` only through `available`, which hands it out only where the instruction
-            // set was detected.
+            // SAFETY: a table leaves this crate only through `available` and `exam::tables`, which hand it out only where the
+            // instruction set was detected.
             unsafe { inner($($a),*) }
         }
         entry

@@ -9,6 +9,8 @@ import { PIECE, UrlSource, blobSource, nameOf, peek } from './source.js';
 
 /** How the parts of a model are named. */
 const PARTED = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/i;
+/** Parts of a model at most; the largest models have some hundred. */
+const MOST_PARTS = 1000;
 
 /** The files of a source; `keeper` takes what is to be kept of them. */
 export async function open(source, options, tools) {
@@ -66,6 +68,7 @@ function partsOf(address) {
   const [folder, last] = [url.pathname.slice(0, url.pathname.lastIndexOf('/') + 1), url.pathname.split('/').pop()];
   const [, stem, no, count] = PARTED.exec(last) ?? [];
   const n = Number(count);
+  if (n > MOST_PARTS) throw new IrError('request', `${last} names a model of more than ${MOST_PARTS} parts`);
   if (!stem || !/^https?:$/.test(url.protocol) || n < 2 || Number(no) < 1 || Number(no) > n) return [address];
   return Array.from({ length: n }, (_, i) => {
     url.pathname = `${folder}${stem}-${String(i + 1).padStart(5, '0')}-of-${count}.gguf`;
@@ -126,9 +129,13 @@ const wrongSize = (has, should, what) =>
 /** Addresses: of one file, or of the parts of a model. */
 async function openAddresses(wanted, options, tools) {
   const files = [];
+  // Parts that are all here belong together; beside others that are fetched, each must be what the server has today.
+  const kept = await Promise.all(wanted.map(async ({ url, size }) => isThis((await lookUp(url, options)).entry, size)));
+  const together = kept.every(Boolean);
   for (const file of wanted) {
     tools.signal.throwIfAborted();
-    files.push(await (wanted.length > 1 ? inFile(nameOf(file.url), openPart(file, options, tools)) : openUrl(file, options, tools)));
+    const open = wanted.length > 1 ? inFile(nameOf(file.url), openPart(file, together, options, tools)) : openUrl(file, options, tools);
+    files.push(await open);
   }
   const set = await setOf(files, wanted.map(({ url }) => url));
   return files.map(({ start, ...file }, i) => ({ ...file, begin: file.begin ?? (() => start(set(i), needOf(files, i))) }));
@@ -157,10 +164,13 @@ async function lookUp(url, options) {
 /** Whether what is kept under an address is the file that is wanted. */
 const isThis = (entry, size) => entry?.complete && (size === undefined || size === entry.size);
 
-async function openUrl({ url, sha256, size }, options, { signal, keeper }) {
+/** `anew`: what is kept whole under the address is of another version. */
+async function openUrl({ url, sha256, size, anew }, options, { signal, keeper }) {
   const here = await openKept({ url, sha256, size }, options);
   if (here) return here;
-  const { key, entry } = await lookUp(url, options);
+  const found = await lookUp(url, options);
+  const { key } = found;
+  const entry = anew && found.entry?.complete ? null : found.entry;
   if (isThis(entry, size)) return { ...fromCache(entry), sha256: sha256 ?? entry.sha256 };
   const remote = new UrlSource(url, { signal, size });
   const from = await remote.open(entry ?? undefined);
@@ -184,15 +194,20 @@ async function openUrl({ url, sha256, size }, options, { signal, keeper }) {
 }
 
 /** A part of a model: its length and header are asked for now, and the whole when its turn comes. */
-async function openPart({ url, sha256, size }, options, tools) {
+async function openPart({ url, sha256, size }, together, options, tools) {
   const here = await openKept({ url, sha256, size }, options);
   if (here) return here;
   const { entry } = await lookUp(url, options);
-  if (isThis(entry, size)) return { ...fromCache(entry), sha256: sha256 ?? entry.sha256 };
+  const whole = isThis(entry, size);
+  const cached = () => ({ ...fromCache(entry), sha256: sha256 ?? entry.sha256 });
+  if (whole && (together || sha256)) return cached();
   const seen = await peek(url, { signal: tools.signal, size });
   if (size !== undefined && seen.size !== size) throw wrongSize(seen.size, size, 'check the address');
+  if (whole && seen.size === entry.size && (seen.validator ?? null) === (entry.validator ?? null)) return cached();
+  // Without a validator nothing says that the header is of the file that is kept, so no SHA-256 is written beside that.
+  const asked = { url, sha256: seen.validator ? sha256 : undefined, size: seen.size, anew: whole };
   const start = async (set, need) => {
-    const file = await openUrl({ url, sha256, size: seen.size }, options, tools);
+    const file = await openUrl(asked, options, tools);
     if (file.validator !== undefined && file.validator !== seen.validator) {
       throw new IrError('integrity', 'the file on the server changed while it was loading: load it again');
     }

@@ -224,9 +224,10 @@ fn meta<'t>(
             let mut sizes: Vec<(DType, u64)> = Vec::new();
             for (tensor, to) in tensors {
                 let Some(dtype) = to.map(|(dtype, _)| dtype) else { continue };
+                let bytes = dtype.file_bytes_for(tensor.n_elements()).unwrap_or(0);
                 match sizes.iter_mut().find(|(d, _)| *d == dtype) {
-                    Some((_, n)) => *n = n.saturating_add(tensor.byte_len()),
-                    None => sizes.push((dtype, tensor.byte_len())),
+                    Some((_, n)) => *n = n.saturating_add(bytes),
+                    None => sizes.push((dtype, bytes)),
                 }
             }
             let most = sizes.into_iter().max_by_key(|(_, n)| *n).map(|(dtype, _)| dtype.name());

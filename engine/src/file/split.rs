@@ -237,7 +237,7 @@ pub(super) fn table(headers: Vec<Header>) -> Result<Table> {
     let Some(Header { version, meta, mut tensors }) = headers.next() else {
         return Err(Error::request("a model needs at least one file"));
     };
-    for (part, header) in (1..).zip(headers) {
+    for (part, header) in (1..=u16::MAX).zip(headers) {
         tensors.extend(header.tensors.into_iter().map(|t| Tensor { part, ..t }));
     }
     let n_tensors = tensors.len();

@@ -27,7 +27,7 @@ pub type Sink<'a> = dyn FnMut(&Arc<Table>, Placement<'_>) -> Result<()> + 'a;
 
 /// The first attempt to read the header waits for enough to say what a file is that is no GGUF.
 const FIRST_TRY: u64 = super::magic::LOOK as u64;
-/// The largest header that is held. The largest vocabularies take some tens of megabytes.
+/// What is held of headers at most, those of all files together. The largest vocabularies take some tens of megabytes.
 const MAX_HEADER: u64 = 512 << 20;
 
 /// Reads a file, or the parts of a split set, from the start to the end in chunks of any size.
@@ -156,6 +156,11 @@ impl PushReader {
         };
         let mut bytes = incoming.fresh(offset, bytes)?;
         incoming.read_header(&mut bytes).map_err(|e| if alone { e } else { split::named(&incoming.name, e) })?;
+        if self.joined.is_none() && self.files.iter().map(Incoming::held).sum::<u64>() > MAX_HEADER {
+            return Err(Error::limit(format!(
+                "the headers of all parts together are longer than {MAX_HEADER} bytes: the files are damaged"
+            )));
+        }
         if self.joined.is_none() && self.files.iter().all(|file| matches!(file.state, State::Read { .. })) {
             self.join(sink)?;
         }
@@ -216,6 +221,15 @@ impl Incoming {
 
     fn missing(&self) -> u64 {
         self.total - self.position
+    }
+
+    /// Bytes that are held until all headers are there.
+    fn held(&self) -> u64 {
+        match &self.state {
+            State::Header { held, .. } => held.len() as u64,
+            State::Read { held, .. } => held.len() as u64,
+            State::Data { .. } => 0,
+        }
     }
 
     fn cut_short(&self) -> Error {

@@ -59,7 +59,7 @@ impl Tensor {
     /// # Errors
     /// [`Error::Unsupported`] names tensor and type where this version cannot read it.
     pub fn dtype(&self) -> Result<DType> {
-        // A table read from a file has no ids of folders: see `gguf::tensor`.
+        // A table read from a file has no ids of folders: see `gguf::entry`.
         if let Some(dtype) = DType::of(self.type_id) {
             return Ok(dtype);
         }

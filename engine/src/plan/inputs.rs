@@ -303,6 +303,10 @@ impl Inputs {
         }
         self.check_chain()?;
         self.check_tables(&self.tables, n_pages)?;
+        let mut sources = self.sources.iter().zip(&self.tables);
+        if self.sources.len() > self.tables.len() || sources.any(|(n, table)| *n as usize > table.len() * PAGE) {
+            return Err("a source has no pages".into());
+        }
         if self.outputs.iter().any(|row| *row as usize >= n) {
             return Err("an output row is outside the step".into());
         }

@@ -104,6 +104,13 @@ fn tokens_come_from_argument_file_and_pipe_alike() {
 }
 
 #[test]
+fn info_calls_a_folder_a_folder() {
+    let Some(folder) = shared("golden/qwen3/hf") else { return };
+    let text = ir(&["info", folder.to_str().unwrap()]).ok().text();
+    assert!(text.contains("Hugging Face folder") && !text.contains("GGUF"), "{text}");
+}
+
+#[test]
 fn info_shows_figures_metadata_tensors_and_plan() {
     let file = tiny();
     for model in ["ir-tiny", file.to_str().unwrap()] {
@@ -113,6 +120,7 @@ fn info_shows_figures_metadata_tensors_and_plan() {
         {
             assert!(text.contains(word), "{word}: {text}");
         }
+        assert!(text.contains("GGUF version 3"), "{text}");
         assert!(text.lines().all(|l| l.chars().count() < 160), "long values are cut: {text}");
         assert!(ir(&["info", model, "--tensors"]).ok().text().contains("blk.4.ffn_down.weight"));
         let plan = ir(&["info", model, "--plan"]).ok().text();

@@ -68,7 +68,8 @@ impl DType {
         self as u32 >= FOLDERS
     }
 
-    /// The type in which GGUF files hold such values: this one, or that which holds every value of a type of folders.
+    /// The type in which GGUF files hold such values: this one, or f16 for those of a type of folders, which it
+    /// rounds where their scales ask for more.
     pub const fn in_files(self) -> DType {
         if self.is_of_folders() { DType::F16 } else { self }
     }

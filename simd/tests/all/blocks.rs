@@ -1,4 +1,5 @@
-//! Decoders against decoded blocks of ggml's own, bit for bit; encoders against their decoders.
+//! Decoders against decoded blocks of ggml's own, bit for bit (those of folders, which ggml has not, against a few lines of
+//! Python after the format's paper); encoders against their decoders.
 
 use ir_simd::block_types;
 use ir_simd::quant::{integers, *};
@@ -12,7 +13,7 @@ macro_rules! golden {
         )),*]
     };
 }
-/// Random blocks of every type and what they decode to, made for this project with the ggml library.
+/// Random blocks of every type and what they decode to, made for this project with the ggml library, those of folders without it.
 const DECODED: &[(DType, &[u8], &[u8])] = block_types!(golden);
 
 #[test]

@@ -104,6 +104,8 @@ fn lengths(dtype: DType) -> Vec<usize> {
     match dtype.block_len() {
         1 => vec![1, 3, 15, 16, 17, 31, 33, 64, 100, 2048],
         32 => vec![32, 64, 96, 128, 224, 256, 480, 512, 544, 1504, 2048],
+        // Plain types are multiplied in parts of 2,048 columns.
+        n if dtype.is_plain() => [1, 2, 3, 5, 8, 17, 33].map(|blocks| blocks * n).to_vec(),
         n => [1, 2, 3, 5, 8].map(|blocks| blocks * n).to_vec(),
     }
 }

@@ -2,7 +2,7 @@
 //! matrix, else of the values themselves. Simple types have their encoders beside their decoders.
 //!
 //! Groups are searched side by side (`lanes`): those of a block, or of several blocks that are one group each. Encoders are
-//! inlined into `encode_blocks`, which is compiled for several instruction sets (`cpu/simd/encoders.rs`) and whose result
+//! inlined into `encode_blocks`, which is compiled for several instruction sets (`encoders.rs`) and whose result
 //! depends neither on them nor on how many groups there are at once.
 
 mod grid;
