@@ -18,7 +18,7 @@ const job = { messages: chat.messages, temperature: 0 };
 const sha256 = parts.map((bytes) => createHash('sha256').update(bytes).digest('hex'));
 const total = parts.reduce((sum, bytes) => sum + bytes.length, 0);
 /** What the server of the test does: which parts it has, how slow it is, and what it was asked for. */
-const server = { absent: [], drip: 0, ranges: true, seen: [] };
+const server = { absent: [], drip: 0, ranges: true, tag: '"1"', seen: [] };
 
 function tinyTensors() {
   return Number(tinyFile().readBigUInt64LE(8));
@@ -27,7 +27,7 @@ function tinyTensors() {
 const send = (i, bytes) => (request, response) => {
   server.seen.push(`${i + 1}: ${request.headers.range}`);
   if (server.absent.includes(i)) return response.writeHead(404).end('no');
-  response.setHeader('ETag', '"1"');
+  response.setHeader('ETag', server.tag);
   if (!server.ranges) delete request.headers.range;
   const pieces = async function* (start, end) {
     for (let at = start; at <= end; at += 65536) {
@@ -54,7 +54,7 @@ before(async () => {
 });
 after(() => it.close());
 beforeEach(() => {
-  Object.assign(server, { absent: [], drip: 0, ranges: true, seen: [] });
+  Object.assign(server, { absent: [], drip: 0, ranges: true, tag: '"1"', seen: [] });
   return it.page.evaluate(async () => (await import('/index.js')).Ir.cache.clear());
 });
 
@@ -146,7 +146,8 @@ test('long headers, with ranges and without; the module holds no part', async ()
   }
 });
 
-test('a load that was aborted within a part is gone on with there', async () => {
+/** Begins a load and ends it within the last part; gives what is kept of it. */
+async function abort() {
   server.drip = 15;
   const aborted = await it.page.evaluate(async ({ url, least }) => {
     const { Ir } = await import('/index.js');
@@ -160,12 +161,25 @@ test('a load that was aborted within a part is gone on with there', async () => 
   const [entry] = aborted.entries;
   assert(aborted.entries.length === 1 && entry.stored < total && !entry.complete && entry.size === total, JSON.stringify(aborted.entries));
   Object.assign(server, { drip: 0, seen: [] });
+  return entry;
+}
+
+test('a load that was aborted within a part is gone on with there', async () => {
+  const entry = await abort();
   const { answers } = await ask(it.page, `/models/${name(0)}`, { device: 'cpu', cache: true }, [job]);
   assert.equal(answers[0].text, chat.reply);
-  // The second part is there whole, of the third a piece; the first, which is all header, would have been kept last.
+  // The second part is there whole and still the server's, of the third a piece; the first, which is all header, would have been kept last.
   const left = entry.stored - parts[1].length;
   const all = `-${(4 << 20) - 1}`;
-  assert.deepEqual(server.seen, ['1: bytes=0-65535', '3: bytes=0-65535', `3: bytes=${left}-${left + (4 << 20) - 1}`, `1: bytes=0${all}`]);
+  assert.deepEqual(server.seen, ['1: bytes=0-65535', '2: bytes=0-65535', '3: bytes=0-65535', `3: bytes=${left}-${left + (4 << 20) - 1}`, `1: bytes=0${all}`]);
+});
+
+test('parts of two versions are not put together', async () => {
+  await abort();
+  server.tag = '"2"';
+  const { answers } = await ask(it.page, `/models/${name(0)}`, { device: 'cpu', cache: true }, [job]);
+  assert.equal(answers[0].text, chat.reply);
+  for (const i of [1, 2, 3]) assert(server.seen.includes(`${i}: bytes=0-${(4 << 20) - 1}`), server.seen.join('; '));
 });
 
 test('a part that the server lacks, or that is another, is named, and nothing is kept of it', async () => {
