@@ -241,7 +241,8 @@ pub(super) fn table(headers: Vec<Header>) -> Result<Table> {
         tensors.extend(header.tensors.into_iter().map(|t| Tensor { part, ..t }));
     }
     let n_tensors = tensors.len();
-    if let Some(expected) = meta.opt_u32("split.tensors.count")?.filter(|n| n_parts > 1 && *n as usize != n_tensors) {
+    let expected = if n_parts > 1 { meta.opt_u32("split.tensors.count")? } else { None };
+    if let Some(expected) = expected.filter(|n| *n as usize != n_tensors) {
         return Err(Error::format(format!(
             "the split model should hold {expected} tensors, but its parts hold {n_tensors}: download them again"
         )));
