@@ -8,8 +8,7 @@ use super::lanes::Lanes;
 use super::panels::starts;
 use super::q8::{PAD, Q8Row};
 use super::tile::{self, Place, Weights};
-use crate::quant::DType;
-use crate::quant::{GroupTraits, Groups};
+use crate::quant::{DType, GroupTraits, Groups};
 
 /// Elements of a unit: whole blocks of every type, whole vectors of groups of every instruction set, and no more than
 /// activations are padded to.

@@ -7,8 +7,7 @@ use std::sync::LazyLock;
 use super::index;
 use super::{Table, detect};
 use crate::error::Result;
-use crate::quant::DType;
-use crate::quant::{self, Encoder};
+use crate::quant::{self, DType, Encoder};
 
 /// The encoders of block types with AVX2; those of plain types gain nothing.
 #[cfg(target_arch = "x86_64")]
