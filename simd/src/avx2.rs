@@ -209,3 +209,49 @@ impl Lanes for Avx2 {
         prefetch(p: *const u8) = _mm_prefetch::<_MM_HINT_T0>(p.cast());
     }
 }
+
+/// What the exam asks of the sums themselves.
+pub mod exam {
+    use super::*;
+    use crate::lanes::steps;
+
+    /// Sums at their largest: every weight as large as a type's quants may be, every activation at an end.
+    ///
+    /// Panics if a sum is not exact. Gives `false` if this processor has no AVX2.
+    pub fn narrow_sums_hold_the_largest_products() -> bool {
+        if !is_x86_feature_detected!("avx2") {
+            return false;
+        }
+        for (most, x) in (1..=64).flat_map(|most| [(most, 127_i8), (most, -127)]) {
+            let product = most * i32::from(x);
+            // SAFETY: AVX2 was detected; the arrays hold a vector.
+            let (long, groups32, groups16) = unsafe { sums(most as u8, x, steps(most)) };
+            assert_eq!(long, [steps(most) as i32 * 4 * product; 8], "{most} times {x}");
+            assert_eq!((groups32, groups16), ([32 * product; 8], [16 * product; 8]), "{most} times {x}");
+        }
+        true
+    }
+
+    /// A sum of `steps` products, closed, and the sums of groups.
+    #[target_feature(enable = "avx2")]
+    unsafe fn sums(w: u8, x: i8, steps: usize) -> ([i32; 8], [i32; 8], [i32; 8]) {
+        // SAFETY: the instruction set is there.
+        unsafe {
+            let (w, x) = (_mm256_set1_epi8(w.cast_signed()), _mm256_set1_epi8(x));
+            let zero = Avx2::open(Avx2::int(0));
+            let long = (0..steps).fold(zero, |sum, _| Avx2::dp(sum, w, x));
+            let one = Avx2::dp(zero, w, x);
+            let all = [
+                Avx2::close(Avx2::settle(long, false), false),
+                Avx2::sum_groups32([one; 8], false),
+                Avx2::sum_groups16([one; 4], false),
+            ];
+            let [long, groups32, groups16] = all.map(|v| {
+                let mut lanes = [0; 8];
+                _mm256_storeu_si256(lanes.as_mut_ptr().cast(), v);
+                lanes
+            });
+            (long, groups32, groups16)
+        }
+    }
+}

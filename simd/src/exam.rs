@@ -6,6 +6,9 @@ use crate::quant::{self, DType};
 pub use crate::wasm::exam as wasm;
 use crate::{Table, available};
 
+#[cfg(target_arch = "x86_64")]
+pub use crate::avx2::exam as avx2;
+
 /// A small generator with a fixed seed (xorshift64*), so that a failure can be seen again.
 #[derive(Debug)]
 pub struct Random(pub u64);

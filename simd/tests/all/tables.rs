@@ -347,3 +347,12 @@ fn attention_equals_scalar() {
         }
     }
 }
+
+/// Sums of 16 bits, at every bound that a type's quants may have.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn narrow_sums_hold_the_largest_products() {
+    if !ir_simd::exam::avx2::narrow_sums_hold_the_largest_products() {
+        println!("skipped: this processor has no AVX2");
+    }
+}
