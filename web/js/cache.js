@@ -69,12 +69,7 @@ export function isWhole(files) {
 
 /** The entry with its `file` that was found to have this SHA-256 when it was kept, or `null`. */
 export async function findSha256(sha256) {
-  const dir = await folder(false);
-  for await (const name of dir?.keys() ?? []) {
-    const entry = name.endsWith('.json') ? await readEntry(dir, name.slice(0, -5)) : null;
-    if (entry?.complete && entry.sha256 === sha256) return entry;
-  }
-  return null;
+  return (await everything()).find((e) => e.complete && e.sha256 === sha256) ?? null;
 }
 
 /**
