@@ -40,10 +40,6 @@ pub(crate) fn choose(args: &DeviceArgs, threads: Option<u16>) -> Result<Chosen> 
     if let Some(flag) = args.divides().or(args.gpu_forms.as_ref().map(|_| "--gpu-forms")).filter(|_| cpu_only) {
         return Err(Failure::usage(format!("{flag} is about GPUs: leave out --device cpu, or give --device gpu")));
     }
-    let divided = args.divides().is_some();
-    if gpu_only && !divided && args.simd != "auto" {
-        return Err(Failure::usage("--simd chooses kernels of the processor: leave it out with --device gpu"));
-    }
     let (adapters, why) = match &args.device {
         DeviceChoice::Cpu => return Ok(Chosen { device: cpu(args, threads)?, why: None }),
         DeviceChoice::Gpu(all) if all.is_empty() => (vec![None], None),

@@ -29,7 +29,8 @@ pub(crate) struct DeviceArgs {
     /// Forms of the GPU's kernels: base, f16, subgroups, dot4, coherent, owned, joined by + [default: what the GPU has]
     #[arg(long, value_name = "FORMS")]
     pub(crate) gpu_forms: Option<String>,
-    /// Instruction set: auto, scalar, or one by its name (avx2, avx512, neon)
+    /// Instruction set of what the processor computes (beside a GPU: what does not fit there): auto, scalar, or one by its
+    /// name (avx2, avx512, neon)
     #[arg(long, default_value = "auto", value_name = "NAME")]
     pub(crate) simd: String,
     /// What weights are multiplied with: `quantised` is fast, `f32` is exact, `bf16` is faster with BF16 weights

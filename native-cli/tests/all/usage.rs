@@ -80,7 +80,6 @@ fn values_out_of_range_exit_2() {
         assert!(ran.code == Some(2) && ran.stderr.contains(word), "{flag} {value}: {}", ran.stderr);
     }
     fails(&["run", "ir-tiny", "x", "--device", "gpu:99"], 1, &["99"]);
-    fails(&["run", "ir-tiny", "x", "--simd", "scalar", "--device", "gpu"], 2, &["--simd", "processor"]);
     fails(&["list", "--models", "nowhere"], 2, &["nowhere", "does not exist"]);
     fails(&["list", "--models", &copy], 2, &["copy.gguf", "no folder"]);
 }
