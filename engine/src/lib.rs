@@ -22,6 +22,7 @@
 //! # Ok::<(), ir_engine::error::Error>(())
 //! ```
 
+mod adapter;
 pub mod builtin;
 pub mod bytes;
 #[cfg(not(target_arch = "wasm32"))]
@@ -33,6 +34,7 @@ pub mod device;
 pub mod dtype;
 pub mod error;
 pub mod file;
+mod folder;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod load;

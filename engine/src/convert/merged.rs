@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 
 use super::named;
+use crate::adapter::{Attached, Matched};
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Tensor};
+use crate::folder::{FACTORS, SCALES};
 use crate::meta::shown;
-use crate::model::{Attached, FACTORS, Matched, SCALES};
 
 /// The token table, which adapters change by rows and not by columns.
 const TABLE: &str = "token_embd.weight";

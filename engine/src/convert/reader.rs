@@ -1,5 +1,5 @@
 //! Rows of a tensor as a GGUF file has them: of a folder, permuted, reordered and multiplied as converters do, since other
-//! programs expect that (the engine itself reads them where they are: see `model/folder`).
+//! programs expect that (the engine itself reads them where they are: see `folder`).
 
 use std::ops::Range;
 
@@ -10,8 +10,8 @@ use crate::cpu::simd::encoders;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Tensor};
+use crate::folder::{FACTORS, GROUPED, HALVES, SCALES};
 use crate::meta::Meta;
-use crate::model::{FACTORS, GROUPED, HALVES, SCALES};
 use crate::quant;
 
 /// A tensor's rows.

@@ -1,5 +1,5 @@
 //! [`Folder`]: a model as Hugging Face publishes it: `config.json`, safetensors in one file or in shards, and beside them the
-//! files of the tokenizer. Opened and checked here; what they mean is read in `model/folder` and `text/published`.
+//! files of the tokenizer. Opened and checked here; what they mean is read in `folder` and `text/published`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,12 @@
 //! A decoder's spec from the keys and tensors that all decoder-only GGUF files share. What a family adds is in `families`.
 
 use super::common::{Keys, MAX_COLS, MAX_EXPERTS, MAX_HEAD_DIM, MAX_TAPS, rope_table};
-use super::folder::HALVES;
 use super::spec::{
     Embedding, Ffn, Head, Heads, Kda, Latent, Layer, Mixer, ModelSpec, Moe, NormStyle, Normed, Norms, OutputKind,
     Pooling, Ranking, Route, Ssm, TokenTypes, Wiring,
 };
 use crate::error::{Error, Result};
+use crate::folder::HALVES;
 use crate::plan::{Act, AttentionMask, Gated, NormKind, RopeStyle, Routing, Scoring};
 
 /// A decoder of plain layers: norms in front, grouped heads, a feed-forward part, one after the other.

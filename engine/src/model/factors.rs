@@ -3,12 +3,12 @@
 
 use std::ops::Range;
 
-use super::folder::FACTORS;
 use super::weights::{Rows, Weights, arrived};
 use crate::bytes::Bytes;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::file::Table;
+use crate::folder::FACTORS;
 use crate::plan::{Recorder, Segment, WeightId};
 
 /// Whether a name is that of a matrix or bias of a feed-forward part that every row uses.

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::adapter::{Attached, Beside};
 use super::feed::Early;
 use super::parts;
 use super::source::read_source;
 use super::spec::{Cycles, Layer, Mixer, ModelSpec, NormStyle, Normed, Norms, Route, Wiring};
 use super::weights::{Rows, Weights, whole};
+use crate::adapter::{Attached, Beside};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::plan::{Lookup, Norm, NormKind, Plan, Product, Recorder, Slot, WeightId};

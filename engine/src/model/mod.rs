@@ -1,6 +1,5 @@
 //! From a file to a model: family, spec, weights, recorded plan, tokenizer and chat template. No device.
 
-mod adapter;
 mod altup;
 mod attention;
 mod banked;
@@ -11,7 +10,6 @@ mod experts;
 mod factors;
 mod families;
 mod feed;
-mod folder;
 mod forward;
 mod hyper;
 mod kda;
@@ -29,16 +27,11 @@ mod words;
 
 use std::sync::Arc;
 
+pub use crate::adapter::{Adapter, Attached, Pair};
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use adapter::Matched;
-pub use adapter::{Adapter, Attached, Pair};
-
+pub use crate::folder::open_file;
+pub use crate::folder::{families as folder_families, present};
 pub use families::{Prefix, task_prefixes};
-#[cfg(not(target_arch = "wasm32"))]
-pub use folder::open_file;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use folder::{FACTORS, GROUPED, HALVES, SCALES};
-pub use folder::{families as folder_families, present};
 pub use spec::{
     Beside, Cycles, Embedding, Encoder, Ffn, Head, Heads, Hyper, Index, Kda, Latent, Layer, Lightning, Mixer,
     ModelSpec, Moe, NormStyle, Normed, Norms, OutputKind, Pooling, Ranking, RelativeTable, Route, Second, Ssm, Streams,
@@ -82,7 +75,7 @@ pub fn inspect(file: &ModelFile) -> Result<(ModelSpec, Plan)> {
 /// # Errors
 /// As [`inspect`], and where an adapter is not made for the model.
 pub fn inspect_with(file: &ModelFile, adapters: &[Attached]) -> Result<(ModelSpec, Plan)> {
-    if adapter::is_adapter(file.meta()) {
+    if crate::adapter::is_adapter(file.meta()) {
         return Err(Error::unsupported(
             "this file is an adapter and no model: give it beside its model, as in ir run MODEL --lora FILE",
         ));

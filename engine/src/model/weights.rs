@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::adapter::Beside;
 use super::factors::{self, floats, plain_rows};
 use super::parts;
+use crate::adapter::{Beside, Rows};
 use crate::bytes::Bytes;
 use crate::error::{Error, Result};
 use crate::file::{ModelFile, Table, Tensor};
@@ -14,9 +14,6 @@ use crate::plan::{Product, Recorder, Segment, Weight, WeightId};
 
 /// Rows of a tensor at most: token ids are 32 bits, of which the sign is not used.
 const MAX_ROWS: usize = i32::MAX as usize;
-
-/// Rows of a tensor: its name, rows in all, and the ranges that are used.
-pub(super) type Rows = (String, usize, Vec<Range<usize>>);
 
 /// Finds a model's tensors and adds them to a recording.
 pub(super) struct Weights<'a> {

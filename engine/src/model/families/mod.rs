@@ -10,12 +10,12 @@ pub use prefixes::{Prefix, task_prefixes};
 
 use super::common::Keys;
 use super::decoder::decoder;
-use super::folder::GROUPED;
 use super::parts;
 use super::spec::{Ffn, Mixer, ModelSpec, Normed, OutputKind};
 use super::words::{By, WindowRope};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
+use crate::folder::GROUPED;
 use crate::meta::shown;
 use crate::plan::Act::{GeluErf, GeluQuick, GeluTanh, ReluSquared, Silu};
 use crate::plan::NormKind::{Layer, Rms};
@@ -538,15 +538,12 @@ fn nemotron_h(keys: &Keys) -> Result<ModelSpec> {
 mod tests {
     use super::{FAMILIES, known};
 
-    /// Folders of a family are read by its row in `model/folder/rows.rs`, and then it is in the test of folders; or it is in the
+    /// Folders of a family are read by its row in `folder/rows.rs`, and then it is in the test of folders; or it is in the
     /// list of those without, there.
     #[test]
     fn every_family_has_a_row_for_folders_or_says_that_it_has_none() {
         for (name, _) in FAMILIES {
-            assert!(
-                super::super::folder::is_decided(name),
-                "{name}: give it a row in model/folder/rows.rs, or add it to WITHOUT"
-            );
+            assert!(crate::folder::is_decided(name), "{name}: give it a row in folder/rows.rs, or add it to WITHOUT");
         }
     }
 

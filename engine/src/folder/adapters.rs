@@ -8,7 +8,7 @@ use crate::meta::shown;
 
 /// A matrix as folders know it.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::model) struct Theirs {
+pub(crate) struct Theirs {
     /// Its name in GGUF files.
     pub name: String,
     /// Whether GGUF files have its rows permuted for rotations of neighbours.
@@ -26,7 +26,7 @@ const DEALT: &[&str] = &["attn_qkv", "attn_gate", "ssm_alpha", "ssm_beta", "ssm_
 ///
 /// # Errors
 /// [`Error::Unsupported`] with the name of a matrix that cannot be translated.
-pub(in crate::model) fn translated(arch: &str, theirs: &str, in_folder: bool) -> Result<Theirs> {
+pub(crate) fn translated(arch: &str, theirs: &str, in_folder: bool) -> Result<Theirs> {
     let refused = |why: &str| {
         let name = shown(theirs.as_bytes());
         Err(Error::unsupported(format!("the adapter changes {name}, {why}")))

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use super::gguf::TABLE;
 use super::{Attached, Matched};
@@ -10,15 +11,17 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
 use crate::meta::shown;
-use crate::model::weights::Rows;
 use crate::plan::{Adapted, Recorder, Segment, Weight, WeightId};
 
 /// Ranks are filled up with zeros to a multiple of this.
 const RANKS: usize = 4;
 
+/// Rows of a tensor: its name, rows in all, and the ranges that are used.
+pub(crate) type Rows = (String, usize, Vec<Range<usize>>);
+
 /// The adapters of a model that is being recorded.
 #[derive(Debug, Default)]
-pub(in crate::model) struct Beside<'a> {
+pub(crate) struct Beside<'a> {
     attached: &'a [Attached],
     matched: Vec<HashMap<String, Matched<'a>>>,
     /// Which of their pairs are beside a recorded product.
@@ -26,13 +29,13 @@ pub(in crate::model) struct Beside<'a> {
 }
 
 impl<'a> Beside<'a> {
-    pub(in crate::model) fn new(attached: &'a [Attached], file: &ModelFile) -> Result<Beside<'a>> {
+    pub(crate) fn new(attached: &'a [Attached], file: &ModelFile) -> Result<Beside<'a>> {
         let matched = attached.iter().map(|of| of.adapter.matched(file).map_err(|e| of.blamed(&e)));
         Ok(Beside { attached, matched: matched.collect::<Result<_>>()?, used: RefCell::default() })
     }
 
     /// Adapters beside the product with rows of tensors, one after the other.
-    pub(in crate::model) fn product(
+    pub(crate) fn product(
         &self,
         rec: &mut Recorder,
         weight: WeightId,
@@ -68,7 +71,7 @@ impl<'a> Beside<'a> {
     }
 
     /// Adapters beside the token table, of `width` columns.
-    pub(in crate::model) fn table(&self, rec: &mut Recorder, table: WeightId, rows: usize, width: usize) -> Result<()> {
+    pub(crate) fn table(&self, rec: &mut Recorder, table: WeightId, rows: usize, width: usize) -> Result<()> {
         let Some(rank) = self.most(|of| of.get(TABLE).map_or(0, Matched::rank)) else { return Ok(()) };
         let n = self.attached.len();
         let (mut a, mut b) = (zeros(rows, n * rank)?, zeros(width, n * rank)?);
@@ -105,7 +108,7 @@ impl<'a> Beside<'a> {
 
     /// # Errors
     /// A tensor that an adapter changes and no recorded product adapts.
-    pub(in crate::model) fn expect_all_used(&self) -> Result<()> {
+    pub(crate) fn expect_all_used(&self) -> Result<()> {
         let used = self.used.borrow();
         for (i, (of, matched)) in self.attached.iter().zip(&self.matched).enumerate() {
             let mut unused: Vec<&String> =

@@ -6,8 +6,8 @@ use super::gguf::TABLE;
 use super::{Adapter, Form, Pair};
 use crate::error::{Error, Result};
 use crate::file::ModelFile;
+use crate::folder::HALVES;
 use crate::meta::shown;
-use crate::model::folder::HALVES;
 
 /// In which order the rows of an adapter's product are in the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use crate::bytes::Bytes;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::file::safetensors::{self, Element, Stored};
+use crate::folder::translated;
 use crate::meta::shown;
-use crate::model::folder::translated;
 
 /// `adapter_config.json` is at most so large.
 #[cfg(not(target_arch = "wasm32"))]

@@ -24,7 +24,7 @@ mod views;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
-pub(super) use adapters::{Theirs, translated};
+pub(crate) use adapters::{Theirs, translated};
 use config::Config;
 use rows::ROWS;
 

@@ -14,13 +14,13 @@ use sha2::{Digest, Sha256};
 use crate::bytes::Bytes;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::folder::Theirs;
 use crate::meta::shown;
-use crate::model::folder::Theirs;
 use crate::quant;
 
-pub(super) use gguf::is_adapter;
+pub(crate) use gguf::is_adapter;
 pub(crate) use matched::Matched;
-pub(super) use recorded::Beside;
+pub(crate) use recorded::{Beside, Rows};
 
 /// Numbers of adapters are at most so large, which keeps products with them finite: what a row does not use must not harm it.
 const MOST: f32 = 1e6;

@@ -56,7 +56,7 @@ pub(super) fn read(file: &ModelFile) -> Result<Adapter> {
 pub(super) const TABLE: &str = "token_embd.weight";
 
 /// Whether metadata says that a file is an adapter and no model.
-pub(in crate::model) fn is_adapter(meta: &Meta) -> bool {
+pub(crate) fn is_adapter(meta: &Meta) -> bool {
     meta.opt_str("general.type").ok().flatten() == Some("adapter")
 }
 
