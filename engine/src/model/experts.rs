@@ -2,7 +2,8 @@
 
 use super::forward::Part;
 use super::spec::{Moe, Second};
-use super::weights::{Rows, whole};
+use super::weights::whole;
+use crate::adapter::Rows;
 use crate::error::{Error, Result};
 use crate::plan::{Act, ExpertEpilogue, Gated, Pick, Product, Routing, Slot};
 

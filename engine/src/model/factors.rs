@@ -3,7 +3,8 @@
 
 use std::ops::Range;
 
-use super::weights::{Rows, Weights, arrived};
+use super::weights::{Weights, arrived};
+use crate::adapter::Rows;
 use crate::bytes::Bytes;
 use crate::dtype::DType;
 use crate::error::Result;
