@@ -73,6 +73,16 @@ fn peak_bytes(times: usize, x: i8) -> (u64, f32) {
 /// Elements that are decoded at a time: whole blocks of every type.
 const CHUNK: usize = 256;
 
+/// Products added to partial sums, the first of them to lane 0.
+#[inline(always)]
+fn add_products(lanes: &mut [f32; LANES], x: &[f32], y: &[f32]) {
+    let mut add = |x: &[f32], y: &[f32]| lanes.iter_mut().zip(x).zip(y).for_each(|((lane, x), y)| *lane += x * y);
+    let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
+    let (x, y) = (xs.remainder(), ys.remainder());
+    xs.zip(ys).for_each(|(x, y)| add(x, y));
+    add(x, y);
+}
+
 fn dots_f32(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]) {
     let Some(bytes) = dtype.bytes_for(CHUNK) else { unreachable!("blocks have at most 256 elements") };
     let decode = dtype.traits().decode;
@@ -83,12 +93,14 @@ fn dots_f32(dtype: DType, w: &[u8], x: &[&[f32]], out: &mut [f32]) {
         let mut lanes = [0.0; LANES];
         for (w, x) in w.chunks(bytes).zip(x.chunks(CHUNK)) {
             decode(w, &mut values[..x.len()]);
-            for (i, (v, x)) in values.iter().zip(x).enumerate() {
-                lanes[i % LANES] += v * x;
-            }
+            add_products(&mut lanes, &values[..x.len()], x);
         }
         *out = lanes.iter().sum();
     }
+}
+
+fn dot_16(w: &[i8; 16], x: &[i8; 16]) -> i32 {
+    w.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum()
 }
 
 fn dots_q8(dtype: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]) {
@@ -105,9 +117,12 @@ fn dots_q8(dtype: DType, w: &[u8], x: &[Q8Row<'_>], out: &mut [f32]) {
             assert_eq!(dtype.bytes_for(x.k), Some(w.len()), "weight and activation rows of different lengths");
             let quants = &x.quants[b * len..(b + 1) * len];
             for (g, (wq, xq)) in groups.quants[..len].chunks(group).zip(quants.chunks(group)).enumerate() {
-                let scale = x.scales[(b * len + g * group) / BLOCK];
-                let dot: i32 = wq.iter().zip(xq).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-                let sum: i32 = xq.iter().map(|x| i32::from(*x)).sum();
+                let at = b * len + g * group;
+                let scale = x.scales[at / BLOCK];
+                // Groups have 16 or 32 elements.
+                let sum = if group == BLOCK { x.sums[at / BLOCK] } else { x.sums16[at / 16] };
+                let halves = wq.as_chunks::<16>().0.iter().zip(xq.as_chunks::<16>().0);
+                let dot: i32 = halves.map(|(w, x)| dot_16(w, x)).sum();
                 *out += (groups.scales[g] * scale) * dot as f32 - groups.mins[g] * (scale * sum as f32);
             }
         }
@@ -141,9 +156,7 @@ fn quantise(x: &[f32], out: Q8RowMut<'_>) {
 fn dot(x: &[f32], y: &[f32]) -> f32 {
     assert_eq!(x.len(), y.len());
     let mut lanes = [0.0; LANES];
-    for (k, (x, y)) in x.iter().zip(y).enumerate() {
-        lanes[k % LANES] += x * y;
-    }
+    add_products(&mut lanes, x, y);
     lanes.iter().sum()
 }
 
@@ -241,21 +254,23 @@ fn gelu_erf(x: &mut [f32]) {
     x.iter_mut().for_each(|x| *x = 0.5 * *x * (1.0 + libm::erff(*x * std::f32::consts::FRAC_1_SQRT_2)));
 }
 
-/// Element `i` of a page of F32 or F16.
-fn kv_at(dtype: DType, page: &[u8], i: usize) -> f32 {
+/// Elements of a page of F32 or F16.
+fn page_values(dtype: DType, page: &[u8], out: &mut [f32]) {
     match dtype {
-        DType::F32 => f32::from_le_bytes([page[i * 4], page[i * 4 + 1], page[i * 4 + 2], page[i * 4 + 3]]),
-        _ => crate::quant::f16([page[i * 2], page[i * 2 + 1]]),
+        DType::F32 => out.iter_mut().zip(page.as_chunks::<4>().0).for_each(|(out, x)| *out = f32::from_le_bytes(*x)),
+        _ => out.iter_mut().zip(page.as_chunks::<2>().0).for_each(|(out, x)| *out = crate::quant::f16(*x)),
     }
 }
 
 fn attend_scores(dtype: DType, q: &[f32], page: &[u8], head_dim: usize, positions: usize, out: &mut [f32]) {
     super::check_page(dtype, page, head_dim, positions, q.len(), out.len());
+    let (bytes, mut values) = (dtype.block_bytes(), [0.0; CHUNK]);
     for (q, out) in q.chunks_exact(head_dim).zip(out.chunks_exact_mut(positions)) {
-        for (p, out) in out.iter_mut().enumerate() {
+        for (key, out) in page.chunks_exact(head_dim * bytes).zip(out) {
             let mut lanes = [0.0; LANES];
-            for (d, q) in q.iter().enumerate() {
-                lanes[d % LANES] += q * kv_at(dtype, page, p * head_dim + d);
+            for (key, q) in key.chunks(CHUNK * bytes).zip(q.chunks(CHUNK)) {
+                page_values(dtype, key, &mut values[..q.len()]);
+                add_products(&mut lanes, q, &values[..q.len()]);
             }
             *out = lanes.iter().sum();
         }
@@ -264,10 +279,12 @@ fn attend_scores(dtype: DType, q: &[f32], page: &[u8], head_dim: usize, position
 
 fn attend_values(dtype: DType, weights: &[f32], page: &[u8], head_dim: usize, positions: usize, acc: &mut [f32]) {
     super::check_page(dtype, page, head_dim, positions, acc.len(), weights.len());
+    let (bytes, mut values) = (dtype.block_bytes(), [0.0; CHUNK]);
     for (acc, weights) in acc.chunks_exact_mut(head_dim).zip(weights.chunks_exact(positions)) {
-        for (p, weight) in weights.iter().enumerate() {
-            for (d, acc) in acc.iter_mut().enumerate() {
-                *acc += weight * kv_at(dtype, page, p * head_dim + d);
+        for (value, weight) in page.chunks_exact(head_dim * bytes).zip(weights) {
+            for (value, acc) in value.chunks(CHUNK * bytes).zip(acc.chunks_mut(CHUNK)) {
+                page_values(dtype, value, &mut values[..acc.len()]);
+                axpy(acc, *weight, &values[..acc.len()]);
             }
         }
     }

@@ -75,7 +75,8 @@ impl ModelSpec {
     }
 
     /// Latent layers choose what they see by an index, theirs or that of the layer before, if contexts may have more positions
-    /// than are chosen. `own` says of a layer whether it has an index if the file does not.
+    /// than are chosen. `own` says of a layer whether it has an index if the file does not; a key that marks no layer is what
+    /// writers of every key put for none.
     pub(super) fn indexed(mut self, keys: &Keys, style: RopeStyle, own: impl Fn(usize) -> bool) -> Result<ModelSpec> {
         let top = keys.count("attention.indexer.top_k", u32::MAX >> 1)?;
         let (n_heads, dim) =
@@ -84,11 +85,14 @@ impl ModelSpec {
         if self.unindexed {
             return Ok(self);
         }
+        let marked = |i| Ok(keys.of_layer("attention.indexer.types", i)?.map(|kind| is_marked(&kind)));
+        let marks = (0..self.layers.len()).map(marked).collect::<Result<Vec<_>>>()?;
+        let marks = if marks.contains(&Some(true)) { marks } else { vec![None; marks.len()] };
         self.try_mixers(|i, mixer| {
             if let Mixer::Latent(latent) = mixer
                 && latent.window.is_none()
             {
-                let own = keys.of_layer("attention.indexer.types", i)?.map_or(own(i), |kind| is_marked(&kind));
+                let own = marks[i].unwrap_or_else(|| own(i));
                 let rope = rope_table(keys, style, dim, None)?;
                 latent.index = Some(Index { n_heads, dim, top, rope, first: 0, eps: 1e-6, own });
             }

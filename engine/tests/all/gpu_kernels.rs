@@ -3,6 +3,7 @@
 #![cfg(feature = "gpu")]
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use ir_engine::device::KvKind;
 use ir_engine::error::Result;
@@ -25,10 +26,14 @@ const FORMS: &[&str] = &[
 /// A kernel with its features. Its numbers are those of shapes, which have no end.
 type Asked = (&'static str, BTreeSet<&'static str>);
 
+fn asked(of: ir_shaders::Permutation) -> Asked {
+    (of.kernel, of.features.into_iter().collect())
+}
+
 /// What a plan asks for and no list has.
 fn unlisted(plan: &Plan) -> Result<BTreeSet<Asked>> {
-    let asked = |p: ir_shaders::Permutation| (p.kernel, p.features.into_iter().collect::<BTreeSet<_>>());
-    let listed: BTreeSet<Asked> = ir_shaders::all_permutations().into_iter().map(asked).collect();
+    static LISTED: LazyLock<BTreeSet<Asked>> =
+        LazyLock::new(|| ir_shaders::all_permutations().into_iter().map(asked).collect());
     let mut all = BTreeSet::new();
     for forms in FORMS.iter().map(|text| Forms::parse(text).unwrap()) {
         let blocks = plan.kv.iter().all(|shape| shape.expect_blocks(KvKind::Blocks8).is_ok());
@@ -37,7 +42,7 @@ fn unlisted(plan: &Plan) -> Result<BTreeSet<Asked>> {
         }
     }
     assert!(all.len() > 20, "only {} kernels", all.len());
-    Ok(all.difference(&listed).cloned().collect())
+    Ok(all.difference(&LISTED).cloned().collect())
 }
 
 #[test]
