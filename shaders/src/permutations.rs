@@ -180,8 +180,10 @@ fn recurrent(list: &mut List) {
 }
 
 fn attention(list: &mut List) {
-    list.add("attend_merge", &[], &[("WG", 64)]);
-    list.add("attend_merge", &[&["SINKS"]], &[("WG", 64)]);
+    let seen = [&["CHUNK"][..], &["SOURCE"], &["CROSS"]].map(<[_]>::to_vec);
+    for features in choices(&["SINKS", "BOTH"]).into_iter().chain(seen) {
+        list.add("attend_merge", &[&features], &[("WG", 64)]);
+    }
     for kv in [&[][..], &["KV_F16"], &["KV_Q8"]] {
         for more in choices(&["TAIL", "V_IN_K"]) {
             list.add("kv_write", &[kv, &more], &[("WG", 64)]);

@@ -31,6 +31,7 @@ mod gpu_loading;
 mod gpu_models;
 mod gpu_picks;
 mod gpu_references;
+mod gpu_windows;
 mod hostile_models;
 mod kinds;
 mod loading;
