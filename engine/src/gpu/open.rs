@@ -27,6 +27,10 @@ pub struct GpuOptions {
     /// A folder where the driver's compiled pipelines are kept from one start to the next, natively on Vulkan; nowhere where
     /// `None`. What is in it must be this user's own.
     pub pipelines: Option<std::path::PathBuf>,
+    /// All pipelines that a plan may need are made while its weights arrive: by so many threads beside that (see
+    /// [`threads_of_pipelines`](super::threads_of_pipelines)), or, if 0, one for each piece of weights. Each at its first use if
+    /// `None`.
+    pub compile_ahead: Option<usize>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
     /// Breaks a kernel on purpose, to show that an exam finds it: its name, a piece of its text, what stands there

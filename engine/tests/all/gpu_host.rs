@@ -8,8 +8,8 @@ use std::time::Instant;
 use crate::common::shape_1b::{LAYERS, OPTIONS, VOCABULARY, one_row, plan};
 use crate::common::timed;
 use ir_engine::dtype::DType;
-use ir_engine::gpu::{Forms, Gpu, HostCost};
-use ir_engine::plan::{Inputs, Pool, Want};
+use ir_engine::gpu::{Forms, Gpu, GpuOptions, HostCost};
+use ir_engine::plan::{Change, Inputs, Pool, Want};
 
 /// Forms that a native GPU has by default.
 const NATIVE: Forms = Forms { coherent: true, ..Forms::BASE };
@@ -42,6 +42,14 @@ fn a_decode_step_takes_few_dispatches() {
             assert_eq!(runner.n_dispatches(&pooled), n);
         }
     }
+}
+
+/// Sequences in a step, each with a row at this position. One gives logits.
+fn of_rows(rows: usize, position: u32) -> Inputs {
+    let mut inputs = Inputs { tables: vec![(0..64).collect(); rows], ..Inputs::default() };
+    (0..rows).for_each(|seq| _ = inputs.push(5, position, seq as u32));
+    inputs.outputs = vec![0];
+    inputs
 }
 
 /// What the host may spend on a decode step of 16 layers.
@@ -99,6 +107,54 @@ fn no_pipeline_is_made_behind_the_first_token() {
         println!("{forms}: {first} pipelines");
         assert!(first > 5 && gpu.n_pipelines() == first, "{first} pipelines became {}", gpu.n_pipelines());
     }
+}
+
+/// Whatever the steps behind a load and its first token are, prompts, several rows, chains, embeddings, all ways of picking, all
+/// pipelines are there: made by threads, or with the weights if there are none.
+#[test]
+fn no_pipeline_is_made_behind_the_loading() {
+    let all = Forms { subgroups: true, dot4: true, f16: true, ..NATIVE };
+    for (forms, n_threads) in [(NATIVE, 2), (Forms::BASE, 0), (all, 1)] {
+        let options = GpuOptions { forms: Some(forms), compile_ahead: Some(n_threads), ..GpuOptions::default() };
+        let gpu = Arc::new(Gpu::noop_with(&options).unwrap());
+        let mut runner = gpu.prepare(Arc::new(plan([DType::Q4_0; 3])), OPTIONS).unwrap();
+        assert!(n_threads > 0 || gpu.n_pipelines() > 20, "only {} pipelines came with the weights", gpu.n_pipelines());
+        let mut step = |inputs: Inputs| _ = runner.submit(&inputs).unwrap().wait().unwrap();
+        step(Inputs { wants: vec![PICK], ..one_row(15) });
+        runner.pipelines_made();
+        let made = gpu.n_pipelines();
+        let mut step = |inputs: Inputs| _ = runner.submit(&inputs).unwrap().wait().unwrap();
+        let change = Change { row: 0, token: 1, bias: 1.0, factor: 1.0, penalty: 0.0 };
+        for rows in (1..=9).chain([16, 32, 33, 64]) {
+            for want in [PICK, Want::Top, Want::Logits] {
+                for position in [16, 1000] {
+                    let inputs = of_rows(rows, position);
+                    step(Inputs { wants: vec![want], changes: vec![change], ..inputs });
+                }
+            }
+        }
+        let mut prompt = one_row(0);
+        (1..512).for_each(|position| _ = prompt.push(5, position, 0));
+        step(prompt.clone());
+        prompt.pools = vec![Pool { first: 0, rows: 512 }];
+        step(prompt);
+        step(Inputs { wants: vec![PICK], next: vec![vec![PICK]; 3], ..one_row(1000) });
+        println!("{forms}, {n_threads} threads: {made} pipelines");
+        assert!(made > 20 && gpu.n_pipelines() == made, "{made} pipelines became {}", gpu.n_pipelines());
+    }
+}
+
+/// A runner that goes while its pipelines are made takes nothing with it.
+#[test]
+fn a_runner_may_go_before_its_pipelines_are_made() {
+    let options = GpuOptions { forms: Some(NATIVE), compile_ahead: Some(2), ..GpuOptions::default() };
+    let gpu = Arc::new(Gpu::noop_with(&options).unwrap());
+    let plan = Arc::new(plan([DType::Q4_0; 3]));
+    drop(gpu.prepare(Arc::clone(&plan), OPTIONS).unwrap());
+    assert_eq!(Arc::strong_count(&gpu), 1, "threads hold the device");
+    let mut runner = gpu.prepare(plan, OPTIONS).unwrap();
+    runner.pipelines_made();
+    runner.submit(&one_row(3)).unwrap().wait().unwrap();
 }
 
 /// Four steps are submitted before the first has a result, which all come back together.
