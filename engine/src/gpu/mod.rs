@@ -84,11 +84,11 @@ impl Gpu {
         let wrong = if forms.coherent { gpu.is_coherent().await.map_or(true, |is| !is) } else { false };
         if wrong {
             // A device that failed says so for good: another one goes on.
-            let without = Some(Forms { coherent: false, ..forms });
+            let without = Some(Forms { coherent: false, heads: false, ..forms });
             let mut other = Gpu::new(open::open(&GpuOptions { forms: without, ..options.clone() }).await?, options);
             let name = &other.opened.description.name;
             other.note =
-                Some(format!("{name} has no coherent memory, though it says so: the form \"coherent\" is left out"));
+                Some(format!("{name} has no coherent memory, though it says so: the forms that need it are left out"));
             return Ok(other);
         }
         Arc::into_inner(gpu).ok_or_else(|| Error::Device("a device is held while it is opened".into()))

@@ -167,7 +167,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
             wgpu::DeviceType::Other => "other",
         },
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        forms: Forms { f16, subgroups, coherent, ..Forms::BASE },
+        forms: Forms { f16, subgroups, coherent, heads: coherent, ..Forms::BASE },
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         memory: memory.map(|memory| memory.total),

@@ -5,14 +5,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::common::shape_1b::{LAYERS, OPTIONS, VOCABULARY, one_row, plan};
+use crate::common::shape_1b::{LAYERS, OPTIONS, VOCABULARY, one_row, plan, plan_with};
 use crate::common::timed;
+use ir_engine::device::KvKind;
 use ir_engine::dtype::DType;
-use ir_engine::gpu::{Forms, Gpu, GpuOptions, HostCost};
-use ir_engine::plan::{Change, Inputs, Pool, Want};
+use ir_engine::gpu::{Forms, Gpu, GpuOptions, HostCost, StepCost};
+use ir_engine::plan::{Change, Inputs, Pool, RunnerOptions, Want};
 
 /// Forms that a native GPU has by default.
-const NATIVE: Forms = Forms { coherent: true, ..Forms::BASE };
+const NATIVE: Forms = Forms { coherent: true, heads: true, ..Forms::BASE };
 
 /// Types of q and k, v and down, and the most dispatches per layer: the products of q, k, v, with what is done to heads, of
 /// o, of gate and up and of down, and attention. One more if one product has two types.
@@ -42,6 +43,48 @@ fn a_decode_step_takes_few_dispatches() {
             assert_eq!(runner.n_dispatches(&pooled), n);
         }
     }
+}
+
+/// Norms on heads, and a cache whose scales take 32 columns, need no dispatch more where the last workgroup of a head makes it
+/// ready, for as many rows as have kernels of their own; many rows, and the base form, take one.
+#[test]
+fn whole_heads_take_no_dispatch_of_their_own() {
+    for (types, most) in TYPES {
+        for (norms, kv) in [(true, KvKind::F16), (false, KvKind::Blocks8), (true, KvKind::Blocks8)] {
+            let plan = Arc::new(plan_with(*types, norms));
+            let options = RunnerOptions { kv, ..OPTIONS };
+            for (forms, own) in [(NATIVE, 0), (Forms { heads: false, ..NATIVE }, 1), (Forms::BASE, 1)] {
+                let runner = Arc::new(Gpu::noop(forms).unwrap()).prepare(Arc::clone(&plan), options).unwrap();
+                for rows in 1..=12 {
+                    let own = if rows > 8 { 1 } else { own };
+                    let n = runner.n_dispatches(&of_rows(rows, 10));
+                    // Behind a product of tiles its norm is a dispatch of its own, two of a layer and that of the head.
+                    let normed = if rows > 8 { 2 * LAYERS } else { 0 };
+                    assert_eq!(
+                        n,
+                        (most + own) * LAYERS + normed + 3,
+                        "{types:?}, {norms}, {kv:?}, {forms}, {rows} rows"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The same of families: those with norms on heads take a dispatch less per layer. Qwen 3 takes five.
+#[test]
+fn families_with_norms_on_heads_take_no_dispatch_for_them() {
+    let mut fewer = Vec::new();
+    for (name, golden) in crate::families::goldens() {
+        let cost = |forms| StepCost::of(golden.model.plan(), &of_rows(1, 10), forms, KvKind::F16);
+        let (Ok(with), Ok(without)) = (cost(NATIVE), cost(Forms { heads: false, ..NATIVE })) else { continue };
+        assert!(with.dispatches <= without.dispatches, "{name}: {with:?}, {without:?}");
+        if with.dispatches < without.dispatches {
+            fewer.push(format!("{name} {} to {}", without.most_per_layer, with.most_per_layer));
+        }
+    }
+    println!("dispatches of the layer that takes most: {}", fewer.join(", "));
+    assert!(fewer.contains(&"qwen3 6 to 5".to_owned()), "{fewer:?}");
 }
 
 /// Sequences in a step, each with a row at this position. One gives logits.
