@@ -22,9 +22,9 @@ pub(crate) const MAX_OUTPUTS: usize = 64;
 /// Rows of a step, at most, where nothing else is asked.
 pub(crate) const MAX_TOKENS: usize = 512;
 
-/// The device that the flags ask for.
+/// The device that the flags ask for. A GPU's pipelines are made when they are wanted.
 pub(crate) fn device(args: &DeviceArgs, threads: Option<u16>) -> Result<Device> {
-    choose(args, threads).map(|chosen| chosen.device)
+    chosen(args, threads, None).map(|chosen| chosen.device)
 }
 
 /// A device, and why it was taken.
@@ -34,8 +34,13 @@ pub(crate) struct Chosen {
     pub why: Option<String>,
 }
 
-/// The device that the flags ask for, and why it is that one if they leave it open.
+/// The device that the flags ask for, and why it is that one if they leave it open. For models that stay: a GPU's pipelines
+/// are made while one loads.
 pub(crate) fn choose(args: &DeviceArgs, threads: Option<u16>) -> Result<Chosen> {
+    chosen(args, threads, Some(gpu::threads_of_pipelines()))
+}
+
+fn chosen(args: &DeviceArgs, threads: Option<u16>, compile_ahead: Option<usize>) -> Result<Chosen> {
     let (cpu_only, gpu_only) = (args.device == DeviceChoice::Cpu, matches!(args.device, DeviceChoice::Gpu(_)));
     if let Some(flag) = args.divides().or(args.gpu_forms.as_ref().map(|_| "--gpu-forms")).filter(|_| cpu_only) {
         return Err(Failure::usage(format!("{flag} is about GPUs: leave out --device cpu, or give --device gpu")));
@@ -65,7 +70,7 @@ pub(crate) fn choose(args: &DeviceArgs, threads: Option<u16>) -> Result<Chosen> 
             "--split has {n} shares and --device names {m} GPUs: give a share for each, as in --device gpu:0,gpu:1 --split 3,1"
         )));
     }
-    let gpus = adapters.into_iter().map(|adapter| gpu(args, adapter)).collect::<Result<Vec<_>>>()?;
+    let gpus = adapters.into_iter().map(|adapter| gpu(args, adapter, compile_ahead)).collect::<Result<Vec<_>>>()?;
     let split = Split::new(cpu(args, threads)?, gpus, split_options(args, !gpu_only))?;
     Ok(Chosen { device: Device::Split(Arc::new(split)), why })
 }
@@ -114,10 +119,11 @@ pub(crate) fn may_have_gpu() -> bool {
     names.into_iter().any(|entry| DRIVERS.iter().any(|driver| entry.file_name().to_string_lossy().starts_with(driver)))
 }
 
-fn gpu(args: &DeviceArgs, adapter: Option<usize>) -> Result<Device> {
+fn gpu(args: &DeviceArgs, adapter: Option<usize>, compile_ahead: Option<usize>) -> Result<Device> {
     let forms = args.gpu_forms.as_deref().map(Forms::parse).transpose().map_err(|e| Failure::usage(e.to_string()))?;
     let memory = args.gpu_memory.map(|gib| (gib * f64::from(1 << 30)) as u64);
-    let options = GpuOptions { adapter, forms, memory, pipelines: pipelines_folder(), ..GpuOptions::default() };
+    let pipelines = pipelines_folder();
+    let options = GpuOptions { adapter, forms, memory, pipelines, compile_ahead, ..GpuOptions::default() };
     let gpu = Gpu::open_now(&options)?;
     gpu.notes().iter().for_each(|note| say(note));
     Ok(Device::Gpu(Arc::new(gpu)))

@@ -234,7 +234,7 @@ fn options(args: ServeArgs, served: Vec<(String, Place)>) -> Result<HubOptions> 
                 Some(n) => args.gpu_layers = LayersChoice::Count(n),
                 None => {}
             }
-            let other = compute::device(&args, threads);
+            let other = compute::choose(&args, threads).map(|chosen| chosen.device);
             match other.map_err(|e| e.sentence().unwrap_or("it does not open").to_owned())? {
                 // There is one processor, and one pool of threads for it.
                 Device::Cpu(_) => match &opened {

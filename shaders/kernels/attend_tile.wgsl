@@ -89,7 +89,8 @@ fn main(
     var total = 0.0;
     let low = seen_from(row, position);
     let high = seen_to(row, position);
-    let begin = seen_from(step[tile], first) / KT * KT;
+    let lowest = seen_from(step[tile], first); // in front of it any page may stand
+    let begin = lowest / KT * KT;
     let end = seen_to(step[tile] + n_rows - 1u, first + n_rows - 1u);
     for (var base = begin; base < end; base += KT) {
         let n = min(KT, end - base);
@@ -97,7 +98,9 @@ fn main(
         for (var at = lid; at < KT * KQ; at += 64u) {
             let j = at / KQ;
             var v = vec4(0.0);
-            if (j < n) { v = k_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, KQ), at % KQ, KQ); }
+            if (j < n && base + j >= lowest) {
+                v = k_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, KQ), at % KQ, KQ);
+            }
             kv_s[at] = v;
         }
         workgroupBarrier();
@@ -114,7 +117,9 @@ fn main(
         for (var at = lid; at < KT * VQ; at += 64u) {
             let j = at / VQ;
             var v = vec4(0.0);
-            if (j < n) { v = v_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, VQ), at % VQ, VQ); }
+            if (j < n && base + j >= lowest) {
+                v = v_quad(row_at(pages, base + j, kv_head, p.n_kv_heads, VQ), at % VQ, VQ);
+            }
             kv_s[at] = v;
         }
 #endif

@@ -2,9 +2,7 @@
 // positions. Each invocation scores one position of a block of WG, then the invocations share out the quads of V.
 // With one split the result is final; with more, maximum, sum and unscaled result go to `parts` for attend_merge.
 //
-// COHERENT: instead, the workgroup that finishes last of a block's splits joins them. What one workgroup writes another
-// sees, since both buffers are coherent, storageBarrier() orders memory for the whole device, and every workgroup counts
-// itself in `finished` behind it. Pages promise none of that, so this form is native.
+// COHERENT: instead, the workgroup that finishes last of a block's splits joins them: see last.
 // V_IN_K: values are the first elements of their keys.
 //
 // CHOSEN: for any row, which sees of the positions that were chosen for it those that it would see otherwise. They are its
@@ -15,6 +13,7 @@
 #import kv_get
 #import scores
 #ifdef COHERENT
+#import last
 #import splits
 #endif
 
@@ -68,8 +67,6 @@ struct Params {
 // [single][kv_head][block]: splits that are done; 0 again behind the last.
 @coherent
 @group(0) @binding(7) var<storage, read_write> finished: array<atomic<u32>>;
-
-var<workgroup> before_s: u32; // splits that were done before this one
 #endif
 
 const LOW: f32 = -1e30; // below any score; finite, so that differences stay numbers
@@ -162,6 +159,8 @@ fn main(
     let chunk = step[STEP_CHUNK];
     let end = min((split + 1u) * chunk, seen_to(row, position));
     let begin = max(split * chunk, low / WG * WG);
+    let live = splits_seen(row, position, n_splits);
+    if (split < live.x || split - live.x >= live.y) { return; }
 #endif
     let quad = lid % VQ;
     let subset = lid / VQ;
@@ -176,7 +175,7 @@ fn main(
             there = chosen[row * p.top + base + lid];
             seen = there >= seen_from(row, position) && there < seen_to(row, position);
         }
-        there = select(0u, there, seen);
+        there = select(position, there, seen); // which is a position that has a value
         place_s[lid] = (step[pages + there / PAGE] * p.n_kv_heads + kv_head) * PAGE + there % PAGE;
         workgroupBarrier();
 #else
@@ -218,7 +217,9 @@ fn main(
         workgroupBarrier();
         if (subset < SUBSETS) {
             let n = min(WG, end - base);
-            var j = subset + select(0u, (low - base) / SUBSETS * SUBSETS, low > base);
+            // Nothing in front of the window: any page may stand there.
+            let skipped = max(low, base) - base;
+            var j = skipped + (subset + SUBSETS - skipped % SUBSETS) % SUBSETS;
             // Four at once, so that their loads are under way together.
             for (; j + 3u * SUBSETS < n; j += 4u * SUBSETS) {
                 let v0 = value_at(j, kv_head, quad);
@@ -281,16 +282,10 @@ fn main(
     }
 #ifdef COHERENT
     if (n_splits == 1u) { return; }
-    let counter = (single * p.n_kv_heads + kv_head) * p.n_blocks + block;
-    storageBarrier();
-    if (lid == 0u) { before_s = atomicAdd(&finished[counter], 1u); }
-    workgroupBarrier();
-    if (before_s + 1u < n_splits) { return; }
-    storageBarrier();
-    if (lid == 0u) { atomicStore(&finished[counter], 0u); }
+    if (!is_last(lid, (single * p.n_kv_heads + kv_head) * p.n_blocks + block, live.y)) { return; }
     for (var i = lid; i < n_group * VQ; i += WG) {
         let head = head0 + i / VQ;
-        let v = joined((single * p.n_heads + head) * n_splits * (1u + VQ), n_splits, VQ, i % VQ, head);
+        let v = joined(((single * p.n_heads + head) * n_splits + live.x) * (1u + VQ), live.y, VQ, i % VQ, head);
         for (var c = 0u; c < 4u; c++) {
             let col = i % VQ * 4u + c;
             if (col < p.v_dim) { out[(row * p.n_heads + head) * p.v_dim + col] = v[c]; }

@@ -3,14 +3,19 @@
 // together and each then finds its own 32 columns without sharing a bank.
 //
 // NORM: x is normalised on the way; its factor is common to a row, so it is applied to the sums. QKV: the columns are those of
-// heads, which are made ready and stored: see qkv. OWNED, with SUBGROUPS: a subgroup owns rows of w, see sums_owned.
+// heads, which are made ready and stored: see qkv, and qkv_whole for those with COHERENT. OWNED, with SUBGROUPS: a subgroup owns
+// rows of w, see sums_owned.
 #import linear
 #import vec
 #ifdef NORM
 #import constants
 #endif
 #ifdef QKV
+#ifdef COHERENT
+#import qkv_whole
+#else
 #import qkv
+#endif
 #endif
 
 @compute @workgroup_size(WG)
@@ -59,5 +64,10 @@ fn main(
 #endif
 #import sums_total
 #endif
-    finish_four(first + lid, n, total);
+    if (mine) { finish_four(first + lid, n, total); }
+#ifdef QKV
+#ifdef COHERENT
+    finish_whole(lid, n, first, rows);
+#endif
+#endif
 }

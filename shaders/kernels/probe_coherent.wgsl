@@ -1,9 +1,10 @@
-// probe_coherent: whether workgroups see of each other what attend_vec with COHERENT takes them to see. Of each cell's `n`
-// workgroups the last to finish compares what all of them wrote with what they were to write. Another round writes other
-// numbers, so that those of the round before are told apart.
+// probe_coherent: whether workgroups see of each other what kernels with COHERENT take them to see, by the same snippet. Of each
+// cell's `n` workgroups the last to finish compares what all of them wrote with what they were to write. Another round writes
+// other numbers, so that those of the round before are told apart.
 //
 // COHERENT: always; pages have no such memory.
 #import grid
+#import last
 
 struct Params {
     n: u32,       // workgroups of a cell
@@ -20,8 +21,6 @@ struct Params {
 // [cell]: rounds that are done, numbers that were wrong
 @group(0) @binding(4) var<storage, read_write> out: array<atomic<u32>>;
 
-var<workgroup> before_s: u32;
-
 fn number(round: u32, at: u32) -> vec4<u32> {
     return vec4(at, round, at ^ round, at + 0x9e3779b9u * (round + 1u));
 }
@@ -37,19 +36,12 @@ fn main(
     if (cell >= p.n_cells) { return; }
     let round = atomicLoad(&out[2u * cell]);
     parts[id * WG + lid] = number(round, id * WG + lid);
-    storageBarrier();
-    if (lid == 0u) { before_s = atomicAdd(&finished[cell], 1u); }
-    workgroupBarrier();
-    if (before_s + 1u < p.n) { return; }
-    storageBarrier();
+    if (!is_last(lid, cell, p.n)) { return; }
     var wrong = 0u;
     for (var i = lid; i < p.n * WG; i += WG) {
         let at = cell * p.n * WG + i;
         if (any(parts[at] != number(round, at))) { wrong += 1u; }
     }
     if (wrong > 0u) { atomicAdd(&out[2u * cell + 1u], wrong); }
-    if (lid == 0u) {
-        atomicStore(&finished[cell], 0u);
-        atomicStore(&out[2u * cell], round + 1u);
-    }
+    if (lid == 0u) { atomicStore(&out[2u * cell], round + 1u); }
 }

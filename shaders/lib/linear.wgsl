@@ -1,10 +1,11 @@
 // What the kernels of linear share: parameters, bindings, x by units of w, and the epilogue.
 //
-// STACK: see stacks. RAGGED: see rows. DOT4: x comes as signed bytes (see quantise). NORM, in linear_vec: x is normalised on the way.
+// STACK: see stacks. RAGGED: see rows. DOT4: x is multiplied as signed bytes, which come ready with
+// BYTES (see quantise), and else are made where they are used. NORM, in linear_vec: x is normalised on the way.
 #import grid
 #import step
 #import dequant
-#ifndef DOT4
+#ifndef BYTES
 #import rows
 #endif
 #import then
@@ -30,6 +31,9 @@ struct Params {
     limit: f32,      // with LIMIT, and with CLAMP
     up_offset: f32,
     x_stride: u32,   // columns from a row of x to the next
+#ifdef BYTES
+    scales_at: u32,  // where the scales of x begin, in vectors
+#endif
 #ifdef STACK
     used: u32,       // matrices of a row: its picks, or all heads
     own_x: u32,      // 1: each of them has a row of x of its own
@@ -51,13 +55,29 @@ struct Params {
     magnitude: f32,
     freqs_at: u32,
     tables: u32,
+#ifdef COHERENT
+    norms: u32,
+    q_eps: f32,
+    k_eps: f32,
+    v_eps: f32,
+    q_norm: u32,
+    k_norm: u32,
+    v_norm: u32,
+    q_step: u32,
+    k_step: u32,
+    v_step: u32,
+#endif
 #endif
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-#ifdef DOT4
-@group(0) @binding(2) var<storage, read> x: array<vec4<u32>>;      // two per unit
-@group(0) @binding(5) var<storage, read> x_scale: array<vec4<f32>>; // one per unit: scale, scaled sums of both halves
+#ifdef BYTES
+@group(0) @binding(2) var<storage, read> x: array<vec4<u32>>; // as quantise writes it: two per unit, then the scales
+
+// The scale of a unit and the scaled sums of its halves.
+fn x_scale(unit: u32) -> vec4<f32> {
+    return bitcast<vec4<f32>>(x[p.scales_at + unit]);
+}
 #else
 #ifdef RAGGED
 @group(0) @binding(2) var<storage, read> x: array<f32>;
@@ -66,4 +86,7 @@ struct Params {
 #endif
 #endif
 @group(0) @binding(3) var<storage, read> w: array<vec4<u32>>;
+#ifdef COHERENT
+@coherent
+#endif
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;

@@ -1,9 +1,9 @@
-// What attention does to scores, and which positions a row sees, for kernels whose parameters are those of attend_vec.
+// What attention does to scores, for kernels whose parameters are those of attend_vec.
 //
 // HEAT: queries are scaled by their position. CAP: a soft cap. SLOPES: a head's slope times the distance is taken from a
 // score. RELATIVE: a head's summand for the bucket of the distance. SINKS: a head's sink takes part in the softmax and has no
-// value. BOTH: a row sees the rows behind it too, and the window counts positions on each side. CHUNK: of what is before it, a
-// row sees its own run of so many positions. SOURCE: what is before it begins behind its source. CROSS: it sees its source alone.
+// value. What a row sees: see seen.
+#import seen
 #ifdef CAP
 #import tanh
 #endif
@@ -23,46 +23,6 @@ fn query_scale(position: u32) -> f32 {
     return p.scale * (1.0 + p.heat * log(floor((f32(position) + p.heat_offset) / p.heat_length) + 1.0));
 #else
     return p.scale;
-#endif
-}
-
-// How many of the first positions of a row's sequence are its source.
-fn n_source(row: u32) -> u32 {
-    let list = step[STEP_SOURCES];
-    if (list == 0u) { return 0u; }
-    return step[list + row];
-}
-
-// The first position that a row sees.
-fn seen_from(row: u32, position: u32) -> u32 {
-#ifdef CROSS
-    return 0u;
-#else
-#ifdef BOTH
-    return position - min(position, p.window);
-#else
-    var first = select(0u, position + 1u - p.window, position >= p.window);
-#ifdef CHUNK
-    first = max(first, position - position % p.chunk);
-#endif
-#ifdef SOURCE
-    first = max(first, n_source(row));
-#endif
-    return first;
-#endif
-#endif
-}
-
-// The position behind the last that a row sees.
-fn seen_to(row: u32, position: u32) -> u32 {
-#ifdef CROSS
-    return n_source(row);
-#else
-#ifdef BOTH
-    return position + 1u + min(step[step[STEP_ENDS] + row] - position - 1u, p.window);
-#else
-    return position + 1u;
-#endif
 #endif
 }
 

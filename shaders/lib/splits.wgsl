@@ -3,7 +3,7 @@
 #import sinks
 #endif
 
-// A quad of the result of a head whose splits begin at `at` in `parts`.
+// A quad of the result of a head, of so many splits that begin at `at` in `parts`.
 fn joined(at: u32, n_splits: u32, quads: u32, quad: u32, head: u32) -> vec4<f32> {
     var top = parts[at].x;
     for (var s = 1u; s < n_splits; s++) { top = max(top, parts[at + s * (1u + quads)].x); }

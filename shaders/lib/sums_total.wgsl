@@ -1,5 +1,4 @@
-// A piece of products of few rows: brings the invocations' `sums` together; the first ROWS invocations go on, each with the
-// `total` of a row of x.
+// A piece of products of few rows: brings the invocations' `sums` together. Those with `mine` have the `total` of a row of x.
     // The invocations' sums, together.
 #ifndef DOT4
     workgroupBarrier();
@@ -36,17 +35,23 @@
     workgroupBarrier();
     let n_parts = 4u;
 #endif
-    if (lid >= ROWS || first + lid >= rows) { return; }
-    var total = vec4(0.0);
-#ifdef NORM
-    var square = 0.0;
+#ifdef STACK
+    let mine = lid < n_places;
+#else
+    let mine = lid < ROWS && first + lid < rows;
 #endif
-    for (var i = 0u; i < n_parts; i++) {
-        total += work_s[lid * PARTS + i];
+    var total = vec4(0.0);
+    if (mine) {
 #ifdef NORM
-        square += squares_s[lid * PARTS + i];
+        var square = 0.0;
+#endif
+        for (var i = 0u; i < n_parts; i++) {
+            total += work_s[lid * PARTS + i];
+#ifdef NORM
+            square += squares_s[lid * PARTS + i];
+#endif
+        }
+#ifdef NORM
+        total *= inverseSqrt(square / f32(p.cols) + p.eps);
 #endif
     }
-#ifdef NORM
-    total *= inverseSqrt(square / f32(p.cols) + p.eps);
-#endif

@@ -49,11 +49,29 @@ fn unit_vecs(u: Unit) -> Vecs {
     );
 }
 
+// A unit whose integers are floats already, for several rows of x.
+struct Floats {
+    v: Vecs,
+    scale: vec2<f32>,
+    offset: vec2<f32>,
+}
+
+fn unit_floats(u: Unit) -> Floats {
+    let v = Vecs(
+        ints(u.lo.x), ints(u.lo.y), ints(u.lo.z), ints(u.lo.w), ints(u.hi.x), ints(u.hi.y), ints(u.hi.z), ints(u.hi.w),
+    );
+    return Floats(v, u.scale, u.offset);
+}
+
 // Scales and offsets are applied once per half; `sums` are those of the halves of x.
-fn unit_dot(u: Unit, x: Vecs, sums: vec2<f32>) -> f32 {
-    let a = dot(ints(u.lo.x), x.v0) + dot(ints(u.lo.y), x.v1) + dot(ints(u.lo.z), x.v2) + dot(ints(u.lo.w), x.v3);
-    let b = dot(ints(u.hi.x), x.v4) + dot(ints(u.hi.y), x.v5) + dot(ints(u.hi.z), x.v6) + dot(ints(u.hi.w), x.v7);
+fn floats_dot(u: Floats, x: Vecs, sums: vec2<f32>) -> f32 {
+    let a = dot(u.v.v0, x.v0) + dot(u.v.v1, x.v1) + dot(u.v.v2, x.v2) + dot(u.v.v3, x.v3);
+    let b = dot(u.v.v4, x.v4) + dot(u.v.v5, x.v5) + dot(u.v.v6, x.v6) + dot(u.v.v7, x.v7);
     return dot(u.scale, vec2(a, b)) + dot(u.offset, sums);
+}
+
+fn unit_dot(u: Unit, x: Vecs, sums: vec2<f32>) -> f32 {
+    return floats_dot(unit_floats(u), x, sums);
 }
 
 #ifdef DOT4

@@ -9,6 +9,10 @@ const PARTS: u32 = WG;
 #import vec_owned
 #else
 #ifdef DOT4
+#import bytes
+#ifndef BYTES
+#import x_vecs
+#endif
 var<workgroup> work_s: array<vec4<f32>, PARTS * ROWS>;
 #else
 // Of x, quad i of unit u of WG units at i * SPAN + u; then the sums.

@@ -65,7 +65,7 @@ pub fn permutations() -> Vec<Permutation> {
     }
     let two = [WEIGHT_TYPES.iter().find(|t| t.0 == "bf16"), WEIGHT_TYPES.iter().find(|t| t.1)];
     for dtype in WEIGHT_TYPES {
-        heads(&mut list, dtype, &[vec!["KV_F16"]], &[vec![]], &[1]);
+        heads(&mut list, dtype, &[vec!["KV_F16"], vec!["KV_F16", "COHERENT"]], &[vec![]], &[1]);
     }
     for dtype in two.into_iter().flatten() {
         heads(&mut list, dtype, &caches(), &choices(&["SCALE", "BIAS"]), &[1]);
@@ -132,8 +132,8 @@ fn rows(list: &mut List) {
     for features in choices(&["FIRST", "SUBGROUPS"]) {
         list.add("top_k", &[&features], &[("WG", 256), ("K", 64)]);
     }
-    for features in [&[][..], &["NORM"], &["NORM", "SUBGROUPS"]] {
-        list.add("quantise", &[features], &[("WG", 64)]);
+    for features in choices(&["NORM"]) {
+        list.add("quantise", &[&features], &[("WG", 64)]);
     }
     list.add("pick", &[], &[("WG", 256)]);
 }
@@ -180,8 +180,10 @@ fn recurrent(list: &mut List) {
 }
 
 fn attention(list: &mut List) {
-    list.add("attend_merge", &[], &[("WG", 64)]);
-    list.add("attend_merge", &[&["SINKS"]], &[("WG", 64)]);
+    let seen = [&["CHUNK"][..], &["SOURCE"], &["CROSS"]].map(<[_]>::to_vec);
+    for features in choices(&["SINKS", "BOTH"]).into_iter().chain(seen) {
+        list.add("attend_merge", &[&features], &[("WG", 64)]);
+    }
     for kv in [&[][..], &["KV_F16"], &["KV_Q8"]] {
         for more in choices(&["TAIL", "V_IN_K"]) {
             list.add("kv_write", &[kv, &more], &[("WG", 64)]);
@@ -249,15 +251,34 @@ fn rows_at_once(list: &mut List, (dtype, _): &(&'static str, bool), rows: &[u32]
 
 /// Products of so many rows at once; with subgroups also those where one owns rows of the weight.
 fn few_rows(list: &mut List, features: &[&'static str], n: u32) {
-    list.add("linear_vec", &[features], &[("WG", 64), ("ROWS", n)]);
-    if features.contains(&"SUBGROUPS") {
+    // Products make the bytes of a single row themselves.
+    let makes_bytes = features.contains(&"DOT4") && !features.contains(&"BYTES");
+    if n == 1 || !makes_bytes {
+        list.add("linear_vec", &[features], &[("WG", 64), ("ROWS", n)]);
+    }
+    if features.contains(&"SUBGROUPS") && !makes_bytes {
         list.add("linear_vec", &[features, &["OWNED"]], &[("WG", 128), ("ROWS", n)]);
     }
 }
 
-/// The caches that a product of few rows writes itself, with what it does to heads in front of that.
+/// What products of few rows have beside norms and subgroups: of blocks x as bytes, of plain types any number of columns.
+fn special(blocks: bool) -> Vec<Features> {
+    let alone = if blocks {
+        choices(&["BYTES", "NORM"]).into_iter().map(|more| [&["DOT4"][..], &more].concat()).collect()
+    } else {
+        vec![vec!["RAGGED"]]
+    };
+    let subgroups = alone.iter().map(|features| [&features[..], &["SUBGROUPS"]].concat()).collect::<Vec<_>>();
+    [alone, subgroups].concat()
+}
+
+/// The caches that a product of few rows writes itself, with what it does to heads in front of that; with COHERENT heads have
+/// norms and caches scales.
 fn caches() -> Vec<Features> {
-    choices(&["KV_F16", "CLAMP"])
+    let whole = choices(&["CLAMP"])
+        .into_iter()
+        .flat_map(|clamp| [&[][..], &["KV_F16"], &["KV_Q8"]].map(|kv| [&["COHERENT"][..], kv, &clamp].concat()));
+    choices(&["KV_F16", "CLAMP"]).into_iter().chain(whole).collect()
 }
 
 /// Products of few rows whose columns are heads.
@@ -268,9 +289,7 @@ fn heads(
     vectors: &[Features],
     rows: &[u32],
 ) {
-    let special = if *blocks { "DOT4" } else { "RAGGED" };
-    let alone = choices(&["SUBGROUPS"]).into_iter().map(|f| [&[special][..], &f].concat());
-    let forms: Vec<Features> = choices(&["NORM", "SUBGROUPS"]).into_iter().chain(alone).collect();
+    let forms: Vec<Features> = choices(&["NORM", "SUBGROUPS"]).into_iter().chain(special(*blocks)).collect();
     for (cache, vectors) in caches.iter().flat_map(|cache| vectors.iter().map(move |v| (cache, v))) {
         for (features, n) in forms.iter().flat_map(|features| rows.iter().map(move |n| (features, n))) {
             few_rows(list, &[&[*dtype, "QKV"][..], cache, vectors, features].concat(), *n);
@@ -286,12 +305,9 @@ fn products(
     vectors: &[Features],
     rows: &[u32],
 ) {
-    // Blocks take activations as bytes; plain types may have any number of columns.
-    let special = if *blocks { "DOT4" } else { "RAGGED" };
     for (then, vectors) in thens.iter().flat_map(|then| vectors.iter().map(move |v| (then, v))) {
         let parts = [&[*dtype][..], then, vectors].concat();
-        let alone = choices(&["SUBGROUPS"]).into_iter().map(|f| [&[special][..], &f].concat());
-        for features in choices(&["NORM", "SUBGROUPS"]).into_iter().chain(alone) {
+        for features in choices(&["NORM", "SUBGROUPS"]).into_iter().chain(special(*blocks)) {
             for n in rows {
                 few_rows(list, &[&parts[..], &features].concat(), *n);
             }
@@ -302,7 +318,7 @@ fn products(
             list.add("linear_mat", &[&parts, features], &[]);
         }
         if !then.contains(&"ADD") {
-            stacks(list, &parts, special, rows);
+            stacks(list, &parts, *blocks, rows);
         }
         for features in choices(&["F16"]).iter().chain(&ragged) {
             list.add("linear_coop", &[&parts, &["COOPMAT"], features], &[("WG", 256)]);
@@ -311,15 +327,20 @@ fn products(
 }
 
 /// Products with matrices of a stack: picked ones, and those of heads, which have nothing beside them.
-fn stacks(list: &mut List, parts: &[&'static str], special: &'static str, rows: &[u32]) {
+fn stacks(list: &mut List, parts: &[&'static str], blocks: bool, rows: &[u32]) {
     if !rows.contains(&1) {
         return;
     }
     let one = &[("WG", 64), ("ROWS", 1)];
-    for more in choices(&[special, "SUBGROUPS"]) {
+    let special = special(blocks).into_iter().filter(|features| !features.contains(&"NORM"));
+    for more in choices(&["SUBGROUPS"]).into_iter().chain(special) {
         list.add("expert_linear", &[parts, &["STACK"], &more], one);
+        if more.contains(&"BYTES") || !more.contains(&"DOT4") {
+            let together = &[("WG", 64), ("ROWS", 4), ("MOST", 256)];
+            list.add("expert_linear", &[parts, &["STACK", "TOGETHER"], &more], together);
+        }
     }
-    let forms: &[&str] = if special == "RAGGED" { &["RAGGED", "F16"] } else { &["F16"] };
+    let forms: &[&str] = if blocks { &["F16"] } else { &["RAGGED", "F16"] };
     for more in choices(forms) {
         list.add("linear_mat", &[parts, &["STACK"], &more], &[]);
     }

@@ -7,6 +7,8 @@
     reason = "a test that cannot go on fails, and says what it covered"
 )]
 
+mod loads;
+
 use ir_shaders::{Access, KERNELS, Permutation, Target, all_permutations, compose, permutations};
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};

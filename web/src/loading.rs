@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ir_engine::cpu::{Cpu, CpuOptions};
-use ir_engine::gpu::{Gpu, GpuOptions};
+use ir_engine::gpu::{Gpu, GpuOptions, threads_of_pipelines};
 use ir_engine::run::EngineOptions;
 use ir_engine::{Device, Error, LoadOptions as EngineLoad, Loader, Result};
 use sha2::{Digest, Sha256};
@@ -179,6 +179,7 @@ async fn device(options: &LoadOptions) -> Result<Device> {
         let gpu = GpuOptions {
             host_subgroups: options.subgroups,
             software_forms: options.all_forms,
+            compile_ahead: Some(threads_of_pipelines()),
             ..GpuOptions::default()
         };
         return Ok(Device::Gpu(Arc::new(Gpu::open(&gpu).await?)));

@@ -83,6 +83,11 @@ pub(super) fn weight_bytes(dispatch: &Dispatch, parts: &[Vec<Part>], counts: &Co
         let reads = match dispatch.grid.count {
             // Tiles of rows that have one matrix: at most so many.
             count @ Count::Sorted { rows: _, used: _, of: _ } => counts.get(count),
+            // Picks of one matrix by fours: at most so many.
+            _ if dispatch.key.features.contains(&"TOGETHER") => {
+                let (picks, four) = (counts.rows(dispatch.when.0) * used, dispatch.rows_at_once());
+                picks.min(part.matrices.len() + picks / four)
+            }
             _ => counts.rows(dispatch.when.0).div_ceil(dispatch.grid.block) * used,
         };
         n * both * reads

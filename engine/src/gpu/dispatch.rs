@@ -27,11 +27,10 @@ pub(super) enum Resource {
     VPages(usize),
     /// Results of splits of attend_vec.
     Splits,
-    /// How many splits are done.
+    /// How many workgroups of those that wait for each other's results are done.
     Finished,
-    /// What a buffer of activations holds, as blocks of signed bytes, and their scales.
+    /// What a buffer of activations holds, as blocks of signed bytes, and behind them their scales.
     Bytes(usize),
-    Scales(usize),
     /// The states of sequences, of a recurrent part.
     States(usize),
     /// Rows and their picks sorted by matrix, and tiles of them: see expert_linear_sort.
@@ -177,6 +176,11 @@ impl Dispatch {
         if self.grid.count == Count::Rows(Rows::Tokens) {
             self.grid.count = Count::Rows(Rows::Sources);
         }
+    }
+
+    /// Rows that a workgroup takes at once.
+    pub(super) fn rows_at_once(&self) -> usize {
+        self.key.consts.iter().find(|c| c.0 == "ROWS").map_or(1, |c| c.1 as usize)
     }
 
     /// Workgroups in a step; none where the dispatch is not wanted.

@@ -17,14 +17,24 @@ pub struct Forms {
     pub coherent: bool,
     /// Products of few rows where a subgroup owns rows of the weight and nothing waits between units: needs `subgroups`.
     pub owned: bool,
+    /// Heads with norms, and those of an 8-bit cache, made ready in products of few rows by the workgroup that finishes one
+    /// last: needs `coherent`.
+    pub heads: bool,
 }
 
 impl Forms {
     /// Nothing beyond WebGPU's defaults.
-    pub const BASE: Forms =
-        Forms { f16: false, subgroups: false, dot4: false, coopmat: false, coherent: false, owned: false };
+    pub const BASE: Forms = Forms {
+        f16: false,
+        subgroups: false,
+        dot4: false,
+        coopmat: false,
+        coherent: false,
+        owned: false,
+        heads: false,
+    };
 
-    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`, `coherent`, `owned`.
+    /// The forms that `text` names, joined by `+`: `base`, `f16`, `subgroups`, `dot4`, `coopmat`, `coherent`, `owned`, `heads`.
     ///
     /// # Errors
     /// Names a word that is no form.
@@ -39,15 +49,19 @@ impl Forms {
                 "coopmat" => forms.coopmat = true,
                 "coherent" => forms.coherent = true,
                 "owned" => forms.owned = true,
+                "heads" => forms.heads = true,
                 _ => {
                     return Err(Error::request(format!(
-                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, coherent, owned, joined by +"
+                        "{word:?} is no kernel form: use base, f16, subgroups, dot4, coopmat, coherent, owned, heads, joined by +"
                     )));
                 }
             }
         }
         if forms.owned && !forms.subgroups {
             return Err(Error::request("the kernel form \"owned\" needs subgroups: use base+subgroups+owned"));
+        }
+        if forms.heads && !forms.coherent {
+            return Err(Error::request("the kernel form \"heads\" needs coherent: use base+coherent+heads"));
         }
         Ok(forms)
     }
@@ -63,6 +77,7 @@ impl std::fmt::Display for Forms {
             (self.coopmat, "coopmat"),
             (self.coherent, "coherent"),
             (self.owned, "owned"),
+            (self.heads, "heads"),
         ] {
             if on {
                 write!(f, "+{name}")?;

@@ -30,7 +30,6 @@ fn id(resource: Resource) -> u64 {
         Resource::VPages(i) => (4, i, 0),
         Resource::Splits => (5, 0, 0),
         Resource::Bytes(i) => (6, i, 0),
-        Resource::Scales(i) => (7, i, 0),
         Resource::Picked => (8, 0, 0),
         Resource::Pairs(i) => (9, i, 0),
         Resource::Stats(i) => (10, i, 0),
@@ -154,9 +153,11 @@ fn results(plan: &Plan) -> Vec<Resource> {
     slots.map(|slot| Resource::Buffer(plan.slot(slot).buffer)).chain([Resource::Constants]).collect()
 }
 
-/// Bytes of the results of splits of attend_vec, and of their counters: at most one for each row and head.
+/// Bytes of the results of splits of attend_vec, at most one for each row and head, and of counters: for those splits, and for
+/// the heads of few rows.
 fn splits(plan: &Plan) -> [u64; 2] {
-    let mut splits = [0, 0];
+    let of_heads = plan.heads.iter().map(|heads| heads.n_heads + 2 * plan.kv[heads.layer].n_kv_heads);
+    let mut splits = [0, 4 * lower::FEW * of_heads.max().unwrap_or(0)];
     for entry in &plan.ops {
         if let Op::Attend {
             q: _,
@@ -207,8 +208,7 @@ fn sizes(
         let rows = options.most(buffer.rows);
         all.push((Resource::Buffer(i), rows as u64 * buffer.cols as u64 * 4, "activations".to_owned()));
         let blocks = (units(buffer.cols) * lower::FEW) as u64;
-        all.push((Resource::Bytes(i), 32 * blocks, "activations".to_owned()));
-        all.push((Resource::Scales(i), 16 * blocks, "activations".to_owned()));
+        all.push((Resource::Bytes(i), 48 * blocks, "activations".to_owned()));
     }
     for (i, weight) in plan.weights.iter().enumerate() {
         let w = WeightId(i as u32);

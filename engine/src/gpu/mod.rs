@@ -11,6 +11,7 @@ mod forms;
 mod heaps;
 mod kernels;
 mod lower;
+mod making;
 mod memory;
 mod open;
 mod pace;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 pub use copy::CopyTest;
 pub use cost::{StepCost, permutations};
 pub use forms::Forms;
+pub use making::threads_of_pipelines;
 pub use open::{AdapterDescription, GpuOptions, adapters};
 pub use readback::{GpuReadback, Results};
 #[cfg(not(target_arch = "wasm32"))]
@@ -82,11 +84,11 @@ impl Gpu {
         let wrong = if forms.coherent { gpu.is_coherent().await.map_or(true, |is| !is) } else { false };
         if wrong {
             // A device that failed says so for good: another one goes on.
-            let without = Some(Forms { coherent: false, ..forms });
+            let without = Some(Forms { coherent: false, heads: false, ..forms });
             let mut other = Gpu::new(open::open(&GpuOptions { forms: without, ..options.clone() }).await?, options);
             let name = &other.opened.description.name;
             other.note =
-                Some(format!("{name} has no coherent memory, though it says so: the form \"coherent\" is left out"));
+                Some(format!("{name} has no coherent memory, though it says so: the forms that need it are left out"));
             return Ok(other);
         }
         Arc::into_inner(gpu).ok_or_else(|| Error::Device("a device is held while it is opened".into()))
@@ -124,9 +126,18 @@ impl Gpu {
     /// Where wgpu refuses.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn noop(forms: Forms) -> Result<Gpu> {
-        let opened = readback::now(open::open_noop(forms));
+        Gpu::noop_with(&GpuOptions { forms: Some(forms), ..GpuOptions::default() })
+    }
+
+    /// [`Gpu::noop`] with the other options that matter to it; the base form if none is given.
+    ///
+    /// # Errors
+    /// Where wgpu refuses.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn noop_with(options: &GpuOptions) -> Result<Gpu> {
+        let opened = readback::now(open::open_noop(options.forms.unwrap_or(Forms::BASE)));
         let opened = opened.unwrap_or_else(|| Err(Error::Device("the noop device did not open at once".into())))?;
-        Ok(Gpu::new(opened, &GpuOptions::default()))
+        Ok(Gpu::new(opened, options))
     }
 
     fn new(opened: Opened, options: &GpuOptions) -> Gpu {

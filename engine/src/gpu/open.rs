@@ -27,6 +27,10 @@ pub struct GpuOptions {
     /// A folder where the driver's compiled pipelines are kept from one start to the next, natively on Vulkan; nowhere where
     /// `None`. What is in it must be this user's own.
     pub pipelines: Option<std::path::PathBuf>,
+    /// All pipelines that a plan may need are made while its weights arrive: by so many threads beside that (see
+    /// [`threads_of_pipelines`](super::threads_of_pipelines)), or, if 0, one for each piece of weights. Each at its first use if
+    /// `None`.
+    pub compile_ahead: Option<usize>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,
     /// Breaks a kernel on purpose, to show that an exam finds it: its name, a piece of its text, what stands there
@@ -163,7 +167,7 @@ fn describe(adapter: &wgpu::Adapter) -> AdapterDescription {
             wgpu::DeviceType::Other => "other",
         },
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
-        forms: Forms { f16, subgroups, coherent, ..Forms::BASE },
+        forms: Forms { f16, subgroups, coherent, heads: coherent, ..Forms::BASE },
         max_binding: limits.max_storage_buffer_binding_size,
         max_buffer: limits.max_buffer_size,
         memory: memory.map(|memory| memory.total),

@@ -21,6 +21,7 @@ pub use host::HostCost;
 
 use super::constants::Constants;
 use super::dispatch::{Counts, Dispatch, Resource};
+use super::making::Making;
 use super::memory::{self, Memory};
 use super::pace::Pace;
 use super::parts::Part;
@@ -49,6 +50,7 @@ pub struct GpuRunner {
     many: bool,
     steps: Prepared,
     picks: Prepared,
+    making: Making,
     /// What makes the blocks of a slot that was filled from elsewhere.
     blocks: BTreeMap<Slot, Prepared>,
     words: Box<StepWords>,
@@ -137,6 +139,7 @@ impl GpuRunner {
             many: false,
             steps,
             picks: picks_prepared,
+            making: Making::default(),
             blocks: BTreeMap::new(),
             words,
             step,
@@ -145,9 +148,12 @@ impl GpuRunner {
             n_token_ids,
             last_round,
         };
-        runner.feed_plan()?;
         runner.steps = runner.prepare(dispatches)?;
         runner.picks = runner.prepare(picks)?;
+        if let Some(n_threads) = runner.gpu.options.compile_ahead {
+            runner.make_pipelines(n_threads)?;
+        }
+        runner.feed_plan()?;
         runner.gpu.check()?;
         Ok(runner)
     }
@@ -239,11 +245,18 @@ impl GpuRunner {
         };
         let Encoded { commands, staging, parts, .. } = encoded;
         let index = self.gpu.queue().submit([commands]);
-        self.gpu.keep_pipelines();
+        self.keep_pipelines();
         if !self.many && self.work <= self.pace.most(false) {
             self.ahead = Some(self.encode_step(first, counts)?);
         }
         Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index, &self.spare))
+    }
+
+    /// Writes the file of pipelines if it is time to, which it is not while more are being made.
+    fn keep_pipelines(&self) {
+        if self.making.is_done() {
+            self.gpu.keep_pipelines();
+        }
     }
 
     /// Arithmetic operations of a step.

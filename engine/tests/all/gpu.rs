@@ -303,7 +303,7 @@ fn sources_are_read_in_steps_of_their_own() {
 /// Were splits joined by the last but one to finish, the comparison would say so.
 #[test]
 fn a_wrong_joining_of_splits_is_found() {
-    let sabotage = Some(("attend_vec", "before_s + 1u < n_splits", "before_s + 2u != n_splits"));
+    let sabotage = Some(("attend_vec", "before_s + 1u < n", "before_s + 2u != n"));
     let Some(device) = gpu(&GpuOptions { sabotage, ..with_forms("base+coherent") }) else { return };
     let error = relative_error(&long_context(&device, None, false), &long_context(&truth(), None, false));
     assert!(error.is_nan() || error > 100.0 * F32_FORMS, "relative error {error:e}");

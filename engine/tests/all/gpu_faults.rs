@@ -68,7 +68,7 @@ fn a_form_that_computes_wrongly_is_left_out() {
     assert_eq!(honest.notes(), [""; 0]);
     let asked = Forms { coherent: true, ..Forms::BASE };
     for forms in [None, Some(asked)] {
-        let sabotage = Some(("probe_coherent", "before_s + 1u < p.n", "before_s > 0u"));
+        let sabotage = Some(("probe_coherent", "before_s + 1u < n", "before_s > 0u"));
         let gpu = open(&GpuOptions { forms, sabotage, ..GpuOptions::default() }).unwrap();
         assert!(!gpu.forms().coherent, "{}", gpu.name());
         let notes = gpu.notes().concat();

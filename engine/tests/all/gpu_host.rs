@@ -5,14 +5,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::common::shape_1b::{LAYERS, OPTIONS, VOCABULARY, one_row, plan};
+use crate::common::shape_1b::{LAYERS, OPTIONS, VOCABULARY, one_row, plan, plan_with};
 use crate::common::timed;
+use ir_engine::device::KvKind;
 use ir_engine::dtype::DType;
-use ir_engine::gpu::{Forms, Gpu, HostCost};
-use ir_engine::plan::{Inputs, Pool, Want};
+use ir_engine::gpu::{Forms, Gpu, GpuOptions, HostCost, StepCost};
+use ir_engine::plan::{Change, Inputs, Pool, RunnerOptions, Want};
 
 /// Forms that a native GPU has by default.
-const NATIVE: Forms = Forms { coherent: true, ..Forms::BASE };
+const NATIVE: Forms = Forms { coherent: true, heads: true, ..Forms::BASE };
 
 /// Types of q and k, v and down, and the most dispatches per layer: the products of q, k, v, with what is done to heads, of
 /// o, of gate and up and of down, and attention. One more if one product has two types.
@@ -42,6 +43,56 @@ fn a_decode_step_takes_few_dispatches() {
             assert_eq!(runner.n_dispatches(&pooled), n);
         }
     }
+}
+
+/// Norms on heads, and a cache whose scales take 32 columns, need no dispatch more where the last workgroup of a head makes it
+/// ready, for as many rows as have kernels of their own; many rows, and the base form, take one.
+#[test]
+fn whole_heads_take_no_dispatch_of_their_own() {
+    for (types, most) in TYPES {
+        for (norms, kv) in [(true, KvKind::F16), (false, KvKind::Blocks8), (true, KvKind::Blocks8)] {
+            let plan = Arc::new(plan_with(*types, norms));
+            let options = RunnerOptions { kv, ..OPTIONS };
+            for (forms, own) in [(NATIVE, 0), (Forms { heads: false, ..NATIVE }, 1), (Forms::BASE, 1)] {
+                let runner = Arc::new(Gpu::noop(forms).unwrap()).prepare(Arc::clone(&plan), options).unwrap();
+                for rows in 1..=12 {
+                    let own = if rows > 8 { 1 } else { own };
+                    let n = runner.n_dispatches(&of_rows(rows, 10));
+                    // Behind a product of tiles its norm is a dispatch of its own, two of a layer and that of the head.
+                    let normed = if rows > 8 { 2 * LAYERS } else { 0 };
+                    assert_eq!(
+                        n,
+                        (most + own) * LAYERS + normed + 3,
+                        "{types:?}, {norms}, {kv:?}, {forms}, {rows} rows"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The same of families: those with norms on heads take a dispatch less per layer. Qwen 3 takes five.
+#[test]
+fn families_with_norms_on_heads_take_no_dispatch_for_them() {
+    let mut fewer = Vec::new();
+    for (name, golden) in crate::families::goldens() {
+        let cost = |forms| StepCost::of(golden.model.plan(), &of_rows(1, 10), forms, KvKind::F16);
+        let (Ok(with), Ok(without)) = (cost(NATIVE), cost(Forms { heads: false, ..NATIVE })) else { continue };
+        assert!(with.dispatches <= without.dispatches, "{name}: {with:?}, {without:?}");
+        if with.dispatches < without.dispatches {
+            fewer.push(format!("{name} {} to {}", without.most_per_layer, with.most_per_layer));
+        }
+    }
+    println!("dispatches of the layer that takes most: {}", fewer.join(", "));
+    assert!(fewer.contains(&"qwen3 6 to 5".to_owned()), "{fewer:?}");
+}
+
+/// Sequences in a step, each with a row at this position. One gives logits.
+fn of_rows(rows: usize, position: u32) -> Inputs {
+    let mut inputs = Inputs { tables: vec![(0..64).collect(); rows], ..Inputs::default() };
+    (0..rows).for_each(|seq| _ = inputs.push(5, position, seq as u32));
+    inputs.outputs = vec![0];
+    inputs
 }
 
 /// What the host may spend on a decode step of 16 layers.
@@ -99,6 +150,54 @@ fn no_pipeline_is_made_behind_the_first_token() {
         println!("{forms}: {first} pipelines");
         assert!(first > 5 && gpu.n_pipelines() == first, "{first} pipelines became {}", gpu.n_pipelines());
     }
+}
+
+/// Whatever the steps behind a load and its first token are, prompts, several rows, chains, embeddings, all ways of picking, all
+/// pipelines are there: made by threads, or with the weights if there are none.
+#[test]
+fn no_pipeline_is_made_behind_the_loading() {
+    let all = Forms { subgroups: true, dot4: true, f16: true, ..NATIVE };
+    for (forms, n_threads) in [(NATIVE, 2), (Forms::BASE, 0), (all, 1)] {
+        let options = GpuOptions { forms: Some(forms), compile_ahead: Some(n_threads), ..GpuOptions::default() };
+        let gpu = Arc::new(Gpu::noop_with(&options).unwrap());
+        let mut runner = gpu.prepare(Arc::new(plan([DType::Q4_0; 3])), OPTIONS).unwrap();
+        assert!(n_threads > 0 || gpu.n_pipelines() > 20, "only {} pipelines came with the weights", gpu.n_pipelines());
+        let mut step = |inputs: Inputs| _ = runner.submit(&inputs).unwrap().wait().unwrap();
+        step(Inputs { wants: vec![PICK], ..one_row(15) });
+        runner.pipelines_made();
+        let made = gpu.n_pipelines();
+        let mut step = |inputs: Inputs| _ = runner.submit(&inputs).unwrap().wait().unwrap();
+        let change = Change { row: 0, token: 1, bias: 1.0, factor: 1.0, penalty: 0.0 };
+        for rows in (1..=9).chain([16, 32, 33, 64]) {
+            for want in [PICK, Want::Top, Want::Logits] {
+                for position in [16, 1000] {
+                    let inputs = of_rows(rows, position);
+                    step(Inputs { wants: vec![want], changes: vec![change], ..inputs });
+                }
+            }
+        }
+        let mut prompt = one_row(0);
+        (1..512).for_each(|position| _ = prompt.push(5, position, 0));
+        step(prompt.clone());
+        prompt.pools = vec![Pool { first: 0, rows: 512 }];
+        step(prompt);
+        step(Inputs { wants: vec![PICK], next: vec![vec![PICK]; 3], ..one_row(1000) });
+        println!("{forms}, {n_threads} threads: {made} pipelines");
+        assert!(made > 20 && gpu.n_pipelines() == made, "{made} pipelines became {}", gpu.n_pipelines());
+    }
+}
+
+/// A runner that goes while its pipelines are made takes nothing with it.
+#[test]
+fn a_runner_may_go_before_its_pipelines_are_made() {
+    let options = GpuOptions { forms: Some(NATIVE), compile_ahead: Some(2), ..GpuOptions::default() };
+    let gpu = Arc::new(Gpu::noop_with(&options).unwrap());
+    let plan = Arc::new(plan([DType::Q4_0; 3]));
+    drop(gpu.prepare(Arc::clone(&plan), OPTIONS).unwrap());
+    assert_eq!(Arc::strong_count(&gpu), 1, "threads hold the device");
+    let mut runner = gpu.prepare(plan, OPTIONS).unwrap();
+    runner.pipelines_made();
+    runner.submit(&one_row(3)).unwrap().wait().unwrap();
 }
 
 /// Four steps are submitted before the first has a result, which all come back together.

@@ -22,6 +22,7 @@ const FORMS: &[(&str, KvKind, f64)] = &[
     ("base", KvKind::F16, 2e-3),
     ("base+f16+subgroups", KvKind::F16, 1e-2),
     ("base+dot4", KvKind::F16, 2e-2),
+    ("base+coherent+heads", KvKind::F16, 2e-3),
     ("base+subgroups+owned", KvKind::F16, 2e-3),
     ("base+subgroups+dot4+owned", KvKind::F16, 2e-2),
 ];
@@ -170,7 +171,7 @@ fn the_comparison_op_by_op_finds_a_broken_kernel() {
         ("qwen3", "linear_vec", "return act(gate) * up;", "return act(up) * gate;", "linear"),
         ("qwen3", "heads", "a * turn.x - b * turn.y", "a * turn.x + b * turn.y", "linear"),
         // Heads at the end of their product: how they are turned, and where they are stored.
-        ("llama3", "linear_vec", "turned(at.pair + 1u, f32(position), v.zw)", "v.zw", "linear"),
+        ("llama3", "linear_vec", "turned(at.pair + 1u, position, v.zw)", "v.zw", "linear"),
         (
             "llama3",
             "linear_vec",

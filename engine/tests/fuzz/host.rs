@@ -15,7 +15,7 @@ const MOST: usize = 3 * 5 * LAYERS;
 
 #[test]
 fn a_steady_step_allocates_nothing_of_its_own() {
-    let forms = Forms { coherent: true, ..Forms::BASE };
+    let forms = Forms { coherent: true, heads: true, ..Forms::BASE };
     let mut runner = Arc::new(Gpu::noop(forms).unwrap()).prepare(Arc::new(plan([DType::Q4_0; 3])), OPTIONS).unwrap();
     let pick = Want::Pick { draw: [1, 2], scale: 1.0, least: -10.0 };
     let (mut first, mut last) = (0, 0);

@@ -26,7 +26,7 @@ pub(crate) struct DeviceArgs {
     /// How layers are shared among several GPUs, as ratios such as 3,1 [default: by their memory]
     #[arg(long, value_name = "RATIOS", value_delimiter = ',', value_parser = share)]
     pub(crate) split: Vec<f32>,
-    /// Forms of the GPU's kernels: base, f16, subgroups, dot4, coherent, owned, joined by + [default: what the GPU has]
+    /// Forms of the GPU's kernels: base, f16, subgroups, dot4, coherent, owned, heads, joined by + [default: what the GPU has]
     #[arg(long, value_name = "FORMS")]
     pub(crate) gpu_forms: Option<String>,
     /// Instruction set of what the processor computes (beside a GPU: what does not fit there): auto, scalar, or one by its

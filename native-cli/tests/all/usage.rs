@@ -64,6 +64,7 @@ fn values_out_of_range_exit_2() {
     fails(&["run", "ir-tiny", "x", "--gpu-forms", "base", "--device", "cpu"], 2, &["--gpu-forms", "--device gpu"]);
     fails(&["run", "ir-tiny", "x", "--gpu-forms", "base+fast", "--device", "gpu"], 2, &["\"fast\" is no", "coherent"]);
     fails(&["run", "ir-tiny", "x", "--gpu-forms", "base+owned", "--device", "gpu"], 2, &["needs subgroups"]);
+    fails(&["run", "ir-tiny", "x", "--gpu-forms", "base+heads", "--device", "gpu"], 2, &["needs coherent"]);
     for flags in [["--gpu-layers", "3"], ["--gpu-memory", "1"], ["--experts", "cpu"], ["--split", "1"]] {
         fails(&["run", "ir-tiny", "x", "--device", "cpu", flags[0], flags[1]], 2, &[flags[0], "--device cpu"]);
     }

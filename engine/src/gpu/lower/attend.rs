@@ -29,7 +29,7 @@ pub(super) struct Attend {
 
 /// Dispatches of `attend`.
 pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatch>) -> Result<()> {
-    let Attend { q, layer, n_heads, chosen, sinks, to, .. } = *op;
+    let Attend { q, layer, n_heads, chosen, to, .. } = *op;
     let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = lowering.plan.kv[layer];
     let (kq, vq) = (k_dim.div_ceil(4), v_dim.div_ceil(4));
     if kq.max(vq) > 256 {
@@ -76,7 +76,9 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
         });
         return Ok(());
     }
-    let merged = if sinks.is_some() { vec!["SINKS"] } else { vec![] };
+    // What says which positions a row sees, and what takes part in the softmax beside them.
+    let of_merge = ["SINKS", "BOTH", "CROSS", "CHUNK", "SOURCE"];
+    let merged = features.iter().copied().filter(|feature| of_merge.contains(feature)).collect();
     let (mut of_rows, mut scratch) = (features.clone(), vec![("parts", Resource::Splits)]);
     if lowering.forms.coherent {
         of_rows.push("COHERENT");
@@ -95,11 +97,7 @@ pub(super) fn attend(lowering: &Lowering<'_>, op: &Attend, out: &mut Vec<Dispatc
         out.push(Dispatch {
             key: Key { kernel: "attend_merge", features: merged, consts: vec![("WG", 64)] },
             bindings: vec![("parts", Resource::Splits), ("out", lowering.buffer(to))],
-            params: vec![
-                ("n_heads", n_heads as u32),
-                ("v_dim", v_dim as u32),
-                ("sinks_at", lowering.constants.word(sinks)),
-            ],
+            params: params.clone(),
             grid: Grid { count: Count::Merged, block: 1, times: n_heads, per: 1 },
             when: when.clone(),
             op: 0,

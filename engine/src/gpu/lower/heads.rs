@@ -25,15 +25,16 @@ fn by_head(norm: &Norm, dim: usize) -> bool {
 /// What a kernel of products is given so that it ends with heads.
 pub(super) struct InProduct {
     pub features: Vec<&'static str>,
-    pub bindings: [(&'static str, Resource); 2],
+    pub bindings: Vec<(&'static str, Resource)>,
     pub params: Vec<(&'static str, u32)>,
 }
 
 impl Lowering<'_> {
-    /// How a product of few rows, whose parts are these, ends with heads. A workgroup there has two pairs of columns: `None`
-    /// where norms or the scales of an 8-bit cache need more of a head, or a part begins inside one.
+    /// How a product of few rows, whose parts are these, ends with heads. A workgroup there has two pairs of columns. Norms, and
+    /// the scales of an 8-bit cache, need more of a head: with the form `heads` the last workgroup that has columns of one makes
+    /// it ready. `None` where there is no such form, or a part begins inside a head.
     pub(super) fn in_product(&self, heads: &Heads, parts: &[Part]) -> Option<InProduct> {
-        let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope: _ } = *heads;
+        let Heads { layer, n_heads, clamp, q_norm, k_norm, v_norm, rope, norms_after_rope } = *heads;
         let KvShape { n_kv_heads, k_dim, v_dim, v_in_k } = self.plan.kv[layer];
         let v_start = (n_heads + n_kv_heads) * k_dim;
         let whole = |column: usize| match column.checked_sub(v_start) {
@@ -42,9 +43,16 @@ impl Lowering<'_> {
         };
         let pairs = rope.map_or(0, |rope| self.plan.ropes[rope].inv_freq.len());
         let cut = parts.iter().flat_map(Part::joined).any(|r| !whole(r.row) || !whole(r.row + r.n));
-        let normed = [q_norm, k_norm, v_norm].iter().any(Option::is_some);
+        let norms = [q_norm, k_norm, v_norm];
+        let normed = norms.iter().any(Option::is_some);
         let odd = !k_dim.is_multiple_of(4) || !v_dim.is_multiple_of(4) || !pairs.is_multiple_of(2);
-        if cut || normed || odd || v_in_k || v_dim == 0 || self.kv == KvKind::Blocks8 {
+        if cut || odd || v_in_k || v_dim == 0 {
+            return None;
+        }
+        let whole = normed || self.kv == KvKind::Blocks8;
+        let dims = [k_dim, k_dim, v_dim];
+        let foreign = norms.iter().zip(dims).any(|(norm, dim)| norm.is_some_and(|norm| !by_head(&norm, dim)));
+        if whole && (!self.forms.heads || foreign || (normed && norms_after_rope)) {
             return None;
         }
         let mut features = self.kv_features();
@@ -61,7 +69,12 @@ impl Lowering<'_> {
             ("tables", self.tables(layer)),
         ];
         params.extend(self.rotation(rope));
-        let bindings = [("k_pages", Resource::KPages(layer)), ("v_pages", Resource::VPages(layer))];
+        let mut bindings = vec![("k_pages", Resource::KPages(layer)), ("v_pages", Resource::VPages(layer))];
+        if whole {
+            features.push("COHERENT");
+            bindings.push(("finished", Resource::Finished));
+            params.extend(self.head_norms(norms));
+        }
         Some(InProduct { features, bindings, params })
     }
 
@@ -116,17 +129,8 @@ impl Lowering<'_> {
             ("v_dim", v_dim as u32),
             ("limit", clamp.unwrap_or(0.0).to_bits()),
             ("tables", self.tables(layer)),
-            ("norms", (0..3).map(|i| u32::from(norms[i].is_some()) << i).sum()),
         ];
-        for (norm, names) in norms.into_iter().zip(NORM_PARAMS) {
-            let weight = norm.and_then(|norm| norm.weight);
-            let values = [
-                norm.map_or(0, |norm| norm.eps.to_bits()),
-                self.constants.word(weight),
-                norm.map_or(0, |norm| self.step(weight, norm.group)),
-            ];
-            params.extend(names.into_iter().zip(values));
-        }
+        params.extend(self.head_norms(norms));
         params.extend(self.rotation(rope.filter(|_| !late)));
         let dim = k_dim.max(v_dim).next_multiple_of(4) as u32;
         out.push(Dispatch {
@@ -143,6 +147,21 @@ impl Lowering<'_> {
             work: 0,
         });
         Ok(())
+    }
+
+    /// Parameters of the norms of single heads of queries, keys and values.
+    fn head_norms(&self, norms: [Option<Norm>; 3]) -> Vec<(&'static str, u32)> {
+        let mut params = vec![("norms", (0..3).map(|i| u32::from(norms[i].is_some()) << i).sum())];
+        for (norm, names) in norms.into_iter().zip(NORM_PARAMS) {
+            let weight = norm.and_then(|norm| norm.weight);
+            let values = [
+                norm.map_or(0, |norm| norm.eps.to_bits()),
+                self.constants.word(weight),
+                norm.map_or(0, |norm| self.step(weight, norm.group)),
+            ];
+            params.extend(names.into_iter().zip(values));
+        }
+        params
     }
 
     /// Parameters of a rotation; none turns no pairs.

@@ -38,7 +38,7 @@ pub(super) struct Product {
     pub bias: Option<WeightId>,
     pub epilogue: KernelEpilogue,
     pub out: Slot,
-    /// Few rows of `x` come as signed bytes: made in front of the product behind a norm, else by whoever wrote `x`.
+    /// Few rows of `x` are multiplied as signed bytes: see [`Lowering::quantised`].
     pub bytes: bool,
     /// The columns of `x` are no whole units.
     pub ragged: bool,
@@ -54,6 +54,11 @@ pub(super) struct Piece<'a> {
     pub index: usize,
     pub part: &'a Part,
     pub range: RowRange,
+}
+
+/// Where the scales of few rows of so many columns as signed bytes begin, in vectors of 16 bytes: behind the bytes.
+fn scales_at(cols: usize) -> u32 {
+    (2 * units(cols) * FEW) as u32
 }
 
 /// Whether kernels can normalise on the way: the norm's factor is then common to a row, and applied to the sums.
@@ -196,6 +201,7 @@ impl Lowering<'_> {
             ("eps", norm.map_or(0.0, |norm| norm.eps).to_bits()),
             ("out_start", range.row as u32),
             ("x_stride", job.strides[0] as u32),
+            ("scales_at", scales_at(self.plan.slot(job.x).cols)),
             ("out_stride", job.strides[1] as u32),
             ("column_pair", (up.row - range.row.min(up.row)) as u32),
             ("scale_at", self.constants.word(job.scale)),
@@ -210,14 +216,9 @@ impl Lowering<'_> {
         let (mut features, mut params) = self.shared(job, piece);
         let w = Resource::Part(job.weight, piece.index);
         let mut bindings = vec![("w", w), ("out", self.buffer(job.out))];
-        if job.bytes {
-            features.push("DOT4");
-            let buffer = self.plan.slot(job.normed()).buffer;
-            bindings.extend([("x", Resource::Bytes(buffer)), ("x_scale", Resource::Scales(buffer))]);
-        } else {
-            bindings.push(("x", self.buffer(job.x)));
-            if job.norm.is_some() {
-                features.push("NORM");
+        for (on, name) in [(job.bytes, "DOT4"), (job.norm.is_some(), "NORM")] {
+            if on {
+                features.push(name);
             }
         }
         if self.forms.subgroups {
@@ -225,21 +226,28 @@ impl Lowering<'_> {
         }
         if let Some(heads) = &job.heads {
             features.extend(&heads.features);
-            bindings.extend(heads.bindings);
+            bindings.extend(&heads.bindings);
             params.retain(|(name, _)| heads.params.iter().all(|own| own.0 != *name));
             params.extend(&heads.params);
         }
-        let owned = self.forms.owned && self.forms.subgroups;
+        let owned = self.owned();
         if owned {
             features.push("OWNED");
         }
         let wg = if owned { OWNED_WG } else { WG };
         for (n, from, to) in VEC_ROWS {
-            let key = Key { kernel: "linear_vec", features: features.clone(), consts: vec![("WG", wg), ("ROWS", n)] };
+            let (mut features, mut bindings) = (features.clone(), bindings.clone());
+            let x = if job.bytes && self.quantised().contains(&to) {
+                features.push("BYTES");
+                Resource::Bytes(self.plan.slot(job.normed()).buffer)
+            } else {
+                self.buffer(job.x)
+            };
+            bindings.push(("x", x));
+            let key = Key { kernel: "linear_vec", features, consts: vec![("WG", wg), ("ROWS", n)] };
             let times = piece.range.n.div_ceil(if job.gated() { 2 } else { 4 });
             let grid = Grid { count: Count::Rows(job.rows), block: n as usize, times, per: 1 };
-            let (bindings, params) = (bindings.clone(), params.clone());
-            let work = self.work(job, piece.range);
+            let (params, work) = (params.clone(), self.work(job, piece.range));
             out.push(Dispatch { key, bindings, params, grid, when: (job.rows, from..=to), op: 0, work });
         }
     }
@@ -269,34 +277,37 @@ impl Lowering<'_> {
         dispatch
     }
 
+    /// For how many rows signed bytes are made in front of products. A single row's are made by the products themselves, by each
+    /// of their workgroups, which spares a dispatch; not where a subgroup has one row of a weight at a time, since
+    /// making them would take longer than multiplying.
+    pub(super) fn quantised(&self) -> RangeInclusive<usize> {
+        if self.owned() { 1..=FEW } else { 2..=FEW }
+    }
+
+    fn owned(&self) -> bool {
+        self.forms.owned && self.forms.subgroups
+    }
+
     /// Few rows of a slot as signed bytes, if a reader takes such: part of the op that writes the slot.
     pub(in crate::gpu) fn blocks(&self, slot: Slot) -> Option<Dispatch> {
         (self.forms.dot4 && self.plan.slot(slot).readers.blocks).then(|| self.quantise(slot, None, slot))
     }
 
-    /// Few rows of `x`, perhaps normalised on the way, as the signed bytes of `to`.
+    /// Few rows of `x`, perhaps with the factors of a norm, as the signed bytes of `to`.
     fn quantise(&self, x: Slot, norm: Option<Norm>, to: Slot) -> Dispatch {
         let (rows, buffer) = (self.plan.slot(x).rows, self.plan.slot(to).buffer);
-        let bindings =
-            vec![("x", self.buffer(x)), ("x_bytes", Resource::Bytes(buffer)), ("x_scale", Resource::Scales(buffer))];
-        let mut features = Vec::new();
+        let bindings = vec![("x", self.buffer(x)), ("x_bytes", Resource::Bytes(buffer))];
+        let features = if norm.is_some() { vec!["NORM"] } else { vec![] };
         let units = units(self.plan.slot(x).cols);
-        let mut grid = Grid { count: Count::Rows(rows), block: 1, times: units, per: WG as usize };
-        if norm.is_some() {
-            features.push("NORM");
-            if self.forms.subgroups {
-                features.push("SUBGROUPS");
-            }
-            grid = Grid { times: 1, per: 1, ..grid };
-        }
+        let grid = Grid { count: Count::Rows(rows), block: 1, times: units, per: WG as usize };
         let params = vec![
             ("rows_at", rows_at(rows)),
             ("units", units as u32),
-            ("eps", norm.map_or(0.0, |norm| norm.eps).to_bits()),
             ("norm_at", self.constants.word(norm.and_then(|norm| norm.weight))),
+            ("scales_at", scales_at(self.plan.slot(x).cols)),
         ];
         let key = Key { kernel: "quantise", features, consts: vec![("WG", WG)] };
-        Dispatch { key, bindings, params, grid, when: (rows, 1..=FEW), op: 0, work: 0 }
+        Dispatch { key, bindings, params, grid, when: (rows, self.quantised()), op: 0, work: 0 }
     }
 }
 

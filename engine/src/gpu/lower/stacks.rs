@@ -13,6 +13,9 @@ use crate::plan::{Epilogue, Pick, Slot, WeightId};
 
 /// Tiles pay from about so many rows of a matrix on.
 const ROWS_OF_A_TILE: usize = 4;
+/// Rows that have one matrix in common and are multiplied together, and how many rows a step of such has at most.
+const TOGETHER: usize = 4;
+const MOST_TOGETHER: usize = 256;
 /// Rows of a tile.
 const TILE: usize = 32;
 
@@ -29,6 +32,31 @@ struct Stack {
     n: usize,
     /// Columns behind those of `x` that are passed on behind them.
     pass: usize,
+}
+
+/// A form of the kernels of few rows, and for how many.
+struct VecForm {
+    bytes: bool,
+    together: bool,
+    when: RangeInclusive<usize>,
+}
+
+/// The forms for up to `few` rows: signed bytes up to `FEW`, which come ready from `ready` rows on, and rows that have a matrix in
+/// common together from where there are as many picks as matrices.
+fn vec_forms(job: &Product, stack: &Stack, few: usize, ready: usize) -> Vec<VecForm> {
+    let (shared, most) = ((stack.of / stack.used).max(2), few.min(MOST_TOGETHER));
+    let parts = match stack.picks.is_some() && shared <= most {
+        true => vec![(false, 1, shared - 1), (true, shared, most), (false, most + 1, few)],
+        false => vec![(false, 1, few)],
+    };
+    let bytes = if job.bytes { FEW } else { 0 };
+    let mut forms = Vec::new();
+    for (bytes, from, to) in [(true, 1, bytes.min(ready - 1)), (true, ready, bytes), (false, bytes + 1, few)] {
+        let whens = parts.iter().map(|part| (part.0, part.1.max(from)..=part.2.min(to)));
+        let whens = whens.filter(|(_, when)| !when.is_empty());
+        forms.extend(whens.map(|(together, when)| VecForm { bytes, together, when }));
+    }
+    forms
 }
 
 impl Lowering<'_> {
@@ -116,16 +144,14 @@ impl Lowering<'_> {
 
     fn stack(&self, job: &Product, stack: &Stack, out: &mut Vec<Dispatch>) {
         let few = FEW.max(ROWS_OF_A_TILE * stack.of / stack.used);
-        let forms = if job.bytes { vec![(true, 1..=FEW), (false, FEW + 1..=few)] } else { vec![(false, 1..=few)] };
+        let forms = vec_forms(job, stack, few, *self.quantised().start());
         if let Some(picks) = stack.picks {
             out.push(self.sort(job, stack, picks, few + 1..=usize::MAX));
         }
         for (index, part) in self.part(job.weight).iter().enumerate() {
             for range in job.ranges(part) {
                 let piece = Piece { index, part, range };
-                for (bytes, when) in forms.iter().filter(|form| !form.1.is_empty()) {
-                    out.push(self.stack_vec(job, stack, piece, *bytes, when.clone()));
-                }
+                out.extend(forms.iter().map(|form| self.stack_vec(job, stack, piece, form)));
                 out.push(self.stack_mat(job, stack, piece, few + 1..=usize::MAX));
             }
         }
@@ -167,35 +193,37 @@ impl Lowering<'_> {
         (features, params)
     }
 
-    fn stack_vec(
-        &self,
-        job: &Product,
-        stack: &Stack,
-        piece: Piece<'_>,
-        bytes: bool,
-        when: RangeInclusive<usize>,
-    ) -> Dispatch {
+    fn stack_vec(&self, job: &Product, stack: &Stack, piece: Piece<'_>, form: &VecForm) -> Dispatch {
+        let VecForm { bytes, together, ref when } = *form;
         let (mut features, params) = self.stacked(job, stack, piece);
         let mut bindings = vec![("w", Resource::Part(job.weight, piece.index)), ("out", self.buffer(job.out))];
         bindings.extend(stack.picks.map(|picks| ("picks", self.buffer(picks))));
         if bytes {
             features.push("DOT4");
-            let buffer = self.plan.slot(job.x).buffer;
-            bindings.extend([("x", Resource::Bytes(buffer)), ("x_scale", Resource::Scales(buffer))]);
-        } else {
-            bindings.push(("x", self.buffer(job.x)));
         }
+        let x = if bytes && self.quantised().contains(when.end()) {
+            features.push("BYTES");
+            Resource::Bytes(self.plan.slot(job.x).buffer)
+        } else {
+            self.buffer(job.x)
+        };
+        bindings.push(("x", x));
         if self.forms.subgroups {
             features.push("SUBGROUPS");
+        }
+        let mut consts = vec![("WG", WG), ("ROWS", 1)];
+        if together {
+            features.push("TOGETHER");
+            consts = vec![("WG", WG), ("ROWS", TOGETHER as u32), ("MOST", MOST_TOGETHER as u32)];
         }
         let kernel = if stack.picks.is_some() { "expert_linear" } else { "head_linear" };
         let times = stack.used * piece.range.n.div_ceil(if job.gated() { 2 } else { 4 });
         Dispatch {
-            key: Key { kernel, features, consts: vec![("WG", WG), ("ROWS", 1)] },
+            key: Key { kernel, features, consts },
             bindings,
             params,
             grid: Grid { count: Count::Rows(job.rows), block: 1, times, per: 1 },
-            when: (job.rows, when),
+            when: (job.rows, when.clone()),
             op: 0,
             work: self.work(job, piece.range) * stack.used as u64,
         }

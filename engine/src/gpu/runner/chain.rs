@@ -49,7 +49,7 @@ impl GpuRunner {
             let commands = self.encode_into(0, &counts, results, &staging, 4 * (i * n) as u64)?;
             submitted = Some(self.gpu.queue().submit([commands]));
         }
-        self.gpu.keep_pipelines();
+        self.keep_pipelines();
         let index = submitted.ok_or_else(|| Error::shape("a chain without steps"))?;
         Ok(GpuReadback::new(Arc::clone(&self.gpu), staging, parts, index, &self.spare))
     }

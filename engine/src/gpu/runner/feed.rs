@@ -30,6 +30,7 @@ impl GpuRunner {
     pub fn feed(&mut self, weight: WeightId, segment: usize, offset: u64, bytes: &[u8]) -> Result<()> {
         let target = target!(self);
         self.upload.feed(&target, (weight, segment), offset, bytes)?;
+        self.making.step(&self.gpu);
         self.gpu.check()
     }
 
@@ -41,6 +42,7 @@ impl GpuRunner {
         let target = target!(self);
         self.upload.finish(&target)?;
         self.upload = Upload::default();
+        self.making.rest(&self.gpu);
         Ok(())
     }
 

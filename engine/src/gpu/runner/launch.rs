@@ -7,11 +7,20 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::gpu::dispatch::{Count, Counts, Dispatch, Resource, grid};
 use crate::gpu::kernels::Kernel;
+use crate::gpu::making::Making;
+use crate::plan::Slot;
 
 /// Dispatches ready to be encoded.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     pub launches: Vec<Launch>,
+}
+
+impl Prepared {
+    /// The dispatches with their kernels.
+    pub(super) fn kernels(&self) -> impl Iterator<Item = (&Dispatch, &Arc<Kernel>)> {
+        self.launches.iter().map(|launch| (&launch.dispatch, &launch.kernel))
+    }
 }
 
 #[derive(Debug)]
@@ -77,6 +86,26 @@ impl GpuRunner {
             launches.push(Launch { dispatch, kernel, bind_group });
         }
         Ok(Prepared { launches })
+    }
+
+    /// Begins to make all pipelines that steps may want, and what makes the blocks of slots that are filled from elsewhere.
+    ///
+    /// # Errors
+    /// As [`GpuRunner::prepare`].
+    pub(super) fn make_pipelines(&mut self, n_threads: usize) -> Result<()> {
+        let blocks = (0..self.plan.slots.len()).find_map(|slot| self.lowering().blocks(Slot(slot as u32)));
+        let blocks =
+            blocks.map(|d| Ok::<_, Error>((self.gpu.kernels.get(self.gpu.device(), &d.key)?, d))).transpose()?;
+        let has_room = |dispatch: &Dispatch| *dispatch.when.1.start() <= self.options.most(dispatch.when.0);
+        let all = self.steps.kernels().chain(self.picks.kernels()).filter(|(dispatch, _)| has_room(dispatch));
+        let all = all.chain(blocks.iter().map(|(kernel, dispatch)| (dispatch, kernel)));
+        self.making = Making::start(&self.gpu, all, n_threads);
+        Ok(())
+    }
+
+    /// Waits until the pipelines are made that are made while the model loads: for measuring.
+    pub fn pipelines_made(&mut self) {
+        self.making.wait(&self.gpu);
     }
 
     fn bind(&self, dispatch: &Dispatch, kernel: &Kernel, params: wgpu::BufferBinding<'_>) -> Result<wgpu::BindGroup> {

@@ -23,7 +23,7 @@ impl GpuRunner {
         self.gpu.check()
     }
 
-    fn lowering(&self) -> lower::Lowering<'_> {
+    pub(super) fn lowering(&self) -> lower::Lowering<'_> {
         let (plan, parts, constants) = (&self.plan, &self.parts, &self.constants);
         lower::Lowering { plan, parts, constants, forms: self.gpu.forms(), kv: self.options.kv }
     }

@@ -30,9 +30,14 @@ fn weight(rec: &mut Recorder, segments: &[(DType, usize)], cols: usize) -> Weigh
     rec.weight(Weight { name: "w".into(), cols, segments: segments.iter().map(segment).collect() })
 }
 
+/// A norm of so many columns.
+fn norm_of(rec: &mut Recorder, group: usize) -> Norm {
+    let weight = Some(weight(rec, &[(DType::F32, group)], 1));
+    Norm { kind: NormKind::Rms, eps: 1e-5, group, weight, bias: None }
+}
+
 fn norm(rec: &mut Recorder) -> Norm {
-    let weight = Some(weight(rec, &[(DType::F32, WIDTH)], 1));
-    Norm { kind: NormKind::Rms, eps: 1e-5, group: WIDTH, weight, bias: None }
+    norm_of(rec, WIDTH)
 }
 
 /// A product behind a norm.
@@ -40,12 +45,12 @@ fn normed(rec: &mut Recorder, weight: WeightId) -> Product {
     Product { norm: Some(norm(rec)), ..Product::from(weight) }
 }
 
-fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()> {
+fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize, norms: bool) -> Result<()> {
     let w = weight(rec, &[(qkv[0], 2048), (qkv[1], 512), (qkv[2], 512)], WIDTH);
     let layer = rec.kv_layer(KvShape { n_kv_heads: 8, k_dim: 64, v_dim: 64, v_in_k: false });
     let (n_heads, rope) = (32, Some(rope));
-    let heads =
-        Heads { layer, n_heads, clamp: None, q_norm: None, k_norm: None, v_norm: None, rope, norms_after_rope: false };
+    let [q_norm, k_norm] = [(); 2].map(|()| norms.then(|| norm_of(rec, 64)));
+    let heads = Heads { layer, n_heads, clamp: None, q_norm, k_norm, v_norm: None, rope, norms_after_rope: false };
     let product = normed(rec, w);
     let q = rec.linear_heads(x, product, heads)?;
     let seen = rec.attend(q, Attend::plain(layer, n_heads, 0.125))?;
@@ -60,12 +65,17 @@ fn layer(rec: &mut Recorder, x: Slot, qkv: [DType; 3], rope: usize) -> Result<()
 
 /// The plan, with q and k, v and down in these types.
 pub fn plan(qkv: [DType; 3]) -> Plan {
+    plan_with(qkv, false)
+}
+
+/// The plan, with norms on heads of queries and keys if so (Qwen 3).
+pub fn plan_with(qkv: [DType; 3], norms: bool) -> Plan {
     let mut rec = Recorder::new();
     let table = weight(&mut rec, &[(qkv[2], VOCABULARY)], WIDTH);
     let x = rec.embed(table, Lookup::Token).unwrap();
     let inv_freq = vec![0.5; 32];
     let rope = rec.rope_table(RopeTable { style: RopeStyle::Interleaved, inv_freq, magnitude: 1.0, long: None });
-    (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope).unwrap());
+    (0..LAYERS).for_each(|_| layer(&mut rec, x, qkv, rope, norms).unwrap());
     rec.only_with(Rows::Pools, |rec| {
         let norm = norm(rec);
         let normed = rec.norm(rec.all(x), norm)?;

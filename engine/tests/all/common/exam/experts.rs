@@ -40,7 +40,7 @@ pub(super) fn expert_linear(cases: &mut Vec<Case>) {
         ExpertEpilogue::Glu(Gated { act: Act::GeluQuick, limit: 1.0, limits_result: false, up_offset: 1.0 }),
     ];
     for (i, behind) in behinds.into_iter().enumerate() {
-        for (j, (rows, used, of)) in [(1, 2, 4), (5, 1, 3), (40, 4, 8)].into_iter().enumerate() {
+        for (j, (rows, used, of)) in [(1, 2, 4), (5, 1, 3), (40, 4, 8), (7, 3, 4)].into_iter().enumerate() {
             let mut b = Builder::new((5 * i + j) as u64, rows);
             let each = (i + j) % 2 == 1;
             let x = b.input(if each { used * K } else { K });
