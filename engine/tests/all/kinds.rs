@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use crate::common::shared;
 use crate::loading::cpu;
 use crate::made::{Written, logits_of, refusal};
 use ir_engine::error::Result;
 use ir_engine::file::ModelFile;
+use ir_engine::meta::MetaBuilder;
 use ir_engine::model::{self, Model, ModelOptions, OutputKind};
 use ir_engine::run::{Engine, EngineOptions};
 
@@ -86,4 +88,35 @@ fn a_context_ends_where_an_index_of_blocks_would_leave_some_out() {
     made.add("blk.0.indexer.q_proj.weight", &[64], &[1.0; 64]);
     let (spec, _) = model::inspect(&ModelFile::from_bytes(made.bytes()).unwrap()).unwrap();
     assert_eq!(spec.n_context, 12);
+}
+
+/// A key that marks no layer is what writers of every key put for none.
+#[test]
+fn every_layer_has_an_index_unless_the_file_marks_some() {
+    if shared("golden").is_none() {
+        return;
+    }
+    let mut made = Written::renamed("deepseek-v3", "deepseek2", "deepseek32", &[]);
+    let key = |name: &str| format!("deepseek32.attention.indexer.{name}");
+    made.meta = made.meta.u32(&key("head_count"), 2).u32(&key("key_length"), 32).u32(&key("top_k"), 4);
+    for i in 0..3 {
+        for (name, dims) in [("attn_q_b", [48, 64]), ("attn_k", [64, 32]), ("proj", [64, 2])] {
+            let values: Vec<f32> = (0..dims[0] * dims[1]).map(|k| ((k * (i + 3)) as f32).sin()).collect();
+            made.add(&format!("blk.{i}.indexer.{name}.weight"), &dims, &values);
+        }
+        made.add(&format!("blk.{i}.indexer.k_norm.weight"), &[32], &[1.0; 32]);
+        made.add(&format!("blk.{i}.indexer.k_norm.bias"), &[32], &[0.0; 32]);
+    }
+    let all = made.logits().unwrap();
+    let with = |change: &dyn Fn(MetaBuilder) -> MetaBuilder| {
+        let mut made = made.clone();
+        made.meta = change(made.meta);
+        made
+    };
+    assert_eq!(with(&|meta| meta.u32(&key("types"), 0)).logits().unwrap(), all);
+    assert_eq!(with(&|meta| meta.u32s(&key("types"), &[1, 1, 1])).logits().unwrap(), all);
+    assert_ne!(with(&|meta| meta.u32(&key("top_k"), 256)).logits().unwrap(), all);
+    // The last two layers take the first one's choice, and do not read what would choose.
+    let error = refusal(&with(&|meta| meta.u32s(&key("types"), &[1, 0, 0])));
+    assert!(error.contains("blk.1.indexer"), "{error}");
 }

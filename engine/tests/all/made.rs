@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::common::data;
+use crate::common::{data, shared};
 use ir_engine::bytes::Bytes;
 use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::device::{Device, KvKind, RunnerOptions};
@@ -46,9 +46,11 @@ impl Written {
         written
     }
 
+    /// A golden of the project, or else one that lies beside it.
     fn of(name: &str, without: &[&str], key_of: impl Fn(&str) -> String) -> Written {
-        let path = data().join("golden").join(name).join("model-bf16.gguf");
-        let file = ModelFile::open(&path).unwrap();
+        let own = data().join("golden").join(name);
+        let folder = if own.is_dir() { own } else { shared("golden").unwrap().join(name) };
+        let file = ModelFile::open(&folder.join("model-bf16.gguf")).unwrap();
         let keys = file.meta().iter().filter(|(key, _)| !without.iter().any(|w| key.starts_with(w)));
         let meta = keys.fold(MetaBuilder::new(), |meta, (key, value)| meta.value(&key_of(&key), value));
         let mut written = Written { meta, tensors: BTreeMap::new(), padded: 0 };
