@@ -29,7 +29,7 @@ pub struct GpuOptions {
     pub pipelines: Option<std::path::PathBuf>,
     /// All pipelines that a plan may need are made while its weights arrive: by so many threads beside that (see
     /// [`threads_of_pipelines`](super::threads_of_pipelines)), or, if 0, one for each piece of weights. Each at its first use if
-    /// `None`.
+    /// `None`, and on software adapters.
     pub compile_ahead: Option<usize>,
     /// Only WebGPU's default limits and features, as a page may have them.
     pub default_limits: bool,

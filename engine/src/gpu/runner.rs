@@ -150,7 +150,9 @@ impl GpuRunner {
         };
         runner.steps = runner.prepare(dispatches)?;
         runner.picks = runner.prepare(picks)?;
-        if let Some(n_threads) = runner.gpu.options.compile_ahead {
+        // A software adapter's compiler would take the processor from the loading.
+        let software = runner.gpu.description().kind == "software";
+        if let Some(n_threads) = runner.gpu.options.compile_ahead.filter(|_| !software) {
             runner.make_pipelines(n_threads)?;
         }
         runner.feed_plan()?;
