@@ -349,7 +349,7 @@ test('the page draws between what a software GPU reports, step by step and in ch
         [tokens, last, frames] = [0, now, frames + 1];
         if (on) requestAnimationFrame(tick);
       };
-      const answer = ir.generate('Once upon a time', { maxTokens: 96, temperature: 0, ignoreEos: true });
+      const answer = ir.generate('Once upon a time', { maxTokens: 8 + 2 * chain, temperature: 0, ignoreEos: true });
       for await (const piece of answer) {
         if (piece.token === undefined) continue;
         if (last === null && tokens === 0) requestAnimationFrame(tick);
