@@ -57,6 +57,7 @@ impl Lanes for Avx2 {
     type A = Products;
     const LANES: usize = 8;
     const ROWS_Q: usize = 4;
+    const DOT_ROWS: bool = true;
     const ROWS_F: usize = 6;
     const COLS_F: usize = 2;
     const WIDE_OFFSET: i32 = 0;

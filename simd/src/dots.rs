@@ -214,6 +214,8 @@ pub(crate) trait Plain {
     /// Elements and bytes of a block: 1 if elements stand alone, else whole vectors of every instruction set.
     const LEN: usize = 1;
     const BYTES: usize;
+    /// Whether a load takes few instructions and less of a cache than floats do, so that it pays for every few activation rows.
+    const IS_HALF: bool = Self::LEN == 1 && Self::BYTES == 2;
     /// The vector from element `at` of a row on, which is that of a whole vector.
     ///
     /// # Safety
@@ -315,7 +317,7 @@ impl Product for Pairs {
 
 /// Columns of plain rows that are summed by themselves, so that many rows of activations stay in a cache while all weight
 /// rows pass over these columns.
-pub(crate) const PLAIN_BLOCK: usize = 2048;
+pub const PLAIN_BLOCK: usize = 2048;
 
 /// Element `k` of a block of columns is added to lane `k % (2 * LANES)`; the lanes are added as a tree, the blocks in their
 /// order.

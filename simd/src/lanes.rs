@@ -25,6 +25,8 @@ pub(crate) trait Lanes: Copy {
     const ROWS_Q: usize;
     /// Vectors of columns of the 8-bit tile kernel: an activation is loaded once for all of them.
     const COLS_Q: usize = 1;
+    /// Whether two weight rows are multiplied at once with some activation rows (`dot_rows`).
+    const DOT_ROWS: bool = false;
     /// Activation rows of the float tile kernel.
     const ROWS_F: usize;
     /// Vectors of columns of the float tile kernel: `ROWS_F * COLS_F` sums stay in registers.

@@ -21,6 +21,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod decoded;
+pub mod dot_rows;
 mod dots;
 mod eights;
 #[cfg(not(target_arch = "wasm32"))]
@@ -43,6 +44,7 @@ pub mod tile;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm;
 
+pub use dots::PLAIN_BLOCK;
 pub use error::{Error, Result};
 pub use probe::is_exact;
 use q8::{BLOCK, Q8Row, Q8RowMut};
@@ -127,9 +129,16 @@ pub struct TypeKernels {
     /// The form for many rows, where there is one: of quantised types with quantised activations, of plain types with
     /// floats.
     pub tile: Option<TileKernels>,
+    /// Of types of 16 bits, the form for some rows, where it is faster than the dots.
+    pub rows: Option<RowsKernel>,
     /// Of BF16, where the instruction set multiplies pairs of such numbers.
     pub pairs: Option<PairKernels>,
 }
+
+/// Products of a block of columns of weight rows (`w`, of `row_bytes` each) with at most [`dot_rows::ROWS`] activation rows:
+/// `out[row * n + weight row]` of `n` weight rows. Each result has the same bits as from the dots. `ahead` is what will be
+/// multiplied next: fetched meanwhile.
+pub type RowsKernel = fn(w: &[u8], row_bytes: usize, block: usize, x: &[&[f32]], ahead: &[u8], out: &mut [f32]);
 
 /// Products of BF16 weights with activations rounded to BF16, which lie in pairs in the place of floats.
 #[derive(Clone, Copy)]

@@ -47,6 +47,7 @@ macro_rules! kernels {
             dots_f32: |w, x, out| dots_f32(DType::$name, w, x, out),
             dots_q8: |w, x, out| dots_q8(DType::$name, w, x, out),
             tile: None,
+            rows: None,
             pairs: None,
         }),*]
     };

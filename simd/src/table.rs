@@ -65,6 +65,13 @@ macro_rules! kernels {
             dots_f32: entry!($features, (w: &[u8], x: &[&[f32]], out: &mut [f32]),
                 dots::dots_plain::<$lanes, dots::$name, dots::Floats>),
             tile: Some(plain_tile!($lanes, $features, dots::$name, dots::Floats)),
+            rows: if <$lanes as $crate::lanes::Lanes>::DOT_ROWS && <dots::$name as dots::Plain>::IS_HALF {
+                Some(entry!($features,
+                    (w: &[u8], row_bytes: usize, block: usize, x: &[&[f32]], ahead: &[u8], out: &mut [f32]),
+                    dot_rows::rows_plain::<$lanes, dots::$name>))
+            } else {
+                None
+            },
             ..scalar::TABLE.types[$crate::index(DType::$name)]
         }
     };
@@ -94,6 +101,7 @@ macro_rules! kernels {
                         { <$lanes as $crate::lanes::Lanes>::COLS_Q },
                     >),
             }),
+            rows: None,
             pairs: None,
         }
     };
@@ -114,6 +122,7 @@ macro_rules! kernels {
                 unpack: |w, row_bytes, _block, tile| (TABLE.shared[$group / 16 - 1].unpack)(DType::$name, w, row_bytes, tile),
                 multiply: |tile, x, panel, ahead, out| (TABLE.shared[$group / 16 - 1].multiply)(tile, x, panel, ahead, out),
             }),
+            rows: None,
             pairs: None,
         }
     };
@@ -214,7 +223,7 @@ macro_rules! table {
     ($lanes:ty, $name:literal, $features:literal) => {
         use $crate::q8::{Q8Row, Q8RowMut};
         use $crate::table::{entry, kernels, keys, plain_tile, shared, types, types_decoded};
-        use $crate::{PAGE, Table, attend, decoded, dots, floats, formats, panels, scalar, tile};
+        use $crate::{PAGE, Table, attend, decoded, dot_rows, dots, floats, formats, panels, scalar, tile};
         use $crate::quant::DType;
         use $crate::quant::block_types;
 

@@ -151,7 +151,7 @@ pub(super) unsafe fn unpack_unit<S: Lanes, T: Format>(rows: &[*const u8; MOST], 
 
 /// Asks for the `part`-th of `parts` of the bytes that are read next.
 #[inline(always)]
-unsafe fn fetch<S: Lanes>(ahead: &[u8], part: usize, parts: usize) {
+pub(super) unsafe fn fetch<S: Lanes>(ahead: &[u8], part: usize, parts: usize) {
     let lines = ahead.len().div_ceil(LINE);
     for line in lines * part / parts..lines * (part + 1) / parts {
         // SAFETY: a hint; the address need not be valid.

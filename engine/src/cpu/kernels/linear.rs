@@ -5,10 +5,11 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crate::cpu::pool::{Columns, PARTS_PER_THREAD, Pool};
+use crate::cpu::simd::dot_rows::ROWS;
 use crate::cpu::simd::panels::{PanelMut, Panels, copy_exactly};
 use crate::cpu::simd::q8::{Q8, Q8Row};
 use crate::cpu::simd::tile::Weights;
-use crate::cpu::simd::{Table, TileKernels};
+use crate::cpu::simd::{PLAIN_BLOCK, RowsKernel, Table, TileKernels, TypeKernels};
 use crate::dtype::DType;
 use crate::plan::Segment;
 
@@ -36,6 +37,8 @@ pub struct Scratch {
 
 /// Activation rows given together to one pass over a weight row.
 const FEW: usize = 8;
+/// Weight rows that are multiplied with every few activation rows in turn.
+const WEIGHT_ROWS: usize = 32;
 
 /// `out[r][c] = (x[r] . w[c]) * scale[c] + bias[c]`, where the columns `c` run through the rows of all segments.
 /// `x`: n x `k`; `out`: n x (rows of all segments).
@@ -90,10 +93,15 @@ pub fn linear(
             let piece = Piece { segment: &segments[s], rows: range, at };
             let kernels = table.of(piece.segment.dtype);
             let panels = tiles[s].and_then(|t| Some((t, panels.iter().find(|p| p[0].layout == t.layout)?)));
-            match (panels, forms[s], kernels.pairs) {
+            match (panels, forms[s], kernels) {
                 (Some((kernels, panels)), ..) => piece.many(&kernels, panels, &mut tile, &mut view),
-                (None, Form::Quants, _) => piece.few(&rows.quants, kernels.dots_q8, &mut view),
-                (None, Form::Pairs, Some(pairs)) => piece.few(&rows.pairs, pairs.dots, &mut view),
+                (None, Form::Quants, kernels) => piece.few(&rows.quants, kernels.dots_q8, &mut view),
+                (None, Form::Pairs, TypeKernels { pairs: Some(pairs), .. }) => {
+                    piece.few(&rows.pairs, pairs.dots, &mut view);
+                }
+                (None, _, TypeKernels { rows: Some(kernel), .. }) if rows.floats.len() > 1 => {
+                    piece.some(&rows.floats, *kernel, &mut view);
+                }
                 _ => piece.few(&rows.floats, kernels.dots_f32, &mut view),
             }
         }
@@ -141,15 +149,18 @@ impl Form {
         let kernels = table.of(dtype);
         match self {
             Form::Quants => kernels.tile.filter(|tile| rows >= tile.rows),
-            Form::Pairs => kernels.pairs.map(|pairs| pairs.tile).filter(|_| rows >= PLAIN_ROWS),
-            Form::Floats => kernels.tile.filter(|_| dtype.is_plain() && rows >= PLAIN_ROWS),
+            Form::Pairs => kernels.pairs.map(|pairs| pairs.tile).filter(|_| rows >= PLAIN_ROWS[0]),
+            Form::Floats => {
+                let least = PLAIN_ROWS[usize::from(kernels.rows.is_some())];
+                kernels.tile.filter(|_| dtype.is_plain() && rows >= least)
+            }
         }
     }
 }
 
 /// Activation rows from which on the tiles of plain types pay: making one costs what multiplying so many rows does, and the
-/// few-rows form is quick.
-const PLAIN_ROWS: usize = 24;
+/// few-rows form is quick, and where there is one for some rows, that is quicker.
+const PLAIN_ROWS: [usize; 2] = [24, 128];
 
 /// Rows of activations in each form that is in use.
 struct Rows<'a> {
@@ -252,6 +263,29 @@ impl Piece<'_> {
         }
     }
 
+    /// The form for some rows: a few weight rows, which stay in a cache, against every few activation rows.
+    fn some(&self, x: &[&[f32]], kernel: RowsKernel, view: &mut Columns<'_, f32>) {
+        let (bytes, row_bytes) = (&self.segment.bytes, self.segment.row_bytes);
+        let (blocks, groups) = (x[0].len().div_ceil(PLAIN_BLOCK), x.len().div_ceil(ROWS));
+        for b in 0..blocks {
+            for first in self.rows.clone().step_by(WEIGHT_ROWS) {
+                let n = WEIGHT_ROWS.min(self.rows.end - first);
+                let next = first + n..(first + 2 * n).min(self.rows.end);
+                let mut ahead = self.ahead(next, blocks, b, groups);
+                let at = self.at + first - self.rows.start;
+                for (group, x) in x.chunks(ROWS).enumerate() {
+                    let mut out = [0.0; ROWS * WEIGHT_ROWS];
+                    let out = &mut out[..x.len() * n];
+                    let w = &bytes[first * row_bytes..(first + n) * row_bytes];
+                    kernel(w, row_bytes, b, x, ahead.next().unwrap_or_default(), out);
+                    for (r, out) in out.chunks(n).enumerate() {
+                        put(&mut view.row_mut(group * ROWS + r)[at..at + n], out, b > 0);
+                    }
+                }
+            }
+        }
+    }
+
     /// The many-rows form: a tile of weight rows, unpacked once, against every panel; block of columns by block.
     fn many(&self, t: &TileKernels, blocks: &[Panels], tile: &mut Weights, view: &mut Columns<'_, f32>) {
         let (bytes, row_bytes) = (&self.segment.bytes, self.segment.row_bytes);
@@ -306,71 +340,5 @@ fn put(to: &mut [f32], from: &[f32], add: bool) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use ir_simd::exam::{Random, tables};
-
-    fn segment(dtype: DType, rows: usize, bytes: &[u8]) -> Segment {
-        let (bytes, row_bytes) = (bytes.to_vec().into(), bytes.len() / rows);
-        Segment { name: String::new(), dtype, rows, bytes, row_bytes, offset: 0 }
-    }
-
-    /// Every table gives the same bits for a row alone, among few, and among many, with any number of threads.
-    #[test]
-    fn batches_and_threads_change_no_bit() {
-        let mut random = Random(21);
-        let mut scratch = Scratch::default();
-        for table in tables() {
-            for (i, dtype) in DType::ALL.iter().enumerate() {
-                let k = [256, 512, 768, 1280][i % 4];
-                let other = DType::ALL[(i * 5 + 1) % DType::ALL.len()];
-                let w = [random.weights(*dtype, 37 * k, 0.1), random.weights(other, 21 * k, 0.1)];
-                let segments = [segment(*dtype, 37, &w[0]), segment(other, 21, &w[1])];
-                let (rows, n) = (37, 58);
-                let (x, bias) = (random.floats(rows * k), random.floats(n));
-                let mut run = |threads, x: &[f32]| {
-                    let mut out = vec![f32::NAN; x.len() / k * n];
-                    let (pool, mode) = (Pool::new(threads), Activations::Bf16);
-                    linear(table, &pool, &mut scratch, &segments, k, x, mode, None, Some(&bias), &mut out);
-                    out.iter().map(|v| v.to_bits()).collect::<Vec<_>>()
-                };
-                let single: Vec<u32> = x.chunks_exact(k).flat_map(|x| run(1, x)).collect();
-                assert!(single.iter().all(|v| f32::from_bits(*v).is_finite()));
-                assert_eq!(run(1, &x), single, "{} {dtype} all rows", table.name);
-                assert_eq!(run(3, &x), single, "{} {dtype} three threads", table.name);
-                let chunked: Vec<u32> = x.chunks(5 * k).flat_map(|x| run(2, x)).collect();
-                assert_eq!(chunked, single, "{} {dtype} chunks of 5", table.name);
-            }
-        }
-    }
-
-    /// Plain types of any width, against the definition computed here.
-    #[test]
-    fn plain_types_of_any_width() {
-        let mut random = Random(22);
-        let mut scratch = Scratch::default();
-        let pool = Pool::new(2);
-        for table in tables() {
-            for k in [1, 5, 31, 33, 70, 2048, 2049, 4200] {
-                for rows in [1, 3, 9, 40] {
-                    let n = 19;
-                    let w = random.weights(DType::F32, n * k, 1.0);
-                    let x = random.floats(rows * k);
-                    let mut out = vec![f32::NAN; rows * n];
-                    let segments = [segment(DType::F32, n, &w)];
-                    linear(table, &pool, &mut scratch, &segments, k, &x, Activations::F32, None, None, &mut out);
-                    let w: Vec<f64> =
-                        w.chunks_exact(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect();
-                    for (i, got) in out.iter().enumerate() {
-                        let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
-                        let products = || x.iter().zip(w).map(|(x, w)| f64::from(*x) * w);
-                        // A few roundings for short rows; for long ones as many as their magnitude allows.
-                        let most = 1e-5 + f64::from(f32::EPSILON) * products().map(f64::abs).sum::<f64>();
-                        let off = (f64::from(*got) - products().sum::<f64>()).abs();
-                        assert!(off < most, "{} k={k} rows={rows}: {off} above {most}", table.name);
-                    }
-                }
-            }
-        }
-    }
-}
+#[path = "../tests/linear.rs"]
+mod tests;
