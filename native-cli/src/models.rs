@@ -20,6 +20,8 @@ pub(crate) trait Opening {
     fn recipe(&self) -> Result<Recipe>;
     /// Opens the file: metadata and tensor table, no weights.
     fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile>;
+    /// The same, to write the matrices elsewhere.
+    fn open_natural(&self, args: &PlaceArgs) -> Result<ModelFile>;
     /// Opens the model.
     fn open(&self, args: &FileArgs, lora: &LoraArgs) -> Result<Model>;
     /// Opens the model to run on token ids: no tokenizer is built, and the file needs none.
@@ -30,16 +32,25 @@ pub(crate) trait Opening {
     fn failure(&self, error: &Error) -> Failure;
 }
 
+/// Why a file was not opened.
+fn unopened(place: &Place, error: &Error) -> Failure {
+    match place {
+        Place::Stored(_) => place.failure(error),
+        _ => Failure::run(error.to_string()),
+    }
+}
+
 impl Opening for Place {
     fn recipe(&self) -> Result<Recipe> {
         Ok(Recipe::of_place(self)?)
     }
 
     fn open_file(&self, args: &PlaceArgs) -> Result<ModelFile> {
-        self.file(args.no_mmap).map_err(|e| match self {
-            Place::Stored(_) => self.failure(&e),
-            _ => e.into(),
-        })
+        self.file(args.no_mmap).map_err(|e| unopened(self, &e))
+    }
+
+    fn open_natural(&self, args: &PlaceArgs) -> Result<ModelFile> {
+        self.file_natural(args.no_mmap).map_err(|e| unopened(self, &e))
     }
 
     fn open(&self, args: &FileArgs, lora: &LoraArgs) -> Result<Model> {

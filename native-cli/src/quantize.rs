@@ -85,7 +85,7 @@ fn tensor_type(text: &str) -> Result<(Pattern, DType)> {
 
 fn make(from: &str, to: &Path, settings: &Settings, dry_run: bool, threads: Option<u16>, place: &PlaceArgs) -> Result {
     let found = models::find_in(from, place)?;
-    let file = found.open_file(place).map_err(|e| match e {
+    let file = found.open_natural(place).map_err(|e| match e {
         Failure::Run(what) if !what.contains(from) => Failure::run(format!("{from}: {what}")),
         other => other,
     })?;

@@ -103,8 +103,19 @@ fn others() -> List {
 /// Kernels with one invocation per element.
 fn elementwise(list: &mut List) {
     let wg = &[("WG", 64)];
-    for kernel in ["adapter_scales", "add", "clamp", "mix", "penalise", "pool", "rope", "scale", "softcap", "take_rows"]
-    {
+    for kernel in [
+        "adapter_scales",
+        "add",
+        "clamp",
+        "mix",
+        "penalise",
+        "pool",
+        "rope",
+        "scale",
+        "softcap",
+        "take_cols",
+        "take_rows",
+    ] {
         list.add(kernel, &[], wg);
     }
     list.add("scale", &[&["WEIGHT"]], wg);

@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::file::{GgufWriter, ModelFile, Tensor};
 use crate::meta::{Meta, MetaBuilder, shown};
 use crate::model::Attached;
+use crate::model::columns::COLUMNS;
 use crate::quant::mixes::{self, Facts, Mix, Part};
 
 /// Says of a tensor's name whether an override is meant for it.
@@ -83,6 +84,12 @@ impl<'a> Job<'a> {
     /// [`Error::Unsupported`] where a tensor has a type that is not read, or would get one that is not written.
     pub fn new(file: &'a ModelFile, settings: &'a Settings) -> Result<Job<'a>> {
         let tensors: Vec<&Tensor> = file.tensors().iter().filter(|t| !reader::is_folded(file, t.name())).collect();
+        if let Some(order) = file.tensors().iter().find(|t| t.name().ends_with(COLUMNS)) {
+            return Err(Error::request(format!(
+                "{} says that columns are not in their own order: open the folder with `open_natural`",
+                named(order)
+            )));
+        }
         let facts = facts(file, settings)?;
         let merged = merged::Adapters::new(file, &settings.merged)?;
         let mut chooser = Chooser { settings, facts: &facts, n_values: 0, n_down: 0 };

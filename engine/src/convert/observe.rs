@@ -91,7 +91,13 @@ impl Observer {
         let mut done = 0;
         for (i, entry) in plan.ops.iter().enumerate() {
             let needed = self.inputs.count(entry.when) > 0;
-            let Some((rows, weight)) = Rows::of(&entry.op).filter(|_| needed) else { continue };
+            let Some((mut rows, weight)) = Rows::of(&entry.op).filter(|_| needed) else { continue };
+            // Columns are counted in their own order.
+            if let Some(Op::TakeCols { x, out, .. }) = i.checked_sub(1).map(|before| plan.ops[before].op)
+                && out == rows.x
+            {
+                rows.x = x;
+            }
             // A norm is part of the op that multiplies.
             let end = if rows.normed { i + 1 } else { i };
             self.run(done..end);

@@ -12,7 +12,7 @@ use super::kernels::recur::{self, Recur, States};
 use super::kernels::rope::{self, Angles};
 use super::kernels::{
     act, adapter_scales, add, balance, combine, embed, gate, glu, head_linear, heads, mix, norm, pool, route, scale,
-    select, softcap, take_rows,
+    select, softcap, take_cols, take_rows,
 };
 use super::zeroed::Zeroed;
 use crate::error::{Error, Result};
@@ -337,6 +337,9 @@ impl CpuRunner {
             Op::Softcap { x, cap } => self.write(x, inputs, |_, data| softcap::softcap(threads, data, cap)),
             Op::TakeRows { x, out } => self.write(out, inputs, |me, data| {
                 take_rows::take_rows(me.read(x, inputs), cols(x), &inputs.outputs, data);
+            }),
+            Op::TakeCols { x, columns, out } => self.write(out, inputs, |me, data| {
+                take_cols::take_cols(threads, me.read(x, inputs), me.vector(columns), data);
             }),
             Op::Pool { x, out } => self.write(out, inputs, |me, data| {
                 pool::pool(t, threads, me.read(x, inputs), cols(x), &inputs.pools, data);

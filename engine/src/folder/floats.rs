@@ -123,10 +123,12 @@ impl Floats {
 
 #[cfg(test)]
 mod tests {
-    use super::super::quantised::{Joined, Matrix, joined};
+    use super::super::quantised::{Beside, Joined, Matrix, joined};
     use super::*;
     use crate::file::safetensors::Element;
     use crate::quant;
+
+    const BOTH: Beside = Beside { factors: true, columns: true };
 
     /// A matrix of ones, of 4 rows and 6 columns, with scales of this shape.
     fn ones(shape: &[u64], scales: &[f32], block: [usize; 2]) -> Result<Matrix> {
@@ -138,7 +140,7 @@ mod tests {
     }
 
     fn values(matrix: Matrix, factors: bool) -> (Vec<f32>, Option<Vec<f32>>) {
-        let joined = joined("m", vec![matrix], factors).unwrap();
+        let joined = joined("m", vec![matrix], Beside { factors, columns: false }).unwrap();
         let mut out = vec![0.0; 24];
         quant::decode(joined.dtype, &joined.source.bytes().unwrap(), &mut out).unwrap();
         (out, joined.factors)
@@ -170,7 +172,7 @@ mod tests {
         let scale = Stored::made("m.weight_scale_inv", Element::F32, &[1, across], Bytes::from(scales)).unwrap();
         let settings = Settings { block, ..Settings::default() };
         let matrix = Matrix::read(&tensor, |name| (name == scale.name).then_some(&scale), &settings).unwrap();
-        joined("m", vec![matrix], true).unwrap()
+        joined("m", vec![matrix], BOTH).unwrap()
     }
 
     #[test]
@@ -180,7 +182,7 @@ mod tests {
             let joined = joined(
                 "m",
                 vec![ones(shape, &[2.0; 4][..shape.iter().product::<u64>() as usize], [128, 128]).unwrap()],
-                true,
+                BOTH,
             )
             .unwrap();
             assert_eq!((joined.dtype, &joined.source.bytes().unwrap()[..]), (alone, &[0x38; 24][..]));

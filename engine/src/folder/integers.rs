@@ -24,6 +24,8 @@ pub(super) struct Integers {
     groups: Groups,
     /// The range of integers less zero points, if blocks hold them exactly.
     pub(super) span: Option<(i32, i32)>,
+    /// The columns in the order of their groups, which is that of the blocks, if it is not their own.
+    pub(super) columns: Option<Vec<u32>>,
     /// Rows have a scale each, which is written beside the matrix.
     beside: bool,
 }
@@ -100,6 +102,11 @@ impl Values {
 }
 
 impl Groups {
+    /// The group of a column.
+    fn of(&self, column: usize) -> usize {
+        self.of_column.as_ref().map_or(column / self.size, |of| of[column] as usize)
+    }
+
     fn scale(&self, row: usize, group: usize) -> f32 {
         self.scales.get(row * self.strides[0] + group * self.strides[1])
     }
@@ -220,10 +227,21 @@ impl Integers {
         let (least, most) = values.range();
         let exact = (0..groups.scales.len()).all(|i| holds(groups.scales.get(i)));
         let beside = groups.n == 1 && !exact;
-        let in_order = groups.of_column.is_none() && (groups.n == 1 || groups.size.is_multiple_of(BLOCK));
-        let in_blocks = cols.is_multiple_of(BLOCK) && in_order && (exact || beside);
+        let columns = groups.of_column.as_ref().map(|of| {
+            let mut columns: Vec<u32> = (0..of.len() as u32).collect();
+            columns.sort_by_key(|column| of[*column as usize]);
+            columns
+        });
+        // Each block is of one group.
+        let whole = match (&groups.of_column, &columns) {
+            (Some(of), Some(columns)) => {
+                columns.chunks(BLOCK).all(|block| block.iter().all(|c| of[*c as usize] == of[block[0] as usize]))
+            }
+            _ => groups.n == 1 || groups.size.is_multiple_of(BLOCK),
+        };
+        let in_blocks = cols.is_multiple_of(BLOCK) && whole && (exact || beside);
         let span = in_blocks.then_some((least - high, most - low));
-        Integers { rows, cols, values, groups, span, beside }
+        Integers { rows, cols, values, groups, span, columns, beside }
     }
 
     /// The factor of each row, if the rows lack it.
@@ -232,14 +250,15 @@ impl Integers {
         self.beside.then(|| (0..self.rows).map(scale).collect())
     }
 
-    /// Appends rows in blocks of a type that holds the integers.
+    /// Appends rows in blocks of a type that holds the integers, their columns in the order of `columns`.
     pub(super) fn write_blocks(&self, rows: Range<usize>, dtype: DType, out: &mut Vec<u8>) {
+        let column = |place: usize| self.columns.as_ref().map_or(place, |columns| columns[place] as usize);
         for row in rows {
             for first in (0..self.cols).step_by(BLOCK) {
-                let group = first / self.groups.size;
+                let group = self.groups.of(column(first));
                 let zero = self.groups.zero(row, group);
                 let scale = if self.beside { 1.0 } else { self.groups.scale(row, group) };
-                let integers = std::array::from_fn(|i| self.values.get(row, first + i) - zero);
+                let integers = std::array::from_fn(|i| self.values.get(row, column(first + i)) - zero);
                 push(dtype, scale, &integers, out);
             }
         }
@@ -253,8 +272,7 @@ impl Integers {
         };
         let all: Vec<(f32, i32)> = (0..self.groups.n).map(of_group).collect();
         for (col, out) in out.iter_mut().enumerate() {
-            let group = self.groups.of_column.as_ref().map_or(col / self.groups.size, |of| of[col] as usize);
-            let (scale, zero) = all[group];
+            let (scale, zero) = all[self.groups.of(col)];
             *out = scale * (self.values.get(row, col) - zero) as f32;
         }
     }

@@ -49,12 +49,27 @@ pub(crate) const FACTORS: &str = "folder.factors";
 /// Where files cannot be read, are damaged, or hold what this version does not support.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn open_file(path: &Path, read: bool) -> Result<ModelFile> {
+    open_as(path, read, false)
+}
+
+/// As [`open_file`], for programs that write the matrices elsewhere, or name their columns: a folder's columns are in their own
+/// order, also where the groups that were quantised together are others than neighbours.
+///
+/// # Errors
+/// As [`open_file`].
+#[cfg(not(target_arch = "wasm32"))]
+pub fn open_natural(path: &Path, read: bool) -> Result<ModelFile> {
+    open_as(path, read, true)
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn open_as(path: &Path, read: bool, natural: bool) -> Result<ModelFile> {
     // A file of a folder stands for the folder.
     let is_part = path.extension().is_some_and(|e| e == "safetensors" || e == "json") && path.is_file();
     let folder = if is_part { path.parent().unwrap_or(path) } else { path };
     if Folder::is_one(folder) || is_part {
         let folder = if read { Folder::read(folder) } else { Folder::open(folder) }?;
-        return present(&folder);
+        return present_as(&folder, natural);
     }
     if path.is_dir() {
         return Err(Error::format(format!(
@@ -75,6 +90,11 @@ pub fn families() -> impl Iterator<Item = (&'static str, &'static [&'static str]
 /// # Errors
 /// Where the folder's files are damaged, or hold what this version does not support.
 pub fn present(folder: &Folder) -> Result<ModelFile> {
+    present_as(folder, false)
+}
+
+/// The same; `natural` says whether all columns are to be in their own order.
+fn present_as(folder: &Folder, natural: bool) -> Result<ModelFile> {
     let config = Config::new(folder.config());
     let class = config.class();
     let Some(row) = ROWS.iter().find(|row| row.classes.contains(&class.as_str()) && (row.when)(&config)) else {
@@ -84,7 +104,7 @@ pub fn present(folder: &Folder) -> Result<ModelFile> {
         )));
     };
     let config = config.with_defaults(row.defaults);
-    let mut door = tensors::Door::new(folder, config, row)?;
+    let mut door = tensors::Door::new(folder, config, row, natural)?;
     door.translate()?;
     let meta = keys::write(&mut door)?;
     let meta = beside(folder, &door, meta)?;

@@ -262,6 +262,16 @@ impl Matrix {
         }
     }
 
+    /// The order that columns have in blocks, if blocks hold the integers and it is not the columns' own.
+    pub(super) fn columns(&self) -> Option<&[u32]> {
+        let holding = self.span().and_then(|(least, most)| integers::holding(least, most));
+        match self {
+            _ if holding.is_none() => None,
+            Matrix::Floats(_) => None,
+            Matrix::Integers(m) => m.columns.as_deref(),
+        }
+    }
+
     /// The factor of each row, if the rows that are written lack it.
     fn factors(&self) -> Option<Vec<f32>> {
         match self {
@@ -332,17 +342,26 @@ pub(super) struct Joined {
     pub(super) factors: Option<Vec<f32>>,
 }
 
-/// Matrices of one shape as one tensor, which is made when it is first asked for. Without `factors` they are in the weights.
+/// What may stand beside matrices: factors of rows, an order of columns. What may not is in the weights.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beside {
+    pub(super) factors: bool,
+    pub(super) columns: bool,
+}
+
+/// Matrices of one shape as one tensor, which is made when it is first asked for.
 ///
 /// # Errors
 /// [`Error::Shape`] for different shapes.
-pub(super) fn joined(name: &str, matrices: Vec<Matrix>, with_factors: bool) -> Result<Joined> {
+pub(super) fn joined(name: &str, matrices: Vec<Matrix>, may: Beside) -> Result<Joined> {
+    let Beside { factors: with_factors, columns: ordered } = may;
     let (rows, cols) = matrices.first().map_or((0, 0), Matrix::shape);
     if matrices.iter().any(|m| m.shape() != (rows, cols)) {
         return Err(Error::shape(format!("the parts of {name} have different shapes")));
     }
     let both = |a: (i32, i32), b: (i32, i32)| (a.0.min(b.0), a.1.max(b.1));
-    let spans: Option<Vec<(i32, i32)>> = matrices.iter().map(Matrix::span).collect();
+    let span = |m: &Matrix| m.span().filter(|_| ordered || m.columns().is_none());
+    let spans: Option<Vec<(i32, i32)>> = matrices.iter().map(span).collect();
     let factors: Vec<Option<Vec<f32>>> = matrices.iter().map(Matrix::factors).collect();
     let any = factors.iter().any(Option::is_some);
     let span = spans.and_then(|s| s.into_iter().reduce(both)).filter(|_| with_factors || !any);

@@ -1,6 +1,6 @@
 //! [`Door`]: goes through a folder's tensors and describes each under its name in GGUF files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::config::Config;
@@ -29,6 +29,10 @@ pub(super) struct Door<'a> {
     apart: BTreeMap<String, BTreeMap<u64, &'a Stored>>,
     /// The same of quantised matrices.
     matrices: BTreeMap<String, BTreeMap<u64, Matrix>>,
+    /// Quantised matrices whose columns may stay in the order of their groups, by their names.
+    ordered: BTreeMap<String, Matrix>,
+    /// Whether all columns are to be in their own order.
+    natural: bool,
 }
 
 /// A tensor, and what its name says.
@@ -50,10 +54,10 @@ impl Named<'_> {
 }
 
 impl<'a> Door<'a> {
-    pub(super) fn new(folder: &'a Folder, config: Config, row: &'static Row) -> Result<Door<'a>> {
+    pub(super) fn new(folder: &'a Folder, config: Config, row: &'static Row, natural: bool) -> Result<Door<'a>> {
         let quantised = Settings::of(&config)?;
-        let (apart, matrices) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Door { folder, config, row, quantised, factors: false, out: Vec::new(), apart, matrices })
+        let (apart, matrices, ordered) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Door { folder, config, row, quantised, factors: false, out: Vec::new(), apart, matrices, ordered, natural })
     }
 
     /// Describes every tensor.
@@ -111,12 +115,25 @@ impl<'a> Door<'a> {
             };
         }
         let ours = lookup(self.row, named.layer, &name).map_or(full, |ours| named.called(&ours));
-        self.put_matrices(ours, vec![matrix])
+        if !self.natural && matrix.columns().is_some() && sharing(&ours).is_some() {
+            return match self.ordered.insert(ours.clone(), matrix) {
+                None => Ok(()),
+                Some(_) => Err(twice(&ours)),
+            };
+        }
+        self.put_matrices(ours, vec![matrix], false)
     }
 
     /// Describes quantised matrices as one tensor. Rows of the token table are looked up, so their factors are in them.
-    fn put_matrices(&mut self, name: String, matrices: Vec<Matrix>) -> Result<()> {
-        let joined = quantised::joined(&name, matrices, name != "token_embd.weight")?;
+    /// `ordered` says whether the columns of one matrix may be in the order of their groups, which stands beside it then.
+    fn put_matrices(&mut self, name: String, matrices: Vec<Matrix>, ordered: bool) -> Result<()> {
+        if let (true, [matrix], Some(base)) = (ordered, &matrices[..], name.strip_suffix(".weight"))
+            && let Some(columns) = matrix.columns()
+        {
+            self.numbers(&format!("{base}.columns"), columns.iter().map(|c| *c as f32).collect());
+        }
+        let may = quantised::Beside { factors: name != "token_embd.weight", columns: ordered };
+        let joined = quantised::joined(&name, matrices, may)?;
         if let (Some(factors), Some(base)) = (joined.factors, name.strip_suffix(".weight")) {
             self.factors = true;
             self.numbers(&format!("{base}.scale"), factors);
@@ -160,7 +177,15 @@ impl<'a> Door<'a> {
         }
         for (name, parts) in std::mem::take(&mut self.matrices) {
             let parts = in_order(&name, parts)?;
-            self.put_matrices(name, parts)?;
+            self.put_matrices(name, parts, false)?;
+        }
+        let all = std::mem::take(&mut self.ordered);
+        let names: HashSet<&str> = self.out.iter().map(|t| t.name.as_str()).collect();
+        let same: HashSet<String> =
+            all.iter().filter(|(n, m)| is_shared(n, m, &all, &names)).map(|(n, _)| n.clone()).collect();
+        for (name, matrix) in all {
+            let ordered = same.contains(&name);
+            self.put_matrices(name, vec![matrix], ordered)?;
         }
         Ok(())
     }
@@ -287,6 +312,32 @@ fn stacked(name: &str) -> Option<(u64, String)> {
         let n = name.strip_prefix(start)?.strip_suffix(".weight")?;
         Some((n.parse().ok()?, (*ours).to_owned()))
     })
+}
+
+/// Matrices of a layer that are multiplied with the same columns, and with others in one product.
+const SHARING: [&[&str]; 4] = [
+    &["attn_q", "attn_k", "attn_v", "attn_qkv", "attn_gate", "attn_q_a", "attn_kv_a_mqa"],
+    &["attn_output"],
+    &["ffn_gate", "ffn_up"],
+    &["ffn_down"],
+];
+
+/// The layer of a matrix, and what is multiplied with the same columns.
+fn sharing(name: &str) -> Option<(&str, &'static [&'static str])> {
+    let (layer, base) = name.strip_suffix(".weight")?.rsplit_once('.')?;
+    Some((layer, SHARING.into_iter().find(|all| all.contains(&base))?))
+}
+
+/// Whether all matrices that are multiplied with the same columns have them in one order. Layers with a state multiply others
+/// with them, too.
+fn is_shared(name: &str, matrix: &Matrix, all: &BTreeMap<String, Matrix>, others: &HashSet<&str>) -> bool {
+    let Some((layer, names)) = sharing(name) else { return false };
+    let with_state = others.iter().any(|n| n.strip_prefix(layer).is_some_and(|rest| rest.starts_with(".ssm_")));
+    let same = |base: &&str| {
+        let name = format!("{layer}.{base}.weight");
+        all.get(&name).map_or(!others.contains(name.as_str()), |m| m.columns() == matrix.columns())
+    };
+    !(with_state && names[0] == "attn_q") && names.iter().all(same)
 }
 
 /// The parts of a tensor in order, of which none may be missing.

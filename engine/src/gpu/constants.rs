@@ -133,6 +133,7 @@ fn named(plan: &Plan) -> BTreeSet<WeightId> {
                 }
             }
             Op::Scale { x: _, factor: _, weight } => all.extend(weight),
+            Op::TakeCols { x: _, columns, out: _ } => all.extend([columns]),
             Op::Attend {
                 q: _,
                 layer: _,

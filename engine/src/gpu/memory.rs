@@ -103,6 +103,7 @@ fn matrices(plan: &Plan) -> BTreeMap<WeightId, Use> {
             | Op::Scale { x: _, factor: _, weight: _ }
             | Op::Softcap { x: _, cap: _ }
             | Op::TakeRows { x: _, out: _ }
+            | Op::TakeCols { x: _, columns: _, out: _ }
             | Op::AdapterScales { out: _ }
             | Op::Pool { x: _, out: _ } => continue,
         };

@@ -3,6 +3,7 @@
 mod altup;
 mod attention;
 mod banked;
+pub(crate) mod columns;
 mod common;
 mod decoder;
 mod embedded;
@@ -28,9 +29,9 @@ mod words;
 use std::sync::Arc;
 
 pub use crate::adapter::{Adapter, Attached, Pair};
-#[cfg(not(target_arch = "wasm32"))]
-pub use crate::folder::open_file;
 pub use crate::folder::{families as folder_families, present};
+#[cfg(not(target_arch = "wasm32"))]
+pub use crate::folder::{open_file, open_natural};
 pub use families::{Prefix, task_prefixes};
 pub use spec::{
     Beside, Cycles, Embedding, Encoder, Ffn, Head, Heads, Hyper, Index, Kda, Latent, Layer, Lightning, Mixer,

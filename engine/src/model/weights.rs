@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::Range;
 
+use super::columns::COLUMNS;
 use super::factors::{self, floats, plain_rows};
 use super::parts;
 use crate::adapter::{Beside, Rows};
@@ -38,6 +39,7 @@ pub fn read_at_recording(table: &Table, name: &str) -> bool {
         "_attn_scale.weight",
         "_ffn_scale.weight",
         "_hc_scale.weight",
+        COLUMNS,
     ];
     let is_vector = ends.iter().any(|end| name.ends_with(end));
     ROPE_FACTORS.contains(&name) || is_vector || factors::is_read(table, name)
@@ -246,7 +248,7 @@ impl<'a> Weights<'a> {
     }
 
     /// The numbers of a tensor that recording reads; `None` if they have not arrived.
-    fn numbers(&self, name: &str, n: usize) -> Result<Option<Vec<f32>>> {
+    pub(super) fn numbers(&self, name: &str, n: usize) -> Result<Option<Vec<f32>>> {
         self.note_read(name);
         arrived(self.file, self.find(name)?, n)
     }
@@ -262,6 +264,9 @@ impl<'a> Weights<'a> {
         }
         let scale = self.scale(rec, name, parts, 1)?;
         let weight = rec.weight(Weight { name: name.to_owned(), cols, segments });
+        if let Some(columns) = self.columns(rec, name, parts, cols)? {
+            rec.reorder(weight, columns);
+        }
         self.adapters.product(rec, weight, name, parts, cols)?;
         Ok(Product { scale, ..weight.into() })
     }

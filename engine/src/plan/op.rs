@@ -322,6 +322,15 @@ ops! {
         /// `[Outputs, n]`.
         out: Slot,
     }
+    /// `out[r][c] = x[r][columns[c]]`: columns in the order in which a matrix has them (GPTQ's act-order).
+    TakeCols = "take_cols" {
+        /// `[rows, n]`.
+        x: Slot,
+        /// `n` whole numbers, each below `n`.
+        columns: WeightId,
+        /// `[rows, n]`.
+        out: Slot,
+    }
     /// The mean of neighbouring rows, for every [`super::Pool`] of the step; one row is its own mean.
     Pool = "pool" {
         /// `[Tokens, n]`.
@@ -340,7 +349,7 @@ impl Op {
             Op::Linear { x, then: Epilogue::Add { to, .. }, .. } => vec![x, to],
             Op::Linear { x, .. } | Op::Glu { x, .. } | Op::TakeRows { x, .. } | Op::Pool { x, .. } => vec![x],
             Op::Act { x, .. } | Op::Balance { x, .. } => vec![x.slot],
-            Op::Scale { x, .. } | Op::Softcap { x, .. } => vec![x],
+            Op::Scale { x, .. } | Op::Softcap { x, .. } | Op::TakeCols { x, .. } => vec![x],
             Op::Conv { x, .. } => vec![x.slot],
             Op::Recur { q, k, v, decay, beta, v_scale, .. } => {
                 [q, k, v, decay].into_iter().chain(beta).chain(v_scale).map(|view| view.slot).collect()
@@ -373,6 +382,7 @@ impl Op {
             | Op::Conv { out, .. }
             | Op::Recur { out, .. }
             | Op::TakeRows { out, .. }
+            | Op::TakeCols { out, .. }
             | Op::Pool { out, .. } => Some(out),
             Op::Linear { then, .. } | Op::ExpertLinear { then, .. } => Some(then.result()),
             Op::Rope { x, .. } | Op::Act { x, .. } | Op::Gate { x, .. } | Op::Balance { x, .. } => Some(x.slot),

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod attend;
+mod columns;
 mod picks;
 mod recurrent;
 
@@ -9,6 +10,8 @@ pub use adapters::Adapted;
 pub use attend::Attend;
 pub use picks::ExpertEpilogue;
 pub use recurrent::Recur;
+
+use std::collections::HashMap;
 
 use super::slots::{self, Kept, Shape};
 use super::{
@@ -52,6 +55,8 @@ pub struct Recorder {
     when: Rows,
     pooled: Option<Slot>,
     adapters: Adapters,
+    /// The orders of the columns of weights.
+    orders: HashMap<WeightId, WeightId>,
 }
 
 impl Recorder {
@@ -192,6 +197,7 @@ impl Recorder {
         for vector in scale.into_iter().chain(bias) {
             self.expect_rows(vector, rows)?;
         }
+        let (own, (x, norm)) = ((x, norm), self.in_order(x, norm, weight)?);
         let norm = match norm {
             Some(norm) => {
                 self.expect_norm(&norm, shape.cols)?;
@@ -201,7 +207,7 @@ impl Recorder {
         };
         let then = then(self, Shape { rows: shape.rows, cols: rows })?;
         self.push(Op::Linear { x, norm, weight, scale, bias, then });
-        self.add_adapters(x, norm.map(|p| p.norm), weight, then)?;
+        self.add_adapters(own.0, own.1, weight, then)?;
         Ok(then.result())
     }
 

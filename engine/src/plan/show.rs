@@ -211,6 +211,7 @@ impl Plan {
                 weight.map_or(Ok(()), |weight| write!(f, " * {}", w(weight)))
             }
             Op::Softcap { x, cap } => write!(f, "{} {cap}", s(x)),
+            Op::TakeCols { x, columns, out: _ } => write!(f, "{} by {}", s(x), w(columns)),
             Op::TakeRows { x, out: _ } | Op::Pool { x, out: _ } => write!(f, "{}", s(x)),
         }
     }

@@ -28,7 +28,7 @@ fn tolerance(case: &Case, activations: Activations) -> f64 {
     };
     let quantised = case.dtype.filter(rounded);
     let error = match (case.op, quantised) {
-        (OpKind::Embed | OpKind::TakeRows | OpKind::Pool, _) => 0.0,
+        (OpKind::Embed | OpKind::TakeRows | OpKind::TakeCols | OpKind::Pool, _) => 0.0,
         (OpKind::Linear | OpKind::ExpertLinear | OpKind::HeadLinear, Some(dtype)) => dtype.traits().q8_tolerance,
         _ if case.exponentials => EXP,
         _ => F32_ORDER,

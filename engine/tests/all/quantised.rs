@@ -3,21 +3,25 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::common::{Golden, Scratch, relative_error, shared};
 use crate::families::{SCALAR, check, logits};
-use ir_engine::convert::{Job, Settings};
+use ir_engine::convert::{Job, Observer, Settings};
+use ir_engine::cpu::{Activations, Cpu, CpuOptions};
 use ir_engine::dtype::DType;
 use ir_engine::file::safetensors::{Element, Stored};
 use ir_engine::file::{Folder, GgufWriter, ModelFile, Tensor};
 use ir_engine::meta::MetaBuilder;
-use ir_engine::model::{Model, ModelOptions, open_file};
+use ir_engine::model::{Model, ModelOptions, open_file, open_natural};
+use ir_engine::plan::OpKind;
 use ir_engine::quant;
 use ir_engine::quant::mixes::Mix;
 
-/// How far weights may be off that are rounded to f16: those of mixed groups, and of FP8 in files.
+/// How far weights may be off that are rounded to f16: FP8 in files, and columns whose order is not that of what is multiplied
+/// with the same columns.
 const ROUNDED: f64 = 1e-3;
 
 /// Goldens of quantised folders, and how far they may be off.
@@ -51,11 +55,70 @@ fn quantised_folders_become_files() {
     for (name, _) in GOLDENS {
         let dir = goldens.join(name);
         let to = scratch.0.join(format!("{name}.gguf"));
-        let (folder, settings) = (open_file(&dir.join("hf"), false).unwrap(), Settings::default());
+        let (folder, settings) = (open_natural(&dir.join("hf"), false).unwrap(), Settings::default());
         Job::new(&folder, &settings).unwrap().write(&to, 2, &mut |_| true).unwrap();
         let golden = Golden::with(&dir, Model::open(&to, &ModelOptions::default()).unwrap());
         assert_eq!(check(&golden, name, SCALAR.0, ROUNDED), None);
     }
+}
+
+/// The folder of act-order, with one order for all matrices that are multiplied with the same columns, as GPTQ finds it.
+fn in_one_order(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json"] {
+        std::fs::copy(from.join(file), to.join(file)).unwrap();
+    }
+    let mut all = std::fs::read(from.join("model.safetensors")).unwrap();
+    let start = 8 + u64::from_le_bytes(all[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&all[8..start]).unwrap();
+    let place = |name: &str| {
+        let at = |i: usize| start + header[name]["data_offsets"][i].as_u64().unwrap() as usize;
+        at(0)..at(1)
+    };
+    for layer in 0..2 {
+        let order = |part: &str| place(&format!("model.layers.{layer}.{part}_proj.g_idx"));
+        for (part, of) in [("self_attn.k", "self_attn.q"), ("self_attn.v", "self_attn.q"), ("mlp.up", "mlp.gate")] {
+            all.copy_within(order(of), order(part).start);
+        }
+    }
+    std::fs::write(to.join("model.safetensors"), all).unwrap();
+}
+
+/// Of act-order columns lie in the order of their groups in blocks, which an op in front of each product follows, and inputs of
+/// matrices are observed in their own order.
+#[test]
+fn act_order_stays_in_blocks() {
+    let Some(goldens) = shared("golden-quant") else { return };
+    let (golden, scratch) = (goldens.join("gptq-act-order"), Scratch::new("act-order"));
+    let dir = scratch.0.join("folder");
+    in_one_order(&golden.join("hf"), &dir);
+    let model = Model::open(&dir, &ModelOptions::default()).unwrap();
+    let n_of = |kind| model.plan().ops.iter().filter(|entry| entry.op.kind() == kind).count();
+    let blocks = model.plan().weights.iter().flat_map(|w| &w.segments).filter(|s| s.dtype.block_len() == 32).count();
+    assert_eq!((n_of(OpKind::TakeCols), blocks), (4 * 2, 7 * 2), "{}", model.plan());
+    let natural = open_natural(&dir, false).unwrap();
+    let error = off(&natural, &dir, &scratch.0.join("plain.gguf"), &golden).unwrap();
+    assert!(error < ROUNDED, "{error:e}");
+    let natural = Model::from_file(natural, &ModelOptions::default()).unwrap();
+    let observed = |model: &Model| {
+        let options = CpuOptions { threads: Some(1), simd: Some("scalar".into()), activations: Activations::F32 };
+        let mut observer = Observer::new(Arc::new(Cpu::new(&options).unwrap()), model.plan(), 8).unwrap();
+        observer.add(&[1, 5, 9, 13, 17]).unwrap();
+        let path = scratch.0.join("imatrix.gguf");
+        observer.write(&path, "text").unwrap();
+        let file = ModelFile::read(&path).unwrap();
+        ["attn_q", "attn_output", "ffn_down"].map(|base| {
+            let tensor = file.tensor(&format!("blk.1.{base}.weight.in_sum2")).unwrap();
+            let mut sums = vec![0.0; tensor.n_elements() as usize];
+            quant::decode(tensor.dtype().unwrap(), &file.bytes(tensor).unwrap(), &mut sums).unwrap();
+            sums
+        })
+    };
+    for (ordered, natural) in observed(&model).iter().zip(&observed(&natural)) {
+        assert!(relative_error(ordered, natural) < ROUNDED && natural[0] != natural[1], "{ordered:?}, {natural:?}");
+    }
+    let error = Job::new(&open_file(&dir, false).unwrap(), &Settings::default()).err().map(|e| e.to_string());
+    assert!(error.is_some_and(|e| e.contains("open_natural")));
 }
 
 /// FP8 takes its own bytes, a byte for a weight and a scale for a block's 128 where blocks have scales, and not those of f16.

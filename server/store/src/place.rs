@@ -79,6 +79,18 @@ impl Place {
     /// # Errors
     /// What is wrong with the file.
     pub fn file(&self, no_mmap: bool) -> EngineResult<ModelFile> {
+        self.opened(no_mmap, ir_engine::model::open_file)
+    }
+
+    /// The same, to write the matrices elsewhere: see [`ir_engine::model::open_natural`].
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn file_natural(&self, no_mmap: bool) -> EngineResult<ModelFile> {
+        self.opened(no_mmap, ir_engine::model::open_natural)
+    }
+
+    fn opened(&self, no_mmap: bool, open: fn(&Path, bool) -> EngineResult<ModelFile>) -> EngineResult<ModelFile> {
         // Without them it would answer as another model.
         if matches!(self, Place::Stored(found) if found.has_adapters()) {
             return Err(EngineError::unsupported(
@@ -88,7 +100,7 @@ impl Place {
         }
         match self.path() {
             None => ModelFile::from_bytes(builtin::bytes()),
-            Some(path) => ir_engine::model::open_file(path, no_mmap),
+            Some(path) => open(path, no_mmap),
         }
     }
 

@@ -25,4 +25,5 @@ pub mod route;
 pub mod scale;
 pub mod select;
 pub mod softcap;
+pub mod take_cols;
 pub mod take_rows;

@@ -1,6 +1,6 @@
 //! Integers in every way of packing, and what does not fit together.
 
-use super::super::quantised::{Joined, Matrix, joined};
+use super::super::quantised::{Beside, Joined, Matrix, joined};
 use super::*;
 use crate::quant;
 
@@ -61,7 +61,7 @@ fn compressed() -> Vec<Stored> {
 
 fn read(tensors: &[Stored], settings: &Settings) -> Result<Joined> {
     let find = |name: &str| tensors.iter().find(|t| t.name == name);
-    joined("m", vec![Matrix::read(&tensors[0], find, settings)?], true)
+    joined("m", vec![Matrix::read(&tensors[0], find, settings)?], Beside { factors: true, columns: true })
 }
 
 fn decoded(joined: &Joined) -> Vec<f32> {
@@ -94,15 +94,36 @@ fn every_way_of_packing_is_read() {
     assert_eq!(decoded(&read(&compressed(), &settings).unwrap()), expected(|col| col / 32));
 }
 
-#[test]
-fn columns_may_be_of_any_group() {
-    let order = |col: usize| (col * 5 / 3) % N;
-    let indices = (0..COLS).flat_map(|col| (order(col) as i32).to_le_bytes()).collect();
+/// A matrix whose columns are of these groups.
+fn ordered(of: fn(usize) -> usize, columns: bool) -> Joined {
+    let indices = (0..COLS).flat_map(|col| (of(col) as i32).to_le_bytes()).collect();
     let mut tensors = gptq();
     tensors.push(numbers("m.g_idx", Element::I32, &[COLS as u64], indices));
     let settings = Settings { zero_offset: 1, bits: Some(4), ..Settings::default() };
-    let read = read(&tensors, &settings).unwrap();
-    assert_eq!((read.dtype, decoded(&read)), (DType::F16, expected(order)));
+    let find = |name: &str| tensors.iter().find(|t| t.name == name);
+    let matrix = Matrix::read(&tensors[0], find, &settings).unwrap();
+    assert_eq!(matrix.columns().is_some(), of(1) == 1);
+    joined("m", vec![matrix], Beside { factors: true, columns }).unwrap()
+}
+
+#[test]
+fn columns_of_whole_blocks_lie_beside_their_group() {
+    let of = |col: usize| col % N;
+    let blocks = ordered(of, true);
+    let columns: Vec<usize> = (0..COLS).map(|place| place % 32 * N + place / 32).collect();
+    let own = expected(of);
+    let sorted = (0..ROWS * COLS).map(|i| own[i / COLS * COLS + columns[i % COLS]]).collect::<Vec<f32>>();
+    assert_eq!((blocks.dtype.name(), decoded(&blocks)), ("Q5_0", sorted));
+    // Where nothing says so beside the matrix, they are in their own order.
+    let plain = ordered(of, false);
+    assert_eq!((plain.dtype, decoded(&plain)), (DType::F16, own));
+}
+
+#[test]
+fn columns_of_a_group_that_is_no_whole_blocks_are_f16() {
+    let of = |col: usize| usize::from(col >= 20);
+    let plain = ordered(of, true);
+    assert_eq!((plain.dtype, decoded(&plain)), (DType::F16, expected(of)));
 }
 
 #[test]

@@ -157,6 +157,10 @@ impl Lowering<'_> {
             Op::TakeRows { x, out: to } => {
                 out.push(self.elementwise("take_rows", &[], &[("x", x), ("out", to)], to, &[]));
             }
+            Op::TakeCols { x, columns, out: to } => {
+                let at = [("columns_at", self.constants.word(Some(columns)))];
+                out.push(self.elementwise("take_cols", &[], &[("x", x), ("out", to)], to, &at));
+            }
             Op::Pool { x, out: to } => out.push(self.elementwise("pool", &[], &[("x", x), ("out", to)], to, &[])),
         }
         Ok(())

@@ -309,6 +309,14 @@ fn elementwise(cases: &mut Vec<Case>) {
         cases.push(b.case(OpKind::TakeRows, format!("{rows} rows"), out));
 
         let mut b = Builder::new(rows as u64, rows);
+        let x = b.input(45);
+        // An order, a number that is twice there, and one beyond the columns.
+        let order: Vec<f32> = (0..45).map(|c| if c == 7 { 99.0 } else { (c * 7 % 45) as f32 }).collect();
+        let columns = b.constant(&order);
+        let out = b.rec.take_cols(x, columns).unwrap();
+        cases.push(b.case(OpKind::TakeCols, format!("{rows} rows"), out));
+
+        let mut b = Builder::new(rows as u64, rows);
         b.rec.set_adapters(vec![1.0; 3]);
         b.inputs.adapters = b.random.floats(3 * b.inputs.n_rows());
         let out = b.rec.adapter_scales(Rows::Tokens).unwrap();
