@@ -2,7 +2,7 @@
 //! rows of a grid that have no signs of their own. Each is held to its definition in `quant`.
 #![allow(non_camel_case_types, reason = "the field writes IQ2_XS, and so do the files")]
 
-use super::formats::{Format, RAISED_STEPS, format, half};
+use super::formats::{Format, RAISED_STEPS, format};
 use super::lanes::Lanes;
 use crate::quant::grid::{ONES, bits, eight, eights};
 use crate::quant::{iq1_s, nvfp4, tq1_0};
@@ -40,7 +40,7 @@ pub(super) unsafe fn small<S: Lanes>(sub: usize, scale: impl Fn(usize) -> u8) ->
 pub(super) unsafe fn per_block<S: Lanes>(p: *const u8, bytes: usize, at: usize) -> S::F {
     let last = if S::LANES > 8 { bytes } else { 0 };
     // SAFETY: as many blocks are readable.
-    unsafe { S::two(half(p.add(at)), half(p.add(last + at))) }
+    unsafe { S::two(S::half(p.add(at)), S::half(p.add(last + at))) }
 }
 
 /// `d * (0.5 + small) * factor`.
@@ -102,7 +102,7 @@ format!(IQ1_M, 56, 256, 16, [const OFFSET: i32 = 16; const MOST: i32 = 25;],
 |sub| {
     let word = |i: usize| u16_at(p.add(48 + 2 * i));
     let d = word(0) >> 12 | word(1) >> 12 << 4 | word(2) >> 12 << 8 | word(3) >> 12 << 12;
-    let d = S::splat(half(d.to_le_bytes().as_ptr()));
+    let d = S::splat(S::half(d.to_le_bytes().as_ptr()));
     odd::<S>(d, small::<S>(sub, |g| (word(g / 4) >> (g % 4 * 3) & 7) as u8), 0.125)
 });
 
@@ -129,11 +129,11 @@ format!(NVFP4, 36, 64, 16, [const OFFSET: i32 = 16; const MOST: i32 = 28;],
 
 format!(Q1_0, 18, 128, 32, [const OFFSET: i32 = 1; const MOST: i32 = 2;],
     |S, p, i| unsigned::<S>(i, |e| 2 * bits(*p.add(e / 16 * 18 + 2 + e % 16))),
-    |sub| each::<S>(sub, |g| half(p.add(g / 4 * 18))));
+    |sub| each::<S>(sub, |g| S::half(p.add(g / 4 * 18))));
 
 format!(Q2_0, 18, 64, 32, [const OFFSET: i32 = 1; const MOST: i32 = 3;],
     |S, p, i| unsigned::<S>(i, |e| eight(u16_at(p.add(e / 8 * 18 + 2 + e % 8 * 2)))),
-    |sub| each::<S>(sub, |g| half(p.add(g / 2 * 18))));
+    |sub| each::<S>(sub, |g| S::half(p.add(g / 2 * 18))));
 
 format!(TQ1_0, 54, 256, 32, [const OFFSET: i32 = 1; const MOST: i32 = 2;],
     |S, p, i| unsigned::<S>(i, |e| {

@@ -124,8 +124,8 @@ format!(Q2_K, 84, 256, 16, [const MINS: bool = true;],
     let scales = (packed & NIBBLES).to_le_bytes();
     let mins = (packed >> 4 & NIBBLES).to_le_bytes();
     let at = sub * S::LANES;
-    (S::mul(S::splat(half(p.add(80))), S::from_u8(scales.as_ptr().add(at))),
-     S::mul(S::splat(half(p.add(82))), S::from_u8(mins.as_ptr().add(at))))
+    (S::mul(S::splat(S::half(p.add(80))), S::from_u8(scales.as_ptr().add(at))),
+     S::mul(S::splat(S::half(p.add(82))), S::from_u8(mins.as_ptr().add(at))))
 });
 
 format!(Q3_K, 110, 256, 16, [const OFFSET: i32 = 4;],
@@ -138,7 +138,7 @@ format!(Q3_K, 110, 256, 16, [const OFFSET: i32 = 4;],
     let nibbles = NIBBLES as u64;
     let words = [low & nibbles | (high & two) << 4, low >> 4 & nibbles | (high >> 4 & two) << 4];
     let scales = S::from_u8(words.as_ptr().cast::<u8>().add(sub * S::LANES));
-    (S::mul(S::splat(half(p.add(108))), S::sub(scales, S::splat(32.0))), S::zero())
+    (S::mul(S::splat(S::half(p.add(108))), S::sub(scales, S::splat(32.0))), S::zero())
 });
 
 format!(Q4_K, 144, 256, 32, [const MINS: bool = true;],
@@ -158,7 +158,7 @@ format!(Q5_K, 176, 256, 32, [const MINS: bool = true; const MOST: i32 = 31;],
 
 format!(Q6_K, 210, 256, 16, [const OFFSET: i32 = 32; const MOST: i32 = 63;],
     |S, p, i| S::or(S::nibbles64(p, i), S::shl::<4>(S::planes32::<2>(p.add(128), i))),
-    |sub| (S::mul(S::splat(half(p.add(208))), S::from_i8(p.add(192 + sub * S::LANES))), S::zero()));
+    |sub| (S::mul(S::splat(S::half(p.add(208))), S::from_i8(p.add(192 + sub * S::LANES))), S::zero()));
 
 format!(IQ4_NL, 18, 32, 32, [const WIDE: bool = true;],
     |S, p, i| S::wide(S::lookup16(&iq4_nl::STEPS, S::nibbles16(p.add(2), 18, i))),
@@ -189,7 +189,7 @@ format!(IQ4_XS, 136, 256, 32, [const WIDE: bool = true;],
     let last = p.add((n_blocks - 1) * 136);
     let at = if S::LANES < 8 { sub * S::LANES } else { 0 };
     let scales = S::from_u8(scales.as_ptr().cast::<u8>().add(at));
-    (S::mul(S::two(half(p), half(last)), S::sub(scales, S::splat(32.0))), S::zero())
+    (S::mul(S::two(S::half(p), S::half(last)), S::sub(scales, S::splat(32.0))), S::zero())
 });
 
 format!(TQ2_0, 66, 256, 32, [const OFFSET: i32 = 1; const MOST: i32 = 3;],
@@ -199,7 +199,7 @@ format!(TQ2_0, 66, 256, 32, [const OFFSET: i32 = 1; const MOST: i32 = 3;],
 },
 |_sub| {
     let last = p.add(if S::LANES > 8 { 66 } else { 0 });
-    (S::two(half(p.add(64)), half(last.add(64))), S::zero())
+    (S::two(S::half(p.add(64)), S::half(last.add(64))), S::zero())
 });
 
 format!(MXFP4, 17, 32, 32, [const OFFSET: i32 = 16; const MOST: i32 = 28;],
@@ -224,12 +224,6 @@ pub(super) const RAISED_STEPS: [i8; 16] = {
 };
 
 const NIBBLES: u128 = 0x0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f_0f0f;
-
-#[inline(always)]
-pub(super) unsafe fn half(p: *const u8) -> f32 {
-    // SAFETY: two bytes of the block that the caller is in.
-    half::f16::from_le_bytes(unsafe { p.cast::<[u8; 2]>().read() }).to_f32()
-}
 
 /// The scales of Q4_1 and Q5_1; their minimum is added, so it comes negated.
 #[inline(always)]
@@ -256,8 +250,8 @@ unsafe fn scales_6bit<S: Lanes>(p: *const u8, bytes: usize, sub: usize) -> (S::F
         let at = if S::LANES < 8 { sub * S::LANES } else { 0 };
         let (scales, mins) = (scales.as_ptr().cast::<u8>().add(at), mins.as_ptr().cast::<u8>().add(at));
         (
-            S::mul(S::two(half(p), half(last)), S::from_u8(scales)),
-            S::mul(S::two(half(p.add(2)), half(last.add(2))), S::from_u8(mins)),
+            S::mul(S::two(S::half(p), S::half(last)), S::from_u8(scales)),
+            S::mul(S::two(S::half(p.add(2)), S::half(last.add(2))), S::from_u8(mins)),
         )
     }
 }

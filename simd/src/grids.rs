@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 
 use super::eights::{halfway, odd, per_block, small};
-use super::formats::{Format, half, unit};
+use super::formats::{Format, unit};
 use super::lanes::Lanes;
 use crate::quant::grid::{Grid, bits, eight, with_parities, with_parity};
 use crate::quant::{iq2_s, iq2_xs, iq2_xxs, iq3_s, iq3_xxs};
@@ -151,7 +151,7 @@ fn iq2_xs_block(block: &[u8; 74]) -> ([u16; 32], [u8; 32]) {
 }
 
 grid!(IQ2_XS, 74, 16, IQ2_XS_GRID, iq2_xs_block, |S, p, sub| halfway::<S>(
-    S::splat(half(p)),
+    S::splat(S::half(p)),
     small::<S>(sub, |g| *p.add(66 + g / 2) >> (g % 2 * 4) & 15),
     0.25
 ));
@@ -163,7 +163,7 @@ fn iq2_s_block(block: &[u8; 82]) -> ([u16; 32], [u8; 32]) {
 }
 
 grid!(IQ2_S, 82, 16, IQ2_S_GRID, iq2_s_block, |S, p, sub| halfway::<S>(
-    S::splat(half(p)),
+    S::splat(S::half(p)),
     small::<S>(sub, |g| *p.add(74 + g / 2) >> (g % 2 * 4) & 15),
     0.25
 ));

@@ -2,6 +2,7 @@
 //! few shuffles that the block formats need. An instruction set is an implementation of [`Lanes`]; the kernels
 //! themselves are in `floats`, `dots` and `tile`, written once.
 
+use crate::quant::f16;
 use crate::quant::grid::Grid;
 
 /// An instruction set.
@@ -42,6 +43,12 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load_f16(p: *const u8) -> Self::F;
     unsafe fn store_f16(p: *mut u8, v: Self::F);
     unsafe fn load_bf16(p: *const u8) -> Self::F;
+    /// One F16.
+    #[inline(always)]
+    unsafe fn half(p: *const u8) -> f32 {
+        // SAFETY: two bytes are readable.
+        f16(unsafe { p.cast::<[u8; 2]>().read() })
+    }
     /// Floats of 8 bits, 4 of them of exponent.
     unsafe fn load_e4m3(p: *const u8) -> Self::F;
     /// `LANES / 2` floats, each twice.
