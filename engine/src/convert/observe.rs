@@ -93,7 +93,7 @@ impl Observer {
             let needed = self.inputs.count(entry.when) > 0;
             let Some((mut rows, weight)) = Rows::of(&entry.op).filter(|_| needed) else { continue };
             // Columns are counted in their own order.
-            if let Some(Op::TakeCols { x, out, .. }) = i.checked_sub(1).map(|before| plan.ops[before].op)
+            if let Some(Op::TakeCols { x, out, .. }) = plan.ops[..i].last().map(|before| before.op)
                 && out == rows.x
             {
                 rows.x = x;

@@ -56,7 +56,8 @@ fn tolerance(case: &Case, forms: Forms) -> f64 {
 /// Block types that between them are stored in the ways that kernels read: scales of several kinds, minima, grids with signs,
 /// blocks of 32 and 256. The first ones differ most.
 const SAMPLE: &[DType] = &[DType::Q4_0, DType::Q4_K, DType::IQ3_S, DType::Q6_K, DType::MXFP4, DType::Q8_0];
-/// How many of them are multiplied in forms that SwiftShader examines with every type (`.ci/gpu`).
+/// How many of them are multiplied in forms that SwiftShader examines with every type (`.ci/gpu`), and in those that are used
+/// only where they are asked for by name.
 const FEW: usize = 3;
 
 /// The cases of a run, with products of the first `types` of the sample: each type's kernels are compiled anew for every form,

@@ -95,7 +95,7 @@ pub fn linear(
             let panels = tiles[s].and_then(|t| Some((t, panels.iter().find(|p| p[0].layout == t.layout)?)));
             match (panels, forms[s], kernels) {
                 (Some((kernels, panels)), ..) => piece.many(&kernels, panels, &mut tile, &mut view),
-                (None, Form::Quants, kernels) => piece.few(&rows.quants, kernels.dots_q8, &mut view),
+                (None, Form::Quants, _) => piece.few(&rows.quants, kernels.dots_q8, &mut view),
                 (None, Form::Pairs, TypeKernels { pairs: Some(pairs), .. }) => {
                     piece.few(&rows.pairs, pairs.dots, &mut view);
                 }
@@ -149,9 +149,9 @@ impl Form {
         let kernels = table.of(dtype);
         match self {
             Form::Quants => kernels.tile.filter(|tile| rows >= tile.rows),
-            Form::Pairs => kernels.pairs.map(|pairs| pairs.tile).filter(|_| rows >= PLAIN_ROWS[0]),
+            Form::Pairs => kernels.pairs.map(|pairs| pairs.tile).filter(|_| rows >= PLAIN_ROWS),
             Form::Floats => {
-                let least = PLAIN_ROWS[usize::from(kernels.rows.is_some())];
+                let least = if kernels.rows.is_some() { MORE_ROWS } else { PLAIN_ROWS };
                 kernels.tile.filter(|_| dtype.is_plain() && rows >= least)
             }
         }
@@ -159,8 +159,10 @@ impl Form {
 }
 
 /// Activation rows from which on the tiles of plain types pay: making one costs what multiplying so many rows does, and the
-/// few-rows form is quick, and where there is one for some rows, that is quicker.
-const PLAIN_ROWS: [usize; 2] = [24, 128];
+/// few-rows form is quick.
+const PLAIN_ROWS: usize = 24;
+/// The same where there is a form for some rows, which is quicker.
+const MORE_ROWS: usize = 128;
 
 /// Rows of activations in each form that is in use.
 struct Rows<'a> {

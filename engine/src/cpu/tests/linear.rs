@@ -19,8 +19,8 @@ fn batches_and_threads_change_no_bit() {
             let other = DType::ALL[(i * 5 + 1) % DType::ALL.len()];
             let w = [random.weights(*dtype, 37 * k, 0.1), random.weights(other, 21 * k, 0.1)];
             let segments = [segment(*dtype, 37, &w[0]), segment(other, 21, &w[1])];
-            // So many that every form for many rows is used.
-            let (rows, n) = (if dtype.is_plain() { 70 } else { 37 }, 58);
+            // So many that the form for many rows is used.
+            let (rows, n) = (if table.of(*dtype).rows.is_some() { MORE_ROWS + 2 } else { 37 }, 58);
             let (x, bias) = (random.floats(rows * k), random.floats(n));
             let mut run = |threads, x: &[f32]| {
                 let mut out = vec![f32::NAN; x.len() / k * n];
